@@ -1,0 +1,69 @@
+# One door for people and for CI. `make setup` brings everything the rest needs.
+
+PYTHON  := /usr/bin/python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+DEMO    := demo
+JOBS    := 2
+ROWS    :=
+OUT     := converted
+
+# Debian and its kin.
+APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-guestfs python3-hivex \
+            libguestfs-tools libguestfs-xfs linux-image-amd64 nbdkit nbdkit-plugin-python kmod e2fsprogs \
+            python3-venv libvirt-clients libxml2-utils
+# What building sample guests, the tests and the benchmarks need on top.
+APT_TEST := mmdebstrap arch-test fdisk mtools dosfstools xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
+            xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps binutils
+# Fedora, RHEL and their kin: the same by their names there (not run on this project's machines).
+DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs python3-hivex guestfs-tools \
+            libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2
+DNF_TEST := mmdebstrap util-linux mtools dosfstools xfsprogs btrfs-progs grub2-pc-modules cpio gzip xz zstd lz4 \
+            libnbd ntfs-3g virt-v2v procps-ng binutils
+
+.PHONY: help setup packages demo convert test lint matrix bench clean
+
+help:
+	@echo "make demo                      set up, then convert and boot a sample VMware guest"
+	@echo "make convert SOURCE=disk.vmdk  the same with your own disk, into $(OUT)/"
+	@echo "make setup                     packages of the distribution and $(VENV)"
+	@echo "make test                      everything that must hold (make matrix: the long rows)"
+	@echo "make bench [ROWS=a,b]          measured against virt-v2v, virt-inspector, qemu-img"
+
+setup: packages $(VENV)/.installed
+
+# The stamp names the package lists, so that a changed list is installed and an unchanged one costs nothing.
+packages:
+	@tools/packages apt $(APT_RUN) $(APT_TEST) -- dnf $(DNF_RUN) $(DNF_TEST)
+
+$(VENV)/.installed: setup.cfg pyproject.toml | packages
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m tests.fixtures.make vmware --format vmdk-stream -o $(DEMO)/source/vmguest.vmdk
+	@test -e $(DEMO)/result/vmguest.json || $(BIN)/p2v convert $(DEMO)/source/vmguest.vmdk -o $(DEMO)/result --verify >/dev/null
+	@$(BIN)/p2v report $(DEMO)/result/vmguest.json
+
+convert: setup
+	@test -n "$(SOURCE)" || { echo "make convert SOURCE=disk.vmdk [OUT=folder]" >&2; exit 64; }
+	$(BIN)/p2v convert "$(SOURCE)" -o "$(OUT)" --verify
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Two phases, so that guests that boot get both cores to themselves two at a time.
+test: setup lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix"
+
+matrix: setup
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+bench: setup
+	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS))
+
+clean:
+	rm -rf $(VENV) $(DEMO) $(OUT) build .mypy_cache .ruff_cache .pytest_cache

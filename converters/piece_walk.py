@@ -1,0 +1,147 @@
+"""Several threads walking the pieces of one disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from converters.io_errors import read_problem
+from converters.piece_reader import PieceReader
+from converters.pieces import DataPiece, PieceBuffer, ZeroPieces, cut_pieces
+from p2v.core.disk import DiskReader
+from p2v.core.errors import P2vError
+from p2v.core.events import BytesDone, Reporter
+
+_REPORT_SECONDS = 0.05
+
+
+@dataclass(eq=False)
+class CopyCancelled(P2vError):
+    """The caller's ``cancelled`` event was set before the disk was done; what was written is kept."""
+
+    disk: str
+    exit_code: ClassVar[int] = 130
+    code: ClassVar[str] = "cancelled"
+
+    def sentence(self) -> str:
+        return f"{self.disk}: cancelled before it was done"
+
+
+class PieceSink(Protocol):
+    """What becomes of the pieces; every method is called from several threads at once."""
+
+    def zeroes(self, run: ZeroPieces) -> None:
+        """Take pieces that read as zero."""
+        ...
+
+    def wants(self, piece: DataPiece) -> bool:
+        """Whether the piece has to be read at all."""
+        ...
+
+    def data(self, piece: DataPiece, buffer: PieceBuffer) -> None:
+        """Take a piece that was read; the buffer is reused afterwards."""
+        ...
+
+
+@dataclass
+class _Walk:
+    """What the threads share."""
+
+    parts: Iterator[DataPiece | ZeroPieces]
+    report: Reporter
+    phase: str
+    cancelled: threading.Event | None
+    stop: threading.Event = field(default_factory=threading.Event)
+    errors: list[BaseException] = field(default_factory=list)
+    exhausted: bool = False
+    _cutting: threading.Lock = field(default_factory=threading.Lock)
+    _reporting: threading.Lock = field(default_factory=threading.Lock)
+
+    def next_part(self) -> DataPiece | ZeroPieces | None:
+        """The next part for whoever asks first; None when there is nothing left to do."""
+        if self.stop.is_set() or (self.cancelled is not None and self.cancelled.is_set()):
+            return None
+        with self._cutting:
+            part = next(self.parts, None)
+        if part is None:
+            self.exhausted = True
+        return part
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+        self.stop.set()
+
+    def tell(self, count: int) -> None:
+        if count:
+            with self._reporting:  # a reporter need not be safe for threads
+                self.report(BytesDone(self.phase, count))
+
+
+def walk_pieces(
+    reader: DiskReader,
+    sink: PieceSink,
+    *,
+    report: Reporter,
+    phase: str,
+    threads: int = 2,
+    cancelled: threading.Event | None = None,
+) -> None:
+    """Give every piece of a disk to ``sink``, with ``threads`` threads.
+
+    Pieces are handed out in the disk's order and finish in any. BytesDone events sum up to the virtual
+    size, at most about 20 a second and thread. The first error of any thread ends all of them, after the
+    piece each is at, and is raised as it is; so is KeyboardInterrupt in the caller's thread.
+    Memory: one piece for each thread, whatever the size of the disk.
+
+    Raises what the reader and the sink raise, and CopyCancelled.
+    """
+    walk = _Walk(_readable(reader), report, phase, cancelled)
+    with ThreadPoolExecutor(max(1, threads), thread_name_prefix=phase) as pool:
+        try:
+            wait([pool.submit(_work, walk, reader, sink) for _ in range(max(1, threads))])
+        except BaseException:
+            walk.stop.set()
+            raise
+    if walk.errors:
+        raise walk.errors[0]
+    if not walk.exhausted:
+        raise CopyCancelled(str(reader.files[0]) if reader.files else "disk")
+
+
+def _readable(reader: DiskReader) -> Iterator[DataPiece | ZeroPieces]:
+    try:
+        yield from cut_pieces(reader)
+    except OSError as error:
+        named = Path(error.filename) if error.filename else None
+        raise read_problem(error, named or (reader.files[0] if reader.files else Path("disk"))) from error
+
+
+def _work(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
+    try:
+        _walk_until_done(walk, reader, sink)
+    except BaseException as error:
+        # Not swallowed: ``walk_pieces`` raises the first of them when every thread has ended.
+        walk.fail(error)
+
+
+def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
+    buffer: PieceBuffer | None = None
+    untold, told = 0, time.monotonic()
+    with PieceReader(reader) as source:
+        while (part := walk.next_part()) is not None:
+            if isinstance(part, ZeroPieces):
+                sink.zeroes(part)
+            elif sink.wants(part):
+                buffer = buffer or PieceBuffer()
+                source.fill(part, buffer)
+                sink.data(part, buffer)
+            untold += part.length
+            if (now := time.monotonic()) - told >= _REPORT_SECONDS:
+                walk.tell(untold)
+                untold, told = 0, now
+    walk.tell(untold)

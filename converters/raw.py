@@ -1,0 +1,94 @@
+"""Raw disks, and raw bytes inside other formats (fixed VHD, flat VMDK extents).
+
+Reading raw opens nothing else and trusts nothing in the bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from converters.extents import data, hole
+from converters.info import ImageFacts
+from converters.mapped import MappedDisk, MetadataRange
+from converters.source_file import SourceFile
+from p2v.core.disk import Extent
+from p2v.core.errors import ReadFailed
+from p2v.core.units import SECTOR_BYTES, round_up
+
+
+class FlatLayout:
+    """``length`` bytes from ``file_offset`` on are the disk; past the file's end it reads as zero."""
+
+    block_bytes = 0
+
+    def __init__(self, file: SourceFile, file_offset: int, length: int, virtual_size: int) -> None:
+        self._file = file
+        self._file_offset = file_offset
+        self._length = length
+        self._virtual_size = virtual_size
+
+    @property
+    def virtual_size(self) -> int:
+        """Bytes of the disk as its guest sees it."""
+        return self._virtual_size
+
+    def lookup(self, start: int, end: int) -> Iterator[Extent]:
+        """The stored bytes, without asking the host for holes: one system call a read."""
+        if start < self._length:
+            yield data(0, self._length, self._file.path, self._file_offset)
+        if end > self._length:
+            yield hole(self._length, self._virtual_size - self._length)
+
+    def walk(self) -> Iterator[Extent]:
+        """Data and holes as the host's file system tells them."""
+        yield from host_extents(self._file, self._file_offset, self._length)
+        if self._virtual_size > self._length:
+            yield hole(self._length, self._virtual_size - self._length)
+
+    def metadata(self) -> Iterator[MetadataRange]:
+        """Raw bytes have none."""
+        return iter(())
+
+
+def host_extents(file: SourceFile, file_offset: int, length: int) -> Iterator[Extent]:
+    """A range of a file as extents of a disk that begins there, holes by SEEK_DATA and SEEK_HOLE.
+
+    Block devices, and file systems without these calls, are all data. Raises ReadFailed.
+    """
+    position, end = file_offset, file_offset + length
+    while position < end:
+        found = None if file.is_block_device else _next_data(file, position)
+        start, stop = (position, end) if found is None else (min(found[0], end), min(found[1], end))
+        if start > position:
+            yield hole(position - file_offset, start - position)
+        if stop > start:
+            yield data(start - file_offset, stop - start, file.path, start)
+        position = max(stop, start)
+
+
+def _next_data(file: SourceFile, position: int) -> tuple[int, int] | None:
+    """Begin and end of the next stored bytes, or None where the host cannot tell."""
+    if file.fd < 0:
+        raise ReadFailed(str(file.path), "was read after it was closed")
+    try:
+        start = os.lseek(file.fd, position, os.SEEK_DATA)
+        return start, max(start + 1, os.lseek(file.fd, start, os.SEEK_HOLE))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return file.size, file.size
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return None
+        raise ReadFailed(str(file.path), f"cannot be searched for holes: {error.strerror}") from error
+
+
+def open_raw(file: SourceFile) -> MappedDisk:
+    """A whole file or block device as a disk; its size is rounded up to whole sectors with zeroes."""
+    virtual_size = round_up(file.size, SECTOR_BYTES)
+    notes = []
+    if virtual_size != file.size:
+        notes.append(f"{file.size} bytes are no whole number of sectors; {virtual_size - file.size} zeroes follow them")
+    variant = "block device" if file.is_block_device else "file"
+    layout = FlatLayout(file, 0, file.size, virtual_size)
+    return MappedDisk(layout, (file,), ImageFacts("raw", variant, notes=tuple(notes)))

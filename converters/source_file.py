@@ -1,0 +1,170 @@
+"""Opening and reading the files of a source: read-only, positioned, checked against the file's size.
+
+The one place of this package that opens a source. Only regular files and block devices are accepted:
+opening a FIFO waits, opening some character devices acts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+from p2v.core.errors import BadImage, ForbiddenReference, NoSource, NotPermitted, ReadFailed
+
+# os.pread hands back at most 2 GiB less a page at a time; smaller steps also keep a failed read cheap.
+_MAX_READ_BYTES = 64 * 1024 * 1024
+
+
+class SourceFile:
+    """A file or block device of a source, open for reading; safe to read from several threads."""
+
+    def __init__(self, path: Path, fd: int, size: int, mtime_ns: int, *, is_block_device: bool) -> None:
+        self.path = path
+        self.size = size
+        self.mtime_ns = mtime_ns
+        self.is_block_device = is_block_device
+        self._fd = fd
+
+    @property
+    def fd(self) -> int:
+        """The open descriptor, for positioned calls only (its file offset belongs to nobody)."""
+        return self._fd
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Read up to ``length`` bytes at ``offset``; short only at the end of the file.
+
+        Raises ReadFailed when the host cannot read, or the file was closed.
+        """
+        if self._fd < 0:
+            raise ReadFailed(str(self.path), "was read after it was closed")
+        parts: list[bytes] = []
+        while length > 0:
+            try:
+                part = os.pread(self._fd, min(length, _MAX_READ_BYTES), offset)
+            except OSError as error:
+                problem = f"cannot read {length} bytes at {offset}: {error.strerror}"
+                raise ReadFailed(str(self.path), problem) from error
+            if not part:
+                break
+            parts.append(part)
+            length -= len(part)
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_exactly(self, length: int, offset: int, what: str) -> bytes:
+        """Read ``length`` bytes of the structure ``what`` at ``offset``.
+
+        Raises BadImage when they do not lie in the file, ReadFailed when the file changed meanwhile.
+        """
+        self.require(length, offset, what)
+        data = self.pread(length, offset)
+        if len(data) != length:
+            problem = f"ends at byte {offset + len(data)} now; it had {self.size} bytes when it was opened"
+            raise ReadFailed(str(self.path), problem)
+        return data
+
+    def require(self, length: int, offset: int, what: str) -> None:
+        """Raise BadImage unless ``length`` bytes at ``offset`` lie in the file."""
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise past_the_end(self, what, length, offset)
+
+    def close(self) -> None:
+        """Give back the descriptor; closing twice is harmless."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def past_the_end(file: SourceFile, what: str, length: int, offset: int) -> BadImage:
+    """The error for a structure or data block that does not lie in its file."""
+    return BadImage(
+        file.path, f"{what} lies at byte {offset} ({length} bytes), past the end of the file ({file.size} bytes)"
+    )
+
+
+def open_source(path: Path) -> SourceFile:
+    """Open a source file or block device for reading.
+
+    Raises NoSource (missing, a folder, a FIFO, socket or character device), NotPermitted, ReadFailed.
+    """
+    try:
+        _require_disk_file(path, os.stat(path))
+        fd = _open_quietly(path)
+    except PermissionError as error:
+        raise NotPermitted(str(path), "read") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoSource(str(path), "does not exist") from error
+    except (OSError, ValueError) as error:
+        raise ReadFailed(str(path), f"cannot be opened: {error}") from error
+    try:
+        # Again, on what was really opened: the name may mean another file by now.
+        status = os.fstat(fd)
+        _require_disk_file(path, status)
+        is_block_device = stat.S_ISBLK(status.st_mode)
+        size = os.lseek(fd, 0, os.SEEK_END) if is_block_device else status.st_size
+    except OSError as error:
+        os.close(fd)
+        raise ReadFailed(str(path), f"cannot be measured: {error.strerror}") from error
+    except NoSource:
+        os.close(fd)
+        raise
+    return SourceFile(path, fd, size, status.st_mtime_ns, is_block_device=is_block_device)
+
+
+def open_beside(image: Path, name: str) -> SourceFile:
+    """Open a file that ``image`` names, which must lie in the image's own folder or below it.
+
+    Symbolic links are followed only as far as they stay there. Raises ForbiddenReference, or what
+    ``open_source`` raises; a missing file is BadImage, since it is the image that is incomplete.
+    """
+    target = resolve_beside(image, name)
+    try:
+        return open_source(target)
+    except NoSource as error:
+        raise BadImage(image, f"names the file {shown(name)}, which {error.problem}") from error
+
+
+def resolve_beside(image: Path, name: str) -> Path:
+    """The path a name inside ``image`` means; raises ForbiddenReference when it leads out of its folder."""
+    relative = PurePosixPath(name.replace("\\", "/"))
+    is_url = ":" in relative.parts[0] if relative.parts else False
+    if not name or "\0" in name or is_url or relative.is_absolute() or ".." in relative.parts:
+        raise ForbiddenReference(image, f"names the file {shown(name)}, outside its own folder")
+    try:
+        folder = image.resolve().parent
+        target = (folder / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ForbiddenReference(image, f"names the file {shown(name)}, which cannot be followed") from error
+    if not target.is_relative_to(folder):
+        raise ForbiddenReference(image, f"names the file {shown(name)}, a link to outside its own folder")
+    return target
+
+
+def shown(name: str) -> str:
+    """A name from an image, quoted and cut for a message: it may hold anything."""
+    return ascii(name if len(name) <= 200 else name[:200] + "...")
+
+
+def _require_disk_file(path: Path, status: os.stat_result) -> None:
+    mode = status.st_mode
+    if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+        return
+    kinds = (
+        (stat.S_ISDIR, "is a folder"),
+        (stat.S_ISFIFO, "is a FIFO"),
+        (stat.S_ISSOCK, "is a socket"),
+        (stat.S_ISCHR, "is a character device"),
+    )
+    what = next((words for test, words in kinds if test(mode)), "is a special file")
+    raise NoSource(str(path), f"{what}, not a disk image or block device")
+
+
+def _open_quietly(path: Path) -> int:
+    # O_NONBLOCK: should the name turn into a FIFO after the check, opening it must not wait.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:
+        # Only the file's owner may leave its access time alone.
+        return os.open(path, flags)

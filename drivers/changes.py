@@ -1,0 +1,106 @@
+"""Everything a plan can do to a guest: a closed union of values, each with its reason and its expectation.
+
+A change says what it expects to find. Found so: it is made. Already as it should be: it is skipped.
+Anything else there: ``PlanStale``. So applying twice is safe, and applying to another guest is refused.
+Texts are UTF-8 with ``surrogateescape``, so that any bytes survive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """Create a file that is not there yet (owner root:root; SELinux label matched where the guest has them)."""
+
+    path: str
+    content: str
+    mode: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class EditFile:
+    """Replace a text file's contents in place; owner, mode, times and label stay.
+
+    ``path`` is resolved: no component is a symbolic link.
+    """
+
+    path: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile:
+    """Remove a regular file whose contents have the given SHA-256."""
+
+    path: str
+    sha256: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """Make ``path`` a symbolic link to ``target``.
+
+    ``replaces`` is the target of the link that stands there now; None: nothing stands there.
+    """
+
+    path: str
+    target: str
+    replaces: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteSymlink:
+    """Remove a symbolic link that points to ``target``."""
+
+    path: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendInitramfs:
+    """Append a supplementary archive to an initramfs.
+
+    ``path``: the resolved image file; ``size`` and ``sha256`` of it as planned. ``kernel_version`` names the
+    module tree ``modules_folder`` (``/usr/lib/modules/6.1.0-9-amd64``). ``modules``: files to add, as paths in the guest below that
+    folder, in load order; ``archive_prefix``: where the archive keeps modules (``usr/lib/modules/...``
+    resolved through the archive's own links). ``codec``: how the supplement is compressed
+    (``none``, ``lz4``): the kernel's unpacker wants lz4 after lz4.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    kernel_version: str
+    modules_folder: str
+    modules: tuple[str, ...]
+    archive_prefix: str
+    codec: str
+    why: str
+
+
+Change = WriteFile | EditFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
+
+
+def summary(change: Change) -> str:
+    """One line that names what is done to what."""
+    match change:
+        case WriteFile():
+            return f"create {change.path}"
+        case EditFile():
+            return f"edit {change.path}"
+        case DeleteFile():
+            return f"delete {change.path}"
+        case MakeSymlink():
+            return f"link {change.path} -> {change.target}"
+        case DeleteSymlink():
+            return f"remove the link {change.path}"
+        case ExtendInitramfs():
+            return f"add {len(change.modules)} modules to {change.path}"

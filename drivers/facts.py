@@ -1,0 +1,237 @@
+"""What is inside a guest's disks, as frozen values that survive JSON.
+
+Facts are only read, never judged: planning and auditing decide what they mean. Every number of bytes
+says so; device names are the guest's own (``/dev/sda1``), as it would have seen them at the source.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class ReadBy(enum.Enum):
+    """How the contents were read."""
+
+    HOST = "host"
+    """By the file system readers on this host, in the confined child."""
+    APPLIANCE = "appliance"
+    """By a read-only libguestfs appliance over a throw-away overlay."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """A file system (or swap area, LVM volume, ...) found at a place.
+
+    ``kind``: ``ext4``, ``xfs``, ``swap``, ``vfat``, ``ntfs``, ``lvm2``, ``luks``, ... or ``unknown``.
+    ``why_not_host`` says why the host-side readers may not read it (dirty journal, unknown feature); empty when they may.
+    ``free_bytes`` and ``free_inodes`` are None where they are not known.
+    """
+
+    kind: str
+    uuid: str | None = None
+    label: str | None = None
+    size_bytes: int | None = None
+    free_bytes: int | None = None
+    free_inodes: int | None = None
+    why_not_host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition; ``number`` 0 stands for a whole disk without partition table."""
+
+    disk: int
+    number: int
+    offset: int
+    length: int
+    type_id: str
+    """``83`` for an MBR partition, the type GUID in lower case for GPT, empty for a whole disk."""
+    bootable: bool = False
+    partuuid: str | None = None
+    """As Linux spells it: ``11223344-01`` for MBR, the partition GUID in lower case for GPT."""
+    partlabel: str | None = None
+    filesystem: FileSystem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """One disk as the guest sees it."""
+
+    index: int
+    size_bytes: int
+    table: str
+    """``mbr``, ``gpt``, or ``none``."""
+    disk_id: str | None = None
+    boot_code: str = ""
+    """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``, empty when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingSystem:
+    """Who the guest is, in os-release's words where it has them."""
+
+    kind: str
+    """``linux``, ``windows`` or ``unknown``."""
+    id: str
+    version: str
+    name: str
+    arch: str
+    """``x86_64``, ``i386``, ``aarch64``, ... ; empty when nothing tells."""
+    family: str
+    """``debian``, ``redhat``, ``suse``, ... ; ``unknown`` when the parts are known but the name is not."""
+    hostname: str | None = None
+    init: str = ""
+    """``systemd``, ``sysv``, ``upstart``, ``openrc``, ...; empty when nothing tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file system that belongs into the guest's tree: which partition, where."""
+
+    mountpoint: str
+    disk: int
+    partition: int
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BootEntry:
+    """One entry of the boot menu, as its configuration has it."""
+
+    title: str
+    kernel: str
+    """Path in the guest's tree (``/boot/vmlinuz-6.1.0-9-amd64``)."""
+    initramfs: tuple[str, ...]
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class BootLoader:
+    """The boot loader and its configuration."""
+
+    kind: str
+    """``grub2``, ...; ``none`` when no configuration was found."""
+    config: str = ""
+    """Path of the configuration that is really read at boot."""
+    entries: tuple[BootEntry, ...] = ()
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Initramfs:
+    """What an initramfs holds, as far as booting from virtio is concerned.
+
+    ``members``: compression of each concatenated archive in order (``none`` for the early microcode cpio,
+    ``gzip``, ``zstd``, ``xz``, ``lz4``, ...). ``builder``: ``initramfs-tools``, ``dracut``, ``mkinitrd``, ``unknown``.
+    ``modules``: base names of modules without suffix, dashes as underscores. ``module_prefix``: where they are kept inside,
+    links of the archive resolved. ``squashed``: modules hidden in a squash image. ``problem``: why it could not be read.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    members: tuple[str, ...] = ()
+    builder: str = "unknown"
+    modules: tuple[str, ...] = ()
+    module_prefix: str = ""
+    squashed: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A bootable kernel: its image, its initramfs, its modules and what is built in.
+
+    ``modules``: paths below ``modules_folder`` of the modules that a virtio machine wants, by name
+    (``virtio_blk`` -> ``kernel/drivers/block/virtio_blk.ko``); ``builtin``: those that the kernel has built in.
+    ``dependencies``: for those modules, the paths they need loaded first, from modules.dep.
+    """
+
+    version: str
+    image: str
+    modules_folder: str
+    initramfs: Initramfs | None = None
+    modules: Mapping[str, str] = field(default_factory=dict)
+    builtin: tuple[str, ...] = ()
+    dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def finds_virtio_root(self) -> bool:
+        """Whether this kernel, with its initramfs as it is, can see a disk on virtio-blk."""
+        have = set(self.builtin) | set(self.initramfs.modules if self.initramfs else ())
+        return {"virtio_pci", "virtio_blk"} <= have
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """A configuration file's text as it was found (decoded with surrogateescape), with its owner and mode.
+
+    ``resolved``: the path with every symbolic link followed.
+    """
+
+    path: str
+    resolved: str
+    text: str
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Software that belongs to a hypervisor or cloud: what, how it was recognised, which units it runs."""
+
+    name: str
+    vendor: str
+    evidence: str
+    units: tuple[str, ...] = ()
+    """Names of systemd units (``open-vm-tools.service``) that exist in the guest and are not masked."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceConfig:
+    """A network interface that the guest's configuration names."""
+
+    name: str
+    source: str
+    """The file that names it."""
+    method: str
+    """``dhcp``, ``static``, ``manual``, ``auto``."""
+    addresses: tuple[str, ...] = ()
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How the guest configures its network; ``stack`` names of what reads the files, in the order found."""
+
+    stacks: tuple[str, ...] = ()
+    interfaces: tuple[InterfaceConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts:
+    """Everything known about a guest. ``texts`` holds the configuration files that planning may edit, by path.
+
+    ``links``: symbolic links that planning looks at (path -> target). ``folders``: directories whose existence matters.
+    ``notes``: what the readers could not see, and why.
+    """
+
+    read_by: ReadBy
+    disks: tuple[Disk, ...]
+    partitions: tuple[Partition, ...]
+    os: OperatingSystem | None = None
+    root: Mount | None = None
+    mounts: tuple[Mount, ...] = ()
+    firmware: str = "bios"
+    boot_loader: BootLoader = BootLoader("none")
+    kernels: tuple[Kernel, ...] = ()
+    network: Network = Network()
+    tools: tuple[Tool, ...] = ()
+    selinux: str = "absent"
+    """``absent``, ``disabled``, ``permissive``, ``enforcing``."""
+    texts: Mapping[str, TextFile] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    folders: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

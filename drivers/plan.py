@@ -1,0 +1,33 @@
+"""The plan: what will be done to a guest and why, before anything is done.
+
+``facts -> plan`` is pure. A plan is a document: it can be shown, stored, sent, and carried out later; it
+names the facts it rests on by expectations in its changes, so a plan that no longer fits is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drivers.caps import GuestCaps
+from drivers.changes import Change
+
+PLAN_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A warning or a blocker: a stable id, one sentence, what to do about it."""
+
+    id: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPlan:
+    """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards."""
+
+    changes: tuple[Change, ...]
+    warnings: tuple[Finding, ...]
+    blockers: tuple[Finding, ...]
+    caps: GuestCaps

@@ -1,0 +1,174 @@
+"""The only module that prints. stdout carries results; everything for people goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from p2v.core.errors import P2vError
+from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Reporter, Warned
+from p2v.core.units import format_bytes, format_seconds
+
+_PLAIN_STEP_SECONDS = 10.0
+
+
+def printable(text: str) -> str:
+    """Text from an image or a file name, safe for a terminal: control characters and lone surrogates escaped."""
+    return "".join(
+        char if char in "\n\t" or (char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF) else f"\\x{ord(char):02x}"
+        for char in text
+    )
+
+
+def out(text: str) -> None:
+    """A result, to stdout."""
+    print(printable(text), flush=True)
+
+
+def out_json(text: str) -> None:
+    """A JSON document, to stdout; JSON escapes what a terminal must not see."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Something for the person who watches, to stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def error(failure: P2vError, progress: str) -> None:
+    """Say what failed and what to do next."""
+    if progress == "json":
+        document = {"event": "error", "code": failure.code, "exit_code": failure.exit_code}
+        print(
+            json.dumps(document | {"message": failure.sentence(), "hint": failure.hint()}), file=sys.stderr, flush=True
+        )
+        return
+    note(f"p2v: {failure.sentence()}")
+    if failure.hint():
+        note(f"     {failure.hint()}")
+
+
+def reporter(progress: str) -> Reporter:
+    """The sink for events: ``auto`` is bars on a terminal and plain lines elsewhere; ``json``, ``plain``, ``none``."""
+    if progress == "auto":
+        progress = "bars" if sys.stderr.isatty() else "plain"
+    match progress:
+        case "bars":
+            return _Bars(sys.stderr)
+        case "json":
+            return _JsonLines(sys.stderr)
+        case "plain":
+            return _PlainLines(sys.stderr)
+        case _:
+            return _ignore
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+@dataclass
+class _JsonLines:
+    """One JSON object a line; ``seconds`` since the start."""
+
+    stream: TextIO
+    started: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    _NAMES = {
+        PhaseStarted: "phase-started",
+        BytesDone: "bytes-done",
+        PhaseFinished: "phase-finished",
+        ChangeApplied: "change-applied",
+        Warned: "warning",
+    }
+
+    def __call__(self, event: Event) -> None:
+        fields: dict[str, Any] = {"event": self._NAMES[type(event)], "at": round(time.monotonic() - self.started, 3)}
+        with self.lock:
+            print(json.dumps(fields | asdict(event)), file=self.stream, flush=True)
+
+
+@dataclass
+class _PlainLines:
+    """A line when a phase starts and ends, and now and then between; for logs."""
+
+    stream: TextIO
+    totals: dict[str, int] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
+    said: dict[str, float] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        with self.lock:
+            line = self._line(event, time.monotonic())
+            if line:
+                print(printable(line), file=self.stream, flush=True)
+
+    def _line(self, event: Event, now: float) -> str:
+        match event:
+            case PhaseStarted(phase, title, total):
+                self.totals[phase], self.done[phase] = total or 0, 0
+                self.started[phase] = self.said[phase] = now
+                return f"{title} ..."
+            case BytesDone(phase, count):
+                self.done[phase] = self.done.get(phase, 0) + count
+                if now - self.said.get(phase, now) < _PLAIN_STEP_SECONDS or not self.totals.get(phase):
+                    return ""
+                self.said[phase] = now
+                return self._progress(phase, now)
+            case PhaseFinished(phase, seconds, failed):
+                return f"{phase}: {'failed' if failed else 'done'} in {format_seconds(seconds)}"
+            case ChangeApplied(summary, skipped):
+                return f"  {'already so' if skipped else 'changed'}: {summary}"
+            case Warned(message):
+                return f"warning: {message}"
+
+    def _progress(self, phase: str, now: float) -> str:
+        done, total = self.done[phase], self.totals[phase]
+        rate = done / max(now - self.started[phase], 0.001)
+        left = format_seconds((total - done) / rate) if rate else "?"
+        return f"  {phase}: {100 * done // total} %, {format_bytes(int(rate))}/s, {left} left"
+
+
+@dataclass
+class _Bars:
+    """A bar with rate and time left for each phase that counts bytes; lines above it for the rest."""
+
+    stream: TextIO
+    bars: dict[str, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        with self.lock:
+            match event:
+                case PhaseStarted(phase, title, total) if total:
+                    self.bars[phase] = tqdm(
+                        total=total, desc=printable(title), unit="B", unit_scale=True, unit_divisor=1024,
+                        file=self.stream, leave=True, dynamic_ncols=True, miniters=1,
+                    )  # fmt: skip
+                case PhaseStarted(_, title, _):
+                    self._say(f"{title} ...")
+                case BytesDone(phase, count) if phase in self.bars:
+                    self.bars[phase].update(count)
+                case PhaseFinished(phase, seconds, failed):
+                    if bar := self.bars.pop(phase, None):
+                        bar.close()
+                    self._say(f"{phase}: {'failed' if failed else 'done'} in {format_seconds(seconds)}")
+                case ChangeApplied(summary, skipped):
+                    self._say(f"  {'already so' if skipped else 'changed'}: {summary}")
+                case Warned(message):
+                    self._say(f"warning: {message}")
+                case _:
+                    pass
+
+    def _say(self, text: str) -> None:
+        tqdm.write(printable(text), file=self.stream)

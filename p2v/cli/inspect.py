@@ -1,0 +1,135 @@
+"""``p2v inspect DISK...``: what is inside, read-only."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from drivers.facts import Disk, GuestFacts, Initramfs, Kernel, Partition, ReadBy
+from p2v.cli import console, options
+from p2v.core import jsonio
+from p2v.core.units import format_bytes
+from p2v.doctor import Chosen
+from p2v.documents import Inspection, SourceDisk, to_data
+from p2v.inspection import Reading, inspect
+
+
+def add_parser(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser("inspect", help="show what is inside a disk", description=__doc__)
+    options.add_disks(parser)
+    options.add_reader(parser)
+    options.add_acceleration(parser)
+    options.add_progress(parser)
+    parser.add_argument("--json", action="store_true", help="the whole inspection as a JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
+    machine = options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
+    report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
+    found = inspect(machine.disks, Reading(arguments.reader), Chosen(arguments.accel), report)
+    if arguments.json:
+        console.out_json(jsonio.pretty(to_data(found)))
+    else:
+        console.out(render(found))
+    return 0
+
+
+_NO_MACHINE: dict[str, Any] = {
+    "name": "machine", "cpus": None, "memory": None, "mac": [], "network": "default", "firmware": None,
+}  # fmt: skip
+
+
+def render(found: Inspection) -> str:
+    """The inspection as text for people."""
+    facts = found.facts
+    lines = [line for source in found.sources for line in _image(source)]
+    for disk in facts.disks:
+        lines += _disk(disk, facts)
+    lines += ["", *_guest(facts)]
+    if facts.notes:
+        lines += ["", "Notes:", *(f"  {note}" for note in facts.notes)]
+    return "\n".join(lines)
+
+
+def _row(name: str, value: str) -> str:
+    return f"  {name:<18}{value}"
+
+
+def _image(source: SourceDisk) -> list[str]:
+    image = source.image
+    rows = [
+        f"{source.path}",
+        _row("format", f"{image.format}, {image.variant}" if image.variant else image.format),
+        _row("virtual size", f"{format_bytes(image.virtual_size)} ({image.virtual_size} bytes)"),
+        _row("allocated size", f"{format_bytes(image.allocated_size)} in {format_bytes(image.file_size)} of files"),
+    ]
+    if image.creator:
+        rows.append(_row("made by", f"{image.creator} {image.creator_version}".strip()))
+    rows += [_row("unfinished", sign) for sign in image.dirty]
+    rows += [_row("note", note) for note in image.notes]
+    return rows
+
+
+def _disk(disk: Disk, facts: GuestFacts) -> list[str]:
+    table = {"mbr": "MBR", "gpt": "GPT", "none": "no partition table"}.get(disk.table, disk.table)
+    rows = [f"Disk {disk.index + 1}: {table}" + (f", boot code: {disk.boot_code}" if disk.boot_code else "")]
+    places = {(m.disk, m.partition): m.mountpoint for m in facts.mounts}
+    rows += [_partition(p, places) for p in facts.partitions if p.disk == disk.index]
+    return rows
+
+
+def _partition(part: Partition, places: dict[tuple[int, int], str]) -> str:
+    system = part.filesystem
+    what = system.kind if system else "nothing known"
+    extra = [f"UUID {system.uuid}"] if system and system.uuid else []
+    extra += [f"label {system.label}"] if system and system.label else []
+    extra += [f"{format_bytes(system.free_bytes)} free"] if system and system.free_bytes is not None else []
+    extra += [f"({system.why_not_host})"] if system and system.why_not_host else []
+    where = places.get((part.disk, part.number), "")
+    number = str(part.number) if part.number else "whole"
+    return f"  {number:<6}{format_bytes(part.length):<11}{what:<10}{where:<8}{', '.join(extra)}"
+
+
+def _guest(facts: GuestFacts) -> list[str]:
+    how = {
+        ReadBy.HOST: "on this host, in a confined process",
+        ReadBy.APPLIANCE: "in a read-only appliance",
+    }[facts.read_by]
+    if facts.os is None:
+        return ["Guest: no operating system was found", _row("read", how)]
+    system = facts.os
+    rows = [
+        f"Guest: {system.name or system.id}",
+        _row("system", f"{system.id} {system.version} ({system.family} family), {system.arch or 'unknown'}, "
+                       f"{system.init or 'unknown init'}"),
+        _row("host name", system.hostname or "not set"),
+        _row("firmware", facts.firmware.upper()),
+        _row("boot loader", f"{facts.boot_loader.kind} {facts.boot_loader.config}".strip()),
+        *(_row("kernel", line) for line in map(_kernel, facts.kernels)),
+        *(_row("network", f"{i.name}: {i.method} {' '.join(i.addresses)}".rstrip() + f" ({i.source})")
+          for i in facts.network.interfaces),
+        *(_row("tools", f"{t.name} ({t.vendor}): {t.evidence}") for t in facts.tools),
+        _row("SELinux", facts.selinux),
+        _row("read", how),
+    ]  # fmt: skip
+    if not facts.kernels:
+        rows.insert(5, _row("kernel", "none found"))
+    return rows
+
+
+def _kernel(kernel: Kernel) -> str:
+    verdict = "finds a root on virtio" if kernel.finds_virtio_root() else "does NOT find a root on virtio"
+    return f"{kernel.version}: {verdict}; {_initramfs(kernel.initramfs)}"
+
+
+def _initramfs(image: Initramfs | None) -> str:
+    if image is None:
+        return "no initramfs"
+    if image.problem:
+        return f"{image.path}: {image.problem}"
+    present = [m for m in ("virtio_pci", "virtio_blk", "virtio_scsi") if m in image.modules]
+    holds = ", ".join(present) or "no virtio module"
+    return f"{image.path} ({image.builder}, {'+'.join(image.members)}, {format_bytes(image.size)}): {holds}"

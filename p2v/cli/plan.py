@@ -1,0 +1,69 @@
+"""``p2v plan DISK...``: what a conversion would do, with the real diffs; nothing is done."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from drivers.plan_text import render as render_plan
+from p2v.cli import console, options
+from p2v.core.units import format_bytes
+from p2v.doctor import Chosen
+from p2v.documents import PlanDocument, plan_digest, plan_json
+from p2v.inspection import Reading
+from p2v.planning import plan_machine
+
+_ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
+
+
+def add_parser(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser("plan", help="show what a conversion would change", description=__doc__)
+    options.add_disks(parser)
+    options.add_machine(parser)
+    options.add_reader(parser)
+    options.add_acceleration(parser)
+    options.add_progress(parser)
+    parser.add_argument("--json", action="store_true", help="a document for `p2v convert --plan FILE`")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan and print; 4 when there are blockers."""
+    report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
+    document = plan_machine(
+        options.machine_of(arguments), Reading(arguments.reader), Chosen(arguments.accel), report
+    )
+    if arguments.json:
+        console.out_json(plan_json(document))
+    else:
+        console.out(render(document))
+    return 4 if document.plan.blockers else 0
+
+
+def render(document: PlanDocument) -> str:
+    """The whole plan as text: guest, changes with diffs, findings, hardware."""
+    system = document.facts.os
+    title = f"Plan for {document.machine.name}: {(system.name or system.id) if system else 'no known system'}"
+    lines = [title, *(f"  source: {s.path} ({s.image.format})" for s in document.sources), ""]
+    lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
+    lines += ["", f"Plan digest: {plan_digest(document)}"]
+    return "\n".join(lines)
+
+
+def hardware_rows(document: PlanDocument) -> list[str]:
+    """What KVM will offer, with a word on what was assumed."""
+    hardware, machine = document.hardware, document.machine
+    macs = ", ".join(nic.mac for nic in hardware.nics)
+    rows = [
+        f"  machine     {hardware.machine_type}, {hardware.firmware}, {hardware.arch}",
+        f"  CPUs        {hardware.cpus}",
+        f"  memory      {format_bytes(hardware.memory_bytes)}",
+        f"  disks       {len(hardware.disks)} on {hardware.disk_bus}",
+        f"  network     {', '.join(sorted({n.model for n in hardware.nics})) or 'none'}"
+        + (f" ({macs})" if macs else ""),
+    ]
+    if machine.assumed:
+        named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
+        rows.append(f"  A disk does not tell everything: these are defaults, set them with {named}.")
+    return rows

@@ -1,0 +1,1 @@
+"""What every part stands on: errors, events, units, running programs, scratch space, the disk protocol."""

@@ -1,0 +1,309 @@
+"""Every error a user can meet: facts in fields, one sentence, a hint, an exit code on the class.
+
+Only ``p2v.cli`` prints them and exits. Engines raise the most exact class below; a new kind of failure
+is a new class here, not a new text. Exit codes follow sysexits where it has one (DESIGN.md section 5).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+@dataclass(eq=False)
+class P2vError(Exception):
+    """Root of the suite's errors; subclasses add fields and say them in ``sentence``."""
+
+    exit_code: ClassVar[int] = 70
+    code: ClassVar[str] = "bug"
+
+    def sentence(self) -> str:
+        """One sentence: what, where."""
+        return type(self).__name__
+
+    def hint(self) -> str:
+        """What to do next; empty when there is nothing to say."""
+        return ""
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    # Exception's own pickling hands ``args`` to the constructor, which a dataclass leaves empty.
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), tuple(getattr(self, f.name) for f in dataclasses.fields(self)))
+
+
+@dataclass(eq=False)
+class Usage(P2vError):
+    """The command line (or a document it names) asks for something that makes no sense."""
+
+    message: str
+    advice: str = ""
+    exit_code: ClassVar[int] = 64
+    code: ClassVar[str] = "usage"
+
+    def sentence(self) -> str:
+        return self.message
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class BadImage(P2vError):
+    """A disk image contradicts itself or its format's specification."""
+
+    file: Path
+    problem: str
+    advice: str = "The copy may be incomplete; compare its size with the original's."
+    exit_code: ClassVar[int] = 65
+    code: ClassVar[str] = "bad-image"
+
+    def sentence(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class UnsupportedImage(BadImage):
+    """A sound image of a kind this version does not read."""
+
+    advice: str = "Convert it with the tool that made it to a variant in the README's table."
+    code: ClassVar[str] = "unsupported-image"
+
+
+@dataclass(eq=False)
+class AmbiguousFormat(BadImage):
+    """The contents do not settle the format, or contradict what the name or the user says."""
+
+    advice: str = "Say what it is with --input-format."
+    code: ClassVar[str] = "ambiguous-format"
+
+
+@dataclass(eq=False)
+class ForbiddenReference(BadImage):
+    """An image names a file outside its own folder (backing file, extent file)."""
+
+    advice: str = (
+        "An image that names host files can read anything; put the files beside the image "
+        "or check where the image came from."
+    )
+    code: ClassVar[str] = "forbidden-reference"
+
+
+@dataclass(eq=False)
+class NoSource(P2vError):
+    """The named source does not exist, or is no disk at all."""
+
+    source: str
+    problem: str
+    advice: str = "Name a disk image or a block device."
+    exit_code: ClassVar[int] = 66
+    code: ClassVar[str] = "no-source"
+
+    def sentence(self) -> str:
+        return f"{self.source}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class ToolMissing(P2vError):
+    """A program or library the step needs is not on this host."""
+
+    tool: str
+    package: str
+    exit_code: ClassVar[int] = 69
+    code: ClassVar[str] = "tool-missing"
+
+    def sentence(self) -> str:
+        return f"{self.tool} is not available on this host"
+
+    def hint(self) -> str:
+        return f"Install {self.package}, then run `p2v doctor`."
+
+
+@dataclass(eq=False)
+class ProgramFailed(P2vError):
+    """A program the suite started failed."""
+
+    program: str
+    exit_status: int
+    stderr_tail: str
+    exit_code: ClassVar[int] = 74
+    code: ClassVar[str] = "program-failed"
+
+    def sentence(self) -> str:
+        last = self.stderr_tail.strip().splitlines()
+        reason = f": {last[-1]}" if last else ""
+        return f"{self.program} failed with exit status {self.exit_status}{reason}"
+
+
+@dataclass(eq=False)
+class ProgramTimedOut(P2vError):
+    """A program the suite started did not end in its time; its process group was ended."""
+
+    program: str
+    seconds: float
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "program-timed-out"
+
+    def sentence(self) -> str:
+        return f"{self.program} did not end within {self.seconds:g} seconds"
+
+
+@dataclass(eq=False)
+class NoSpace(P2vError):
+    """A folder has less free space than the step needs (bytes)."""
+
+    folder: Path
+    needed: int
+    free: int
+    exit_code: ClassVar[int] = 73
+    code: ClassVar[str] = "no-space"
+
+    def sentence(self) -> str:
+        return f"{self.folder}: {self.needed} bytes are needed and {self.free} are free"
+
+    def hint(self) -> str:
+        return "Free some space or name another folder with -o."
+
+
+@dataclass(eq=False)
+class TargetExists(P2vError):
+    """A file would have to be replaced."""
+
+    target: Path
+    exit_code: ClassVar[int] = 73
+    code: ClassVar[str] = "target-exists"
+
+    def sentence(self) -> str:
+        return f"{self.target}: exists already"
+
+    def hint(self) -> str:
+        return "Choose another name with --name, another folder with -o, or remove the file."
+
+
+@dataclass(eq=False)
+class TargetBusy(P2vError):
+    """Another run is writing this target."""
+
+    target: Path
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "target-busy"
+
+    def sentence(self) -> str:
+        return f"{self.target}: another run is writing it"
+
+    def hint(self) -> str:
+        return "Wait for that run, or end it, and try again."
+
+
+@dataclass(eq=False)
+class ReadFailed(P2vError):
+    """The host could not read or write a file."""
+
+    file: str
+    problem: str
+    exit_code: ClassVar[int] = 74
+    code: ClassVar[str] = "io"
+
+    def sentence(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+
+@dataclass(eq=False)
+class NotPermitted(P2vError):
+    """The user may not read or write something."""
+
+    file: str
+    action: str
+    exit_code: ClassVar[int] = 77
+    code: ClassVar[str] = "permission"
+
+    def sentence(self) -> str:
+        return f"{self.file}: no permission to {self.action} it"
+
+    def hint(self) -> str:
+        return "Check the owner and mode of the file and of its folder, or run as a user who may."
+
+
+@dataclass(eq=False)
+class GuestNotUnderstood(P2vError):
+    """No operating system was found in the disks, or none that can be rewritten."""
+
+    disk: str
+    problem: str
+    advice: str = "`p2v inspect` shows what was found in it."
+    exit_code: ClassVar[int] = 76
+    code: ClassVar[str] = "guest-not-understood"
+
+    def sentence(self) -> str:
+        return f"{self.disk}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class ReaderCrashed(P2vError):
+    """The confined child that reads guest contents died, hung or broke a limit."""
+
+    disk: str
+    how: str
+    exit_code: ClassVar[int] = 65
+    code: ClassVar[str] = "reader-crashed"
+
+    def sentence(self) -> str:
+        return f"{self.disk}: reading its contents {self.how}"
+
+    def hint(self) -> str:
+        return "The image may be damaged or made to do harm; try --reader appliance."
+
+
+@dataclass(eq=False)
+class Blocked(P2vError):
+    """The plan has blockers; all of them are in ``reasons``."""
+
+    disk: str
+    reasons: tuple[str, ...]
+    exit_code: ClassVar[int] = 4
+    code: ClassVar[str] = "blocked"
+
+    def sentence(self) -> str:
+        return f"{self.disk}: cannot be converted: " + "; ".join(self.reasons)
+
+
+@dataclass(eq=False)
+class PlanStale(P2vError):
+    """What a plan expects to find is not there."""
+
+    where: str
+    expected: str
+    found: str
+    exit_code: ClassVar[int] = 78
+    code: ClassVar[str] = "plan-stale"
+
+    def sentence(self) -> str:
+        return f"{self.where}: the plan expects {self.expected}, found {self.found}"
+
+    def hint(self) -> str:
+        return "The source changed since it was planned; make a new plan."
+
+
+@dataclass(eq=False)
+class NotBooted(P2vError):
+    """The converted guest did not pass its boot check; the result is kept."""
+
+    disk: str
+    reason: str
+    exit_code: ClassVar[int] = 3
+    code: ClassVar[str] = "not-booted"
+
+    def sentence(self) -> str:
+        return f"{self.disk}: the boot check failed: {self.reason}"

@@ -1,0 +1,82 @@
+"""Values to JSON and back, checked: unknown keys, missing keys and wrong types are errors with their place.
+
+Frozen dataclasses, enums, tuples, mappings, paths and optional values are understood; a union of
+dataclasses is told apart by a ``"type"`` key that holds the class name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cattrs
+from cattrs.strategies import configure_tagged_union
+
+_T = TypeVar("_T")
+
+
+class BadDocument(ValueError):
+    """A JSON document does not have the shape it should have."""
+
+
+def _structure_path(value: object, _: type) -> Path:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a path, got {type(value).__name__}")
+    return Path(value)
+
+
+def _strict(kind: type[Any]) -> Any:
+    def check(value: object, _: type) -> object:
+        # bool is an int to Python, not to the reader of a document
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
+            if kind is float and isinstance(value, int) and not isinstance(value, bool):
+                return float(value)
+            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+        return value
+
+    return check
+
+
+def converter(*unions: Any) -> cattrs.Converter:
+    """A converter that also knows the given unions of dataclasses."""
+    made = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (str, int, float, bool):
+        made.register_structure_hook(kind, _strict(kind))
+    made.register_structure_hook(Path, _structure_path)
+    made.register_unstructure_hook(Path, str)
+    for union in unions:
+        configure_tagged_union(union, made, tag_name="type")
+    return made
+
+
+def encode(conv: cattrs.Converter, value: Any, declared: Any = None) -> Any:
+    """Plain JSON data for a value; ``declared`` where the value's own class is not the declared type."""
+    return conv.unstructure(value, unstructure_as=declared)
+
+
+def decode(conv: cattrs.Converter, data: Any, kind: type[_T]) -> _T:
+    """The value that JSON data describes. Raises BadDocument, naming the place."""
+    try:
+        return conv.structure(data, kind)
+    except Exception as error:  # cattrs raises whatever a hook raised, wrapped in groups
+        raise BadDocument("; ".join(cattrs.transform_error(error))) from error
+
+
+def canonical(data: Any) -> bytes:
+    """JSON with one spelling: sorted keys, no blanks, UTF-8. What digests are taken of.
+
+    Lone surrogates (undecodable bytes of a guest's file) stay as escapes.
+    """
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of the canonical form, in hex."""
+    return hashlib.sha256(canonical(data)).hexdigest()
+
+
+def pretty(data: Any) -> str:
+    """JSON for people and files: indented, keys in the order of the fields."""
+    return json.dumps(data, indent=2, ensure_ascii=True) + "\n"

@@ -1,0 +1,266 @@
+"""The only module that starts programs.
+
+Argument lists, never a shell; stdin closed unless given; a fixed locale, so that messages can be read by
+machines; the tail of stderr kept for the error; a timeout that ends the whole process group.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+from p2v.core.errors import ProgramFailed, ProgramTimedOut, ToolMissing
+
+_STDERR_TAIL_LINES = 40
+_STDOUT_LIMIT_BYTES = 64 * 1024 * 1024
+_LONGEST_LINE_BYTES = 64 * 1024
+_GRACE_SECONDS = 5.0
+
+# Which Debian package brings a program; `p2v doctor` names the others' packages beside it.
+PACKAGES: Mapping[str, str] = {
+    "qemu-img": "qemu-utils (dnf: qemu-img)",
+    "qemu-system-x86_64": "qemu-system-x86 (dnf: qemu-kvm)",
+    "nbdkit": "nbdkit and nbdkit-plugin-python (dnf: nbdkit nbdkit-python-plugin)",
+    "depmod": "kmod",
+    "virt-xml-validate": "libvirt-clients (dnf: libvirt-client)",
+    "e2fsck": "e2fsprogs",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A program that ended with an accepted status."""
+
+    stdout: str
+    stderr: str
+    seconds: float
+    exit_status: int = 0
+
+
+class Runner(Protocol):
+    """Runs a program to its end; tests hand in a fake."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes | None = None,
+        on_line: Callable[[str], None] | None = None,
+        accept: Sequence[int] = (0,),
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """Run ``argv``.
+
+        ``on_line`` gets each line of stdout as it comes (they are kept as well); ``accept`` lists the exit
+        statuses that are answers rather than failures (``qemu-img compare`` says 1 for "different").
+
+        Raises ProgramFailed, ProgramTimedOut, ToolMissing.
+        """
+        ...
+
+
+def program_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment programs get: the caller's, with the locale fixed."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k != "LANGUAGE"}
+    env["LANG"] = env["LC_ALL"] = "C.UTF-8"
+    env.update(extra or {})
+    return env
+
+
+def find_program(name: str) -> Path | None:
+    """Where a program is: on PATH, or in the system folders an ordinary user's PATH leaves out."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/libexec:/usr/lib/qemu")
+    return Path(found) if found else None
+
+
+def _require(name: str) -> str:
+    if "/" in name:
+        return name
+    found = find_program(name)
+    if found is None:
+        raise ToolMissing(name, PACKAGES.get(name, f"the package that brings {name}"))
+    return str(found)
+
+
+def end_group(process: subprocess.Popen[bytes], grace_seconds: float = _GRACE_SECONDS) -> None:
+    """End a program and all it started: politely, then not."""
+    for sig, patience in ((signal.SIGTERM, grace_seconds), (signal.SIGKILL, 10.0)):
+        try:
+            os.killpg(process.pid, sig)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(patience)
+            # The leader is gone; its group may still hold stragglers, which get no second chance.
+            if sig is signal.SIGTERM:
+                os.killpg(process.pid, signal.SIGKILL)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            break
+    process.wait()
+
+
+@dataclass
+class _Collector:
+    """Reads one stream to its end in a thread, keeping a bounded amount."""
+
+    stream: IO[bytes]
+    on_line: Callable[[str], None] | None = None
+    keep_lines: int | None = None
+    lines: deque[str] = field(default_factory=deque)
+    kept_bytes: int = 0
+    thread: threading.Thread | None = None
+
+    def start(self) -> _Collector:
+        if self.keep_lines is not None:
+            self.lines = deque(maxlen=self.keep_lines)
+        self.thread = threading.Thread(target=self._drain, daemon=True)
+        self.thread.start()
+        return self
+
+    def _drain(self) -> None:
+        while raw := self.stream.readline(_LONGEST_LINE_BYTES):
+            line = raw.decode("utf-8", "replace")
+            if self.keep_lines is not None or self.kept_bytes < _STDOUT_LIMIT_BYTES:
+                self.lines.append(line)
+                self.kept_bytes += len(raw)
+            if self.on_line is not None:
+                self.on_line(line.rstrip("\r\n"))
+
+    def text(self) -> str:
+        if self.thread is not None:
+            self.thread.join(_GRACE_SECONDS)
+        return "".join(self.lines)
+
+
+@dataclass
+class SystemRunner:
+    """Runs real programs."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float,
+        stdin: bytes | None = None,
+        on_line: Callable[[str], None] | None = None,
+        accept: Sequence[int] = (0,),
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """See ``Runner.run``."""
+        started = time.monotonic()
+        command = [_require(argv[0]), *argv[1:]]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=program_environment(env),
+            start_new_session=True,
+        )
+        assert process.stdout is not None and process.stderr is not None
+        with process.stdout, process.stderr:
+            out = _Collector(process.stdout, on_line).start()
+            err = _Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
+            try:
+                _feed(process, stdin)
+                status = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                end_group(process)
+                raise ProgramTimedOut(argv[0], timeout) from None
+            except BaseException:
+                end_group(process)
+                raise
+            stdout, stderr = out.text(), err.text()
+        if status not in accept:
+            raise ProgramFailed(argv[0], status, stderr)
+        return Completed(stdout, stderr, time.monotonic() - started, status)
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> None:
+    if process.stdin is None:
+        return
+    try:
+        with process.stdin as pipe:
+            pipe.write(data or b"")
+    except BrokenPipeError:
+        pass  # the program ended without reading; its exit status tells the story
+
+
+@dataclass
+class Background:
+    """A program that runs beside us (QEMU, an NBD server) until its context ends."""
+
+    process: subprocess.Popen[bytes]
+    stderr_file: Path | None
+
+    def running(self) -> bool:
+        """Whether the program is still there."""
+        return self.process.poll() is None
+
+    def exit_status(self) -> int | None:
+        """Its exit status, None while it runs."""
+        return self.process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait for its end; None when it is still running after ``timeout`` seconds."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def stderr_tail(self) -> str:
+        """The last lines it wrote to stderr, as far as they were kept in a file."""
+        if self.stderr_file is None or not self.stderr_file.exists():
+            return ""
+        return "\n".join(self.stderr_file.read_text("utf-8", "replace").splitlines()[-_STDERR_TAIL_LINES:])
+
+
+@contextmanager
+def background(
+    argv: Sequence[str],
+    *,
+    stderr_file: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    grace_seconds: float = _GRACE_SECONDS,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[Background]:
+    """Start a program in its own process group and end the whole group on leaving, however that happens.
+
+    Raises ToolMissing.
+    """
+    command = [_require(argv[0]), *argv[1:]]
+    sink: int | IO[bytes] = subprocess.DEVNULL
+    opened = stderr_file.open("wb") if stderr_file is not None else None
+    if opened is not None:
+        sink = opened
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=sink,
+            env=program_environment(env),
+            start_new_session=True,
+            pass_fds=tuple(pass_fds),
+        )
+    finally:
+        if opened is not None:
+            opened.close()
+    try:
+        yield Background(process, stderr_file)
+    finally:
+        end_group(process, grace_seconds)

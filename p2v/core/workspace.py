@@ -1,0 +1,199 @@
+"""Scratch folders, free space, and outputs that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2v.core.errors import NoSpace, NotPermitted, ReadFailed, TargetBusy, TargetExists
+
+PARTIAL = ".partial"
+
+
+def cache_folder() -> Path:
+    """The suite's folder below the user's cache folder (not created)."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base and base.startswith("/") else Path.home() / ".cache") / "p2v-suite"
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes this user may still write below ``folder`` (or its nearest existing parent)."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise NoSpace when fewer than ``needed`` bytes are free below ``folder``."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise NoSpace(folder, needed, free)
+
+
+@contextmanager
+def socket_folder() -> Iterator[Path]:
+    """A private folder with a short path: a UNIX socket's whole path must fit in 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="p2v-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A private folder that goes away with everything in it."""
+    folder = Path(tempfile.mkdtemp(prefix="p2v-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_output_folder(folder: Path) -> tuple[Path, ...]:
+    """Create the folder results go to; returns the folders that were made, outermost first.
+
+    Raises NotPermitted, ReadFailed.
+    """
+    made = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise NotPermitted(str(folder), "create") from error
+    except OSError as error:
+        raise ReadFailed(str(folder), error.strerror or "cannot be created") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NotPermitted(str(folder), "write to")
+    return tuple(made)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files one conversion makes in ``folder``; each is written as NAME.partial and renamed last."""
+
+    folder: Path
+    names: tuple[str, ...]
+
+    def final(self, name: str) -> Path:
+        """Where a file will be."""
+        return self.folder / name
+
+    def partial(self, name: str) -> Path:
+        """Where it is written."""
+        return self.folder / (name + PARTIAL)
+
+    def refuse_existing(self) -> None:
+        """Raise TargetExists when a final name is taken."""
+        for name in self.names:
+            if os.path.lexists(self.final(name)):
+                raise TargetExists(self.final(name))
+
+    def publish(self) -> None:
+        """Rename everything into place, the last name last, and make that durable.
+
+        A file that has come to stand under a final name meanwhile is not replaced: TargetExists.
+        """
+        for name in self.names:
+            self._rename(name)
+        sync_folder(self.folder)
+
+    def _rename(self, name: str) -> None:
+        # link + unlink instead of rename: it fails where rename would silently replace
+        try:
+            os.link(self.partial(name), self.final(name))
+        except FileExistsError:
+            raise TargetExists(self.final(name)) from None
+        except OSError:
+            # file systems without hard links (FAT, some network mounts)
+            if os.path.lexists(self.final(name)):
+                raise TargetExists(self.final(name)) from None
+            self.partial(name).rename(self.final(name))
+            return
+        self.partial(name).unlink()
+
+    def withdraw(self) -> None:
+        """Remove final names again (used when publishing itself fails half-way)."""
+        for name in self.names:
+            if os.path.lexists(self.partial(name)):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                self.final(name).rename(self.partial(name))
+
+
+def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
+    """Write a text file (surrogates kept) and sync it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as file:
+        file.write(content.encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(path, mode)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's data and metadata to its device."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot sync a folder
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, target: Path) -> Iterator[None]:
+    """Hold an exclusive lock file for the time of a run. Raises TargetBusy when another run holds it."""
+    descriptor = _lock(path, target)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _lock(path: Path, target: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError as error:
+            raise NotPermitted(str(path), "create") from error
+        except OSError as error:
+            raise ReadFailed(str(path), error.strerror or "cannot be created") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise TargetBusy(target) from None
+        # The previous holder removes the file while it still holds the lock; a lock on a removed file guards nothing.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+
+
+def remove_quietly(paths: Sequence[Path]) -> None:
+    """Remove files and folders that may not be there."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
