@@ -30,7 +30,7 @@ _DIGEST_BYTES = 32
 
 
 def _sha256(data: bytes | bytearray | memoryview) -> bytes:
-    return hashlib.sha256(data, usedforsecurity=False).digest()
+    return hashlib.sha256(data).digest()
 
 
 @dataclass

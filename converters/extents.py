@@ -87,9 +87,9 @@ class Occupancy:
         blocks = file_size // self._block_bytes + 1
         if blocks > _MAX_OCCUPANCY:
             return
-        seen = self._seen.setdefault(extent.stored.file, bytearray())
-        if not seen:
-            seen.extend(bytes(blocks))
+        seen = self._seen.get(extent.stored.file)
+        if seen is None:
+            seen = self._seen[extent.stored.file] = bytearray(blocks)
         first = extent.stored.offset // self._block_bytes
         last = first + -(-extent.length // self._block_bytes)
         shared = seen.find(1, first, last)

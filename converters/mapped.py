@@ -17,6 +17,7 @@ from converters.extents import Occupancy, clip, merge
 from converters.info import ImageFacts
 from converters.source_file import SourceFile
 from p2v.core.disk import CompressedAt, Extent
+from p2v.core.errors import ReadFailed
 
 # Guests are read in small pieces: the blocks just inflated are kept, up to this many bytes.
 _INFLATED_CACHE_BYTES = 8 * 1024 * 1024
@@ -66,6 +67,7 @@ class MappedDisk:
         self.layout = layout
         self._sources = files
         self._by_path = {file.path: file for file in files}
+        self._closed = False
         kept = max(2, _INFLATED_CACHE_BYTES // max(1, layout.block_bytes))
         self._inflated = functools.lru_cache(maxsize=kept)(self._inflate)
 
@@ -91,6 +93,9 @@ class MappedDisk:
         """
         if length < 0 or offset < 0:
             raise ValueError(f"cannot read {length} bytes at {offset}")
+        if self._closed:
+            # Tables and blocks still kept in memory must not make some reads work.
+            raise ReadFailed(str(self._sources[0].path), "was read after it was closed")
         end = min(offset + length, self.virtual_size)
         if end <= offset:
             return b""
@@ -118,6 +123,8 @@ class MappedDisk:
 
     def close(self) -> None:
         """Give back every handle."""
+        self._closed = True
+        self._inflated.cache_clear()
         for file in self._sources:
             file.close()
 

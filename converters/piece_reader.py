@@ -9,16 +9,15 @@ from pathlib import Path
 from converters.inflate import INFLATED_CODECS, Inflate, fastest_inflate
 from converters.io_errors import read_problem
 from converters.pieces import DataPiece, PieceBuffer, Segment
+from converters.source_file import SourceFile, open_source
 from p2v.core.disk import CompressedAt, DiskReader, Extent
 from p2v.core.errors import BadImage
-from p2v.core.units import MIB, round_up
+from p2v.core.units import MIB
 
 # A split VMDK has a file for every 2 GB; one thread keeps this many of them open.
 _OPEN_FILES = 32
 # What one thread will hold of a compressed extent; a larger one is left to the reader.
 _LARGEST_INFLATED_BYTES = 16 * MIB
-# The largest qcow2 cluster: how much the last stream of a disk may hold behind the disk's end.
-_LARGEST_CLUSTER_BYTES = 2 * MIB
 
 
 class PieceReader:
@@ -30,7 +29,7 @@ class PieceReader:
     def __init__(self, reader: DiskReader, inflate: Inflate | None = None) -> None:
         self._reader = reader
         self._inflate = inflate or fastest_inflate()
-        self._open: OrderedDict[Path, int] = OrderedDict()
+        self._open: OrderedDict[Path, SourceFile] = OrderedDict()
 
     def __enter__(self) -> PieceReader:
         return self
@@ -41,7 +40,7 @@ class PieceReader:
     def close(self) -> None:
         """Close every file that was opened."""
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._open.popitem()[1].close()
 
     def fill(self, piece: DataPiece, buffer: PieceBuffer) -> None:
         """Read a whole piece into the front of ``buffer``.
@@ -86,11 +85,8 @@ class PieceReader:
             stored = os.pread(self._handle(at.file), at.length, at.offset)
         except OSError as error:
             raise read_problem(error, at.file, at.offset) from error
-        # A disk may end within its last cluster or grain; the stream holds the whole of it.
-        last = extent.end == self._reader.virtual_size
-        limit = round_up(extent.length, _LARGEST_CLUSTER_BYTES) if last else extent.length
         try:
-            data = self._inflate(stored, at.codec, limit)
+            data = self._inflate(stored, at.codec, extent.length)
         except ValueError as error:
             raise BadImage(at.file, f"the compressed data at byte {at.offset} are damaged: {error}") from error
         if len(data) < extent.length:
@@ -118,23 +114,12 @@ class PieceReader:
     def _handle(self, file: Path) -> int:
         if file in self._open:
             self._open.move_to_end(file)
-            return self._open[file]
+            return self._open[file].fd
         if len(self._open) >= _OPEN_FILES:
-            os.close(self._open.popitem(last=False)[1])
-        self._open[file] = handle = _open_untouched(file)
-        return handle
+            self._open.popitem(last=False)[1].close()
+        self._open[file] = opened = open_source(file)
+        return opened.fd
 
 
 def _inflated_here(extent: Extent, at: CompressedAt) -> bool:
     return at.codec in INFLATED_CODECS and max(extent.length, at.length) <= _LARGEST_INFLATED_BYTES
-
-
-def _open_untouched(file: Path) -> int:
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    try:
-        try:
-            return os.open(file, flags | os.O_NOATIME)
-        except PermissionError:
-            return os.open(file, flags)  # only the owner may leave the access time alone
-    except OSError as error:
-        raise read_problem(error, file) from error

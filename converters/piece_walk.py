@@ -125,8 +125,8 @@ def _work(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
     try:
         _walk_until_done(walk, reader, sink)
     except BaseException as error:
-        # Not swallowed: ``walk_pieces`` raises the first of them when every thread has ended.
         walk.fail(error)
+        raise
 
 
 def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:

@@ -17,6 +17,8 @@ from p2v.core.disk import Extent
 from p2v.core.errors import ReadFailed
 from p2v.core.units import SECTOR_BYTES, round_up
 
+_NO_MORE = 1 << 63
+
 
 class FlatLayout:
     """``length`` bytes from ``file_offset`` on are the disk; past the file's end it reads as zero."""
@@ -77,7 +79,7 @@ def _next_data(file: SourceFile, position: int) -> tuple[int, int] | None:
         return start, max(start + 1, os.lseek(file.fd, start, os.SEEK_HOLE))
     except OSError as error:
         if error.errno == errno.ENXIO:
-            return file.size, file.size
+            return _NO_MORE, _NO_MORE
         if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             return None
         raise ReadFailed(str(file.path), f"cannot be searched for holes: {error.strerror}") from error

@@ -117,6 +117,9 @@ class BootLoader:
     """Path of the configuration that is really read at boot."""
     entries: tuple[BootEntry, ...] = ()
     default: str = ""
+    """Title of the entry that starts when nobody chooses (``Submenu>Entry`` inside submenus)."""
+    install_devices: tuple[str, ...] = ()
+    """Disks that the boot loader's package installs itself to when it is upgraded (Debian's grub-pc)."""
 
 
 @dataclass(frozen=True, slots=True)

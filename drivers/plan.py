@@ -24,6 +24,17 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What planning knows besides the guest.
+
+    ``nic_macs``: the machine's network cards in order, each with the MAC address it keeps; None where that is
+    not known.
+    """
+
+    nic_macs: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GuestPlan:
     """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards."""
 

@@ -6,11 +6,11 @@ less than a guest that ran is believed.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from pathlib import Path
@@ -18,28 +18,41 @@ from pathlib import Path
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import P2vError, ProgramFailed, ProgramTimedOut
-from p2v.core.run import Runner, SystemRunner, find_program
-from p2v.targets.qemu import QEMU_PROGRAMS, escape
+from p2v.core.qemu import QEMU_PROGRAMS, cpu_model, find_qemu, option_value
+from p2v.core.run import Runner, SystemRunner
+from p2v.core.workspace import cache_folder
 
 KVM_DEVICE = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# A guest that works under KVM answers in a third of a second; under TCG in one, more when the host is busy.
+# The tiny guest takes half a second without KVM, less with it; the rest is patience with a busy host.
 KVM_SECONDS = 3.0
-TCG_SECONDS = 20.0
+TCG_SECONDS = 15.0
 
 _CACHE_SCHEMA = 1
+_DETAIL_CHARACTERS = 200
 _SIGNAL = 0x2A
 # isa-debug-exit ends QEMU with (value << 1) | 1.
 SUCCESS_STATUS = _SIGNAL << 1 | 1
-_BOOT_SECTOR_CODE = bytes(
-    [
-        *(0xB0, _SIGNAL),  # mov al, 0x2a
-        *(0xBA, 0x01, 0x05),  # mov dx, 0x501: isa-debug-exit's port
-        0xEE,  # out dx, al
-        *(0xF4, 0xEB, 0xFD),  # hlt, and again
-    ]
+# Real mode proves nothing: a host that cannot run guests may still emulate it, instruction by instruction. So the
+# sector goes on to long mode with paging and counts to 2**26, which takes no time where a CPU does it.
+_BOOT_SECTOR_CODE = bytes.fromhex(
+    "fa 31c0 8ed8 8ec0"  # 7c00 cli; xor ax, ax; mov ds, ax; mov es, ax
+    "bf0010 b90018 fc f3ab"  # mov di, 0x1000; mov cx, 0x1800; cld; rep stosw: room for three page tables
+    "c70600100320 c70600200330 c70600308300"  # each names the next; the last maps the first 2 MiB onto itself
+    "66b820000000 0f22e0"  # mov eax, 0x20; mov cr4, eax: PAE
+    "66b800100000 0f22d8"  # mov eax, 0x1000; mov cr3, eax
+    "66b9800000c0 0f32 80cc01 0f30"  # mov ecx, 0xc0000080; rdmsr; or ah, 1; wrmsr: long mode
+    "0f20c0 660d01000080 0f22c0"  # mov eax, cr0; or eax, 0x80000001; mov cr0, eax: protection and paging
+    "0f0116807c ea577c0800"  # lgdt [0x7c80]; jmp 8:0x7c57
+    "b900000004 ffc9 75fc"  # 7c57 mov ecx, 0x4000000; 1: dec ecx; jnz 1b
+    f"b0{_SIGNAL:02x} 66ba0105 ee"  # mov al, signal; mov dx, 0x501; out dx, al: isa-debug-exit's port
+    "f4 ebfd 660f1f440000"  # 7c67 2: hlt; jmp 2b; padding
+    "0000000000000000 00000000009a2000"  # 7c70 the descriptor table: nothing, 64-bit code
+    "0f00 707c0000"  # 7c80 its limit and address
 )
 BOOT_SECTOR = _BOOT_SECTOR_CODE.ljust(510, b"\0") + b"\x55\xaa"
+# SeaBIOS does not boot from an AHCI disk of a single sector.
+_DISK_BYTES = 1024 * 1024
 
 
 class KvmDevice(enum.Enum):
@@ -134,18 +147,20 @@ def acceleration(
 
 def try_guest(runner: Runner, accelerator: Accelerator, seconds: float) -> Trial:
     """Boot the boot sector that ends QEMU with a status of its own, for at most ``seconds``."""
-    program = _qemu_path()
+    program = find_qemu()
     if program is None:
         return Trial(GuestRun.FAILS, seconds, "no QEMU")
     with tempfile.TemporaryDirectory(prefix="p2v-probe-") as folder:
         sector = Path(folder, "sector")
         sector.write_bytes(BOOT_SECTOR)
+        os.truncate(sector, _DISK_BYTES)
         try:
             runner.run(probe_arguments(program, accelerator, sector), timeout=seconds, accept=(SUCCESS_STATUS,))
         except ProgramTimedOut:
             return Trial(GuestRun.HANGS, seconds)
         except ProgramFailed as error:
-            return Trial(GuestRun.FAILS, seconds, error.sentence())
+            last = error.stderr_tail.strip().rpartition("\n")[2][-_DETAIL_CHARACTERS:]
+            return Trial(GuestRun.FAILS, seconds, f"QEMU ended with status {error.exit_status}: {last}".rstrip(": "))
     return Trial(GuestRun.WORKS, seconds)
 
 
@@ -153,16 +168,16 @@ def probe_arguments(program: str, accelerator: Accelerator, sector: Path) -> lis
     """The QEMU command that runs the tiny guest."""
     return [
         program,
-        *("-machine", "q35", "-accel", accelerator.value, "-m", "16", "-nodefaults", "-no-user-config"),
-        *("-display", "none", "-no-reboot"),
-        *("-drive", f"if=none,id=sector,format=raw,file={escape(str(sector))}", "-device", "ide-hd,drive=sector"),
+        *("-machine", "q35", "-accel", accelerator.value, "-cpu", cpu_model(accelerator), "-m", "16"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-drive", f"if=none,id=sector,format=raw,file={option_value(str(sector))}", "-device", "ide-hd,drive=sector"),
         *("-device", "isa-debug-exit"),
     ]
 
 
 def qemu_version(runner: Runner) -> str | None:
     """QEMU's path and version (``/usr/bin/qemu-system-x86_64 7.2.22``), None when there is none that starts."""
-    program = _qemu_path()
+    program = find_qemu()
     if program is None:
         return None
     try:
@@ -180,31 +195,16 @@ def device_state(device: Path = KVM_DEVICE) -> KvmDevice:
     return KvmDevice.PRESENT if os.access(device, os.R_OK | os.W_OK) else KvmDevice.FORBIDDEN
 
 
-def cache_folder() -> Path:
-    """The user's cache folder of the suite; it may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # the specification: a relative path is to be ignored
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "p2v-suite"
-
-
-def write_atomically(path: Path, text: str, replace: Callable[[str, Path], None] = os.replace) -> None:
-    """Write a file whole or not at all; its folder is made for this user alone."""
+def _write_atomically(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        replace(partial, path)
+        os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-
-
-def _qemu_path() -> str | None:
-    for name in QEMU_PROGRAMS:
-        if found := find_program(name):
-            return str(found)
-    return None
 
 
 def _boot_id() -> str:
@@ -225,7 +225,6 @@ def _recall(cache: Path, boot_id: str, qemu: str, device: KvmDevice) -> Accelera
 
 
 def _remember(cache: Path, value: Remembered) -> None:
-    try:
-        write_atomically(cache, jsonio.pretty(jsonio.encode(jsonio.converter(), value)))
-    except OSError:
-        pass  # a cache that cannot be written costs the next run a few seconds, nothing more
+    # a cache that cannot be written costs the next run a few seconds, nothing more
+    with contextlib.suppress(OSError):
+        _write_atomically(cache, jsonio.pretty(jsonio.encode(jsonio.converter(), value)))

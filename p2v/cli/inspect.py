@@ -9,7 +9,6 @@ from drivers.facts import Disk, GuestFacts, Initramfs, Kernel, Partition, ReadBy
 from p2v.cli import console, options
 from p2v.core import jsonio
 from p2v.core.units import format_bytes
-from p2v.doctor import Chosen
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
 
@@ -29,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
     machine = options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
-    found = inspect(machine.disks, Reading(arguments.reader), Chosen(arguments.accel), report)
+    found = inspect(machine.disks, Reading(arguments.reader), options.acceleration_of(arguments), report)
     if arguments.json:
         console.out_json(jsonio.pretty(to_data(found)))
     else:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+from p2v.acceleration import acceleration
+from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
+from p2v.core.run import SystemRunner
 from p2v.core.units import parse_size
 from p2v.machine import Firmware, Machine, MachineDisk, Nic
 
@@ -119,3 +123,11 @@ def _memory(given: str | None) -> int:
     if size < 64 * 1024 * 1024:
         raise Usage(f"--memory {given}: less than 64 MiB", "Sizes without a unit are bytes; write 2G or 512M.")
     return size
+
+
+def acceleration_of(arguments: argparse.Namespace) -> Callable[[], Acceleration]:
+    """The accelerator, found out only when something needs it: the doctor's answer unless the user overrules it."""
+    if arguments.accel == "auto":
+        return lambda: acceleration(SystemRunner())
+    chosen = Acceleration(Accelerator(arguments.accel), f"--accel {arguments.accel}")
+    return lambda: chosen

@@ -8,7 +8,6 @@ from typing import Any
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, options
 from p2v.core.units import format_bytes
-from p2v.doctor import Chosen
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
 from p2v.planning import plan_machine
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print; 4 when there are blockers."""
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     document = plan_machine(
-        options.machine_of(arguments), Reading(arguments.reader), Chosen(arguments.accel), report
+        options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
     )
     if arguments.json:
         console.out_json(plan_json(document))
@@ -56,11 +55,11 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     hardware, machine = document.hardware, document.machine
     macs = ", ".join(nic.mac for nic in hardware.nics)
     rows = [
-        f"  machine     {hardware.machine_type}, {hardware.firmware}, {hardware.arch}",
+        f"  machine     {hardware.machine}, {hardware.firmware.value.upper()}, {hardware.arch}",
         f"  CPUs        {hardware.cpus}",
         f"  memory      {format_bytes(hardware.memory_bytes)}",
-        f"  disks       {len(hardware.disks)} on {hardware.disk_bus}",
-        f"  network     {', '.join(sorted({n.model for n in hardware.nics})) or 'none'}"
+        f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",
+        f"  network     {', '.join(sorted({n.model.value for n in hardware.nics})) or 'none'}"
         + (f" ({macs})" if macs else ""),
     ]
     if machine.assumed:

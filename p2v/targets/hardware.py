@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivers.caps import GuestCaps
@@ -100,12 +101,17 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         memory_bytes=round_up(machine.memory_bytes, MIB),
         firmware=stated or Firmware(caps.firmware),
         disk_bus=bus,
-        disks=tuple(disks),
+        disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
         rng=caps.rng,
         balloon=caps.balloon,
         clock=Clock.LOCAL_TIME if caps.local_time else Clock.UTC,
     )
+
+
+def usable_serial(serial: str | None) -> str | None:
+    """A disk's serial number as QEMU and libvirt both take it: at most 20 characters, of few kinds."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "_", serial.strip())[:20] or None if serial else None
 
 
 def stable_mac(name: str, index: int) -> str:

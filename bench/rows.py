@@ -1,0 +1,188 @@
+"""The rows of the benchmark: what is measured, against whom, and the goal.
+
+Each row runs ours and the peer's in turn on the same input in the same process tree, warms up first where
+the peer's cost allows it, and reports medians.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2v.acceleration import acceleration
+from p2v.core.run import SystemRunner
+from tests.fixtures import packed
+
+Say = Callable[[str], None]
+_RUNNER = SystemRunner()
+_P2V = [sys.executable, "-m", "p2v"]
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Medians of both sides in the row's unit, how often each ran (ours, other), and a word on what was seen."""
+
+    ours: float
+    other: float
+    runs: tuple[int, int]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; ``goal`` is the least ratio other/ours that is good enough."""
+
+    name: str
+    title: str
+    unit: str
+    goal: float
+    measure: Callable[[Say], Outcome]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="p2v-bench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _peer_environment() -> dict[str, str]:
+    """What a libguestfs tool needs on this host, by what the doctor found."""
+    env = {"LIBGUESTFS_BACKEND": "direct"}
+    if not acceleration(_RUNNER).kvm:
+        env["LIBGUESTFS_BACKEND_SETTINGS"] = "force_tcg"
+    return env
+
+
+def _timed(argv: Sequence[str], env: dict[str, str] | None = None) -> float:
+    return _RUNNER.run(argv, timeout=2 * _HOUR, env=env).seconds
+
+
+def _convert(say: Say) -> Outcome:
+    source = packed("vmware", "vmdk-stream")
+    ours, phases = [], {}
+    for turn in range(4):
+        with _folder() as folder:
+            seconds = _timed([*_P2V, "convert", str(source), "-o", str(folder), "--name", "bench", "--progress", "none"])
+            phases = json.loads((folder / "bench.json").read_text("utf-8"))["seconds"]
+        say(f"ours, {'warm-up' if not turn else f'run {turn}'}: {seconds:.1f} s {phases}")
+        if turn:
+            ours.append(seconds)
+    with _folder() as folder:
+        argv = ["virt-v2v", "-i", "disk", str(source), "-o", "local", "-os", str(folder), "-of", "qcow2", "-on", "bench"]
+        other = _timed(argv, _peer_environment())
+    say(f"virt-v2v: {other:.1f} s")
+    return Outcome(
+        statistics.median(ours), other, (len(ours), 1),
+        f"phases of our last run, seconds: {phases}\n"
+        f"accelerator: {acceleration(_RUNNER).evidence}\n"
+        "most of virt-v2v's time is the guest's own update-initramfs, under emulation where KVM does not work",
+    )  # fmt: skip
+
+
+def _inspect(say: Say) -> Outcome:
+    source = packed("vmware", "vmdk-sparse")
+    ours = [_timed([*_P2V, "inspect", str(source)]) for _ in range(8)][1:]
+    say(f"ours: {[round(s, 2) for s in ours]}")
+    argv = ["virt-inspector", "--format=vmdk", "-a", str(source)]
+    other = [_timed(argv, _peer_environment()) for _ in range(3)]
+    say(f"virt-inspector: {[round(s, 1) for s in other]}")
+    return Outcome(statistics.median(ours), statistics.median(other), (len(ours), len(other)))
+
+
+def _copy(packing: str, disk_format: str) -> Callable[[Say], Outcome]:
+    def measure(say: Say) -> Outcome:
+        source = packed("vmware", packing)
+        of_input = {"vmdk-stream": "vmdk", "vhd-dynamic": "vpc", "raw": "raw"}[packing]
+        ours, other = [], []
+        for turn in range(6):
+            with _folder() as folder:
+                mine = _timed([sys.executable, "-m", "bench.copy_once", str(source), str(folder / "o"), disk_format])
+                argv = ["qemu-img", "convert", "-f", of_input, "-O", disk_format, str(source), str(folder / "q")]
+                theirs = _timed(argv)
+            if turn:
+                ours.append(mine)
+                other.append(theirs)
+        say(f"ours {[round(s, 2) for s in ours]}, qemu-img {[round(s, 2) for s in other]}")
+        return Outcome(
+            statistics.median(ours), statistics.median(other), (5, 5), "whole processes, ours with Python's start"
+        )
+
+    return measure
+
+
+def _memory(say: Say) -> Outcome:
+    """Ours: the largest resident set of any process of ours in one conversion; other: the limit of 300 MB."""
+    with _folder() as folder:
+        peak = _peak_memory(
+            [*_P2V, "convert", str(packed("vmware", "vmdk-stream")), "-o", str(folder), "--name", "b", "--progress", "none"]
+        )
+    for name, size in sorted(peak.items()):
+        say(f"{name}: {size / 1e6:.0f} MB")
+    mine = max((size for name, size in peak.items() if not name.startswith("qemu")), default=0)
+    detail = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in sorted(peak.items()))
+    return Outcome(mine / 1e6, 300.0, (1, 1), f"{detail} (qemu: the appliance's virtual machine)")
+
+
+def _peak_memory(argv: Sequence[str]) -> dict[str, int]:
+    """Largest VmHWM, in bytes, of each program below a command while it runs, sampled ten times a second."""
+    peaks: dict[str, int] = {}
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            for name, size in _descendants(os.getpid()):
+                peaks[name] = max(peaks.get(name, 0), size)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        _timed(argv)
+    finally:
+        done.set()
+        watcher.join()
+    return peaks
+
+
+def _descendants(root: int) -> Iterator[tuple[str, int]]:
+    children: dict[int, list[int]] = {}
+    facts: dict[int, tuple[str, int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = dict(
+                line.split(":", 1) for line in (entry / "status").read_text("utf-8", "replace").splitlines() if ":" in line
+            )
+        except OSError:
+            continue  # ended meanwhile
+        pid, parent = int(entry.name), int(status["PPid"])
+        children.setdefault(parent, []).append(pid)
+        facts[pid] = (status["Name"].strip(), int(status.get("VmHWM", "0 kB").split()[0]) * 1024)
+    pending = list(children.get(root, ()))
+    while pending:
+        pid = pending.pop()
+        pending += children.get(pid, ())
+        yield facts[pid]
+
+
+ROWS = (
+    Row("convert", "whole conversion of a streamOptimized VMDK guest against virt-v2v", "s", 30, _convert),
+    Row("inspect", "p2v inspect against virt-inspector", "s", 40, _inspect),
+    Row("copy-stream", "streamOptimized VMDK to qcow2 against qemu-img convert", "s", 1, _copy("vmdk-stream", "qcow2")),
+    Row("copy-vhd", "dynamic VHD to qcow2 against qemu-img convert", "s", 0.5, _copy("vhd-dynamic", "qcow2")),
+    Row("copy-raw", "raw to raw against qemu-img convert", "s", 0.5, _copy("raw", "raw")),
+    Row("memory", "largest resident set of our processes in a conversion, against 300 MB", "MB", 1, _memory),
+)

@@ -1,0 +1,102 @@
+"""The copy loop: a disk's extents to a target, by several threads, zeroes left out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from converters.digest import ContentDigest, add_piece
+from converters.piece_walk import walk_pieces
+from converters.pieces import SUBPIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces
+from converters.target_writer import TargetWriter
+from p2v.core.disk import DiskReader
+from p2v.core.errors import BadImage
+from p2v.core.events import Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What a copy did, in bytes of the virtual disk.
+
+    ``read_bytes`` were read from the source, ``written_bytes`` were not zero and went to the target (whole
+    64 KiB sub-pieces), ``resumed_bytes`` were there from an earlier run. ``digest`` is the content digest,
+    where one was asked for.
+    """
+
+    virtual_size: int
+    read_bytes: int
+    written_bytes: int
+    resumed_bytes: int
+    seconds: float
+    digest: str | None
+
+
+@dataclass
+class _CopySink:
+    """Writes what is not zero and gathers the digest; see ``PieceSink``."""
+
+    writer: TargetWriter
+    digest: ContentDigest | None
+    read_bytes: int = 0
+    written_bytes: int = 0
+    resumed_bytes: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def zeroes(self, run: ZeroPieces) -> None:
+        if self.digest is not None:
+            self.digest.zero_leaves(run.first, run.count)
+
+    def wants(self, piece: DataPiece) -> bool:
+        """Pieces that are in the target already are read again only for their digest."""
+        if not self.writer.is_done(piece.index):
+            return True
+        with self._counting:
+            self.resumed_bytes += piece.length
+        return self.digest is not None
+
+    def data(self, piece: DataPiece, buffer: PieceBuffer) -> None:
+        data_map = buffer.data_map(piece.length)
+        written = 0
+        if not self.writer.is_done(piece.index):
+            self.writer.write_piece(piece.index, buffer.view[: piece.length], data_map)
+            written = min(data_map.bit_count() * SUBPIECE_BYTES, piece.length)
+        if self.digest is not None:
+            add_piece(self.digest, piece, buffer, data_map)
+        with self._counting:
+            self.read_bytes += sum(segment.length for segment in piece.segments)
+            self.written_bytes += written
+
+
+def copy_disk(
+    reader: DiskReader,
+    writer: TargetWriter,
+    *,
+    report: Reporter,
+    threads: int = 2,
+    digest: ContentDigest | None = None,
+    cancelled: threading.Event | None = None,
+    phase: str = "copy",
+) -> CopyResult:
+    """Copy a whole disk into ``writer``; the caller finishes (or discards) the target.
+
+    Extents that read as zero are not read, stored ones are read straight from their files, compressed ones
+    are inflated here. BytesDone events of ``phase`` sum up to the virtual size; the caller brackets the phase.
+    Setting ``cancelled`` ends the copy after the pieces at hand.
+
+    Raises BadImage (also for a writer of another size), ReadFailed, NotPermitted, NoSpace, CopyCancelled and
+    what the reader raises: the first error of any thread, when all have stopped.
+    """
+    if writer.virtual_size != reader.virtual_size:
+        raise BadImage(writer.path, f"made for {writer.virtual_size} bytes, the disk has {reader.virtual_size}")
+    started = time.monotonic()
+    sink = _CopySink(writer, digest)
+    walk_pieces(reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled)
+    return CopyResult(
+        virtual_size=reader.virtual_size,
+        read_bytes=sink.read_bytes,
+        written_bytes=sink.written_bytes,
+        resumed_bytes=sink.resumed_bytes,
+        seconds=time.monotonic() - started,
+        digest=digest.text() if digest is not None else None,
+    )

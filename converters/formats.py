@@ -1,0 +1,90 @@
+"""The formats this version reads, in the order they are looked for: adding one is a module and a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from converters import c_qcow2, c_vhd, c_vhdx, c_vmdk
+from converters.mapped import MappedDisk
+from converters.qcow2 import open_qcow2
+from converters.raw import open_raw
+from converters.signatures import disk_contents
+from converters.source_file import SourceFile
+from converters.vhd import find_footer_offset, open_vhd
+from converters.vhdx import open_vhdx
+from converters.vmdk import open_vmdk
+from converters.vmdk_descriptor import is_descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnds:
+    """The first and last bytes of a file (the same bytes twice where it is short), and its size."""
+
+    head: bytes
+    tail: bytes
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Why a file is taken for a format: its variant as far as the ends show it, and the sign."""
+
+    variant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: ``probe`` judges a file's ends alone, ``open`` takes over the file's ownership on success."""
+
+    id: str
+    title: str
+    suffixes: tuple[str, ...]
+    probe: Callable[[FileEnds], Match | None]
+    open: Callable[[SourceFile], MappedDisk]
+    is_container: bool = True
+
+
+def _probe_qcow2(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith(c_qcow2.QCOW_MAGIC):
+        return None
+    return Match(f"version {int.from_bytes(ends.head[4:8], 'big')}", "it begins with a qcow2 header")
+
+
+def _probe_vmdk(ends: FileEnds) -> Match | None:
+    if ends.head.startswith(c_vmdk.SPARSE_MAGIC):
+        return Match("sparse", "it begins with a sparse extent header")
+    if ends.head.startswith((c_vmdk.COWD_MAGIC, c_vmdk.SESPARSE_MAGIC)):
+        return Match("ESX snapshot extent", "it begins with the header of an ESX sparse extent")
+    if is_descriptor(ends.head):
+        return Match("descriptor", "it is a VMDK descriptor")
+    return None
+
+
+def _probe_vhdx(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith(c_vhdx.FILE_SIGNATURE):
+        return None
+    return Match("", "it begins with a VHDX file identifier")
+
+
+def _probe_vhd(ends: FileEnds) -> Match | None:
+    if ends.head.startswith(c_vhd.FOOTER_COOKIE):
+        return Match("dynamic", "it begins with a copy of a VHD footer")
+    if find_footer_offset(ends.size, ends.tail) is not None:
+        return Match("fixed", "it ends with a VHD footer")
+    return None
+
+
+def _probe_raw(ends: FileEnds) -> Match | None:
+    contents = disk_contents(ends.head)
+    return None if contents is None else Match("", f"it begins with {contents}")
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("qcow2", "QEMU copy-on-write image", (".qcow2", ".qcow"), _probe_qcow2, open_qcow2),
+    Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, open_vmdk),
+    Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx",), _probe_vhdx, open_vhdx),
+    Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vpc"), _probe_vhd, open_vhd),
+    Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, open_raw, is_container=False),
+)

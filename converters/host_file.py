@@ -1,0 +1,137 @@
+"""Writing host files: whole writes, holes, locks held by others. OSErrors come out as the suite's errors."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.io_errors import read_problem, write_problem
+from p2v.core.errors import TargetExists
+from p2v.core.units import MIB
+
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
+_ZEROES = bytes(MIB)
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid, padding.
+_FLOCK = struct.Struct("@hhqqi4x")
+# QEMU locks bytes 100 to 299 of an open image, one for each permission (block/file-posix.c).
+_QEMU_LOCK_START, _QEMU_LOCK_BYTES = 100, 200
+
+
+def open_target_file(path: Path, *, resume: bool) -> int:
+    """Open a target for writing: the existing file with ``resume``, otherwise an empty one.
+
+    A disk holds keys and password hashes, so only the owner may read a new one. Symbolic links are not
+    followed: the name is ours alone.
+
+    Raises NotPermitted, NoSpace, ReadFailed; TargetExists when the name is taken by something that is no file.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if resume else os.O_CREAT)
+    try:
+        handle = os.open(path, flags, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise TargetExists(path) from error
+        raise write_problem(error, path) from error
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise TargetExists(path)
+        if not resume:
+            resize(handle, path, 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def write_all(handle: int, path: Path, parts: Sequence[memoryview], offset: int) -> None:
+    """Write ``parts`` one behind the other from ``offset`` on, all of them."""
+    rest = list(parts)
+    needed = sum(len(part) for part in rest)
+    while rest:
+        try:
+            written = os.pwritev(handle, rest, offset)
+        except OSError as error:
+            raise write_problem(error, path, offset, needed) from error
+        offset += written
+        needed -= written
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if written:
+            rest[0] = rest[0][written:]
+
+
+def resize(handle: int, path: Path, size: int) -> None:
+    """Give the file exactly ``size`` bytes, new ones being a hole."""
+    try:
+        os.ftruncate(handle, size)
+    except OSError as error:
+        raise write_problem(error, path, size) from error
+
+
+def file_size(handle: int, path: Path) -> int:
+    """The file's size in bytes."""
+    try:
+        return os.fstat(handle).st_size
+    except OSError as error:
+        raise read_problem(error, path) from error
+
+
+def sync_data(handle: int, path: Path) -> None:
+    """Wait until the file's contents and size are on stable storage."""
+    try:
+        os.fdatasync(handle)
+    except OSError as error:
+        raise write_problem(error, path) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on stable storage."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise write_problem(error, folder) from error
+
+
+def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
+    """Make a range read as zero: a hole where the file system can, written zeroes elsewhere.
+
+    What of the range lies behind the end of the file stays there.
+    """
+    length = min(offset + length, file_size(handle, path)) - offset
+    if length <= 0 or _punch_hole(handle, offset, length):
+        return
+    while length:
+        count = min(length, len(_ZEROES))
+        write_all(handle, path, [memoryview(_ZEROES)[:count]], offset)
+        offset += count
+        length -= count
+
+
+def _punch_hole(handle: int, offset: int, length: int) -> bool:
+    # Python has posix_fallocate only, which cannot do this.
+    libc = ctypes.CDLL(None, use_errno=True)
+    mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
+    fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    return bool(fallocate(handle, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)
+
+
+def open_in_qemu(handle: int) -> bool:
+    """Whether a QEMU program has the file open as an image (an orphaned ``qemu-img commit``, say)."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _QEMU_LOCK_START, _QEMU_LOCK_BYTES, 0)
+    try:
+        answer = fcntl.fcntl(handle, fcntl.F_OFD_GETLK, asked)
+    except OSError:
+        return False  # a file system without such locks: QEMU has none there either
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

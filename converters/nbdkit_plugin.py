@@ -1,0 +1,123 @@
+"""The script that nbdkit's Python plugin loads: serves one of our disk readers, read-only.
+
+It runs inside nbdkit's own interpreter, which knows neither the checkout nor the virtual environment: both come
+as ``import_path`` parameters, and nothing of the suite is imported before they are known.
+
+Block status is not offered: the one user is a qcow2 overlay above, which asks for bytes alone.
+
+Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import nbdkit
+
+if TYPE_CHECKING:
+    from p2v.core.disk import DiskReader
+
+API_VERSION = 2
+
+# `converters.nbd` looks for lines that begin so; the name is repeated there because neither can import the other.
+READ_FAILED = "p2v-read-failed: "
+
+_import_path: list[str] = []
+_parameters: dict[str, str] = {}
+_disk: list[DiskReader] = []
+
+
+def config(key: str, value: str) -> None:
+    """Take one parameter of the command line."""
+    if key == "import_path":
+        _import_path.append(value)
+    elif key in ("image", "input_format"):
+        _parameters[key] = value
+    else:
+        raise ValueError(f"unknown parameter {key!r}")
+
+
+def config_complete() -> None:
+    """Check that there is a disk to serve."""
+    if "image" not in _parameters:
+        raise ValueError("the parameter image is missing")
+
+
+def thread_model() -> int:
+    """Requests run side by side; readers allow it, and inflating and reading give up the GIL."""
+    return int(nbdkit.THREAD_MODEL_PARALLEL)
+
+
+def get_ready() -> None:
+    """Open the disk before the socket is made, so that a bad image means no server at all."""
+    _extend_sys_path()
+    from pathlib import Path
+
+    from converters.image import open_disk
+    from p2v.core.errors import P2vError
+
+    try:
+        _disk.append(open_disk(Path(_parameters["image"]), _parameters.get("input_format")))
+    except P2vError as error:
+        # Last words: our caller shows the last line of stderr, nbdkit's own would be a traceback.
+        sys.stderr.write(f"{error.sentence()}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+
+def cleanup() -> None:
+    """Close the disk."""
+    while _disk:
+        _disk.pop().close()
+
+
+def open(readonly: bool) -> DiskReader:
+    """Every connection reads the same disk."""
+    return _disk[0]
+
+
+def get_size(disk: DiskReader) -> int:
+    """Bytes of the virtual disk."""
+    return disk.virtual_size
+
+
+def can_write(disk: DiskReader) -> bool:
+    """Never."""
+    return False
+
+
+def can_multi_conn(disk: DiskReader) -> bool:
+    """Nothing is ever written, so all connections see the same."""
+    return True
+
+
+def can_cache(disk: DiskReader) -> int:
+    """No: the host's page cache does it."""
+    return int(nbdkit.CACHE_NONE)
+
+
+def pread(disk: DiskReader, buffer: Any, offset: int, flags: int) -> None:
+    """Fill ``buffer`` from ``offset``. Whatever goes wrong becomes EIO, and a line on stderr that says what."""
+    try:
+        data = disk.pread(len(buffer), offset)
+        if len(data) != len(buffer):
+            raise EOFError(f"{len(data)} of {len(buffer)} bytes at {offset}")
+        buffer[:] = data
+    except Exception as error:
+        # One write call: lines of parallel requests must not mix.
+        os.write(2, f"{READ_FAILED}{_one_line(error)}\n".encode("utf-8", "backslashreplace"))
+        nbdkit.set_error(errno.EIO)
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())
+
+
+def _extend_sys_path() -> None:
+    """Put our folders after the standard library and before the system's packages."""
+    here = next((n for n, entry in enumerate(sys.path) if entry.endswith("-packages")), len(sys.path))
+    sys.path[here:here] = [entry for entry in _import_path if entry not in sys.path]

@@ -1,0 +1,68 @@
+"""Raw targets: a sparse file of exactly the disk's size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.host_file import file_size, make_zero, open_target_file, resize, sync_data, write_all
+from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
+
+
+class RawWriter:
+    """Writes what is not zero; the rest is a hole. A ``PlacedWriter``; places are always 0."""
+
+    def __init__(self, path: Path, virtual_size: int, *, resume: bool = False) -> None:
+        self.path = path
+        self.virtual_size = virtual_size
+        self._handle: int | None = open_target_file(path, resume=resume)
+        if not resume:
+            resize(self._handle, path, virtual_size)
+
+    def is_done(self, index: int) -> bool:
+        """Never: this class remembers nothing."""
+        return False
+
+    def write_piece(self, index: int, data: memoryview, data_map: int) -> int:
+        """See ``TargetWriter.write_piece``."""
+        for first, count in map_runs(data_map):
+            start = first * SUBPIECE_BYTES
+            part = data[start : start + count * SUBPIECE_BYTES]
+            write_all(self._open(), self.path, [part], index * PIECE_BYTES + start)
+        return 0
+
+    def sync(self) -> None:
+        """See ``PlacedWriter.sync``."""
+        sync_data(self._open(), self.path)
+
+    def restore(self, index: int, place: int, data_map: int) -> None:
+        """See ``PlacedWriter.restore``; the piece is where it always is."""
+        if place != 0:
+            raise ValueError(f"piece {index} of a raw target cannot be at {place}")
+
+    def forget(self, index: int) -> None:
+        """See ``PlacedWriter.forget``."""
+
+    def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
+        """See ``PlacedWriter.tidy``; a commit may have made the file longer, never shorter."""
+        if file_size(self._open(), self.path) < self.virtual_size:
+            raise ValueError("the partial file is shorter than the disk")
+        resize(self._open(), self.path, self.virtual_size)
+        for first, count in erase:
+            make_zero(self._open(), self.path, first * PIECE_BYTES, count * PIECE_BYTES)
+
+    def finish(self) -> None:
+        """See ``TargetWriter.finish``."""
+        self.sync()
+
+    def close(self) -> None:
+        """Close the file."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    def _open(self) -> int:
+        if self._handle is None:
+            raise ValueError(f"{self.path} is closed")
+        return self._handle

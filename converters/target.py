@@ -1,0 +1,366 @@
+"""A target file that appears whole or not at all, and that an interrupted run can go on with.
+
+The disk is written to the partial name the caller gives, with a journal beside it (``NAME.journal``).
+Whatever ends a run, a later run with the same source finds the pieces that were safely written, copies the
+others, and ends with the same image. A commit of an overlay into the target writes into finished pieces:
+``note_committing`` is called before it, and should the commit be interrupted, those pieces are taken from
+the source again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
+from converters.host_file import open_in_qemu, open_target_file, sync_folder
+from converters.io_errors import write_problem
+from converters.journal import (
+    Committing,
+    Copied,
+    Forgotten,
+    JournalFile,
+    JournalHeader,
+    PieceRuns,
+    PiecesDone,
+)
+from converters.pieces import PIECE_BYTES, piece_count, piece_length
+from converters.qcow2_writer import Qcow2Writer
+from converters.raw_writer import RawWriter
+from converters.target_writer import PlacedWriter
+from p2v.core.errors import P2vError, TargetBusy, TargetExists
+
+
+class TargetFormat(enum.Enum):
+    """What a target file can be."""
+
+    QCOW2 = "qcow2"
+    RAW = "raw"
+
+
+_WRITERS: Mapping[TargetFormat, type[Qcow2Writer] | type[RawWriter]] = {
+    TargetFormat.QCOW2: Qcow2Writer,
+    TargetFormat.RAW: RawWriter,
+}
+
+
+class PieceSet:
+    """A set of piece numbers: one bit each."""
+
+    def __init__(self, count: int) -> None:
+        self._bits = bytearray(-(-count // 8))
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._bits[index >> 3] >> (index & 7) & 1)
+
+    def add(self, index: int) -> None:
+        """Put a piece in."""
+        self._bits[index >> 3] |= 1 << (index & 7)
+
+    def remove(self, index: int) -> None:
+        """Take a piece out."""
+        self._bits[index >> 3] &= ~(1 << (index & 7))
+
+
+@dataclass
+class RecordedWriter:
+    """A ``TargetWriter`` that notes each piece it wrote and knows those of an earlier run."""
+
+    inner: PlacedWriter
+    done: PieceSet
+    checkpoints: Checkpoints
+
+    @property
+    def path(self) -> Path:
+        """See ``TargetWriter``."""
+        return self.inner.path
+
+    @property
+    def virtual_size(self) -> int:
+        """See ``TargetWriter``."""
+        return self.inner.virtual_size
+
+    def is_done(self, index: int) -> bool:
+        """Whether an earlier run left the piece complete."""
+        return index in self.done
+
+    def write_piece(self, index: int, data: memoryview, data_map: int) -> int:
+        """See ``TargetWriter``; a failed checkpoint is raised here too."""
+        place = self.inner.write_piece(index, data, data_map)
+        self.checkpoints.note(index, place, data_map, len(data))
+        return place
+
+    def finish(self) -> None:
+        """Record what is written, then complete the image."""
+        self.checkpoints.flush()
+        self.inner.finish()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.inner.close()
+
+
+@dataclass
+class Target:
+    """An open target. Leaving its context keeps file and journal, whatever happened, until ``publish`` or
+    ``discard``.
+
+    ``resumed_bytes`` were found complete; ``restart_reason`` says why nothing was taken over although there
+    was something (empty otherwise).
+    """
+
+    path: Path
+    format: TargetFormat
+    writer: RecordedWriter
+    journal: JournalFile
+    resumed_bytes: int = 0
+    restart_reason: str = ""
+    _closed: bool = field(default=False, repr=False)
+
+    def __enter__(self) -> Target:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        try:
+            self.close()
+        except P2vError:
+            if kind is None:  # closing never hides the first error
+                raise
+
+    def finish_copy(self) -> None:
+        """All pieces are written: complete the image. On return it is on stable storage.
+
+        Raises NoSpace, ReadFailed.
+        """
+        self.writer.finish()
+        self.journal.append(Copied())
+        self.journal.sync()
+
+    def note_committing(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Call before anything writes into ranges (offset, length, in bytes) of the finished target.
+
+        On return this is on stable storage.
+        """
+        self.journal.append(Committing(piece_runs(ranges, self.writer.virtual_size)))
+        self.journal.sync()
+
+    def publish(self, final: Path) -> None:
+        """Sync the finished target, give it its final name and remove the journal. Closes the target.
+
+        Raises TargetExists when the name is taken.
+        """
+        self.writer.inner.sync()
+        _rename_new(self.path, final)
+        sync_folder(final.parent)
+        self._shut()
+        self.journal.remove()
+
+    def discard(self) -> None:
+        """Remove the target and its journal. Closes the target."""
+        self._shut()
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.journal.remove()
+
+    def close(self) -> None:
+        """Record what was written, close, and keep everything for a later run. Closing twice is harmless."""
+        if self._closed:
+            return
+        try:
+            self.writer.checkpoints.stop()
+            if self.writer.checkpoints.error is None:
+                self.writer.checkpoints.flush()
+        finally:
+            self._shut()
+            self.journal.close()
+
+    def _shut(self) -> None:
+        self._closed = True
+        self.writer.checkpoints.stop()
+        self.writer.close()
+
+
+def journal_path(partial: Path) -> Path:
+    """Where the journal of a partial target is."""
+    return partial.with_name(partial.name + ".journal")
+
+
+def open_target(
+    partial: Path,
+    target_format: TargetFormat,
+    virtual_size: int,
+    identity: str,
+    *,
+    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Target:
+    """Open a target for writing, going on with an earlier run's where that is safe.
+
+    ``identity`` is the source's, as the caller understands it: another text means another source, and the
+    target is begun anew. Whatever else has the partial name is overwritten.
+
+    Raises TargetBusy (another run, or an orphaned qemu-img, is at it), TargetExists (the name is a folder, a
+    link, a device), NotPermitted, NoSpace, ReadFailed.
+    """
+    header = JournalHeader(identity, virtual_size, target_format.value, PIECE_BYTES)
+    journal = JournalFile(journal_path(partial), partial)
+    try:
+        _require_unused(partial)
+        resumed, reason = _resume(partial, target_format, journal, header)
+        if resumed is None:
+            resumed = _Resumed(_start(partial, target_format, journal, header), PieceSet(piece_count(virtual_size)))
+    except BaseException:
+        journal.close()
+        raise
+    checkpoints = Checkpoints(resumed.writer, journal, checkpoint_bytes, checkpoint_seconds)
+    writer = RecordedWriter(resumed.writer, resumed.done, checkpoints)
+    return Target(partial, target_format, writer, journal, resumed.done_bytes, reason)
+
+
+def piece_runs(ranges: Iterable[tuple[int, int]], virtual_size: int) -> PieceRuns:
+    """The runs of pieces that byte ranges (offset, length) touch, in order and joined."""
+    touched = sorted((start, min(start + length, virtual_size)) for start, length in ranges)
+    runs: list[tuple[int, int]] = []
+    for start, end in touched:
+        if start >= end:
+            continue
+        first, stop = start // PIECE_BYTES, piece_count(end)
+        if runs and first <= runs[-1][0] + runs[-1][1]:
+            first, stop = runs[-1][0], max(stop, runs[-1][0] + runs[-1][1])
+            runs.pop()
+        runs.append((first, stop - first))
+    return tuple(runs)
+
+
+@dataclass
+class _Resumed:
+    writer: PlacedWriter
+    done: PieceSet
+    done_bytes: int = 0
+    dirty: list[tuple[int, int]] = field(default_factory=list)
+
+    def replay(self, journal: JournalFile) -> None:
+        """Believe the journal. Raises ValueError where it contradicts itself."""
+        count = piece_count(self.writer.virtual_size)
+        for record in journal.records():
+            match record:
+                case PiecesDone():
+                    for index, place, data_map in record:
+                        self._restore(index, place, data_map, count)
+                case Committing(runs):
+                    self.dirty.extend(runs)
+                case Forgotten(runs):
+                    self._forget(runs)
+                    self.dirty.clear()
+                case Copied():
+                    pass
+
+    def _restore(self, index: int, place: int, data_map: int, count: int) -> None:
+        if index >= count or index in self.done:
+            raise ValueError(f"piece {index} is recorded twice or lies behind the end")
+        self.writer.restore(index, place, data_map)
+        self.done.add(index)
+        self.done_bytes += piece_length(index, self.writer.virtual_size)
+
+    def _forget(self, runs: Iterable[tuple[int, int]]) -> None:
+        for first, count in runs:
+            for index in range(first, first + count):
+                if index in self.done:
+                    self.done.remove(index)
+                    self.done_bytes -= piece_length(index, self.writer.virtual_size)
+                self.writer.forget(index)
+
+    def tidy(self, journal: JournalFile) -> None:
+        """Rid the file of what was not recorded, and of the pieces an interrupted commit may have written."""
+        self._forget(self.dirty)
+        self.writer.tidy(self.dirty)
+        if self.dirty:
+            # The pieces are erased only once: later on they will have been copied again.
+            self.writer.sync()
+            journal.append(Forgotten(tuple(self.dirty)))
+            self.dirty.clear()
+
+
+def _resume(
+    partial: Path, target_format: TargetFormat, journal: JournalFile, header: JournalHeader
+) -> tuple[_Resumed | None, str]:
+    """What an earlier run left, or None and the reason when there is nothing to go on with."""
+    found = journal.read_header()
+    if found is None:
+        return None, "the partial file has no sound record" if partial.exists() else ""
+    if found != header:
+        return None, _difference(found, header)
+    if not partial.exists():
+        return None, "the partial file is gone"
+    resumed = _Resumed(
+        _WRITERS[target_format](partial, header.virtual_size, resume=True),
+        PieceSet(piece_count(header.virtual_size)),
+    )
+    try:
+        resumed.replay(journal)
+        resumed.tidy(journal)
+    except ValueError as error:
+        resumed.writer.close()
+        return None, str(error)
+    except BaseException:
+        resumed.writer.close()
+        raise
+    return resumed, ""
+
+
+def _difference(found: JournalHeader, wanted: JournalHeader) -> str:
+    if found.identity != wanted.identity:
+        return "the source is not the one that was being copied"
+    if found.virtual_size != wanted.virtual_size:
+        return f"the disk had {found.virtual_size} bytes and has {wanted.virtual_size} now"
+    if found.format != wanted.format:
+        return f"the partial file was to become {found.format}"
+    return "the record was written by another version"
+
+
+def _start(partial: Path, target_format: TargetFormat, journal: JournalFile, header: JournalHeader) -> PlacedWriter:
+    # First the journal: an old one must never speak about the new file.
+    journal.start(header)
+    writer = _WRITERS[target_format](partial, header.virtual_size)
+    try:
+        sync_folder(partial.parent)
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _require_unused(partial: Path) -> None:
+    """Raise TargetBusy when QEMU has the file open: our lock died with the run that started it, it did not."""
+    if not partial.exists():
+        return
+    handle = open_target_file(partial, resume=True)
+    try:
+        if open_in_qemu(handle):
+            raise TargetBusy(partial)
+    finally:
+        os.close(handle)
+
+
+def _rename_new(source: Path, final: Path) -> None:
+    """Rename without ever replacing anything, which a link does and a rename does not."""
+    try:
+        try:
+            os.link(source, final)
+            os.unlink(source)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            # A file system without hard links: the look before is the best there is.
+            if os.path.lexists(final):
+                raise TargetExists(final) from error
+            os.rename(source, final)
+    except FileExistsError as error:
+        raise TargetExists(final) from error
+    except OSError as error:
+        raise write_problem(error, final) from error

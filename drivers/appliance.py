@@ -1,0 +1,401 @@
+"""The libguestfs appliance: a small Linux under QEMU that mounts a guest's file systems for us.
+
+The only module that imports guestfs. Every call into the library runs in a thread of its own, so that it has a limit in
+time and an interrupt is acted on at once: QEMU is killed, the call fails, the thread ends. (Asking libguestfs for
+QEMU's process id from another thread would wait for the very call that hangs, and hold the GIL meanwhile: QEMU is found
+by a name that we give it.)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import guestfs
+
+from drivers.facts import Mount
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import P2vError, ProgramTimedOut
+from p2v.core.events import Reporter, phase, silent
+from p2v.core.units import GIB
+
+APPLIANCE = "the libguestfs appliance"
+
+SMALLEST_MEMORY_MIB = 256
+"""What libguestfs accepts, and enough to mount, edit and check small file systems (42 MiB are in use when idle)."""
+_LARGEST_MEMORY_MIB = 2048
+_LAUNCH_SECONDS_KVM = 90.0
+# 12-20 s on a quiet machine; the first launch of a user also builds the appliance.
+_LAUNCH_SECONDS_TCG = 300.0
+_CALL_SECONDS = 600.0
+_CHECK_SECONDS = 3600.0
+_KILLED_SECONDS = 20.0
+_CONSOLE_LINES = 40
+_CHECK_OUTPUT_BYTES = 64 * 1024
+
+# Checkers by kind of file system, as they only look; each says 0 for "clean".
+_CHECKERS: Mapping[str, str] = {
+    "ext2": "e2fsck -f -n",
+    "ext3": "e2fsck -f -n",
+    "ext4": "e2fsck -f -n",
+    "xfs": "xfs_repair -n",
+    "vfat": "fsck.fat -n",
+    "btrfs": "btrfs check --readonly",
+}
+_DEVICE = re.compile(r"/dev/[A-Za-z0-9/_.-]+")
+_PARTITION = re.compile(r"/dev/sd([a-z]+)(\d*)")
+
+
+@dataclass(eq=False)
+class ApplianceFailed(P2vError):
+    """libguestfs refused or failed a call, in its own words."""
+
+    operation: str
+    message: str
+    exit_code: ClassVar[int] = 74
+    code: ClassVar[str] = "appliance-failed"
+
+    def sentence(self) -> str:
+        return f"{APPLIANCE} failed to {self.operation}: {self.message}"
+
+
+@dataclass(eq=False)
+class ApplianceNotStarted(ApplianceFailed):
+    """The appliance did not come up."""
+
+    exit_code: ClassVar[int] = 69
+    code: ClassVar[str] = "appliance-not-started"
+
+    def hint(self) -> str:
+        return "Run `p2v doctor`: it finds out what the appliance needs on this host and whether KVM works."
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceDisk:
+    """A disk for the appliance: an image file, or an NBD export as ``nbd+unix:///?socket=...``.
+
+    ``read_only``: libguestfs puts a throw-away overlay over it; journals are replayed there, the disk is never written.
+    """
+
+    path_or_uri: Path | str
+    format: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFileSystem:
+    """A file system that the appliance sees; ``disk`` is None where it is on no plain partition (LVM, md).
+
+    ``partition`` 0 stands for a whole disk. ``kind`` ``unknown`` where nothing was recognised.
+    """
+
+    device: str
+    disk: int | None
+    partition: int
+    kind: str
+    uuid: str | None
+    label: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemCheck:
+    """What a checker that only looks said. ``checked`` False: there is no checker, ``output`` says why."""
+
+    device: str
+    kind: str
+    checked: bool
+    clean: bool
+    output: str
+
+
+def appliance_memory_mib(disk_bytes: int) -> int:
+    """Memory for work on that much disk: checkers keep maps of the file system, below 1 MiB for 2 GiB of it."""
+    return min(SMALLEST_MEMORY_MIB + disk_bytes // (2 * GIB), _LARGEST_MEMORY_MIB)
+
+
+def device_name(disk: int, partition: int) -> str:
+    """The appliance's device of a partition: disks are numbered as they were given; partition 0 is the whole disk."""
+    letters, rest = "", disk + 1
+    while rest:
+        rest, digit = divmod(rest - 1, 26)
+        letters = chr(ord("a") + digit) + letters
+    return f"/dev/sd{letters}{partition or ''}"
+
+
+def place_of(device: str) -> tuple[int, int] | None:
+    """Disk and partition of a device of the appliance; None for anything but disks and partitions."""
+    match = _PARTITION.fullmatch(device)
+    if match is None:
+        return None
+    disk = 0
+    for letter in match[1]:
+        disk = disk * 26 + ord(letter) - ord("a") + 1
+    return disk - 1, int(match[2] or 0)
+
+
+@contextmanager
+def open_appliance(
+    disks: Sequence[ApplianceDisk],
+    acceleration: Acceleration,
+    *,
+    memory_mib: int = SMALLEST_MEMORY_MIB,
+    cpus: int = 1,
+    scratch: Path | None = None,
+    launch_seconds: float | None = None,
+    report: Reporter = silent,
+) -> Iterator[Appliance]:
+    """Launch an appliance with these disks and end it, whatever happens, on leaving.
+
+    Left without an error, it is shut down properly, which writes everything out; left by an error, its QEMU is
+    killed, and writable disks are in no defined state. ``scratch``: the folder for the overlays of read-only disks.
+
+    Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed.
+    """
+    appliance = Appliance()
+    try:
+        with phase(report, "appliance", "Starting the appliance"):
+            appliance.configure(disks, acceleration, memory_mib, cpus, scratch)
+            appliance.launch(launch_seconds or (_LAUNCH_SECONDS_KVM if acceleration.kvm else _LAUNCH_SECONDS_TCG))
+        yield appliance
+        appliance.shutdown()
+    except BaseException:
+        appliance.kill()
+        raise
+    finally:
+        appliance.close()
+
+
+@dataclass
+class _Outcome:
+    """The result of one call, carried from its thread."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def run(self, function: Callable[[], Any]) -> None:
+        try:
+            self.value = function()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
+            self.error = error
+
+
+@dataclass
+class Appliance:
+    """A running appliance; made by ``open_appliance``."""
+
+    name: str = field(default_factory=lambda: f"p2v-appliance-{uuid.uuid4().hex}")
+    _handle: Any = None
+    _console: deque[str] = field(default_factory=lambda: deque(maxlen=_CONSOLE_LINES))
+    _stuck: bool = False
+
+    def configure(
+        self,
+        disks: Sequence[ApplianceDisk],
+        acceleration: Acceleration,
+        memory_mib: int,
+        cpus: int,
+        scratch: Path | None,
+    ) -> None:
+        """Set everything that is set before the launch, also what libguestfs would take from the environment."""
+        # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
+        handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
+        self._handle = handle
+        try:
+            handle.set_backend("direct")
+            handle.set_backend_settings(["force_kvm" if acceleration.kvm else "force_tcg"])
+            handle.set_memsize(memory_mib)
+            handle.set_smp(cpus)
+            handle.set_network(False)
+            handle.set_autosync(True)
+            # an interrupt from the terminal reaches us alone, and we end QEMU
+            handle.set_pgroup(True)
+            if scratch is not None:
+                handle.set_tmpdir(str(scratch))
+            handle.config("-name", self.name)
+            handle.set_event_callback(self._keep_console, guestfs.EVENT_APPLIANCE)
+            for disk in disks:
+                _add(handle, disk)
+        except RuntimeError as error:
+            raise ApplianceNotStarted("start", str(error)) from error
+
+    def launch(self, seconds: float) -> None:
+        """Boot it. Raises ApplianceNotStarted, ProgramTimedOut."""
+        try:
+            self.call("launch", seconds=seconds)
+        except ApplianceFailed as error:
+            said = [line for line in "".join(self._console).splitlines() if line.strip()]
+            last_words = f" Its last words: {said[-1].strip()}" if said else ""
+            raise ApplianceNotStarted("start", error.message.splitlines()[0] + last_words) from error
+
+    def call(self, operation: str, *arguments: Any, seconds: float = _CALL_SECONDS, **options: Any) -> Any:
+        """One call of the library by its name there.
+
+        Raises ApplianceFailed in libguestfs' words, ProgramTimedOut when it took longer than ``seconds`` (QEMU is
+        killed then, and every further call fails).
+        """
+        function = getattr(self._handle, operation)
+        try:
+            return self._bounded(lambda: function(*arguments, **options), seconds)
+        except (RuntimeError, UnicodeError) as error:
+            raise ApplianceFailed(operation, str(error)) from error
+
+    def _bounded(self, function: Callable[[], Any], seconds: float) -> Any:
+        outcome = _Outcome()
+        worker = threading.Thread(target=outcome.run, args=(function,), daemon=True)
+        worker.start()
+        try:
+            worker.join(seconds)
+        except BaseException:
+            self._end(worker)
+            raise
+        if worker.is_alive():
+            self._end(worker)
+            raise ProgramTimedOut(APPLIANCE, seconds)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def _end(self, worker: threading.Thread) -> None:
+        self.kill()
+        worker.join(_KILLED_SECONDS)
+        # Stuck before there was a QEMU (building the appliance, say): the handle is locked for good and must not be
+        # touched again. The thread is a daemon and keeps it alive.
+        self._stuck = worker.is_alive()
+
+    def kill(self) -> None:
+        """Kill this appliance's QEMU, if there is one. Never raises, may be called at any time from any thread."""
+        for process in _processes_with_argument(self.name.encode()):
+            with suppress(OSError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            os.close(process)
+
+    def shutdown(self) -> None:
+        """Unmount, write everything out and end QEMU. Raises ApplianceFailed when something did not reach the disks."""
+        self.call("umount_all")
+        self.call("shutdown")
+
+    def close(self) -> None:
+        """Give the handle back; QEMU is gone afterwards. Never raises."""
+        if self._handle is None or self._stuck:
+            return
+        with suppress(RuntimeError, ProgramTimedOut):
+            self._bounded(self._handle.close, _KILLED_SECONDS)
+
+    def _keep_console(self, event: int, handle: int, text: str, numbers: Sequence[int]) -> None:
+        self._console.append(text)
+
+    # --- file systems -------------------------------------------------------------------------------------------------
+
+    def explore(self) -> tuple[FoundFileSystem, ...]:
+        """Every file system (and swap area) in the disks, ordered by device."""
+        found = self.call("list_filesystems")
+        return tuple(self._found(device, kind) for device, kind in sorted(found.items()))
+
+    def _found(self, device: str, kind: str) -> FoundFileSystem:
+        disk, partition = place_of(device) or (None, 0)
+        return FoundFileSystem(
+            device,
+            disk,
+            partition,
+            kind or "unknown",
+            self._text_or_none("vfs_uuid", device),
+            self._text_or_none("vfs_label", device),
+            # btrfs subvolumes are listed as "btrfsvol:/dev/sda1/name", which is no block device
+            self.call("blockdev_getsize64", device) if device.startswith("/dev/") else 0,
+        )
+
+    def _text_or_none(self, operation: str, device: str) -> str | None:
+        try:
+            return self.call(operation, device) or None
+        except ApplianceFailed:
+            return None  # blkid knows no identifier of such a file system
+
+    def kind_of(self, device: str) -> str:
+        """``ext4``, ``xfs``, ...; ``unknown`` when the appliance does not recognise it."""
+        return self._text_or_none("vfs_type", device) or "unknown"
+
+    def mount(self, mounts: Sequence[Mount], *, read_only: bool) -> None:
+        """Mount partitions where they belong in the guest's tree, parents first. Journals are replayed, also read-only.
+
+        Access times are left alone. Of the mounts' options only those that say *what* is mounted are used.
+        """
+        for mount in sorted(mounts, key=lambda m: (len(m.mountpoint.rstrip("/").split("/")), m.mountpoint)):
+            options = ["noatime", *(["ro"] if read_only else [])]
+            options += [o for o in mount.options.split(",") if o.startswith(("subvol=", "subvolid="))]
+            device = device_name(mount.disk, mount.partition)
+            self.call("mount_options", ",".join(options), device, mount.mountpoint)
+
+    def umount(self) -> None:
+        """Unmount everything; what was written is in the disks then."""
+        self.call("sync")
+        self.call("umount_all")
+
+    def check_filesystem(self, device: str, kind: str) -> FileSystemCheck:
+        """Check an unmounted file system without changing it.
+
+        A journal that is not replayed looks like damage: mount and unmount first.
+        """
+        checker = _CHECKERS.get(kind)
+        if checker is None:
+            return FileSystemCheck(device, kind, False, False, f"there is no checker for {kind} that only looks")
+        if _DEVICE.fullmatch(device) is None:
+            raise ValueError(f"{device!r} is no device")
+        # libguestfs' own e2fsck call always repairs, and its xfs_repair tells nothing but yes or no.
+        program = checker.split()[0]
+        script = (
+            f"command -v {program} >/dev/null || {{ echo missing; exit 0; }}; "
+            f"{checker} {device} >/tmp/p2v-check 2>&1; status=$?; "
+            f"head -c {_CHECK_OUTPUT_BYTES} /tmp/p2v-check; rm -f /tmp/p2v-check; echo; echo $status"
+        )
+        try:
+            said = str(self.call("debug", "sh", [script], seconds=_CHECK_SECONDS))
+        except ApplianceFailed as error:
+            return FileSystemCheck(device, kind, False, False, f"{APPLIANCE} cannot run {program}: {error.message}")
+        if said.strip() == "missing":
+            return FileSystemCheck(device, kind, False, False, f"{APPLIANCE} has no {program}")
+        words, _, status = said.rstrip().rpartition("\n")
+        return FileSystemCheck(device, kind, True, status == "0", words.strip())
+
+
+def _add(handle: Any, disk: ApplianceDisk) -> None:
+    options: dict[str, Any] = {"format": disk.format, "readonly": disk.read_only}
+    if not disk.read_only:
+        # A host that crashes takes the overlay with it in any case: it is made anew. Left properly, QEMU writes all.
+        options["cachemode"] = "unsafe"
+    address = str(disk.path_or_uri)
+    if not address.startswith("nbd"):
+        handle.add_drive_opts(str(Path(address).absolute()), **options)
+        return
+    parts = urlsplit(address)
+    sockets = parse_qs(parts.query).get("socket", [])
+    if parts.scheme != "nbd+unix" or len(sockets) != 1:
+        raise ValueError(f"{address!r} is not nbd+unix:///?socket=...")
+    handle.add_drive_opts(parts.path.lstrip("/"), protocol="nbd", server=[f"unix:{sockets[0]}"], **options)
+
+
+def _processes_with_argument(argument: bytes) -> Iterator[int]:
+    """Descriptors (pidfd) of the processes that have exactly this argument; the caller closes them."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with suppress(OSError):
+            # opened first: what is read afterwards is about this very process, however ids are reused
+            process = os.pidfd_open(int(entry))
+            try:
+                if argument in Path("/proc", entry, "cmdline").read_bytes().split(b"\0"):
+                    yield process
+                    continue
+            except OSError:
+                pass
+            os.close(process)

@@ -1,0 +1,167 @@
+"""Applies a plan's changes to a guest mounted read-write: acts, and decides nothing.
+
+All expectations are looked at first; when one does not hold, nothing at all has been written. What happens to a file:
+
+* edited or extended: the same inode, so owner, mode, extended attributes (the SELinux label among them) and hard links
+  stay. It gets a new modification time: a backup program that goes by size and time must see the change.
+* new: root:root, the mode of the change, and the SELinux label of its folder, where the guest labels its files. (A
+  policy may want another label for that name; matching the guest's file_contexts would be exact.)
+* parents that are missing: directories of root:root, mode 0755, labelled likewise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from drivers.changes import (
+    Change,
+    DeleteFile,
+    DeleteSymlink,
+    EditFile,
+    ExtendInitramfs,
+    MakeSymlink,
+    WriteFile,
+    summary,
+)
+from drivers.expectations import Expectations, Verdict, encoded, file_digest, parents
+from drivers.writable import GuestFull, WritableGuest
+from p2v.core.errors import P2vError
+from p2v.core.events import ChangeApplied, Reporter, silent
+from p2v.core.units import KIB, round_up
+
+_FOLDER_MODE = 0o755
+# File systems give out whole blocks, and a new name may take one more of its folder's.
+_BLOCK_BYTES = 4 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedChange:
+    """What became of one change; ``skipped``: the guest already was so; ``note``: what the record says besides."""
+
+    summary: str
+    skipped: bool
+    note: str = ""
+
+
+@dataclass(eq=False)
+class NotWritten(P2vError):
+    """A file in the guest does not hold what was written to it."""
+
+    path: str
+    problem: str
+    exit_code: ClassVar[int] = 74
+    code: ClassVar[str] = "not-written"
+
+    def sentence(self) -> str:
+        return f"the guest's {self.path}: {self.problem}"
+
+    def hint(self) -> str:
+        return "Try again; if it stays so, the disk that holds the scratch folder may be failing."
+
+
+def apply_changes(
+    guest: WritableGuest,
+    changes: Sequence[Change],
+    supplements: Mapping[str, bytes],
+    report: Reporter = silent,
+) -> tuple[AppliedChange, ...]:
+    """Make the changes in order; one result for each.
+
+    ``supplements``: what to append to each initramfs that an ``ExtendInitramfs`` names, by its path.
+
+    Raises PlanStale and GuestFull before anything is written, NotWritten, and what ``guest`` raises.
+    """
+    missing = [c.path for c in changes if isinstance(c, ExtendInitramfs) and c.path not in supplements]
+    if missing:
+        raise ValueError(f"no supplements for {', '.join(missing)}")
+    verdicts = Expectations(guest, supplements).verdicts(changes)
+    _require_space(guest, [c for c, v in zip(changes, verdicts, strict=True) if v is Verdict.MAKE], supplements)
+    applied = []
+    for change, verdict in zip(changes, verdicts, strict=True):
+        skipped = verdict is Verdict.SKIP
+        note = "" if skipped else _make(guest, change, supplements)
+        applied.append(AppliedChange(summary(change), skipped, note))
+        report(ChangeApplied(summary(change), skipped))
+    guest.sync()
+    return tuple(applied)
+
+
+def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements: Mapping[str, bytes]) -> None:
+    needed: dict[str, int] = {}
+    inodes: dict[str, int] = {}
+    spaces = {}
+    for change in changes:
+        space = guest.space(change.path)
+        spaces[space.mountpoint] = space
+        needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
+        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(change, WriteFile | MakeSymlink)
+    for mountpoint, space in spaces.items():
+        if needed[mountpoint] > space.free_bytes:
+            raise GuestFull(mountpoint, needed[mountpoint], space.free_bytes)
+        if space.free_inodes is not None and inodes[mountpoint] > space.free_inodes:
+            raise GuestFull(mountpoint, needed[mountpoint], 0)
+
+
+def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
+    match change:
+        case WriteFile():
+            return round_up(len(encoded(change.content)), _BLOCK_BYTES) + _BLOCK_BYTES
+        case EditFile():
+            grown = len(encoded(change.after)) - len(encoded(change.before))
+            return round_up(max(0, grown), _BLOCK_BYTES)
+        case ExtendInitramfs():
+            return round_up(len(supplements[change.path]), _BLOCK_BYTES)
+        case MakeSymlink():
+            return _BLOCK_BYTES
+        case DeleteFile() | DeleteSymlink():
+            return 0
+
+
+def _make(guest: WritableGuest, change: Change, supplements: Mapping[str, bytes]) -> str:
+    match change:
+        case WriteFile():
+            _make_parents(guest, change.path)
+            guest.create(change.path, encoded(change.content), change.mode)
+            return _label_like_folder(guest, change.path)
+        case EditFile():
+            guest.write(change.path, encoded(change.after))
+        case DeleteFile() | DeleteSymlink():
+            guest.remove(change.path)
+        case MakeSymlink():
+            _make_parents(guest, change.path)
+            if change.replaces is not None:
+                guest.remove(change.path)
+            guest.make_symlink(change.path, change.target)
+            return _label_like_folder(guest, change.path)
+        case ExtendInitramfs():
+            _extend(guest, change, supplements[change.path])
+    return ""
+
+
+def _make_parents(guest: WritableGuest, path: str) -> None:
+    for folder in parents(path):
+        if not guest.exists(folder):
+            guest.make_folder(folder, _FOLDER_MODE)
+            _label_like_folder(guest, folder)
+
+
+def _label_like_folder(guest: WritableGuest, path: str) -> str:
+    label = guest.label(path.rpartition("/")[0] or "/")
+    if label is None:
+        return ""
+    guest.set_label(path, label)
+    return f"SELinux label of its folder: {label.rstrip(bytes(1)).decode('ascii', 'replace')}"
+
+
+def _extend(guest: WritableGuest, change: ExtendInitramfs, supplement: bytes) -> None:
+    guest.append(change.path, supplement)
+    # Neither the bytes before nor the ones added may differ: a kernel with half an initramfs does not start.
+    size = guest.lstat(change.path).size
+    if size != change.size + len(supplement):
+        raise NotWritten(change.path, f"has {size} bytes instead of {change.size + len(supplement)}")
+    if file_digest(guest, change.path, change.size) != change.sha256:
+        raise NotWritten(change.path, f"its first {change.size} bytes changed while {len(supplement)} were appended")
+    if guest.read_range(change.path, len(supplement), change.size) != supplement:
+        raise NotWritten(change.path, f"the {len(supplement)} bytes appended read back differently")

@@ -1,0 +1,331 @@
+"""From disks to facts: find the system, mount what belongs to it, and ask every reader.
+
+The same readers serve both ways in: over the host-side tree (``inspect_disks``, inside ``confined``) and over
+an appliance's tree (``facts_from_tree``). Planning sees no difference but ``read_by``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drivers.confinement import DEFAULT_LIMITS, Limits, confined
+from drivers.facts import GuestFacts, Mount, Partition, ReadBy
+from drivers.layout import Layout, Sources, firmware, is_esp, lay_out, place
+from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.fstab import FstabEntry, parse_fstab
+from drivers.linux.kernels import find_kernels
+from drivers.linux.network import read_network
+from drivers.linux.reading import collect_texts
+from drivers.linux.tools import find_tools
+from drivers.offline import OfflineTree, UnreadableVolume, open_volume
+from drivers.systems import Likeness, read_selinux, read_system, root_likeness
+from drivers.tree import FileType, GuestTree
+from p2v.core import jsonio
+from p2v.core.disk import DiskReader
+from p2v.core.errors import ReaderCrashed
+
+MOUNTS_AT_MOST = 64
+NOTES_AT_MOST = 100
+
+_FSTAB = "/etc/fstab"
+_ESP_MOUNTPOINTS = ("/boot/efi", "/efi")
+# facts are read from these; the guest's other file systems are only named
+_NEEDED_MOUNTPOINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc", "/lib", "/opt")
+# not looked for among the disks
+_REMOVABLE = ("iso9660", "udf", "udf,iso9660", "iso9660,udf")
+_DRIVES = ("/dev/sr", "/dev/scd", "/dev/cdrom", "/dev/dvd", "/dev/fd", "/dev/floppy")
+_LINUX_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs"})
+_MAY_HOLD_A_SYSTEM = _LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reiserfs", "jfs", "f2fs", "bcache"}
+
+
+def inspect_confined(readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS) -> GuestFacts:
+    """``inspect_disks`` in a child without privileges. Raises ReaderCrashed."""
+    conv = jsonio.converter()
+    data = confined(lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)), readers, limits=limits)
+    try:
+        return jsonio.decode(conv, data, GuestFacts)
+    except jsonio.BadDocument as error:
+        name = str(readers[0].files[0]) if readers and readers[0].files else "disk"
+        raise ReaderCrashed(name, f"gave facts that are none: {str(error)[:200]}") from error
+
+
+def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
+    """Read everything about a guest from its disks, in the guest's order, by the readers of this host.
+
+    Without one clear root, or where it cannot be read on the host, ``os`` and ``root`` are None and the notes
+    say what was seen; ``needs_appliance`` tells whether an appliance could see more.
+    """
+    layout = lay_out(readers)
+    system, layout, notes = _find_system(layout, readers)
+    if system is None:
+        return _without_system(layout, notes)
+    mounting = _mount_all(system, layout, readers)
+    facts = facts_from_tree(
+        mounting.layout,
+        system.tree,
+        ReadBy.HOST,
+        root=mounting.root,
+        mounts=mounting.mounts,
+        notes=(*notes, *mounting.notes),
+    )
+    damage = (f"{place(system.partition)}: {problem}" for problem in system.tree.problems)
+    return replace(facts, notes=_limited((*facts.notes, *damage)))
+
+
+def facts_from_tree(
+    layout: Layout,
+    tree: GuestTree,
+    read_by: ReadBy,
+    *,
+    root: Mount | None,
+    mounts: Sequence[Mount],
+    notes: Sequence[str] = (),
+) -> GuestFacts:
+    """All facts about the system in a tree whose file systems are mounted already."""
+    loader = read_boot_loader(tree)
+    texts, links, folders = collect_texts(tree)
+    os = read_system(tree)
+    all_notes = [*layout.notes, *notes]
+    if os is None:
+        all_notes.append("the system does not say what it is (no os-release and no release file)")
+    return GuestFacts(
+        read_by=read_by,
+        disks=layout.disks,
+        partitions=layout.partitions,
+        os=os,
+        root=root,
+        mounts=tuple(mounts),
+        firmware=firmware(layout),
+        boot_loader=loader,
+        kernels=find_kernels(tree, loader),
+        network=read_network(tree),
+        tools=find_tools(tree),
+        selinux=read_selinux(tree),
+        texts=texts,
+        links=links,
+        folders=folders,
+        notes=_limited(all_notes),
+    )
+
+
+def needs_appliance(layout: Layout, facts: GuestFacts | None = None) -> str:
+    """Why only an appliance can read this guest; empty when the host's readers can, or when neither helps.
+
+    By the layout alone: the first file system that might hold the system and that the host may not read. With
+    the host's facts: once a root was found, only what is mounted into its tree matters.
+    """
+    if facts is not None and facts.root is not None:
+        return _unread_mount(facts)
+    for partition in layout.partitions:
+        filesystem = partition.filesystem
+        if filesystem is not None and filesystem.kind in _MAY_HOLD_A_SYSTEM and filesystem.why_not_host:
+            return f"{place(partition)} ({filesystem.kind}): {filesystem.why_not_host}"
+    return ""
+
+
+def mounts_from_fstab(
+    text: str, layout: Layout, root: Partition | None
+) -> tuple[tuple[tuple[FstabEntry, Partition], ...], tuple[str, ...]]:
+    """The entries of an fstab that are partitions of these disks, in mounting order, and what was not found."""
+    entries = parse_fstab(text)[: 16 * MOUNTS_AT_MOST]
+    sources = Sources(layout, root, [(entry.spec, entry.mountpoint) for entry in entries])
+    found: list[tuple[FstabEntry, Partition]] = []
+    notes: list[str] = []
+    for entry in entries:
+        if not entry.mountpoint.startswith("/") or entry.fstype in _REMOVABLE or entry.spec.startswith(_DRIVES):
+            continue
+        partition, problem = sources.find(entry.spec)
+        if partition is not None:
+            found.append((entry, partition))
+        elif problem:
+            notes.append(f"{_FSTAB} line {entry.line_number}: {entry.spec} for {entry.mountpoint}: {problem}")
+    found.sort(key=lambda pair: _plain(pair[0].mountpoint).count("/") if pair[0].mountpoint != "/" else 0)
+    return tuple(found[:MOUNTS_AT_MOST]), tuple(notes)
+
+
+# --- finding the system ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _System:
+    partition: Partition
+    tree: OfflineTree
+    likeness: Likeness
+
+
+@dataclass(frozen=True, slots=True)
+class _Mounting:
+    layout: Layout
+    root: Mount
+    mounts: tuple[Mount, ...]
+    notes: tuple[str, ...]
+
+
+def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System | None, Layout, tuple[str, ...]]:
+    """The one root, or none; file systems that their reader refuses are marked so in the layout."""
+    systems: list[_System] = []
+    notes: list[str] = []
+    for partition in layout.partitions:
+        filesystem = partition.filesystem
+        if filesystem is None or filesystem.kind not in _MAY_HOLD_A_SYSTEM:
+            continue
+        if filesystem.why_not_host:
+            notes.append(f"{place(partition)} ({filesystem.kind}) was not looked into: {filesystem.why_not_host}")
+            continue
+        try:
+            tree = _tree_of(partition, readers)
+        except UnreadableVolume as error:
+            layout = _refused(layout, partition, error)
+            notes.append(f"{place(partition)} ({filesystem.kind}) was not looked into: {error}")
+            continue
+        likeness = root_likeness(tree)
+        if likeness is not Likeness.NONE:
+            systems.append(_System(partition, tree, likeness))
+        elif tree.problems:
+            notes.extend(f"{place(partition)}: {problem}" for problem in tree.problems)
+    # one that merely says what it is does not rival a whole system
+    best = max((system.likeness for system in systems), default=Likeness.NONE)
+    systems = [system for system in systems if system.likeness is best]
+    if len(systems) > 1:
+        where = "; ".join(place(system.partition) for system in systems)
+        notes.append(f"{len(systems)} systems were found ({where}), so none was chosen")
+    return systems[0] if len(systems) == 1 else None, layout, tuple(notes)
+
+
+def _tree_of(partition: Partition, readers: Sequence[DiskReader]) -> OfflineTree:
+    kind = partition.filesystem.kind if partition.filesystem else "unknown"
+    return OfflineTree(open_volume(kind, readers[partition.disk], partition.offset, partition.length))
+
+
+def _refused(layout: Layout, partition: Partition, error: UnreadableVolume) -> Layout:
+    """The layout with the reason why the host cannot read a partition."""
+
+    def marked(other: Partition) -> Partition:
+        if other != partition or other.filesystem is None:
+            return other
+        return replace(other, filesystem=replace(other.filesystem, why_not_host=f"the host reader refuses it: {error}"))
+
+    return replace(layout, partitions=tuple(marked(other) for other in layout.partitions))
+
+
+def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
+    seen = []
+    for partition in layout.partitions:
+        filesystem = partition.filesystem
+        if filesystem is not None:
+            label = f" {filesystem.label!r}" if filesystem.label else ""
+            seen.append(f"{place(partition)} holds {filesystem.kind}{label}")
+    found = tuple(seen) or ("the disks have no partitions",)
+    return GuestFacts(
+        ReadBy.HOST,
+        layout.disks,
+        layout.partitions,
+        firmware=firmware(layout),
+        notes=_limited((*layout.notes, *notes, "no operating system was found on the host's way", *found)),
+    )
+
+
+def _mount_all(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> _Mounting:
+    try:
+        text = system.tree.read(_FSTAB, 1024 * 1024).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ValueError):
+        text = ""
+    found, notes = mounts_from_fstab(text, layout, system.partition)
+    root = Mount("/", system.partition.disk, system.partition.number, _root_options(found))
+    mounting = _Mounting(layout, root, (root,), notes)
+    for entry, partition in found:
+        if _plain(entry.mountpoint) != "/":
+            mounting = _mounted(mounting, system, partition, entry.mountpoint, entry.options, readers)
+    return _with_esp(mounting, system, readers)
+
+
+def _root_options(found: Iterable[tuple[FstabEntry, Partition]]) -> str:
+    return next((entry.options for entry, _ in found if _plain(entry.mountpoint) == "/"), "")
+
+
+def _mounted(
+    mounting: _Mounting,
+    system: _System,
+    partition: Partition,
+    mountpoint: str,
+    options: str,
+    readers: Sequence[DiskReader],
+) -> _Mounting:
+    """The mount is a fact in any case; its files are read when facts may be in them and the host can."""
+    mountpoint = _plain(mountpoint)
+    filesystem = partition.filesystem
+    mounts = (*mounting.mounts, Mount(mountpoint, partition.disk, partition.number, options))
+    mounting = replace(mounting, mounts=mounts)
+    if filesystem is None or not _is_needed(mountpoint):
+        return mounting
+    problem, layout = filesystem.why_not_host, mounting.layout
+    if not problem:
+        try:
+            volume = open_volume(filesystem.kind, readers[partition.disk], partition.offset, partition.length)
+            system.tree.mount(mountpoint, volume)
+        except UnreadableVolume as error:
+            problem, layout = str(error), _refused(layout, partition, error)
+    if not problem:
+        return mounting
+    note = f"{mountpoint} ({place(partition)}, {filesystem.kind}) was not read: {problem}"
+    return replace(mounting, layout=layout, notes=(*mounting.notes, note))
+
+
+def _with_esp(mounting: _Mounting, system: _System, readers: Sequence[DiskReader]) -> _Mounting:
+    """systemd mounts the EFI system partition without fstab, and some systems leave it unmounted."""
+    esps = [p for p in mounting.layout.partitions if is_esp(p) and p.filesystem and p.filesystem.kind == "vfat"]
+    taken = {(mount.disk, mount.partition) for mount in mounting.mounts}
+    if len(esps) != 1 or (esps[0].disk, esps[0].number) in taken:
+        return mounting
+    for mountpoint in _ESP_MOUNTPOINTS:
+        if any(mount.mountpoint == mountpoint for mount in mounting.mounts):
+            continue
+        if _is_folder(system.tree, mountpoint) and not system.tree.list(mountpoint):
+            return _mounted(mounting, system, esps[0], mountpoint, "", readers)
+    return mounting
+
+
+def _is_folder(tree: GuestTree, path: str) -> bool:
+    try:
+        return tree.lstat(path).type is FileType.DIRECTORY
+    except FileNotFoundError:
+        return False
+
+
+def _is_needed(mountpoint: str) -> bool:
+    return mountpoint in _NEEDED_MOUNTPOINTS or mountpoint.startswith(("/usr/", "/var/lib", "/boot/"))
+
+
+def _plain(mountpoint: str) -> str:
+    return "/" + "/".join(part for part in mountpoint.split("/") if part not in ("", "."))
+
+
+def _unread_mount(facts: GuestFacts) -> str:
+    """The first mount that facts should have been read from, and were not."""
+    partitions = {(p.disk, p.number): p for p in facts.partitions}
+    for mount in facts.mounts:
+        partition = partitions.get((mount.disk, mount.partition))
+        filesystem = partition.filesystem if partition else None
+        if partition and filesystem and filesystem.why_not_host and _is_needed(mount.mountpoint):
+            return f"{mount.mountpoint} ({place(partition)}, {filesystem.kind}): {filesystem.why_not_host}"
+    known = {mount.mountpoint for mount in facts.mounts}
+    text = facts.texts[_FSTAB].text if _FSTAB in facts.texts else ""
+    for entry in parse_fstab(text):
+        mountpoint = _plain(entry.mountpoint) if entry.mountpoint.startswith("/") else ""
+        is_missing = mountpoint not in known and _is_needed(mountpoint) and not _is_elsewhere(entry)
+        if is_missing and "noauto" not in entry.options.split(","):
+            return f"{mountpoint} is on {entry.spec}, which the host's readers do not see"
+    return ""
+
+
+def _is_elsewhere(entry: FstabEntry) -> bool:
+    """Memory, network and bind mounts, which no reader of disks can see."""
+    tag = entry.spec.partition("=")[0]
+    return not entry.spec.startswith("/dev/") and tag not in ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
+
+
+def _limited(notes: Iterable[Any]) -> tuple[str, ...]:
+    kept = list(dict.fromkeys(str(note)[:500] for note in notes))
+    return tuple(kept[:NOTES_AT_MOST])

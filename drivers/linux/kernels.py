@@ -1,0 +1,256 @@
+"""Every kernel the guest can boot, with its initramfs and what both know of virtio.
+
+Which kernels: those that boot entries name, and those in /boot that have a module tree, old and rescue
+kernels included, since any of them may be chosen in the menu. An image and an initramfs make one kernel.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from drivers.facts import BootEntry, BootLoader, Initramfs, Kernel
+from drivers.linux.initramfs import module_name, read_initramfs
+from drivers.linux.paths import resolve
+from drivers.tree import FileType, GuestTree
+from p2v.core.units import MIB
+
+KERNELS_AT_MOST = 64
+
+#: What a virtio machine may want; the second group is loaded through the first, or serves its disks.
+VIRTIO_MODULES = frozenset({
+    "virtio", "virtio_ring", "virtio_pci", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+    "virtio_blk", "virtio_scsi", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_console", "virtio_gpu",
+    "net_failover", "failover", "sd_mod",
+})  # fmt: skip
+
+# For kernels whose tree has no modules.builtin: what the configuration's `=y` builds in.
+_CONFIG_MODULES = {
+    "CONFIG_VIRTIO": ("virtio", "virtio_ring"),
+    "CONFIG_VIRTIO_PCI": ("virtio_pci",),
+    "CONFIG_VIRTIO_PCI_LIB": ("virtio_pci_modern_dev",),
+    "CONFIG_VIRTIO_PCI_LIB_LEGACY": ("virtio_pci_legacy_dev",),
+    "CONFIG_VIRTIO_BLK": ("virtio_blk",),
+    "CONFIG_SCSI_VIRTIO": ("virtio_scsi",),
+    "CONFIG_BLK_DEV_SD": ("sd_mod",),
+    "CONFIG_VIRTIO_NET": ("virtio_net",),
+    "CONFIG_NET_FAILOVER": ("net_failover",),
+    "CONFIG_FAILOVER": ("failover",),
+    "CONFIG_HW_RANDOM_VIRTIO": ("virtio_rng",),
+    "CONFIG_VIRTIO_BALLOON": ("virtio_balloon",),
+    "CONFIG_VIRTIO_CONSOLE": ("virtio_console",),
+    "CONFIG_DRM_VIRTIO_GPU": ("virtio_gpu",),
+}
+
+VERSION = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
+_IMAGE_NAME = re.compile(r"(?:vmlinuz|vmlinux|kernel)-(.+)")
+_MODULE_ROOTS = ("/lib/modules", "/usr/lib/modules")
+_INITRAMFS_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initrd-{}.img", "initramfs-{}")
+# Images that stand before the real one in an entry, and the one that only a crashed kernel starts.
+_NOT_THE_INITRAMFS = re.compile(r"ucode|microcode|kdump")
+_INDEX_BYTES = 16 * MIB
+# Linux/x86 boot protocol, Documentation/arch/x86/boot.rst: "header" and "kernel_version".
+_HEADER_MAGIC = (0x202, b"HdrS")
+_VERSION_POINTER = 0x20E
+_VERSION_BASE = 0x200
+_VERSION_TEXT_BYTES = 256
+
+
+@dataclass
+class _Search:
+    """What was read so far, so that nothing is read twice."""
+
+    tree: GuestTree
+    seen: set[tuple[str, str | None]] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
+    initramfs: dict[tuple[str, str], Initramfs] = field(default_factory=dict)
+    modules: dict[str, _Modules] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Modules:
+    """The virtio part of a module tree."""
+
+    paths: dict[str, str]
+    dependencies: dict[str, tuple[str, ...]]
+    builtin: tuple[str, ...]
+
+
+def find_kernels(tree: GuestTree, loader: BootLoader) -> tuple[Kernel, ...]:
+    """The kernels, those of the boot menu first and in its order, then the others, newest first.
+
+    ``dependencies`` are in the order in which they are loaded. A module whose file (or a dependency's) is missing
+    keeps its place in ``dependencies`` but not in ``modules``.
+    """
+    search = _Search(tree)
+    found: list[Kernel] = []
+    for image, initramfs in _candidates(search, loader):
+        if len(found) == KERNELS_AT_MOST:
+            break
+        kernel = _kernel(search, image, initramfs)
+        if kernel is not None:
+            found.append(kernel)
+    return tuple(found)
+
+
+def _candidates(search: _Search, loader: BootLoader) -> Iterator[tuple[str, str | None]]:
+    """Pairs of a resolved image and the initramfs its entry names, each once."""
+    tree = search.tree
+    pairs = [(image, _entry_initramfs(tree, entry)) for entry in loader.entries if (image := _file(tree, entry.kernel))]
+    has_initramfs = {image for image, initramfs in pairs if initramfs}
+    for image, initramfs in pairs:
+        # An entry without one (`initrd` under a condition) adds nothing to an image that has one elsewhere.
+        if (image, initramfs) in search.seen or (initramfs is None and image in has_initramfs):
+            continue
+        search.seen.add((image, initramfs))
+        search.images.add(image)
+        yield image, initramfs
+    names = (name for name in tree.list("/boot") if _IMAGE_NAME.fullmatch(name))
+    for name in sorted(names, key=_version_key, reverse=True):
+        resolved = _file(tree, posixpath.join("/boot", name))
+        if resolved is not None and resolved not in search.images and _has_modules(tree, resolved):
+            search.images.add(resolved)
+            yield resolved, None
+
+
+def _version_key(name: str) -> tuple[tuple[int, ...], str]:
+    return tuple(int(number[:9]) for number in re.findall(r"\d+", name)), name
+
+
+def _file(tree: GuestTree, path: str) -> str | None:
+    resolved = resolve(tree, path)
+    return resolved if resolved is not None and tree.lstat(resolved).type is FileType.FILE else None
+
+
+def _entry_initramfs(tree: GuestTree, entry: BootEntry) -> str | None:
+    files = [path for path in entry.initramfs if not _NOT_THE_INITRAMFS.search(posixpath.basename(path))]
+    return next((resolved for path in reversed(files) if (resolved := _file(tree, path))), None)
+
+
+def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel | None:
+    tree = search.tree
+    version = _image_version(tree, image)
+    folder = modules_folder(tree, version) if version else None
+    path = initramfs_path or _initramfs_by_name(tree, image, version)
+    has_config = tree.exists(f"/boot/config-{version}")
+    # Entries also start memtest and network loaders, which have none of the three.
+    if not version or not (folder or path or has_config):
+        return None
+    modules = _modules(search, version, folder)
+    return Kernel(
+        version=version,
+        image=image,
+        modules_folder=folder or "",
+        initramfs=_read_initramfs(search, path, version) if path else None,
+        modules=modules.paths,
+        builtin=modules.builtin,
+        dependencies=modules.dependencies,
+    )
+
+
+def _read_initramfs(search: _Search, path: str, version: str) -> Initramfs:
+    key = (path, version)
+    if key not in search.initramfs:
+        search.initramfs[key] = read_initramfs(search.tree, path, version)
+    return search.initramfs[key]
+
+
+def modules_folder(tree: GuestTree, version: str) -> str | None:
+    """The resolved folder of a kernel version's modules; None when there is none."""
+    if not VERSION.fullmatch(version):
+        return None
+    for root in _MODULE_ROOTS:
+        resolved = resolve(tree, f"{root}/{version}")
+        if resolved is not None and tree.lstat(resolved).type is FileType.DIRECTORY:
+            return resolved
+    return None
+
+
+def _has_modules(tree: GuestTree, image: str) -> bool:
+    version = _image_version(tree, image)
+    return bool(version and modules_folder(tree, version))
+
+
+def _image_version(tree: GuestTree, image: str) -> str:
+    """From the file's name where modules of that version exist, else as the image itself says; empty when neither does."""
+    match = _IMAGE_NAME.fullmatch(posixpath.basename(image))
+    named = match[1] if match and VERSION.fullmatch(match[1]) else ""
+    if named and modules_folder(tree, named):
+        return named
+    return _version_inside(tree, image) or named
+
+
+def _version_inside(tree: GuestTree, image: str) -> str:
+    at, magic = _HEADER_MAGIC
+    if tree.read_range(image, len(magic), at) != magic:
+        return ""
+    pointer = int.from_bytes(tree.read_range(image, 2, _VERSION_POINTER), "little")
+    text = tree.read_range(image, _VERSION_TEXT_BYTES, _VERSION_BASE + pointer).partition(b"\0")[0]
+    first = text.decode("ascii", "replace").partition(" ")[0]
+    return first if VERSION.fullmatch(first) else ""
+
+
+def _initramfs_by_name(tree: GuestTree, image: str, version: str) -> str | None:
+    folder, name = posixpath.split(image)
+    match = _IMAGE_NAME.fullmatch(name)
+    # A rescue kernel's files share a suffix (`0-rescue-<machine id>`) that is not its version.
+    for suffix in filter(None, dict.fromkeys((match[1] if match else "", version))):
+        for pattern in _INITRAMFS_NAMES:
+            resolved = _file(tree, posixpath.join(folder, pattern.format(suffix)))
+            if resolved is not None:
+                return resolved
+    return None
+
+
+def _modules(search: _Search, version: str, folder: str | None) -> _Modules:
+    known = search.modules.get(version)
+    if known is None:
+        paths, dependencies = _module_paths(search.tree, folder) if folder else ({}, {})
+        known = _Modules(paths, dependencies, _builtin(search.tree, version, folder))
+        search.modules[version] = known
+    return known
+
+
+def _text(tree: GuestTree, path: str) -> str | None:
+    try:
+        return tree.read(path, _INDEX_BYTES).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _module_paths(tree: GuestTree, folder: str) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    paths: dict[str, str] = {}
+    dependencies: dict[str, tuple[str, ...]] = {}
+    for line in (_text(tree, f"{folder}/modules.dep") or "").splitlines():
+        path, colon, rest = line.partition(":")
+        name = module_name(path)
+        if not colon or name not in VIRTIO_MODULES:
+            continue
+        # depmod writes first what is loaded last.
+        needed = tuple(_below(folder, word) for word in reversed(rest.split()))
+        dependencies[name] = needed
+        file = _below(folder, path)
+        if all(tree.exists(f"{folder}/{part}") for part in (file, *needed)):
+            paths[name] = file
+    return paths, dependencies
+
+
+def _below(folder: str, path: str) -> str:
+    # Until 2010 or so depmod wrote absolute paths.
+    marker = f"/modules/{posixpath.basename(folder)}/"
+    return path.partition(marker)[2] if path.startswith("/") and marker in path else path
+
+
+def _builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ...]:
+    listed = _text(tree, f"{folder}/modules.builtin") if folder else None
+    if listed is not None:
+        names = {module_name(line.strip()) for line in listed.splitlines()}
+        return tuple(sorted(VIRTIO_MODULES & {name for name in names if name}))
+    found: set[str] = set()
+    for line in (_text(tree, f"/boot/config-{version}") or "").splitlines():
+        option, _, value = line.partition("=")
+        if value.strip() == "y":
+            found.update(_CONFIG_MODULES.get(option, ()))
+    return tuple(sorted(found))

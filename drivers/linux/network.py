@@ -1,0 +1,161 @@
+"""How a guest configures its network: every file that names an interface, whoever reads it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from drivers.facts import InterfaceConfig, Network, TextFile
+from drivers.linux import keyfile, paths
+from drivers.tree import GuestTree
+
+INTERFACES = "/etc/network/interfaces"
+_SOURCES_AT_MOST = 50
+_ASSIGNMENT = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=[\"']?([^\"'\n]*)", re.MULTILINE)
+# ifupdown's own names that are no interfaces
+_NOT_BELOW = frozenset({"none", "all", "regex", "auto"})
+_BELOW_OPTIONS = frozenset({
+    "bridge_ports", "bridge-ports", "bond-slaves", "slaves", "bond_slaves",
+    "vlan-raw-device", "vlan_raw_device", "bond-primary",
+})  # fmt: skip
+_ETHERNET = ("ethernet", "802-3-ethernet")
+_ADDRESS_KEY = re.compile(r"address(?:es)?[0-9]*")
+_CONNECTIONS = "/etc/NetworkManager/system-connections/*"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Something that reads network configuration: its name, and how its files are read."""
+
+    name: str
+    read: Callable[[GuestTree], Iterator[InterfaceConfig]]
+    shown_by: tuple[str, ...]
+    """Patterns of files that show it is used, even where no interface could be read from them."""
+
+
+def read_network(tree: GuestTree) -> Network:
+    """The interfaces that the configuration names, by stack in the order of ``STACKS``; without ``lo``."""
+    stacks = []
+    interfaces: list[InterfaceConfig] = []
+    for stack in STACKS:
+        found = [interface for interface in stack.read(tree) if interface.name != "lo"]
+        if found or any(True for pattern in stack.shown_by for _ in paths.matching(tree, pattern)):
+            stacks.append(stack.name)
+        interfaces += found
+    return Network(tuple(stacks), tuple(interfaces))
+
+
+def normal_mac(text: str) -> str | None:
+    """A MAC address in lower-case colon form; None when the text is none."""
+    mac = text.strip().strip("\"'").lower().replace("-", ":")
+    return mac if re.fullmatch(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", mac) else None
+
+
+def _ifupdown(tree: GuestTree) -> Iterator[InterfaceConfig]:
+    """interfaces(5), with what it sources; a later stanza of the same interface adds to the first."""
+    found: dict[str, InterfaceConfig] = {}
+    for file in _sourced(tree):
+        name = ""
+        for line in file.text.replace("\\\n", " ").split("\n"):
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            if words[0] == "iface" and len(words) > 3:
+                name = words[1].partition(":")[0]
+                method = "manual" if words[3] == "loopback" else words[3]
+                known = found.get(name)
+                if known is None or known.method in ("manual", "auto"):
+                    found[name] = InterfaceConfig(name, file.path, method, known.addresses if known else ())
+            elif words[0] in _BELOW_OPTIONS:
+                for below in words[1:]:
+                    if below not in _NOT_BELOW:
+                        found.setdefault(below, InterfaceConfig(below, file.path, "manual"))
+            elif name in found and len(words) > 1:
+                found[name] = _with_option(found[name], words)
+    yield from found.values()
+
+
+def _with_option(known: InterfaceConfig, words: list[str]) -> InterfaceConfig:
+    addresses, mac = known.addresses, known.mac
+    if words[0] == "address":
+        addresses = (*addresses, words[1])
+    elif words[0] == "netmask" and addresses and "/" not in addresses[-1]:
+        addresses = (*addresses[:-1], f"{addresses[-1]}/{words[1]}")
+    return InterfaceConfig(known.name, known.source, known.method, addresses, mac)
+
+
+def _sourced(tree: GuestTree) -> Iterator[TextFile]:
+    todo = [INTERFACES]
+    seen: set[str] = set()
+    while todo and len(seen) < _SOURCES_AT_MOST:
+        path = todo.pop(0)
+        file = None if path in seen else paths.read_text(tree, path)
+        if file is None:
+            continue
+        seen.add(path)
+        yield file
+        for line in file.text.split("\n"):
+            words = line.split()
+            if len(words) > 1 and words[0] in ("source", "source-directory"):
+                pattern = posixpath.join(posixpath.dirname(path), words[1])
+                pattern += "/*" if words[0] == "source-directory" else ""
+                todo += sorted(paths.matching(tree, pattern))
+
+
+def _networkd(tree: GuestTree) -> Iterator[InterfaceConfig]:
+    """systemd.network(5)."""
+    for path in paths.matching(tree, "/etc/systemd/network/*.network"):
+        settings = keyfile.parse(file.text if (file := paths.read_text(tree, path)) else "")
+        macs = [mac for word in keyfile.values(settings, "Match", "MACAddress") if (mac := normal_mac(word))]
+        macs += [mac for word in keyfile.values(settings, "Match", "PermanentMACAddress") if (mac := normal_mac(word))]
+        addresses = keyfile.values(settings, "Network", "Address") + keyfile.values(settings, "Address", "Address")
+        dhcp = keyfile.first(settings, "Network", "DHCP").lower() not in ("", "no", "false", "0", "none")
+        method = "dhcp" if dhcp else "static" if addresses else "manual"
+        for name in keyfile.values(settings, "Match", "Name") or ("",):
+            if name or macs:
+                yield InterfaceConfig(name, path, method, addresses, macs[0] if macs else None)
+
+
+def _network_manager(tree: GuestTree) -> Iterator[InterfaceConfig]:
+    """nm-settings-keyfile(5)."""
+    for path in paths.matching(tree, _CONNECTIONS):
+        settings = keyfile.parse(file.text if (file := paths.read_text(tree, path)) else "")
+        macs = [keyfile.first(settings, section, "mac-address") for section in _ETHERNET]
+        mac = next((mac for text in macs if (mac := normal_mac(text))), None)
+        names = [keyfile.first(settings, section, "interface-name") for section in ("connection", "match")]
+        name = next((name.rstrip(";") for name in names if name), "")
+        kind = keyfile.first(settings, "connection", "type")
+        if kind in ("", *_ETHERNET) and (name or mac):
+            families = [s for s in settings if s.section in ("ipv4", "ipv6")]
+            addresses = tuple(s.value.partition(",")[0] for s in families if _ADDRESS_KEY.fullmatch(s.key))
+            how = keyfile.first(settings, "ipv4", "method")
+            method = {"auto": "dhcp", "manual": "static"}.get(how, "manual")
+            yield InterfaceConfig(name, path, method, addresses, mac)
+
+
+def _ifcfg(tree: GuestTree) -> Iterator[InterfaceConfig]:
+    """initscripts' and SUSE wicked's ifcfg files."""
+    for folder in ("/etc/sysconfig/network-scripts", "/etc/sysconfig/network"):
+        for path in paths.matching(tree, f"{folder}/ifcfg-*"):
+            settings = dict(_ASSIGNMENT.findall(file.text if (file := paths.read_text(tree, path)) else ""))
+            name = settings.get("DEVICE") or posixpath.basename(path).removeprefix("ifcfg-").partition(":")[0]
+            mac = normal_mac(settings.get("HWADDR", "") or settings.get("LLADDR", ""))
+            addresses = tuple(value for key, value in settings.items() if re.fullmatch(r"IPADDR[0-9]*", key))
+            dhcp = settings.get("BOOTPROTO", "").startswith("dhcp")
+            yield InterfaceConfig(name, path, "dhcp" if dhcp else "static" if addresses else "manual", addresses, mac)
+
+
+def _netplan(_: GuestTree) -> Iterator[InterfaceConfig]:
+    yield from ()  # its YAML is not read yet; the planner says so
+
+
+# Every reader of network configuration, in the order its files are listed in the facts.
+STACKS: tuple[Stack, ...] = (
+    Stack("ifupdown", _ifupdown, (INTERFACES,)),
+    Stack("networkd", _networkd, ()),
+    Stack("networkmanager", _network_manager, (_CONNECTIONS,)),
+    Stack("ifcfg", _ifcfg, ()),
+    Stack("netplan", _netplan, ("/etc/netplan/*.yaml",)),
+)

@@ -1,0 +1,96 @@
+"""From the facts of a Linux guest to its plan. Pure: nothing is read, nothing is run, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drivers.changes import Change
+from drivers.facts import GuestFacts
+from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.linux.contribution import Contribution, joined
+from drivers.linux.devices import DeviceNames
+from drivers.plan import Finding, GuestPlan, PlanOptions
+
+ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
+
+
+def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    """All changes, warnings and blockers of a Linux guest, in an order that depends on nothing but the facts.
+
+    Changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
+    the network, then foreign tools.
+    """
+    names = device_names(facts)
+    supplements = boot_check.plan_supplements(facts.kernels)
+    every = joined((
+        Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
+        fstab.contribute(facts, names),
+        grub_edits.contribute(facts, names),
+        boot_check.contribute(facts, supplements),
+        Contribution(changes=tuple(supplements.values())),
+        resume.contribute(facts, names),
+        initramfs_tools.contribute(facts),
+        nic_names.contribute(facts, options.nic_macs),
+        tools.contribute(facts),
+    ))  # fmt: skip
+    changes = _once(every.changes)
+    blockers = (*every.blockers, *space.contribute(facts, changes))
+    return GuestPlan(changes, every.warnings, blockers, boot_check.plan_caps(facts, supplements))
+
+
+def device_names(facts: GuestFacts) -> DeviceNames:
+    """The guest's device names, its fstab's root considered."""
+    table = facts.texts.get(fstab.FSTAB)
+    entries = fstab.parse_fstab(table.text) if table else ()
+    return DeviceNames.of(facts, fstab.named_devices(entries))
+
+
+def _once(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Without repetitions: two paths may lead to one file."""
+    return tuple(dict.fromkeys(changes))
+
+
+def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
+    loader = facts.boot_loader
+    if facts.root is None:
+        yield Finding("linux.root-missing", "no root file system was found", "Name all disks of the machine.")
+    for partition in facts.partitions:
+        system = partition.filesystem
+        if system is not None and system.kind == "swap" and system.why_not_host:
+            message = f"the swap area on partition {partition.number} of disk {partition.disk + 1}: {system.why_not_host}"
+            hint = "Start the source once more and shut it down; its memory does not fit other hardware."
+            yield Finding("linux.hibernated", message, hint)
+    if facts.os is not None and facts.os.arch and facts.os.arch not in ARCHITECTURES:
+        yield Finding("linux.arch-unsupported", f"guests for {facts.os.arch} are not rewritten yet")
+    if loader.kind == "none":
+        hint = "The disk with /boot may be missing, or the guest is started by its hypervisor."
+        yield Finding("linux.boot-loader.missing", "no boot loader's configuration was found", hint)
+    elif loader.kind != "grub2":
+        message = f"the guest is started by {loader.kind} ({loader.config}), whose entries are not rewritten yet"
+        yield Finding("linux.boot-loader.unsupported", message, "Install GRUB 2 in the guest.")
+    elif grub_edits.menu_text(facts) is None:
+        message = f"{loader.config} could not be read as a text, so its entries cannot be rewritten"
+        yield Finding("linux.boot-loader.unreadable", message)
+
+
+def _condition(facts: GuestFacts) -> Iterator[Finding]:
+    """What makes the facts less sure, or the result."""
+    for note in facts.notes:
+        yield Finding("guest.reading", note)
+    mounted = {(mount.disk, mount.partition): mount.mountpoint for mount in facts.mounts}
+    if facts.root is not None:
+        mounted[facts.root.disk, facts.root.partition] = "/"
+    for partition in facts.partitions:
+        at = mounted.get((partition.disk, partition.number))
+        if at is not None and partition.filesystem is not None and partition.filesystem.why_not_host:
+            yield Finding(
+                "linux.file-system.unclean",
+                f"the file system at {at}: {partition.filesystem.why_not_host}",
+                "Shut the guest down properly before its disks are copied.",
+            )
+    if facts.firmware == "uefi":
+        yield Finding(
+            "linux.firmware.uefi",
+            "whether the guest's EFI system partition has a loader at the default path is not checked yet",
+            "If it does not start, add \\EFI\\BOOT\\BOOTX64.EFI.",
+        )

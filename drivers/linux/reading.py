@@ -1,0 +1,58 @@
+"""The configuration that planning looks at, taken out of a guest's tree: texts, links, folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from drivers.facts import TextFile
+from drivers.linux import bootloader, grub_edits, initramfs_tools, nic_names, paths, tools
+from drivers.linux.fstab import FSTAB
+from drivers.tree import GuestTree
+
+# Texts that planning edits or must know in full, by pattern. Nothing that holds secrets.
+TEXTS: tuple[str, ...] = (
+    FSTAB,
+    *bootloader.GRUB2_CONFIGS,
+    bootloader.EFI_CONFIGS,
+    "/boot/grub/grubenv",
+    "/boot/grub2/grubenv",
+    "/boot/efi/EFI/*/grubenv",
+    *grub_edits.DEVICE_MAPS,
+    grub_edits.DEFAULT_GRUB,
+    f"{grub_edits.DEFAULT_GRUB_FOLDER}/*.cfg",
+    initramfs_tools.MAIN,
+    initramfs_tools.MODULES,
+    f"{initramfs_tools.CONF_FOLDER}/*",
+    f"{nic_names.LINK_FOLDER}/*.link",
+    nic_names.PERSISTENT_RULES,
+)
+
+LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
+
+FOLDERS: tuple[str, ...] = (
+    initramfs_tools.FOLDER,
+    nic_names.LINK_FOLDER,
+    tools.SYSTEM_UNITS,
+)
+
+
+def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str, str], tuple[str, ...]]:
+    """Texts by path, symbolic links (path -> target), and folders that are there: for ``GuestFacts``.
+
+    A text is left out when it is no regular file or larger than ``paths.TEXT_BYTES_AT_MOST``.
+    """
+    found = dict.fromkeys(path for pattern in TEXTS for path in paths.matching(tree, pattern))
+    texts: dict[str, TextFile] = {}
+    for path in found:
+        if (file := paths.read_text(tree, path)) is not None:
+            texts[path] = file
+    links: dict[str, str] = {}
+    for path in (*LINKS, *tools.unit_paths()):
+        try:
+            links[path] = tree.readlink(path)
+        except FileNotFoundError:
+            # no link: a unit file of the guest's own is a text that planning must know of
+            if path not in LINKS and (file := paths.read_text(tree, path)) is not None:
+                texts[path] = file
+    folders = tuple(path for path in FOLDERS if paths.resolve(tree, path) is not None)
+    return texts, links, folders

@@ -1,0 +1,27 @@
+"""Replacing pieces of a text while every other character stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Splice:
+    """Put ``text`` in place of the characters from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+    text: str
+
+
+def spliced(text: str, splices: Iterable[Splice]) -> str:
+    """The text with all pieces replaced. Raises ValueError when two of them overlap."""
+    pieces: list[str] = []
+    at = 0
+    for splice in sorted(splices):
+        if splice.start < at:
+            raise ValueError(f"two replacements overlap at character {splice.start}")
+        pieces += (text[at : splice.start], splice.text)
+        at = splice.end
+    return "".join([*pieces, text[at:]])

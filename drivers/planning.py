@@ -1,0 +1,54 @@
+"""From facts to a plan, for every kind of guest there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drivers.caps import GuestCaps
+from drivers.facts import GuestFacts, OperatingSystem
+from drivers.linux.planning import plan_linux
+from drivers.plan import Finding, GuestPlan, PlanOptions
+
+__all__ = ["GUESTS", "GuestKind", "PlanOptions", "plan_guest"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestKind:
+    """Guests that one function plans: an operating system's ``kind``, and which families of it."""
+
+    kind: str
+    families: frozenset[str]
+    plan: Callable[[GuestFacts, PlanOptions], GuestPlan]
+
+
+GUESTS: tuple[GuestKind, ...] = (GuestKind("linux", frozenset({"debian"}), plan_linux),)
+
+
+def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    """The plan of the first of ``GUESTS`` that fits; for other guests a plan that changes nothing, with blockers."""
+    system = facts.os
+    if system is None:
+        hint = "`p2v inspect` shows what was found; a disk may be missing, empty or encrypted."
+        return _nothing(facts, Finding("guest.no-os", "no operating system was found in the disks", hint))
+    for guest in GUESTS:
+        if guest.kind == system.kind and system.family in guest.families:
+            return guest.plan(facts, options)
+    return _nothing(facts, _unknown(system))
+
+
+def _unknown(system: OperatingSystem) -> Finding:
+    name = system.name or system.id or system.kind
+    if any(guest.kind == system.kind for guest in GUESTS):
+        known = ", ".join(sorted(family for guest in GUESTS if guest.kind == system.kind for family in guest.families))
+        message = f"{name} is of no family that is known how to rewrite ({known})"
+        return Finding("guest.family-unsupported", message)
+    return Finding("guest.os-unsupported", f"guests like {name} are not rewritten yet")
+
+
+def _nothing(facts: GuestFacts, blocker: Finding) -> GuestPlan:
+    # hardware that nearly every system brings drivers for
+    arch = facts.os.arch if facts.os else ""
+    caps = GuestCaps(("sata", "ide"), ("e1000e", "e1000"), facts.firmware, arch)
+    warnings = tuple(Finding("guest.reading", note) for note in facts.notes)
+    return GuestPlan((), warnings, (blocker,), caps)

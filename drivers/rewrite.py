@@ -1,0 +1,166 @@
+"""Carries out a plan in the appliance: check, mount, apply, unmount, check again.
+
+Only file systems that the plan writes to are checked and mounted (and the root, which the others hang on): the rest of
+the guest stays untouched, and checking terabytes of data nobody writes to would take longer than everything else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drivers.appliance import (
+    Appliance,
+    ApplianceDisk,
+    ApplianceFailed,
+    FileSystemCheck,
+    appliance_memory_mib,
+    device_name,
+    open_appliance,
+)
+from drivers.appliance_tree import ApplianceGuest
+from drivers.apply import AppliedChange, apply_changes
+from drivers.changes import Change, ExtendInitramfs
+from drivers.facts import GuestFacts, Mount
+from drivers.plan import GuestPlan
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import Blocked, GuestNotUnderstood
+from p2v.core.events import PhaseTimes, Reporter, Warned, phase, silent
+
+_REASON_LINES = 12
+
+Supplements = Callable[[ExtendInitramfs], bytes]
+"""Gives what to append to an initramfs; called once for each when the appliance is up, so it can be built meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteResult:
+    """What was done. ``checks``: every file system written to, before and after; ``seconds`` by step."""
+
+    applied: tuple[AppliedChange, ...]
+    checks_before: tuple[FileSystemCheck, ...]
+    checks_after: tuple[FileSystemCheck, ...]
+    seconds: Mapping[str, float]
+
+
+def rewrite(
+    disks: Sequence[ApplianceDisk],
+    facts: GuestFacts,
+    plan: GuestPlan,
+    supplements: Supplements,
+    acceleration: Acceleration,
+    report: Reporter = silent,
+    *,
+    scratch: Path | None = None,
+    cpus: int = 1,
+) -> RewriteResult:
+    """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
+
+    A plan without changes launches nothing. When this raises, the disks are in no defined state: throw them away.
+
+    Raises Blocked when the plan has blockers, or a file system is damaged before (in its checker's words); PlanStale,
+    GuestFull, GuestNotUnderstood; ApplianceFailed (also when a file system is damaged afterwards), ApplianceNotStarted,
+    ProgramTimedOut.
+    """
+    name = str(disks[0].path_or_uri) if disks else "the guest"
+    if plan.blockers:
+        raise Blocked(name, tuple(blocker.message for blocker in plan.blockers))
+    if not plan.changes:
+        return RewriteResult((), (), (), {})
+    times = PhaseTimes(report)
+    work = _Rewriting(name, mounts_of(facts, plan.changes), _kinds(facts), times)
+    memory_mib = appliance_memory_mib(sum(disk.size_bytes for disk in facts.disks))
+    with (
+        work.step_times(),
+        open_appliance(
+            disks, acceleration, memory_mib=memory_mib, cpus=cpus, scratch=scratch, report=times
+        ) as appliance,
+    ):
+        with phase(times, "check-before", "Checking the guest's file systems"):
+            before = work.check_before(appliance)
+        with phase(times, "apply", "Rewriting the guest"):
+            extended = {c.path: supplements(c) for c in plan.changes if isinstance(c, ExtendInitramfs)}
+            appliance.mount(work.mounts, read_only=False)
+            applied = apply_changes(ApplianceGuest(appliance), plan.changes, extended, times)
+            appliance.umount()
+        with phase(times, "check-after", "Checking the guest's file systems again"):
+            after = work.check_after(appliance)
+    return RewriteResult(applied, before, after, work.seconds)
+
+
+def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]:
+    """The root and every other mount that a change's path lies in. Raises GuestNotUnderstood when there is no root."""
+    if facts.root is None:
+        raise GuestNotUnderstood("the guest", "no root file system was found in it")
+    known = {mount.mountpoint: mount for mount in facts.mounts}
+    known.setdefault("/", facts.root)
+    needed = {"/"}
+    for change in changes:
+        inside = (m for m in known if m == "/" or change.path == m or change.path.startswith(m.rstrip("/") + "/"))
+        needed.add(max(inside, key=len))
+    return tuple(known[mountpoint] for mountpoint in sorted(needed))
+
+
+def _kinds(facts: GuestFacts) -> Mapping[str, str]:
+    """Kinds of file systems by the appliance's device, as far as the facts have them."""
+    return {device_name(p.disk, p.number): p.filesystem.kind for p in facts.partitions if p.filesystem is not None}
+
+
+@dataclass
+class _Rewriting:
+    name: str
+    mounts: tuple[Mount, ...]
+    kinds: Mapping[str, str]
+    times: PhaseTimes
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step_times(self) -> Iterator[None]:
+        """Keeps the time of every step, and of ending the appliance."""
+        started = time.monotonic()
+        yield
+        self.seconds.update(self.times.seconds)
+        self.seconds["total"] = round(time.monotonic() - started, 3)
+
+    def check_before(self, appliance: Appliance) -> tuple[FileSystemCheck, ...]:
+        """Replay the journals and check. Raises Blocked with everything that is wrong."""
+        unmountable = self._replay_journals(appliance)
+        checks = self._check(appliance)
+        reasons = [_reason(check) for check in checks if check.checked and not check.clean]
+        if reasons or unmountable:
+            raise Blocked(self.name, tuple(reasons or unmountable))
+        for check in checks:
+            if not check.checked:
+                self.times(Warned(f"{check.device} ({check.kind}) was not checked: {check.output}"))
+        return checks
+
+    def check_after(self, appliance: Appliance) -> tuple[FileSystemCheck, ...]:
+        """Check what was written. Raises ApplianceFailed when a file system came to harm."""
+        checks = self._check(appliance)
+        for check in checks:
+            if check.checked and not check.clean:
+                raise ApplianceFailed("leave the guest's file system sound", _reason(check))
+        return checks
+
+    def _replay_journals(self, appliance: Appliance) -> list[str]:
+        failed = []
+        for mount in self.mounts:
+            try:
+                appliance.mount([Mount("/", mount.disk, mount.partition, mount.options)], read_only=False)
+                appliance.umount()
+            except ApplianceFailed as error:
+                failed.append(f"{mount.mountpoint} cannot be mounted: {error.message}")
+        return failed
+
+    def _check(self, appliance: Appliance) -> tuple[FileSystemCheck, ...]:
+        devices = dict.fromkeys(device_name(mount.disk, mount.partition) for mount in self.mounts)
+        return tuple(appliance.check_filesystem(d, self.kinds.get(d) or appliance.kind_of(d)) for d in devices)
+
+
+def _reason(check: FileSystemCheck) -> str:
+    lines = [line.strip() for line in check.output.splitlines() if line.strip()]
+    more = f" (and {len(lines) - _REASON_LINES} more lines)" if len(lines) > _REASON_LINES else ""
+    return f"{check.device} ({check.kind}) is damaged: " + "; ".join(lines[:_REASON_LINES]) + more

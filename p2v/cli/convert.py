@@ -1,0 +1,76 @@
+"""``p2v convert DISK... -o DIR``: copy and rewrite at once; out comes what KVM runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from p2v.cli import console, options
+from p2v.cli import report as report_verb
+from p2v.core.errors import Usage
+from p2v.core.events import Reporter
+from p2v.documents import PlanDocument, load_plan, relocated
+from p2v.inspection import Reading
+from p2v.migrate import Request, convert
+from p2v.planning import plan_machine
+from p2v.record import record_json
+
+
+def add_parser(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser("convert", help="convert a machine's disks for KVM", description=__doc__)
+    parser.add_argument("disks", nargs="*", type=Path, metavar="DISK", help="disk image or block device, in boot order")
+    parser.add_argument("--input-format", choices=options.FORMATS, help="take the disks for this format")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
+    parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
+    parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
+    parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
+    parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
+    parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
+    parser.add_argument("--json", action="store_true", help="print the record instead of the report")
+    options.add_machine(parser)
+    options.add_reader(parser)
+    options.add_acceleration(parser)
+    options.add_progress(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
+    if not 1 <= arguments.threads <= 64:
+        raise Usage(f"--threads {arguments.threads}: 1 to 64")
+    report = console.reporter(arguments.progress)
+    document = _document(arguments, report)
+    request = Request(
+        folder=arguments.output,
+        disk_format=arguments.format,
+        checksum=arguments.checksum,
+        threads=arguments.threads,
+        boot_check=arguments.verify,
+        fresh=arguments.fresh,
+    )
+    record = convert(document, request, options.acceleration_of(arguments), report)
+    if arguments.json:
+        console.out_json(record_json(record))
+    else:
+        console.out(report_verb.render(record, arguments.output))
+    if record.boot is not None and not record.boot.booted:
+        console.note(f"p2v: converted, but the boot check failed: {record.boot.verdict.sentence}")
+        return 3
+    return 0
+
+
+def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
+    if arguments.plan is None:
+        if not arguments.disks:
+            raise Usage("no disk was named", "As in p2v convert disk.vmdk -o converted")
+        return plan_machine(
+            options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
+        )
+    given = [n for n in ("name", "cpus", "memory", "mac", "firmware", "input_format") if getattr(arguments, n)]
+    if given:
+        raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
+    document = load_plan(arguments.plan)
+    return relocated(document, tuple(arguments.disks)) if arguments.disks else document

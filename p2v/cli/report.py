@@ -1,0 +1,78 @@
+"""``p2v report RECORD``: what a conversion found, changed and proved."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from drivers.plan_text import render as render_plan
+from p2v.cli import console
+from p2v.cli.plan import hardware_rows
+from p2v.core.units import format_bytes, format_seconds
+from p2v.record import ConversionRecord, load_record
+from p2v.verify.text import render as render_boot
+
+
+def add_parser(verbs: Any) -> None:
+    """Register the verb."""
+    parser = verbs.add_parser("report", help="show what a conversion did, from its record", description=__doc__)
+    parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file beside the result")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the record as text."""
+    console.out(render(load_record(arguments.record), arguments.record.parent))
+    return 0
+
+
+def render(record: ConversionRecord, folder: Path) -> str:
+    """The whole story: found, changed and why, phases, files, boot."""
+    document = record.document
+    system = document.facts.os
+    found = (system.name or system.id) if system else "no known system"
+    lines = [f"{document.machine.name}: {found}, converted {record.started}", "", "Found"]
+    lines += _found(record)
+    lines += ["", render_plan(document.plan).rstrip("\n")]
+    lines += ["", "Carried out", *_carried_out(record)]
+    lines += ["", "Time", *(f"  {name:<12}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
+    lines += ["", "Hardware on KVM", *hardware_rows(document)]
+    lines += ["", f"Made in {folder}", *(f"  {o.name:<28}{format_bytes(o.size)}" for o in record.outputs)]
+    lines += ["", "Boot check", *_boot(record)]
+    return "\n".join(lines)
+
+
+def _found(record: ConversionRecord) -> list[str]:
+    facts = record.document.facts
+    rows = [f"  {s.path} ({s.image.format}, {format_bytes(s.image.virtual_size)})" for s in record.document.sources]
+    for kernel in facts.kernels:
+        verdict = "finds" if kernel.finds_virtio_root() else "does not find"
+        rows.append(f"  kernel {kernel.version} {verdict} a root on virtio as it is")
+    rows += [f"  interface {i.name}, {i.method}, from {i.source}" for i in facts.network.interfaces]
+    rows += [f"  {t.name} ({t.vendor})" for t in facts.tools]
+    return rows
+
+
+def _carried_out(record: ConversionRecord) -> list[str]:
+    done = sum(not a.skipped for a in record.applied)
+    rows = [f"  {done} changes made, {len(record.applied) - done} were so already"]
+    for disk in record.disks:
+        touched = sum(r.length for r in disk.changed)
+        rows.append(
+            f"  {disk.target}: {format_bytes(disk.written_bytes)} copied"
+            + (f" ({format_bytes(disk.resumed_bytes)} from an earlier run)" if disk.resumed_bytes else "")
+            + f", {format_bytes(touched)} in {len(disk.changed)} ranges touched by the rewriting"
+        )
+        if disk.source_content:
+            rows.append(f"    content of the source  {disk.source_content}")
+            rows.append(f"    content of the result  {disk.result_content}")
+    for check in record.checks:
+        rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
+    return rows
+
+
+def _boot(record: ConversionRecord) -> list[str]:
+    if record.boot is None:
+        return ["  not asked for; run `p2v verify` on the result, or convert with --verify"]
+    return ["  " + line for line in render_boot(record.boot).splitlines()]

@@ -1,0 +1,155 @@
+"""From a machine's disks to facts: on this host where its readers can be trusted, else in a read-only appliance."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from converters import nbd
+from converters.image import describe, identity, open_disk
+from converters.mapped import MappedDisk
+from converters.qemu_img import NbdUri, QemuImg
+from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_tree import ApplianceTree
+from drivers.confinement import confined
+from drivers.facts import GuestFacts, Mount, Partition, ReadBy
+from drivers.inspection import facts_from_tree, inspect_confined, mounts_from_fstab, needs_appliance
+from drivers.layout import Layout, lay_out
+from drivers.systems import looks_like_root
+from p2v.core import jsonio
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import BadImage
+from p2v.core.events import Reporter, Warned, phase
+from p2v.core.run import SystemRunner
+from p2v.core.workspace import socket_folder, temporary_folder
+from p2v.documents import Inspection, SourceDisk
+from p2v.machine import MachineDisk
+
+_JOURNALED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
+
+
+class Reading(enum.Enum):
+    """Which way the guest's files are read."""
+
+    AUTO = "auto"
+    HOST = "host"
+    APPLIANCE = "appliance"
+
+
+def inspect(
+    disks: Sequence[MachineDisk], reading: Reading, acceleration: Callable[[], Acceleration], report: Reporter
+) -> Inspection:
+    """Find out what is in a machine's disks; nothing is written.
+
+    Raises NoSource, BadImage and its kin, NotPermitted, ReaderCrashed, and what the appliance raises where it is
+    needed. No operating system is no error here: ``facts.os`` is None and the notes say what was seen.
+    """
+    with ExitStack() as stack, phase(report, "inspect", "Reading the guest"):
+        readers = [stack.enter_context(open_disk(disk.path, disk.input_format)) for disk in disks]
+        sources = tuple(_source(disk, reader) for disk, reader in zip(disks, readers, strict=True))
+        return Inspection(sources, _facts(disks, readers, reading, acceleration, report))
+
+
+def _source(disk: MachineDisk, reader: MappedDisk) -> SourceDisk:
+    return SourceDisk(disk.path, disk.input_format, describe(reader), identity(reader))
+
+
+def _facts(
+    disks: Sequence[MachineDisk],
+    readers: Sequence[MappedDisk],
+    reading: Reading,
+    acceleration: Callable[[], Acceleration],
+    report: Reporter,
+) -> GuestFacts:
+    if reading is not Reading.APPLIANCE:
+        facts = inspect_confined(readers)
+        layout = Layout(facts.disks, facts.partitions)
+        why = needs_appliance(layout, facts)
+        if reading is Reading.HOST or not why:
+            return facts
+        report(Warned(f"{why}; reading it in an appliance, which takes longer"))
+    else:
+        layout, why = _confined_layout(readers), "asked for"
+    return _by_appliance(disks, readers, layout, why, acceleration(), report)
+
+
+def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:
+    conv = jsonio.converter()
+    data = confined(lambda inner: jsonio.encode(jsonio.converter(), lay_out(inner)), readers)
+    try:
+        return jsonio.decode(conv, data, Layout)
+    except jsonio.BadDocument as error:
+        raise BadImage(readers[0].files[0], f"its layout cannot be understood: {error}") from error
+
+
+def _by_appliance(
+    disks: Sequence[MachineDisk],
+    readers: Sequence[MappedDisk],
+    layout: Layout,
+    why: str,
+    acceleration: Acceleration,
+    report: Reporter,
+) -> GuestFacts:
+    """The same facts through a read-only appliance: its overlay replays the journals, the source does not change."""
+    qemu_img = QemuImg(SystemRunner())
+    with ExitStack() as stack:
+        scratch = stack.enter_context(temporary_folder())
+        sockets = stack.enter_context(socket_folder())
+        overlays = []
+        for index, (disk, reader) in enumerate(zip(disks, readers, strict=True)):
+            export = stack.enter_context(nbd.serve((disk.path, disk.input_format), sockets))
+            overlay = scratch / f"overlay{index}.qcow2"
+            qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", reader.virtual_size)
+            overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))
+        appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
+        tree = ApplianceTree(appliance)
+        root = None
+        for partition in layout.partitions:
+            if _may_be_root(partition):
+                appliance.mount([_mount("/", partition)], read_only=True)
+                if looks_like_root(tree):
+                    root = partition
+                    break
+                appliance.umount()
+        notes = (f"read in an appliance: {why}",)
+        if root is None:
+            return GuestFacts(
+                ReadBy.APPLIANCE,
+                layout.disks,
+                layout.partitions,
+                notes=(*layout.notes, *notes, "no operating system was found"),
+            )
+        found, problems = _fstab_mounts(tree, layout, root)
+        mounts = (_mount("/", root), *(_mount(place, partition) for place, partition in found))
+        for mount in mounts[1:]:
+            appliance.mount([mount], read_only=True)
+        facts = facts_from_tree(
+            layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems)
+        )
+        return replace(facts, partitions=layout.partitions)
+
+
+def _may_be_root(partition: Partition) -> bool:
+    return partition.filesystem is not None and partition.filesystem.kind in _JOURNALED
+
+
+def _mount(mountpoint: str, partition: Partition) -> Mount:
+    return Mount(mountpoint, partition.disk, partition.number)
+
+
+def _fstab_mounts(
+    tree: ApplianceTree, layout: Layout, root: Partition
+) -> tuple[list[tuple[str, Partition]], tuple[str, ...]]:
+    try:
+        text = tree.read("/etc/fstab").decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ValueError):
+        return [], ()
+    found, problems = mounts_from_fstab(text, layout, root)
+    wanted = [(entry.mountpoint, partition) for entry, partition in found if partition != root]
+    return [w for w in wanted if _may_be_root(w[1]) or _is_fat(w[1])], problems
+
+
+def _is_fat(partition: Partition) -> bool:
+    return partition.filesystem is not None and partition.filesystem.kind == "vfat"

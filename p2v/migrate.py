@@ -1,0 +1,382 @@
+"""The one pipeline: copy and rewrite at the same time, commit, check, boot, publish, record.
+
+The guest is rewritten in the appliance on an overlay over the source (served read-only by our own reader)
+while the copy threads fill the target. When both are done the overlay's clusters go into the target. The
+source is only ever read; nothing stands under a final name before everything is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from converters import nbd
+from converters.copy import CopyResult, copy_disk
+from converters.digest import ContentDigest, digest_disk
+from converters.image import identity, open_disk
+from converters.qemu_img import NbdUri, QemuImg
+from converters.target import Target, TargetFormat, open_target
+from drivers.rewrite import RewriteResult, rewrite
+from p2v.core import events
+from p2v.core.acceleration import Acceleration
+from p2v.core.disk import DiskReader
+from p2v.core.errors import BadImage, Blocked, P2vError, PlanStale
+from p2v.core.events import PhaseTimes, Reporter
+from p2v.core.jsonio import digest as json_digest
+from p2v.core.run import SystemRunner
+from p2v.core.units import MIB
+from p2v.core.workspace import (
+    Outputs,
+    locked,
+    make_output_folder,
+    remove_quietly,
+    require_space,
+    socket_folder,
+    write_synced,
+)
+from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
+from p2v.planning import disk_names
+from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile, record_json
+from p2v.supplements import Supplements
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.libvirt import domain_xml
+from p2v.targets.qemu import qemu_script
+from p2v.tools import tool_versions
+from p2v.verify import BootEvidence, verify
+
+# What the overlay and the appliance's journals may take beside the copied data.
+_OVERLAY_SLACK_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How a plan is to be carried out, and where the results go."""
+
+    folder: Path
+    disk_format: str = "qcow2"
+    checksum: bool = False
+    threads: int = 2
+    boot_check: bool = False
+    fresh: bool = False
+
+
+@dataclass
+class _Job:
+    """One conversion under way: what all its steps need."""
+
+    document: PlanDocument
+    request: Request
+    acceleration: Acceleration
+    report: PhaseTimes
+    hardware: TargetHardware
+    outputs: Outputs
+    work: Path
+    qemu_img: QemuImg
+    started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def target_format(self) -> TargetFormat:
+        return TargetFormat(self.request.disk_format)
+
+    def overlay(self, index: int) -> Path:
+        """The overlay a disk is rewritten on."""
+        return self.work / f"overlay{index}.qcow2"
+
+    def partial_disk(self, index: int) -> Path:
+        """The target of a disk while it is written."""
+        return self.outputs.partial(str(self.hardware.disks[index].path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """What copying, rewriting and committing left for the record."""
+
+    copies: tuple[CopyResult, ...]
+    rewriting: RewriteResult
+    changed: tuple[tuple[ChangedRange, ...], ...]
+
+
+def convert(
+    document: PlanDocument, request: Request, acceleration: Callable[[], Acceleration], report: Reporter
+) -> ConversionRecord:
+    """Carry out a plan. On return everything stands under its final name in ``request.folder``.
+
+    Raises Blocked when the plan has blockers, PlanStale when the source is not what was planned, TargetExists,
+    TargetBusy, NoSpace, and what the steps raise. The copied part of an interrupted run is kept for the next one;
+    a source that cannot be converted leaves nothing.
+    """
+    if document.plan.blockers:
+        raise Blocked(
+            ", ".join(str(s.path) for s in document.sources), tuple(b.message for b in document.plan.blockers)
+        )
+    job = _job(document, request, acceleration(), PhaseTimes(report))
+    job.outputs.refuse_existing()
+    with ExitStack() as stack:
+        readers = [stack.enter_context(_open(source)) for source in document.sources]
+        made = make_output_folder(request.folder)
+        try:
+            require_space(request.folder, _space_needed(job, document))
+            with locked(request.folder / f".{document.machine.name}.p2v-lock", request.folder / document.machine.name):
+                return _convert_locked(job, readers)
+        finally:
+            _remove_empty(made)
+
+
+def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
+    name = document.machine.name
+    disks = disk_names(name, len(document.sources), request.disk_format)
+    disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
+    names = [*(str(d.path) for d in disks), f"{name}.xml", f"{name}.sh"]
+    names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
+    return _Job(
+        document=document,
+        request=request,
+        acceleration=acceleration,
+        report=report,
+        hardware=replace(document.hardware, disks=disks),
+        outputs=Outputs(request.folder, (*names, f"{name}.json")),
+        work=request.folder / f"{name}.partial.work",
+        qemu_img=QemuImg(SystemRunner()),
+    )
+
+
+@contextmanager
+def _open(source: SourceDisk) -> Iterator[DiskReader]:
+    """The source, if it is still what was planned."""
+    with open_disk(source.path, source.input_format) as reader:
+        found = identity(reader)
+        planned = source.identity
+        if [f.path for f in found.files] != [f.path for f in planned.files]:
+            # The user named another place for the same disk: copies do not keep times or folders.
+            bare = tuple(replace(f, path="", mtime_ns=0) for f in found.files)
+            found = replace(found, files=bare)
+            planned = replace(planned, files=tuple(replace(f, path="", mtime_ns=0) for f in planned.files))
+        if found != planned:
+            raise PlanStale(str(source.path), "the disk that was planned", "another one, or it was written to since")
+        yield reader
+
+
+def _space_needed(job: _Job, document: PlanDocument) -> int:
+    """Bytes still to be written: what is stored at the source (inflated, at most), less what a run before left."""
+    there = sum(
+        path.stat().st_blocks * 512
+        for path in map(job.partial_disk, range(len(document.sources)))
+        if path.is_file() and not job.request.fresh
+    )
+    data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
+               for s in document.sources)  # fmt: skip
+    return max(data - there, 0) + _OVERLAY_SLACK_BYTES
+
+
+def _remove_empty(made: Sequence[Path]) -> None:
+    for folder in reversed(made):
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty: results, or what the next run goes on from
+
+
+def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecord:
+    job.outputs.refuse_existing()
+    remove_quietly([job.work])
+    job.work.mkdir(mode=0o700)
+    try:
+        with ExitStack() as stack:
+            targets = [stack.enter_context(_target(job, index, r)) for index, r in enumerate(readers)]
+            try:
+                return _run(job, readers, targets)
+            except (BadImage, PlanStale, Blocked):
+                # The source itself is at fault: there is nothing a next run could go on with.
+                for target in targets:
+                    target.discard()
+                raise
+            finally:
+                _withdraw_texts(job)
+    finally:
+        remove_quietly([job.work])
+
+
+def _withdraw_texts(job: _Job) -> None:
+    disks = {str(d.path) for d in job.hardware.disks}
+    remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in disks])
+
+
+def _target(job: _Job, index: int, reader: DiskReader) -> Target:
+    if job.request.fresh:
+        remove_quietly([job.partial_disk(index)])
+    source = job.document.sources[index]
+    key = json_digest({"source": to_data(source.identity), "disk": index})
+    target = open_target(job.partial_disk(index), job.target_format, reader.virtual_size, key)
+    if target.restart_reason:
+        job.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
+    return target
+
+
+def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> ConversionRecord:
+    moved = _move(job, readers, targets)
+    _write_definitions(job)
+    boot = _boot_check(job) if job.request.boot_check else None
+    disks = tuple(_disk_record(job, i, moved) for i in range(len(readers)))
+    record = ConversionRecord(
+        started=job.started,
+        plan_digest=plan_digest(job.document),
+        document=job.document,
+        hardware=job.hardware,
+        disks=disks,
+        applied=moved.rewriting.applied,
+        checks=_checks(moved.rewriting),
+        outputs=_output_files(job),
+        seconds=dict(job.report.seconds),
+        tools=tool_versions(),
+        accelerator=f"{job.acceleration.accelerator.value}: {job.acceleration.evidence}",
+        boot=boot,
+    )
+    write_synced(job.outputs.partial(job.outputs.names[-1]), record_json(record))
+    for target in targets:
+        target.publish(job.outputs.final(target.path.name.removesuffix(".partial")))
+    job.outputs.publish()
+    return record
+
+
+def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
+    """Copy and rewrite at the same time, then commit the overlays into the targets."""
+    with ExitStack() as stack:
+        # Forked before any thread of ours exists, collected when the appliance is up.
+        supplements = stack.enter_context(Supplements.start(job.document, readers, job.work))
+        sockets = stack.enter_context(socket_folder())
+        for index, source in enumerate(job.document.sources):
+            uri = stack.enter_context(nbd.serve(source.path, source.input_format, sockets / str(index)))
+            job.qemu_img.create_overlay(job.overlay(index), NbdUri(uri), "raw", readers[index].virtual_size)
+        copies, rewriting = _both(job, readers, targets, supplements)
+    with events.phase(job.report, "commit", "Committing the changes"):
+        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
+    return _Moved(copies, rewriting, changed)
+
+
+def _both(
+    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], supplements: Supplements
+) -> tuple[tuple[CopyResult, ...], RewriteResult]:
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="p2v") as pool:
+        copying: Future[tuple[CopyResult, ...]] = pool.submit(_copy_all, job, readers, targets)
+        rewriting: Future[RewriteResult] = pool.submit(_rewrite, job, supplements)
+        try:
+            wait((copying, rewriting), return_when=FIRST_EXCEPTION)
+            _raise_first(rewriting, copying)
+        except BaseException:
+            # Stop the other half: the copy looks at the event; the appliance is ended by its own context.
+            job.cancelled.set()
+            raise
+        return copying.result(), rewriting.result()
+
+
+def _raise_first(*futures: Future[tuple[CopyResult, ...]] | Future[RewriteResult]) -> None:
+    for future in futures:
+        if future.done() and (error := future.exception()) is not None:
+            raise error
+
+
+def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> tuple[CopyResult, ...]:
+    total = sum(reader.virtual_size for reader in readers)
+    with events.phase(job.report, "copy", "Copying", total):
+        results = []
+        for reader, target in zip(readers, targets, strict=True):
+            digest = ContentDigest(reader.virtual_size) if job.request.checksum else None
+            results.append(
+                copy_disk(
+                    reader,
+                    target.writer,
+                    report=job.report,
+                    threads=job.request.threads,
+                    digest=digest,
+                    cancelled=job.cancelled,
+                )
+            )
+            target.finish_copy()
+        return tuple(results)
+
+
+def _rewrite(job: _Job, supplements: Supplements) -> RewriteResult:
+    with events.phase(job.report, "rewrite", "Rewriting the guest"):
+        overlays = [job.overlay(index) for index in range(len(job.document.sources))]
+        return rewrite(
+            overlays,
+            job.document.facts,
+            job.document.plan,
+            supplements=supplements.get,
+            acceleration=job.acceleration,
+            report=job.report,
+            cancelled=job.cancelled,
+        )
+
+
+def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
+    overlay = job.overlay(index)
+    ranges = job.qemu_img.changed_ranges(overlay)
+    if ranges:
+        target.note_committing(ranges)
+        job.qemu_img.rebase_unsafe(overlay, target.path, job.request.disk_format)
+        job.qemu_img.commit(overlay, target.path, job.request.disk_format)
+    if job.target_format is TargetFormat.QCOW2:
+        result = job.qemu_img.check(target.path, "qcow2")
+        if not result.clean:
+            raise P2vError  # our own writer's or qemu-img's bug: exit code 70
+    overlay.unlink()
+    return tuple(ChangedRange(*r) for r in ranges)
+
+
+def _write_definitions(job: _Job) -> None:
+    name = job.document.machine.name
+    xml = domain_xml(job.hardware, job.request.folder.absolute(), job.acceleration)
+    write_synced(job.outputs.partial(f"{name}.xml"), xml)
+    write_synced(job.outputs.partial(f"{name}.sh"), qemu_script(job.hardware, job.acceleration), 0o755)
+
+
+def _boot_check(job: _Job) -> BootEvidence:
+    raise NotImplementedError
+
+
+def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
+    copied = moved.copies[index]
+    path = job.partial_disk(index)
+    with open_disk(path, job.request.disk_format) as reader:
+        result = identity(reader)
+        content = None
+        if job.request.checksum:
+            with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
+                content = digest_disk(reader, job.request.threads)
+    return DiskRecord(
+        source=str(job.document.sources[index].path),
+        target=str(job.hardware.disks[index].path),
+        virtual_size=copied.virtual_size,
+        read_bytes=copied.read_bytes,
+        written_bytes=copied.written_bytes,
+        resumed_bytes=copied.resumed_bytes,
+        changed=moved.changed[index],
+        result=result,
+        source_content=copied.digest,
+        result_content=content,
+    )
+
+
+def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
+    raise NotImplementedError
+
+
+def _output_files(job: _Job) -> tuple[OutputFile, ...]:
+    """What is about to be published, without the record itself."""
+    disks = {str(d.path) for d in job.hardware.disks}
+    files = []
+    for name in job.outputs.names[:-1]:
+        path = job.outputs.partial(name)
+        if not path.exists():
+            continue  # no screenshot could be taken
+        digest = None if name in disks else hashlib.sha256(path.read_bytes()).hexdigest()
+        files.append(OutputFile(name, path.stat().st_size, digest))
+    return tuple(files)

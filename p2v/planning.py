@@ -1,0 +1,42 @@
+"""Machine and facts to a plan document: joins what was found, what will be changed and what KVM will offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from drivers.planning import PlanOptions, plan_guest
+from p2v.core.acceleration import Acceleration
+from p2v.core.events import Reporter, phase
+from p2v.documents import Inspection, PlanDocument
+from p2v.inspection import Reading, inspect
+from p2v.machine import Machine
+from p2v.targets.hardware import TargetDisk, target_hardware
+
+
+def plan_machine(
+    machine: Machine, reading: Reading, acceleration: Callable[[], Acceleration], report: Reporter
+) -> PlanDocument:
+    """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan."""
+    found = inspect(machine.disks, reading, acceleration, report)
+    with phase(report, "plan", "Planning"):
+        return plan_found(machine, found)
+
+
+def plan_found(machine: Machine, found: Inspection) -> PlanDocument:
+    """The plan for facts that are already known; pure."""
+    plan = plan_guest(found.facts, PlanOptions(nic_macs=tuple(nic.mac for nic in machine.nics)))
+    hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
+    # absolute, so that a plan can be carried out from another folder
+    sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
+    disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
+    return PlanDocument(replace(machine, disks=disks), sources, found.facts, plan, hardware)
+
+
+def disk_names(name: str, count: int, disk_format: str) -> tuple[TargetDisk, ...]:
+    """The files a machine's disks become, relative to the folder of its definition, in boot order."""
+    suffix = {"qcow2": "qcow2", "raw": "img"}[disk_format]
+    if count == 1:
+        return (TargetDisk(Path(f"{name}.{suffix}"), disk_format),)
+    return tuple(TargetDisk(Path(f"{name}-disk{i + 1}.{suffix}"), disk_format) for i in range(count))

@@ -1,0 +1,133 @@
+"""libvirt as a target: the domain's definition as ``virsh define`` takes it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.errors import Usage
+from p2v.machine import DiskBus, Firmware
+from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, TargetNic, Video
+
+_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
+_DEVICE_PREFIXES = {DiskBus.VIRTIO_BLK: "vd", DiskBus.VIRTIO_SCSI: "sd", DiskBus.SATA: "sd", DiskBus.IDE: "hd"}
+# What XML 1.0 cannot hold, escaped or not.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleration | None = None) -> str:
+    """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
+
+    ``acceleration``: what the host can do; without it the domain is for KVM. Raises Usage for a name XML cannot hold.
+    """
+    kvm = acceleration is None or acceleration.accelerator is Accelerator.KVM
+    domain = ET.Element("domain", type="kvm" if kvm else "qemu")
+    _text(domain, "name", hardware.name)
+    _text(domain, "uuid", hardware.uuid)
+    _text(domain, "memory", str(hardware.memory_bytes // 1024), unit="KiB")
+    _text(domain, "vcpu", str(hardware.cpus))
+    _firmware(domain, hardware)
+    features = ET.SubElement(domain, "features")
+    ET.SubElement(features, "acpi")
+    ET.SubElement(features, "apic")
+    if hardware.secure_boot:
+        ET.SubElement(features, "smm", state="on")
+    ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
+    _clock(domain, hardware)
+    _text(domain, "on_poweroff", "destroy")
+    _text(domain, "on_reboot", "restart")
+    _text(domain, "on_crash", "destroy")
+    _devices(domain, hardware, folder.absolute())
+    ET.indent(domain)
+    return ET.tostring(domain, encoding="unicode") + "\n"
+
+
+def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = _holdable(text)
+    return element
+
+
+def _holdable(text: str) -> str:
+    if _NOT_XML.search(text):
+        raise Usage(
+            f"{text!a}: libvirt's XML cannot hold these characters",
+            "Choose a name and a folder of printable characters.",
+        )
+    return text
+
+
+def _firmware(domain: ET.Element, hardware: TargetHardware) -> None:
+    system = ET.SubElement(domain, "os")
+    if hardware.firmware is Firmware.UEFI:
+        # libvirt finds the files of its host itself
+        system.set("firmware", "efi")
+    _text(system, "type", "hvm", arch=hardware.arch, machine=hardware.machine)
+    if hardware.firmware is Firmware.UEFI:
+        state = "yes" if hardware.secure_boot else "no"
+        features = ET.SubElement(system, "firmware")
+        ET.SubElement(features, "feature", enabled=state, name="secure-boot")
+        ET.SubElement(features, "feature", enabled=state, name="enrolled-keys")
+    ET.SubElement(system, "boot", dev="hd")
+
+
+def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
+    clock = ET.SubElement(domain, "clock", offset=hardware.clock.value)
+    if hardware.clock is Clock.LOCAL_TIME:
+        # a guest that counts timer ticks (Windows) loses time unless missed ones are made up for
+        ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
+
+
+def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path) -> None:
+    devices = ET.SubElement(domain, "devices")
+    for index, disk in enumerate(hardware.disks):
+        _disk(devices, hardware, index, disk, folder)
+    if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
+        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    for nic in hardware.nics:
+        _nic(devices, nic)
+    serial = ET.SubElement(devices, "serial", type="pty")
+    ET.SubElement(serial, "target", port="0")
+    console = ET.SubElement(devices, "console", type="pty")
+    ET.SubElement(console, "target", type="serial", port="0")
+    channel = ET.SubElement(devices, "channel", type="unix")
+    ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    if hardware.tpm:
+        tpm = ET.SubElement(devices, "tpm", model="tpm-crb")
+        ET.SubElement(tpm, "backend", type="emulator", version="2.0")
+    ET.SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
+    video = ET.SubElement(devices, "video")
+    ET.SubElement(video, "model", type="virtio" if hardware.video is Video.VIRTIO else "vga")
+    ET.SubElement(devices, "memballoon", model="virtio" if hardware.balloon else "none")
+    if hardware.rng:
+        rng = ET.SubElement(devices, "rng", model="virtio")
+        _text(rng, "backend", "/dev/urandom", model="random")
+
+
+def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, folder: Path) -> None:
+    element = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
+    ET.SubElement(element, "source", file=_holdable(str(folder / disk.path)))
+    bus = hardware.disk_bus
+    ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=_BUSES[bus])
+    if disk.serial:
+        _text(element, "serial", disk.serial)
+
+
+def _nic(devices: ET.Element, nic: TargetNic) -> None:
+    element = ET.SubElement(devices, "interface", type="network")
+    ET.SubElement(element, "mac", address=nic.mac)
+    ET.SubElement(element, "source", network=_holdable(nic.network))
+    ET.SubElement(element, "model", type=nic.model.value)
+
+
+def drive_letters(index: int) -> str:
+    """The letters of a disk's name: ``a`` ... ``z``, ``aa``, ``ab``, ..."""
+    letters = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        letters = chr(ord("a") + letter) + letters
+    return letters

@@ -1,0 +1,149 @@
+"""The reporter that a boot check puts into the throw-away overlay, and how what it says is read.
+
+It is a systemd unit and a shell script that writes to the second serial port, with programs that every systemd
+guest has. Everything it says is the guest's word: parsed strictly, cut to size, never trusted with more than a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from p2v.verify.diagnose import clean
+from p2v.verify.evidence import GuestReport, InterfaceAddresses
+
+UNIT_NAME = "p2v-boot-check.service"
+UNIT_PATH = f"/etc/systemd/system/{UNIT_NAME}"
+WANTED_FOLDER = "/etc/systemd/system/sysinit.target.wants"
+SCRIPT_PATH = "/etc/p2v-boot-check"
+PORT = "/dev/ttyS1"
+_LONGEST_LIST = 200
+_LONGEST_LINE = 500
+
+# Started early and waiting by itself, so that it also speaks where multi-user.target is never reached; left alone when
+# emergency.target stops everything else. As a started service it is no job, so the boot can finish around it.
+UNIT = f"""\
+[Unit]
+Description=P2V boot check
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+
+[Service]
+Type=simple
+ExecStart=/bin/sh {SCRIPT_PATH}
+StandardInput=null
+StandardOutput=null
+StandardError=null
+"""
+
+_SCRIPT = """\
+#!/bin/sh
+# Put here by a boot check, in an overlay that is thrown away.
+port=%(port)s
+mark=%(mark)s
+[ -c "$port" ] || exit 0
+exec >"$port" 2>/dev/null
+
+waited=0
+while [ "$waited" -lt %(seconds)d ]; do
+	state=$(systemctl is-system-running)
+	case $state in
+	running | degraded | maintenance) break ;;
+	esac
+	if systemctl --quiet is-active emergency.target || systemctl --quiet is-active rescue.target; then
+		break
+	fi
+	sleep 1
+	waited=$((waited + 1))
+done
+
+section() { echo "$mark $1"; }
+echo
+section begin
+section state
+systemctl is-system-running
+section active
+for target in multi-user.target graphical.target emergency.target rescue.target; do
+	if systemctl --quiet is-active "$target"; then echo "$target"; fi
+done
+section root
+while read -r _ _ device _ mountpoint rest; do
+	if [ "$mountpoint" = / ]; then
+		name=$(readlink "/sys/dev/block/$device")
+		echo "${name##*/} ${rest#* - * }"
+	fi
+done </proc/self/mountinfo
+section addresses
+ip -o link show
+ip -o addr show
+section failed
+systemctl list-units --state=failed --plain --no-legend --full --all
+section jobs
+systemctl list-jobs --plain --no-legend --full
+section kernel
+uname -r
+section messages
+dmesg --level=emerg,alert,crit,err
+section uptime
+cat /proc/uptime
+section end
+"""
+
+
+def reporter_script(nonce: str, wait_seconds: int) -> str:
+    """The shell script; it reports when the boot is over, or after ``wait_seconds`` in any case."""
+    return _SCRIPT % {"port": PORT, "mark": _mark(nonce), "seconds": wait_seconds}
+
+
+def _mark(nonce: str) -> str:
+    return f"P2V-{nonce}"
+
+
+def parse_report(text: str, nonce: str) -> GuestReport | None:
+    """What the reporter wrote to its port; None until all of it is there."""
+    sections = _sections(clean(text), _mark(nonce))
+    if "end" not in sections:
+        return None
+    name, _, source = " ".join(sections.get("root", [])[-1:]).partition(" ")
+    uptime = re.match(r"(\d{1,9}(?:\.\d+)?) ", " ".join(sections.get("uptime", [])[:1]))
+    return GuestReport(
+        state=(sections.get("state", [])[:1] or ["unknown"])[0],
+        active=tuple(sections.get("active", [])),
+        root_device=f"/dev/{name}" if name else source.split(" ")[0] or None,
+        root_source=source.split(" ")[0] or None,
+        interfaces=_interfaces(sections.get("addresses", [])),
+        failed_units=tuple(line.lstrip("●* ").split(" ")[0] for line in sections.get("failed", [])),
+        pending_jobs=tuple(_job(line) for line in sections.get("jobs", [])),
+        kernel_messages=tuple(sections.get("messages", [])),
+        kernel=" ".join(sections.get("kernel", [])[:1]),
+        uptime_seconds=float(uptime[1]) if uptime else None,
+    )
+
+
+def _sections(text: str, mark: str) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    lines: list[str] | None = None
+    for line in text.splitlines():
+        if line.startswith(mark + " "):
+            lines = found.setdefault(line.removeprefix(mark + " "), [])
+        elif lines is not None and line.strip() and len(lines) < _LONGEST_LIST:
+            lines.append(line.strip()[:_LONGEST_LINE])
+    return found
+
+
+def _job(line: str) -> str:
+    # "123 apt-daily.service start waiting"
+    words = line.split()
+    return words[1] if len(words) > 1 else line
+
+
+def _interfaces(lines: list[str]) -> tuple[InterfaceAddresses, ...]:
+    macs: dict[str, str | None] = {}
+    addresses: dict[str, list[str]] = {}
+    for line in lines:
+        if link := re.match(r"\d+: ([^:@\s]+)[:@].*?(?:link/ether ([0-9a-f:]{17})|$)", line):
+            macs.setdefault(link[1], link[2])
+        elif address := re.match(r"\d+: (\S+)\s+inet6? (\S+)", line):
+            addresses.setdefault(address[1], []).append(address[2])
+    names = [name for name in {**macs, **addresses} if name != "lo"]
+    return tuple(InterfaceAddresses(name, macs.get(name), tuple(addresses.get(name, ()))) for name in names)

@@ -1,0 +1,108 @@
+"""What a boot check puts into the throw-away overlay: the reporter, and the console on the first serial port."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from drivers.facts import GuestFacts, Mount
+from drivers.writable import WritableGuest
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import P2vError
+from p2v.core.events import Reporter
+from p2v.verify.guest_report import SCRIPT_PATH, UNIT, UNIT_NAME, UNIT_PATH, WANTED_FOLDER, reporter_script
+
+# The last console is the one that an initramfs shell and systemd's messages appear on.
+CONSOLES = "console=tty0 console=ttyS0,115200"
+_QUIET = frozenset({"quiet", "splash", "rhgb"})
+_KERNEL_LINE = re.compile(r"^(?P<head>[ \t]*(?:linux|linux16|linuxefi|options)[ \t]+)(?P<rest>.*)$", re.MULTILINE)
+_BLS_FOLDER = "/boot/loader/entries"
+_LARGEST_CONFIG = 4 * 1024 * 1024
+
+
+def instrument_overlays(
+    overlays: Sequence[Path],
+    facts: GuestFacts | None,
+    acceleration: Acceleration,
+    nonce: str,
+    wait_seconds: int,
+    report: Reporter,
+) -> str:
+    """Put the reporter and the console into a guest; returns why it could not be done, empty when it was.
+
+    A guest that cannot be written to is still booted and looked at from outside.
+    """
+    if reason := why_not(facts):
+        return reason
+    assert facts is not None
+    try:
+        # imported here: on a host without libguestfs the guest is still booted
+        from drivers.appliance import ApplianceDisk, open_appliance
+        from drivers.appliance_tree import ApplianceGuest
+    except ImportError as error:
+        return f"libguestfs is not available on this host ({error})"
+    disks = [ApplianceDisk(path, "qcow2", read_only=False) for path in overlays]
+    try:
+        with open_appliance(disks, acceleration, report=report) as appliance:
+            appliance.mount(mounts(facts), read_only=False)
+            instrument(ApplianceGuest(appliance), facts, nonce, wait_seconds)
+    except P2vError as error:
+        return error.sentence()
+    return ""
+
+
+def why_not(facts: GuestFacts | None) -> str:
+    """Why nothing can be put into such a guest; empty when it can."""
+    if facts is None or facts.os is None or facts.root is None:
+        return "no operating system was found in the disks"
+    if facts.os.kind != "linux":
+        return f"nothing is known to report from inside {facts.os.name or facts.os.kind}"
+    if facts.os.init != "systemd":
+        return f"the guest is started by {facts.os.init or 'something unknown'}, not systemd"
+    return ""
+
+
+def mounts(facts: GuestFacts) -> tuple[Mount, ...]:
+    """The root and what is mounted below it, each place once."""
+    places = {mount.mountpoint: mount for mount in (*facts.mounts, *((facts.root,) if facts.root else ()))}
+    return tuple(m for m in places.values() if m.mountpoint.startswith("/"))
+
+
+def instrument(guest: WritableGuest, facts: GuestFacts, nonce: str, wait_seconds: int) -> None:
+    """Write everything into a mounted guest."""
+    put(guest, SCRIPT_PATH, reporter_script(nonce, wait_seconds).encode())
+    put(guest, UNIT_PATH, UNIT.encode())
+    if not guest.exists(WANTED_FOLDER):
+        guest.make_folder(WANTED_FOLDER, 0o755)
+    link = f"{WANTED_FOLDER}/{UNIT_NAME}"
+    if UNIT_NAME not in guest.list(WANTED_FOLDER):
+        guest.make_symlink(link, UNIT_PATH)
+    for path in _kernel_configs(guest, facts):
+        text = guest.read(path, _LARGEST_CONFIG)
+        guest.write(path, with_console(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+    guest.sync()
+
+
+def put(guest: WritableGuest, path: str, data: bytes) -> None:
+    """Write a file that may be there already."""
+    if guest.exists(path):
+        guest.write(path, data)
+    else:
+        guest.create(path, data, 0o644)
+
+
+def with_console(text: str) -> str:
+    """A boot menu whose kernels speak on the first serial port as well as on the screen."""
+    return _KERNEL_LINE.sub(lambda line: line["head"] + _arguments(line["rest"]), text)
+
+
+def _arguments(rest: str) -> str:
+    words = [word for word in rest.split(" ") if word not in _QUIET]
+    return " ".join(words).rstrip() + f" {CONSOLES}"
+
+
+def _kernel_configs(guest: WritableGuest, facts: GuestFacts) -> list[str]:
+    config = facts.boot_loader.config
+    found = [config] if config and guest.exists(config) else []
+    return found + [f"{_BLS_FOLDER}/{name}" for name in guest.list(_BLS_FOLDER) if name.endswith(".conf")]

@@ -1,0 +1,1 @@
+"""Tests of ``drivers``: planning with guests in memory, readers on tiny file systems."""

@@ -1,0 +1,1 @@
+"""Hardware, QEMU scripts and libvirt definitions."""

@@ -1,0 +1,82 @@
+"""The domain definition, checked by libvirt's own schemas."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.errors import Usage
+from p2v.core.run import SystemRunner, find_program
+from p2v.machine import DiskBus, Firmware
+from p2v.targets.libvirt import domain_xml, drive_letters
+from tests.targets.samples import HOSTILE, hardware
+
+TCG = Acceleration(Accelerator.TCG, "in a test")
+VALIDATOR = pytest.mark.skipif(find_program("virt-xml-validate") is None, reason="virt-xml-validate is not installed")
+CASES = [
+    *itertools.product(DiskBus, [Firmware.BIOS], [False]),
+    (DiskBus.VIRTIO_BLK, Firmware.UEFI, False),
+    (DiskBus.VIRTIO_BLK, Firmware.UEFI, True),
+]
+
+
+def valid(tmp_path: Path, xml: str) -> bool:
+    file = tmp_path / "domain.xml"
+    file.write_text(xml, "utf-8")
+    ended = SystemRunner().run(["virt-xml-validate", str(file), "domain"], timeout=60, accept=(0, 1, 2, 3, 4, 5))
+    return ended.exit_status == 0
+
+
+@VALIDATOR
+@pytest.mark.parametrize(("bus", "firmware", "secure_boot"), CASES)
+def test_every_kind_of_hardware_makes_a_valid_domain(
+    tmp_path: Path, bus: DiskBus, firmware: Firmware, secure_boot: bool
+) -> None:
+    machine = "pc" if bus is DiskBus.IDE else "q35"
+    made = hardware(bus=bus, firmware=firmware, disks=3, machine=machine, secure_boot=secure_boot, tpm=secure_boot)
+    assert valid(tmp_path, domain_xml(made, tmp_path, TCG))
+
+
+@VALIDATOR
+def test_the_validator_notices_what_is_wrong(tmp_path: Path) -> None:
+    assert not valid(tmp_path, domain_xml(hardware(), tmp_path).replace("<vcpu>2<", "<vcpu>two<"))
+
+
+@VALIDATOR
+def test_a_hostile_name_is_text_and_nothing_else(tmp_path: Path) -> None:
+    xml = domain_xml(hardware(HOSTILE), tmp_path)
+    assert valid(tmp_path, xml)
+    domain = ET.fromstring(xml)
+    assert domain.findtext("name") == HOSTILE
+    source = domain.find("devices/disk/source")
+    assert source is not None
+    assert source.get("file") == str(tmp_path / f"{HOSTILE}-0.qcow2")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\x1bb", "a\udcffb"])
+def test_a_name_that_xml_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Usage):
+        domain_xml(hardware(name), tmp_path)
+
+
+def test_the_domain_type_follows_what_the_host_can_do(tmp_path: Path) -> None:
+    assert ET.fromstring(domain_xml(hardware(), tmp_path, TCG)).get("type") == "qemu"
+    assert ET.fromstring(domain_xml(hardware(), tmp_path)).get("type") == "kvm"
+
+
+def test_disks_and_cards_keep_their_order(tmp_path: Path) -> None:
+    domain = ET.fromstring(domain_xml(hardware(disks=3), tmp_path))
+    assert [t.get("dev") for t in domain.findall("devices/disk/target")] == ["vda", "vdb", "vdc"]
+    assert [m.get("address") for m in domain.findall("devices/interface/mac")] == [
+        "52:54:00:aa:bb:01",
+        "52:54:00:aa:bb:02",
+    ]
+    assert [s.get("network") for s in domain.findall("devices/interface/source")] == ["default", "dmz"]
+
+
+def test_drive_letters_go_on_after_z() -> None:
+    assert [drive_letters(i) for i in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]

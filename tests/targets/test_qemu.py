@@ -1,0 +1,132 @@
+"""The start script and the options, run by real shells and a real QEMU."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.run import SystemRunner, background, find_program
+from p2v.machine import DiskBus, Firmware
+from p2v.targets.firmware import installed_firmware
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.qemu import Wiring, qemu_arguments, qemu_script
+from tests.targets.samples import HOSTILE, hardware
+
+TCG = Acceleration(Accelerator.TCG, "in a test")
+QEMU = pytest.mark.skipif(find_program("qemu-system-x86_64") is None, reason="qemu-system-x86_64 is not installed")
+SHELL = SystemRunner()
+
+
+def written(folder: Path, made: TargetHardware, acceleration: Acceleration | None = TCG) -> Path:
+    script = folder / "start"
+    script.write_text(qemu_script(made, acceleration), "utf-8")
+    script.chmod(0o755)
+    for disk in made.disks:
+        SHELL.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{folder}/{disk.path}", "1M"], timeout=60)
+    return script
+
+
+def options_seen(folder: Path, script: Path, **env: str) -> list[str]:
+    """Run the script with a QEMU that only writes down its arguments."""
+    fake = folder / "fake-qemu"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > arguments\n', "utf-8")
+    fake.chmod(0o755)
+    SHELL.run([str(script)], timeout=30, env={"P2V_QEMU": str(fake), **env})
+    return (folder / "arguments").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("firmware", Firmware)
+@pytest.mark.parametrize("name", ["web1", HOSTILE])
+def test_the_script_is_sound_shell(tmp_path: Path, name: str, firmware: Firmware) -> None:
+    script = tmp_path / "start"
+    script.write_text(qemu_script(hardware(name, firmware=firmware)), "utf-8")
+    SHELL.run(["sh", "-n", str(script)], timeout=30)
+    if find_program("shellcheck"):
+        SHELL.run(["shellcheck", str(script)], timeout=60)
+
+
+def test_a_hostile_name_reaches_qemu_as_one_argument_and_runs_nothing(tmp_path: Path) -> None:
+    script = written(tmp_path, hardware(HOSTILE))
+    seen = options_seen(tmp_path, script)
+    assert f"guest={HOSTILE.replace(',', ',,')}" in seen
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_script_works_from_any_folder_on_the_disks_beside_it(tmp_path: Path) -> None:
+    script = written(tmp_path, hardware())
+    seen = options_seen(tmp_path, script)
+    blockdev = seen[seen.index("-blockdev") + 1]
+    assert "file.filename=./web1-0.qcow2" in blockdev
+    assert (tmp_path / "web1-0.qcow2").exists()
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "env", "expected"),
+    [
+        (TCG, {}, "tcg"),
+        (None, {"P2V_ACCEL": "tcg"}, "tcg"),
+        (None, {}, "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"),
+    ],
+)
+def test_the_accelerator_is_the_doctors_unless_the_user_says_otherwise(
+    tmp_path: Path, acceleration: Acceleration | None, env: dict[str, str], expected: str
+) -> None:
+    seen = options_seen(tmp_path, written(tmp_path, hardware(), acceleration), **env)
+    assert seen[seen.index("-accel") + 1] == expected
+
+
+def test_an_unknown_accelerator_is_refused(tmp_path: Path) -> None:
+    script = written(tmp_path, hardware())
+    ended = SHELL.run([str(script)], timeout=30, env={"P2V_ACCEL": "magic"}, accept=(64,))
+    assert "magic" in ended.stderr
+
+
+def runs(arguments: list[str], folder: Path) -> bool:
+    """Whether QEMU takes the command: it answers on its monitor socket, and is ended."""
+    monitor = folder / "monitor"
+    options = ["-S", "-qmp", f"unix:{monitor},server=on,wait=off"]
+    env = {"P2V_DISPLAY": "none"}
+    with background([*arguments, *options], stderr_file=folder / "stderr", env=env) as qemu:
+        for _ in range(200):
+            if qemu.wait(0.05) is not None:
+                pytest.fail(qemu.stderr_tail())
+            if monitor.exists():
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.settimeout(10)
+                    connection.connect(str(monitor))
+                    return b"QMP" in connection.recv(1000)
+    return False
+
+
+@QEMU
+@pytest.mark.parametrize("name", ["web1", HOSTILE, "nbd:unix"])
+def test_the_script_starts_the_machine(tmp_path: Path, name: str) -> None:
+    assert runs([str(written(tmp_path, hardware(name)))], tmp_path)
+
+
+@QEMU
+@pytest.mark.skipif(installed_firmware() is None, reason="no UEFI firmware is installed")
+def test_the_script_starts_a_uefi_machine_and_keeps_its_variables(tmp_path: Path) -> None:
+    assert runs([str(written(tmp_path, hardware(firmware=Firmware.UEFI)))], tmp_path)
+    assert (tmp_path / "web1_VARS.fd").stat().st_size > 0
+
+
+@QEMU
+@pytest.mark.parametrize(("bus", "disks"), list(itertools.product(DiskBus, [1, 4])))
+def test_qemu_takes_every_bus(tmp_path: Path, bus: DiskBus, disks: int) -> None:
+    made = hardware(bus=bus, disks=disks, machine="pc" if bus is DiskBus.IDE else "q35")
+    written(tmp_path, made)
+    wiring = Wiring(netdev="user,restrict=on", rest=("-display", "none"))
+    assert runs(qemu_arguments(made, TCG, wiring, tmp_path), tmp_path)
+
+
+@QEMU
+def test_seven_sata_disks_need_a_second_controller(tmp_path: Path) -> None:
+    made = hardware(bus=DiskBus.SATA, disks=7)
+    written(tmp_path, made)
+    assert runs(qemu_arguments(made, TCG, Wiring(rest=("-display", "none")), tmp_path), tmp_path)
