@@ -30,7 +30,7 @@ from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError, ReaderCrashed
 from p2v.core.units import KIB, MIB
 
-_NOBODY = 65534
+NOBODY = 65534
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -213,11 +213,9 @@ def _confine(readers: Sequence[DiskReader], limits: Limits, keep: set[int], pare
         signal.signal(number, signal.SIG_DFL)
     _close_descriptors(readers, keep)
     used_pages = int(_read_small("/proc/self/statm").split()[0])
-    _drop_privileges(libc)
+    drop_privileges(libc)
     _prctl(libc, _PR_SET_DUMPABLE, 0)
-    _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
-    # after the change of user, which clears it
-    _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
+    forbid_new_privileges(libc)
     if os.getppid() != parent:
         os._exit(1)
     _limit_resources(limits, used_pages * resource.getpagesize())
@@ -264,14 +262,15 @@ def _reads_one_of(fd: int, files: set[tuple[int, int]]) -> bool:
     return (info.st_dev, info.st_ino) in files and flags & os.O_ACCMODE == os.O_RDONLY
 
 
-def _drop_privileges(libc: ctypes.CDLL) -> None:
+def drop_privileges(libc: ctypes.CDLL) -> None:
+    """Become nobody, without a network, when we are root; others keep who they are."""
     if os.geteuid() != 0:
         return
     # refused in some containers; the seccomp filter and the closed descriptors keep it off the network as well
     libc.unshare(_CLONE_NEWNET)
     os.setgroups([])
-    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def _limit_resources(limits: Limits, used_bytes: int) -> None:
@@ -291,6 +290,13 @@ def _limit_resources(limits: Limits, used_bytes: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if hard == resource.RLIM_INFINITY or hard > limits.cpu_seconds:
         resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+
+
+def forbid_new_privileges(libc: ctypes.CDLL) -> None:
+    """No program started from here on gains anything; and the process ends with its parent."""
+    _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
+    # after the change of user, which clears it
+    _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:

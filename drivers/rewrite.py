@@ -21,7 +21,7 @@ from drivers.appliance import (
     device_name,
     open_appliance,
 )
-from drivers.appliance_tree import ApplianceGuest
+from drivers.appliance_tree import ApplianceGuest, ApplianceTree
 from drivers.apply import AppliedChange, apply_changes
 from drivers.changes import Change, ExtendInitramfs
 from drivers.facts import GuestFacts, Mount
@@ -32,8 +32,9 @@ from p2v.core.events import PhaseTimes, Reporter, Warned, phase, silent
 
 _REASON_LINES = 12
 
-Supplements = Callable[[ExtendInitramfs], bytes]
-"""Gives what to append to an initramfs; called once for each when the appliance is up, so it can be built meanwhile."""
+Supplements = Callable[[ExtendInitramfs, ApplianceTree], bytes]
+"""Gives what to append to an initramfs; called once for each when the guest is mounted, so it can be built meanwhile
+on the host, or be built from the tree in the appliance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,10 @@ def rewrite(
         with phase(times, "check-before", "Checking the guest's file systems"):
             before = work.check_before(appliance)
         with phase(times, "apply", "Rewriting the guest"):
-            extended = {c.path: supplements(c) for c in plan.changes if isinstance(c, ExtendInitramfs)}
             appliance.mount(work.mounts, read_only=False)
-            applied = apply_changes(ApplianceGuest(appliance), plan.changes, extended, times)
+            guest = ApplianceGuest(appliance)
+            extended = {c.path: supplements(c, guest) for c in plan.changes if isinstance(c, ExtendInitramfs)}
+            applied = apply_changes(guest, plan.changes, extended, times)
             appliance.umount()
         with phase(times, "check-after", "Checking the guest's file systems again"):
             after = work.check_after(appliance)

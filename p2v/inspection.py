@@ -17,7 +17,7 @@ from drivers.confinement import confined
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
 from drivers.inspection import facts_from_tree, inspect_confined, mounts_from_fstab, needs_appliance
 from drivers.layout import Layout, lay_out
-from drivers.systems import looks_like_root
+from drivers.systems import Likeness, root_likeness
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import BadImage
@@ -109,7 +109,7 @@ def _by_appliance(
         for partition in layout.partitions:
             if _may_be_root(partition):
                 appliance.mount([_mount("/", partition)], read_only=True)
-                if looks_like_root(tree):
+                if root_likeness(tree) is Likeness.LINUX:
                     root = partition
                     break
                 appliance.umount()

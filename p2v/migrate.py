@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,11 +22,12 @@ from converters.digest import ContentDigest, digest_disk
 from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
 from converters.target import Target, TargetFormat, open_target
+from drivers.appliance import ApplianceDisk
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, Blocked, P2vError, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsonio import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -43,12 +44,12 @@ from p2v.core.workspace import (
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
 from p2v.planning import disk_names
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile, record_json
-from p2v.supplements import Supplements
+from p2v.supplements import Supplements, building
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.qemu import qemu_script
 from p2v.tools import tool_versions
-from p2v.verify import BootEvidence, verify
+from p2v.verify import BootEvidence, EvidenceFiles, verify
 
 # What the overlay and the appliance's journals may take beside the copied data.
 _OVERLAY_SLACK_BYTES = 256 * MIB
@@ -84,6 +85,11 @@ class _Job:
     @property
     def target_format(self) -> TargetFormat:
         return TargetFormat(self.request.disk_format)
+
+    @property
+    def disk_files(self) -> tuple[str, ...]:
+        """Names of the disks among the outputs."""
+        return tuple(str(disk.path) for disk in self.hardware.disks)
 
     def overlay(self, index: int) -> Path:
         """The overlay a disk is rewritten on."""
@@ -204,8 +210,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
 
 
 def _withdraw_texts(job: _Job) -> None:
-    disks = {str(d.path) for d in job.hardware.disks}
-    remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in disks])
+    remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files])
 
 
 def _target(job: _Job, index: int, reader: DiskReader) -> Target:
@@ -241,19 +246,18 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     write_synced(job.outputs.partial(job.outputs.names[-1]), record_json(record))
     for target in targets:
         target.publish(job.outputs.final(target.path.name.removesuffix(".partial")))
-    job.outputs.publish()
+    job.outputs.publish([name for name in job.outputs.names if name not in job.disk_files])
     return record
 
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
     with ExitStack() as stack:
-        # Forked before any thread of ours exists, collected when the appliance is up.
-        supplements = stack.enter_context(Supplements.start(job.document, readers, job.work))
         sockets = stack.enter_context(socket_folder())
         for index, source in enumerate(job.document.sources):
-            uri = stack.enter_context(nbd.serve(source.path, source.input_format, sockets / str(index)))
-            job.qemu_img.create_overlay(job.overlay(index), NbdUri(uri), "raw", readers[index].virtual_size)
+            export = stack.enter_context(nbd.serve((source.path, source.input_format), sockets))
+            job.qemu_img.create_overlay(job.overlay(index), NbdUri(export.uri), "raw", readers[index].virtual_size)
+        supplements = stack.enter_context(building(job.document))
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -263,23 +267,15 @@ def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -
 def _both(
     job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], supplements: Supplements
 ) -> tuple[tuple[CopyResult, ...], RewriteResult]:
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="p2v") as pool:
-        copying: Future[tuple[CopyResult, ...]] = pool.submit(_copy_all, job, readers, targets)
-        rewriting: Future[RewriteResult] = pool.submit(_rewrite, job, supplements)
+    """The copy in a thread of its own, the rewriting in this one, where an interrupt is noticed at once."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-copy") as pool:
+        copying = pool.submit(_copy_all, job, readers, targets)
         try:
-            wait((copying, rewriting), return_when=FIRST_EXCEPTION)
-            _raise_first(rewriting, copying)
+            rewriting = _rewrite(job, supplements)
+            return copying.result(), rewriting
         except BaseException:
-            # Stop the other half: the copy looks at the event; the appliance is ended by its own context.
             job.cancelled.set()
             raise
-        return copying.result(), rewriting.result()
-
-
-def _raise_first(*futures: Future[tuple[CopyResult, ...]] | Future[RewriteResult]) -> None:
-    for future in futures:
-        if future.done() and (error := future.exception()) is not None:
-            raise error
 
 
 def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> tuple[CopyResult, ...]:
@@ -303,17 +299,10 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
 
 
 def _rewrite(job: _Job, supplements: Supplements) -> RewriteResult:
-    with events.phase(job.report, "rewrite", "Rewriting the guest"):
-        overlays = [job.overlay(index) for index in range(len(job.document.sources))]
-        return rewrite(
-            overlays,
-            job.document.facts,
-            job.document.plan,
-            supplements=supplements.get,
-            acceleration=job.acceleration,
-            report=job.report,
-            cancelled=job.cancelled,
-        )
+    with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
+        overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
+        facts, plan = job.document.facts, job.document.plan
+        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report)
 
 
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
@@ -326,7 +315,7 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     if job.target_format is TargetFormat.QCOW2:
         result = job.qemu_img.check(target.path, "qcow2")
         if not result.clean:
-            raise P2vError  # our own writer's or qemu-img's bug: exit code 70
+            raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
     overlay.unlink()
     return tuple(ChangedRange(*r) for r in ranges)
 
@@ -339,7 +328,23 @@ def _write_definitions(job: _Job) -> None:
 
 
 def _boot_check(job: _Job) -> BootEvidence:
-    raise NotImplementedError
+    """Boot the result as it will be, before anything has its final name; the verdict does not stop publishing."""
+    name = job.document.machine.name
+    partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
+    evidence = verify(
+        replace(job.hardware, disks=partial),
+        job.request.folder,
+        job.document.facts,
+        job.acceleration,
+        files=EvidenceFiles(job.outputs.partial(f"{name}.png"), job.outputs.partial(f"{name}.boot.log")),
+        report=job.report,
+        scratch=job.work,
+    )
+    return replace(
+        evidence,
+        screenshot=f"{name}.png" if evidence.screenshot else None,
+        log=f"{name}.boot.log" if evidence.log else None,
+    )
 
 
 def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
@@ -366,17 +371,17 @@ def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
 
 
 def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
-    raise NotImplementedError
+    both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
+    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
 
 
 def _output_files(job: _Job) -> tuple[OutputFile, ...]:
     """What is about to be published, without the record itself."""
-    disks = {str(d.path) for d in job.hardware.disks}
     files = []
     for name in job.outputs.names[:-1]:
         path = job.outputs.partial(name)
         if not path.exists():
             continue  # no screenshot could be taken
-        digest = None if name in disks else hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = None if name in job.disk_files else hashlib.sha256(path.read_bytes()).hexdigest()
         files.append(OutputFile(name, path.stat().st_size, digest))
     return tuple(files)

@@ -106,7 +106,7 @@ def _matched(
     names: Sequence[str], known: Mapping[str, str], cards: Sequence[str | None]
 ) -> tuple[dict[str, str | None], Finding | None]:
     """Which card each name belongs to; None as MAC: there is one card only, whatever its MAC."""
-    matches: dict[str, str | None] = {name: known[name] for name in names if known.get(name) in cards}
+    matches: dict[str, str | None] = {name: known[name] for name in names if name in known and known[name] in cards}
     left = [name for name in names if name not in matches]
     free = [mac for mac in cards if mac is None or mac not in matches.values()]
     if not left:

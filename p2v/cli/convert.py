@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from p2v.cli import console, options
 from p2v.cli import report as report_verb
@@ -17,9 +16,8 @@ from p2v.planning import plan_machine
 from p2v.record import record_json
 
 
-def add_parser(verbs: Any) -> None:
-    """Register the verb."""
-    parser = verbs.add_parser("convert", help="convert a machine's disks for KVM", description=__doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     parser.add_argument("disks", nargs="*", type=Path, metavar="DISK", help="disk image or block device, in boot order")
     parser.add_argument("--input-format", choices=options.FORMATS, help="take the disks for this format")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -34,7 +32,6 @@ def add_parser(verbs: Any) -> None:
     options.add_reader(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from p2v.cli import console
 from p2v.core import jsonio
@@ -11,11 +10,9 @@ from p2v.doctor import able, examine, render
 from p2v.documents import to_data
 
 
-def add_parser(verbs: Any) -> None:
-    """Register the verb."""
-    parser = verbs.add_parser("doctor", help="say what this host can do", description=__doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     parser.add_argument("--json", action="store_true", help="as a JSON document")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,15 +13,13 @@ from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
 
 
-def add_parser(verbs: Any) -> None:
-    """Register the verb."""
-    parser = verbs.add_parser("inspect", help="show what is inside a disk", description=__doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     options.add_disks(parser)
     options.add_reader(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="the whole inspection as a JSON document")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,14 @@ import p2v
 from p2v.cli import console
 from p2v.core.errors import P2vError
 
-_VERBS = ("inspect", "plan", "convert", "verify", "report", "doctor")
+_VERBS = {
+    "inspect": "show what is inside a disk",
+    "plan": "show what a conversion would change",
+    "convert": "convert a machine's disks for KVM",
+    "verify": "boot a throw-away copy and prove that it comes up",
+    "report": "show what a conversion did, from its record",
+    "doctor": "say what this host can do",
+}
 
 
 class _Terminated(KeyboardInterrupt):
@@ -29,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.note(f"p2v: {clash}")
         console.note("     p2v is an application with an environment of its own; run `make setup` and use .venv/bin/p2v.")
         return 69
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(words).parse_args(words)
     signal.signal(signal.SIGTERM, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:
@@ -70,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(64)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="p2v",
         description="Moves physical machines and other hypervisors' virtual machines to KVM.",
@@ -78,7 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"p2v {p2v.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-    for name in _VERBS:
-        # one file a verb; each adds its own parser with its ``run``
-        importlib.import_module(f"p2v.cli.{name}").add_parser(verbs)
+    for name, title in _VERBS.items():
+        verb = verbs.add_parser(name, help=title)
+        if name in words:
+            # One file a verb; only the one asked for is imported, which is most of the time `inspect` would take.
+            module = importlib.import_module(f"p2v.cli.{name}")
+            verb.description = module.__doc__
+            module.configure(verb)
+            verb.set_defaults(run=module.run)
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, options
@@ -15,16 +14,14 @@ from p2v.planning import plan_machine
 _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 
 
-def add_parser(verbs: Any) -> None:
-    """Register the verb."""
-    parser = verbs.add_parser("plan", help="show what a conversion would change", description=__doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     options.add_disks(parser)
     options.add_machine(parser)
     options.add_reader(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="a document for `p2v convert --plan FILE`")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console
@@ -14,11 +13,9 @@ from p2v.record import ConversionRecord, load_record
 from p2v.verify.text import render as render_boot
 
 
-def add_parser(verbs: Any) -> None:
-    """Register the verb."""
-    parser = verbs.add_parser("report", help="show what a conversion did, from its record", description=__doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
     parser.add_argument("record", type=Path, metavar="RECORD", help="the JSON file beside the result")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -96,6 +96,21 @@ class ForbiddenReference(BadImage):
 
 
 @dataclass(eq=False)
+class BadTarget(P2vError):
+    """What the suite wrote does not stand its own checks: a bug of ours, or failing storage."""
+
+    file: Path
+    problem: str
+    code: ClassVar[str] = "bad-target"
+
+    def sentence(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+    def hint(self) -> str:
+        return "Nothing was published. Check the storage, and report this with the output of `p2v doctor`."
+
+
+@dataclass(eq=False)
 class NoSource(P2vError):
     """The named source does not exist, or is no disk at all."""
 

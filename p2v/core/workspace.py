@@ -95,13 +95,14 @@ class Outputs:
             if os.path.lexists(self.final(name)):
                 raise TargetExists(self.final(name))
 
-    def publish(self) -> None:
-        """Rename everything into place, the last name last, and make that durable.
+    def publish(self, names: Sequence[str]) -> None:
+        """Rename files into place, the last name last, and make that durable; what was not made is passed over.
 
         A file that has come to stand under a final name meanwhile is not replaced: TargetExists.
         """
-        for name in self.names:
-            self._rename(name)
+        for name in names:
+            if self.partial(name).exists():
+                self._rename(name)
         sync_folder(self.folder)
 
     def _rename(self, name: str) -> None:
@@ -117,14 +118,6 @@ class Outputs:
             self.partial(name).rename(self.final(name))
             return
         self.partial(name).unlink()
-
-    def withdraw(self) -> None:
-        """Remove final names again (used when publishing itself fails half-way)."""
-        for name in self.names:
-            if os.path.lexists(self.partial(name)):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                self.final(name).rename(self.partial(name))
 
 
 def write_synced(path: Path, content: str, mode: int = 0o644) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.firmware import FIRMWARE_PAIRS, FirmwareFiles
 from p2v.core.qemu import QEMU_PROGRAMS, cpu_model, option_value, require_qemu
 from p2v.core.units import MIB
 from p2v.machine import DiskBus, Firmware, NicModel
-from p2v.targets.firmware import FIRMWARE_PAIRS, FirmwareFiles
 from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, Video
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -30,13 +30,15 @@ class Wiring:
 
     ``blockdevs`` replaces how disks are opened (one option value per disk, nodes named ``disk0``, ``disk1``, ...).
     ``netdev``: options of every card's user-mode network. ``agent``: the character device of the guest agent's channel.
-    ``firmware``: the UEFI code and this machine's own variable store. ``rest``: options of the host alone.
+    ``firmware``: the UEFI code and this machine's own variable store. ``cpu``: a CPU model other than the usual one.
+    ``rest``: options of the host alone.
     """
 
     blockdevs: tuple[tuple[str, ...], ...] | None = None
     netdev: str = "user"
     agent: str = "null"
     firmware: FirmwareFiles | None = None
+    cpu: str | None = None
     rest: tuple[str, ...] = ()
 
 
@@ -47,7 +49,7 @@ def qemu_arguments(
     accelerator = acceleration.accelerator
     return [
         require_qemu(),
-        *("-accel", accelerator.value, "-cpu", cpu_model(accelerator)),
+        *("-accel", accelerator.value, "-cpu", wiring.cpu or cpu_model(accelerator)),
         *(part for option in hardware_options(hardware, wiring, folder) for part in option),
         *wiring.rest,
     ]

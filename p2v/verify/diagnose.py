@@ -51,7 +51,7 @@ class Observations:
     ``serial``: the console on the first serial port; ``firmware``: the BIOS's own log; ``screen``: the VGA text screen
     where there is one. ``partitions``: the answer of an initramfs shell to ``cat /proc/partitions``, None: not asked.
     ``silent_seconds``: since anything was written or read anywhere. ``instrumented``: the console and a reporter were
-    put into the guest. ``qemu_ended``: QEMU's last words when it is gone. ``runaway``: the guest wrote more than is kept.
+    put into the guest. ``qemu_ended``: QEMU's last words when it is gone. ``runaway``: the guest floods its consoles.
     """
 
     serial: str = ""

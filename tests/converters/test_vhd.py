@@ -81,7 +81,7 @@ def test_both_footers_damaged_is_a_bad_image(images: dict[str, Path], tmp_path: 
 
 def test_dynamic_disk_cut_short_is_refused_when_it_is_opened(images: dict[str, Path], tmp_path: Path) -> None:
     image = images["vhd-dynamic"]
-    for size in (511, 512, 1000, 1536, 1540, 2048, 4 * MIB, image.stat().st_size - 513):
+    for size in (511, 512, 1000, 1536, 1540, 2048, 4 * MIB, image.stat().st_size - 3 * MIB):
         with pytest.raises(BadImage) as caught:
             open_disk(truncated(image, tmp_path / "x.vhd", size))
         assert size < 600 or str(size) in str(caught.value)

@@ -1,0 +1,63 @@
+"""``p2v verify DISK...``: boots a throw-away copy on an isolated network and reports what came up."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from p2v.cli import console, options
+from p2v.core import jsonio
+from p2v.core.errors import Usage
+from p2v.documents import to_data
+from p2v.inspection import Reading
+from p2v.planning import plan_machine
+from p2v.targets.hardware import TargetDisk
+from p2v.verify import EvidenceFiles, verify
+from p2v.verify.text import render
+
+_BOOTABLE = ("qcow2", "raw")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    options.add_disks(parser)
+    options.add_machine(parser)
+    options.add_reader(parser)
+    options.add_acceleration(parser)
+    options.add_progress(parser)
+    parser.add_argument("--screenshot", type=Path, metavar="PNG", help="save the console's picture here")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="save all that the guest said here")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for the boot (default: 120, without KVM 300)")
+    parser.add_argument("--json", action="store_true", help="the evidence as a JSON document")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Boot and print. 0 when it came up, 3 when not."""
+    report = console.reporter(arguments.progress)
+    chosen = options.acceleration_of(arguments)
+    document = plan_machine(options.machine_of(arguments), Reading(arguments.reader), chosen, report)
+    for source in document.sources:
+        if source.image.format not in _BOOTABLE:
+            raise Usage(
+                f"{source.path}: QEMU is not handed a {source.image.format} image of unknown origin",
+                "Convert it first; `p2v convert --verify` boots the result.",
+            )
+    disks = tuple(
+        TargetDisk(s.path, s.image.format, d.serial)
+        for s, d in zip(document.sources, document.machine.disks, strict=True)
+    )
+    evidence = verify(
+        replace(document.hardware, disks=disks),
+        Path.cwd(),
+        document.facts,
+        chosen(),
+        files=EvidenceFiles(arguments.screenshot, arguments.log),
+        report=report,
+        timeout_seconds=arguments.timeout,
+    )
+    if arguments.json:
+        console.out_json(jsonio.pretty(to_data(evidence)))
+    else:
+        console.out(render(evidence))
+    return 0 if evidence.booted else 3
