@@ -161,7 +161,7 @@ def _checked_header(file: SourceFile) -> Qcow2Header:
         raise BadImage(file.path, f"its clusters have 2^{header.cluster_bits} bytes; 2^9 to 2^21 are possible")
     if header.version >= 3 and not c_qcow2.HEADER_V3_BYTES <= header.header_length <= header.cluster_bytes:
         raise BadImage(file.path, f"its header says it has {header.header_length} bytes")
-    if header.size % SECTOR_BYTES or header.size >= 1 << 62:
+    if header.size == 0 or header.size % SECTOR_BYTES or header.size >= 1 << 62:
         raise BadImage(file.path, f"it says a disk of {header.size} bytes")
     _check_l1(file, header)
     return header
@@ -184,7 +184,7 @@ def _check_l1(file: SourceFile, header: Qcow2Header) -> None:
     needed = -(-header.size // (header.cluster_bytes * header.l2_entries))
     if header.l1_size < needed or header.l1_size * c_qcow2.ENTRY_BYTES > c_qcow2.MAX_L1_BYTES:
         raise BadImage(file.path, f"its L1 table has {header.l1_size} entries for a disk that takes {needed}")
-    if needed and (header.l1_table_offset == 0 or header.l1_table_offset % header.cluster_bytes):
+    if header.l1_table_offset == 0 or header.l1_table_offset % header.cluster_bytes:
         raise BadImage(file.path, f"its L1 table lies at byte {header.l1_table_offset}, where none can be")
     file.require(needed * c_qcow2.ENTRY_BYTES, header.l1_table_offset, "the L1 table")
 

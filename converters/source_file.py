@@ -60,7 +60,7 @@ class SourceFile:
         self.require(length, offset, what)
         data = self.pread(length, offset)
         if len(data) != length:
-            problem = f"ends at byte {offset + len(data)} now; it had {self.size} bytes when it was opened"
+            problem = f"was cut while it was open: byte {offset + len(data)} of {self.size} is gone"
             raise ReadFailed(str(self.path), problem)
         return data
 

@@ -52,8 +52,7 @@ class SparseLayout:
         self._first_grain_sector = max(1, header.descriptor_sector + header.descriptor_sectors)
         self._directory = EntryPages(file, 4, "little", "the grain directory")
         self._grains = EntryPages(file, 4, "little", "a grain table")
-        if self._tables:
-            file.require(self._tables * c_vmdk.TABLE_ENTRY_BYTES, self._gd_offset, "the grain directory")
+        file.require(self._tables * c_vmdk.TABLE_ENTRY_BYTES, self._gd_offset, "the grain directory")
 
     @property
     def virtual_size(self) -> int:
@@ -245,7 +244,7 @@ def _judge_header(path: Path, header: SparseHeader) -> None:
         raise BadImage(path, f"its grains have {grain} sectors; only powers of two up to {_MAX_GRAIN_SECTORS} are read")
     if not 1 <= header.gtes_per_gt <= c_vmdk.MAX_GTES_PER_GT:
         raise BadImage(path, f"its grain tables have {header.gtes_per_gt} entries instead of {c_vmdk.MAX_GTES_PER_GT}")
-    if header.capacity_sectors * SECTOR_BYTES > _MAX_VIRTUAL_BYTES:
+    if not 0 < header.capacity_sectors * SECTOR_BYTES <= _MAX_VIRTUAL_BYTES:
         raise BadImage(path, f"it says a disk of {header.capacity_sectors} sectors")
     if header.gd_sector in (0, c_vmdk.GD_AT_END):
         raise BadImage(path, "it has no grain directory")

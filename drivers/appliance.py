@@ -8,6 +8,7 @@ by a name that we give it.)
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -211,6 +212,7 @@ class Appliance:
         # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
         handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
         self._handle = handle
+        _silence(handle)
         try:
             handle.set_backend("direct")
             handle.set_backend_settings(["force_kvm" if acceleration.kvm else "force_tcg"])
@@ -366,6 +368,20 @@ class Appliance:
             return FileSystemCheck(device, kind, False, False, f"{APPLIANCE} has no {program}")
         words, _, status = said.rstrip().rpartition("\n")
         return FileSystemCheck(device, kind, True, status == "0", words.strip())
+
+
+def _silence(handle: Any) -> None:
+    """Keep libguestfs from writing each error to our stderr as well as raising it.
+
+    Its Python module has no call for that, so the C one is made; where it cannot be, messages appear twice.
+    """
+    with suppress(OSError, AttributeError, ValueError):
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        library = ctypes.CDLL("libguestfs.so.0")
+        library.guestfs_set_error_handler.restype = None
+        library.guestfs_set_error_handler.argtypes = [ctypes.c_void_p] * 3
+        library.guestfs_set_error_handler(pointer(handle._o, b"guestfs_h"), None, None)
 
 
 def _add(handle: Any, disk: ApplianceDisk) -> None:

@@ -27,7 +27,7 @@ from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsonio import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -118,10 +118,7 @@ def convert(
     TargetBusy, NoSpace, and what the steps raise. The copied part of an interrupted run is kept for the next one;
     a source that cannot be converted leaves nothing.
     """
-    if document.plan.blockers:
-        raise Blocked(
-            ", ".join(str(s.path) for s in document.sources), tuple(b.message for b in document.plan.blockers)
-        )
+    _refuse_blocked(document)
     job = _job(document, request, acceleration(), PhaseTimes(report))
     job.outputs.refuse_existing()
     with ExitStack() as stack:
@@ -133,6 +130,16 @@ def convert(
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
+
+
+def _refuse_blocked(document: PlanDocument) -> None:
+    blockers = document.plan.blockers
+    disks = ", ".join(str(s.path) for s in document.sources)
+    for blocker in blockers:
+        if blocker.id.startswith("guest."):
+            raise GuestNotUnderstood(disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it.")
+    if blockers:
+        raise Blocked(disks, tuple(b.message for b in blockers))
 
 
 def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:

@@ -293,6 +293,9 @@ class Blocked(P2vError):
     def sentence(self) -> str:
         return f"{self.disk}: cannot be converted: " + "; ".join(self.reasons)
 
+    def hint(self) -> str:
+        return "`p2v plan` shows every blocker with what to do about it."
+
 
 @dataclass(eq=False)
 class PlanStale(P2vError):

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.qemu import Wiring, qemu_arguments
 from p2v.verify.console import GrowingLog, ask_shell
-from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell
+from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell, qemu_failed
 from p2v.verify.evidence import BootEvidence, Verdict
 from p2v.verify.guest_report import parse_report
 from p2v.verify.instrument import instrument_overlays
@@ -44,6 +44,7 @@ _LOOK_SECONDS = 2.0
 _MONITOR_SECONDS = 30.0
 _SHELL_SECONDS = 20.0
 _TAIL_LINES = 40
+_LIST_DISKS = "cat /proc/partitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,19 @@ class EvidenceFiles:
 
     screenshot: Path | None = None
     log: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """What is booted and where: absolute paths of the disks, the overlays over them, scratch for files and sockets."""
+
+    hardware: TargetHardware
+    disks: tuple[Path, ...]
+    overlays: tuple[Path, ...]
+    acceleration: Acceleration
+    cpu: str | None
+    work: Path
+    sockets: Path
 
 
 @dataclass
@@ -91,82 +105,69 @@ def verify(
         patience = replace(patience, total=timeout_seconds)
     nonce = secrets.token_hex(8)
     with temporary_folder(scratch) as work, socket_folder() as sockets:
-        overlays = _overlays(hardware, folder, work)
+        bench = _Bench(
+            hardware=hardware,
+            disks=tuple((folder / disk.path).absolute() for disk in hardware.disks),
+            overlays=tuple(work / f"overlay{index}.qcow2" for index in range(len(hardware.disks))),
+            acceleration=acceleration,
+            cpu=_cpu(facts, acceleration),
+            work=work,
+            sockets=sockets,
+        )
+        _make_overlays(bench)
         with phase(report, "instrument", "Preparing the boot check"):
             # the reporter speaks after a while in any case, and well before our own patience ends
-            reason = instrument_overlays(overlays, facts, acceleration, nonce, int(patience.total / 3), report)
+            wait_seconds = int(patience.total / 3)
+            reason = instrument_overlays(bench.overlays, facts, acceleration, nonce, wait_seconds, report)
         with phase(report, "boot", "Booting a throw-away copy"):
-            evidence = _boot(hardware, folder, overlays, acceleration, patience, nonce, reason, work, sockets, files)
-    return evidence
+            return _boot(bench, patience, nonce, reason, files or EvidenceFiles())
 
 
-def _overlays(hardware: TargetHardware, folder: Path, work: Path) -> tuple[Path, ...]:
+def _cpu(facts: GuestFacts | None, acceleration: Acceleration) -> str | None:
+    family = facts.os.family if facts is not None and facts.os is not None else ""
+    return _CPU_WITHOUT_AVX if not acceleration.kvm and family in _FAMILIES_WITHOUT_AVX else None
+
+
+def _make_overlays(bench: _Bench) -> None:
     tool = QemuImg(SystemRunner())
-    made = []
-    for index, disk in enumerate(hardware.disks):
-        backing = (folder / disk.path).absolute()
-        overlay = work / f"overlay{index}.qcow2"
+    for backing, overlay, disk in zip(bench.disks, bench.overlays, bench.hardware.disks, strict=True):
         tool.create_overlay(overlay, backing, disk.format, tool.info(backing, disk.format).virtual_size)
-        made.append(overlay)
-    return tuple(made)
 
 
-def _boot(
-    hardware: TargetHardware,
-    folder: Path,
-    overlays: Sequence[Path],
-    acceleration: Acceleration,
-    patience: Patience,
-    nonce: str,
-    not_instrumented: str,
-    work: Path,
-    sockets: Path,
-    files: EvidenceFiles | None,
-) -> BootEvidence:
-    arguments = _command(hardware, folder, overlays, acceleration, work, sockets)
+def _boot(bench: _Bench, patience: Patience, nonce: str, not_instrumented: str, files: EvidenceFiles) -> BootEvidence:
     seen = Observations(instrumented=not not_instrumented)
-    log = work / "qemu-stderr"
-    with background(arguments, stderr_file=log) as qemu:
+    with background(_command(bench), stderr_file=bench.work / "qemu-stderr") as qemu:
         started = time.monotonic()
+        picture = None
         try:
-            with _connected(qemu, work, sockets) as machine:
+            with _connected(qemu, bench) as machine:
                 verdict, seen = _watch(machine, seen, patience, nonce)
                 picture = _screenshot(machine, files)
         except MonitorFailed as error:
             # gone before there was a monitor to ask: its own words are the evidence
             qemu.wait(_LOOK_SECONDS)
             seen = replace(seen, qemu_ended=qemu.stderr_tail() or str(error))
-            verdict, picture = diagnose(seen, patience) or _impossible(), None
+            verdict = qemu_failed(seen)
+        seconds = time.monotonic() - started
     return BootEvidence(
         verdict=verdict,
-        accelerator=acceleration.accelerator,
-        seconds=round(time.monotonic() - started, 1),
+        accelerator=bench.acceleration.accelerator,
+        seconds=round(seconds, 1),
         report=seen.report,
         not_instrumented=not_instrumented,
         serial_tail=tuple(line for line in seen.serial.splitlines() if line.strip())[-_TAIL_LINES:],
         screenshot=str(picture) if picture else None,
-        log=_keep_log(files, seen, work / "serial0"),
+        log=_keep_log(files, seen),
     )
 
 
-def _impossible() -> Verdict:
-    raise AssertionError("a QEMU that ended is a verdict")
-
-
-def _command(
-    hardware: TargetHardware,
-    folder: Path,
-    overlays: Sequence[Path],
-    acceleration: Acceleration,
-    work: Path,
-    sockets: Path,
-) -> list[str]:
+def _command(bench: _Bench) -> list[str]:
     def path(name: str) -> str:
-        return option_value(str(work / name))
+        return option_value(str(bench.work / name))
 
-    console = option_value(str(sockets / "console"))
+    console = option_value(str(bench.sockets / "console"))
     rest = (
-        *("-display", "none", "-qmp", f"unix:{option_value(str(sockets / 'monitor'))},server=on,wait=off"),
+        *("-display", "none", "-qmp", f"unix:{option_value(str(bench.sockets / 'monitor'))},server=on,wait=off"),
         # a guest that switches itself off stays to be looked at
         *("-action", "shutdown=pause,panic=none"),
         *("-chardev", f"socket,id=serial0,path={console},server=on,wait=off,logfile={path('serial0')}"),
@@ -176,17 +177,17 @@ def _command(
         *("-device", "isa-debugcon,iobase=0x402,chardev=firmware"),
     )
     wiring = Wiring(
-        blockdevs=tuple(_chain(hardware, folder, index, overlay) for index, overlay in enumerate(overlays)),
+        blockdevs=tuple(_chain(bench, index) for index in range(len(bench.disks))),
         netdev="user,restrict=on",
-        firmware=_own_firmware(hardware, work),
+        firmware=_own_firmware(bench.hardware, bench.work),
+        cpu=bench.cpu,
         rest=rest,
     )
-    return qemu_arguments(hardware, acceleration, wiring, folder)
+    return qemu_arguments(bench.hardware, bench.acceleration, wiring)
 
 
-def _chain(hardware: TargetHardware, folder: Path, index: int, overlay: Path) -> tuple[str, ...]:
-    disk = hardware.disks[index]
-    backing = (folder / disk.path).absolute()
+def _chain(bench: _Bench, index: int) -> tuple[str, ...]:
+    disk, backing, overlay = bench.hardware.disks[index], bench.disks[index], bench.overlays[index]
     driver = "host_device" if backing.is_block_device() else "file"
     return (
         f"driver={disk.format},node-name=base{index},read-only=on,"
@@ -209,9 +210,9 @@ def _own_firmware(hardware: TargetHardware, work: Path) -> FirmwareFiles | None:
 
 
 @contextmanager
-def _connected(qemu: Background, work: Path, sockets: Path) -> Iterator[_Machine]:
+def _connected(qemu: Background, bench: _Bench) -> Iterator[_Machine]:
     deadline = time.monotonic() + _MONITOR_SECONDS
-    path = sockets / "monitor"
+    path = bench.sockets / "monitor"
     while not path.exists():
         if not qemu.running() or time.monotonic() > deadline:
             raise MonitorFailed("it did not start")
@@ -220,11 +221,11 @@ def _connected(qemu: Background, work: Path, sockets: Path) -> Iterator[_Machine
         yield _Machine(
             qemu=qemu,
             monitor=monitor,
-            scratch=work,
-            console_socket=sockets / "console",
-            serial=GrowingLog(work / "serial0"),
-            firmware=GrowingLog(work / "firmware"),
-            reporter=GrowingLog(work / "serial1"),
+            scratch=bench.work,
+            console_socket=bench.sockets / "console",
+            serial=GrowingLog(bench.work / "serial0"),
+            firmware=GrowingLog(bench.work / "firmware"),
+            reporter=GrowingLog(bench.work / "serial1"),
         )
 
 
@@ -257,9 +258,6 @@ def _watch(machine: _Machine, seen: Observations, patience: Patience, nonce: str
         machine.qemu.wait(_GLANCE_SECONDS)
 
 
-_LIST_DISKS = "cat /proc/partitions"
-
-
 def _heard(machine: _Machine, seen: Observations, nonce: str) -> Observations:
     return replace(
         seen,
@@ -282,8 +280,8 @@ def _looked(machine: _Machine, seen: Observations) -> tuple[Observations, int]:
     return replace(seen, powered_off=status == "shutdown", disk_full=status == "io-error", screen=screen), moved
 
 
-def _screenshot(machine: _Machine, files: EvidenceFiles | None) -> Path | None:
-    if files is None or files.screenshot is None:
+def _screenshot(machine: _Machine, files: EvidenceFiles) -> Path | None:
+    if files.screenshot is None:
         return None
     taken = machine.scratch / "screen.png"
     with contextlib.suppress(MonitorFailed):
@@ -293,8 +291,8 @@ def _screenshot(machine: _Machine, files: EvidenceFiles | None) -> Path | None:
     return None
 
 
-def _keep_log(files: EvidenceFiles | None, seen: Observations, raw: Path) -> str | None:
-    if files is None or files.log is None:
+def _keep_log(files: EvidenceFiles, seen: Observations) -> str | None:
+    if files.log is None:
         return None
     parts = [("firmware", seen.firmware), ("screen", seen.screen), ("serial console", seen.serial)]
     text = "\n".join(f"=== {title} ===\n{content.rstrip()}\n" for title, content in parts if content.strip())

@@ -40,6 +40,10 @@ _LOADER_ERROR = re.compile(r"^error: .*|^Entering rescue mode.*|^GRUB .*Error.*"
 _NOTHING_TO_BOOT = re.compile(
     r"No bootable device\.|No bootable option or device was found|No mapping found|^Shell>", re.MULTILINE
 )
+_HANDED_OVER = re.compile(r"^Booting from 0000:7c00\s*\Z", re.MULTILINE)
+_HANDED_OVER_SCREEN = re.compile(r"^Booting from Hard Disk\.\.\.\s*\Z", re.MULTILINE)
+# A boot loader reads more of itself or says something at once; empty or foreign boot code just spins.
+_BOOT_CODE_SECONDS = 20.0
 _LOGIN = re.compile(r"^\S{1,64} login: ?", re.MULTILINE)
 _KERNEL_START = re.compile(r"^\[ +0\.0+\] Linux version ", re.MULTILINE)
 
@@ -102,6 +106,12 @@ def at_login(text: str) -> bool:
     return bool(_LOGIN.search(text))
 
 
+def qemu_failed(seen: Observations) -> Verdict:
+    """The verdict on a QEMU that is gone."""
+    lines = tuple((seen.qemu_ended or "").splitlines()[-_EVIDENCE_LINES:])
+    return Verdict(Reason.QEMU_FAILED, "QEMU ended by itself" + (f": {lines[-1]}" if lines else ""), lines)
+
+
 def _reported(seen: Observations) -> Verdict | None:
     report = seen.report
     if report is None:
@@ -123,10 +133,7 @@ def _reported(seen: Observations) -> Verdict | None:
 def _host(seen: Observations) -> Verdict | None:
     if seen.disk_full:
         return Verdict(Reason.QEMU_FAILED, "the scratch folder is full: the guest's writes have no room there")
-    if seen.qemu_ended is not None:
-        lines = tuple(seen.qemu_ended.splitlines()[-_EVIDENCE_LINES:])
-        return Verdict(Reason.QEMU_FAILED, "QEMU ended by itself" + (f": {lines[-1]}" if lines else ""), lines)
-    return None
+    return qemu_failed(seen) if seen.qemu_ended is not None else None
 
 
 def _panicked(seen: Observations) -> Verdict | None:
@@ -151,6 +158,9 @@ def _no_root(seen: Observations, lines: tuple[str, ...]) -> Verdict:
     found = [m for pattern in _ROOT_WANTED for m in pattern.finditer(seen.serial)]
     wanted = found[-1][1] if found else "its root file system"
     lines = (_line_of(found[-1]), *lines) if found else lines
+    if seen.partitions:
+        listed = [row.split()[-1] for row in seen.partitions.splitlines() if _PARTITIONS_ROW.match(row)]
+        lines = (*lines, f"/proc/partitions there: {', '.join(listed) or 'no disk'}")
     disks = _disks_seen(seen)
     if not disks:
         sentence = f"the initramfs saw no disk, so it has no driver for this bus; it waited for {wanted}"
@@ -188,6 +198,10 @@ def _loader(seen: Observations) -> Verdict | None:
     for text in (seen.firmware, seen.serial, seen.screen):
         if match := _NOTHING_TO_BOOT.search(text):
             return Verdict(Reason.NO_BOOT_LOADER, "the firmware found nothing to boot on the disk", (_line_of(match),))
+    handed_over = _HANDED_OVER.search(seen.firmware) and _HANDED_OVER_SCREEN.search(seen.screen)
+    if handed_over and not seen.serial.strip() and seen.silent_seconds >= _BOOT_CODE_SECONDS:
+        lines = (_line_of(handed_over), "nothing was read from the disk or shown after that")
+        return Verdict(Reason.NO_BOOT_LOADER, "the disk's boot code was started and did nothing", lines)
     return None
 
 

@@ -69,8 +69,10 @@ done
 section root
 while read -r _ _ device _ mountpoint rest; do
 	if [ "$mountpoint" = / ]; then
-		name=$(readlink "/sys/dev/block/$device")
-		echo "${name##*/} ${rest#* - * }"
+		link=$(readlink "/sys/dev/block/$device")
+		name=-
+		[ -z "$link" ] || name=/dev/${link##*/}
+		echo "$name ${rest#* - * }"
 	fi
 done </proc/self/mountinfo
 section addresses
@@ -104,13 +106,14 @@ def parse_report(text: str, nonce: str) -> GuestReport | None:
     sections = _sections(clean(text), _mark(nonce))
     if "end" not in sections:
         return None
-    name, _, source = " ".join(sections.get("root", [])[-1:]).partition(" ")
+    name, source = [*" ".join(sections.get("root", [])[-1:]).split(" "), "", ""][:2]
     uptime = re.match(r"(\d{1,9}(?:\.\d+)?) ", " ".join(sections.get("uptime", [])[:1]))
     return GuestReport(
         state=(sections.get("state", [])[:1] or ["unknown"])[0],
         active=tuple(sections.get("active", [])),
-        root_device=f"/dev/{name}" if name else source.split(" ")[0] or None,
-        root_source=source.split(" ")[0] or None,
+        # Btrfs and others have no block device of their own
+        root_device=(source if name == "-" else name) or None,
+        root_source=source or None,
         interfaces=_interfaces(sections.get("addresses", [])),
         failed_units=tuple(line.lstrip("●* ").split(" ")[0] for line in sections.get("failed", [])),
         pending_jobs=tuple(_job(line) for line in sections.get("jobs", [])),

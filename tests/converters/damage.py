@@ -50,6 +50,18 @@ def vhd_footer(offset: int, new: bytes) -> Callable[[bytearray], None]:
     return change
 
 
+def right_checksums(raw: bytearray) -> None:
+    """Make the checksums of a changed VHD or VHDX right again, so that the change reaches the reader."""
+    if raw.startswith(c_vhdx.FILE_SIGNATURE):
+        for begin in c_vhdx.HEADER_OFFSETS:
+            vhdx_structures(0, b"", (begin,), c_vhdx.HEADER_BYTES)(raw)
+        vhdx_structures(0, b"", c_vhdx.REGION_TABLE_OFFSETS[:1], c_vhdx.REGION_TABLE_BYTES)(raw)
+    elif raw[-c_vhd.FOOTER_BYTES :].startswith(c_vhd.FOOTER_COOKIE):
+        vhd_footer(0, b"")(raw)
+        if raw.startswith(c_vhd.FOOTER_COOKIE):
+            vhd_dynamic_header(0, b"")(raw)
+
+
 def rewrite(image: Path, target: Path, *changes: Callable[[bytearray], None]) -> Path:
     """A copy after some changes of its bytes."""
     raw = bytearray(image.read_bytes())
@@ -81,4 +93,3 @@ def vhdx_structures(offset: int, new: bytes, begins: tuple[int, ...], length: in
             raw[begin + 4 : begin + 8] = total.to_bytes(4, "little")
 
     return change
-

@@ -68,7 +68,11 @@ def test_description_counts_stored_bytes(images: dict[str, Path], content: bytes
 
 @pytest.mark.parametrize(
     ("format_name", "options", "size"),
-    [("vmdk", "subformat=monolithicSparse", "2T"), ("qcow2", "cluster_size=64K", "64T"), ("vpc", "force_size=on", "2T")],
+    [
+        ("vmdk", "subformat=monolithicSparse", "2T"),
+        ("qcow2", "cluster_size=64K", "64T"),
+        ("vpc", "force_size=on", "2T"),
+    ],
 )
 def test_huge_disks_open_at_once_in_little_memory(format_name: str, options: str, size: str, tmp_path: Path) -> None:
     image = tmp_path / "huge"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 import tracemalloc
@@ -13,6 +14,7 @@ import pytest
 from converters.extents import invariant_broken
 from converters.image import identity, open_disk
 from p2v.core.errors import P2vError
+from tests.converters.damage import right_checksums
 from tests.converters.images import BY_NAME, MIB, make_image, patterned
 
 NAMES = (
@@ -40,15 +42,16 @@ def test_flipped_bytes_in_metadata_do_no_harm(name: str, tmp_path: Path) -> None
     sound = image.read_bytes()
     with open_disk(image) as disk:
         places = [(part.offset, part.length) for part in disk.layout.metadata() if part.file.path == image]
-    target = image
     noise = random.Random(20240607)
     outcomes = {"read": 0, "refused": 0}
-    for number in range(MUTATIONS):
+    for number in range(MUTATIONS // 3 if name.startswith("vhdx") else MUTATIONS):
         raw = bytearray(sound)
         for at, new in _flips(noise, places):
             raw[at : at + len(new)] = new
-        target.write_bytes(raw[: len(sound)])
-        outcomes[_read(target, f"{name} mutation {number}")] += 1
+        if number % 3:
+            right_checksums(raw)
+        image.write_bytes(raw[: len(sound)])
+        outcomes[_read(image, f"{name} mutation {number}")] += 1
     assert outcomes["read"] > 0
     assert outcomes["refused"] > 0
 
@@ -102,7 +105,7 @@ def _read(image: Path, what: str) -> str:
             position = 0
             for number, extent in enumerate(disk.extents()):
                 assert extent.offset == position, what
-                assert invariant_broken([extent], extent.end) is None or extent.offset, what
+                assert invariant_broken([dataclasses.replace(extent, offset=0)], extent.length) is None, what
                 position = extent.end
                 if number == _EXTENTS_WALKED or time.perf_counter() - started > _SECONDS:
                     break

@@ -140,6 +140,7 @@ def test_snapshots_are_left_behind_with_a_note(images: dict[str, Path], content:
         {"size": (1 << 62) + 512},
         {"size": 1 << 50},
         {"size": 777},
+        {"size": 0},
         {"l1_size": 0},
         {"l1_size": 0xFFFFFFFF},
         {"l1_table_offset": 0},

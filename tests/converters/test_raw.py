@@ -64,5 +64,5 @@ def test_file_cut_while_it_is_open_fails_instead_of_reading_as_zero(tmp_path: Pa
     image.write_bytes(b"z" * MIB)
     with open_disk(image, "raw") as disk:
         os.truncate(image, 4096)
-        with pytest.raises(ReadFailed, match="4096"):
+        with pytest.raises(ReadFailed, match="8192"):
             disk.pread(4096, 8192)

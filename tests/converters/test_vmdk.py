@@ -144,6 +144,7 @@ def test_damaged_stream_is_a_bad_image_when_it_is_read(images: dict[str, Path], 
         (VERSION, struct.pack("<I", 9)),
         (CAPACITY, struct.pack("<Q", 1 << 63)),
         (CAPACITY, struct.pack("<Q", 1 << 50)),
+        (CAPACITY, bytes(8)),
         (GRAIN, struct.pack("<Q", 0)),
         (GRAIN, struct.pack("<Q", 100)),
         (GRAIN, struct.pack("<Q", 1 << 40)),
@@ -285,7 +286,9 @@ def test_child_disk_is_unsupported(images: dict[str, Path], tmp_path: Path) -> N
         with pytest.raises(UnsupportedImage, match="child"):
             open_disk(descriptor_of(tmp_path, 'RW 8 FLAT "one.bin" 0', head=head))
     image = edited_descriptor(
-        images["vmdk-sparse"], tmp_path / "x.vmdk", lambda text: text.replace(b"parentCID=ffffffff", b"parentCID=cafecafe")
+        images["vmdk-sparse"],
+        tmp_path / "x.vmdk",
+        lambda text: text.replace(b"parentCID=ffffffff", b"parentCID=cafecafe"),
     )
     with pytest.raises(UnsupportedImage, match="child"):
         open_disk(image)

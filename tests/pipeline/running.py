@@ -1,0 +1,101 @@
+"""Running ``p2v`` as a user does, in a process of its own, and looking at what it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SECONDS = 420.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a run ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def p2v(*words: str | Path, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Ran:
+    """Run the command line to its end."""
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "p2v", *map(str, words)],
+        capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def kill_when(words: Sequence[str | Path], reached: Callable[[dict[str, Any]], bool], sig: signal.Signals) -> bool:
+    """Start a run with JSON progress and send it a signal at the first event that fits; False when none came."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "p2v", *map(str, words), "--progress", "json"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if line.startswith("{") and reached(json.loads(line)):
+                process.send_signal(sig)
+                return True
+        return False
+    finally:
+        if process.poll() is None:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stderr.close()
+
+
+def started(phase: str) -> Callable[[dict[str, Any]], bool]:
+    """The event that a phase starts."""
+    return lambda event: event["event"] == "phase-started" and event["phase"] == phase
+
+
+def sha256(path: Path) -> str:
+    """Of a whole file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def state(path: Path) -> tuple[str, int, int, int]:
+    """What must stay as it was of a source: contents, size, and the times of writing and changing."""
+    found = path.stat()
+    return sha256(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def names(folder: Path) -> set[str]:
+    """What is in a folder."""
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def programs_with(text: str) -> list[int]:
+    """Processes whose command line holds a text, a moment after: they may be on their way out."""
+    for _ in range(100):
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    if text.encode() in (entry / "cmdline").read_bytes():
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        if not found:
+            return []
+        time.sleep(0.2)
+    return found

@@ -1,0 +1,166 @@
+"""What cannot be converted gets one clear sentence, a hint, the documented exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures import guest, packed
+from tests.pipeline.running import names, p2v
+
+
+def _text(folder: Path) -> Path:
+    path = folder / "in.vmdk"
+    path.write_text("this is a letter, not a disk\n" * 100)
+    return path
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "in.raw"
+    path.touch()
+    return path
+
+
+def _truncated(folder: Path) -> Path:
+    path = folder / "in.vmdk"
+    data = packed("vmware", "vmdk-sparse").read_bytes()[: 40 << 20]
+    path.write_bytes(data)
+    return path
+
+
+def _missing(folder: Path) -> Path:
+    return folder / "in.vmdk"
+
+
+def _folder(folder: Path) -> Path:
+    path = folder / "in"
+    path.mkdir()
+    return path
+
+
+def _fifo(folder: Path) -> Path:
+    path = folder / "in"
+    os.mkfifo(path)
+    return path
+
+
+def _backing(folder: Path) -> Path:
+    path = folder / "in.qcow2"
+    argv = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", path, "1M"]
+    subprocess.run(argv, check=True)
+    return path
+
+
+def _raw_with_qcow2_header(folder: Path) -> Path:
+    path = _backing(folder)
+    renamed = path.with_suffix(".raw")
+    path.rename(renamed)
+    return renamed
+
+
+def _descriptor(folder: Path) -> Path:
+    path = folder / "in.vmdk"
+    path.write_text(
+        '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
+        'RW 2048 FLAT "/etc/passwd" 0\n'
+    )
+    return path
+
+
+def _guest(name: str) -> Callable[[Path], Path]:
+    return lambda folder: guest(name)
+
+
+CASES: tuple[tuple[str, Callable[[Path], Path], int], ...] = (
+    ("text-file", _text, 65),
+    ("empty-file", _empty, 66),
+    ("missing", _missing, 66),
+    ("folder", _folder, 66),
+    ("fifo", _fifo, 66),
+    ("truncated", _truncated, 65),
+    ("qcow2-backed-by-a-host-file", _backing, 65),
+    ("raw-name-with-a-qcow2-header", _raw_with_qcow2_header, 65),
+    ("vmdk-extent-is-a-host-file", _descriptor, 65),
+    ("zeroes", _guest("empty-disk"), 65),
+    ("no-os", _guest("no-os"), 76),
+    ("unknown-os", _guest("unknown-os"), 76),
+)
+
+
+@pytest.mark.parametrize("name,make,status", CASES, ids=[c[0] for c in CASES])
+def test_bad_source(tmp_path: Path, name: str, make: Callable[[Path], Path], status: int) -> None:
+    source = make(tmp_path)
+    there = names(tmp_path)
+    ran = p2v("convert", source, "-o", tmp_path / "out", "--name", "vm", "--progress", "none")
+    assert ran.status == status, ran.err
+    said = ran.err.strip().splitlines()
+    assert said[0].startswith("p2v: ")
+    assert "Traceback" not in ran.err
+    assert "root:" not in ran.err + ran.out
+    assert len(said) >= 2, "a hint is missing"
+    assert names(tmp_path) == there
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--mac", "01:00:5e:00:00:01"],
+        ["--mac", "nonsense"],
+        ["--memory", "lots"],
+        ["--memory", "1"],
+        ["--cpus", "0"],
+        ["--name", "../up"],
+        ["--threads", "0"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_make_no_sense_are_usage_errors(tmp_path: Path, words: list[str]) -> None:
+    ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", tmp_path / "out", *words)
+    assert ran.status == 64, ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_verb_is_a_usage_error() -> None:
+    assert p2v("frobnicate").status == 64
+    assert p2v().status == 64
+
+
+def test_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", small], check=True)
+    try:
+        ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", small / "out", "--progress", "none")
+        assert ran.status == 73, ran.err
+        assert names(small) == set()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_target_that_exists_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "vm.xml").write_text("mine")
+    ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", tmp_path, "--name", "vm", "--progress", "none")
+    assert ran.status == 73, ran.err
+    assert names(tmp_path) == {"vm.xml"}
+    assert (tmp_path / "vm.xml").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_source_and_a_folder_without_permission(tmp_path: Path) -> None:
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    source = tmp_path / "vm.vmdk"
+    source.touch(0o600)
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    ran = p2v("inspect", source, prefix=as_nobody, env={"HOME": "/nonexistent"})
+    assert ran.status == 77, ran.err
+    disk = guest("vmware")
+    ran = p2v("convert", disk, "-o", tmp_path / "out", prefix=as_nobody, env={"HOME": "/nonexistent"})
+    assert ran.status == 77, ran.err
+    assert names(tmp_path) == {"vm.vmdk"}
