@@ -65,7 +65,8 @@ class Disk:
     """``mbr``, ``gpt``, or ``none``."""
     disk_id: str | None = None
     boot_code: str = ""
-    """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``, empty when there is none."""
+    """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``; empty
+    when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,7 +309,7 @@ class OfflineTree:
         volume, below = self._mount_of(parts)
         try:
             entry = volume.find(below)
-        except UnicodeEncodeError:
+        except ValueError:  # not UTF-8, or with a NUL inside: no name that these readers could find
             entry = None
         except OSError as error:
             self._note(f"/{'/'.join(parts)}: cannot be read: {_in_short(error)}")

@@ -126,7 +126,8 @@ def convert(
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
-            with locked(request.folder / f".{document.machine.name}.p2v-lock", request.folder / document.machine.name):
+            name = document.machine.name
+            with locked(request.folder / f".{name}.p2v-lock", request.folder / name):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
@@ -362,7 +363,9 @@ def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
         content = None
         if job.request.checksum:
             with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
-                content = digest_disk(reader, job.request.threads)
+                content = digest_disk(
+                    reader, threads=job.request.threads, report=job.report, phase="checksum"
+                )
     return DiskRecord(
         source=str(job.document.sources[index].path),
         target=str(job.hardware.disks[index].path),

@@ -14,7 +14,7 @@ from typing import Any
 
 import p2v
 from converters.info import SourceIdentity
-from drivers.rewrite import AppliedChange
+from drivers.apply import AppliedChange
 from p2v.core import jsonio
 from p2v.core.errors import NoSource, Usage
 from p2v.documents import CONVERTER, PlanDocument, to_data

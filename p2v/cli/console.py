@@ -16,6 +16,13 @@ from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, Phas
 from p2v.core.units import format_bytes, format_seconds
 
 _PLAIN_STEP_SECONDS = 10.0
+_EVENT_NAMES = {
+    PhaseStarted: "phase-started",
+    BytesDone: "bytes-done",
+    PhaseFinished: "phase-finished",
+    ChangeApplied: "change-applied",
+    Warned: "warning",
+}
 
 
 def printable(text: str) -> str:
@@ -82,16 +89,8 @@ class _JsonLines:
     started: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    _NAMES = {
-        PhaseStarted: "phase-started",
-        BytesDone: "bytes-done",
-        PhaseFinished: "phase-finished",
-        ChangeApplied: "change-applied",
-        Warned: "warning",
-    }
-
     def __call__(self, event: Event) -> None:
-        fields: dict[str, Any] = {"event": self._NAMES[type(event)], "at": round(time.monotonic() - self.started, 3)}
+        fields: dict[str, Any] = {"event": _EVENT_NAMES[type(event)], "at": round(time.monotonic() - self.started, 3)}
         with self.lock:
             print(json.dumps(fields | asdict(event)), file=self.stream, flush=True)
 

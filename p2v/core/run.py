@@ -171,7 +171,8 @@ class SystemRunner:
             env=program_environment(env),
             start_new_session=True,
         )
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         with process.stdout, process.stderr:
             out = _Collector(process.stdout, on_line).start()
             err = _Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()

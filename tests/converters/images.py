@@ -11,7 +11,7 @@ from pathlib import Path
 
 import zstandard
 
-from p2v.core.disk import Codec, Extent
+from p2v.core.disk import Codec, DiskReader, Extent
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -110,7 +110,7 @@ def read_by_qemu(image: Path, variant: Variant, folder: Path) -> bytes:
     return target.read_bytes()
 
 
-def rebuilt(extents: Iterable[Extent], pread_of: object = None) -> bytes:
+def rebuilt(extents: Iterable[Extent], pread_of: DiskReader) -> bytes:
     """A disk put together from its extents alone; what they leave to ``pread`` is asked of ``pread_of``."""
     parts: list[bytes] = []
     for extent in extents:
@@ -126,7 +126,7 @@ def rebuilt(extents: Iterable[Extent], pread_of: object = None) -> bytes:
                 stored = file.read(extent.compressed.length)
             parts.append(_inflated(stored, extent.compressed.codec, extent.length))
         else:
-            parts.append(pread_of.pread(extent.length, extent.offset))  # type: ignore[union-attr]
+            parts.append(pread_of.pread(extent.length, extent.offset))
         assert len(parts[-1]) == extent.length, extent
     return b"".join(parts)
 

@@ -112,7 +112,6 @@ def _read(image: Path, what: str) -> str:
             else:
                 assert position == size, what
     except P2vError as error:
-        assert str(error)
-        outcome = "refused"
+        outcome = "refused" if error.sentence() else "unsaid"
     assert time.perf_counter() - started < 2 * _SECONDS, what
     return outcome

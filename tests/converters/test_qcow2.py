@@ -102,7 +102,7 @@ def test_backing_file_beside_the_image_is_unsupported_and_one_elsewhere_forbidde
                            ("../base.qcow2", ForbiddenReference)):  # fmt: skip
         image = folder / "child.qcow2"
         qemu_img("create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", name, str(image), "4M")
-        with pytest.raises(expected, match="backing file|names the file"):
+        with pytest.raises(expected, match=r"backing file|names the file"):
             open_disk(image)
 
 
@@ -193,7 +193,7 @@ def test_damaged_compressed_clusters_are_bad_when_they_are_read(images: dict[str
         with open_disk(images[name]) as disk:
             where = next(extent.compressed for extent in disk.extents() if extent.compressed is not None)
         with open_disk(patched(images[name], tmp_path / "x.qcow2", (where.offset, b"\xff" * 64))) as disk:
-            with pytest.raises(BadImage, match="damaged|holds"):
+            with pytest.raises(BadImage, match=r"damaged|holds"):
                 disk.pread(1 * MIB, 0)
 
 

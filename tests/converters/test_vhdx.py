@@ -13,7 +13,7 @@ from converters.c_vhdx import KIB, MIB
 from converters.image import open_disk
 from p2v.core.errors import BadImage, UnsupportedImage
 from tests.converters.damage import patched, read_all, rewrite, truncated, vhdx_structures
-from tests.converters.images import BY_NAME, Variant, make_image, patterned
+from tests.converters.images import BY_NAME, Variant, make_image, patterned, qemu_img
 
 HEADERS, REGIONS = c_vhdx.HEADER_OFFSETS, c_vhdx.REGION_TABLE_OFFSETS
 
@@ -63,8 +63,6 @@ def test_sector_bitmap_entries_between_chunks_are_stepped_over(tmp_path: Path) -
         file.seek(4100 * MIB)
         file.write(second)
     image = tmp_path / "chunks.vhdx"
-    from tests.converters.images import qemu_img
-
     qemu_img("convert", "-f", "raw", "-O", "vhdx", "-o", variant.options, str(raw), str(image))
     with open_disk(image) as disk:
         assert disk.pread(1 * MIB, 0) == first

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from drivers.facts import GuestFacts, ReadBy
+from drivers.facts import GuestFacts, ReadBy, Tool
 from drivers.families import family_of
 from drivers.inspection import facts_from_tree, inspect_confined, inspect_disks, mounts_from_fstab, needs_appliance
 from drivers.layout import Layout, lay_out
 from drivers.offline import Limits
 from drivers.systems import parse_assignments, read_selinux, read_system
+from drivers.tree import GuestTree
 from p2v.core.errors import ReaderCrashed
 from tests.drivers.making import (
     BOOT_UUID,
@@ -99,10 +100,12 @@ def test_files_below_a_mount_point_come_from_the_mounted_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        "drivers.inspection.find_tools",
-        lambda tree: (seen.append(tree.list("/boot")), ())[1],
-    )
+
+    def look(tree: GuestTree) -> tuple[Tool, ...]:
+        seen.append(tree.list("/boot"))
+        return ()
+
+    monkeypatch.setattr("drivers.inspection.find_tools", look)
     reader = RawReader(two_partitions(tmp_path))
     inspect_disks([reader])
     reader.close()
@@ -179,7 +182,9 @@ def test_system_that_nobody_knows_is_told_by_its_own_words(tmp_path: Path) -> No
 def test_separate_usr_is_found_by_the_link_into_it(tmp_path: Path) -> None:
     root = {name: node for name, node in SYSTEM.items() if not name.startswith("/usr/")}
     fstab = f"UUID={ROOT_UUID} / ext4\nUUID={BOOT_UUID} /usr ext4\n"
-    first = make_ext(tmp_path / "a", 48 * MIB, lay_files(tmp_path / "a.d", {**root, "/etc/fstab": fstab, "/usr/.x": ""}))
+    first = make_ext(
+        tmp_path / "a", 48 * MIB, lay_files(tmp_path / "a.d", {**root, "/etc/fstab": fstab, "/usr/.x": ""})
+    )
     usr = {name.removeprefix("/usr"): node for name, node in SYSTEM.items() if name.startswith("/usr/")}
     second = make_ext(tmp_path / "b", 32 * MIB, lay_files(tmp_path / "b.d", usr), uuid=BOOT_UUID)
     facts = inspected(make_disk(tmp_path / "disk", 82 * MIB, TWO, [(MIB, first), (49 * MIB, second)]))
@@ -190,8 +195,8 @@ def test_separate_usr_is_found_by_the_link_into_it(tmp_path: Path) -> None:
 def test_file_system_that_its_reader_refuses_is_marked(tmp_path: Path) -> None:
     root = root_image(tmp_path)
     with root.open("r+b") as file:  # the table of block groups
-        file.seek(4096)
-        file.write(b"\xff" * 4096)
+        file.seek(2048)
+        file.write(b"\xff" * 6144)
     facts = inspected(root)
     assert facts.os is None
     assert needs_appliance(Layout.of(facts), facts)
@@ -285,7 +290,9 @@ def test_selinux(text: str, state: str) -> None:
 
 
 def test_assignments_are_read_as_a_shell_would() -> None:
-    text = "A=plain\nB=\"with \\\"quotes\\\" and # no comment\" # comment\nC='single \\n'\nD=x # y\nA=last\n# E=1\n F = 1\n"
+    text = (
+        'A=plain\nB="with \\"quotes\\" and # no comment" # comment\nC=\'single \\n\'\nD=x # y\nA=last\n# E=1\n F = 1\n'
+    )
     assert parse_assignments(text) == {
         "A": "last",
         "B": 'with "quotes" and # no comment',

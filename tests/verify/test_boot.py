@@ -1,0 +1,145 @@
+"""Real boots of the sample guests: the right reason for each, and nothing written to any of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from drivers.facts import GuestFacts
+from p2v.acceleration import acceleration
+from p2v.core.errors import ProgramFailed, ToolMissing
+from p2v.core.firmware import installed_firmware
+from p2v.core.run import SystemRunner, background
+from p2v.machine import Firmware
+from p2v.verify import BootEvidence, EvidenceFiles, Reason, boot, verify
+from tests.fixtures import guest
+from tests.fixtures.variants import FAILED_UNIT
+from tests.verify.guests import DEBIAN, machine_with
+
+pytestmark = pytest.mark.boots
+
+GRUB_BYTES = 1024 * 1024
+
+
+def booted(
+    disk: Path, tmp_path: Path, facts: GuestFacts | None = DEBIAN, firmware: Firmware = Firmware.BIOS
+) -> BootEvidence:
+    """Boot a guest with evidence in ``tmp_path``, and see that its image and the scratch folder are as before."""
+    hardware = dataclasses.replace(machine_with(disk, "test"), firmware=firmware)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    before = disk.stat()
+    evidence = verify(
+        hardware,
+        tmp_path,
+        facts,
+        acceleration(),
+        files=EvidenceFiles(tmp_path / "screen.png", tmp_path / "boot.log"),
+        scratch=scratch,
+    )
+    after = disk.stat()
+    assert (after.st_mtime_ns, after.st_blocks) == (before.st_mtime_ns, before.st_blocks)
+    assert list(scratch.iterdir()) == []
+    assert _qemus_of(scratch) == []
+    return evidence
+
+
+def _qemus_of(scratch: Path) -> list[str]:
+    found = []
+    for process in os.listdir("/proc"):
+        if process.isdigit():
+            try:
+                command = Path("/proc", process, "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"qemu" in command and os.fsencode(scratch) in command:
+                found.append(process)
+    return found
+
+
+@pytest.mark.appliance
+@pytest.mark.parametrize(
+    ("name", "reason", "words"),
+    [
+        ("no-virtio", Reason.NO_ROOT_DRIVER, "no disk"),
+        ("no-root", Reason.ROOT_MISSING, "vda"),
+        ("no-bootloader", Reason.NO_BOOT_LOADER, ""),
+        ("panic", Reason.KERNEL_PANIC, "Attempted to kill init"),
+        ("hang", Reason.HANG, "nothing happened"),
+    ],
+)
+def test_a_guest_that_does_not_boot_is_told_why(tmp_path: Path, name: str, reason: Reason, words: str) -> None:
+    evidence = booted(guest(name), tmp_path)
+    assert (evidence.verdict.reason, evidence.not_instrumented) == (reason, "")
+    assert words in evidence.verdict.sentence
+    assert not evidence.booted
+    if reason in (Reason.NO_ROOT_DRIVER, Reason.ROOT_MISSING):
+        # the shell in the initramfs was asked, and answered
+        assert any("/proc/partitions" in line for line in evidence.verdict.evidence)
+
+
+@pytest.mark.appliance
+@pytest.mark.parametrize(("name", "failed"), [("good-virtio", ()), ("failed-unit", (FAILED_UNIT,))])
+def test_a_guest_that_boots_says_what_came_up(tmp_path: Path, name: str, failed: tuple[str, ...]) -> None:
+    evidence = booted(guest(name), tmp_path)
+    assert (evidence.verdict.reason, evidence.degraded) == (Reason.BOOTED, failed)
+    report = evidence.report
+    assert report is not None
+    assert report.root_device == "/dev/vda1"
+    assert "multi-user.target" in report.active
+    assert [i.mac for i in report.interfaces] == [machine_with(Path(), "test").nics[0].mac]
+    assert report.uptime_seconds is not None
+    assert report.kernel
+    screenshot = Path(evidence.screenshot or "").read_bytes()
+    assert screenshot.startswith(b"\x89PNG\r\n")
+    assert "login:" in Path(evidence.log or "").read_text("utf-8")
+
+
+def test_a_boot_loader_without_its_files_stops_at_its_prompt(tmp_path: Path) -> None:
+    disk = tmp_path / "grub-only.raw"
+    with guest("good-virtio").open("rb") as original, disk.open("wb") as made:
+        made.write(original.read(GRUB_BYTES))
+        made.truncate(64 * GRUB_BYTES)
+    evidence = booted(disk, tmp_path, facts=None)
+    assert evidence.verdict.reason is Reason.BOOT_LOADER_FAILED
+    assert evidence.not_instrumented
+
+
+@pytest.mark.parametrize("firmware", Firmware)
+def test_an_empty_disk_has_nothing_to_boot(tmp_path: Path, firmware: Firmware) -> None:
+    if firmware is Firmware.UEFI and installed_firmware() is None:
+        pytest.skip("no UEFI firmware is installed")
+    evidence = booted(guest("empty-disk"), tmp_path, facts=None, firmware=firmware)
+    assert evidence.verdict.reason is Reason.NO_BOOT_LOADER
+
+
+def test_a_disk_that_a_running_machine_writes_to_is_not_booted(tmp_path: Path) -> None:
+    disk = tmp_path / "busy.qcow2"
+    SystemRunner().run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M"], timeout=60)
+    holder = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
+    holder += ["-drive", f"if=virtio,format=qcow2,file={disk}"]
+    with background([*holder, "-pidfile", str(tmp_path / "pid")]):
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.05)
+        with pytest.raises(ProgramFailed, match="another process"):
+            verify(machine_with(disk, "busy", "qcow2"), tmp_path, None, acceleration())
+
+
+def test_a_qemu_that_does_not_start_is_a_verdict_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot, "_cpu", lambda *_: "no-such-cpu")
+    monkeypatch.setattr(boot, "instrument_overlays", lambda *_: "not in this test")
+    evidence = booted(guest("empty-disk"), tmp_path)
+    assert evidence.verdict.reason is Reason.QEMU_FAILED
+    assert "no-such-cpu" in evidence.verdict.sentence
+
+
+def test_uefi_without_firmware_on_the_host_is_a_missing_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "installed_firmware", lambda *, secure_boot: None)
+    with pytest.raises(ToolMissing):
+        booted(guest("empty-disk"), tmp_path, facts=None, firmware=Firmware.UEFI)
