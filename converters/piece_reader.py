@@ -76,7 +76,9 @@ class PieceReader:
             except OSError as error:
                 raise read_problem(error, file, offset) from error
             if count == 0:
-                raise BadImage(file, f"ends at byte {offset}, where {len(into)} bytes more of the disk should stand")
+                end = min(offset, os.fstat(handle).st_size)
+                missing = offset + len(into) - end
+                raise BadImage(file, f"ends at byte {end}, where {missing} bytes more of the disk should stand")
             into = into[count:]
             offset += count
 

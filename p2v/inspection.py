@@ -11,7 +11,7 @@ from converters import nbd
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import NbdUri, QemuImg
-from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance import Appliance, ApplianceDisk, open_appliance
 from drivers.appliance_tree import ApplianceTree
 from drivers.confinement import confined
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
@@ -105,24 +105,18 @@ def _by_appliance(
             overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))
         appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
         tree = ApplianceTree(appliance)
-        root = None
-        for partition in layout.partitions:
-            if _may_be_root(partition):
-                appliance.mount([_mount("/", partition)], read_only=True)
-                if root_likeness(tree) is Likeness.LINUX:
-                    root = partition
-                    break
-                appliance.umount()
+        roots = [p for p in layout.partitions if _may_be_root(p) and _is_root(appliance, tree, p)]
+        root = roots[0] if len(roots) == 1 else None
         notes = (f"read in an appliance: {why}",)
         if root is None:
             return GuestFacts(
                 ReadBy.APPLIANCE,
                 layout.disks,
                 layout.partitions,
-                notes=(*layout.notes, *notes, "no operating system was found"),
+                notes=(*layout.notes, *notes, f"{len(roots)} systems were found" if roots else "no system was found"),
             )
-        found, problems = _fstab_mounts(tree, layout, root)
-        mounts = (_mount("/", root), *(_mount(place, partition) for place, partition in found))
+        appliance.mount([_mount("/", root)], read_only=True)
+        mounts, problems = _fstab_mounts(tree, layout, root)
         for mount in mounts[1:]:
             appliance.mount([mount], read_only=True)
         facts = facts_from_tree(
@@ -135,20 +129,34 @@ def _may_be_root(partition: Partition) -> bool:
     return partition.filesystem is not None and partition.filesystem.kind in _JOURNALED
 
 
-def _mount(mountpoint: str, partition: Partition) -> Mount:
-    return Mount(mountpoint, partition.disk, partition.number)
+def _is_root(appliance: Appliance, tree: ApplianceTree, partition: Partition) -> bool:
+    appliance.mount([_mount("/", partition)], read_only=True)
+    try:
+        return root_likeness(tree) is Likeness.LINUX
+    finally:
+        appliance.umount()
+
+
+def _mount(mountpoint: str, partition: Partition, options: str = "") -> Mount:
+    return Mount(mountpoint, partition.disk, partition.number, options)
 
 
 def _fstab_mounts(
     tree: ApplianceTree, layout: Layout, root: Partition
-) -> tuple[list[tuple[str, Partition]], tuple[str, ...]]:
+) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+    """The root first, then what its fstab mounts from these disks."""
     try:
         text = tree.read("/etc/fstab").decode("utf-8", "surrogateescape")
     except (FileNotFoundError, ValueError):
-        return [], ()
+        return (_mount("/", root),), ()
     found, problems = mounts_from_fstab(text, layout, root)
-    wanted = [(entry.mountpoint, partition) for entry, partition in found if partition != root]
-    return [w for w in wanted if _may_be_root(w[1]) or _is_fat(w[1])], problems
+    of_root = next((entry.options for entry, partition in found if partition == root and entry.mountpoint == "/"), "")
+    others = [
+        _mount(entry.mountpoint, partition, entry.options)
+        for entry, partition in found
+        if partition != root and (_may_be_root(partition) or _is_fat(partition))
+    ]
+    return (_mount("/", root, of_root), *others), problems
 
 
 def _is_fat(partition: Partition) -> bool:

@@ -21,7 +21,7 @@ from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
-from converters.target import Target, TargetFormat, open_target
+from converters.target import Target, TargetFormat, journal_path, open_target
 from drivers.appliance import ApplianceDisk
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
@@ -223,7 +223,7 @@ def _withdraw_texts(job: _Job) -> None:
 
 def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
-        remove_quietly([job.partial_disk(index)])
+        remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
     source = job.document.sources[index]
     key = json_digest({"source": to_data(source.identity), "disk": index})
     target = open_target(job.partial_disk(index), job.target_format, reader.virtual_size, key)

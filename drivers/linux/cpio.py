@@ -188,9 +188,9 @@ def _read_header(stream: ByteStream) -> Entry:
     ino, mode, _uid, _gid, nlink, _mtime, size, major, minor, _rmajor, _rminor, name_bytes, _sum = fields
     if not 0 < name_bytes <= LONGEST_NAME_BYTES:
         raise BadArchive(f"the entry at byte {begin} has a name of {name_bytes} bytes")
-    name = stream.take(name_bytes).partition(b"\0")[0]
+    name = stream.take(name_bytes).partition(b"\0")[0].decode("utf-8", "surrogateescape")
     stream.skip(-stream.position % ALIGNMENT)
-    return Entry(name.decode("utf-8", "surrogateescape"), ino, mode, nlink, size, (major, minor), stream, stream.position)
+    return Entry(name, ino, mode, nlink, size, (major, minor), stream, stream.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def _stepwise(inflater: _Decompressor, source: ByteStream) -> Iterator[bytes]:
 def _zstd(source: ByteStream) -> Iterator[bytes]:
     """Block by block: python-zstandard has no limit on a call's output, but a block gives 128 KiB at most."""
     inflater = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).decompressobj()
-    batch, has_checksum = [_zstd_frame_header(source)], False
+    batch = [_zstd_frame_header(source)]
     has_checksum = bool(batch[0][4] & 0x04)
     waiting = blocks = 0
     is_last = False

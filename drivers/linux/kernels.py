@@ -174,7 +174,7 @@ def _has_modules(tree: GuestTree, image: str) -> bool:
 
 
 def _image_version(tree: GuestTree, image: str) -> str:
-    """From the file's name where modules of that version exist, else as the image itself says; empty when neither does."""
+    """From the file's name where modules of that version exist, else as the image itself says; empty: unknown."""
     match = _IMAGE_NAME.fullmatch(posixpath.basename(image))
     named = match[1] if match and VERSION.fullmatch(match[1]) else ""
     if named and modules_folder(tree, named):

@@ -6,12 +6,13 @@ The result itself is opened read-only below the overlay, so QEMU's image locks p
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.qemu_img import QemuImg
@@ -26,12 +27,12 @@ from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.qemu import Wiring, qemu_arguments
-from p2v.verify.console import GrowingLog, ask_shell
-from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell, qemu_failed
-from p2v.verify.evidence import BootEvidence, Verdict
-from p2v.verify.guest_report import parse_report
+from p2v.verify.console import GrowingLog
+from p2v.verify.diagnose import Observations, Patience, qemu_failed
+from p2v.verify.evidence import BootEvidence
 from p2v.verify.instrument import instrument_overlays
-from p2v.verify.qmp import Monitor, MonitorFailed, connected
+from p2v.verify.qmp import MonitorFailed, connected
+from p2v.verify.watch import RunningMachine, Watch
 
 PATIENCE_TCG = Patience(total=300.0, silence=75.0, report=90.0)
 PATIENCE_KVM = Patience(total=120.0, silence=40.0, report=45.0)
@@ -39,12 +40,10 @@ PATIENCE_KVM = Patience(total=120.0, silence=40.0, report=45.0)
 # Emulated AVX slows a boot by a third. It is left out for systems whose baseline does without it, by family.
 _CPU_WITHOUT_AVX = "max,la57=off,avx=off,avx2=off"
 _FAMILIES_WITHOUT_AVX = frozenset({"debian", "suse"})
-_GLANCE_SECONDS = 0.5
-_LOOK_SECONDS = 2.0
+_LONGEST_STRETCH = 3.0
 _MONITOR_SECONDS = 30.0
-_SHELL_SECONDS = 20.0
+_LAST_WORDS_SECONDS = 2.0
 _TAIL_LINES = 40
-_LIST_DISKS = "cat /proc/partitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +67,6 @@ class _Bench:
     sockets: Path
 
 
-@dataclass
-class _Machine:
-    """The running QEMU and the files it writes to."""
-
-    qemu: Background
-    monitor: Monitor
-    scratch: Path
-    console_socket: Path
-    serial: GrowingLog
-    firmware: GrowingLog
-    reporter: GrowingLog
-    started: float = field(default_factory=time.monotonic)
-
-
 def verify(
     hardware: TargetHardware,
     folder: Path,
@@ -97,10 +82,11 @@ def verify(
 
     Relative disk paths of ``hardware`` are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
     None boots it without a reporter inside. ``scratch``: where the overlay grows (a few hundred MiB).
-    ``timeout_seconds``: for the boot, from QEMU's start on. Raises ToolMissing, ProgramFailed (qemu-img), never for a
-    guest that does not boot.
+    ``timeout_seconds``: for the boot, from QEMU's start on; else 120, without KVM 300, and more on a busy host.
+    Raises ToolMissing, ProgramFailed (qemu-img; also for a disk that a running machine uses), never for a guest that
+    does not boot.
     """
-    patience = PATIENCE_KVM if acceleration.kvm else PATIENCE_TCG
+    patience = patience_for(acceleration, os.getloadavg()[0] / (os.cpu_count() or 1))
     if timeout_seconds is not None:
         patience = replace(patience, total=timeout_seconds)
     nonce = secrets.token_hex(8)
@@ -123,6 +109,13 @@ def verify(
             return _boot(bench, patience, nonce, reason, files or EvidenceFiles())
 
 
+def patience_for(acceleration: Acceleration, load: float) -> Patience:
+    """How long to wait, given the host's runnable processes per CPU: a guest on a busy host is slow, not broken."""
+    usual = PATIENCE_KVM if acceleration.kvm else PATIENCE_TCG
+    stretch = min(max(1.0, load), _LONGEST_STRETCH)
+    return Patience(usual.total * stretch, usual.silence * stretch, usual.report * stretch)
+
+
 def _cpu(facts: GuestFacts | None, acceleration: Acceleration) -> str | None:
     family = facts.os.family if facts is not None and facts.os is not None else ""
     return _CPU_WITHOUT_AVX if not acceleration.kvm and family in _FAMILIES_WITHOUT_AVX else None
@@ -141,11 +134,11 @@ def _boot(bench: _Bench, patience: Patience, nonce: str, not_instrumented: str, 
         picture = None
         try:
             with _connected(qemu, bench) as machine:
-                verdict, seen = _watch(machine, seen, patience, nonce)
+                verdict, seen = Watch(machine, patience, nonce, seen).until_certain()
                 picture = _screenshot(machine, files)
         except MonitorFailed as error:
             # gone before there was a monitor to ask: its own words are the evidence
-            qemu.wait(_LOOK_SECONDS)
+            qemu.wait(_LAST_WORDS_SECONDS)
             seen = replace(seen, qemu_ended=qemu.stderr_tail() or str(error))
             verdict = qemu_failed(seen)
         seconds = time.monotonic() - started
@@ -210,7 +203,7 @@ def _own_firmware(hardware: TargetHardware, work: Path) -> FirmwareFiles | None:
 
 
 @contextmanager
-def _connected(qemu: Background, bench: _Bench) -> Iterator[_Machine]:
+def _connected(qemu: Background, bench: _Bench) -> Iterator[RunningMachine]:
     deadline = time.monotonic() + _MONITOR_SECONDS
     path = bench.sockets / "monitor"
     while not path.exists():
@@ -218,7 +211,7 @@ def _connected(qemu: Background, bench: _Bench) -> Iterator[_Machine]:
             raise MonitorFailed("it did not start")
         time.sleep(0.05)
     with connected(path) as monitor:
-        yield _Machine(
+        yield RunningMachine(
             qemu=qemu,
             monitor=monitor,
             scratch=bench.work,
@@ -229,58 +222,7 @@ def _connected(qemu: Background, bench: _Bench) -> Iterator[_Machine]:
         )
 
 
-def _watch(machine: _Machine, seen: Observations, patience: Patience, nonce: str) -> tuple[Verdict, Observations]:
-    """Look until the verdict is certain. What changes on any console or disk is progress."""
-    moved, last_progress, last_look, login = 0, machine.started, 0.0, None
-    while True:
-        now = time.monotonic()
-        grown = [log.grew() for log in (machine.serial, machine.firmware, machine.reporter)]
-        if any(grown):
-            last_progress = now
-            seen = _heard(machine, seen, nonce)
-        if now - last_look >= _LOOK_SECONDS:
-            last_look = now
-            seen, moved_now = _looked(machine, seen)
-            if moved_now != moved:
-                moved, last_progress = moved_now, now
-        if login is None and (at_login(seen.serial) or at_login(seen.screen)):
-            login = now
-        if seen.partitions is None and in_initramfs_shell(seen.serial):
-            seen = replace(seen, partitions=clean(ask_shell(machine.console_socket, _LIST_DISKS, _SHELL_SECONDS)))
-        seen = replace(
-            seen,
-            seconds=now - machine.started,
-            silent_seconds=now - last_progress,
-            login_seconds=0.0 if login is None else now - login,
-        )
-        if verdict := diagnose(seen, patience):
-            return verdict, seen
-        machine.qemu.wait(_GLANCE_SECONDS)
-
-
-def _heard(machine: _Machine, seen: Observations, nonce: str) -> Observations:
-    return replace(
-        seen,
-        serial=clean(machine.serial.text()),
-        firmware=clean(machine.firmware.text()),
-        report=parse_report(machine.reporter.text(), nonce),
-        runaway=machine.serial.runaway or machine.firmware.runaway or machine.reporter.runaway,
-    )
-
-
-def _looked(machine: _Machine, seen: Observations) -> tuple[Observations, int]:
-    """Ask QEMU itself: its state, its screen, and how many bytes its disks have moved."""
-    try:
-        status = machine.monitor.status()
-        screen = clean(machine.monitor.text_screen(machine.scratch))
-        moved = machine.monitor.bytes_moved()
-    except (MonitorFailed, OSError) as error:
-        machine.qemu.wait(_LOOK_SECONDS)
-        return replace(seen, qemu_ended=machine.qemu.stderr_tail() or str(error)), 0
-    return replace(seen, powered_off=status == "shutdown", disk_full=status == "io-error", screen=screen), moved
-
-
-def _screenshot(machine: _Machine, files: EvidenceFiles) -> Path | None:
+def _screenshot(machine: RunningMachine, files: EvidenceFiles) -> Path | None:
     if files.screenshot is None:
         return None
     taken = machine.scratch / "screen.png"

@@ -149,6 +149,15 @@ def test_xfs_record_written_after_the_unmount_record_makes_it_dirty(xfs_image: P
     assert "replayed" in seen(path).why_not_host
 
 
+def test_xfs_log_that_goes_on_after_the_unmount_record_is_dirty(xfs_image: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fs"
+    shutil.copyfile(xfs_image, path)
+    _write_log(path, 7, 1000, unmount=True)
+    # the body of a record arrived, its header did not
+    patch(path, log_of(path)[0] + 1000 * 512, struct.pack(">I", 7) + bytes(508))
+    assert "replayed" in seen(path).why_not_host
+
+
 def test_xfs_with_a_feature_of_later_kernels_is_not_for_the_host(xfs_image: Path, tmp_path: Path) -> None:
     path = tmp_path / "fs"
     shutil.copyfile(xfs_image, path)

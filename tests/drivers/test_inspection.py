@@ -179,6 +179,13 @@ def test_system_that_nobody_knows_is_told_by_its_own_words(tmp_path: Path) -> No
     assert (facts.os.kind, facts.os.id, facts.os.family) == ("unknown", "plan9next", "unknown")
 
 
+def test_what_merely_says_a_name_does_not_rival_a_whole_system(tmp_path: Path) -> None:
+    backup = lay_files(tmp_path / "d", {"/etc/os-release": "ID=centos\n"})
+    facts = inspected(make_ext(tmp_path / "fs", 16 * MIB, backup, uuid=BOOT_UUID), root_image(tmp_path))
+    assert facts.os is not None
+    assert facts.os.id == "debian"
+
+
 def test_separate_usr_is_found_by_the_link_into_it(tmp_path: Path) -> None:
     root = {name: node for name, node in SYSTEM.items() if not name.startswith("/usr/")}
     fstab = f"UUID={ROOT_UUID} / ext4\nUUID={BOOT_UUID} /usr ext4\n"

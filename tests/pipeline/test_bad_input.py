@@ -50,7 +50,7 @@ def _fifo(folder: Path) -> Path:
 
 def _backing(folder: Path) -> Path:
     path = folder / "in.qcow2"
-    argv = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", path, "1M"]
+    argv = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/etc/passwd", "-F", "raw", str(path), "1M"]
     subprocess.run(argv, check=True)
     return path
 

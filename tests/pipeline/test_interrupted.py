@@ -34,7 +34,7 @@ def test_killed_at_a_phase(
 ) -> None:
     source = packed("vmware", "vmdk-sparse")
     before = state(source)
-    words = ["convert", source, "-o", tmp_path / "out", "--name", "vm"]
+    words: list[str | Path] = ["convert", source, "-o", tmp_path / "out", "--name", "vm"]
     assert kill_when(words, reached, sig)
     assert state(source) == before
     final = {"vm.qcow2", "vm.xml", "vm.sh", "vm.json"}
@@ -55,7 +55,7 @@ def test_killed_at_a_phase(
 def test_an_interrupted_copy_gives_the_same_disk_as_one_that_was_not(tmp_path: Path) -> None:
     """Resumed after a kill in the commit, the contents outside what was rewritten are the source's."""
     source = packed("vmware", "vhd-dynamic")
-    words = ["convert", source, "-o", tmp_path / "out", "--name", "vm", "--format", "raw", "--checksum"]
+    words: list[str | Path] = ["convert", source, "-o", tmp_path / "out", "--name", "vm", "--format", "raw", "--checksum"]
     assert kill_when(words, started("commit"), signal.SIGKILL)
     ran = p2v(*words)
     assert ran.status == 0, ran.err

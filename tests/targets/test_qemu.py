@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.firmware import installed_firmware
 from p2v.core.run import SystemRunner, background, find_program
 from p2v.machine import DiskBus, Firmware
-from p2v.core.firmware import installed_firmware
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.qemu import Wiring, qemu_arguments, qemu_script
 from tests.targets.samples import HOSTILE, hardware

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from p2v.core import jsonio
-from p2v.core.acceleration import Accelerator
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.verify.boot import patience_for
 from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell
 from p2v.verify.evidence import BootEvidence, GuestReport, InterfaceAddresses, Reason, Verdict
 from p2v.verify.qmp import decode_text_screen
@@ -67,12 +68,12 @@ def test_nothing_is_certain_before_the_end_of_a_recorded_boot(name: str) -> None
 
 
 def test_boot_code_that_does_nothing_is_no_boot_loader_but_gets_some_time() -> None:
-    assert reason_of(recorded("no-bootloader", silent_seconds=5)) is None
-    assert reason_of(recorded("no-bootloader", silent_seconds=21)) is Reason.NO_BOOT_LOADER
+    assert reason_of(recorded("no-bootloader", silent_seconds=9)) is None
+    assert reason_of(recorded("no-bootloader", silent_seconds=11)) is Reason.NO_BOOT_LOADER
 
 
 def test_a_slow_boot_loader_is_not_taken_for_none() -> None:
-    seen = recorded("no-bootloader", silent_seconds=21)
+    seen = recorded("no-bootloader", silent_seconds=11)
     loading = dataclasses.replace(seen, screen=seen.screen + "\nGRUB loading.")
     assert reason_of(loading) is None
 
@@ -234,6 +235,11 @@ def test_a_text_screen_is_read_and_pixels_are_not() -> None:
     assert decode_text_screen(text) == "grub rescue>"
     assert decode_text_screen(bytes(range(256)) * 16) == ""
     assert decode_text_screen(b"") == ""
+
+
+@pytest.mark.parametrize(("load", "total"), [(0.0, 300), (1.0, 300), (2.0, 600), (50.0, 900)])
+def test_a_busy_host_is_given_more_time_within_bounds(load: float, total: float) -> None:
+    assert patience_for(Acceleration(Accelerator.TCG, "in a test"), load).total == total
 
 
 EVIDENCE = BootEvidence(

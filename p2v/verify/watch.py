@@ -1,0 +1,125 @@
+"""Watches a booting machine from outside until the verdict on it is certain."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from p2v.core.run import Background
+from p2v.verify.console import GrowingLog, ask_shell
+from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell
+from p2v.verify.evidence import Verdict
+from p2v.verify.guest_report import parse_report
+from p2v.verify.qmp import Monitor, MonitorFailed
+
+_GLANCE_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
+_SHELL_SECONDS = 20.0
+_LIST_DISKS = "cat /proc/partitions"
+# A guest that computes may still come to an end, more so on a busy host; one that idles in silence waits for nothing.
+_BUSY_SHARE = 0.15
+_BUSY_PACE = 0.5
+
+
+@dataclass
+class RunningMachine:
+    """The running QEMU, its monitor, and the files it writes to."""
+
+    qemu: Background
+    monitor: Monitor
+    scratch: Path
+    console_socket: Path
+    serial: GrowingLog
+    firmware: GrowingLog
+    reporter: GrowingLog
+
+    @property
+    def logs(self) -> tuple[GrowingLog, ...]:
+        """Everything that the guest and its firmware write to."""
+        return (self.serial, self.firmware, self.reporter)
+
+
+@dataclass
+class Watch:
+    """What is seen of one boot, kept up to date. What changes on a console or a disk is progress."""
+
+    machine: RunningMachine
+    patience: Patience
+    nonce: str
+    seen: Observations
+    _started: float = field(default_factory=time.monotonic)
+    _looked: float = 0.0
+    _login: float | None = None
+    _moved: int = 0
+    _cpu_seconds: float = 0.0
+
+    def until_certain(self) -> tuple[Verdict, Observations]:
+        """Watch; returns the verdict with what it was made from."""
+        while True:
+            self._glance()
+            if (verdict := diagnose(self.seen, self.patience)) is not None:
+                return verdict, self.seen
+            self.machine.qemu.wait(_GLANCE_SECONDS)
+
+    def _glance(self) -> None:
+        now = time.monotonic()
+        # every log is read, or one that goes on for ever would keep the others from it
+        grown = [log.grew() for log in self.machine.logs]
+        if any(grown):
+            self._hear()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._look(now)
+        if self._login is None and (at_login(self.seen.serial) or at_login(self.seen.screen)):
+            self._login = now
+        if self.seen.partitions is None and in_initramfs_shell(self.seen.serial):
+            answer = ask_shell(self.machine.console_socket, _LIST_DISKS, _SHELL_SECONDS)
+            self.seen = replace(self.seen, partitions=clean(answer))
+        waited = 0.0 if self._login is None else now - self._login
+        self.seen = replace(self.seen, seconds=now - self._started, login_seconds=waited)
+
+    def _hear(self) -> None:
+        machine = self.machine
+        self.seen = replace(
+            self.seen,
+            serial=clean(machine.serial.text()),
+            firmware=clean(machine.firmware.text()),
+            report=parse_report(machine.reporter.text(), self.nonce),
+            runaway=any(log.runaway for log in machine.logs),
+            silent_seconds=0.0,
+        )
+
+    def _look(self, now: float) -> None:
+        """Ask QEMU itself: its state, its screen, how many bytes its disks have moved, how much it computes."""
+        passed, self._looked = now - (self._looked or now), now
+        monitor, qemu = self.machine.monitor, self.machine.qemu
+        try:
+            status = monitor.status()
+            screen = clean(monitor.text_screen(self.machine.scratch))
+            moved = monitor.bytes_moved()
+        except (MonitorFailed, OSError) as error:
+            qemu.wait(_LOOK_SECONDS)
+            self.seen = replace(self.seen, qemu_ended=qemu.stderr_tail() or str(error))
+            return
+        computed = cpu_seconds(qemu.process.pid)
+        pace = _BUSY_PACE if computed - self._cpu_seconds > _BUSY_SHARE * passed else 1.0
+        silent = self.seen.silent_seconds + pace * passed if moved == self._moved else 0.0
+        self._moved, self._cpu_seconds = moved, computed
+        self.seen = replace(
+            self.seen,
+            powered_off=status == "shutdown",
+            disk_full=status == "io-error",
+            screen=screen,
+            silent_seconds=silent,
+        )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds that a process and its threads have computed; 0 when it is gone."""
+    try:
+        # the program's name, in parentheses, may hold anything; proc(5): utime and stime are fields 14 and 15
+        fields = Path("/proc", str(pid), "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
