@@ -46,8 +46,8 @@ class Layout(Protocol):
         ...
 
     def lookup(self, start: int, end: int) -> Iterator[Extent]:
-        """Adjacent pieces that cover ``start`` to ``end`` of the disk; the first may begin before
-        ``start``, the last may reach past ``end`` and past the disk's end."""
+        """Adjacent pieces that cover ``start`` to ``end`` of the disk; they may begin before ``start`` and
+        reach past ``end`` and past the disk's end."""
         ...
 
     def walk(self) -> Iterator[Extent]:
@@ -99,7 +99,7 @@ class MappedDisk:
         end = min(offset + length, self.virtual_size)
         if end <= offset:
             return b""
-        parts = [self._read_piece(piece, offset, end) for piece in self.layout.lookup(offset, end)]
+        parts = [self._read_piece(piece, offset, end) for piece in self._pieces(offset, end)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def extents(self) -> Iterator[Extent]:
@@ -114,7 +114,7 @@ class MappedDisk:
         end = min(offset + length, self.virtual_size)
         if end <= offset:
             return
-        for piece in self.layout.lookup(offset, end):
+        for piece in self._pieces(offset, end):
             if piece.compressed is not None:
                 where = piece.compressed
                 yield self._source(where.file).pread(min(where.length, length), where.offset)
@@ -135,6 +135,10 @@ class MappedDisk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _pieces(self, start: int, end: int) -> Iterator[Extent]:
+        # A block of several pieces comes whole, so some of them may lie beside what was asked for.
+        return (piece for piece in self.layout.lookup(start, end) if piece.offset < end and piece.end > start)
 
     def _checked_pieces(self) -> Iterator[Extent]:
         occupancy = Occupancy(self.layout.block_bytes) if self.layout.block_bytes else None

@@ -144,7 +144,9 @@ def open_qcow2(file: SourceFile) -> MappedDisk:
     dirty = ("dirty refcounts",) if header.incompatible_features & c_qcow2.INCOMPAT_DIRTY else ()
     notes: tuple[str, ...] = ()
     if header.nb_snapshots:
-        notes = (f"its {header.nb_snapshots} internal snapshots are left behind; the current state is read",)
+        notes += (f"its {header.nb_snapshots} internal snapshots are left behind; the current state is read",)
+    if file.size % header.cluster_bytes:
+        notes += (f"the file ends within a cluster; what that cluster misses after byte {file.size} reads as zeroes",)
     variant = f"version {header.version}, clusters of {header.cluster_bytes} bytes"
     return MappedDisk(Qcow2Layout(file, header), (file,), ImageFacts("qcow2", variant, dirty=dirty, notes=notes))
 

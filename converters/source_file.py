@@ -129,15 +129,16 @@ def resolve_beside(image: Path, name: str) -> Path:
     """The path a name inside ``image`` means; raises ForbiddenReference when it leads out of its folder."""
     relative = PurePosixPath(name.replace("\\", "/"))
     is_url = ":" in relative.parts[0] if relative.parts else False
-    if not name or "\0" in name or is_url or relative.is_absolute() or ".." in relative.parts:
+    if not name or "\0" in name or is_url or relative.is_absolute():
         raise ForbiddenReference(image, f"names the file {shown(name)}, outside its own folder")
     try:
         folder = image.resolve().parent
         target = (folder / relative).resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise ForbiddenReference(image, f"names the file {shown(name)}, which cannot be followed") from error
+    # Decides about ".." and links alike.
     if not target.is_relative_to(folder):
-        raise ForbiddenReference(image, f"names the file {shown(name)}, a link to outside its own folder")
+        raise ForbiddenReference(image, f"names the file {shown(name)}, outside its own folder")
     return target
 
 

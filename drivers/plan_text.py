@@ -1,13 +1,14 @@
-"""A guest's plan as text for people: every change with its reason and its real diff.
+"""A plan as people read it: every change with its reason and its real differences, then what to know about it.
 
-Everything in it may come from a hostile guest, so control characters are written as escapes: no terminal
-sequence passes.
+Contents come from guests, and a terminal obeys what it is sent: everything that does not print is shown as an
+escape, so that no text of a guest's can colour, hide or reorder what is read here.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterator, Sequence
 
 from drivers.changes import (
     Change,
@@ -20,66 +21,146 @@ from drivers.changes import (
     summary,
 )
 from drivers.plan import Finding, GuestPlan
+from p2v.core.units import format_bytes
 
-_INDENT = "     "
+CONTEXT_LINES = 3
+_INDENT = "   "
+_NO_NEWLINE = "\\ No newline at end of file"
+
+_Opcode = tuple[str, int, int, int, int]
 
 
 def render(plan: GuestPlan) -> str:
-    """Changes numbered in their order, then warnings, then blockers; ends with a line feed."""
-    lines = [f"Changes: {len(plan.changes)}" if plan.changes else "Changes: none; the guest is ready as it is"]
-    for number, change in enumerate(plan.changes, 1):
-        lines += ["", f"{number:>3}. {summary(change)}", f"{_INDENT}why: {change.why}"]
-        lines += [_INDENT + line for line in _body(change)]
+    """The whole plan as text with a newline at its end."""
+    lines = [_header(plan)]
+    for number, change in enumerate(plan.changes, start=1):
+        lines += ["", f"{number}. {escaped(summary(change))}", f"{_INDENT}why: {escaped(change.why)}"]
+        lines += [f"{_INDENT}{line}" for line in _details(change)]
     lines += _findings("Warnings", plan.warnings)
-    lines += _findings("Blockers: this guest cannot be converted", plan.blockers)
-    return "".join(escaped(line) + "\n" for line in lines)
+    lines += _findings("Blockers", plan.blockers)
+    return "\n".join([*lines, "", "Hardware", *_hardware(plan), ""])
 
 
 def escaped(text: str) -> str:
-    """One line, with everything that a terminal might act on, and undecodable bytes, written as escapes."""
-    return "".join(char if char == "\t" or char.isprintable() else _escape(char) for char in text)
+    """The text on one line, with everything that does not print as an escape; tabs stay, they move no further."""
+    return "".join(letter if letter == "\t" or letter.isprintable() else _escape(letter) for letter in text)
 
 
-def _escape(char: str) -> str:
-    number = ord(char)
-    if 0xDC80 <= number <= 0xDCFF:  # an undecodable byte, as surrogateescape keeps it
-        return f"\\x{number - 0xDC00:02x}"
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+def unified_diff(before: str, after: str, path: str) -> Iterator[str]:
+    """The lines of a unified diff, escaped. Only newlines end lines, as in the files themselves."""
+    old, new = _lines(before), _lines(after)
+    yield f"--- {escaped(path)}"
+    yield f"+++ {escaped(path)}"
+    matcher = difflib.SequenceMatcher(None, old, new)
+    if len(old) == len(new):
+        # What the suite edits keeps its lines; this way a hostile file costs no more than its length.
+        matcher.opcodes = _by_line(old, new)
+    for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
+        first, last = group[0], group[-1]
+        yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@"
+        for tag, old_start, old_end, new_start, new_end in group:
+            if tag == "equal":
+                yield from _marked(" ", old[old_start:old_end])
+                continue
+            yield from _marked("-", old[old_start:old_end])
+            yield from _marked("+", new[new_start:new_end])
 
 
-def _body(change: Change) -> Iterator[str]:
+def _header(plan: GuestPlan) -> str:
+    counts = (
+        _counted(len(plan.changes), "change"),
+        _counted(len(plan.warnings), "warning"),
+        _counted(len(plan.blockers), "blocker"),
+    )
+    state = "cannot be carried out" if plan.blockers else "nothing needs to be changed" if not plan.changes else "ready"
+    return f"Plan: {', '.join(counts)}; {state}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
+def _details(change: Change) -> Iterator[str]:
     match change:
-        case WriteFile(path, content, mode):
-            yield f"mode {mode:04o}, owner root"
-            yield from _diff(path, "", content)
-        case EditFile(path, before, after):
-            yield from _diff(path, before, after)
-        case DeleteFile(_, sha256):
-            yield f"contents with SHA-256 {sha256}"
-        case MakeSymlink(path, target, replaces):
-            yield f"{path} -> {target}" + (f" (was -> {replaces})" if replaces else " (new)")
-        case DeleteSymlink(path, target):
-            yield f"{path} -> {target} goes away"
+        case WriteFile():
+            yield "--- /dev/null"
+            yield f"+++ {escaped(change.path)} (mode {change.mode:04o})"
+            lines = _lines(change.content)
+            if lines:
+                yield f"@@ -0,0 +{_range(0, len(lines))} @@"
+            yield from _marked("+", lines)
+        case EditFile():
+            yield from unified_diff(change.before, change.after, change.path)
+        case DeleteFile():
+            yield f"- {escaped(change.path)} (SHA-256 {escaped(change.sha256)})"
+        case MakeSymlink():
+            was = "nothing" if change.replaces is None else f"-> {change.replaces}"
+            yield f"+ {escaped(change.path)} -> {escaped(change.target)} (was {escaped(was)})"
+        case DeleteSymlink():
+            yield f"- {escaped(change.path)} -> {escaped(change.target)}"
         case ExtendInitramfs():
-            packed = "uncompressed" if change.codec == "none" else f"compressed with {change.codec}"
-            yield f"an archive ({packed}) behind the {change.size} bytes that are there, with new module indexes and"
-            yield from (f"+ {change.archive_prefix}/{module}" for module in change.modules)
+            yield f"{escaped(change.path)}, {format_bytes(change.size)}; appended, compression: {escaped(change.codec)}"
+            for path in change.modules:
+                yield f"+ {escaped(posixpath.join(change.archive_prefix, path))}"
 
 
-def _diff(path: str, before: str, after: str) -> Iterator[str]:
-    old, new = before.splitlines(), after.splitlines()
-    names = (path if before else "/dev/null", path)
-    yield from difflib.unified_diff(old, new, *names, lineterm="")
-    if before and before.endswith("\n") != after.endswith("\n"):
-        yield "\\ the line feed at the end of the file changes"
-
-
-def _findings(title: str, findings: tuple[Finding, ...]) -> list[str]:
-    if not findings:
-        return []
-    lines = ["", f"{title}:"]
+def _findings(title: str, findings: Sequence[Finding]) -> Iterator[str]:
+    if findings:
+        yield ""
+        yield title
     for finding in findings:
-        lines.append(f"  [{finding.id}] {finding.message}")
+        yield f"- {escaped(finding.message)} [{escaped(finding.id)}]"
         if finding.hint:
-            lines.append(f"{_INDENT}{finding.hint}")
-    return lines
+            yield f"  {escaped(finding.hint)}"
+
+
+def _hardware(plan: GuestPlan) -> Iterator[str]:
+    caps = plan.caps
+    yield f"- disks: {escaped(', '.join(caps.disk_buses) or 'none')}"
+    yield f"- network cards: {escaped(', '.join(caps.nic_models) or 'none')}"
+    yield f"- machine: {escaped(caps.machine)}, {escaped(caps.firmware)}, {escaped(caps.arch or 'unknown architecture')}"
+    extras = [name for name, wanted in (("random numbers", caps.rng), ("memory balloon", caps.balloon)) if wanted]
+    if extras:
+        yield f"- virtio devices besides: {', '.join(extras)}"
+    if caps.local_time:
+        yield "- the clock keeps local time"
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their newline; unlike ``str.splitlines`` nothing else ends one."""
+    pieces = text.split("\n")
+    return [f"{piece}\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
+
+
+def _by_line(old: Sequence[str], new: Sequence[str]) -> list[_Opcode]:
+    codes: list[_Opcode] = []
+    for index, (left, right) in enumerate(zip(old, new, strict=True)):
+        tag = "equal" if left == right else "replace"
+        start = index
+        if codes and codes[-1][0] == tag:
+            start = codes.pop()[1]
+        codes.append((tag, start, index + 1, start, index + 1))
+    return codes
+
+
+def _range(start: int, end: int) -> str:
+    """A hunk's place as ``diff -u`` writes it: an empty one names the line before it."""
+    length = end - start
+    begin = start + 1 if length else start
+    return str(begin) if length == 1 else f"{begin},{length}"
+
+
+def _marked(mark: str, lines: Sequence[str]) -> Iterator[str]:
+    for line in lines:
+        yield mark + escaped(line.removesuffix("\n"))
+        if not line.endswith("\n"):
+            yield _NO_NEWLINE
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
+        code -= 0xDC00
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

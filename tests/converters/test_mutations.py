@@ -33,6 +33,7 @@ NAMES = (
 MUTATIONS = 300
 # A mutated size makes honest tables of billions of zero blocks possible; nobody has to walk them here.
 _EXTENTS_WALKED = 20_000
+# Of processor time: other work on the host must not fail a test.
 _SECONDS = 2.0
 
 
@@ -93,7 +94,7 @@ def _flips(noise: random.Random, places: list[tuple[int, int]]) -> Iterator[tupl
 
 
 def _read(image: Path, what: str) -> str:
-    started = time.perf_counter()
+    started = time.process_time()
     outcome = "read"
     try:
         with open_disk(image) as disk:
@@ -107,11 +108,11 @@ def _read(image: Path, what: str) -> str:
                 assert extent.offset == position, what
                 assert invariant_broken([dataclasses.replace(extent, offset=0)], extent.length) is None, what
                 position = extent.end
-                if number == _EXTENTS_WALKED or time.perf_counter() - started > _SECONDS:
+                if number == _EXTENTS_WALKED or time.process_time() - started > _SECONDS:
                     break
             else:
                 assert position == size, what
     except P2vError as error:
         outcome = "refused" if error.sentence() else "unsaid"
-    assert time.perf_counter() - started < 2 * _SECONDS, what
+    assert time.process_time() - started < 2 * _SECONDS, what
     return outcome

@@ -13,7 +13,7 @@ from converters.c_qcow2 import Qcow2Header
 from converters.image import open_disk
 from p2v.core.errors import BadImage, ForbiddenReference, UnsupportedImage
 from tests.converters.damage import patched, read_all, truncated
-from tests.converters.images import KIB, MIB, qemu_img
+from tests.converters.images import BY_NAME, KIB, MIB, qemu_img, read_by_qemu, rebuilt
 
 FIELDS = {
     "backing_file_offset": (8, ">Q"),
@@ -203,6 +203,19 @@ def test_compressed_cluster_past_the_end_is_bad(images: dict[str, Path], tmp_pat
     with open_disk(patched(image, tmp_path / "x.qcow2", (first_l2_entry(image), struct.pack(">Q", entry)))) as disk:
         with pytest.raises(BadImage, match="compressed cluster 0"):
             disk.pread(512, 0)
+
+
+def test_cluster_the_file_ends_in_reads_as_in_qemu_and_is_told_of(images: dict[str, Path], tmp_path: Path) -> None:
+    image = truncated(images["qcow2-v3"], tmp_path / "x.qcow2", images["qcow2-v3"].stat().st_size - 63 * KIB)
+    by_qemu = read_by_qemu(image, BY_NAME["qcow2-v3"], tmp_path)
+    with open_disk(image) as disk:
+        assert disk.pread(disk.virtual_size, 0) == by_qemu
+        assert rebuilt(disk.extents(), disk) == by_qemu
+        for offset in range(disk.virtual_size // KIB * KIB - 256 * KIB, disk.virtual_size, 1536):
+            assert disk.pread(700, offset) == by_qemu[offset : offset + 700]
+        assert any(str(image.stat().st_size) in note for note in disk.facts.notes)
+    with open_disk(images["qcow2-v3"]) as disk:
+        assert disk.pread(disk.virtual_size, 0) != by_qemu
 
 
 @pytest.mark.parametrize("name", ["qcow2-v3", "qcow2-small-clusters", "qcow2-deflate", "qcow2-zstd"])

@@ -19,7 +19,7 @@ from p2v.targets.qemu import Wiring, qemu_arguments
 from tests.fixtures import disk, packed
 from tests.pipeline.running import p2v
 
-_SECONDS = 500.0
+_SECONDS = 1000.0
 _UNIT = """[Unit]
 Description=The update that this guest will run one day
 After=local-fs.target
@@ -39,6 +39,7 @@ _UNIT_PATH = "/etc/systemd/system/p2v-test-update.service"
 
 
 @pytest.mark.boots
+@pytest.mark.timeout(1500)
 def test_update_in_the_booted_result_still_boots_from_virtio(tmp_path: Path) -> None:
     ran = p2v("convert", packed("vmware", "raw"), "-o", tmp_path, "--name", "vmguest", "--format", "raw")
     assert ran.status == 0, ran.err

@@ -1,0 +1,225 @@
+"""Network configuration: what is read of it, and that cards keep the names it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from drivers.changes import EditFile, WriteFile
+from drivers.facts import GuestFacts, InterfaceConfig
+from drivers.linux import keyfile, nic_names
+from drivers.linux.network import normal_mac, read_network
+from tests.drivers.linux.guest import VERSION, facts_of, files
+from tests.drivers.memory_tree import InMemoryTree, Link, Node
+from tests.fixtures import etc
+
+MAC = "00:0c:29:aa:bb:01"
+MAC2 = "00:0c:29:aa:bb:02"
+LINK = "/etc/systemd/network/70-p2v-ens33.link"
+
+
+def interfaces(nodes: dict[str, Node]) -> tuple[InterfaceConfig, ...]:
+    """What is read from these files."""
+    return read_network(InMemoryTree(nodes)).interfaces
+
+
+def configured(text: str, more: dict[str, Node] | None = None) -> GuestFacts:
+    """The guest with this in /etc/network/interfaces."""
+    return facts_of({**files(), "/etc/network/interfaces": text, **(more or {})})
+
+
+def links(facts: GuestFacts, *macs: str | None) -> dict[str, str]:
+    """The files that are planned, by name of the card: what they match."""
+    found = nic_names.contribute(facts, macs)
+    planned = {}
+    for change in found.changes:
+        assert isinstance(change, WriteFile)
+        settings = keyfile.parse(change.content)
+        name = keyfile.first(settings, "Link", "Name")
+        assert change.path == f"/etc/systemd/network/70-p2v-{name}.link"
+        planned[name] = keyfile.first(settings, "Match", "MACAddress", "Path")
+    return planned
+
+
+def ids(facts: GuestFacts, *macs: str | None) -> list[str]:
+    """Ids of the warnings."""
+    return [finding.id for finding in nic_names.contribute(facts, macs).warnings]
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def test_debians_interfaces_file_names_its_card() -> None:
+    found = read_network(InMemoryTree(files()))
+    assert found.stacks == ("ifupdown",)
+    assert found.interfaces == (InterfaceConfig("ens33", "/etc/network/interfaces", "dhcp"),)
+
+
+def test_sourced_files_addresses_and_cards_below_bridges_are_read() -> None:
+    nodes: dict[str, Node] = {
+        "/etc/network/interfaces": "source interfaces.d/*\nauto br0\niface br0 inet static\n  address 10.0.0.2\n"
+        "  netmask 255.255.255.0\n  bridge_ports ens34 none\n",
+        "/etc/network/interfaces.d/a": "source-directory /etc/network/more\niface ens33:1 inet static\n address 10.0.0.3/8\n",
+        "/etc/network/more/b": "source /etc/network/interfaces\niface ens35 inet6 auto\n",
+    }
+    found = {interface.name: (interface.method, interface.addresses) for interface in interfaces(nodes)}
+    assert found == {
+        "br0": ("static", ("10.0.0.2/255.255.255.0",)),
+        "ens34": ("manual", ()),
+        "ens33": ("static", ("10.0.0.3/8",)),
+        "ens35": ("auto", ()),
+    }
+
+
+def test_networkd_networkmanager_and_ifcfg_are_read() -> None:
+    nodes: dict[str, Node] = {
+        "/etc/systemd/network/10.network": "[Match]\nName=ens33 ens34\n[Network]\nDHCP=ipv4\n",
+        "/etc/systemd/network/20.network": f"[Match]\nMACAddress={MAC.upper()}\n[Network]\nAddress=10.0.0.2/24\n",
+        "/etc/NetworkManager/system-connections/a.nmconnection": "[connection]\ntype=ethernet\ninterface-name=ens35\n"
+        "[ipv4]\nmethod=manual\naddress1=10.0.0.9/24,10.0.0.1\n",
+        "/etc/NetworkManager/system-connections/wifi": "[connection]\ntype=wifi\ninterface-name=wlan0\n",
+        "/etc/sysconfig/network-scripts/ifcfg-eth0": f'DEVICE="eth0"\nBOOTPROTO=none\nIPADDR=10.1.1.1\nHWADDR={MAC2}\n',
+        "/etc/netplan/01.yaml": "network: {}\n",
+    }
+    found = read_network(InMemoryTree(nodes))
+    assert found.stacks == ("networkd", "networkmanager", "ifcfg", "netplan")
+    assert [(i.name, i.method, i.addresses, i.mac) for i in found.interfaces] == [
+        ("ens33", "dhcp", (), None), ("ens34", "dhcp", (), None), ("", "static", ("10.0.0.2/24",), MAC),
+        ("ens35", "static", ("10.0.0.9/24",), None), ("eth0", "static", ("10.1.1.1",), MAC2),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "mac"), [(MAC.upper(), MAC), (MAC.replace(":", "-"), MAC), ('"%s"' % MAC, MAC), ("x", None), ("", None)])  # noqa: UP031
+def test_macs_have_one_spelling(text: str, mac: str | None) -> None:
+    assert normal_mac(text) == mac
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_only_card_is_named_by_its_mac_where_that_is_known() -> None:
+    assert links(facts_of(files()), MAC.upper()) == {"ens33": MAC}
+
+
+@pytest.mark.parametrize("macs", [(), (None,)])
+def test_the_only_card_is_named_as_the_only_one_where_its_mac_is_not_known(macs: tuple[None, ...]) -> None:
+    facts = facts_of(files())
+    assert links(facts, *macs) == {"ens33": "pci-*"}
+    assert ids(facts, *macs) == []
+
+
+def test_a_link_file_that_is_there_is_not_planned_again_and_another_one_is_replaced() -> None:
+    change = nic_names.contribute(facts_of(files()), (None,)).changes[0]
+    assert isinstance(change, WriteFile)
+    there = facts_of({**files(), LINK: change.content})
+    assert nic_names.contribute(there, (None,)).changes == ()
+    again = nic_names.contribute(there, (MAC,)).changes[0]
+    assert isinstance(again, EditFile)
+    assert f"MACAddress={MAC}" in again.after
+
+
+def test_several_cards_without_macs_are_left_to_the_user() -> None:
+    facts = configured("iface ens33 inet dhcp\niface ens34 inet dhcp\n")
+    assert links(facts, None, None) == {}
+    assert ids(facts, None, None) == ["linux.network.names-ambiguous"]
+    assert "--mac" in nic_names.contribute(facts, (None, None)).warnings[0].hint
+
+
+def test_several_cards_with_macs_are_taken_in_their_order_and_that_is_said() -> None:
+    facts = configured("iface ens192 inet dhcp\niface ens33 inet dhcp\n")
+    assert links(facts, MAC, MAC2) == {"ens33": MAC, "ens192": MAC2}
+    assert ids(facts, MAC, MAC2) == ["linux.network.order-guessed"]
+
+
+def test_a_mac_in_the_configuration_says_which_card_is_which() -> None:
+    ifcfg: dict[str, Node] = {
+        "/etc/sysconfig/network-scripts/ifcfg-ens33": f"HWADDR={MAC2}\n",
+        "/etc/sysconfig/network-scripts/ifcfg-ens34": f"HWADDR={MAC}\n",
+    }
+    facts = configured("", ifcfg)
+    assert links(facts, MAC, MAC2) == {"ens33": MAC2, "ens34": MAC}
+    assert ids(facts, MAC, MAC2) == []
+
+
+def test_two_cards_and_one_name_are_never_matched_by_place() -> None:
+    assert links(facts_of(files()), None, None) == {}
+    assert links(facts_of(files()), None, MAC) == {}
+
+
+@pytest.mark.parametrize("name", ["br0", "bond0", "wg0", "docker0", "en*", "e?0", "../../x", "engine", "lo"])
+def test_names_that_are_no_cards_need_nothing(name: str) -> None:
+    facts = configured(f"iface {name} inet dhcp\n")
+    assert (links(facts, MAC), ids(facts, MAC)) == ({}, [])
+
+
+def test_the_card_below_a_vlan_keeps_its_name() -> None:
+    assert links(configured("iface ens33.100 inet dhcp\n"), MAC) == {"ens33": MAC}
+
+
+def test_kernel_names_are_left_to_the_kernel_where_the_guest_asks_for_them() -> None:
+    facts = configured("iface eth0 inet dhcp\niface eth1 inet dhcp\n", {"/boot/grub/grub.cfg": etc.grub_cfg("/dev/sda1", [VERSION], arguments="net.ifnames=0")})
+    assert (links(facts, None, None), ids(facts, None, None)) == ({}, [])
+
+
+@pytest.mark.parametrize("path", ["/etc/systemd/network/99-default.link", "/etc/udev/rules.d/80-net-setup-link.rules"])
+def test_kernel_names_are_left_where_a_link_to_dev_null_turns_naming_off(path: str) -> None:
+    assert links(configured("iface eth0 inet dhcp\n", {path: Link("/dev/null")}), MAC) == {}
+
+
+def test_an_eth0_of_a_card_that_has_no_place_is_kept() -> None:
+    # as Hyper-V's and Xen's cards are called
+    assert links(configured("iface eth0 inet dhcp\n"), MAC) == {"eth0": MAC}
+
+
+def test_a_leftover_eth0_beside_a_card_named_by_place_is_ignored() -> None:
+    facts = configured("iface ens33 inet dhcp\niface eth0 inet dhcp\n")
+    assert links(facts, None) == {"ens33": "pci-*"}
+
+
+def test_a_name_that_the_guest_gives_by_a_mac_that_is_kept_needs_nothing() -> None:
+    own: dict[str, Node] = {"/etc/systemd/network/10-lan.link": f"[Match]\nMACAddress={MAC}\n[Link]\nName=lan0\n"}
+    facts = configured("iface lan0 inet dhcp\n", own)
+    assert (links(facts, MAC), ids(facts, MAC)) == ({}, [])
+    assert links(facts, None) == {"lan0": "pci-*"}
+
+
+def test_persistent_rules_of_old_count_as_names_by_mac() -> None:
+    rules = f'SUBSYSTEM=="net", ACTION=="add", ATTR{{address}}=="{MAC}", NAME="eth0"\n'
+    facts = configured("iface eth0 inet dhcp\n", {"/etc/udev/rules.d/70-persistent-net.rules": rules})
+    assert links(facts, MAC) == {}
+    assert links(facts, MAC2) == {"eth0": MAC2}
+
+
+def test_a_name_by_the_old_cards_driver_is_kept_by_ours() -> None:
+    own: dict[str, Node] = {"/etc/systemd/network/80-lan.link": "[Match]\nDriver=vmxnet3\n[Link]\nName=lan0\n"}
+    assert links(configured("iface lan0 inet dhcp\n", own), MAC) == {"lan0": MAC}
+
+
+def test_a_file_that_matches_every_card_before_ours_is_warned_of() -> None:
+    own: dict[str, Node] = {"/etc/systemd/network/10-all.link": "[Match]\nOriginalName=*\n[Link]\nNamePolicy=path\n"}
+    assert ids(configured("iface ens33 inet dhcp\n", own), MAC) == ["linux.network.link-shadowed"]
+
+
+def test_configuration_by_a_mac_that_is_not_kept_is_warned_of() -> None:
+    own: dict[str, Node] = {"/etc/systemd/network/20.network": f"[Match]\nMACAddress={MAC}\n[Network]\nDHCP=yes\n"}
+    facts = configured("", own)
+    assert ids(facts, None) == ["linux.network.by-mac"]
+    assert ids(facts, MAC) == []
+
+
+def test_netplan_is_said_to_be_unread() -> None:
+    assert "linux.network.netplan-unread" in ids(configured("", {"/etc/netplan/1.yaml": "network: {}\n"}), MAC)
+
+
+def test_a_guest_without_systemd_gets_no_link_file() -> None:
+    facts = facts_of(files())
+    assert facts.os is not None
+    old = dataclasses.replace(facts, os=dataclasses.replace(facts.os, init="sysv"))
+    assert links(old, MAC) == {}
+
+
+def test_a_guest_without_the_folder_is_warned() -> None:
+    nodes = files()
+    del nodes["/etc/systemd/network"]
+    assert ids(facts_of(nodes), MAC) == ["linux.network.names-not-kept"]

@@ -1,0 +1,303 @@
+"""Changes are made where the guest is as planned, skipped where it already is so, and refused otherwise, all or none."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pytest
+
+from drivers.apply import NotWritten, apply_changes
+from drivers.changes import (
+    Change,
+    DeleteFile,
+    DeleteSymlink,
+    EditFile,
+    ExtendInitramfs,
+    MakeSymlink,
+    WriteFile,
+    summary,
+)
+from drivers.tree import FileType
+from drivers.writable import GuestFull, Space, WritableGuest
+from p2v.core.errors import PlanStale
+from p2v.core.events import ChangeApplied, Event
+from tests.drivers.memory_guest import ETC_LABEL, MIB, MemoryGuest, Node, file, folder, link
+
+WHY = "the test says so"
+INITRAMFS = bytes(range(256)) * 8192 + b"tail"  # more than one piece
+SUPPLEMENT = b"070701" + b"supplement" * 1000
+INITRD = "/boot/initrd.img"
+SUPPLEMENTS = {INITRD: SUPPLEMENT}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+WRITE = WriteFile("/etc/new/deep/p2v.conf", "caf\udce9 = 1\n", 0o600, WHY)
+EDIT = EditFile("/etc/fstab", "/dev/sda1 /\n", "UUID=1 /\n", WHY)
+DELETE = DeleteFile("/etc/old", sha256(b"old"), WHY)
+LINK = MakeSymlink("/etc/units/a.service", "/dev/null", None, WHY)
+RELINK = MakeSymlink("/etc/alias", "/new", "/old", WHY)
+UNLINK = DeleteSymlink("/etc/wants", "/lib/tools.service", WHY)
+EXTEND = ExtendInitramfs(INITRD, len(INITRAMFS), sha256(INITRAMFS), "6.1", "/usr/lib/modules/6.1", (), "", "none", WHY)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A change with what it expects, what it leaves, and other things that may stand there (None: nothing)."""
+
+    change: Change
+    before: Node | None
+    after: Node | None
+    others: tuple[Node | None, ...]
+
+
+OTHER = file("something else")
+CASES: Mapping[str, Case] = {
+    "write": Case(
+        WRITE,
+        None,
+        file(b"caf\xe9 = 1\n", 0o600),
+        (OTHER, file(b"caf\xe9 = 1\n", 0o644), file(b"caf\xe9 = 1\n", 0o600, uid=1000), folder(), link("/etc/fstab")),
+    ),
+    "edit": Case(
+        EDIT, file(EDIT.before, 0o640, 1, 2), file(EDIT.after, 0o640, 1, 2), (None, OTHER, folder(), link("/x"))
+    ),
+    "delete": Case(DELETE, file("old"), None, (OTHER, folder(), link("/etc/fstab"))),
+    "link": Case(LINK, None, link("/dev/null"), (OTHER, folder(), link("/dev/zero"))),
+    "relink": Case(RELINK, link("/old"), link("/new"), (None, OTHER, folder(), link("/other"))),
+    "unlink": Case(UNLINK, link("/lib/tools.service"), None, (OTHER, folder(), link("/other"))),
+    "extend": Case(
+        EXTEND,
+        file(INITRAMFS),
+        file(INITRAMFS + SUPPLEMENT),
+        (
+            None,
+            OTHER,
+            folder(),
+            link("/boot/x"),
+            file(INITRAMFS[:-1] + b"X"),
+            file(INITRAMFS[:-1] + b"X" + SUPPLEMENT),
+            file(INITRAMFS + SUPPLEMENT[:-1] + b"X"),
+            file(INITRAMFS + SUPPLEMENT[:-1]),
+            file(INITRAMFS + SUPPLEMENT + SUPPLEMENT),
+        ),
+    ),
+}
+STALE = [(name, n) for name, case in CASES.items() for n in range(len(case.others))]
+
+
+def guest_with(nodes: Mapping[str, Node | None]) -> MemoryGuest:
+    """Fresh nodes, so that no test sees what another wrote; the folders the cases take for granted."""
+    present = {path: copy.copy(node) for path, node in nodes.items() if node is not None}
+    return MemoryGuest({"/etc": folder(), "/boot": folder(), **present})
+
+
+def guest_before() -> MemoryGuest:
+    return guest_with({case.change.path: case.before for case in CASES.values()})
+
+
+def seen(node: Node | None) -> tuple[FileType, bytes, int, int, int] | None:
+    return None if node is None else (node.type, node.data, node.mode, node.uid, node.gid)
+
+
+def test_a_change_is_a_member_of_the_protocol() -> None:
+    guest: WritableGuest = guest_before()
+    assert guest.exists("/etc")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_expected_is_made(name: str) -> None:
+    case = CASES[name]
+    guest = guest_with({case.change.path: case.before})
+    (applied,) = apply_changes(guest, [case.change], SUPPLEMENTS)
+    assert not applied.skipped
+    assert applied.summary == summary(case.change)
+    assert seen(guest.nodes.get(case.change.path)) == seen(case.after)
+    assert guest.synced == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_already_so_is_skipped_and_nothing_written(name: str) -> None:
+    case = CASES[name]
+    guest = guest_with({case.change.path: case.after})
+    (applied,) = apply_changes(guest, [case.change], SUPPLEMENTS)
+    assert applied.skipped
+    assert guest.writes == []
+
+
+@pytest.mark.parametrize(("name", "other"), STALE)
+def test_anything_else_there_is_stale_and_nothing_written(name: str, other: int) -> None:
+    case = CASES[name]
+    guest = guest_with({case.change.path: case.others[other]})
+    with pytest.raises(PlanStale) as caught:
+        apply_changes(guest, [case.change], SUPPLEMENTS)
+    assert caught.value.where == case.change.path
+    assert caught.value.expected
+    assert caught.value.found
+    assert guest.writes == []
+
+
+def test_applying_a_whole_plan_twice_changes_nothing_the_second_time() -> None:
+    changes = [case.change for case in CASES.values()]
+    guest = guest_before()
+    assert not any(applied.skipped for applied in apply_changes(guest, changes, SUPPLEMENTS))
+    nodes, written = copy.deepcopy(guest.nodes), len(guest.writes)
+    assert all(applied.skipped for applied in apply_changes(guest, changes, SUPPLEMENTS))
+    assert guest.nodes == nodes
+    assert len(guest.writes) == written
+
+
+@pytest.mark.parametrize("stale", CASES)
+def test_nothing_at_all_is_written_when_one_change_is_stale(stale: str) -> None:
+    guest = guest_before()
+    changes = [case.change for case in CASES.values()]
+    path = CASES[stale].change.path
+    guest.nodes[path] = folder()
+    with pytest.raises(PlanStale):
+        apply_changes(guest, changes, SUPPLEMENTS)
+    assert guest.writes == []
+
+
+@pytest.mark.parametrize("name", ["edit", "extend"])
+def test_editing_and_extending_keep_the_inode_the_owner_and_the_label(name: str) -> None:
+    case = CASES[name]
+    assert case.before is not None
+    labelled = copy.copy(case.before)
+    labelled.label = b"system_u:object_r:special_t:s0\0"
+    guest = guest_with({case.change.path: labelled})
+    kept = (guest.nodes[case.change.path].inode, labelled.label, case.before.mode, case.before.uid, case.before.gid)
+    apply_changes(guest, [case.change], SUPPLEMENTS)
+    node = guest.nodes[case.change.path]
+    assert (node.inode, node.label, node.mode, node.uid, node.gid) == kept
+
+
+@pytest.mark.parametrize("change", [WRITE, LINK], ids=["write", "link"])
+def test_missing_parents_are_made_for_everybody_to_enter(change: Change) -> None:
+    guest = guest_with({})
+    apply_changes(guest, [change], {})
+    made = guest.nodes[change.path.rpartition("/")[0]]
+    assert (made.type, made.mode, made.uid, made.gid) == (FileType.DIRECTORY, 0o755, 0, 0)
+
+
+@pytest.mark.parametrize("change", [WRITE, LINK], ids=["write", "link"])
+def test_new_files_and_folders_get_the_label_of_the_folder_they_are_in(change: Change) -> None:
+    guest = guest_with({"/etc": folder(ETC_LABEL)})
+    (applied,) = apply_changes(guest, [change], {})
+    assert guest.nodes[change.path].label == ETC_LABEL
+    assert guest.nodes[change.path.rpartition("/")[0]].label == ETC_LABEL
+    assert "etc_t" in applied.note
+
+
+def test_a_guest_without_labels_gets_none() -> None:
+    guest = guest_with({})
+    (applied,) = apply_changes(guest, [WRITE], {})
+    assert guest.nodes[WRITE.path].label is None
+    assert applied.note == ""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_link_among_the_parents_never_redirects_a_write(name: str) -> None:
+    case = CASES[name]
+    top = "/" + case.change.path.split("/")[1]
+    guest = guest_with({case.change.path: case.before})
+    guest.nodes[top] = link("/somewhere/else")
+    with pytest.raises(PlanStale) as caught:
+        apply_changes(guest, [case.change], SUPPLEMENTS)
+    assert top in caught.value.expected
+    assert guest.writes == []
+
+
+@pytest.mark.parametrize("path", ["etc/fstab", "/etc/../fstab", "/etc//fstab", "/etc/./fstab", "/etc/fstab/", "/", ""])
+def test_a_path_that_is_not_absolute_and_normal_is_a_bug_of_the_plan(path: str) -> None:
+    guest = guest_before()
+    with pytest.raises(ValueError, match="no absolute path"):
+        apply_changes(guest, [WriteFile(path, "", 0o644, WHY)], {})
+    assert guest.writes == []
+
+
+def test_changes_of_one_path_build_on_each_other() -> None:
+    edits: list[Change] = [EditFile("/etc/a", "1", "2", WHY), EditFile("/etc/a", "2", "3", WHY)]
+    for start, skipped in (("1", [False, False]), ("2", [True, False]), ("3", [True, True])):
+        guest = guest_with({"/etc/a": file(start)})
+        assert [applied.skipped for applied in apply_changes(guest, edits, {})] == skipped
+        assert guest.nodes["/etc/a"].data == b"3"
+
+
+def test_a_file_makes_way_for_a_link() -> None:
+    changes: list[Change] = [DELETE, MakeSymlink(DELETE.path, "/dev/null", None, WHY)]
+    guest = guest_with({DELETE.path: file("old")})
+    assert [applied.skipped for applied in apply_changes(guest, changes, {})] == [False, False]
+    assert [applied.skipped for applied in apply_changes(guest, changes, {})] == [True, True]
+    assert guest.readlink(DELETE.path) == "/dev/null"
+
+
+def test_every_change_is_reported_in_order() -> None:
+    events: list[Event] = []
+    guest = guest_with({EDIT.path: file(EDIT.after)})
+    apply_changes(guest, [WRITE, EDIT], {}, events.append)
+    assert events == [ChangeApplied(summary(WRITE), False), ChangeApplied(summary(EDIT), True)]
+
+
+def test_an_initramfs_that_does_not_hold_what_was_appended_is_an_error() -> None:
+    guest = guest_with({INITRD: file(INITRAMFS)})
+    guest.lose_appended = 1
+    with pytest.raises(NotWritten):
+        apply_changes(guest, [EXTEND], SUPPLEMENTS)
+
+
+def damage_first_bytes(data: bytes) -> bytes:
+    return b"X" + data[1:]
+
+
+def damage_last_bytes(data: bytes) -> bytes:
+    return data[:-1] + b"X"
+
+
+@pytest.mark.parametrize("damage", [damage_first_bytes, damage_last_bytes])
+def test_an_initramfs_is_read_back_whole_after_the_append(damage: Callable[[bytes], bytes]) -> None:
+    @dataclass
+    class Failing(MemoryGuest):
+        def append(self, path: str, data: bytes) -> None:
+            super().append(path, data)
+            self.nodes[path].data = damage(self.nodes[path].data)
+
+    guest = Failing({INITRD: file(INITRAMFS)})
+    with pytest.raises(NotWritten):
+        apply_changes(guest, [EXTEND], SUPPLEMENTS)
+
+
+def test_a_supplement_that_nobody_built_is_a_bug() -> None:
+    guest = guest_before()
+    with pytest.raises(ValueError, match=INITRD):
+        apply_changes(guest, [EDIT, EXTEND], {})
+    assert guest.writes == []
+
+
+def test_a_full_file_system_is_named_before_anything_is_written() -> None:
+    guest = guest_before()
+    guest.mounts["/boot"] = Space("/boot", len(SUPPLEMENT) - 1, None)
+    with pytest.raises(GuestFull) as caught:
+        apply_changes(guest, [WRITE, EXTEND], SUPPLEMENTS)
+    assert caught.value.mountpoint == "/boot"
+    assert caught.value.needed >= len(SUPPLEMENT)
+    assert guest.writes == []
+
+
+def test_a_file_system_without_inodes_left_is_full() -> None:
+    guest = guest_before()
+    guest.mounts["/"] = Space("/", 100 * MIB, 0)
+    with pytest.raises(GuestFull):
+        apply_changes(guest, [WRITE], {})
+    assert guest.writes == []
+
+
+def test_what_is_skipped_needs_no_space() -> None:
+    guest = guest_with({INITRD: file(INITRAMFS + SUPPLEMENT)})
+    guest.mounts["/"] = Space("/", 0, 0)
+    (applied,) = apply_changes(guest, [EXTEND], SUPPLEMENTS)
+    assert applied.skipped
