@@ -42,7 +42,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml | packages
 	@touch $@
 
 demo: setup
-	$(BIN)/python -m tests.fixtures.make vmware --format vmdk-stream -o $(DEMO)/source/vmguest.vmdk
+	@mkdir -p $(DEMO)/source
+	@test -e $(DEMO)/source/vmguest.vmdk || $(BIN)/python -m tests.fixtures.make vmware --format vmdk-stream -o $(DEMO)/source/vmguest.vmdk
 	@test -e $(DEMO)/result/vmguest.json || $(BIN)/p2v convert $(DEMO)/source/vmguest.vmdk -o $(DEMO)/result --verify >/dev/null
 	@$(BIN)/p2v report $(DEMO)/result/vmguest.json
 

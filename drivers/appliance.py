@@ -1,7 +1,7 @@
 """The libguestfs appliance: a small Linux under QEMU that mounts a guest's file systems for us.
 
-The only module that imports guestfs. Every call into the library runs in a thread of its own, so that it has a limit in
-time and an interrupt is acted on at once: QEMU is killed, the call fails, the thread ends. (Asking libguestfs for
+The only module that imports guestfs. The calls that may take long run in a thread beside ours, so that they have a
+limit in time and an interrupt is acted on at once: QEMU is killed, and the call fails. (Asking libguestfs for
 QEMU's process id from another thread would wait for the very call that hangs, and hold the GIL meanwhile: QEMU is found
 by a name that we give it.)
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import re
 import signal
 import threading
@@ -179,16 +180,42 @@ def open_appliance(
 
 @dataclass
 class _Outcome:
-    """The result of one call, carried from its thread."""
+    """The result of one call, carried from the thread that makes it."""
 
+    function: Callable[[], Any]
     value: Any = None
     error: Exception | None = None
+    done: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, function: Callable[[], Any]) -> None:
+    def run(self) -> None:
         try:
-            self.value = function()
+            self.value = self.function()
         except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             self.error = error
+        self.done.set()
+
+
+class _Caller:
+    """The one thread that calls into libguestfs, which keeps a handle's error handling by thread."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="appliance", daemon=True)
+        self._thread.start()
+
+    def start(self, function: Callable[[], Any]) -> _Outcome:
+        """Have it called as soon as the thread is free."""
+        outcome = _Outcome(function)
+        self._calls.put(outcome)
+        return outcome
+
+    def end(self) -> None:
+        """Let the thread end when it is free."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while outcome := self._calls.get():
+            outcome.run()
 
 
 @dataclass
@@ -198,6 +225,7 @@ class Appliance:
     name: str = field(default_factory=lambda: f"p2v-appliance-{uuid.uuid4().hex}")
     _handle: Any = None
     _console: deque[str] = field(default_factory=lambda: deque(maxlen=_CONSOLE_LINES))
+    _caller: _Caller = field(default_factory=_Caller)
     _stuck: bool = False
 
     def configure(
@@ -212,7 +240,7 @@ class Appliance:
         # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
         handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
         self._handle = handle
-        _silence(handle)
+        self._bounded(lambda: _silence(handle), _KILLED_SECONDS)
         try:
             handle.set_backend("direct")
             handle.set_backend_settings(["force_kvm" if acceleration.kvm else "force_tcg"])
@@ -253,27 +281,24 @@ class Appliance:
             raise ApplianceFailed(operation, str(error)) from error
 
     def _bounded(self, function: Callable[[], Any], seconds: float) -> Any:
-        outcome = _Outcome()
-        worker = threading.Thread(target=outcome.run, args=(function,), daemon=True)
-        worker.start()
+        outcome = self._caller.start(function)
         try:
-            worker.join(seconds)
+            finished = outcome.done.wait(seconds)
         except BaseException:
-            self._end(worker)
+            self._end(outcome)
             raise
-        if worker.is_alive():
-            self._end(worker)
+        if not finished:
+            self._end(outcome)
             raise ProgramTimedOut(APPLIANCE, seconds)
         if outcome.error is not None:
             raise outcome.error
         return outcome.value
 
-    def _end(self, worker: threading.Thread) -> None:
+    def _end(self, outcome: _Outcome) -> None:
         self.kill()
-        worker.join(_KILLED_SECONDS)
         # Stuck before there was a QEMU (building the appliance, say): the handle is locked for good and must not be
         # touched again. The thread is a daemon and keeps it alive.
-        self._stuck = worker.is_alive()
+        self._stuck = not outcome.done.wait(_KILLED_SECONDS)
 
     def kill(self) -> None:
         """Kill this appliance's QEMU, if there is one. Never raises, may be called at any time from any thread."""
@@ -289,10 +314,10 @@ class Appliance:
 
     def close(self) -> None:
         """Give the handle back; QEMU is gone afterwards. Never raises."""
-        if self._handle is None or self._stuck:
-            return
-        with suppress(RuntimeError, ProgramTimedOut):
-            self._bounded(self._handle.close, _KILLED_SECONDS)
+        if self._handle is not None and not self._stuck:
+            with suppress(RuntimeError, ProgramTimedOut):
+                self._bounded(self._handle.close, _KILLED_SECONDS)
+        self._caller.end()
 
     def _keep_console(self, event: int, handle: int, text: str, numbers: Sequence[int]) -> None:
         self._console.append(text)
@@ -351,27 +376,45 @@ class Appliance:
         checker = _CHECKERS.get(kind)
         if checker is None:
             return FileSystemCheck(device, kind, False, False, f"there is no checker for {kind} that only looks")
-        if _DEVICE.fullmatch(device) is None:
-            raise ValueError(f"{device!r} is no device")
         # libguestfs' own e2fsck call always repairs, and its xfs_repair tells nothing but yes or no.
         program = checker.split()[0]
         script = (
+            f"device=$(readlink -f {_kernel_path(device)} | sort -u); "  # several links may name one disk
+            '[ -b "$device" ] || { echo nowhere; exit 0; }; '
             f"command -v {program} >/dev/null || {{ echo missing; exit 0; }}; "
-            f"{checker} {device} >/tmp/p2v-check 2>&1; status=$?; "
+            f'{checker} "$device" >/tmp/p2v-check 2>&1; status=$?; '
             f"head -c {_CHECK_OUTPUT_BYTES} /tmp/p2v-check; rm -f /tmp/p2v-check; echo; echo $status"
         )
         try:
             said = str(self.call("debug", "sh", [script], seconds=_CHECK_SECONDS))
         except ApplianceFailed as error:
             return FileSystemCheck(device, kind, False, False, f"{APPLIANCE} cannot run {program}: {error.message}")
-        if said.strip() == "missing":
-            return FileSystemCheck(device, kind, False, False, f"{APPLIANCE} has no {program}")
+        problem = {"missing": f"{APPLIANCE} has no {program}", "nowhere": f"{device} is not to be found"}.get(
+            said.strip()
+        )
+        if problem is not None:
+            return FileSystemCheck(device, kind, False, False, problem)
         words, _, status = said.rstrip().rpartition("\n")
         return FileSystemCheck(device, kind, True, status == "0", words.strip())
 
 
+def _kernel_path(device: str) -> str:
+    """A path (a shell pattern) of a device that the appliance's kernel knows.
+
+    libguestfs translates its own names, in which disks are in the order they were given; the kernel hands out names in the
+    order in which it finds the disks, which is any. QEMU gives each disk the next SCSI target.
+    """
+    place = place_of(device)
+    if place is not None:
+        disk, partition = place
+        return f"/dev/disk/by-path/*-scsi-0:0:{disk}:0" + (f"-part{partition}" if partition else "")
+    if _DEVICE.fullmatch(device) is None:
+        raise ValueError(f"{device!r} is no device")
+    return device
+
+
 def _silence(handle: Any) -> None:
-    """Keep libguestfs from writing each error to our stderr as well as raising it.
+    """Keep libguestfs from writing each error of the calling thread to our stderr as well as raising it.
 
     Its Python module has no call for that, so the C one is made; where it cannot be, messages appear twice.
     """

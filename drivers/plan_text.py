@@ -51,11 +51,7 @@ def unified_diff(before: str, after: str, path: str) -> Iterator[str]:
     old, new = _lines(before), _lines(after)
     yield f"--- {escaped(path)}"
     yield f"+++ {escaped(path)}"
-    matcher = difflib.SequenceMatcher(None, old, new)
-    if len(old) == len(new):
-        # What the suite edits keeps its lines; this way a hostile file costs no more than its length.
-        matcher.opcodes = _by_line(old, new)
-    for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
+    for group in _hunks(_differences(old, new)):
         first, last = group[0], group[-1]
         yield f"@@ -{_range(first[1], last[2])} +{_range(first[3], last[4])} @@"
         for tag, old_start, old_end, new_start, new_end in group:
@@ -132,7 +128,10 @@ def _lines(text: str) -> list[str]:
     return [f"{piece}\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
 
 
-def _by_line(old: Sequence[str], new: Sequence[str]) -> list[_Opcode]:
+def _differences(old: Sequence[str], new: Sequence[str]) -> Sequence[_Opcode]:
+    """As ``difflib`` tells them. Edits mostly keep their lines; those cost no more than their length to compare."""
+    if len(old) != len(new):
+        return difflib.SequenceMatcher(None, old, new).get_opcodes()
     codes: list[_Opcode] = []
     for index, (left, right) in enumerate(zip(old, new, strict=True)):
         tag = "equal" if left == right else "replace"
@@ -141,6 +140,25 @@ def _by_line(old: Sequence[str], new: Sequence[str]) -> list[_Opcode]:
             start = codes.pop()[1]
         codes.append((tag, start, index + 1, start, index + 1))
     return codes
+
+
+def _hunks(codes: Sequence[_Opcode]) -> Iterator[list[_Opcode]]:
+    """Differences with their context; those that share context lines are one hunk."""
+    hunk: list[_Opcode] = []
+    for index, (tag, old_start, old_end, new_start, new_end) in enumerate(codes):
+        if tag != "equal":
+            hunk.append((tag, old_start, old_end, new_start, new_end))
+            continue
+        after = min(CONTEXT_LINES, old_end - old_start) if hunk else 0
+        before = min(CONTEXT_LINES, old_end - old_start) if index + 1 < len(codes) else 0
+        if hunk and before and old_end - old_start <= 2 * CONTEXT_LINES:
+            hunk.append((tag, old_start, old_end, new_start, new_end))
+            continue
+        if hunk:
+            yield [*hunk, (tag, old_start, old_start + after, new_start, new_start + after)]
+        hunk = [(tag, old_end - before, old_end, new_end - before, new_end)] if before else []
+    if hunk:
+        yield hunk
 
 
 def _range(start: int, end: int) -> str:

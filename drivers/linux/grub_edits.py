@@ -236,4 +236,3 @@ def _install_findings(facts: GuestFacts, names: DeviceNames) -> Iterator[Finding
             "on KVM that disk has another name, and the upgrade will ask or fail",
             "Run `dpkg-reconfigure grub-pc` once in the converted guest and choose its disk.",
         )
-

@@ -54,7 +54,7 @@ def read_text(tree: GuestTree, path: str) -> TextFile | None:
         return None
     try:
         stat = tree.lstat(resolved)
-        if stat.type is not FileType.FILE or stat.size > TEXT_BYTES_AT_MOST:
+        if stat.type is not FileType.FILE:
             return None
         data = tree.read(resolved, TEXT_BYTES_AT_MOST)
     except (FileNotFoundError, ValueError):

@@ -57,7 +57,9 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
     for partition in facts.partitions:
         system = partition.filesystem
         if system is not None and system.kind == "swap" and system.why_not_host:
-            message = f"the swap area on partition {partition.number} of disk {partition.disk + 1}: {system.why_not_host}"
+            message = (
+                f"the swap area on partition {partition.number} of disk {partition.disk + 1}: {system.why_not_host}"
+            )
             hint = "Start the source once more and shut it down; its memory does not fit other hardware."
             yield Finding("linux.hibernated", message, hint)
     if facts.os is not None and facts.os.arch and facts.os.arch not in ARCHITECTURES:

@@ -32,6 +32,7 @@ def debugfs(image: Path, commands: Iterable[str], *, write: bool = False) -> str
         input=script,
         capture_output=True,
         text=True,
+        errors="surrogateescape",
         check=True,
     )
     complaints = [line for line in done.stderr.splitlines() if line and not line.startswith("debugfs 1.")]
@@ -107,7 +108,8 @@ def inode_of(image: Path, path: str) -> tuple[int, str, int, int]:
     mode = re.search(r"Mode:\s+(\d+)", said)
     kind = re.search(r"Type: (\S+)", said)
     owner = re.search(r"User:\s+(\d+)\s+Group:\s+(\d+)", said)
-    assert number and mode and kind and owner, said
+    if not (number and mode and kind and owner):
+        raise AssertionError(said)
     return int(number[1]), f"{kind[1]} {mode[1]}", int(owner[1]), int(owner[2])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import random
 import time
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.caps import GuestCaps
@@ -43,7 +45,9 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         MakeSymlink("/d", "/dev/null", None, "m"),
         MakeSymlink("/e", "/dev/null", "/old", "m"),
         DeleteSymlink("/f", "/t", "s"),
-        ExtendInitramfs("/i", 2048, "00", "6.1", "/usr/lib/modules/6.1", ("kernel/a.ko",), "usr/lib/modules/6.1", "lz4", "x"),
+        ExtendInitramfs(
+            "/i", 2048, "00", "6.1", "/usr/lib/modules/6.1", ("kernel/a.ko",), "usr/lib/modules/6.1", "lz4", "x"
+        ),
     )
     stripped = [line.strip() for line in lines]
     for expected in (
@@ -85,13 +89,16 @@ def test_only_newlines_end_lines() -> None:
 
 
 def test_escape_sequences_and_text_that_reorders_itself_are_shown_not_obeyed() -> None:
-    assert escaped("\x1b[31m\x9b\x7f\u202e\u200b\udcff\U000e0001") == "\\x1b[31m\\x9b\\x7f\\u202e\\u200b\\xff\\U000e0001"
+    assert (
+        escaped("\x1b[31m\x9b\x7f\u202e\u200b\udcff\U000e0001") == "\\x1b[31m\\x9b\\x7f\\u202e\\u200b\\xff\\U000e0001"
+    )
     assert escaped("a\tü→b") == "a\tü→b"
 
 
 HOSTILE = st.text(st.characters(), max_size=20)
 
 
+@settings(deadline=None)
 @given(HOSTILE, HOSTILE, HOSTILE)
 def test_nothing_of_a_guest_passes_unescaped(first: str, second: str, third: str) -> None:
     changes: tuple[Change, ...] = (
@@ -109,6 +116,7 @@ def test_nothing_of_a_guest_passes_unescaped(first: str, second: str, third: str
     text.encode("utf-8")
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
 def test_the_lines_of_a_difference_hold_both_texts(old: list[str], new: list[str]) -> None:
     before, after = ("".join(f"{line}\n" for line in lines) for lines in (old, new))
@@ -134,3 +142,14 @@ def test_a_real_plan_shows_the_difference_of_every_edit() -> None:
         assert change.why in text
     assert "-/dev/sda1 /               ext4    errors=remount-ro 0       1" in text
     assert "+[Match]" in text
+
+
+def test_hunks_are_those_of_difflib() -> None:
+    for seed in range(300):
+        rng = random.Random(seed)
+        old = [f"{rng.choice('abc')}\n" for _ in range(rng.randrange(1, 40))]
+        new = [line if rng.random() < 0.9 else "z\n" for line in old] + ["end\n"]
+        assert (
+            diff("".join(old), "".join(new))
+            == [line.removesuffix("\n") for line in difflib.unified_diff(old, new, lineterm="")][2:]
+        )

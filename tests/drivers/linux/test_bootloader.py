@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.changes import DeleteFile, EditFile
@@ -87,7 +87,11 @@ def test_a_kernel_that_is_not_there_keeps_the_path_of_the_menu() -> None:
         ('set default="1"', "", "Sub>B"),
         ('set default="${saved_entry}"', "saved_entry=D>>E\n", "D>>E"),
         ('set default="${saved_entry}"', "", "A"),
-        ('if [ "${next_entry}" ] ; then\n set default="${next_entry}"\nelse\n set default="0"\nfi', "next_entry=2\n", "D>>E"),
+        (
+            'if [ "${next_entry}" ] ; then\n set default="${next_entry}"\nelse\n set default="0"\nfi',
+            "next_entry=2\n",
+            "D>>E",
+        ),
         ('if [ "${next_entry}" ] ; then\n set default="${next_entry}"\nelse\n set default="0"\nfi', "", "A"),
     ],
 )
@@ -105,7 +109,11 @@ def test_the_default_is_the_entry_that_grub_would_start(setting: str, environmen
 def test_a_stub_on_the_efi_partition_leads_to_the_real_configuration() -> None:
     stub = "search.fs_uuid 1-2-3 root hd0,gpt2\nset prefix=($root)'/grub2'\nconfigfile $prefix/grub.cfg\n"
     entry = "menuentry x {\n linuxefi /vmlinuz-1 root=/dev/sda1\n initrdefi /initrd-1\n}\n"
-    nodes: dict[str, Node] = {"/boot/efi/EFI/fedora/grub.cfg": stub, "/boot/grub2/grub.cfg": entry, "/boot/initrd-1": b""}
+    nodes: dict[str, Node] = {
+        "/boot/efi/EFI/fedora/grub.cfg": stub,
+        "/boot/grub2/grub.cfg": entry,
+        "/boot/initrd-1": b"",
+    }
     found = loader(nodes)
     assert found.config == "/boot/grub2/grub.cfg"
     assert found.entries[0].initramfs == ("/boot/initrd-1",)
@@ -121,7 +129,12 @@ def test_stubs_that_lead_to_each_other_end_somewhere() -> None:
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/boot/grub/menu.lst", "grub1"), ("/boot/extlinux/extlinux.conf", "extlinux"), ("/etc/lilo.conf", "lilo"), ("/etc/x", "none")],
+    [
+        ("/boot/grub/menu.lst", "grub1"),
+        ("/boot/extlinux/extlinux.conf", "extlinux"),
+        ("/etc/lilo.conf", "lilo"),
+        ("/etc/x", "none"),
+    ],
 )
 def test_other_boot_loaders_are_told_apart(path: str, kind: str) -> None:
     assert loader({path: "x"}).kind == kind
@@ -136,12 +149,13 @@ def test_debconfs_answer_says_where_grub_is_installed() -> None:
 
 
 def test_words_know_their_place_and_lose_their_quotes() -> None:
-    text = "linux /a 'b c' \"d\\\"e${x}\" f\\ g x#y \\\n z # not this\n"
+    text = 'linux /a \'b c\' "d\\"e${x}" f\\ g x#y \\\n z # not this\n'
     words = next(iter(grub_script.commands(text))).words
     assert [word.text for word in words] == ["linux", "/a", "b c", 'd"e${x}', "f g", "x#y", "z"]
     assert text[words[2].start : words[2].end] == "'b c'"
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("{}'\"\\$;# \n\tmenuentrylix/0"), max_size=60))
 def test_any_text_can_be_parsed(text: str) -> None:
     for command in grub_script.commands(text):
@@ -169,12 +183,15 @@ def test_debians_menu_gets_its_root_by_uuid_in_every_entry_and_nothing_else() ->
 @pytest.mark.parametrize("argument", ["resume=/dev/sda2", '"resume=/dev/sda2"', "resume='/dev/sda2'"])
 def test_resume_is_named_by_uuid_however_it_is_quoted(argument: str) -> None:
     before = etc.grub_cfg("/dev/sda1", [VERSION], arguments=argument)
-    expected = etc.grub_cfg(f"UUID={ROOT_UUID}", [VERSION], arguments=argument.replace("/dev/sda2", f"UUID={SWAP_UUID}"))
+    expected = etc.grub_cfg(
+        f"UUID={ROOT_UUID}", [VERSION], arguments=argument.replace("/dev/sda2", f"UUID={SWAP_UUID}")
+    )
     assert menu(before) == expected
 
 
 def test_a_resume_device_that_the_initramfs_knows_is_overridden_in_every_entry_that_says_none() -> None:
-    text = "menuentry a {\n linux /k root=/dev/sda1 noresume\n initrd /i\n}\nmenuentry b {\n linux /k root=LABEL=x ro \n initrd /i\n}\n"
+    text = "menuentry a {\n linux /k root=/dev/sda1 noresume\n initrd /i\n}\n"
+    text += "menuentry b {\n linux /k root=LABEL=x ro \n initrd /i\n}\n"
     after = menu(text, resume="UUID=s")
     assert f"root=UUID={ROOT_UUID} noresume\n" in after
     assert "root=LABEL=x ro resume=UUID=s \n" in after
@@ -189,7 +206,9 @@ def test_a_kernel_under_xen_is_edited_too() -> None:
     assert menu(text) == text.replace("/dev/sda1", f"UUID={ROOT_UUID}")
 
 
-@pytest.mark.parametrize("root", [f"UUID={ROOT_UUID}", "LABEL=/", "/dev/mapper/vg-root", "/dev/vg/root", "${x}", "PARTUUID=c0ffee12-01"])
+@pytest.mark.parametrize(
+    "root", [f"UUID={ROOT_UUID}", "LABEL=/", "/dev/mapper/vg-root", "/dev/vg/root", "${x}", "PARTUUID=c0ffee12-01"]
+)
 def test_lasting_names_stay(root: str) -> None:
     text = etc.grub_cfg(root, [VERSION])
     assert menu(text) == text
@@ -211,13 +230,18 @@ def findings(nodes: dict[str, Node], names: DeviceNames = NAMES) -> tuple[list[s
 
 
 def test_a_default_entry_whose_root_is_not_there_blocks_and_says_so_once() -> None:
-    assert findings({**files(), CONFIG: etc.grub_cfg("/dev/sdc1", [VERSION])}) == ([], ["linux.boot-loader.root-unresolved"])
+    assert findings({**files(), CONFIG: etc.grub_cfg("/dev/sdc1", [VERSION])}) == (
+        [],
+        ["linux.boot-loader.root-unresolved"],
+    )
 
 
 def test_a_default_entry_whose_root_is_elsewhere_blocks() -> None:
     other = Partition(0, 3, 0, 1, "83", filesystem=FileSystem("ext4", "other"))
     names = DeviceNames(1, (ROOT, SWAP, other), ROOT)
-    assert findings({**files(), CONFIG: etc.grub_cfg("/dev/sda3", [VERSION])}, names)[1] == ["linux.boot-loader.root-unresolved"]
+    assert findings({**files(), CONFIG: etc.grub_cfg("/dev/sda3", [VERSION])}, names)[1] == [
+        "linux.boot-loader.root-unresolved"
+    ]
 
 
 def test_another_systems_entry_with_an_unknown_root_is_only_a_warning() -> None:
@@ -227,14 +251,27 @@ def test_another_systems_entry_with_an_unknown_root_is_only_a_warning() -> None:
 
 
 def test_a_root_by_a_uuid_that_no_file_system_has_is_warned_of() -> None:
-    assert findings({**files(), CONFIG: etc.grub_cfg("UUID=dead-beef", [VERSION])})[0] == ["linux.boot-loader.root-absent"]
+    assert findings({**files(), CONFIG: etc.grub_cfg("UUID=dead-beef", [VERSION])})[0] == [
+        "linux.boot-loader.root-absent"
+    ]
 
 
 ARGUMENT = st.sampled_from(
-    ["root=/dev/sda1", "root=/dev/sdb1", '"root=/dev/sda1"', "resume=/dev/sda2", "quiet", "a=/dev/sda1", "$x", "'b c'", "\udcff"]
+    [
+        "root=/dev/sda1",
+        "root=/dev/sdb1",
+        '"root=/dev/sda1"',
+        "resume=/dev/sda2",
+        "quiet",
+        "a=/dev/sda1",
+        "$x",
+        "'b c'",
+        "\udcff",
+    ]
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(ARGUMENT, max_size=4), max_size=4), st.sampled_from(["linux", "linux16", "echo"]))
 def test_only_device_names_change_and_planning_again_changes_nothing(entries: list[list[str]], command: str) -> None:
     text = "".join(f"menuentry x {{\n\t{command}\t/k {'  '.join(words)} \n\tinitrd /i\n}}\n" for words in entries)
@@ -284,7 +321,10 @@ def test_uuids_are_not_asked_for_where_the_root_has_none_of_its_own() -> None:
     assert "linux.default-grub.no-uuids" in findings({**files(), "/etc/default/grub": text}, names)[0]
 
 
-@pytest.mark.parametrize(("line", "deleted"), [("(hd0) /dev/sda", True), ("(hd0)\t/dev/disk/by-id/ata-VBOX_HARDDISK_1", True), ("(fd0) /dev/fd0", False)])
+@pytest.mark.parametrize(
+    ("line", "deleted"),
+    [("(hd0) /dev/sda", True), ("(hd0)\t/dev/disk/by-id/ata-VBOX_HARDDISK_1", True), ("(fd0) /dev/fd0", False)],
+)
 def test_a_device_map_of_the_old_machine_is_deleted(line: str, deleted: bool) -> None:
     change = plan_device_map(text_file(f"{line}\n", "/boot/grub/device.map"), NAMES)
     assert isinstance(change, DeleteFile) is deleted

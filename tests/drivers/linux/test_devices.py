@@ -33,7 +33,14 @@ def test_disks_are_found_by_their_order(name: str, stable: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["/dev/sdd1", "/dev/sda9", "/dev/sdb", "/dev/nvme2n2p1", "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1", "/dev/sdaa1"],
+    [
+        "/dev/sdd1",
+        "/dev/sda9",
+        "/dev/sdb",
+        "/dev/nvme2n2p1",
+        "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:1:0-part1",
+        "/dev/sdaa1",
+    ],
 )
 def test_what_cannot_be_told_has_a_problem_and_no_name(name: str) -> None:
     found = THREE.resolve(name)
@@ -53,7 +60,9 @@ def test_names_that_last_or_name_no_disk_are_left_alone(name: str) -> None:
     assert THREE.resolve(name) is None
 
 
-@pytest.mark.parametrize("place", ["by-path/pci-0000:03:00.0-scsi-0:0:0:0", "by-id/wwn-0x6000c29", "by-id/scsi-36000c29-part-x"])
+@pytest.mark.parametrize(
+    "place", ["by-path/pci-0000:03:00.0-scsi-0:0:0:0", "by-id/wwn-0x6000c29", "by-id/scsi-36000c29-part-x"]
+)
 def test_places_are_resolved_where_there_is_one_disk(place: str) -> None:
     found = ONE.resolve(f"/dev/disk/{place}-part2")
     assert found is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.facts import FileSystem, Partition
@@ -35,7 +35,9 @@ def test_missing_fields_have_their_defaults() -> None:
     assert (entry.options, entry.dump, entry.passno, entry.line_number) == ("defaults", 0, 0, 3)
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "# /dev/sda1 / ext4 defaults 0 1\n", "  #/dev/sda1 / ext4\n", "/dev/sda1 /\n"])
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "# /dev/sda1 / ext4 defaults 0 1\n", "  #/dev/sda1 / ext4\n", "/dev/sda1 /\n"]
+)
 def test_comments_blank_and_incomplete_lines_are_no_entries(text: str) -> None:
     assert parse_fstab(text) == ()
     assert planned(text) == text
@@ -133,6 +135,7 @@ LINE = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINE, max_size=6), st.booleans())
 def test_only_first_fields_change_and_planning_again_changes_nothing(lines: list[str], newline: bool) -> None:
     text = "\n".join(lines) + ("\n" if newline else "")

@@ -90,7 +90,10 @@ def test_networkd_networkmanager_and_ifcfg_are_read() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "mac"), [(MAC.upper(), MAC), (MAC.replace(":", "-"), MAC), ('"%s"' % MAC, MAC), ("x", None), ("", None)])  # noqa: UP031
+@pytest.mark.parametrize(
+    ("text", "mac"),
+    [(MAC.upper(), MAC), (MAC.replace(":", "-"), MAC), (f'"{MAC}"', MAC), ("x", None), ("", None)],
+)
 def test_macs_have_one_spelling(text: str, mac: str | None) -> None:
     assert normal_mac(text) == mac
 
@@ -147,6 +150,19 @@ def test_two_cards_and_one_name_are_never_matched_by_place() -> None:
     assert links(facts_of(files()), None, MAC) == {}
 
 
+def test_a_card_whose_mac_is_not_known_is_not_matched_by_place_beside_one_that_is() -> None:
+    ifcfg: dict[str, Node] = {"/etc/sysconfig/network-scripts/ifcfg-ens33": f"HWADDR={MAC}\n"}
+    facts = configured("iface ens34 inet dhcp\n", ifcfg)
+    assert links(facts, MAC, None) == {"ens33": MAC}
+    assert ids(facts, MAC, None) == ["linux.network.names-ambiguous"]
+
+
+@pytest.mark.parametrize("name", ["../../root/x", "a/b", "\x1b[1m", "²"])
+def test_a_name_that_is_no_file_name_never_becomes_one(name: str) -> None:
+    own: dict[str, Node] = {"/etc/systemd/network/80-x.link": f"[Match]\nDriver=e1000\n[Link]\nName={name}\n"}
+    assert links(configured(f"iface {name} inet dhcp\n", own), MAC) == {}
+
+
 @pytest.mark.parametrize("name", ["br0", "bond0", "wg0", "docker0", "en*", "e?0", "../../x", "engine", "lo"])
 def test_names_that_are_no_cards_need_nothing(name: str) -> None:
     facts = configured(f"iface {name} inet dhcp\n")
@@ -158,7 +174,8 @@ def test_the_card_below_a_vlan_keeps_its_name() -> None:
 
 
 def test_kernel_names_are_left_to_the_kernel_where_the_guest_asks_for_them() -> None:
-    facts = configured("iface eth0 inet dhcp\niface eth1 inet dhcp\n", {"/boot/grub/grub.cfg": etc.grub_cfg("/dev/sda1", [VERSION], arguments="net.ifnames=0")})
+    menu = etc.grub_cfg("/dev/sda1", [VERSION], arguments="net.ifnames=0")
+    facts = configured("iface eth0 inet dhcp\niface eth1 inet dhcp\n", {"/boot/grub/grub.cfg": menu})
     assert (links(facts, None, None), ids(facts, None, None)) == ({}, [])
 
 

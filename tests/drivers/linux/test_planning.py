@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drivers.changes import EditFile, ExtendInitramfs, WriteFile, summary
 from drivers.facts import BootLoader, FileSystem, GuestFacts, Kernel, OperatingSystem, Partition
-from drivers.linux import space
+from drivers.linux import paths, space
 from drivers.plan import GuestPlan
 from drivers.planning import PlanOptions, plan_guest
 from p2v.core.units import KIB, MIB
@@ -21,8 +21,8 @@ from tests.fixtures import etc
 from tests.fixtures.layout import ROOT_UUID, SWAP_UUID
 
 OPTIONS = PlanOptions(nic_macs=("00:0c:29:01:02:03",))
-ROOT_DISK = ROOT.filesystem
-assert ROOT_DISK is not None
+# a reader's finding about a journal
+DIRTY = FileSystem("ext4", ROOT_UUID, why_not_host="its journal was not replayed")
 
 
 def plan(facts: GuestFacts, options: PlanOptions = OPTIONS) -> GuestPlan:
@@ -97,7 +97,7 @@ def test_planning_what_a_plan_left_changes_nothing(options: PlanOptions, more: d
     assert second.caps == first.caps
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries({}, optional={
         "/etc/fstab": st.sampled_from([etc.fstab(etc.Naming.UUID), "/dev/sda1 / ext4\n/dev/sdb1 /x xfs\n", "", "\udcff"]),
@@ -122,12 +122,23 @@ def test_plans_of_equal_facts_are_equal() -> None:
     assert plan(facts_of(files())) == plan(facts_of(dict(reversed(files().items()))))
 
 
+def test_a_file_too_large_to_be_configuration_is_not_taken_for_it() -> None:
+    nodes = {**files(), "/boot/grub/grub.cfg": "#" * (paths.TEXT_BYTES_AT_MOST + 1)}
+    assert "/boot/grub/grub.cfg" not in facts_of(nodes).texts
+
+
 # -- initramfs-tools ---------------------------------------------------------------------------------------------------
 
 
-def settings_of(conf: str, modules: str | None = "ext4\n", drop_in: str = "", kernels: Sequence[Kernel] = ()) -> GuestPlan:
+def settings_of(
+    conf: str, modules: str | None = "ext4\n", drop_in: str = "", kernels: Sequence[Kernel] = ()
+) -> GuestPlan:
     """The plan with these settings of initramfs-tools."""
-    nodes = {**files(), "/etc/initramfs-tools/initramfs.conf": conf, "/etc/initramfs-tools/conf.d/driver-policy": drop_in}
+    nodes = {
+        **files(),
+        "/etc/initramfs-tools/initramfs.conf": conf,
+        "/etc/initramfs-tools/conf.d/driver-policy": drop_in,
+    }
     if modules is None:
         del nodes["/etc/initramfs-tools/modules"]
     else:
@@ -148,13 +159,19 @@ def test_a_policy_that_takes_all_modules_needs_no_list(conf: str) -> None:
 
 
 def test_drop_ins_win_over_the_main_file() -> None:
-    assert "edit /etc/initramfs-tools/modules" in map(summary, settings_of("MODULES=most\n", drop_in="MODULES=dep\n").changes)
-    assert "edit /etc/initramfs-tools/modules" not in map(summary, settings_of("MODULES=dep\n", drop_in="MODULES=most\n").changes)
+    assert "edit /etc/initramfs-tools/modules" in map(
+        summary, settings_of("MODULES=most\n", drop_in="MODULES=dep\n").changes
+    )
+    assert "edit /etc/initramfs-tools/modules" not in map(
+        summary, settings_of("MODULES=dep\n", drop_in="MODULES=most\n").changes
+    )
 
 
 def test_modules_that_are_listed_or_built_in_are_not_added() -> None:
     builtin = dataclasses.replace(kernel(), builtin=("virtio_pci",))
-    after = edited(settings_of("MODULES=list", "virtio-blk timeout=1\nx", kernels=[builtin]), "/etc/initramfs-tools/modules")
+    after = edited(
+        settings_of("MODULES=list", "virtio-blk timeout=1\nx", kernels=[builtin]), "/etc/initramfs-tools/modules"
+    )
     assert after.startswith("virtio-blk timeout=1\nx\n# ")
     assert after.endswith("KVM: disks there need these modules.\nvirtio_scsi\n")
 
@@ -173,7 +190,8 @@ def test_a_resume_setting_that_lasts_stays_and_the_menu_says_nothing_of_it(value
 
 
 def test_a_resume_device_that_is_not_there_is_warned_of() -> None:
-    assert warnings(facts_of({**files(), "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sdb2\n"})) == ["linux.resume.unresolved"]
+    nodes = {**files(), "/etc/initramfs-tools/conf.d/resume": "RESUME=/dev/sdb2\n"}
+    assert warnings(facts_of(nodes)) == ["linux.resume.unresolved"]
 
 
 # -- what the guest can use --------------------------------------------------------------------------------------------
@@ -282,7 +300,9 @@ def test_a_menu_that_is_no_readable_text_blocks() -> None:
 def test_another_architecture_blocks() -> None:
     facts = facts_of(files())
     assert facts.os is not None
-    assert blockers(dataclasses.replace(facts, os=dataclasses.replace(facts.os, arch="riscv64"))) == ["linux.arch-unsupported"]
+    assert blockers(dataclasses.replace(facts, os=dataclasses.replace(facts.os, arch="riscv64"))) == [
+        "linux.arch-unsupported"
+    ]
 
 
 def test_a_hibernated_guest_blocks() -> None:
@@ -317,8 +337,7 @@ def test_each_file_system_needs_room_for_its_own_changes() -> None:
 
 
 def test_a_file_system_that_was_not_clean_is_said() -> None:
-    dirty = dataclasses.replace(ROOT, filesystem=dataclasses.replace(ROOT_DISK, why_not_host="its journal was not replayed"))
-    found = plan(facts_of(files(), partitions=(dirty, SWAP)))
+    found = plan(facts_of(files(), partitions=(dataclasses.replace(ROOT, filesystem=DIRTY), SWAP)))
     assert [finding.id for finding in found.warnings] == ["linux.file-system.unclean"]
     assert "its journal was not replayed" in found.warnings[0].message
 
