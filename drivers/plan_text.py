@@ -38,7 +38,7 @@ def render(plan: GuestPlan) -> str:
         lines += [f"{_INDENT}{line}" for line in _details(change)]
     lines += _findings("Warnings", plan.warnings)
     lines += _findings("Blockers", plan.blockers)
-    return "\n".join([*lines, "", "Hardware", *_hardware(plan), ""])
+    return "\n".join([*lines, "", "What the guest can use afterwards", *_hardware(plan), ""])
 
 
 def escaped(text: str) -> str:

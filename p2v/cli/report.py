@@ -33,7 +33,7 @@ def render(record: ConversionRecord, folder: Path) -> str:
     lines += _found(record)
     lines += ["", render_plan(document.plan).rstrip("\n")]
     lines += ["", "Carried out", *_carried_out(record)]
-    lines += ["", "Time", *(f"  {name:<12}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
+    lines += ["", "Time", *(f"  {name:<14}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
     lines += ["", "Hardware on KVM", *hardware_rows(document)]
     lines += ["", f"Made in {folder}", *(f"  {o.name:<28}{format_bytes(o.size)}" for o in record.outputs)]
     lines += ["", "Boot check", *_boot(record)]

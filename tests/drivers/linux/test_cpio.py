@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drivers.linux.cpio import TRAILER, BadArchive, ByteStream, NewEntry, read_entries, write_archive
 from tests.drivers.linux.archives import gnu_cpio, unpack
-from tests.drivers.memory_tree import Folder, Link
+from tests.drivers.memory_tree import Folder, Link, Node
 
 LIMIT = 1 << 20
 
@@ -50,7 +50,13 @@ def header(**fields: bytes) -> bytes:
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 512, 1 << 20])
 def test_entries_of_gnu_cpio_are_read_whatever_the_pieces(tmp_path: Path, piece_bytes: int) -> None:
-    files = {"etc/hostname": "vmguest\n", "lib": Link("usr/lib"), "run": Folder(), "odd": b"12345", "é": b""}
+    files: dict[str, Node] = {
+        "etc/hostname": "vmguest\n",
+        "lib": Link("usr/lib"),
+        "run": Folder(),
+        "odd": b"12345",
+        "é": b"",
+    }
     found = {name: (mode, data) for name, mode, data in read_all(gnu_cpio(tmp_path / "root", files), piece_bytes)}
     assert set(found) == {".", "etc", "etc/hostname", "lib", "run", "odd", "é"}
     assert found["etc/hostname"] == (stat.S_IFREG | 0o644, b"vmguest\n")

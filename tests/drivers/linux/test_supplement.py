@@ -173,7 +173,7 @@ def guest_tree(image: bytes, modules: Mapping[str, bytes] | None = None) -> InMe
     files |= {f"/usr/lib/modules/{version}/{path}": (host / path).read_bytes() for path in paths}
     for name in ("modules.dep", "modules.order", "modules.builtin", "modules.builtin.modinfo"):
         files[f"/usr/lib/modules/{version}/{name}"] = (host / name).read_bytes()
-    return InMemoryTree(files | {path: data for path, data in (modules or {}).items()})
+    return InMemoryTree({**files, **(modules or {})})
 
 
 def archived(prefix: str = "usr/lib") -> dict[str, Node]:
@@ -221,13 +221,10 @@ def test_kmod_finds_the_added_modules_and_the_old_ones_in_the_unpacked_image(tmp
     assert (root / "lib").is_symlink() == (prefix == "usr/lib")
     for alias, module in DISK_ALIASES.items():
         assert modprobe(root, "-R", alias).split() == [module]
-    needed = modprobe(root, "--show-depends", "virtio_pci")
-    assert [Path(line.split()[1]).name for line in needed.splitlines()] == [
-        "virtio_ring.ko", "virtio.ko", "virtio_pci_legacy_dev.ko", "virtio_pci_modern_dev.ko", "virtio_pci.ko"
-    ]  # fmt: skip
-    assert all(
-        (root / line.split()[1].lstrip("/")).exists() or Path(line.split()[1]).exists() for line in needed.splitlines()
-    )
+    needed = [Path(line.split()[1]) for line in modprobe(root, "--show-depends", "virtio_pci").splitlines()]
+    assert {path.name for path in needed} == {Path(path).name for path in (*CORE, *PCI, VIRTIO_PCI)}
+    assert needed[-1].name == "virtio_pci.ko"
+    assert all(path.is_relative_to(root) and path.is_file() for path in needed)
     assert "libahci.ko" in modprobe(root, "--show-depends", "ahci")
 
 
@@ -237,9 +234,10 @@ def test_modules_are_added_byte_for_byte_and_links_of_the_archive_get_no_entry(t
     entries = [(entry.name, entry.is_folder, entry.data(1 << 20)) for entry in read_entries(stream)]
     names = [name for name, _, _ in entries]
     prefix = f"usr/lib/modules/{host_version()}"
+    added = (*CORE, *PCI, VIRTIO_PCI, VIRTIO_BLK, VIRTIO_SCSI)
     assert {name: data for name, _, data in entries if name.endswith(".ko")} == {
-        f"{prefix}/{path}": host_module(path) for path in (*CORE, *PCI, VIRTIO_PCI, VIRTIO_BLK, VIRTIO_SCSI)
-    } | {f"{prefix}/{path}": host_module(path) for path in made.change.modules}
+        f"{prefix}/{path}": host_module(path) for path in added
+    }
     assert [name for name, is_folder, _ in entries if is_folder] == [
         f"{prefix}/kernel/drivers/block",
         f"{prefix}/kernel/drivers/virtio",
@@ -374,7 +372,7 @@ def test_a_module_that_is_gone_or_a_prefix_that_is_not_the_archives_is_not_as_pl
         {"codec": "zip"},
     ):
         with pytest.raises(PlanStale):
-            built(dataclasses.replace(made, change=dataclasses.replace(made.change, **changes)), tmp_path)  # type: ignore[arg-type]
+            built(dataclasses.replace(made, change=dataclasses.replace(made.change, **changes)), tmp_path)
 
 
 def test_a_version_that_is_an_option_of_depmod_never_reaches_it(tmp_path: Path) -> None:
@@ -394,7 +392,7 @@ def test_an_archive_whose_names_climb_out_writes_nothing_outside_scratch(tmp_pat
     change = plan_initramfs(kernel)
     assert change is not None
     build_supplement(change, tree, scratch, SystemRunner())
-    assert [path for path in tmp_path.rglob("evil.ko")] == []
+    assert list(tmp_path.rglob("evil.ko")) == []
     assert not Path("/evil.ko").exists()
 
 
@@ -443,6 +441,8 @@ def test_a_vmware_guest_boots_from_virtio_with_its_extended_initramfs(tmp_path: 
     copy = tmp_path / "copy.raw"
     disk.copied(image, copy)
     disk.edit(copy, [disk.NewFile(name, extended)])
-    ends = [boot.LOGIN, r"\(initramfs\)", "Kernel panic"]
+    # The root is mounted and its own init runs; what follows is not the initramfs's business.
+    started = "Welcome to "
+    ends = [started, r"\(initramfs\)", "Kernel panic"]
     result = boot.by_kernel(copy, boot.Bus.VIRTIO, ends, 400, f"root=UUID={ROOT_UUID} ro")
-    assert result.matched == boot.LOGIN, result.output[-2000:]
+    assert result.matched == started, result.output[-2000:]
