@@ -58,10 +58,10 @@ lint: $(VENV)/.installed
 
 # Two phases, so that guests that boot get both cores to themselves two at a time.
 test: setup lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not matrix"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not matrix"
 
 matrix: setup
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 bench: setup
 	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS))

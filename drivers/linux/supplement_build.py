@@ -8,7 +8,7 @@ byte, signatures included. The same change gives the same bytes.
 Tried with kernel 6.1 on virtio-blk, the root was found: a plain supplement on a 4-byte boundary behind gzip, bzip2, lzma,
 xz, zstd and plain archives; a legacy lz4 one behind lz4, behind lz4 and zeroes, and behind gzip; a plain one behind lz4
 when at least eight zeroes stand between. Behind lz4 with less ("Decoding failed") it was not: the lz4 unpacker takes the
-next four bytes for a chunk's length and ends only at zeroes, and before Linux 5.10 not even there. Hence lz4 after lz4.
+next four bytes for a chunk's length and ends only at four zeroes (older kernels not even there). Hence lz4 after lz4.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def _padded(change: ExtendInitramfs, image: Image, archive: bytes) -> bytes:
     if change.codec != "lz4":
         raise PlanStale(change.path, "an archive packed with none or lz4", f"the codec {change.codec!r}")
     if image.trailing_zeroes or image.members[-1] != "lz4":
-        # The unpacker ended; four zeroes are what tells it that it did (since Linux 5.10).
+        # The unpacker ended; four zeroes are what tells it that it did.
         missing = max(0, ALIGNMENT - image.trailing_zeroes) if image.trailing_zeroes else 0
         return bytes(missing) + lz4_legacy(archive)
     # It goes on as if this were one archive, whose entries are aligned from its first byte on.

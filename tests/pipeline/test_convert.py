@@ -17,7 +17,8 @@ from p2v.record import load_record
 from tests.fixtures import guest, packed
 from tests.pipeline.running import names, p2v, programs_with, state
 
-pytestmark = pytest.mark.xdist_group("convert")
+# one worker, so that the one conversion serves all
+_GROUP = pytest.mark.xdist_group("convert")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Converted]:
     assert programs_with(str(folder)) == []
 
 
+@_GROUP
 @pytest.mark.boots
 class TestConvertedGuest:
     def test_source_is_the_same_to_the_byte_and_to_the_time(self, converted: Converted) -> None:

@@ -106,7 +106,12 @@ def test_a_second_archive_is_read_by_a_second_call() -> None:
 
 def test_an_entry_off_the_four_byte_boundary_is_refused_as_the_kernel_does() -> None:
     with pytest.raises(BadArchive):
-        read_all(bytes(2) + write_archive([NewEntry("a", stat.S_IFREG)]))
+        read_all(bytes(2) + header() + bytes(2))
+    assert len(read_all(bytes(4) + header() + bytes(2))) == 1
+
+
+def test_padding_is_passed_over_whatever_it_holds() -> None:
+    assert [data for _, _, data in read_all(header(size=b"00000001") + b"1xyz" + header())] == [b"1", b""]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.facts import Initramfs
-from drivers.linux.cpio import NewEntry, write_archive
-from drivers.linux.inflate import lz4_legacy
+from drivers.linux.cpio import BadArchive, ByteStream, NewEntry, write_archive
+from drivers.linux.inflate import Budget, inflated, lz4_legacy
 from drivers.linux.initramfs import ENTRIES_AT_MOST, MEMBERS_AT_MOST, module_name, read_initramfs
 from tests.drivers.linux.archives import MERGED_USR, PACKERS, aligned, gnu_cpio, microcode, pack, tree_with
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
@@ -102,6 +102,8 @@ def test_modules_are_those_that_the_archives_own_links_lead_to() -> None:
     assert (read(plain).module_prefix, read(plain).modules) == (f"lib/modules/{V}", ("a",))
     absolute = archive({"lib": Link("/usr/lib"), f"usr/lib/modules/{V}/a.ko": b""})
     assert (read(absolute).module_prefix, read(absolute).modules) == (PREFIX, ("a",))
+    elsewhere = archive({"lib/modules": Link("/opt/modules"), f"opt/modules/{V}/a.ko": b""})
+    assert (read(elsewhere).module_prefix, read(elsewhere).modules) == (f"opt/modules/{V}", ("a",))
     through = archive({"usr/lib/modules/x": b"", "lib": Link("usr/lib")}) + archive(
         {f"./lib/modules/{V}/b.ko.zst": b""}
     )
@@ -178,6 +180,17 @@ def test_a_bomb_is_a_problem_and_takes_little_memory(codec: str, tmp_path: Path)
     assert "inflates more than" in problem
 
 
+def test_no_more_is_inflated_than_the_budget_has() -> None:
+    noise = random.Random(2).randbytes(300_000)
+    for left in (300_000, 299_999):
+        pieces = inflated("gzip", ByteStream([gzip.compress(noise, mtime=0)]), Budget(left_bytes=left), lambda: None)
+        if left < len(noise):
+            with pytest.raises(BadArchive, match="limit"):
+                b"".join(pieces)
+        else:
+            assert b"".join(pieces) == noise
+
+
 def test_too_many_entries_are_a_problem() -> None:
     entry = write_archive([NewEntry("a", stat.S_IFREG)])[:112]
     assert "entries" in read(entry * (ENTRIES_AT_MOST + 1)).problem
@@ -185,7 +198,7 @@ def test_too_many_entries_are_a_problem() -> None:
 
 
 def test_too_many_archives_are_a_problem() -> None:
-    assert "archives" in read(gzip.compress(b"") * (MEMBERS_AT_MOST + 1)).problem
+    assert "archives" in read(gzip.compress(b"", mtime=0) * (MEMBERS_AT_MOST + 1)).problem
 
 
 def test_names_beyond_what_is_remembered_are_a_problem() -> None:
@@ -211,7 +224,7 @@ def test_an_image_without_an_archive_is_a_problem(image: bytes) -> None:
     assert read(image).problem == "holds no archive"
 
 
-@pytest.mark.parametrize("image", [b"\x89LZO\0\r\n\x1a\n", b"#!/bin/sh\n", b"\x04\x22\x4d\x18", gzip.compress(b"ext2")])
+@pytest.mark.parametrize("image", [b"\x89LZO\0\r\n\x1a\n", b"#!/bin/sh\n", b"\x04\x22\x4d\x18", gzip.compress(b"ext2", mtime=0)])
 def test_what_the_kernel_or_we_cannot_unpack_is_a_problem_with_a_digest(image: bytes) -> None:
     found = read(image + bytes(2 << 20))
     assert found.problem != ""

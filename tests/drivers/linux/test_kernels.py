@@ -138,10 +138,17 @@ def test_another_initramfs_for_the_same_image_is_another_kernel() -> None:
     ]
 
 
-def test_microcode_and_missing_files_in_an_entry_are_not_its_initramfs() -> None:
-    tree = debian(V, **{"/boot/intel-ucode.img": IMAGE})
-    menu = loader(entry(f"/boot/vmlinuz-{V}", "/boot/intel-ucode.img", f"/boot/initrd.img-{V}", "/boot/gone.img"))
-    kernel = only(tree, menu)
+@pytest.mark.parametrize(
+    "listed",
+    [
+        ("/boot/intel-ucode.img", f"/boot/initrd.img-{V}", "/boot/gone.img"),
+        (f"/boot/initrd.img-{V}", "/boot/intel-ucode.img"),
+        (f"/boot/initrd-{V}kdump",),
+    ],
+)
+def test_microcode_kdump_and_missing_files_in_an_entry_are_not_its_initramfs(listed: tuple[str, ...]) -> None:
+    tree = debian(V, **{"/boot/intel-ucode.img": IMAGE, f"/boot/initrd-{V}kdump": IMAGE})
+    kernel = only(tree, loader(entry(f"/boot/vmlinuz-{V}", *listed)))
     assert kernel.initramfs is not None
     assert kernel.initramfs.path == f"/boot/initrd.img-{V}"
 

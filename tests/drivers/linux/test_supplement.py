@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from drivers.linux.initramfs import read_initramfs
 from drivers.linux.kernels import find_kernels
 from drivers.linux.supplement import build_supplement, plan_initramfs, why_not
 from p2v.core.errors import GuestNotUnderstood, PlanStale
-from p2v.core.run import SystemRunner, find_program
+from p2v.core.run import Completed, SystemRunner, find_program
 from tests.drivers.linux.archives import (
     MERGED_USR,
     PACKERS,
@@ -401,7 +402,7 @@ def test_guests_preferences_among_modules_reach_depmod_and_nothing_else_does(tmp
     seen: list[str] = []
 
     class Watching(SystemRunner):
-        def run(self, argv, **options):  # type: ignore[no-untyped-def]
+        def run(self, argv: Sequence[str], **options: Any) -> Completed:
             seen.append(Path(argv[argv.index("-C") + 1]).read_text())
             return super().run(argv, **options)
 

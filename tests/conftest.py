@@ -1,0 +1,10 @@
+"""The order of a run: what boots guests comes first, so that no worker is left alone with a long test at the end."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Guests that boot, then appliances, then the rest; within each as they were collected."""
+    items.sort(key=lambda item: (not item.get_closest_marker("boots"), not item.get_closest_marker("appliance")))
