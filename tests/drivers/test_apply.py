@@ -258,7 +258,11 @@ def damage_last_bytes(data: bytes) -> bytes:
     return data[:-1] + b"X"
 
 
-@pytest.mark.parametrize("damage", [damage_first_bytes, damage_last_bytes])
+def add_bytes(data: bytes) -> bytes:
+    return data + b"X"
+
+
+@pytest.mark.parametrize("damage", [damage_first_bytes, damage_last_bytes, add_bytes])
 def test_an_initramfs_is_read_back_whole_after_the_append(damage: Callable[[bytes], bytes]) -> None:
     @dataclass
     class Failing(MemoryGuest):

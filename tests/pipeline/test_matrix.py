@@ -1,0 +1,37 @@
+"""Every packing of the sample guest to every target format, each booted: the long rows (`make matrix`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2v.record import load_record
+from tests.fixtures import PACKINGS, packed
+from tests.pipeline.running import p2v, state
+
+
+@pytest.mark.matrix
+@pytest.mark.boots
+@pytest.mark.parametrize("disk_format", ["qcow2", "raw"])
+@pytest.mark.parametrize("packing", [p.name for p in PACKINGS])
+def test_every_packing_converts_and_boots(tmp_path: Path, packing: str, disk_format: str) -> None:
+    source = packed("vmware", packing)
+    before = state(source)
+    words = ["convert", source, "-o", tmp_path / "out", "--name", "vm", "--format", disk_format, "--verify"]
+    ran = p2v(*words)  # type: ignore[arg-type]
+    assert ran.status == 0, ran.err
+    record = load_record(tmp_path / "out" / "vm.json")
+    assert record.boot is not None
+    assert record.boot.booted
+    assert state(source) == before
+
+
+@pytest.mark.matrix
+@pytest.mark.boots
+def test_every_bootable_kernel_is_made_to_find_its_root(tmp_path: Path) -> None:
+    ran = p2v("convert", packed("vmware-two-kernels", "vmdk-sparse"), "-o", tmp_path, "--name", "vm", "--verify")
+    assert ran.status == 0, ran.err
+    again = p2v("inspect", tmp_path / "vm.qcow2")
+    assert again.out.count("finds a root on virtio") == 2
+    assert "does NOT" not in again.out
