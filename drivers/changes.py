@@ -22,9 +22,10 @@ class WriteFile:
 
 @dataclass(frozen=True, slots=True)
 class EditFile:
-    """Replace a text file's contents in place; owner, mode, times and label stay.
+    """Replace a text file's contents in place; owner, mode, inode and SELinux label stay.
 
-    ``path`` is resolved: no component is a symbolic link.
+    The time of change is new, so that the guest's own backups notice. ``path`` is resolved: no component is a
+    symbolic link.
     """
 
     path: str

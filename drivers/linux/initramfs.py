@@ -136,8 +136,7 @@ class Names:
     def place(self, entry: Entry) -> str:
         """Where the entry ends up, links of its folders followed; folders and links are remembered."""
         # The kernel's root folder is its own parent, so `./x`, `/x` and `../x` are all `x`.
-        name = posixpath.normpath("/" + entry.name.lstrip("/"))[1:]
-        parent, _, base = name.rpartition("/")
+        parent, _, base = entry.name.rstrip("/").rpartition("/")
         path = posixpath.join(self._resolve_folder(parent), base) if parent else base
         if entry.is_link:
             self._add_link(path, entry)

@@ -104,7 +104,7 @@ class _Layout:
     _hard_links: dict[tuple[tuple[int, int], int], list[Path]] = field(default_factory=dict)
 
     def _path(self, name: str) -> Path:
-        # Names come from the archive, but are normalised: relative, and without "..".
+        # Names come from the archive: their folders are resolved (relative, without ".."), and they end like a module.
         path = self.folder / "archive" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)

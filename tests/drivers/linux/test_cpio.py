@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.linux.cpio import TRAILER, BadArchive, ByteStream, NewEntry, read_entries, write_archive
@@ -82,6 +82,7 @@ _modes = st.sampled_from([stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFL
 _entries = st.lists(st.builds(NewEntry, _names.filter(lambda name: name != TRAILER), _modes, st.binary(max_size=300)))
 
 
+@settings(deadline=None)
 @given(_entries, st.integers(1, 700))
 def test_what_is_written_is_read_back(entries: list[NewEntry], piece_bytes: int) -> None:
     archive = write_archive(entries)

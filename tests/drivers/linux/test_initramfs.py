@@ -224,7 +224,9 @@ def test_an_image_without_an_archive_is_a_problem(image: bytes) -> None:
     assert read(image).problem == "holds no archive"
 
 
-@pytest.mark.parametrize("image", [b"\x89LZO\0\r\n\x1a\n", b"#!/bin/sh\n", b"\x04\x22\x4d\x18", gzip.compress(b"ext2", mtime=0)])
+@pytest.mark.parametrize(
+    "image", [b"\x89LZO\0\r\n\x1a\n", b"#!/bin/sh\n", b"\x04\x22\x4d\x18", gzip.compress(b"ext2", mtime=0)]
+)
 def test_what_the_kernel_or_we_cannot_unpack_is_a_problem_with_a_digest(image: bytes) -> None:
     found = read(image + bytes(2 << 20))
     assert found.problem != ""

@@ -348,12 +348,14 @@ def test_an_image_that_has_the_supplement_already_needs_nothing(tmp_path: Path) 
     assert built(extended, tmp_path) == b""
 
 
-@pytest.mark.parametrize("damage", ["changed", "shorter", "other tail", "half a supplement", "gone"])
+@pytest.mark.parametrize("damage", ["changed", "torn", "shorter", "other tail", "half a supplement", "gone"])
 def test_any_other_image_is_not_as_planned(tmp_path: Path, damage: str) -> None:
     made = sample(tmp_path)
     supplement = built(made, tmp_path)
     image = {
-        "changed": made.image[:-1] + b"?",
+        # gzip's time of packing: the contents stay sound
+        "changed": made.image[:4] + b"\1" + made.image[5:],
+        "torn": made.image[:-1] + b"?",
         "shorter": made.image[:-1],
         "other tail": made.image + bytes(len(supplement)),
         "half a supplement": made.image + supplement[:-512],
@@ -397,21 +399,37 @@ def test_an_archive_whose_names_climb_out_writes_nothing_outside_scratch(tmp_pat
     assert not Path("/evil.ko").exists()
 
 
+@dataclasses.dataclass
+class Watching(SystemRunner):
+    """Looks at what depmod is given before it runs."""
+
+    config: str = ""
+    order: list[str] = dataclasses.field(default_factory=list)
+
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
+        base, version = Path(argv[argv.index("-b") + 1]), argv[-1]
+        self.config = Path(argv[argv.index("-C") + 1]).read_text()
+        self.order = (base / "lib/modules" / version / "modules.order").read_text().splitlines()
+        return super().run(argv, **options)
+
+
 def test_guests_preferences_among_modules_reach_depmod_and_nothing_else_does(tmp_path: Path) -> None:
     made = sample(tmp_path)
-    seen: list[str] = []
+    config = b"search updates built-in\nexternal 6.1 /etc\noverride ahci * extra\ninclude /etc/shadow\n"
+    tree = guest_tree(made.image, {"/etc/depmod.d/x.conf": config, "/etc/depmod.d/readme": b"search x"})
+    runner = Watching()
+    build_supplement(made.change, tree, tmp_path, runner)
+    assert runner.config == "search updates built-in\noverride ahci * extra\n"
 
-    class Watching(SystemRunner):
-        def run(self, argv: Sequence[str], **options: Any) -> Completed:
-            seen.append(Path(argv[argv.index("-C") + 1]).read_text())
-            return super().run(argv, **options)
 
-    version = host_version()
-    config = "search updates built-in\nexternal 6.1 /etc\noverride ahci * extra\ninclude /etc/shadow\n"
-    tree = guest_tree(made.image, {"/etc/depmod.d/x.conf": config.encode(), "/etc/depmod.d/readme": b"search x"})
-    build_supplement(made.change, tree, tmp_path, Watching())
-    assert seen == ["search updates built-in\noverride ahci * extra\n"]
-    assert version in made.change.modules_folder
+def test_modules_that_the_guests_order_does_not_list_are_put_behind_it_by_name(tmp_path: Path) -> None:
+    extra = f"usr/lib/modules/{host_version()}/extra"
+    module = host_module("kernel/drivers/net/dummy.ko")
+    made = sample(tmp_path, more={f"{extra}/{name}.ko.xz": pack("xz", module) for name in "zqa"})
+    runner = Watching()
+    build_supplement(made.change, made.tree, tmp_path, runner)
+    assert runner.order[-3:] == ["extra/a.ko", "extra/q.ko", "extra/z.ko"]
+    assert runner.order[0].startswith("kernel/")
 
 
 # Booting.
