@@ -84,6 +84,10 @@ class Patience:
     report: float
 
 
+# What a kernel goes on saying by itself, for minutes after everything else has stopped (seen under emulation).
+_CLOCK_WATCH = re.compile(r"\[ *\d+\.\d+\] (clocksource|hrtimer|perf|random|tsc|sched_clock): ")
+
+
 def diagnose(seen: Observations, patience: Patience) -> Verdict | None:
     """The verdict, or None while the boot may still go either way."""
     for rule in _RULES:
@@ -271,4 +275,6 @@ def _matching(pattern: re.Pattern[str], text: str) -> tuple[str, ...]:
 
 
 def _tail(text: str, lines: int = 3) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())[-lines:]
+    """The last lines that tell something; a kernel that only watches its clock would hide them."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return tuple([line for line in said if not _CLOCK_WATCH.match(line)] or said)[-lines:]

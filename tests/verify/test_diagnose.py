@@ -83,6 +83,13 @@ def test_a_disk_without_signature_is_no_boot_loader(firmware: str) -> None:
     assert reason_of(Observations(firmware=firmware)) is Reason.NO_BOOT_LOADER
 
 
+def test_a_kernel_that_watches_its_clock_does_not_hide_the_last_telling_line() -> None:
+    seen = recorded("hang", silent_seconds=76)
+    noise = "[  119.510374] clocksource: wd-tsc-wd read-back delay of 108980ns, clock-skew test skipped!\n"
+    verdict = diagnose(dataclasses.replace(seen, serial=seen.serial.rstrip("\n") + "\n" + noise * 5), PATIENCE)
+    assert verdict == diagnose(seen, PATIENCE)
+
+
 def test_a_hang_shows_after_its_silence_with_the_last_line() -> None:
     assert reason_of(recorded("hang", silent_seconds=74)) is None
     verdict = diagnose(recorded("hang", silent_seconds=76), PATIENCE)
