@@ -283,13 +283,18 @@ def _limit_resources(limits: Limits, used_bytes: int) -> None:
         # what is open stays open; nothing new is opened, not even for reading
         (resource.RLIMIT_NOFILE, 0),
     ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        limit(kind, value)
     # the hard limit a second later kills what has learned to ignore the signal
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if hard == resource.RLIM_INFINITY or hard > limits.cpu_seconds:
         resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+
+
+def limit(kind: int, value: int) -> None:
+    """Lower a resource limit for good, to ``value`` or what is allowed anyway."""
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def forbid_new_privileges(libc: ctypes.CDLL) -> None:

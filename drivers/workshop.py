@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.changes import ExtendInitramfs
-from drivers.confinement import NOBODY, drop_privileges, forbid_new_privileges
+from drivers.confinement import NOBODY, drop_privileges, forbid_new_privileges, limit
 from drivers.facts import GuestFacts
 from drivers.linux.supplement import build_supplement
 from drivers.offline import OfflineTree, open_volume
@@ -64,9 +64,7 @@ def confine(folder: Path) -> None:
         (resource.RLIMIT_AS, _MEMORY_BYTES),
         (resource.RLIMIT_CPU, _CPU_SECONDS),
     ):
-        hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        limit(kind, value)
     os.chdir(folder)
 
 

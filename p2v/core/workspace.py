@@ -130,15 +130,6 @@ def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
     os.chmod(path, mode)
 
 
-def sync_file(path: Path) -> None:
-    """Flush a file's data and metadata to its device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -166,7 +166,8 @@ def test_any_text_can_be_parsed(text: str) -> None:
 
 def test_very_deep_menus_are_no_danger() -> None:
     depth = 3000
-    grub_script.parse("submenu a {\n" * depth + "}\n" * depth)
+    (outermost,) = grub_script.parse("submenu a {\n" * depth + "}\n" * depth).items
+    assert (outermost.title, outermost.submenu) == ("a", True)
 
 
 # -- the menu ----------------------------------------------------------------------------------------------------------
