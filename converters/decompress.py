@@ -12,12 +12,13 @@ from p2v.core.errors import BadImage, ToolMissing
 _DEFLATE_WINDOW_BITS = 15
 
 
-def decompress(where: CompressedAt, stored: bytes, size: int) -> bytes:
-    """The first ``size`` bytes a block inflates to; what follows its stream is not looked at.
+def decompress(where: CompressedAt, stored: bytes) -> bytes:
+    """What a block inflates to, at most ``where.inflated_length`` bytes; what follows its stream is not looked at.
 
-    ``where.length`` may be an upper bound (qcow2 counts whole sectors). Raises BadImage when the
-    stream is damaged or ends early.
+    ``where.length`` may be an upper bound (qcow2 counts whole sectors), so a stream that ends early is not noticed
+    here: the caller sees fewer bytes than it needs. Raises BadImage when the stream is damaged.
     """
+    size = where.inflated_length
     try:
         if where.codec is Codec.ZSTD:
             data = _unzstd(where.file, stored, size)
@@ -26,9 +27,6 @@ def decompress(where: CompressedAt, stored: bytes, size: int) -> bytes:
             data = zlib.decompressobj(bits).decompress(stored, size)
     except zlib.error as error:
         raise BadImage(where.file, f"the compressed block at byte {where.offset} is damaged: {error}") from error
-    if len(data) < size:
-        problem = f"the compressed block at byte {where.offset} holds {len(data)} bytes instead of {size}"
-        raise BadImage(where.file, problem)
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from p2v.core.disk import Extent, StoredAt
@@ -10,13 +11,23 @@ from p2v.core.errors import BadImage
 
 # Data extents end here at the latest, so that consumers see progress and a walk stays lazy.
 MAX_DATA_EXTENT = 1024 * 1024 * 1024
-# One byte a block; larger maps are not kept (see ``Occupancy``).
+# One byte a block, over all files of a disk; what lies beyond is not looked at (see ``Occupancy``).
 _MAX_OCCUPANCY = 32 * 1024 * 1024
 
 
 def hole(offset: int, length: int) -> Extent:
     """Reads as zero, nothing stored."""
     return Extent(offset, length, zero=True, allocated=False)
+
+
+def beneath(offset: int, length: int) -> Extent:
+    """A differencing layout's "ask my parent": only ``ChainLayout`` may see it, no ``DiskReader`` hands it out."""
+    return Extent(offset, length, zero=False, allocated=False)
+
+
+def is_beneath(extent: Extent) -> bool:
+    """Whether a piece says nothing but that the parent knows."""
+    return not extent.zero and not extent.allocated
 
 
 def data(offset: int, length: int, file: Path, file_offset: int) -> Extent:
@@ -54,44 +65,52 @@ def _joined(first: Extent, second: Extent, max_data_bytes: int) -> Extent | None
 
 
 def clip(extents: Iterable[Extent], virtual_size: int) -> Iterator[Extent]:
-    """Cut a stream at the disk's end.
-
-    A compressed block that reaches past it loses its stored place, since an extent's stream inflates to
-    the whole extent; it is then read by ``pread``.
-    """
+    """Cut a stream at the disk's end."""
     for extent in extents:
         if extent.offset >= virtual_size:
             return
         if extent.end <= virtual_size:
             yield extent
             continue
-        length = virtual_size - extent.offset
-        yield Extent(extent.offset, length, extent.zero, extent.allocated, extent.stored)
+        yield part_of(extent, extent.offset, virtual_size)
+
+
+def part_of(extent: Extent, start: int, end: int) -> Extent:
+    """The part of an extent from disk offset ``start`` to ``end``, both within it."""
+    within, length = start - extent.offset, end - start
+    stored, compressed = extent.stored, extent.compressed
+    if within and stored is not None:
+        stored = StoredAt(stored.file, stored.offset + within)
+    if within and compressed is not None:
+        compressed = replace(compressed, skip=compressed.skip + within)
+    return Extent(start, length, extent.zero, extent.allocated, stored, compressed)
 
 
 class Occupancy:
     """Notices two data blocks that share their stored bytes, within one walk of a disk.
 
     All blocks have one size, so two that begin in the same aligned piece of that size overlap. Blocks
-    that overlap across such pieces are not noticed, nor anything in files of more than 32 Mi blocks.
+    that overlap across such pieces are not noticed, nor anything behind the first 32 Mi blocks.
     """
 
     def __init__(self, block_bytes: int) -> None:
         self._block_bytes = block_bytes
         self._seen: dict[Path, bytearray] = {}
+        self._room = _MAX_OCCUPANCY
 
-    def add(self, extent: Extent, file_size: int) -> None:
+    def add(self, extent: Extent) -> None:
         """Remember the blocks of a data extent; raises BadImage when one of them was seen before."""
         if extent.stored is None:
             return
-        blocks = file_size // self._block_bytes + 1
-        if blocks > _MAX_OCCUPANCY:
-            return
-        seen = self._seen.get(extent.stored.file)
-        if seen is None:
-            seen = self._seen[extent.stored.file] = bytearray(blocks)
         first = extent.stored.offset // self._block_bytes
         last = first + -(-extent.length // self._block_bytes)
+        seen = self._seen.setdefault(extent.stored.file, bytearray())
+        missing = last - len(seen)
+        if missing > 0:
+            if missing > self._room:
+                return
+            self._room -= missing
+            seen.extend(bytes(missing))
         shared = seen.find(1, first, last)
         if shared >= 0:
             at = extent.stored.offset + (shared - first) * self._block_bytes

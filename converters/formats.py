@@ -9,6 +9,7 @@ from converters import c_qcow2, c_vhd, c_vhdx, c_vmdk
 from converters.mapped import MappedDisk
 from converters.qcow2 import open_qcow2
 from converters.raw import open_raw
+from converters.references import Opening
 from converters.signatures import disk_contents
 from converters.source_file import SourceFile
 from converters.vhd import find_footer_offset, open_vhd
@@ -42,7 +43,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     probe: Callable[[FileEnds], Match | None]
-    open: Callable[[SourceFile], MappedDisk]
+    open: Callable[[SourceFile, Opening], MappedDisk]
     is_container: bool = True
 
 

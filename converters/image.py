@@ -11,6 +11,7 @@ from pathlib import Path
 from converters.formats import FORMATS, FileEnds, Format, Match
 from converters.info import FileIdentity, ImageInfo, SourceIdentity
 from converters.mapped import MappedDisk
+from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
 from converters.signatures import HEAD_BYTES, MIN_DISK_BYTES, TAIL_BYTES, foreign_container, nothing_known
 from converters.source_file import SourceFile, open_source
 from p2v.core.errors import AmbiguousFormat, NoSource, UnsupportedImage, Usage
@@ -37,20 +38,25 @@ class ProbeResult:
     why: str
 
 
-def open_disk(path: Path, input_format: str | None = None) -> MappedDisk:
+def open_disk(path: Path, input_format: str | None = None, lookup: Lookup = NOTHING_SAID) -> MappedDisk:
     """Open a disk image or block device for reading; close it, or use it as a context manager.
 
     ``input_format`` is a format's id (see ``FORMATS``) where the user or a description says it; the
-    contents must not contradict it. Raises NoSource, NotPermitted, ReadFailed, AmbiguousFormat, BadImage,
-    UnsupportedImage, ForbiddenReference, Usage (no such format).
+    contents must not contradict it. ``lookup`` says where files it names may be. Raises NoSource, NotPermitted,
+    ReadFailed, AmbiguousFormat, BadImage, UnsupportedImage, ForbiddenReference, ParentMissing, WrongParent, Usage (no
+    such format).
     """
     file = open_source(path)
     try:
-        chosen, _ = _choose(file, input_format)
-        return chosen.open(file)
+        return _open_image(file, input_format, first_opening(file, lookup, _open_image))
     except BaseException:
         file.close()
         raise
+
+
+def _open_image(file: SourceFile, input_format: str | None, opening: Opening) -> MappedDisk:
+    chosen, _ = _choose(file, input_format)
+    return chosen.open(file, opening)
 
 
 def probe(path: Path) -> ProbeResult:
@@ -68,10 +74,13 @@ def probe(path: Path) -> ProbeResult:
 
 def describe(disk: MappedDisk) -> ImageInfo:
     """Everything known about an open image; walks its extents. Raises BadImage, ReadFailed."""
-    allocated = 0
+    allocated, stream = 0, None
     for extent in disk.extents():
         if extent.compressed is not None:
-            allocated += extent.compressed.length
+            # a child disk cuts its parent's streams into several extents
+            if extent.compressed.offset != stream:
+                allocated += extent.compressed.length
+            stream = extent.compressed.offset
         elif not extent.zero:
             allocated += extent.length
     facts = disk.facts
@@ -87,8 +96,9 @@ def describe(disk: MappedDisk) -> ImageInfo:
         creator=facts.creator,
         creator_version=facts.creator_version,
         identifiers=facts.identifiers,
-        dirty=facts.dirty,
-        notes=facts.notes,
+        dirty=tuple(sign for image in facts.chain for sign in image.dirty),
+        notes=tuple(note for image in facts.chain for note in image.notes),
+        parents=tuple(f"{image.format}, {image.variant}" for image in facts.chain[1:]),
     )
 
 

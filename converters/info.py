@@ -21,6 +21,13 @@ class ImageFacts:
     """Signs that a writer did not finish, in words."""
     notes: tuple[str, ...] = ()
     """What a person should know about how the image is read, in sentences."""
+    parent: ImageFacts | None = None
+    """Of a child disk: the image it holds changes to."""
+
+    @property
+    def chain(self) -> tuple[ImageFacts, ...]:
+        """This image, its parent, and so on."""
+        return (self,) if self.parent is None else (self, *self.parent.chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class ImageInfo:
     identifiers: tuple[tuple[str, str], ...]
     dirty: tuple[str, ...]
     notes: tuple[str, ...]
+    parents: tuple[str, ...] = ()
+    """Of a child disk: format and variant of each image below it, the nearest first."""
 
 
 @dataclass(frozen=True, slots=True)

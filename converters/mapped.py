@@ -5,19 +5,20 @@ Formats differ only in their ``Layout``; reading, clipping, merging, inflating a
 
 from __future__ import annotations
 
-import functools
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from converters.decompress import decompress
-from converters.extents import Occupancy, clip, merge
+from converters.extents import Occupancy, clip, is_beneath, merge
 from converters.info import ImageFacts
 from converters.source_file import SourceFile
 from p2v.core.disk import CompressedAt, Extent
-from p2v.core.errors import ReadFailed
+from p2v.core.errors import BadImage, ReadFailed
 
 # Guests are read in small pieces: the blocks just inflated are kept, up to this many bytes.
 _INFLATED_CACHE_BYTES = 8 * 1024 * 1024
@@ -42,12 +43,13 @@ class Layout(Protocol):
 
     @property
     def block_bytes(self) -> int:
-        """Size of the unit of allocation, or 0 where a disk has none."""
+        """Size of the unit of allocation no two of which may share their stored bytes; 0: do not check that."""
         ...
 
     def lookup(self, start: int, end: int) -> Iterator[Extent]:
         """Adjacent pieces that cover ``start`` to ``end`` of the disk; they may begin before ``start`` and
-        reach past ``end`` and past the disk's end."""
+        reach past ``end`` and past the disk's end. ``StoredAt.file`` and ``CompressedAt.file`` are the ``path``
+        of a source file, and offsets count in that."""
         ...
 
     def walk(self) -> Iterator[Extent]:
@@ -59,6 +61,44 @@ class Layout(Protocol):
         ...
 
 
+def checked_walk(layout: Layout) -> Iterator[Extent]:
+    """A layout's walk, where blocks that share their stored bytes end it with BadImage."""
+    occupancy = Occupancy(layout.block_bytes) if layout.block_bytes else None
+    for piece in layout.walk():
+        if occupancy is not None:
+            occupancy.add(piece)
+        yield piece
+
+
+class _InflatedBlocks:
+    """The blocks inflated last, up to a number of bytes; safe for threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, where: CompressedAt) -> bytes | None:
+        with self._lock:
+            found = self._kept.get((where.file, where.offset))
+            if found is not None:
+                self._kept.move_to_end((where.file, where.offset))
+            return found
+
+    def put(self, where: CompressedAt, block: bytes) -> None:
+        with self._lock:
+            replaced = self._kept.pop((where.file, where.offset), b"")
+            self._kept[where.file, where.offset] = block
+            self._bytes += len(block) - len(replaced)
+            while self._bytes > _INFLATED_CACHE_BYTES and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+
 class MappedDisk:
     """A ``DiskReader`` over a layout; a context manager; owns its files."""
 
@@ -68,8 +108,7 @@ class MappedDisk:
         self._sources = files
         self._by_path = {file.path: file for file in files}
         self._closed = False
-        kept = max(2, _INFLATED_CACHE_BYTES // max(1, layout.block_bytes))
-        self._inflated = functools.lru_cache(maxsize=kept)(self._inflate)
+        self._inflated_blocks = _InflatedBlocks()
 
     @property
     def virtual_size(self) -> int:
@@ -78,8 +117,8 @@ class MappedDisk:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file the disk's bytes come from."""
-        return tuple(self._by_path)
+        """Every file of the host the disk's bytes come from."""
+        return tuple(dict.fromkeys(source.host_path for source in self._by_path.values()))
 
     @property
     def sources(self) -> tuple[SourceFile, ...]:
@@ -104,7 +143,7 @@ class MappedDisk:
 
     def extents(self) -> Iterator[Extent]:
         """Walk the whole virtual disk in order; lazily, in bounded memory. Raises BadImage, ReadFailed."""
-        return merge(self._checked_pieces())
+        return merge(map(self._public, clip(checked_walk(self.layout), self.virtual_size)))
 
     def stored_bytes(self, length: int, offset: int) -> Iterator[bytes]:
         """The bytes that stand in the files for a range of the disk, not inflated; zeroes give nothing.
@@ -124,7 +163,7 @@ class MappedDisk:
     def close(self) -> None:
         """Give back every handle."""
         self._closed = True
-        self._inflated.cache_clear()
+        self._inflated_blocks.clear()
         for file in self._sources:
             file.close()
 
@@ -140,12 +179,19 @@ class MappedDisk:
         # A block of several pieces comes whole, so some of them may lie beside what was asked for.
         return (piece for piece in self.layout.lookup(start, end) if piece.offset < end and piece.end > start)
 
-    def _checked_pieces(self) -> Iterator[Extent]:
-        occupancy = Occupancy(self.layout.block_bytes) if self.layout.block_bytes else None
-        for piece in clip(self.layout.walk(), self.virtual_size):
-            if occupancy is not None and piece.stored is not None:
-                occupancy.add(piece, self._source(piece.stored.file).size)
-            yield piece
+    def _public(self, piece: Extent) -> Extent:
+        """A piece as readers of ``extents`` may see it: places are those of the host's files, or none."""
+        if piece.stored is not None:
+            source = self._source(piece.stored.file)
+            if source.host_path is not source.path:
+                return replace(piece, stored=source.place(piece.stored.offset))
+        elif piece.compressed is not None:
+            source = self._source(piece.compressed.file)
+            if source.host_path is not source.path:
+                at = source.place(piece.compressed.offset)
+                moved = None if at is None else replace(piece.compressed, file=at.file, offset=at.offset)
+                return replace(piece, compressed=moved)
+        return piece
 
     def _read_piece(self, piece: Extent, start: int, end: int) -> bytes:
         start, end = max(start, piece.offset), min(end, piece.end)
@@ -153,19 +199,24 @@ class MappedDisk:
         if piece.zero:
             return bytes(length)
         if piece.compressed is not None:
-            return self._inflated(piece.compressed, self._inflated_size(piece))[within : within + length]
+            within += piece.compressed.skip
+            return self._inflated(piece.compressed, within + length)[within : within + length]
         if piece.stored is None:
-            raise AssertionError(f"the layout says nothing about {piece}")
+            raise AssertionError(f"the layout says nothing about {piece}, {is_beneath(piece)=}")
         file = self._source(piece.stored.file)
         return file.read_exactly(length, piece.stored.offset + within, f"disk offset {start}")
 
-    def _inflated_size(self, piece: Extent) -> int:
-        # The last block of a disk may be stored shorter than the others.
-        return min(piece.length, self.virtual_size - piece.offset)
-
-    def _inflate(self, where: CompressedAt, size: int) -> bytes:
-        stored = self._source(where.file).read_exactly(where.length, where.offset, "a compressed block")
-        return decompress(where, stored, size)
+    def _inflated(self, where: CompressedAt, needed: int) -> bytes:
+        """A whole block, of which ``needed`` bytes must be there: the last one of a disk may be stored shorter."""
+        block = self._inflated_blocks.get(where)
+        if block is None:
+            stored = self._source(where.file).read_exactly(where.length, where.offset, "a compressed block")
+            block = decompress(where, stored)
+            self._inflated_blocks.put(where, block)
+        if len(block) < needed:
+            problem = f"the compressed block at byte {where.offset} holds {len(block)} bytes instead of {needed}"
+            raise BadImage(where.file, problem)
+        return block
 
     def _source(self, path: Path) -> SourceFile:
         return self._by_path[path]

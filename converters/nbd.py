@@ -18,11 +18,9 @@ from urllib.parse import quote
 
 import converters
 import p2v
+from converters.references import DiskSpec
 from p2v.core.errors import ProgramFailed, ProgramTimedOut
 from p2v.core.run import Background, background
-
-ReaderSpec = tuple[Path, str | None]
-"""A disk image and its format (None: probe), as ``converters.image.open_disk`` takes them."""
 
 # The prefix of ``converters.nbdkit_plugin.READ_FAILED``, which lives in another interpreter.
 _READ_FAILED = "p2v-read-failed: "
@@ -61,7 +59,7 @@ class NbdExport:
 
 
 @contextmanager
-def serve(reader_spec: ReaderSpec, socket_folder: Path) -> Iterator[NbdExport]:
+def serve(spec: DiskSpec, socket_folder: Path) -> Iterator[NbdExport]:
     """Serve one disk until the context ends; the server ends with it, however it is left, and with this process.
 
     ``socket_folder``: a private folder (mode 0700) with a short path, see ``p2v.core.workspace.socket_folder``; several
@@ -71,7 +69,7 @@ def serve(reader_spec: ReaderSpec, socket_folder: Path) -> Iterator[NbdExport]:
     ProgramTimedOut, ToolMissing.
     """
     address, log = _names(socket_folder)
-    with background(_command(reader_spec, address), stderr_file=log) as program:
+    with background(_command(spec, address), stderr_file=log) as program:
         try:
             _wait_until_it_accepts(program, address)
             yield NbdExport(address, log, program)
@@ -96,15 +94,19 @@ def _names(folder: Path) -> tuple[Path, Path]:
     return address, log
 
 
-def _command(reader_spec: ReaderSpec, address: Path) -> list[str]:
-    image, input_format = reader_spec
+def _command(spec: DiskSpec, address: Path) -> list[str]:
+    spec = spec.absolute()
     script = Path(converters.__file__).with_name("nbdkit_plugin.py")
     command = ["nbdkit", "--readonly", "--foreground", "--exit-with-parent", f"--threads={_THREADS}"]
     command += ["--unix", str(address), "python", f"script={script}"]
     command += [f"import_path={folder}" for folder in _import_path()]
-    command.append(f"image={image.absolute()}")
-    if input_format is not None:
-        command.append(f"input_format={input_format}")
+    command.append(f"image={spec.path}")
+    if spec.input_format is not None:
+        command.append(f"input_format={spec.input_format}")
+    command += [f"parent={path}" for path in spec.lookup.parents]
+    command += [f"extent_dir={path}" for path in spec.lookup.folders]
+    command += [f"allow={path}" for path in spec.lookup.allowed]
+    command.append(f"size_by={spec.lookup.size_by.value}")
     return command
 
 

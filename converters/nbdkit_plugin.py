@@ -5,7 +5,8 @@ as ``import_path`` parameters, and nothing of the suite is imported before they 
 
 Block status is not offered: the one user is a qcow2 overlay above, which asks for bytes alone.
 
-Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe).
+Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe), and the
+fields of ``converters.references.Lookup``: ``parent``, ``extent_dir``, ``allow`` (each repeated), ``size_by``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ READ_FAILED = "p2v-read-failed: "
 
 _import_path: list[str] = []
 _parameters: dict[str, str] = {}
+_folders: dict[str, list[str]] = {"parent": [], "extent_dir": [], "allow": []}
 _disk: list[DiskReader] = []
 
 
@@ -34,8 +36,10 @@ def config(key: str, value: str) -> None:
     """Take one parameter of the command line."""
     if key == "import_path":
         _import_path.append(value)
-    elif key in ("image", "input_format"):
+    elif key in ("image", "input_format", "size_by"):
         _parameters[key] = value
+    elif key in _folders:
+        _folders[key].append(value)
     else:
         raise ValueError(f"unknown parameter {key!r}")
 
@@ -57,10 +61,13 @@ def get_ready() -> None:
     from pathlib import Path
 
     from converters.image import open_disk
+    from converters.references import Lookup, SizeBy
     from p2v.core.errors import P2vError
 
+    parents, folders, allowed = (tuple(map(Path, found)) for found in _folders.values())
+    lookup = Lookup(parents, folders, allowed, SizeBy(_parameters.get("size_by", SizeBy.CREATOR.value)))
     try:
-        _disk.append(open_disk(Path(_parameters["image"]), _parameters.get("input_format")))
+        _disk.append(open_disk(Path(_parameters["image"]), _parameters.get("input_format"), lookup))
     except P2vError as error:
         # Last words: our caller shows the last line of stderr, nbdkit's own would be a traceback.
         sys.stderr.write(f"{error.sentence()}\n")

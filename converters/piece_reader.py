@@ -30,6 +30,8 @@ class PieceReader:
         self._reader = reader
         self._inflate = inflate or fastest_inflate()
         self._open: OrderedDict[Path, SourceFile] = OrderedDict()
+        # A child disk cuts its parent's streams into several extents; each is inflated once.
+        self._last: tuple[tuple[Path, int], bytes | bytearray] | None = None
 
     def __enter__(self) -> PieceReader:
         return self
@@ -61,9 +63,9 @@ class PieceReader:
         compressed = segment.extent.compressed
         if segment.stored is not None:
             self._read_stored(segment.stored.file, segment.stored.offset, into)
-        elif compressed is not None and _inflated_here(segment.extent, compressed):
+        elif compressed is not None and _inflated_here(compressed):
             data = self._inflated(segment.extent, compressed)
-            skip = segment.offset - segment.extent.offset
+            skip = compressed.skip + segment.offset - segment.extent.offset
             into[:] = memoryview(data)[skip : skip + segment.length]
         else:
             self._read_through_reader(segment, into)
@@ -83,19 +85,24 @@ class PieceReader:
             offset += count
 
     def _inflated(self, extent: Extent, at: CompressedAt) -> bytes | bytearray:
+        place = (at.file, at.offset)
+        if self._last is not None and self._last[0] == place:
+            return self._last[1]
         try:
             stored = os.pread(self._handle(at.file), at.length, at.offset)
         except OSError as error:
             raise read_problem(error, at.file, at.offset) from error
         try:
-            data = self._inflate(stored, at.codec, extent.length)
+            data = self._inflate(stored, at.codec, at.inflated_length)
         except ValueError as error:
             raise BadImage(at.file, f"the compressed data at byte {at.offset} are damaged: {error}") from error
-        if len(data) < extent.length:
+        if len(data) < at.skip + extent.length:
             raise BadImage(
                 at.file,
-                f"the compressed data at byte {at.offset} hold {len(data)} bytes where {extent.length} should be",
+                f"the compressed data at byte {at.offset} hold {len(data)} bytes "
+                f"where {at.skip + extent.length} should be",
             )
+        self._last = (place, data)
         return data
 
     def _read_through_reader(self, segment: Segment, into: memoryview) -> None:
@@ -123,5 +130,5 @@ class PieceReader:
         return opened.fd
 
 
-def _inflated_here(extent: Extent, at: CompressedAt) -> bool:
-    return at.codec in INFLATED_CODECS and max(extent.length, at.length) <= _LARGEST_INFLATED_BYTES
+def _inflated_here(at: CompressedAt) -> bool:
+    return at.codec in INFLATED_CODECS and max(at.inflated_length, at.length) <= _LARGEST_INFLATED_BYTES

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 
 from converters import c_qcow2
 from converters.c_qcow2 import Qcow2Header
-from converters.extents import data, hole
+from converters.extents import beneath, data, hole
 from converters.info import ImageFacts
+from converters.layering import chained
 from converters.mapped import MappedDisk, MetadataRange
-from converters.source_file import SourceFile, past_the_end, resolve_beside, shown
+from converters.references import Opening
+from converters.source_file import SourceFile, past_the_end, shown
 from converters.tables import EntryPages
 from p2v.core.disk import Codec, CompressedAt, Extent
 from p2v.core.errors import BadImage, UnsupportedImage
@@ -31,8 +33,9 @@ _REFUSED_FEATURES = (
 class Qcow2Layout:
     """An L1 table of L2 tables of clusters."""
 
-    def __init__(self, file: SourceFile, header: Qcow2Header) -> None:
+    def __init__(self, file: SourceFile, header: Qcow2Header, *, has_backing: bool = False) -> None:
         self._file = file
+        self._unallocated = beneath if has_backing else hole
         self._header = header
         self._cluster = header.cluster_bytes
         self._table_bytes = self._cluster * header.l2_entries
@@ -57,7 +60,7 @@ class Qcow2Layout:
         for index, count, entry in self._l1.runs(self._header.l1_table_offset, self._tables, first, last, _equal):
             offset = entry & c_qcow2.L1E_OFFSET_MASK
             if offset == 0:
-                yield hole(index * self._table_bytes, count * self._table_bytes)
+                yield self._unallocated(index * self._table_bytes, count * self._table_bytes)
                 continue
             if offset % self._cluster:
                 raise BadImage(self._file.path, f"L1 entry {index} names byte {offset}, within a cluster")
@@ -84,6 +87,8 @@ class Qcow2Layout:
             if entry & c_qcow2.OFLAG_COMPRESSED:
                 for each in range(cluster, cluster + count):
                     yield self._compressed_cluster(each, entry)
+            elif self._is_unallocated(entry):
+                yield self._unallocated(cluster * self._cluster, count * self._cluster)
             elif self._reads_as_zero(entry):
                 allocated = bool(entry & c_qcow2.L2E_OFFSET_MASK)
                 yield Extent(cluster * self._cluster, count * self._cluster, zero=True, allocated=allocated)
@@ -94,10 +99,12 @@ class Qcow2Layout:
         plain = not entry & c_qcow2.OFLAG_COMPRESSED and entry & c_qcow2.L2E_OFFSET_MASK
         return self._cluster if plain else 0
 
+    def _is_unallocated(self, entry: int) -> bool:
+        return not self._reads_as_zero(entry) and not entry & c_qcow2.L2E_OFFSET_MASK
+
     def _reads_as_zero(self, entry: int) -> bool:
         # Bit 0 means something since version 3 only.
-        zero_flag = self._header.version >= 3 and entry & c_qcow2.L2E_ZERO
-        return bool(zero_flag) or not entry & c_qcow2.L2E_OFFSET_MASK
+        return self._header.version >= 3 and bool(entry & c_qcow2.L2E_ZERO)
 
     def _plain_clusters(self, cluster: int, count: int, entry: int) -> Iterator[Extent]:
         at = entry & c_qcow2.L2E_OFFSET_MASK
@@ -121,26 +128,26 @@ class Qcow2Layout:
         length = min(length, self._file.size - at)
         if length <= 0 or at < c_qcow2.HEADER_V2_BYTES:
             raise past_the_end(self._file, f"compressed cluster {cluster}", max(0, length), at)
-        where = CompressedAt(self._file.path, at, length, self._codec)
+        where = CompressedAt(self._file.path, at, length, self._codec, self._cluster)
         return Extent(cluster * self._cluster, self._cluster, zero=False, allocated=True, compressed=where)
 
 
-def open_qcow2(file: SourceFile) -> MappedDisk:
-    """Open a qcow2 image that stands alone.
+def open_qcow2(file: SourceFile, opening: Opening) -> MappedDisk:
+    """Open a qcow2 image, with its backing chain.
 
-    Raises BadImage, UnsupportedImage, ForbiddenReference (backing or data files elsewhere).
+    Raises BadImage, UnsupportedImage, ForbiddenReference (backing or data files elsewhere), ParentMissing.
     """
     header = _checked_header(file)
-    references = _data_file_name(file, header)
+    data_file = _extension(file, header, c_qcow2.EXT_EXTERNAL_DATA_FILE)
+    if header.incompatible_features & c_qcow2.INCOMPAT_DATA_FILE:
+        name = "?" if data_file is None else data_file
+        opening.beside(file, name).close()
+        raise UnsupportedImage(
+            file.path,
+            f"has an external data file, {shown(name)}",
+            "Flatten it first: qemu-img convert -f qcow2 -O qcow2 IMAGE FLAT.",
+        )
     backing = _backing_file_name(file, header)
-    for what, name in (("a backing file", backing), ("an external data file", references)):
-        if name is not None:
-            resolve_beside(file.path, name)
-            raise UnsupportedImage(
-                file.path,
-                f"has {what}, {shown(name)}",
-                "Flatten it first: qemu-img convert -f qcow2 -O qcow2 IMAGE FLAT.",
-            )
     dirty = ("dirty refcounts",) if header.incompatible_features & c_qcow2.INCOMPAT_DIRTY else ()
     notes: tuple[str, ...] = ()
     if header.nb_snapshots:
@@ -148,7 +155,14 @@ def open_qcow2(file: SourceFile) -> MappedDisk:
     if file.size % header.cluster_bytes:
         notes += (f"the file ends within a cluster; what that cluster misses after byte {file.size} reads as zeroes",)
     variant = f"version {header.version}, clusters of {header.cluster_bytes} bytes"
-    return MappedDisk(Qcow2Layout(file, header), (file,), ImageFacts("qcow2", variant, dirty=dirty, notes=notes))
+    facts = ImageFacts("qcow2", variant, dirty=dirty, notes=notes)
+    layout = Qcow2Layout(file, header, has_backing=backing is not None)
+    if backing is None:
+        return MappedDisk(layout, (file,), facts)
+    backing_format = _extension(file, header, c_qcow2.EXT_BACKING_FORMAT)
+    # QEMU calls some formats otherwise than we do.
+    known = None if backing_format is None else {"vpc": "vhd"}.get(backing_format, backing_format)
+    return chained(layout, (file,), facts, opening.parent(file, [backing], known))
 
 
 def _checked_header(file: SourceFile) -> Qcow2Header:
@@ -200,22 +214,20 @@ def _backing_file_name(file: SourceFile, header: Qcow2Header) -> str | None:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _data_file_name(file: SourceFile, header: Qcow2Header) -> str | None:
-    """The external data file's name; an unnamed one gives "?"."""
-    if not header.incompatible_features & c_qcow2.INCOMPAT_DATA_FILE:
-        return None
+def _extension(file: SourceFile, header: Qcow2Header, wanted: int) -> str | None:
+    """The text of a header extension, None where the header has none of that kind."""
     raw = file.pread(min(header.cluster_bytes, file.size), 0)
     at = header.header_length
     for _ in range(_MAX_EXTENSIONS):
         if at + 8 > len(raw):
             break
         kind, length = c_qcow2.unpack_extension(raw, at)
-        if kind == c_qcow2.EXT_EXTERNAL_DATA_FILE:
+        if kind == wanted:
             return raw[at + 8 : at + 8 + length].decode("utf-8", "surrogateescape")
         if kind == c_qcow2.EXT_END:
             break
         at += 8 + -(-length // 8) * 8
-    return "?"
+    return None
 
 
 def _equal(_entry: int) -> int:

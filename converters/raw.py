@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from converters.extents import data, hole
 from converters.info import ImageFacts
 from converters.mapped import MappedDisk, MetadataRange
+from converters.references import Opening
 from converters.source_file import SourceFile
 from p2v.core.disk import Extent
 from p2v.core.errors import ReadFailed
@@ -85,7 +86,7 @@ def _next_data(file: SourceFile, position: int) -> tuple[int, int] | None:
         raise ReadFailed(str(file.path), f"cannot be searched for holes: {error.strerror}") from error
 
 
-def open_raw(file: SourceFile) -> MappedDisk:
+def open_raw(file: SourceFile, _opening: Opening) -> MappedDisk:
     """A whole file or block device as a disk; its size is rounded up to whole sectors with zeroes."""
     virtual_size = round_up(file.size, SECTOR_BYTES)
     notes = []

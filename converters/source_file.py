@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from p2v.core.errors import BadImage, ForbiddenReference, NoSource, NotPermitted, ReadFailed
+from p2v.core.disk import StoredAt
+from p2v.core.errors import BadImage, NoSource, NotPermitted, ReadFailed
 
 # os.pread hands back at most 2 GiB less a page at a time; smaller steps also keep a failed read cheap.
 _MAX_READ_BYTES = 64 * 1024 * 1024
@@ -25,6 +26,15 @@ class SourceFile:
         self.mtime_ns = mtime_ns
         self.is_block_device = is_block_device
         self._fd = fd
+
+    @property
+    def host_path(self) -> Path:
+        """The file of the host that holds the bytes (``path`` but for members of archives)."""
+        return self.path
+
+    def place(self, offset: int) -> StoredAt | None:
+        """Where the byte at ``offset`` stands in a file of the host; None where it does not stand there plainly."""
+        return StoredAt(self.path, offset)
 
     @property
     def fd(self) -> int:
@@ -110,36 +120,6 @@ def open_source(path: Path) -> SourceFile:
         os.close(fd)
         raise
     return SourceFile(path, fd, size, status.st_mtime_ns, is_block_device=is_block_device)
-
-
-def open_beside(image: Path, name: str) -> SourceFile:
-    """Open a file that ``image`` names, which must lie in the image's own folder or below it.
-
-    Symbolic links are followed only as far as they stay there. Raises ForbiddenReference, or what
-    ``open_source`` raises; a missing file is BadImage, since it is the image that is incomplete.
-    """
-    target = resolve_beside(image, name)
-    try:
-        return open_source(target)
-    except NoSource as error:
-        raise BadImage(image, f"names the file {shown(name)}, which {error.problem}") from error
-
-
-def resolve_beside(image: Path, name: str) -> Path:
-    """The path a name inside ``image`` means; raises ForbiddenReference when it leads out of its folder."""
-    relative = PurePosixPath(name.replace("\\", "/"))
-    is_url = ":" in relative.parts[0] if relative.parts else False
-    if not name or "\0" in name or is_url or relative.is_absolute():
-        raise ForbiddenReference(image, f"names the file {shown(name)}, outside its own folder")
-    try:
-        folder = image.resolve().parent
-        target = (folder / relative).resolve()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ForbiddenReference(image, f"names the file {shown(name)}, which cannot be followed") from error
-    # Decides about ".." and links alike.
-    if not target.is_relative_to(folder):
-        raise ForbiddenReference(image, f"names the file {shown(name)}, outside its own folder")
-    return target
 
 
 def shown(name: str) -> str:

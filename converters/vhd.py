@@ -24,6 +24,7 @@ from converters.extents import data, hole
 from converters.info import ImageFacts
 from converters.mapped import MappedDisk, MetadataRange
 from converters.raw import FlatLayout
+from converters.references import Opening
 from converters.source_file import SourceFile, past_the_end, shown
 from converters.tables import EntryPages
 from p2v.core.disk import Extent
@@ -116,7 +117,7 @@ class DynamicLayout:
             raise BadImage(self._file.path, f"block {block} lies at byte {begin}, over the image's own tables")
 
 
-def open_vhd(file: SourceFile) -> MappedDisk:
+def open_vhd(file: SourceFile, _opening: Opening) -> MappedDisk:
     """Open a fixed or dynamic VHD.
 
     Raises BadImage (damaged or cut short), UnsupportedImage (differencing disks, other versions).

@@ -17,6 +17,7 @@ from converters.c_vhdx import MIB, MetadataItem, Region, VhdxHeader
 from converters.extents import data, hole
 from converters.info import ImageFacts
 from converters.mapped import MappedDisk, MetadataRange
+from converters.references import Opening
 from converters.source_file import SourceFile, past_the_end
 from converters.tables import EntryPages
 from p2v.core.disk import Extent
@@ -124,7 +125,7 @@ class VhdxLayout:
             raise BadImage(self._file.path, f"block {block} lies at byte {at}, over the image's own tables")
 
 
-def open_vhdx(file: SourceFile) -> MappedDisk:
+def open_vhdx(file: SourceFile, _opening: Opening) -> MappedDisk:
     """Open a fixed or dynamic VHDX.
 
     Raises BadImage (damaged or cut short), UnsupportedImage (differencing, log not replayed).

@@ -18,7 +18,8 @@ from converters.extents import data, hole
 from converters.info import ImageFacts
 from converters.mapped import Layout, MappedDisk, MetadataRange
 from converters.raw import FlatLayout
-from converters.source_file import SourceFile, open_beside, past_the_end, shown
+from converters.references import Opening
+from converters.source_file import SourceFile, past_the_end, shown
 from converters.tables import EntryPages
 from converters.vmdk_descriptor import (
     MAX_DESCRIPTOR_BYTES,
@@ -137,7 +138,7 @@ class SparseLayout:
             raise BadImage(self._file.path, f"grain {grain} is stored in {length} bytes, which cannot be")
         at += c_vmdk.GRAIN_MARKER_BYTES
         self._file.require(length, at, f"grain {grain}")
-        where = CompressedAt(self._file.path, at, length, Codec.ZLIB)
+        where = CompressedAt(self._file.path, at, length, Codec.ZLIB, self._grain_bytes)
         return Extent(grain * self._grain_bytes, self._grain_bytes, zero=False, allocated=True, compressed=where)
 
 
@@ -183,7 +184,7 @@ class JoinedLayout:
             yield from part.metadata()
 
 
-def open_vmdk(file: SourceFile) -> MappedDisk:
+def open_vmdk(file: SourceFile, opening: Opening) -> MappedDisk:
     """Open a VMDK: a sparse file or stream with its descriptor inside, or a text descriptor.
 
     Raises BadImage, UnsupportedImage (child disks, other kinds of extents), ForbiddenReference.
@@ -192,7 +193,7 @@ def open_vmdk(file: SourceFile) -> MappedDisk:
     if head.startswith(c_vmdk.SPARSE_MAGIC):
         return _open_sparse_file(file)
     if is_descriptor(head):
-        return _open_descriptor(file)
+        return _open_descriptor(file, opening)
     raise UnsupportedImage(file.path, "is an extent of an ESX snapshot (COWD or SESparse), which needs its parent")
 
 
@@ -254,7 +255,7 @@ def _judge_header(path: Path, header: SparseHeader) -> None:
             raise UnsupportedImage(path, f"its grains are compressed in an unknown way ({header.compress_algorithm})")
 
 
-def _open_descriptor(file: SourceFile) -> MappedDisk:
+def _open_descriptor(file: SourceFile, opening: Opening) -> MappedDisk:
     if file.size > MAX_DESCRIPTOR_BYTES:
         raise BadImage(file.path, f"its descriptor is longer than {MAX_DESCRIPTOR_BYTES} bytes")
     descriptor = parse_descriptor(file.pread(file.size, 0), file.path)
@@ -265,7 +266,7 @@ def _open_descriptor(file: SourceFile) -> MappedDisk:
     with ExitStack() as on_failure:
         parts: list[Layout] = []
         for number, line in enumerate(descriptor.extents):
-            part, source = _open_extent(file, number, line, opened)
+            part, source = _open_extent(file, number, line, opened, opening)
             if source is not None and source.path not in opened:
                 opened[source.path] = source
                 on_failure.callback(source.close)
@@ -280,7 +281,7 @@ def _open_descriptor(file: SourceFile) -> MappedDisk:
 
 
 def _open_extent(
-    image: SourceFile, number: int, line: ExtentLine, opened: dict[Path, SourceFile]
+    image: SourceFile, number: int, line: ExtentLine, opened: dict[Path, SourceFile], opening: Opening
 ) -> tuple[Layout, SourceFile | None]:
     """An extent's layout and, but for ZERO extents, its file (one of ``opened`` where that has it)."""
     length = line.sectors * SECTOR_BYTES
@@ -288,7 +289,7 @@ def _open_extent(
         return FlatLayout(image, 0, 0, length), None
     if line.access == "NOACCESS" or line.kind not in (*_FLAT_KINDS, "SPARSE"):
         raise UnsupportedImage(image.path, f"its extent {number} is of the kind {line.access} {shown(line.kind)}")
-    source = open_beside(image.path, line.file_name)
+    source = opening.beside(image, line.file_name)
     if source.path in opened:
         source.close()
         source = opened[source.path]

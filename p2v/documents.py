@@ -14,6 +14,7 @@ from typing import Any
 
 import p2v
 from converters.info import ImageInfo, SourceIdentity
+from converters.references import NOTHING_SAID, DiskSpec, Lookup
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan
@@ -38,6 +39,12 @@ class SourceDisk:
     """As the user gave it; None when the contents told."""
     image: ImageInfo
     identity: SourceIdentity
+    lookup: Lookup = NOTHING_SAID
+
+    @property
+    def spec(self) -> DiskSpec:
+        """How to open it."""
+        return DiskSpec(self.path, self.input_format, self.lookup)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,13 @@ def inspect(
     needed. No operating system is no error here: ``facts.os`` is None and the notes say what was seen.
     """
     with ExitStack() as stack, phase(report, "inspect", "Reading the guest"):
-        readers = [stack.enter_context(open_disk(disk.path, disk.input_format)) for disk in disks]
+        readers = [stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)) for disk in disks]
         sources = tuple(_source(disk, reader) for disk, reader in zip(disks, readers, strict=True))
         return Inspection(sources, _facts(disks, readers, reading, acceleration, report))
 
 
 def _source(disk: MachineDisk, reader: MappedDisk) -> SourceDisk:
-    return SourceDisk(disk.path, disk.input_format, describe(reader), identity(reader))
+    return SourceDisk(disk.path, disk.input_format, describe(reader), identity(reader), disk.lookup)
 
 
 def _facts(
@@ -99,7 +99,7 @@ def _by_appliance(
         sockets = stack.enter_context(socket_folder())
         overlays = []
         for index, (disk, reader) in enumerate(zip(disks, readers, strict=True)):
-            export = stack.enter_context(nbd.serve((disk.path, disk.input_format), sockets))
+            export = stack.enter_context(nbd.serve(disk.spec, sockets))
             overlay = scratch / f"overlay{index}.qcow2"
             qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", reader.virtual_size)
             overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.references import NOTHING_SAID, DiskSpec, Lookup
 from p2v.core.units import GIB
 
 
@@ -41,6 +42,12 @@ class MachineDisk:
     path: Path
     input_format: str | None = None
     serial: str | None = None
+    lookup: Lookup = NOTHING_SAID
+
+    @property
+    def spec(self) -> DiskSpec:
+        """How to open it."""
+        return DiskSpec(self.path, self.input_format, self.lookup)
 
 
 @dataclass(frozen=True, slots=True)

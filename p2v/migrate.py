@@ -164,7 +164,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
 @contextmanager
 def _open(source: SourceDisk) -> Iterator[DiskReader]:
     """The source, if it is still what was planned."""
-    with open_disk(source.path, source.input_format) as reader:
+    with open_disk(source.path, source.input_format, source.lookup) as reader:
         found = identity(reader)
         planned = source.identity
         if [f.path for f in found.files] != [f.path for f in planned.files]:
@@ -263,7 +263,7 @@ def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -
     with ExitStack() as stack:
         sockets = stack.enter_context(socket_folder())
         for index, source in enumerate(job.document.sources):
-            export = stack.enter_context(nbd.serve((source.path, source.input_format), sockets))
+            export = stack.enter_context(nbd.serve(source.spec, sockets))
             job.qemu_img.create_overlay(job.overlay(index), NbdUri(export.uri), "raw", readers[index].virtual_size)
         supplements = stack.enter_context(building(job.document))
         copies, rewriting = _both(job, readers, targets, supplements)

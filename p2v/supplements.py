@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.image import open_disk
+from converters.references import DiskSpec
 from drivers.appliance_tree import ApplianceTree
 from drivers.changes import Change, ExtendInitramfs
 from drivers.facts import GuestFacts, ReadBy
@@ -35,14 +36,8 @@ _CONVERTER = jsonio.converter(Change)
 
 
 @dataclass(frozen=True, slots=True)
-class _Disk:
-    path: Path
-    input_format: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Task:
-    disks: tuple[_Disk, ...]
+    disks: tuple[DiskSpec, ...]
     facts: GuestFacts
     changes: tuple[ExtendInitramfs, ...]
 
@@ -74,7 +69,7 @@ def building(document: PlanDocument) -> Iterator[Supplements]:
         if not changes or document.facts.read_by is ReadBy.APPLIANCE:
             yield Supplements(changes, folder, None)
             return
-        disks = tuple(_Disk(s.path.absolute(), s.input_format) for s in document.sources)
+        disks = tuple(s.spec.absolute() for s in document.sources)
         task = jsonio.encode(_CONVERTER, _Task(disks, document.facts, changes))
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-supplements") as pool:
             yield Supplements(changes, folder, pool.submit(_start, folder, jsonio.canonical(task)))
@@ -102,7 +97,7 @@ def main() -> int:
     task = jsonio.decode(_CONVERTER, json.load(sys.stdin), _Task)
     with ExitStack() as stack:
         try:
-            readers = [stack.enter_context(open_disk(d.path, d.input_format)) for d in task.disks]
+            readers = [stack.enter_context(open_disk(d.path, d.input_format, d.lookup)) for d in task.disks]
             build_all(readers, task.facts, task.changes, folder, SystemRunner())
         except P2vError as error:
             sys.stderr.write(error.sentence() + "\n")

@@ -19,7 +19,8 @@ from p2v.record import record_json
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("disks", nargs="*", type=Path, metavar="DISK", help="disk image or block device, in boot order")
-    parser.add_argument("--input-format", choices=options.FORMATS, help="take the disks for this format")
+    parser.add_argument("--input-format", choices=options.FORMAT_IDS, help="take the disks for this format")
+    options.add_lookup(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
@@ -66,7 +67,8 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
         return plan_machine(
             options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
         )
-    given = [n for n in ("name", "cpus", "memory", "mac", "firmware", "input_format") if getattr(arguments, n)]
+    fixed = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
+    given = [n for n in fixed if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
     document = load_plan(arguments.plan)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from converters.formats import FORMATS
+from converters.references import Lookup, SizeBy
 from p2v.acceleration import acceleration
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
@@ -16,14 +19,52 @@ from p2v.machine import Firmware, Machine, MachineDisk, Nic
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
-FORMATS = ("raw", "qcow2", "vmdk", "vhd", "vhdx")
+FORMAT_IDS = tuple(known.id for known in FORMATS)
 
 
 def add_disks(parser: argparse.ArgumentParser) -> None:
     """DISK... and how to read them."""
     parser.add_argument("disks", nargs="+", type=Path, metavar="DISK", help="disk image or block device, in boot order")
     parser.add_argument(
-        "--input-format", choices=FORMATS, help="take the disks for this format instead of looking at their contents"
+        "--input-format", choices=FORMAT_IDS, help="take the disks for this format instead of looking at their contents"
+    )
+    add_lookup(parser)
+
+
+def add_lookup(parser: argparse.ArgumentParser) -> None:
+    """Where files may be that images name."""
+    group = parser.add_argument_group("files that images name (a snapshot's parent, the extents of a split disk)")
+    group.add_argument(
+        "--parent",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="the parent of the first disk, where it is not beside it; repeat for the parent's parent",
+    )
+    group.add_argument(
+        "--extent-dir", action="append", default=[], type=Path, metavar="DIR", help="a further folder to look for such files"
+    )
+    group.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a folder that images may name files in; nothing outside the disk's own folder is opened otherwise",
+    )
+    group.add_argument(
+        "--size-by",
+        choices=[by.value for by in SizeBy],
+        default=SizeBy.CREATOR.value,
+        help="what tells the size of a VHD (default: as the program that made it presents the disk)",
+    )
+
+
+def lookup_of(arguments: argparse.Namespace) -> Lookup:
+    """What the user says about files that images name."""
+    return Lookup(
+        tuple(arguments.parent), tuple(arguments.extent_dir), tuple(arguments.allow), SizeBy(arguments.size_by)
     )
 
 
@@ -82,13 +123,20 @@ def machine_of(arguments: argparse.Namespace) -> Machine:
         raise Usage("the same MAC address was given twice")
     return Machine(
         name=name,
-        disks=tuple(MachineDisk(path, arguments.input_format) for path in arguments.disks),
+        disks=tuple(MachineDisk(path, arguments.input_format, lookup=each) for path, each in _lookups(arguments)),
         nics=tuple(Nic(mac, arguments.network) for mac in macs) or (Nic(None, arguments.network),),
         cpus=_cpus(arguments.cpus),
         memory_bytes=_memory(arguments.memory),
         firmware=Firmware(arguments.firmware) if arguments.firmware else None,
         assumed=tuple(assumed),
     )
+
+
+def _lookups(arguments: argparse.Namespace) -> Iterator[tuple[Path, Lookup]]:
+    """Every disk with what is said for it: a parent that is named is the first disk's."""
+    lookup = lookup_of(arguments)
+    for index, path in enumerate(arguments.disks):
+        yield path, lookup if index == 0 else replace(lookup, parents=())
 
 
 def _name_from(disk: Path) -> str:

@@ -33,12 +33,18 @@ class StoredAt:
 
 @dataclass(frozen=True, slots=True)
 class CompressedAt:
-    """An extent is one compressed stream of ``length`` stored bytes; it inflates to the whole extent."""
+    """The bytes of an extent begin ``skip`` bytes into what a compressed stream inflates to.
+
+    The stream is the ``length`` stored bytes at ``offset`` of ``file`` (an upper bound where a format knows no
+    better) and inflates to ``inflated_length`` bytes, or to fewer where it holds the end of the disk.
+    """
 
     file: Path
     offset: int
     length: int
     codec: Codec
+    inflated_length: int
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,32 @@ class ForbiddenReference(BadImage):
     """An image names a file outside its own folder (backing file, extent file)."""
 
     advice: str = (
-        "An image that names host files can read anything; put the files beside the image "
-        "or check where the image came from."
+        "An image that names host files can read anything; check where the image came from, then put the files "
+        "beside it or allow their folder with --allow DIR."
     )
     code: ClassVar[str] = "forbidden-reference"
+
+
+@dataclass(eq=False)
+class ParentMissing(BadImage):
+    """A child disk (snapshot, checkpoint, differencing disk) without the disk it holds changes to."""
+
+    problem: str
+    advice: str = (
+        "Put the parent beside it, say where it is with --parent FILE, or allow its folder with --allow DIR."
+    )
+    code: ClassVar[str] = "parent-missing"
+
+    def sentence(self) -> str:
+        return f"{self.file}: holds only changes to {self.problem}, which is not there"
+
+
+@dataclass(eq=False)
+class WrongParent(BadImage):
+    """The parent of a child disk is another disk than the one it was made over, or was changed since."""
+
+    advice: str = "Reading it would give a damaged disk; find the parent it was made over and say --parent FILE."
+    code: ClassVar[str] = "wrong-parent"
 
 
 @dataclass(eq=False)

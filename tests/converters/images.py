@@ -124,7 +124,8 @@ def rebuilt(extents: Iterable[Extent], pread_of: DiskReader) -> bytes:
             with extent.compressed.file.open("rb") as file:
                 file.seek(extent.compressed.offset)
                 stored = file.read(extent.compressed.length)
-            parts.append(_inflated(stored, extent.compressed.codec, extent.length))
+            whole = _inflated(stored, extent.compressed.codec, extent.compressed.inflated_length)
+            parts.append(whole[extent.compressed.skip :][: extent.length])
         else:
             parts.append(pread_of.pread(extent.length, extent.offset))
         assert len(parts[-1]) == extent.length, extent

@@ -102,5 +102,5 @@ def _extent(kind: Kind, offset: int, data: bytes, file: Path, at: int) -> Extent
             return Extent(offset, len(data), zero=False, allocated=True)
         case _:
             codec = Codec.ZLIB if kind is Kind.ZLIB else Codec.DEFLATE
-            where = CompressedAt(file, at, len(compress(kind, data)), codec)
+            where = CompressedAt(file, at, len(compress(kind, data)), codec, len(data))
             return Extent(offset, len(data), zero=False, allocated=True, compressed=where)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.extents import Occupancy, clip, data, hole, invariant_broken, merge
+from converters.extents import Occupancy, clip, data, hole, invariant_broken, merge, part_of
 from p2v.core.disk import Codec, CompressedAt, Extent
 from p2v.core.errors import BadImage
 
@@ -29,7 +30,7 @@ def streams(draw: st.DrawFn) -> list[Extent]:
         elif kind == "zero":
             extents.append(Extent(offset, length, zero=True, allocated=True))
         elif kind == "compressed":
-            where = CompressedAt(FILE, stored, 100, Codec.ZLIB)
+            where = CompressedAt(FILE, stored, 100, Codec.ZLIB, length)
             extents.append(Extent(offset, length, zero=False, allocated=True, compressed=where))
         elif kind == "pread":
             extents.append(Extent(offset, length, zero=False, allocated=True))
@@ -74,8 +75,20 @@ def test_clipped_stream_ends_at_the_disks_end(extents: list[Extent], size: int) 
     clipped = list(clip(extents, size))
     assert invariant_broken(clipped, size) is None
     for extent, whole in zip(clipped, extents, strict=False):
-        # A stream inflates to a whole extent, so a cut one must not name it.
-        assert extent.compressed == (whole.compressed if extent.length == whole.length else None)
+        assert (extent.stored, extent.compressed) == (whole.stored, whole.compressed)
+
+
+@given(streams(), st.integers(0, 90 * BLOCK), st.integers(1, 90 * BLOCK))
+def test_parts_of_extents_tell_the_same_story(extents: list[Extent], start: int, length: int) -> None:
+    whole = extents[start % len(extents)]
+    begin = whole.offset + start // BLOCK * BLOCK % whole.length
+    part = part_of(whole, begin, min(whole.end, begin + length))
+    assert (part.zero, part.allocated) == (whole.zero, whole.allocated)
+    if whole.stored is not None:
+        assert part.stored is not None
+        assert part.stored.offset - whole.stored.offset == begin - whole.offset
+    if whole.compressed is not None:
+        assert part.compressed == replace(whole.compressed, skip=begin - whole.offset)
 
 
 def test_neighbours_of_different_kinds_stay_apart() -> None:
@@ -85,11 +98,11 @@ def test_neighbours_of_different_kinds_stay_apart() -> None:
 
 def test_blocks_that_share_their_bytes_are_noticed() -> None:
     occupancy = Occupancy(BLOCK)
-    occupancy.add(data(0, 4 * BLOCK, FILE, 512), 1 << 20)
-    occupancy.add(data(4 * BLOCK, BLOCK, FILE, 4 * BLOCK + 512), 1 << 20)
-    occupancy.add(data(5 * BLOCK, BLOCK, OTHER, 512), 1 << 20)
+    occupancy.add(data(0, 4 * BLOCK, FILE, 512))
+    occupancy.add(data(4 * BLOCK, BLOCK, FILE, 4 * BLOCK + 512))
+    occupancy.add(data(5 * BLOCK, BLOCK, OTHER, 512))
     with pytest.raises(BadImage, match=str(2 * BLOCK + 512)):
-        occupancy.add(data(6 * BLOCK, BLOCK, FILE, 2 * BLOCK + 512), 1 << 20)
+        occupancy.add(data(6 * BLOCK, BLOCK, FILE, 2 * BLOCK + 512))
 
 
 @pytest.mark.parametrize(

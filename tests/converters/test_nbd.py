@@ -16,6 +16,7 @@ import pytest
 from converters import nbd
 from converters.image import open_disk
 from converters.nbd import NbdExport, serve
+from converters.references import DiskSpec
 from p2v.core.errors import ProgramFailed
 from p2v.core.workspace import socket_folder
 from tests.converters.images import VARIANTS, Variant
@@ -27,7 +28,8 @@ SERVE_UNTIL_KILLED = """
 import sys, time
 from pathlib import Path
 from converters.nbd import serve
-with serve((Path(sys.argv[1]), "raw"), Path(sys.argv[2])) as export:
+from converters.references import DiskSpec
+with serve(DiskSpec(Path(sys.argv[1]), "raw"), Path(sys.argv[2])) as export:
     print(export.program.process.pid, flush=True)
     time.sleep(60)
 """
@@ -62,7 +64,7 @@ def read_all(uri: str, target: Path) -> subprocess.CompletedProcess[str]:
 def test_every_variant_is_served_byte_for_byte(
     variant: Variant, images: dict[str, Path], content: bytes, sockets: Path, tmp_path: Path
 ) -> None:
-    with serve((images[variant.name], None if variant.format != "raw" else "raw"), sockets) as export:
+    with serve(DiskSpec(images[variant.name], None if variant.format != "raw" else "raw"), sockets) as export:
         copied = read_all(export.uri, tmp_path / "copy")
         peak_kib = int(Path(f"/proc/{export.program.process.pid}/status").read_text().split("VmHWM:")[1].split()[0])
     assert copied.returncode == 0, copied.stderr
@@ -72,7 +74,7 @@ def test_every_variant_is_served_byte_for_byte(
 
 
 def test_qemu_reads_the_export_as_a_raw_disk(images: dict[str, Path], sockets: Path, tmp_path: Path) -> None:
-    with serve((images["raw"], "raw"), sockets) as export:
+    with serve(DiskSpec(images["raw"], "raw"), sockets) as export:
         done = subprocess.run(
             ["qemu-img", "compare", "-f", "raw", "-F", "raw", images["raw"], export.uri],
             capture_output=True,
@@ -85,21 +87,21 @@ def test_the_export_cannot_be_written(images: dict[str, Path], sockets: Path, tm
     before = images["raw"].read_bytes()
     zeroes = tmp_path / "zeroes"
     zeroes.write_bytes(bytes(len(before)))
-    with serve((images["raw"], "raw"), sockets) as export:
+    with serve(DiskSpec(images["raw"], "raw"), sockets) as export:
         written = subprocess.run(["nbdcopy", zeroes, export.uri], capture_output=True, check=False)
     assert written.returncode != 0
     assert images["raw"].read_bytes() == before
 
 
 def test_several_disks_are_served_from_one_folder(images: dict[str, Path], sockets: Path, tmp_path: Path) -> None:
-    with serve((images["raw"], "raw"), sockets) as one, serve((images["raw"], "raw"), sockets) as other:
+    with serve(DiskSpec(images["raw"], "raw"), sockets) as one, serve(DiskSpec(images["raw"], "raw"), sockets) as other:
         assert one.uri != other.uri
         assert read_all(one.uri, tmp_path / "one").returncode == read_all(other.uri, tmp_path / "other").returncode == 0
 
 
 def test_a_folder_that_others_may_enter_is_refused(images: dict[str, Path], sockets: Path) -> None:
     sockets.chmod(0o755)
-    with pytest.raises(ValueError, match="0700"), serve((images["raw"], "raw"), sockets):
+    with pytest.raises(ValueError, match="0700"), serve(DiskSpec(images["raw"], "raw"), sockets):
         pass
 
 
@@ -109,7 +111,7 @@ def test_a_truncated_image_is_not_served_and_the_reader_says_why(
     vhdx = next(images[v.name] for v in VARIANTS if v.format == "vhdx")
     cut = tmp_path / "cut.vhdx"
     cut.write_bytes(vhdx.read_bytes()[: 1 << 20])
-    with pytest.raises(ProgramFailed) as caught, serve((cut, None), sockets):
+    with pytest.raises(ProgramFailed) as caught, serve(DiskSpec(cut, None), sockets):
         pass
     assert str(cut) in caught.value.sentence()
     assert caught.value.exit_status == 65
@@ -125,7 +127,7 @@ def test_an_image_that_breaks_while_it_is_read_is_an_error_for_clients_and_told_
         stored = next(e.compressed for e in disk.extents() if e.compressed is not None)
     data[stored.offset : stored.offset + stored.length] = b"\xff" * stored.length
     broken.write_bytes(data)
-    with serve((broken, None), sockets) as export:
+    with serve(DiskSpec(broken, None), sockets) as export:
         assert export.failures() == ()
         copied = read_all(export.uri, tmp_path / "copy")
         failures = export.failures()
@@ -138,7 +140,7 @@ def test_nothing_is_left_when_the_context_ends_by_an_error(images: dict[str, Pat
     seen: list[NbdExport] = []
 
     def interrupted() -> None:
-        with serve((images["raw"], "raw"), sockets) as export:
+        with serve(DiskSpec(images["raw"], "raw"), sockets) as export:
             seen.append(export)
             assert export.program.running()
             raise KeyboardInterrupt

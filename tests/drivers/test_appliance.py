@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from converters.nbd import NbdExport, serve
+from converters.references import DiskSpec
 from drivers.appliance import (
     Appliance,
     ApplianceDisk,
@@ -262,7 +263,7 @@ def damaged(base: Path, rewritten: Rewritten) -> Path:
 @pytest.fixture(scope="module")
 def looking(base: Path, damaged: Path, rewritten: Rewritten) -> Iterator[tuple[Appliance, NbdExport]]:
     """Disks: the dirty one read-only, the damaged one over NBD, the rewritten overlay to write to."""
-    with socket_folder() as folder, serve((damaged, "raw"), folder) as export:
+    with socket_folder() as folder, serve(DiskSpec(damaged, "raw"), folder) as export:
         disks = [
             ApplianceDisk(base, "raw", read_only=True),
             ApplianceDisk(export.uri, "raw", read_only=True),

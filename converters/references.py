@@ -1,0 +1,206 @@
+"""Files that an image names: parents, extents, data files. What may be opened, and where it is looked for.
+
+An image is not believed: a name in it is followed only below the folders that belong to the disk (the image's own and
+those the user allowed or named), whatever it looks like and whatever links stand in the way. A name that
+leads elsewhere may still mean a file that was moved beside the image, so its last component is looked for there.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from converters.mapped import MappedDisk
+from converters.source_file import SourceFile, open_source, shown
+from p2v.core.errors import BadImage, ForbiddenReference, NoSource, ParentMissing
+
+# VMware allows 32 snapshots in a chain, Hyper-V 50 checkpoints.
+MAX_CHAIN = 128
+
+
+class SizeBy(enum.Enum):
+    """What tells the size of a VHD."""
+
+    CREATOR = "creator"
+    """As the program that made it presents the disk."""
+    CURRENT_SIZE = "current-size"
+    GEOMETRY = "geometry"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the user says about files that images name.
+
+    ``parents``: the parent of the disk, that one's parent, and so on; ``folders``: further places to look for
+    files by their last name; ``allowed``: folders below which a name may lead.
+    """
+
+    parents: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+    allowed: tuple[Path, ...] = ()
+    size_by: SizeBy = SizeBy.CREATOR
+
+
+NOTHING_SAID = Lookup()
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpec:
+    """How to open a disk: where it is, its format (None: look at the contents), and what the user says about files
+    that it names. Paths in it are absolute where it is handed to another process."""
+
+    path: Path
+    input_format: str | None = None
+    lookup: Lookup = NOTHING_SAID
+
+    def absolute(self) -> DiskSpec:
+        """The same, whatever folder it is opened from."""
+        lookup = self.lookup
+        made = Lookup(
+            tuple(p.absolute() for p in lookup.parents),
+            tuple(p.absolute() for p in lookup.folders),
+            tuple(p.absolute() for p in lookup.allowed),
+            lookup.size_by,
+        )
+        return DiskSpec(self.path.absolute(), self.input_format, made)
+
+
+OpenImage = Callable[[SourceFile, "str | None", "Opening"], MappedDisk]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One image of a chain being opened: how it may find what it names.
+
+    ``chain`` has the files from the disk itself down to this image, ``roots`` the folders names may lead into.
+    """
+
+    lookup: Lookup
+    open_image: OpenImage
+    roots: tuple[Path, ...]
+    chain: tuple[tuple[int, int], ...] = field(default=())
+
+    def beside(self, image: SourceFile, name: str) -> SourceFile:
+        """Open a file that ``image`` names as a part of itself (an extent, a data file).
+
+        Raises ForbiddenReference when the name leads out of the disk's folders and no file of that name is in
+        them; BadImage when there is none; what ``open_source`` raises.
+        """
+        found = self._find(image, name)
+        if found is None:
+            raise BadImage(
+                image.path,
+                f"names the file {shown(name)}, which does not exist",
+                "Put it beside the image, or say where it is with --extent-dir.",
+            )
+        return _open_named(image, found, name)
+
+    def parent(self, child: SourceFile, names: Sequence[str], input_format: str | None = None) -> MappedDisk:
+        """Open the parent of ``child``: the one the user named for this level, else the first of ``names`` there is.
+
+        Whether it is the right one (identifiers, size) is for the caller to check. Raises ParentMissing,
+        ForbiddenReference, BadImage (loops, chains that are too long) and what opening an image raises.
+        """
+        chain = (*self.chain, _identity(child))
+        if len(chain) > MAX_CHAIN:
+            raise BadImage(child.path, f"its chain of parents is longer than {MAX_CHAIN} images")
+        level = len(self.chain)
+        roots = self.roots
+        if level < len(self.lookup.parents):
+            path = self.lookup.parents[level]
+            file = open_source(path)
+            # Whoever names a parent lets it have its own parts beside it.
+            roots = (*roots, path.resolve().parent)
+        else:
+            file = self._open_first(child, names)
+        try:
+            if _identity(file) in chain:
+                raise BadImage(child.path, f"its chain of parents is a loop: {file.path.name} comes up again")
+            return self.open_image(file, input_format, Opening(self.lookup, self.open_image, roots, chain))
+        except BaseException:
+            file.close()
+            raise
+
+    def _open_first(self, child: SourceFile, names: Sequence[str]) -> SourceFile:
+        forbidden: ForbiddenReference | None = None
+        for name in names:
+            try:
+                found = self._find(child, name)
+            except ForbiddenReference as error:
+                forbidden = forbidden or error
+                continue
+            if found is not None:
+                return _open_named(child, found, name)
+        if forbidden is not None:
+            raise forbidden
+        raise ParentMissing(child.path, shown(names[0]) if names else "a disk it does not name")
+
+    def _find(self, image: SourceFile, name: str) -> Path | None:
+        """The file a name means, None where there is none. Raises ForbiddenReference."""
+        if not name or "\0" in name:
+            raise ForbiddenReference(image.path, f"names the file {shown(name)}, which is no name")
+        place = _as_path(name)
+        if place is None:
+            raise ForbiddenReference(image.path, f"names {shown(name)}, which is no file beside it")
+        folder = _resolved(image, image.host_path, name).parent
+        target = _resolved(image, folder / place, name)
+        inside = any(target.is_relative_to(root) for root in (folder, *self.roots))
+        if inside and target.exists():
+            return target
+        moved = self._moved(image, folder, PurePosixPath(place).name, name)
+        if moved is None and not inside:
+            raise ForbiddenReference(image.path, f"names the file {shown(name)}, outside its own folder")
+        return moved
+
+    def _moved(self, image: SourceFile, folder: Path, last: str, name: str) -> Path | None:
+        if last in ("", ".", ".."):
+            return None
+        for place in (folder, *(f.resolve() for f in self.lookup.folders)):
+            target = _resolved(image, place / last, name)
+            if target.is_relative_to(place) and target.exists():
+                return target
+        return None
+
+
+def first_opening(file: SourceFile, lookup: Lookup, open_image: OpenImage) -> Opening:
+    """For the disk the user named. Raises NoSource where an allowed folder is none."""
+    for folder in (*lookup.allowed, *lookup.folders):
+        if not folder.is_dir():
+            raise NoSource(str(folder), "is no folder", "--allow and --extent-dir name folders.")
+    roots = (file.host_path.resolve().parent, *(folder.resolve() for folder in lookup.allowed))
+    return Opening(lookup, open_image, roots)
+
+
+def _as_path(name: str) -> str | None:
+    """A name as a path of this host; None for URLs and the like (``nbd:``, ``json:``, ``file:``).
+
+    A Windows path's drive or share says nothing here, so only its last component is left.
+    """
+    windows = PureWindowsPath(name)
+    if windows.drive and (name[1:2] == ":" or windows.drive.startswith("\\\\")) and not name.startswith("/"):
+        return f"/nonexistent/{windows.name}"
+    if ":" in name.replace("\\", "/").split("/", 1)[0]:
+        return None
+    return name.replace("\\", "/")
+
+
+def _resolved(image: SourceFile, path: Path, name: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ForbiddenReference(image.path, f"names the file {shown(name)}, which cannot be followed") from error
+
+
+def _open_named(image: SourceFile, path: Path, name: str) -> SourceFile:
+    try:
+        return open_source(path)
+    except NoSource as error:
+        raise BadImage(image.path, f"names the file {shown(name)}, which {error.problem}") from error
+
+
+def _identity(file: SourceFile) -> tuple[int, int]:
+    found = os.stat(file.host_path)
+    return found.st_dev, found.st_ino
