@@ -14,6 +14,7 @@ import queue
 import re
 import signal
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ _LAUNCH_SECONDS_TCG = 300.0
 _CALL_SECONDS = 600.0
 _CHECK_SECONDS = 3600.0
 _KILLED_SECONDS = 20.0
+# How long a call goes on, at most, after somebody asked for the end.
+_STOP_POLL_SECONDS = 0.25
 _CONSOLE_LINES = 40
 _CHECK_OUTPUT_BYTES = 64 * 1024
 
@@ -80,6 +83,13 @@ class ApplianceNotStarted(ApplianceFailed):
 
     def hint(self) -> str:
         return "Run `p2v doctor`: it finds out what the appliance needs on this host and whether KVM works."
+
+
+@dataclass(eq=False)
+class ApplianceStopped(ApplianceFailed):
+    """Somebody else asked for the appliance's end: what it was for has failed already."""
+
+    code: ClassVar[str] = "appliance-stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +166,17 @@ def open_appliance(
     scratch: Path | None = None,
     launch_seconds: float | None = None,
     report: Reporter = silent,
+    stop: threading.Event | None = None,
 ) -> Iterator[Appliance]:
     """Launch an appliance with these disks and end it, whatever happens, on leaving.
 
     Left without an error, it is shut down properly, which writes everything out; left by an error, its QEMU is
     killed, and writable disks are in no defined state. ``scratch``: the folder for the overlays of read-only disks.
+    Setting ``stop`` in another thread ends whatever it is doing with ApplianceStopped.
 
-    Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed.
+    Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed, ApplianceStopped.
     """
-    appliance = Appliance()
+    appliance = Appliance(_stop=stop or threading.Event())
     try:
         with phase(report, "appliance", "Starting the appliance"):
             appliance.configure(disks, acceleration, memory_mib, cpus, scratch)
@@ -227,6 +239,7 @@ class Appliance:
     _console: deque[str] = field(default_factory=lambda: deque(maxlen=_CONSOLE_LINES))
     _caller: _Caller = field(default_factory=_Caller)
     _stuck: bool = False
+    _stop: threading.Event = field(default_factory=threading.Event)
 
     def configure(
         self,
@@ -263,6 +276,8 @@ class Appliance:
         """Boot it. Raises ApplianceNotStarted, ProgramTimedOut."""
         try:
             self.call("launch", seconds=seconds)
+        except ApplianceStopped:
+            raise
         except ApplianceFailed as error:
             said = [line for line in "".join(self._console).splitlines() if line.strip()]
             last_words = f" Its last words: {said[-1].strip()}" if said else ""
@@ -274,6 +289,8 @@ class Appliance:
         Raises ApplianceFailed in libguestfs' words, ProgramTimedOut when it took longer than ``seconds`` (QEMU is
         killed then, and every further call fails).
         """
+        if self._stop.is_set():
+            raise ApplianceStopped(operation, "it was to end")
         function = getattr(self._handle, operation)
         try:
             return self._bounded(lambda: function(*arguments, **options), seconds)
@@ -282,14 +299,16 @@ class Appliance:
 
     def _bounded(self, function: Callable[[], Any], seconds: float) -> Any:
         outcome = self._caller.start(function)
+        deadline = time.monotonic() + seconds
         try:
-            finished = outcome.done.wait(seconds)
+            while not outcome.done.wait(min(_STOP_POLL_SECONDS, max(0.0, deadline - time.monotonic()))):
+                if self._stop.is_set():
+                    raise ApplianceStopped("go on", "it was to end")
+                if time.monotonic() >= deadline:
+                    raise ProgramTimedOut(APPLIANCE, seconds)
         except BaseException:
             self._end(outcome)
             raise
-        if not finished:
-            self._end(outcome)
-            raise ProgramTimedOut(APPLIANCE, seconds)
         if outcome.error is not None:
             raise outcome.error
         return outcome.value
@@ -315,6 +334,7 @@ class Appliance:
     def close(self) -> None:
         """Give the handle back; QEMU is gone afterwards. Never raises."""
         if self._handle is not None and not self._stuck:
+            self._stop = threading.Event()  # closing the handle of a killed appliance is quick, and must happen
             with suppress(RuntimeError, ProgramTimedOut):
                 self._bounded(self._handle.close, _KILLED_SECONDS)
         self._caller.end()

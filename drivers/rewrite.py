@@ -6,6 +6,7 @@ the guest stays untouched, and checking terabytes of data nobody writes to would
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,14 +58,16 @@ def rewrite(
     *,
     scratch: Path | None = None,
     cpus: int = 1,
+    stop: threading.Event | None = None,
 ) -> RewriteResult:
     """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
 
-    A plan without changes launches nothing. When this raises, the disks are in no defined state: throw them away.
+    A plan without changes launches nothing. Setting ``stop`` in another thread ends the work. When this raises, the
+    disks are in no defined state: throw them away.
 
     Raises Blocked when the plan has blockers, or a file system is damaged before (in its checker's words); PlanStale,
-    GuestFull, GuestNotUnderstood; ApplianceFailed (also when a file system is damaged afterwards), ApplianceNotStarted,
-    ProgramTimedOut.
+    GuestFull, GuestNotUnderstood; ApplianceFailed (also when a file system is damaged afterwards), ApplianceStopped,
+    ApplianceNotStarted, ProgramTimedOut.
     """
     name = str(disks[0].path_or_uri) if disks else "the guest"
     if plan.blockers:
@@ -77,7 +80,7 @@ def rewrite(
     with (
         work.step_times(),
         open_appliance(
-            disks, acceleration, memory_mib=memory_mib, cpus=cpus, scratch=scratch, report=times
+            disks, acceleration, memory_mib=memory_mib, cpus=cpus, scratch=scratch, report=times, stop=stop
         ) as appliance,
     ):
         with phase(times, "check-before", "Checking the guest's file systems"):

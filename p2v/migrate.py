@@ -22,7 +22,7 @@ from converters.digest import ContentDigest, digest_disk
 from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
 from converters.target import Target, TargetFormat, journal_path, open_target
-from drivers.appliance import ApplianceDisk
+from drivers.appliance import ApplianceDisk, ApplianceStopped
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
@@ -275,12 +275,20 @@ def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -
 def _both(
     job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], supplements: Supplements
 ) -> tuple[tuple[CopyResult, ...], RewriteResult]:
-    """The copy in a thread of its own, the rewriting in this one, where an interrupt is noticed at once."""
+    """The copy in a thread of its own, the rewriting in this one, where an interrupt is noticed at once.
+
+    Whichever fails first ends the other: its error is the one to tell.
+    """
+    copy_failed = threading.Event()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-copy") as pool:
         copying = pool.submit(_copy_all, job, readers, targets)
+        copying.add_done_callback(lambda done: copy_failed.set() if done.exception() else None)
         try:
-            rewriting = _rewrite(job, supplements)
+            rewriting = _rewrite(job, supplements, copy_failed)
             return copying.result(), rewriting
+        except ApplianceStopped:
+            copying.result()
+            raise
         except BaseException:
             job.cancelled.set()
             raise
@@ -306,11 +314,11 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
         return tuple(results)
 
 
-def _rewrite(job: _Job, supplements: Supplements) -> RewriteResult:
+def _rewrite(job: _Job, supplements: Supplements, stop: threading.Event) -> RewriteResult:
     with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
         overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
         facts, plan = job.document.facts, job.document.plan
-        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report)
+        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop)
 
 
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:

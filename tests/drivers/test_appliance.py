@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from drivers.appliance import (
     ApplianceDisk,
     ApplianceFailed,
     ApplianceNotStarted,
+    ApplianceStopped,
     appliance_memory_mib,
     device_name,
     open_appliance,
@@ -437,6 +439,21 @@ def test_an_interrupt_ends_the_launch_at_once(tmp_path: Path) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+    assert time.monotonic() - started < 10
+    assert small_disk.qemus() == before
+
+
+@pytest.mark.appliance
+def test_another_thread_can_end_it_at_once(tmp_path: Path) -> None:
+    disk, before, stop = blank(tmp_path), small_disk.qemus(), threading.Event()
+    timer = threading.Timer(3, stop.set)
+    timer.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(ApplianceStopped), open_appliance([disk], TCG, stop=stop):
+            pass
+    finally:
+        timer.cancel()
     assert time.monotonic() - started < 10
     assert small_disk.qemus() == before
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures import guest, packed
-from tests.pipeline.running import names, p2v
+from converters.image import open_disk
+from tests.fixtures import guest, layout, packed
+from tests.pipeline.running import names, p2v, programs_with
 
 
 def _text(folder: Path) -> Path:
@@ -103,6 +106,36 @@ def test_bad_source(tmp_path: Path, name: str, make: Callable[[Path], Path], sta
     assert "root:" not in ran.err + ran.out
     assert len(said) >= 2, "a hint is missing"
     assert names(tmp_path) == there
+
+
+@pytest.mark.appliance
+def test_a_copy_that_fails_ends_the_rewriting_too(tmp_path: Path) -> None:
+    """Damage in a file that planning never reads is met by the copy, seconds before the appliance is up."""
+    source = tmp_path / "in.vmdk"
+    shutil.copy(packed("vmware", "vmdk-stream"), source)
+    source.chmod(0o644)
+    _damage_stored_file(source, "/usr/bin/perl")
+    ran = p2v("convert", source, "-o", tmp_path / "out", "--progress", "json")
+    assert ran.status == 65, ran.err
+    assert "compressed" in ran.err
+    phases = [json.loads(line).get("phase") for line in ran.err.splitlines() if line.startswith("{")]
+    assert "appliance" in phases
+    assert "apply" not in phases
+    assert names(tmp_path) == {"in.vmdk"}
+    assert programs_with(str(tmp_path)) == []
+
+
+def _damage_stored_file(stream: Path, path: str) -> None:
+    """Flip bytes of the grain that holds the first block of a guest's file."""
+    image = f"{guest('vmware')}?offset={layout.ROOT_OFFSET_BYTES}"
+    said = subprocess.run(["debugfs", "-R", f"blocks {path}", image], check=True, capture_output=True, text=True)
+    offset = layout.ROOT_OFFSET_BYTES + int(said.stdout.split()[0]) * 4096
+    with open_disk(stream) as disk:
+        (grain,) = (e.compressed for e in disk.extents() if e.offset <= offset < e.end)
+    assert grain is not None
+    with stream.open("r+b") as file:
+        file.seek(grain.offset + grain.length // 2)
+        file.write(b"\xff" * 16)
 
 
 @pytest.mark.parametrize(
