@@ -18,13 +18,16 @@ import os
 import resource
 import select
 import signal
+import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from drivers.remote_tree import BadQuestion, RemoteTree, answer_one
 from drivers.seccomp import filter_system_calls
+from drivers.tree import GuestTree
 from p2v.core import errors, jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError, ReaderCrashed
@@ -53,18 +56,28 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Where a child's questions come in, and what answers one of them (False when no more will come)."""
+
+    descriptor: int
+    answer: Callable[[], bool]
+
+
 def confined(
     function: Callable[[Sequence[DiskReader]], Any],
     readers: Sequence[DiskReader],
     *,
     limits: Limits = DEFAULT_LIMITS,
     keep_fds: Sequence[int] = (),
+    answers: Answers | None = None,
 ) -> Any:
     """Run ``function(readers)`` in a child without privileges and give back the JSON data that it returned.
 
     The readers are open already and their modules imported: the child can open nothing. Of the open file
     descriptors it keeps those that are read-only and stand on a file of the readers, and ``keep_fds`` (for
     readers over something that is no file). No other thread of this process may be holding a lock of theirs.
+    ``answers``: what this process does meanwhile when the child asks it something.
 
     Raises ReaderCrashed when the child dies, hangs, breaks a limit or answers nonsense; a P2vError raised in the
     child is raised here again.
@@ -80,7 +93,7 @@ def confined(
     os.close(child_end)
     ended = False
     try:
-        answer, how = _receive(answer_end, limits)
+        answer, how = _receive(answer_end, limits, answers)
         ended = how is None
     finally:
         os.close(answer_end)
@@ -92,20 +105,46 @@ def confined(
     return _understood(answer, name, limits)
 
 
+def confined_over_tree(
+    function: Callable[[GuestTree], Any], tree: GuestTree, *, limits: Limits = DEFAULT_LIMITS
+) -> Any:
+    """Run ``function`` over a guest's tree that only this process can read; see ``confined``.
+
+    Raises what ``confined`` raises, and what ``tree`` raises when it fails as a whole.
+    """
+    ours, childs = socket.socketpair()
+    with ours, childs:
+        # the child closes its copy of our end, as it closes everything it does not need
+        answers = Answers(ours.fileno(), lambda: answer_one(ours.fileno(), tree))
+        remote = RemoteTree(childs.fileno())
+        return confined(lambda _: function(remote), (), limits=limits, keep_fds=(childs.fileno(),), answers=answers)
+
+
 # --- the parent's side -----------------------------------------------------------------------------------
 
 
-def _receive(fd: int, limits: Limits) -> tuple[bytes, str | None]:
+def _receive(fd: int, limits: Limits, answers: Answers | None) -> tuple[bytes, str | None]:
     """What the child sends up to its end, and how it failed."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
+    if answers is not None:
+        poll.register(answers.descriptor, select.POLLIN)
     deadline = time.monotonic() + limits.seconds
     received = bytearray()
     while True:
         left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        ready = {number for number, _ in poll.poll(left * 1000)} if left > 0 else set()
+        if not ready:
             if time.monotonic() >= deadline:
                 return b"", f"took longer than {limits.seconds:g} s"
+            continue
+        if answers is not None and answers.descriptor in ready:
+            try:
+                if not answers.answer():
+                    poll.unregister(answers.descriptor)
+            except BadQuestion as error:
+                return b"", f"failed: it {error}"
+        if fd not in ready:
             continue
         piece = os.read(fd, 256 * KIB)
         if not piece:

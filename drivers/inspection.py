@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from drivers.confinement import DEFAULT_LIMITS, Limits, confined
+from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
 from drivers.layout import Layout, Sources, firmware, is_esp, lay_out, place
 from drivers.linux.bootloader import read_boot_loader
@@ -28,6 +28,8 @@ from p2v.core.errors import ReaderCrashed
 
 MOUNTS_AT_MOST = 64
 NOTES_AT_MOST = 100
+# An appliance without KVM hands out an initramfs at a few MB a second.
+_OVER_TREE = Limits(seconds=900.0)
 
 _FSTAB = "/etc/fstab"
 _ESP_MOUNTPOINTS = ("/boot/efi", "/efi")
@@ -42,13 +44,8 @@ _MAY_HOLD_A_SYSTEM = _LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reis
 
 def inspect_confined(readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS) -> GuestFacts:
     """``inspect_disks`` in a child without privileges. Raises ReaderCrashed."""
-    conv = jsonio.converter()
     data = confined(lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)), readers, limits=limits)
-    try:
-        return jsonio.decode(conv, data, GuestFacts)
-    except jsonio.BadDocument as error:
-        name = str(readers[0].files[0]) if readers and readers[0].files else "disk"
-        raise ReaderCrashed(name, f"gave facts that are none: {str(error)[:200]}") from error
+    return _facts_of(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
 
 
 def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
@@ -108,6 +105,32 @@ def facts_from_tree(
         folders=folders,
         notes=_limited(all_notes),
     )
+
+
+def facts_confined(
+    layout: Layout,
+    tree: GuestTree,
+    read_by: ReadBy,
+    *,
+    root: Mount | None,
+    mounts: Sequence[Mount],
+    notes: Sequence[str] = (),
+    limits: Limits = _OVER_TREE,
+) -> GuestFacts:
+    """``facts_from_tree`` in a child without privileges that has this process read the tree. Raises ReaderCrashed."""
+
+    def read(remote: GuestTree) -> Any:
+        facts = facts_from_tree(layout, remote, read_by, root=root, mounts=mounts, notes=notes)
+        return jsonio.encode(jsonio.converter(), facts)
+
+    return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
+
+
+def _facts_of(data: Any, name: str) -> GuestFacts:
+    try:
+        return jsonio.decode(jsonio.converter(), data, GuestFacts)
+    except jsonio.BadDocument as error:
+        raise ReaderCrashed(name, f"gave facts that are none: {str(error)[:200]}") from error
 
 
 def needs_appliance(layout: Layout, facts: GuestFacts | None = None) -> str:

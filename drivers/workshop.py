@@ -19,6 +19,7 @@ from drivers.confinement import NOBODY, drop_privileges, forbid_new_privileges, 
 from drivers.facts import GuestFacts
 from drivers.linux.supplement import build_supplement
 from drivers.offline import OfflineTree, open_volume
+from drivers.tree import GuestTree
 from p2v.core.disk import DiskReader
 from p2v.core.errors import GuestNotUnderstood
 from p2v.core.run import Runner
@@ -44,7 +45,16 @@ def build_all(
     guest's files cannot be read on this host.
     """
     confine(folder)
-    tree = mounted(readers, facts)
+    _build(mounted(readers, facts), changes, folder, runner)
+
+
+def build_over(tree: GuestTree, changes: Sequence[ExtendInitramfs], folder: Path, runner: Runner) -> None:
+    """The same from a tree that somebody else reads for us (``RemoteTree``)."""
+    confine(folder)
+    _build(tree, changes, folder, runner)
+
+
+def _build(tree: GuestTree, changes: Sequence[ExtendInitramfs], folder: Path, runner: Runner) -> None:
     for index, change in enumerate(changes):
         (folder / str(index)).write_bytes(build_supplement(change, tree, folder, runner))
 

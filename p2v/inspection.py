@@ -15,7 +15,7 @@ from drivers.appliance import Appliance, ApplianceDisk, open_appliance
 from drivers.appliance_tree import ApplianceTree
 from drivers.confinement import confined
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
-from drivers.inspection import facts_from_tree, inspect_confined, mounts_from_fstab, needs_appliance
+from drivers.inspection import facts_confined, inspect_confined, mounts_from_fstab, needs_appliance
 from drivers.layout import Layout, lay_out
 from drivers.systems import Likeness, root_likeness
 from p2v.core import jsonio
@@ -119,7 +119,7 @@ def _by_appliance(
         mounts, problems = _fstab_mounts(tree, layout, root)
         for mount in mounts[1:]:
             appliance.mount([mount], read_only=True)
-        facts = facts_from_tree(
+        facts = facts_confined(
             layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems)
         )
         return replace(facts, partitions=layout.partitions)
