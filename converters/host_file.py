@@ -11,8 +11,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.io_errors import read_problem, write_problem
 from p2v.core.errors import TargetExists
+from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.units import MIB
 
 _FALLOC_FL_KEEP_SIZE = 1
@@ -89,19 +89,6 @@ def sync_data(handle: int, path: Path) -> None:
         os.fdatasync(handle)
     except OSError as error:
         raise write_problem(error, path) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the folder's names are on stable storage."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
-            raise write_problem(error, folder) from error
 
 
 def make_zero(handle: int, path: Path, offset: int, length: int) -> None:

@@ -25,11 +25,6 @@ stream and for one that inflates to more than ``limit``."""
 INFLATED_CODECS = frozenset({Codec.ZLIB, Codec.DEFLATE})
 
 
-def fastest_inflate() -> Inflate:
-    """libdeflate's where it is installed, otherwise zlib's."""
-    return inflate_zlib if deflate is None else inflate_libdeflate
-
-
 def inflate_libdeflate(stored: bytes, codec: Codec, limit: int) -> bytes | bytearray:
     """``Inflate`` by libdeflate."""
     unpack = deflate.zlib_decompress if codec is Codec.ZLIB else deflate.deflate_decompress
@@ -52,3 +47,7 @@ def inflate_zlib(stored: bytes, codec: Codec, limit: int) -> bytes | bytearray:
     if not stream.eof:
         raise ValueError("the stream is cut short")
     return data
+
+
+FASTEST: Inflate = inflate_zlib if deflate is None else inflate_libdeflate
+"""libdeflate's where it is installed, otherwise zlib's."""

@@ -23,10 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from converters.host_file import resize, sync_data, sync_folder, write_all
-from converters.io_errors import read_problem, write_problem
+from converters.host_file import resize, sync_data, write_all
 from p2v.core.errors import TargetBusy
+from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.units import MIB
+from p2v.core.workspace import sync_folder
 
 MAGIC = b"P2VRSUM\x01"
 FORMAT_VERSION = 1

@@ -74,18 +74,18 @@ class _InflatedBlocks:
     """The blocks inflated last, up to a number of bytes; safe for threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[Path, int], bytes | bytearray] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, where: CompressedAt) -> bytes | None:
+    def get(self, where: CompressedAt) -> bytes | bytearray | None:
         with self._lock:
             found = self._kept.get((where.file, where.offset))
             if found is not None:
                 self._kept.move_to_end((where.file, where.offset))
             return found
 
-    def put(self, where: CompressedAt, block: bytes) -> None:
+    def put(self, where: CompressedAt, block: bytes | bytearray) -> None:
         with self._lock:
             replaced = self._kept.pop((where.file, where.offset), b"")
             self._kept[where.file, where.offset] = block
@@ -200,13 +200,13 @@ class MappedDisk:
             return bytes(length)
         if piece.compressed is not None:
             within += piece.compressed.skip
-            return self._inflated(piece.compressed, within + length)[within : within + length]
+            return bytes(memoryview(self._inflated(piece.compressed, within + length))[within : within + length])
         if piece.stored is None:
             raise AssertionError(f"the layout says nothing about {piece}, {is_beneath(piece)=}")
         file = self._source(piece.stored.file)
         return file.read_exactly(length, piece.stored.offset + within, f"disk offset {start}")
 
-    def _inflated(self, where: CompressedAt, needed: int) -> bytes:
+    def _inflated(self, where: CompressedAt, needed: int) -> bytes | bytearray:
         """A whole block, of which ``needed`` bytes must be there: the last one of a disk may be stored shorter."""
         block = self._inflated_blocks.get(where)
         if block is None:

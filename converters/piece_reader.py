@@ -6,12 +6,13 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 
-from converters.inflate import INFLATED_CODECS, Inflate, fastest_inflate
-from converters.io_errors import read_problem
+from converters.decompress import decompress
+from converters.inflate import FASTEST, INFLATED_CODECS, Inflate
 from converters.pieces import DataPiece, PieceBuffer, Segment
 from converters.source_file import SourceFile, open_source
 from p2v.core.disk import CompressedAt, DiskReader, Extent
 from p2v.core.errors import BadImage
+from p2v.core.io_errors import read_problem
 from p2v.core.units import MIB
 
 # A split VMDK has a file for every 2 GB; one thread keeps this many of them open.
@@ -26,9 +27,9 @@ class PieceReader:
     Files are opened by each thread for itself: no lock, and no file closed under another thread's read.
     """
 
-    def __init__(self, reader: DiskReader, inflate: Inflate | None = None) -> None:
+    def __init__(self, reader: DiskReader, inflate: Inflate = FASTEST) -> None:
         self._reader = reader
-        self._inflate = inflate or fastest_inflate()
+        self._inflate = inflate
         self._open: OrderedDict[Path, SourceFile] = OrderedDict()
         # A child disk cuts its parent's streams into several extents; each is inflated once.
         self._last: tuple[tuple[Path, int], bytes | bytearray] | None = None
@@ -92,10 +93,7 @@ class PieceReader:
             stored = os.pread(self._handle(at.file), at.length, at.offset)
         except OSError as error:
             raise read_problem(error, at.file, at.offset) from error
-        try:
-            data = self._inflate(stored, at.codec, at.inflated_length)
-        except ValueError as error:
-            raise BadImage(at.file, f"the compressed data at byte {at.offset} are damaged: {error}") from error
+        data = decompress(at, stored, self._inflate)
         if len(data) < at.skip + extent.length:
             raise BadImage(
                 at.file,

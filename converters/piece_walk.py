@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from converters.io_errors import read_problem
 from converters.piece_reader import PieceReader
 from converters.pieces import DataPiece, PieceBuffer, ZeroPieces, cut_pieces
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
 from p2v.core.events import BytesDone, Reporter
+from p2v.core.io_errors import read_problem
 
 _REPORT_SECONDS = 0.05
 

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import errno
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
-from converters.host_file import open_in_qemu, open_target_file, sync_folder
-from converters.io_errors import write_problem
+from converters.host_file import open_in_qemu, open_target_file
 from converters.journal import (
     Committing,
     Copied,
@@ -33,7 +31,8 @@ from converters.pieces import PIECE_BYTES, piece_count, piece_length
 from converters.qcow2_writer import Qcow2Writer
 from converters.raw_writer import RawWriter
 from converters.target_writer import PlacedWriter
-from p2v.core.errors import P2vError, TargetBusy, TargetExists
+from p2v.core.errors import P2vError, TargetBusy
+from p2v.core.workspace import rename_new, sync_folder
 
 
 class TargetFormat(enum.Enum):
@@ -149,13 +148,17 @@ class Target:
         self.journal.append(Committing(piece_runs(ranges, self.writer.virtual_size)))
         self.journal.sync()
 
+    def sync(self) -> None:
+        """Put the finished target on stable storage, with what others wrote into it."""
+        self.writer.inner.sync()
+
     def publish(self, final: Path) -> None:
         """Sync the finished target, give it its final name and remove the journal. Closes the target.
 
         Raises TargetExists when the name is taken.
         """
-        self.writer.inner.sync()
-        _rename_new(self.path, final)
+        self.sync()
+        rename_new(self.path, final)
         sync_folder(final.parent)
         self._shut()
         self.journal.remove()
@@ -345,22 +348,3 @@ def _require_unused(partial: Path) -> None:
             raise TargetBusy(partial)
     finally:
         os.close(handle)
-
-
-def _rename_new(source: Path, final: Path) -> None:
-    """Rename without ever replacing anything, which a link does and a rename does not."""
-    try:
-        try:
-            os.link(source, final)
-            os.unlink(source)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-                raise
-            # A file system without hard links: the look before is the best there is.
-            if os.path.lexists(final):
-                raise TargetExists(final) from error
-            os.rename(source, final)
-    except FileExistsError as error:
-        raise TargetExists(final) from error
-    except OSError as error:
-        raise write_problem(error, final) from error

@@ -21,6 +21,7 @@ from drivers.changes import (
     summary,
 )
 from drivers.plan import Finding, GuestPlan
+from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
 CONTEXT_LINES = 3
@@ -43,7 +44,7 @@ def render(plan: GuestPlan) -> str:
 
 def escaped(text: str) -> str:
     """The text on one line, with everything that does not print as an escape; tabs stay, they move no further."""
-    return "".join(letter if letter == "\t" or letter.isprintable() else _escape(letter) for letter in text)
+    return printable(text, keep="\t")
 
 
 def unified_diff(before: str, after: str, path: str) -> Iterator[str]:
@@ -173,12 +174,3 @@ def _marked(mark: str, lines: Sequence[str]) -> Iterator[str]:
         yield mark + escaped(line.removesuffix("\n"))
         if not line.endswith("\n"):
             yield _NO_NEWLINE
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was no UTF-8
-        code -= 0xDC00
-    if code <= 0xFF:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,7 +43,8 @@ from p2v.core.workspace import (
 )
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
 from p2v.planning import disk_names
-from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile, record_json
+from p2v.publishing import finish_interrupted, publish
+from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
 from p2v.supplements import Supplements, building
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
@@ -120,17 +121,36 @@ def convert(
     """
     _refuse_blocked(document)
     job = _job(document, request, acceleration(), PhaseTimes(report))
+    finished = _finish_interrupted(job)
+    if finished is not None:
+        return finished
     job.outputs.refuse_existing()
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
-            name = document.machine.name
-            with locked(request.folder / f".{name}.p2v-lock", request.folder / name):
+            with _locked(job):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
+
+
+def _finish_interrupted(job: _Job) -> ConversionRecord | None:
+    """What a run before this one had done but for some renames."""
+    if job.request.fresh or not job.outputs.partial(job.outputs.names[-1]).exists():
+        return None
+    with _locked(job):
+        record = finish_interrupted(job.outputs, plan_digest(job.document))
+        if record is not None:
+            remove_quietly([job.work])
+            job.report(events.Warned("an earlier run had done everything but giving the results their names"))
+        return record
+
+
+def _locked(job: _Job) -> AbstractContextManager[None]:
+    name = job.document.machine.name
+    return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
 
 
 def _refuse_blocked(document: PlanDocument) -> None:
@@ -199,20 +219,24 @@ def _remove_empty(made: Sequence[Path]) -> None:
 
 def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecord:
     job.outputs.refuse_existing()
+    # A record that an earlier run of another plan left must not speak about what is written now.
+    _withdraw_texts(job)
     remove_quietly([job.work])
     job.work.mkdir(mode=0o700)
     try:
         with ExitStack() as stack:
             targets = [stack.enter_context(_target(job, index, r)) for index, r in enumerate(readers)]
             try:
-                return _run(job, readers, targets)
-            except (BadImage, PlanStale, Blocked):
-                # The source itself is at fault: there is nothing a next run could go on with.
-                for target in targets:
-                    target.discard()
-                raise
-            finally:
+                record = _run(job, readers, targets)
+            except BaseException as error:
+                if isinstance(error, BadImage | PlanStale | Blocked):
+                    # The source itself is at fault: there is nothing a next run could go on with.
+                    for target in targets:
+                        target.discard()
                 _withdraw_texts(job)
+                raise
+            publish(record, job.outputs, targets, job.report)
+            return record
     finally:
         remove_quietly([job.work])
 
@@ -237,7 +261,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
     disks = tuple(_disk_record(job, i, moved) for i in range(len(readers)))
-    record = ConversionRecord(
+    return ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
         document=job.document,
@@ -251,11 +275,6 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         accelerator=f"{job.acceleration.accelerator.value}: {job.acceleration.evidence}",
         boot=boot,
     )
-    write_synced(job.outputs.partial(job.outputs.names[-1]), record_json(record))
-    for target in targets:
-        target.publish(job.outputs.final(target.path.name.removesuffix(".partial")))
-    job.outputs.publish([name for name in job.outputs.names if name not in job.disk_files])
-    return record
 
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from p2v.core.errors import P2vError
 from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Reporter, Warned
+from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
 _PLAIN_STEP_SECONDS = 10.0
@@ -23,14 +24,6 @@ _EVENT_NAMES = {
     ChangeApplied: "change-applied",
     Warned: "warning",
 }
-
-
-def printable(text: str) -> str:
-    """Text from an image or a file name, safe for a terminal: control characters and lone surrogates escaped."""
-    return "".join(
-        char if char in "\n\t" or (char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF) else f"\\x{ord(char):02x}"
-        for char in text
-    )
 
 
 def out(text: str) -> None:

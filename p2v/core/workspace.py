@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.errors import NoSpace, NotPermitted, ReadFailed, TargetBusy, TargetExists
+from p2v.core.io_errors import write_problem
 
 PARTIAL = ".partial"
 
@@ -102,22 +104,8 @@ class Outputs:
         """
         for name in names:
             if self.partial(name).exists():
-                self._rename(name)
+                rename_new(self.partial(name), self.final(name))
         sync_folder(self.folder)
-
-    def _rename(self, name: str) -> None:
-        # link + unlink instead of rename: it fails where rename would silently replace
-        try:
-            os.link(self.partial(name), self.final(name))
-        except FileExistsError:
-            raise TargetExists(self.final(name)) from None
-        except OSError:
-            # file systems without hard links (FAT, some network mounts)
-            if os.path.lexists(self.final(name)):
-                raise TargetExists(self.final(name)) from None
-            self.partial(name).rename(self.final(name))
-            return
-        self.partial(name).unlink()
 
 
 def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
@@ -130,15 +118,36 @@ def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
     os.chmod(path, mode)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def rename_new(source: Path, final: Path) -> None:
+    """Rename without ever replacing anything, which a link does and a rename does not. Raises TargetExists."""
     try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot sync a folder
-    finally:
-        os.close(descriptor)
+        try:
+            os.link(source, final)
+            os.unlink(source)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            # A file system without hard links: the look before is the best there is.
+            if os.path.lexists(final):
+                raise TargetExists(final) from error
+            os.rename(source, final)
+    except FileExistsError as error:
+        raise TargetExists(final) from error
+    except OSError as error:
+        raise write_problem(error, final) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's names are on stable storage."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
+            raise write_problem(error, folder) from error
 
 
 @contextmanager

@@ -99,3 +99,18 @@ def programs_with(text: str) -> list[int]:
             return []
         time.sleep(0.2)
     return found
+
+
+def compare_outside(source: Path, result: Path, ranges: list[tuple[int, int]]) -> None:
+    """Assert that two raw disks are the same to the byte but for some ranges (offset, length)."""
+    assert source.stat().st_size == result.stat().st_size
+    position = 0
+    with source.open("rb") as one, result.open("rb") as other:
+        for offset, length in [*sorted(ranges), (source.stat().st_size, 0)]:
+            while position < offset:
+                step = min(offset - position, 1 << 22)
+                assert one.read(step) == other.read(step), f"bytes differ between {position} and {position + step}"
+                position += step
+            position = offset + length
+            one.seek(position)
+            other.seek(position)

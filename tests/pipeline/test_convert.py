@@ -15,7 +15,7 @@ from drivers.facts import ReadBy
 from p2v.documents import load_plan, plan_digest
 from p2v.record import load_record
 from tests.fixtures import guest, packed
-from tests.pipeline.running import names, p2v, programs_with, state
+from tests.pipeline.running import compare_outside, names, p2v, programs_with, state
 
 # one worker, so that the one conversion serves all
 _GROUP = pytest.mark.xdist_group("convert")
@@ -106,7 +106,7 @@ class TestConvertedGuest:
         raw = converted.folder.parent / "result.raw"
         subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", converted.disk, raw], check=True)
         try:
-            _compare_outside(guest("vmware"), raw, [(r.offset, r.length) for r in record.disks[0].changed])
+            compare_outside(guest("vmware"), raw, [(r.offset, r.length) for r in record.disks[0].changed])
         finally:
             raw.unlink()
 
@@ -133,20 +133,6 @@ class TestConvertedGuest:
         assert document["facts"]["read_by"] == ReadBy.HOST.value
         assert document["plan"]["changes"] == []
         assert document["plan"]["blockers"] == []
-
-
-def _compare_outside(source: Path, result: Path, ranges: list[tuple[int, int]]) -> None:
-    assert source.stat().st_size == result.stat().st_size
-    position = 0
-    with source.open("rb") as one, result.open("rb") as other:
-        for offset, length in [*sorted(ranges), (source.stat().st_size, 0)]:
-            while position < offset:
-                step = min(offset - position, 1 << 22)
-                assert one.read(step) == other.read(step), f"bytes differ between {position} and {position + step}"
-                position += step
-            position = offset + length
-            one.seek(position)
-            other.seek(position)
 
 
 def test_a_plan_is_the_same_twice_and_is_carried_out_as_a_document(tmp_path: Path) -> None:

@@ -4,51 +4,93 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2v.record import load_record
-from tests.fixtures import packed
-from tests.pipeline.running import kill_when, names, p2v, programs_with, started, state
+from p2v.record import ConversionRecord, load_record
+from tests.fixtures import guest, packed
+from tests.pipeline.running import compare_outside, kill_when, names, p2v, programs_with, started, state
 
 
 def _some_bytes(event: dict[str, Any]) -> bool:
     return bool(event["event"] == "bytes-done" and event["phase"] == "copy")
 
 
+FINAL = {"vm.qcow2", "vm.xml", "vm.sh", "vm.json"}
+# In this order, each run going on where the one before was killed.
 PHASES: tuple[tuple[str, Callable[[dict[str, Any]], bool], signal.Signals], ...] = (
+    ("inspect", started("inspect"), signal.SIGKILL),
     ("copy", _some_bytes, signal.SIGKILL),
     ("appliance", started("appliance"), signal.SIGTERM),
     ("apply", started("apply"), signal.SIGKILL),
+    ("check-after", started("check-after"), signal.SIGINT),
     ("commit", started("commit"), signal.SIGKILL),
+    ("publish", started("publish"), signal.SIGKILL),
 )
 
 
 @pytest.mark.appliance
-@pytest.mark.parametrize("phase,reached,sig", PHASES, ids=[p[0] for p in PHASES])
-def test_killed_at_a_phase(
-    tmp_path: Path, phase: str, reached: Callable[[dict[str, Any]], bool], sig: signal.Signals
-) -> None:
-    source = packed("vmware", "vmdk-sparse")
+def test_killed_at_every_phase_one_after_the_other(tmp_path: Path) -> None:
+    source, out = packed("vmware", "vmdk-sparse"), tmp_path / "out"
     before = state(source)
-    words: list[str | Path] = ["convert", source, "-o", tmp_path / "out", "--name", "vm"]
-    assert kill_when(words, reached, sig)
-    assert state(source) == before
-    final = {"vm.qcow2", "vm.xml", "vm.sh", "vm.json"}
-    assert not names(tmp_path / "out") & final
-    assert programs_with(str(tmp_path)) == []
-    ran = p2v(*words, "--progress", "plain")
-    assert ran.status == 0, ran.err
-    assert names(tmp_path / "out") == final
-    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", tmp_path / "out" / "vm.qcow2"], check=True)
-    record = load_record(tmp_path / "out" / "vm.json")
-    if phase in ("apply", "commit"):
-        assert record.disks[0].resumed_bytes > 0
+    words: list[str | Path] = ["convert", source, "-o", out, "--name", "vm"]
+    for phase, reached, sig in PHASES:
+        assert kill_when(words, reached, sig), phase
+        assert state(source) == before, phase
+        assert phase == "publish" or not names(out) & FINAL, phase
+        assert programs_with(str(tmp_path)) == [], phase
+    if names(out) != FINAL:  # else the signal came too late to stop the last rename
+        ran = p2v(*words, "--progress", "plain")
+        assert ran.status == 0, ran.err
+    assert names(out) == FINAL
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", out / "vm.qcow2"], check=True)
+    record = load_record(out / "vm.json")
+    assert record.disks[0].resumed_bytes > 0
     assert len(record.applied) == len(record.document.plan.changes)
     assert state(source) == before
+    _compare_with_the_source(out / "vm.qcow2", record)
+    _finish_publishing(words, out)
+
+
+def _compare_with_the_source(disk: Path, record: ConversionRecord) -> None:
+    raw = disk.with_suffix(".raw")
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw], check=True)
+    try:
+        compare_outside(guest("vmware"), raw, [(r.offset, r.length) for r in record.disks[0].changed])
+    finally:
+        raw.unlink()
+
+
+def _finish_publishing(words: Sequence[str | Path], out: Path) -> None:
+    """As a run leaves it that was killed between its renames: the next one renames the rest, and nothing else."""
+    for name in ("vm.xml", "vm.json"):
+        (out / name).rename(out / f"{name}.partial")
+    disk = state(out / "vm.qcow2")
+    ran = p2v(*words, "--progress", "json")
+    assert ran.status == 0, ran.err
+    assert names(out) == FINAL
+    assert state(out / "vm.qcow2") == disk
+    assert '"copy"' not in ran.err
+    # what is there is not what the record says was made: nothing is passed off as the result
+    (out / "vm.json").rename(out / "vm.json.partial")
+    (out / "vm.xml").write_text("mine")
+    ran = p2v(*words, "--progress", "none")
+    assert ran.status == 73, ran.err
+    assert (out / "vm.xml").read_text() == "mine"
+
+
+@pytest.mark.boots
+def test_killed_while_the_result_boots(tmp_path: Path) -> None:
+    source, out = packed("vmware", "vmdk-stream"), tmp_path / "out"
+    before = state(source)
+    words: list[str | Path] = ["convert", source, "-o", out, "--name", "vm", "--verify"]
+    assert kill_when(words, started("boot"), signal.SIGKILL)
+    assert programs_with(str(tmp_path)) == []
+    assert state(source) == before
+    assert not names(out) & FINAL
 
 
 @pytest.mark.appliance
@@ -60,12 +102,9 @@ def test_an_interrupted_copy_gives_the_same_disk_as_one_that_was_not(tmp_path: P
     ran = p2v(*words)
     assert ran.status == 0, ran.err
     record = load_record(tmp_path / "out" / "vm.json")
-    from tests.fixtures import guest
-    from tests.pipeline.test_convert import _compare_outside
-
     result = tmp_path / "out" / "vm.img"
     assert result.stat().st_size >= guest("vmware").stat().st_size
     with result.open("r+b") as file:
         # VHD rounds sizes up to its geometry
         file.truncate(guest("vmware").stat().st_size)
-    _compare_outside(guest("vmware"), result, [(r.offset, r.length) for r in record.disks[0].changed])
+    compare_outside(guest("vmware"), result, [(r.offset, r.length) for r in record.disks[0].changed])
