@@ -116,12 +116,15 @@ def _start(folder: Path, task: bytes) -> Completed:
 
 def _read_untrusted(path: Path) -> bytes:
     """A file that the builder left; it is not believed to be one."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
-            raise ProgramFailed("p2v.supplements", 0, f"left {path.name} as no file of a sensible size")
-        return file.read()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_BYTES:
+                raise ProgramFailed("p2v.supplements", 0, f"left {path.name} as no file of a sensible size")
+            return file.read()
+    except OSError as error:
+        raise ProgramFailed("p2v.supplements", 0, f"left {path.name} as no file: {error.strerror}") from error
 
 
 def main() -> int:

@@ -65,6 +65,7 @@ def _image(source: SourceDisk) -> list[str]:
     ]
     if image.creator:
         rows.append(_row("made by", f"{image.creator} {image.creator_version}".strip()))
+    rows += [_row("over", parent) for parent in image.parents]
     rows += [_row("unfinished", sign) for sign in image.dirty]
     rows += [_row("note", note) for note in image.notes]
     return rows
