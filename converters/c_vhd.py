@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 FOOTER_COOKIE = b"conectix"
@@ -35,12 +36,18 @@ MAX_GEOMETRY_SECTORS = 65535 * 16 * 255
 # The BAT counts sectors in 32 bits, so no dynamic disk can be larger; fixed ones follow the same limit.
 MAX_VIRTUAL_BYTES = 0xFFFFFFFF * 512
 
-CREATOR_VIRTUAL_PC = "vpc "
-CREATOR_VIRTUAL_SERVER = "vs  "
-CREATOR_QEMU_BY_GEOMETRY = "qemu"
+# Platform codes of parent locators; "Mac " holds a binary alias that says nothing on this host.
+LOCATOR_WINDOWS_RELATIVE = b"W2ru"
+LOCATOR_WINDOWS_ABSOLUTE = b"W2ku"
+LOCATOR_MAC_URL = b"MacX"
+LOCATOR_WINDOWS_RELATIVE_ANSI = b"Wi2r"
+LOCATOR_WINDOWS_ABSOLUTE_ANSI = b"Wi2k"
+LOCATORS = 8
+LOCATORS_OFFSET = 576
 
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQHBBII16sB")
 _HEADER = struct.Struct(">8sQQIIII16sII512s")
+_LOCATOR = struct.Struct(">4sIIIQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,16 @@ class VhdFooter:
 
 
 @dataclass(frozen=True, slots=True)
+class ParentLocator:
+    """Where one of the parent's names stands; ``data_space`` is in sectors by the specification, in bytes as written."""
+
+    platform_code: bytes
+    data_space: int
+    data_length: int
+    data_offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class DynamicHeader:
     """The dynamic disk header's fields, by the specification's names."""
 
@@ -81,7 +98,9 @@ class DynamicHeader:
     block_size: int
     checksum: int
     parent_unique_id: uuid.UUID
+    parent_time_stamp: int
     parent_unicode_name: str
+    parent_locators: tuple[ParentLocator, ...]
 
 
 def checksum(raw: bytes, checksum_offset: int) -> int:
@@ -102,13 +121,20 @@ def unpack_footer(raw: bytes) -> VhdFooter:
 
 def unpack_header(raw: bytes) -> DynamicHeader:
     """Read a dynamic disk header (1024 bytes) without judging it."""
-    (_, data_offset, table_offset, version, entries, block_size, stored_checksum, parent_id, _, _,
+    (_, data_offset, table_offset, version, entries, block_size, stored_checksum, parent_id, parent_time, _,
      name) = _HEADER.unpack_from(raw)  # fmt: skip
     parent_name = name.decode("utf-16-be", "replace").split("\0", 1)[0]
     return DynamicHeader(
         data_offset, table_offset, version, entries, block_size, stored_checksum, uuid.UUID(bytes=parent_id),
-        parent_name,
+        parent_time, parent_name, tuple(_locators(raw)),
     )  # fmt: skip
+
+
+def _locators(raw: bytes) -> Iterator[ParentLocator]:
+    for number in range(LOCATORS):
+        code, space, length, _, offset = _LOCATOR.unpack_from(raw, LOCATORS_OFFSET + number * _LOCATOR.size)
+        if code != bytes(4):
+            yield ParentLocator(code, space, length, offset)
 
 
 def sector_bitmap_bytes(block_size: int) -> int:

@@ -1,38 +1,40 @@
-"""VHD, fixed and dynamic, by the structures of ``c_vhd``.
+"""VHD, fixed, dynamic and differencing (undo disks of Virtual Server too), by the structures of ``c_vhd``.
 
 Three rules where the specification leaves room:
 
-* **Size.** Virtual PC, Virtual Server and QEMU's ``qemu`` creator presented a disk by the footer's
-  geometry; every other creator (Hyper-V ``win ``, QEMU with force_size ``qem2``, disk2vhd ``d2v ``,
-  VirtualBox ``vbox``, XenServer ``tap``/``CTXS``, Azure ``wa``) by ``current size``. So geometry counts
-  for the three, unless it is the largest possible one (which means "too large") or exceeds the current size.
+* **Size**: see ``vhd_size``; **the parent**: see ``vhd_parent``.
 * **Sector bitmaps** of dynamic disks are not looked at: an allocated block's data counts whatever its
-  bitmap says, as in Virtual PC, Hyper-V and QEMU. They matter in differencing disks only.
+  bitmap says, as in Virtual PC, Hyper-V and QEMU. In differencing disks a sector whose bit is clear is the parent's.
 * **The footer** at the end counts; when it is damaged or missing, its copy at the start does, and
   then the whole allocation table is checked against the file's size at once.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from converters import c_vhd
 from converters.c_vhd import DynamicHeader, VhdFooter
-from converters.extents import data, hole
+from converters.extents import Occupancy, beneath, data, hole
 from converters.info import ImageFacts
+from converters.layering import chained
 from converters.mapped import MappedDisk, MetadataRange
 from converters.raw import FlatLayout
 from converters.references import Opening
-from converters.source_file import SourceFile, past_the_end, shown
+from converters.source_file import SourceFile, past_the_end
 from converters.tables import EntryPages
-from p2v.core.disk import Extent
+from converters.vhd_parent import open_parent
+from converters.vhd_size import creator_name, virtual_size
+from p2v.core.disk import Extent, StoredAt
 from p2v.core.errors import BadImage, UnsupportedImage
 from p2v.core.units import SECTOR_BYTES
 
 _MAX_BLOCK_BYTES = 256 * 1024 * 1024
-_BY_GEOMETRY = (c_vhd.CREATOR_VIRTUAL_PC, c_vhd.CREATOR_VIRTUAL_SERVER, c_vhd.CREATOR_QEMU_BY_GEOMETRY)
+# Guests are read in small pieces; a bitmap is 512 bytes for the usual block of 2 MiB, 64 KiB at the most.
+_BITMAPS_KEPT = 64
 
 
 class _FlatVhd:
@@ -117,40 +119,111 @@ class DynamicLayout:
             raise BadImage(self._file.path, f"block {block} lies at byte {begin}, over the image's own tables")
 
 
-def open_vhd(file: SourceFile, _opening: Opening) -> MappedDisk:
-    """Open a fixed or dynamic VHD.
+class DifferencingLayout:
+    """A dynamic disk whose sector bitmaps say which sectors are its own; the others are its parent's."""
 
-    Raises BadImage (damaged or cut short), UnsupportedImage (differencing disks, other versions).
+    # Pieces are smaller than blocks; walk() looks for blocks that share their bytes itself.
+    block_bytes = 0
+
+    def __init__(self, file: SourceFile, blocks: DynamicLayout) -> None:
+        self._file = file
+        self._blocks = blocks
+        self._bitmap_bytes = c_vhd.sector_bitmap_bytes(blocks.block_bytes)
+        self._own_sectors = functools.lru_cache(maxsize=_BITMAPS_KEPT)(self._read_bitmap)
+
+    @property
+    def virtual_size(self) -> int:
+        """Bytes of the disk as its guest sees it."""
+        return self._blocks.virtual_size
+
+    def metadata(self) -> Iterator[MetadataRange]:
+        """As a dynamic disk's; bitmaps count as data."""
+        return self._blocks.metadata()
+
+    def lookup(self, start: int, end: int) -> Iterator[Extent]:
+        """Runs of own and of the parent's sectors that cover a range."""
+        for piece in self._blocks.lookup(start, end):
+            if piece.stored is None:
+                yield beneath(piece.offset, piece.length)
+            else:
+                yield from self._sector_runs(piece, piece.stored, start, end)
+
+    def walk(self) -> Iterator[Extent]:
+        """The whole disk."""
+        occupancy = Occupancy(self._blocks.block_bytes)
+        for block in self._blocks.walk():
+            occupancy.add(block)
+            if block.stored is None:
+                yield beneath(block.offset, block.length)
+            else:
+                yield from self._sector_runs(block, block.stored, block.offset, block.end)
+
+    def _sector_runs(self, block: Extent, stored: StoredAt, start: int, end: int) -> Iterator[Extent]:
+        own = self._own_sectors(stored.offset - self._bitmap_bytes)
+        sector = max(0, start - block.offset) // SECTOR_BYTES
+        last = min(block.length, end - block.offset + SECTOR_BYTES - 1) // SECTOR_BYTES
+        while sector < last:
+            is_own = own[sector] == "1"
+            stop = own.find("0" if is_own else "1", sector, last)
+            stop = last if stop < 0 else stop
+            within, length = sector * SECTOR_BYTES, (stop - sector) * SECTOR_BYTES
+            if is_own:
+                yield data(block.offset + within, length, stored.file, stored.offset + within)
+            else:
+                yield beneath(block.offset + within, length)
+            sector = stop
+
+    def _read_bitmap(self, offset: int) -> str:
+        """A bit a sector as text, for ``str.find`` is the quickest search for a bit that Python has."""
+        raw = self._file.read_exactly(self._bitmap_bytes, offset, "a sector bitmap")
+        return f"{int.from_bytes(raw, 'big'):0{len(raw) * 8}b}"
+
+
+def open_vhd(file: SourceFile, opening: Opening) -> MappedDisk:
+    """Open a VHD of any type, with its parents.
+
+    Raises BadImage (damaged or cut short), UnsupportedImage (other versions), ParentMissing, WrongParent,
+    ForbiddenReference.
     """
     footer, footer_offset, notes, dirty = _choose_footer(file)
     if footer.file_format_version >> 16 != c_vhd.FILE_FORMAT_VERSION_MAJOR:
         raise UnsupportedImage(file.path, f"is a VHD of format version {footer.file_format_version:#x}")
-    size = _virtual_size(file, footer)
-    if size != footer.current_size:
-        notes += (
-            f"the size is the footer's geometry ({size} bytes), as its creator presents it, not its "
-            f"current size ({footer.current_size})",
-        )
+    size, size_notes = virtual_size(file, footer, opening.lookup.size_by)
+    notes += size_notes
     if footer.saved_state:
         dirty += ("saved state",)
-    if footer.disk_type == c_vhd.DISK_TYPE_FIXED:
-        if size > footer_offset:
-            raise BadImage(file.path, f"its footer says {size} bytes of disk, but {footer_offset} stand before it")
-        return MappedDisk(_FlatVhd(file, size, footer_offset), (file,), _facts(footer, "fixed", notes, dirty))
-    if footer.disk_type == c_vhd.DISK_TYPE_DYNAMIC:
-        layout = _dynamic_layout(file, footer, size, footer_offset)
-        if footer_offset == file.size:
-            for _ in layout.walk():
-                pass
-        return MappedDisk(layout, (file,), _facts(footer, "dynamic", notes, dirty))
-    if footer.disk_type == c_vhd.DISK_TYPE_DIFFERENCING:
-        parent = shown(_header_at(file, footer.data_offset).parent_unicode_name)
-        raise UnsupportedImage(
-            file.path,
-            f"is a differencing VHD; its parent is called {parent}",
-            "Merge it into its parent with the tool that made it.",
-        )
+    match footer.disk_type:
+        case c_vhd.DISK_TYPE_FIXED:
+            return _open_fixed(file, footer, size, footer_offset, _facts(footer, "fixed", notes, dirty))
+        case c_vhd.DISK_TYPE_DYNAMIC:
+            layout = DynamicLayout(file, *_checked_header(file, footer, size), size, footer_offset)
+            _look_through(layout, file, footer_offset)
+            return MappedDisk(layout, (file,), _facts(footer, "dynamic", notes, dirty))
+        case c_vhd.DISK_TYPE_DIFFERENCING:
+            header, header_offset = _checked_header(file, footer, size)
+            blocks = DynamicLayout(file, header, header_offset, size, footer_offset)
+            _look_through(blocks, file, footer_offset)
+            child = DifferencingLayout(file, blocks)
+            if file.path.suffix.lower() == ".vud":
+                notes += ("it is the undo disk of a machine: what it holds was never merged into its parent",)
+            facts = _facts(footer, "differencing", notes, dirty)
+            return chained(child, (file,), facts, open_parent(file, header, opening))
     raise BadImage(file.path, f"its VHD footer names the unknown disk type {footer.disk_type}")
+
+
+def _open_fixed(
+    file: SourceFile, footer: VhdFooter, size: int, footer_offset: int, facts: ImageFacts
+) -> MappedDisk:
+    if size > footer_offset:
+        raise BadImage(file.path, f"its footer says {size} bytes of disk, but {footer_offset} stand before it")
+    return MappedDisk(_FlatVhd(file, size, footer_offset), (file,), facts)
+
+
+def _look_through(layout: DynamicLayout, file: SourceFile, footer_offset: int) -> None:
+    """Without a footer at its end the file may be cut short anywhere, so its whole table is checked at once."""
+    if footer_offset == file.size:
+        for _ in layout.walk():
+            pass
 
 
 def find_footer_offset(size: int, tail: bytes) -> int | None:
@@ -183,15 +256,6 @@ def _choose_footer(file: SourceFile) -> tuple[VhdFooter, int, tuple[str, ...], t
     raise BadImage(file.path, problem)
 
 
-def _virtual_size(file: SourceFile, footer: VhdFooter) -> int:
-    size = footer.current_size
-    if size <= 0 or size > c_vhd.MAX_VIRTUAL_BYTES or size % SECTOR_BYTES:
-        raise BadImage(file.path, f"its VHD footer says a disk of {size} bytes")
-    sectors = footer.geometry_sectors
-    by_geometry = footer.creator_application in _BY_GEOMETRY and 0 < sectors < c_vhd.MAX_GEOMETRY_SECTORS
-    return min(size, sectors * SECTOR_BYTES) if by_geometry else size
-
-
 def _header_at(file: SourceFile, offset: int) -> DynamicHeader:
     raw = file.read_exactly(c_vhd.HEADER_BYTES, offset, "the dynamic disk header")
     if not raw.startswith(c_vhd.HEADER_COOKIE):
@@ -204,7 +268,8 @@ def _header_at(file: SourceFile, offset: int) -> DynamicHeader:
     return header
 
 
-def _dynamic_layout(file: SourceFile, footer: VhdFooter, size: int, data_end: int) -> DynamicLayout:
+def _checked_header(file: SourceFile, footer: VhdFooter, size: int) -> tuple[DynamicHeader, int]:
+    """The dynamic disk header of a disk of ``size`` bytes, and where it stands."""
     header = _header_at(file, footer.data_offset)
     block = header.block_size
     if header.header_version >> 16 != c_vhd.FILE_FORMAT_VERSION_MAJOR:
@@ -216,12 +281,12 @@ def _dynamic_layout(file: SourceFile, footer: VhdFooter, size: int, data_end: in
         raise BadImage(file.path, f"{problem}: too few for a disk of {size} bytes")
     bat_bytes = header.max_table_entries * c_vhd.BAT_ENTRY_BYTES
     file.require(bat_bytes, header.table_offset, "the block allocation table")
-    return DynamicLayout(file, header, footer.data_offset, size, data_end)
+    return header, footer.data_offset
 
 
 def _facts(footer: VhdFooter, variant: str, notes: tuple[str, ...], dirty: tuple[str, ...]) -> ImageFacts:
     version = f"{footer.creator_version >> 16}.{footer.creator_version & 0xFFFF}"
-    creator = footer.creator_application.rstrip(" \0")
+    creator = creator_name(footer)
     identifiers = (("uuid", str(footer.unique_id)),)
     return ImageFacts(
         "vhd", variant, creator=creator, creator_version=version, identifiers=identifiers, dirty=dirty, notes=notes

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from converters import c_vhd, vhd
+from converters import vhd
 from converters.image import describe, open_disk, probe
-from p2v.core.errors import AmbiguousFormat, BadImage, UnsupportedImage
+from p2v.core.errors import AmbiguousFormat, BadImage
 from tests.converters.damage import patched, read_all, rewrite, truncated, vhd_dynamic_header, vhd_footer
 from tests.converters.images import MIB
 
@@ -168,14 +168,6 @@ def test_impossible_dynamic_headers_are_refused(
 def test_dynamic_header_with_a_wrong_checksum_is_refused(images: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="checksum"):
         open_disk(patched(images["vhd-dynamic"], tmp_path / "x.vhd", (512 + 600, b"oops")))
-
-
-def test_differencing_disk_is_unsupported_and_its_parent_named(images: dict[str, Path], tmp_path: Path) -> None:
-    name = "base.vhd".encode("utf-16-be")
-    differencing = struct.pack(">I", c_vhd.DISK_TYPE_DIFFERENCING)
-    changes = (vhd_footer(DISK_TYPE, differencing), vhd_dynamic_header(64, name))
-    with pytest.raises(UnsupportedImage, match=r"base\.vhd"):
-        open_disk(rewrite(images["vhd-dynamic"], tmp_path / "x.vhd", *changes))
 
 
 def test_unknown_disk_type_is_a_bad_image(images: dict[str, Path], tmp_path: Path) -> None:
