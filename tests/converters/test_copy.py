@@ -232,9 +232,19 @@ def test_an_interrupt_in_the_main_thread_stops_the_others(tmp_path: Path) -> Non
     disk = build(tmp_path / "s", [(Kind.PREAD, 1000 * KIB)] * 400)
     disk.seconds_a_read = 0.02
     main = threading.get_ident()
-    threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        copied_raw(disk, tmp_path / "t")
+    stopped = threading.Event()
+
+    def interrupt() -> None:
+        # again and again: Python drops an exception that hits it in a finalizer
+        while not stopped.wait(0.2):
+            signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            copied_raw(disk, tmp_path / "t")
+    finally:
+        stopped.set()
     reads = disk.reads
     assert reads < 100
     time.sleep(0.1)
