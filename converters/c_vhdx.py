@@ -6,10 +6,11 @@ Behaviour is in ``vhdx.py``.
 
 from __future__ import annotations
 
-import functools
 import struct
 import uuid
 from dataclasses import dataclass
+
+import google_crc32c
 
 FILE_SIGNATURE = b"vhdxfile"
 HEADER_SIGNATURE = b"head"
@@ -30,7 +31,13 @@ CHECKSUM_OFFSET = 4
 MAX_TABLE_ENTRIES = 2047
 
 HEADER_VERSION = 1
+LOG_VERSION = 0
 LOG_SECTOR_BYTES = 4 * KIB
+LOG_ENTRY_HEADER_BYTES = 64
+LOG_DESCRIPTOR_BYTES = 32
+LOG_DATA_DESCRIPTOR = b"desc"
+LOG_ZERO_DESCRIPTOR = b"zero"
+LOG_DATA_SECTOR = b"data"
 
 REGION_BAT = uuid.UUID("2DC27766-F623-4200-9D64-115E9BFD4A08")
 REGION_METADATA = uuid.UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E")
@@ -45,6 +52,11 @@ KNOWN_METADATA = frozenset(
     (FILE_PARAMETERS, VIRTUAL_DISK_SIZE, VIRTUAL_DISK_ID, LOGICAL_SECTOR_SIZE, PHYSICAL_SECTOR_SIZE, PARENT_LOCATOR)
 )
 NO_GUID = uuid.UUID(int=0)
+
+PARENT_LOCATOR_VHDX = uuid.UUID("B04AEFB7-D19E-4A81-B789-25B8E9445913")
+PARENT_LOCATOR_HEADER_BYTES = 20
+PARENT_LOCATOR_ENTRY_BYTES = 12
+MAX_METADATA_ITEM_BYTES = MIB
 
 REGION_REQUIRED = 1 << 0
 METADATA_IS_USER = 1 << 0
@@ -68,6 +80,8 @@ PAYLOAD_BLOCK_ZERO = 2
 PAYLOAD_BLOCK_UNMAPPED = 3
 PAYLOAD_BLOCK_FULLY_PRESENT = 6
 PAYLOAD_BLOCK_PARTIALLY_PRESENT = 7
+SB_BLOCK_PRESENT = 6
+SECTOR_BITMAP_BYTES = MIB
 
 _HEADER = struct.Struct("<4sIQ16s16s16sHHIQ")
 _TABLE_HEADER = struct.Struct("<4sII")
@@ -77,6 +91,12 @@ _METADATA_ENTRY = struct.Struct("<16sIIII")
 _REGION_ENTRIES_AT = 16
 _METADATA_ENTRIES_AT = 32
 _ENTRY_BYTES = 32
+_LOG_ENTRY = struct.Struct("<4sIIIQII16sQQ")
+_LOG_DATA = struct.Struct("<4s4s8sQQ")
+_LOG_ZERO = struct.Struct("<4sIQQQ")
+_LOG_SECTOR = struct.Struct("<4sI4084sI")
+_LOCATOR_HEADER = struct.Struct("<16sHH")
+_LOCATOR_ENTRY = struct.Struct("<IIHH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +134,73 @@ class MetadataItem:
     flags: int
 
 
+@dataclass(frozen=True, slots=True)
+class LogEntryHeader:
+    """What each log entry begins with; ``tail`` is the offset in the log of its sequence's first entry."""
+
+    checksum: int
+    entry_length: int
+    tail: int
+    sequence_number: int
+    descriptor_count: int
+    log_guid: uuid.UUID
+    flushed_file_offset: int
+    last_file_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogDescriptor:
+    """A range of the file that an entry writes: zeroes, or one sector whose ends stand in the descriptor itself."""
+
+    file_offset: int
+    length: int
+    sequence_number: int
+    ends: tuple[bytes, bytes] | None
+    """The sector's first eight and last four bytes; None for zeroes."""
+
+
+def unpack_log_entry_header(raw: bytes) -> LogEntryHeader:
+    """Read a log entry's header (64 bytes) without judging it."""
+    _, stored, length, tail, sequence, count, _, guid, flushed, last = _LOG_ENTRY.unpack_from(raw)
+    return LogEntryHeader(stored, length, tail, sequence, count, _guid(guid), flushed, last)
+
+
+def unpack_log_descriptor(raw: bytes, offset: int) -> LogDescriptor | None:
+    """Read the descriptor at ``offset``; None when it is of no known kind."""
+    kind = raw[offset : offset + 4]
+    if kind == LOG_DATA_DESCRIPTOR:
+        _, trailing, leading, place, sequence = _LOG_DATA.unpack_from(raw, offset)
+        return LogDescriptor(place, LOG_SECTOR_BYTES, sequence, (leading, trailing))
+    if kind == LOG_ZERO_DESCRIPTOR:
+        _, _, length, place, sequence = _LOG_ZERO.unpack_from(raw, offset)
+        return LogDescriptor(place, length, sequence, None)
+    return None
+
+
+def unpack_log_sector(raw: bytes, offset: int) -> tuple[bytes, int] | None:
+    """The 4084 bytes of a data sector and its sequence number; None when it is no data sector."""
+    signature, high, data, low = _LOG_SECTOR.unpack_from(raw, offset)
+    return (data, high << 32 | low) if signature == LOG_DATA_SECTOR else None
+
+
+def unpack_parent_locator(raw: bytes) -> tuple[uuid.UUID, dict[str, str]] | None:
+    """Type and keys of a parent locator item; None when an entry does not lie in it."""
+    if len(raw) < PARENT_LOCATOR_HEADER_BYTES:
+        return None
+    kind, _, count = _LOCATOR_HEADER.unpack_from(raw)
+    values: dict[str, str] = {}
+    for number in range(count):
+        at = PARENT_LOCATOR_HEADER_BYTES + number * PARENT_LOCATOR_ENTRY_BYTES
+        if at + PARENT_LOCATOR_ENTRY_BYTES > len(raw):
+            return None
+        key_at, value_at, key_bytes, value_bytes = _LOCATOR_ENTRY.unpack_from(raw, at)
+        if max(key_at + key_bytes, value_at + value_bytes) > len(raw):
+            return None
+        key = raw[key_at : key_at + key_bytes].decode("utf-16-le", "replace")
+        values[key] = raw[value_at : value_at + value_bytes].decode("utf-16-le", "replace")
+    return _guid(kind), values
+
+
 def unpack_header(raw: bytes) -> VhdxHeader:
     """Read a header (4096 bytes) without judging it."""
     _, checksum, sequence, file_write, data_write, log, log_version, version, length, offset = _HEADER.unpack_from(raw)
@@ -149,22 +236,7 @@ def checksum(raw: bytes) -> int:
 
 def crc32c(raw: bytes) -> int:
     """CRC-32C (Castagnoli), reflected, as in RFC 3720."""
-    table = _crc32c_table()
-    crc = 0xFFFFFFFF
-    for byte in raw:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-@functools.cache
-def _crc32c_table() -> tuple[int, ...]:
-    table = []
-    for index in range(256):
-        crc = index
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
+    return int(google_crc32c.value(raw))
 
 
 def _guid(raw: bytes) -> uuid.UUID:

@@ -85,7 +85,7 @@ def _probe_raw(ends: FileEnds) -> Match | None:
 FORMATS: tuple[Format, ...] = (
     Format("qcow2", "QEMU copy-on-write image", (".qcow2", ".qcow"), _probe_qcow2, open_qcow2),
     Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, open_vmdk),
-    Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx",), _probe_vhdx, open_vhdx),
+    Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx", ".avhdx"), _probe_vhdx, open_vhdx),
     Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vud", ".avhd", ".vpc"), _probe_vhd, open_vhd),
     Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, open_raw, is_container=False),
 )

@@ -89,7 +89,7 @@ def describe(disk: MappedDisk) -> ImageInfo:
         variant=facts.variant,
         virtual_size=disk.virtual_size,
         allocated_size=allocated,
-        file_size=sum(source.size for source in disk.sources),
+        file_size=sum(file.size for file in disk.host_files),
         files=tuple(str(path) for path in disk.files),
         logical_sector_size=facts.logical_sector_size,
         physical_sector_size=facts.physical_sector_size,
@@ -108,7 +108,7 @@ def identity(disk: MappedDisk) -> SourceIdentity:
     The sample is 64 places of 4 KiB and 1 MiB at either end, as stored (compressed blocks are not
     inflated). Raises BadImage, ReadFailed.
     """
-    files = tuple(FileIdentity(str(source.path), source.size, source.mtime_ns) for source in disk.sources)
+    files = tuple(FileIdentity(str(file.host_path), file.size, file.mtime_ns) for file in disk.host_files)
     facts = disk.facts
     metadata, sample = _metadata_sha256(disk), _sample_sha256(disk)
     return SourceIdentity(files, facts.format, facts.variant, disk.virtual_size, metadata, sample)

@@ -121,6 +121,14 @@ class MappedDisk:
         return tuple(dict.fromkeys(source.host_path for source in self._by_path.values()))
 
     @property
+    def host_files(self) -> tuple[SourceFile, ...]:
+        """One source for each of ``files``: the file itself where something else is read through it as well."""
+        found: dict[Path, SourceFile] = {}
+        for source in self._by_path.values():
+            found.setdefault(source.host_path, source)
+        return tuple(found.values())
+
+    @property
     def sources(self) -> tuple[SourceFile, ...]:
         """The open files behind ``files``."""
         return tuple(self._by_path.values())

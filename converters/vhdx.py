@@ -1,63 +1,59 @@
-"""VHDX, fixed and dynamic, by the structures of ``c_vhdx``.
+"""VHDX, fixed, dynamic and differencing, by the structures of ``c_vhdx`` ([MS-VHDX]).
 
-A log that still holds entries would have to be replayed first; such images are refused, since the tables
-in them are not the current ones. Differencing disks are refused. Of blocks that are not fully present
-only zeroes can be said: NOT_PRESENT, UNDEFINED, ZERO and UNMAPPED all read as zero in a disk without parent.
+A log that still holds entries is replayed in memory (``vhdx_log``). Blocks in the states UNDEFINED, ZERO and UNMAPPED read as
+zero in any disk, NOT_PRESENT in a disk without parent: the specification allows zeroes for all of them, and nothing else
+keeps data of somebody else's out of the copy.
 """
 
 from __future__ import annotations
 
-import struct
-import uuid
+import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from converters import c_vhdx
-from converters.c_vhdx import MIB, MetadataItem, Region, VhdxHeader
-from converters.extents import data, hole
+from converters.c_vhdx import MIB, Region
+from converters.extents import Occupancy, beneath, data, hole
 from converters.info import ImageFacts
+from converters.layering import chained
 from converters.mapped import MappedDisk, MetadataRange
 from converters.references import Opening
 from converters.source_file import SourceFile, past_the_end
 from converters.tables import EntryPages
-from p2v.core.disk import Extent
-from p2v.core.errors import BadImage, UnsupportedImage
+from converters.vhdx_log import ReplayedFile, replayed
+from converters.vhdx_metadata import Parameters, ParentLinks, current_header, parameters_of, regions_of
+from p2v.core.disk import Extent, StoredAt
+from p2v.core.errors import BadImage, WrongParent
 
-# A log is 1 MiB by default; one so large that it cannot be looked through is taken to hold entries.
-_MAX_LOG_SCANNED = 64 * MIB
-_READS_AS_ZERO = (
-    c_vhdx.PAYLOAD_BLOCK_NOT_PRESENT,
-    c_vhdx.PAYLOAD_BLOCK_UNDEFINED,
-    c_vhdx.PAYLOAD_BLOCK_ZERO,
-    c_vhdx.PAYLOAD_BLOCK_UNMAPPED,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parameters:
-    """The metadata items that say what the disk is."""
-
-    block_size: int
-    leave_allocated: bool
-    virtual_size: int
-    disk_id: uuid.UUID
-    logical_sector: int
-    physical_sector: int
+_READS_AS_ZERO = (c_vhdx.PAYLOAD_BLOCK_UNDEFINED, c_vhdx.PAYLOAD_BLOCK_ZERO, c_vhdx.PAYLOAD_BLOCK_UNMAPPED)
+_BITMAP_PAGE_BYTES = 4096
+_BITMAP_PAGES_KEPT = 64
+# bit 0 of byte 0 is the first sector's: text of each byte's bits in the sectors' order
+_BITS = tuple(f"{byte:08b}"[::-1] for byte in range(256))
 
 
 class VhdxLayout:
-    """A BAT of payload blocks, with a sector bitmap entry after each ``chunk ratio`` of them."""
+    """A BAT of payload blocks, with a sector bitmap entry after each ``chunk ratio`` of them.
 
-    def __init__(self, file: SourceFile, parameters: _Parameters, bat: Region, metadata: Region, log: Region) -> None:
+    ``file`` is what structures are read from, ``stored`` the path under which plain bytes are handed out: another one
+    where a log was replayed.
+    """
+
+    def __init__(
+        self, file: SourceFile, stored: SourceFile, parameters: Parameters, bat: Region, reserved: tuple[Region, ...]
+    ) -> None:
         self._file = file
+        self._stored = stored
         self._parameters = parameters
         self._bat_region = bat
-        self._metadata_region = metadata
-        self._reserved = (bat, metadata, log)
-        self._chunk_ratio = (1 << 23) * parameters.logical_sector // parameters.block_size
+        self._reserved = reserved
+        self._chunk_ratio = parameters.chunk_ratio
         self._blocks = -(-parameters.virtual_size // parameters.block_size)
-        self._entries = self._blocks + (self._blocks - 1) // self._chunk_ratio
+        chunks = -(-self._blocks // self._chunk_ratio)
+        self._has_parent = parameters.parent is not None
+        # A differencing disk's table reaches to the last chunk's bitmap, any other's to the last payload block.
+        self._entries = chunks * (self._chunk_ratio + 1) if self._has_parent else self._blocks + chunks - 1
         self._bat = EntryPages(file, 8, "little", "the block allocation table")
+        self._own_sectors = functools.lru_cache(maxsize=_BITMAP_PAGES_KEPT)(self._read_bitmap)
         if self._entries * c_vhdx.BAT_ENTRY_BYTES > bat.length:
             problem = f"its table has {bat.length} bytes, too few for {self._entries} entries"
             raise BadImage(file.path, problem)
@@ -69,13 +65,34 @@ class VhdxLayout:
 
     @property
     def block_bytes(self) -> int:
-        """Bytes in a payload block."""
-        return self._parameters.block_size
+        """0: pieces may be smaller than blocks, so walk() looks for blocks that share their bytes itself."""
+        return 0
 
     def lookup(self, start: int, end: int) -> Iterator[Extent]:
-        """Payload blocks that cover a range; adjacent ones of one kind as one piece."""
-        block = start // self.block_bytes
-        last = min(-(-end // self.block_bytes), self._blocks)
+        """Pieces that cover a range."""
+        for piece in self._blocks_of(start, end):
+            yield from self._pieces_of(piece, start, end)
+
+    def walk(self) -> Iterator[Extent]:
+        """The whole disk."""
+        occupancy = Occupancy(self._parameters.block_size)
+        for piece in self._blocks_of(0, self.virtual_size):
+            occupancy.add(piece)
+            yield from self._pieces_of(piece, piece.offset, piece.end)
+
+    def metadata(self) -> Iterator[MetadataRange]:
+        """Headers and region tables, the metadata region's items, the BAT and the log."""
+        for offset in (*c_vhdx.HEADER_OFFSETS, *c_vhdx.REGION_TABLE_OFFSETS):
+            yield MetadataRange(self._stored, offset, c_vhdx.HEADER_BYTES)
+        for region in self._reserved:
+            if region != self._bat_region:
+                yield MetadataRange(self._stored, region.file_offset, min(region.length, MIB))
+        yield MetadataRange(self._stored, self._bat_region.file_offset, self._entries * c_vhdx.BAT_ENTRY_BYTES)
+
+    def _blocks_of(self, start: int, end: int) -> Iterator[Extent]:
+        """Payload blocks that cover a range, adjacent ones of one kind as one piece; partial ones are ``data`` alone."""
+        size = self._parameters.block_size
+        block, last = start // size, min(-(-end // size), self._blocks)
         while block < last:
             # Runs must not step over the sector bitmap entry that ends each chunk.
             chunk = block // self._chunk_ratio
@@ -83,64 +100,131 @@ class VhdxLayout:
             table = self._bat_region.file_offset
             runs = self._bat.runs(table, self._entries, block + chunk, stop + chunk, self._step)
             for index, count, entry in runs:
-                yield self._piece(index - chunk, count, entry)
+                yield from self._run(index - chunk, count, entry)
             block = stop
 
-    def walk(self) -> Iterator[Extent]:
-        """The whole disk."""
-        return self.lookup(0, self.virtual_size)
-
-    def metadata(self) -> Iterator[MetadataRange]:
-        """Both headers, the metadata region's items and the BAT; the log is empty."""
-        for offset in (*c_vhdx.HEADER_OFFSETS, *c_vhdx.REGION_TABLE_OFFSETS):
-            yield MetadataRange(self._file, offset, c_vhdx.HEADER_BYTES)
-        items = self._metadata_region
-        yield MetadataRange(self._file, items.file_offset, min(items.length, MIB))
-        yield MetadataRange(self._file, self._bat_region.file_offset, self._entries * c_vhdx.BAT_ENTRY_BYTES)
-
     def _step(self, entry: int) -> int:
-        present = entry & c_vhdx.BAT_STATE_MASK == c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT
-        return self.block_bytes // MIB << c_vhdx.BAT_OFFSET_SHIFT if present else 0
+        stored = entry & c_vhdx.BAT_STATE_MASK >= c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT
+        return self._parameters.block_size // MIB << c_vhdx.BAT_OFFSET_SHIFT if stored else 0
 
-    def _piece(self, block: int, count: int, entry: int) -> Extent:
-        offset, length = block * self.block_bytes, count * self.block_bytes
+    def _run(self, block: int, count: int, entry: int) -> Iterator[Extent]:
+        size = self._parameters.block_size
         state = entry & c_vhdx.BAT_STATE_MASK
+        if state == c_vhdx.PAYLOAD_BLOCK_NOT_PRESENT:
+            yield (beneath if self._has_parent else hole)(block * size, count * size)
+            return
         if state in _READS_AS_ZERO:
-            return hole(offset, length)
-        if state != c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT:
-            raise BadImage(self._file.path, f"block {block} has the state {state}, which a disk without parent has not")
+            yield hole(block * size, count * size)
+            return
+        partial = state == c_vhdx.PAYLOAD_BLOCK_PARTIALLY_PRESENT and self._has_parent
+        if state != c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT and not partial:
+            raise BadImage(self._file.path, f"block {block} has the state {state}, which such a disk has not")
         if entry & c_vhdx.BAT_RESERVED_MASK:
             raise BadImage(self._file.path, f"block {block} has the impossible table entry {entry:#x}")
         at = (entry >> c_vhdx.BAT_OFFSET_SHIFT) * MIB
-        self._check_place(block, min(length, self.virtual_size - offset), at)
-        return data(offset, length, self._file.path, at)
+        length = count * size
+        self._check_place(f"block {block}", block, min(length, self.virtual_size - block * size), at)
+        yield data(block * size, length, self._stored.path, at)
 
-    def _check_place(self, block: int, needed: int, at: int) -> None:
+    def _check_place(self, what: str, block: int, needed: int, at: int) -> None:
         if at + needed > self._file.size:
-            inside = max(0, self._file.size - at) // self.block_bytes
-            at += inside * self.block_bytes
-            raise past_the_end(self._file, f"block {block + inside}", self.block_bytes, at)
+            inside = max(0, self._file.size - at) // self._parameters.block_size
+            at += inside * self._parameters.block_size
+            what = f"block {block + inside}" if inside else what
+            raise past_the_end(self._file, what, self._parameters.block_size, at)
         clash = any(at < r.file_offset + r.length and at + needed > r.file_offset for r in self._reserved)
         if at < c_vhdx.HEADER_SECTION_BYTES or clash:
-            raise BadImage(self._file.path, f"block {block} lies at byte {at}, over the image's own tables")
+            raise BadImage(self._file.path, f"{what} lies at byte {at}, over the image's own tables")
+
+    def _pieces_of(self, piece: Extent, start: int, end: int) -> Iterator[Extent]:
+        """A run of blocks by what its bits say, and by where its bytes stand once the log is applied."""
+        if piece.stored is None:
+            yield piece
+        elif not self._has_parent:
+            yield from self._placed(piece)
+        else:
+            size = self._parameters.block_size
+            first, last = max(piece.offset, start) // size, -(-min(piece.end, end) // size)
+            for block in range(first, last):
+                at = StoredAt(piece.stored.file, piece.stored.offset + block * size - piece.offset)
+                yield from self._own_block(block, at, start, end)
+
+    def _own_block(self, block: int, stored: StoredAt, start: int, end: int) -> Iterator[Extent]:
+        size = self._parameters.block_size
+        offset = block * size
+        entry = self._bat.entry(self._bat_region.file_offset, self._entries, block + block // self._chunk_ratio)
+        if entry & c_vhdx.BAT_STATE_MASK == c_vhdx.PAYLOAD_BLOCK_FULLY_PRESENT:
+            yield from self._placed(data(offset, size, stored.file, stored.offset))
+            return
+        sector = self._parameters.logical_sector
+        at, stop = max(start, offset) // sector * sector, min(end, offset + size)
+        while at < stop:
+            is_own, reach = self._bit_run(block, (at - offset) // sector, -(-(stop - offset) // sector))
+            length = reach * sector + offset - at
+            if is_own:
+                yield from self._placed(data(at, length, stored.file, stored.offset + at - offset))
+            else:
+                yield beneath(at, length)
+            at += length
+
+    def _bit_run(self, block: int, sector: int, limit: int) -> tuple[bool, int]:
+        """Whether a block's sector is its own, and the first sector after it that is otherwise (or a page's end)."""
+        per_block = self._parameters.block_size // self._parameters.logical_sector
+        in_chunk = block % self._chunk_ratio * per_block + sector
+        page, bit = divmod(in_chunk, _BITMAP_PAGE_BYTES * 8)
+        bits = self._own_sectors(block // self._chunk_ratio, page)
+        is_own = bits[bit] == "1"
+        last = min(len(bits), bit + limit - sector)
+        found = bits.find("0" if is_own else "1", bit, last)
+        return is_own, sector + (last if found < 0 else found) - bit
+
+    def _read_bitmap(self, chunk: int, page: int) -> str:
+        """A page of a chunk's sector bitmap as text, for ``str.find`` is the quickest search for a bit Python has."""
+        index = chunk * (self._chunk_ratio + 1) + self._chunk_ratio
+        entry = self._bat.entry(self._bat_region.file_offset, self._entries, index)
+        if entry & c_vhdx.BAT_STATE_MASK != c_vhdx.SB_BLOCK_PRESENT:
+            problem = f"a block of chunk {chunk} is present in part, but its sector bitmap is not ({entry:#x})"
+            raise BadImage(self._file.path, problem)
+        at = (entry >> c_vhdx.BAT_OFFSET_SHIFT) * MIB
+        what = f"the sector bitmap of chunk {chunk}"
+        self._file.require(c_vhdx.SECTOR_BITMAP_BYTES, at, what)
+        self._check_place(what, 0, c_vhdx.SECTOR_BITMAP_BYTES, at)
+        raw = self._file.read_exactly(_BITMAP_PAGE_BYTES, at + page * _BITMAP_PAGE_BYTES, what)
+        return "".join([_BITS[byte] for byte in raw])
+
+    def _placed(self, piece: Extent) -> Iterator[Extent]:
+        """A stored piece as the replayed log leaves it."""
+        if not isinstance(self._file, ReplayedFile) or piece.stored is None:
+            yield piece
+            return
+        base = piece.stored.offset - piece.offset
+        # a block may reach past the disk's end, and there past the file's
+        end = min(piece.end, self.virtual_size)
+        for start, stop, kind in self._file.parts(piece.stored.offset, base + end):
+            if kind == "zero":
+                yield Extent(start - base, stop - start, zero=True, allocated=True)
+            else:
+                source = self._stored if kind == "file" else self._file
+                yield data(start - base, stop - start, source.path, start)
 
 
-def open_vhdx(file: SourceFile, _opening: Opening) -> MappedDisk:
-    """Open a fixed or dynamic VHDX.
+def open_vhdx(file: SourceFile, opening: Opening) -> MappedDisk:
+    """Open a VHDX of any type, with its parents.
 
-    Raises BadImage (damaged or cut short), UnsupportedImage (differencing, log not replayed).
+    Raises BadImage (damaged or cut short), UnsupportedImage, ParentMissing, WrongParent, ForbiddenReference.
     """
     identifier = file.read_exactly(c_vhdx.FILE_IDENTIFIER_BYTES, 0, "the file identifier")
-    header = _current_header(file)
-    dirty, notes = _check_log(file, header)
-    regions = _regions(file)
+    header = current_header(file)
+    view, dirty, notes = replayed(file, header)
+    regions = regions_of(view)
     bat, metadata = regions[c_vhdx.REGION_BAT], regions[c_vhdx.REGION_METADATA]
-    parameters = _parameters(file, metadata)
+    parameters = parameters_of(view, metadata)
     log = Region(c_vhdx.NO_GUID, header.log_offset, header.log_length, required=True)
-    layout = VhdxLayout(file, parameters, bat, metadata, log)
+    layout = VhdxLayout(view, file, parameters, bat, (bat, metadata, log))
+    kind = "differencing" if parameters.parent else "fixed" if parameters.leave_allocated else "dynamic"
     facts = ImageFacts(
         "vhdx",
-        "fixed" if parameters.leave_allocated else "dynamic",
+        kind,
         parameters.logical_sector,
         parameters.physical_sector,
         creator=identifier[8:].decode("utf-16-le", "replace").split("\0", 1)[0],
@@ -152,141 +236,25 @@ def open_vhdx(file: SourceFile, _opening: Opening) -> MappedDisk:
         dirty=dirty,
         notes=notes,
     )
-    return MappedDisk(layout, (file,), facts)
+    files = (file,) if view is file else (file, view)
+    if parameters.parent is None:
+        return MappedDisk(layout, files, facts)
+    return chained(layout, files, facts, _open_parent(file, parameters, parameters.parent, opening))
 
 
-def _current_header(file: SourceFile) -> VhdxHeader:
-    found: list[VhdxHeader] = []
-    problems: list[str] = []
-    for offset in c_vhdx.HEADER_OFFSETS:
-        raw = file.pread(c_vhdx.HEADER_BYTES, offset)
-        if len(raw) < c_vhdx.HEADER_BYTES:
-            problems.append(f"the header at byte {offset} is past the end of the file ({file.size} bytes)")
-        elif not raw.startswith(c_vhdx.HEADER_SIGNATURE):
-            problems.append(f"there is no header at byte {offset}")
-        elif c_vhdx.unpack_header(raw).checksum != c_vhdx.checksum(raw):
-            problems.append(f"the header at byte {offset} has a wrong checksum")
-        else:
-            found.append(c_vhdx.unpack_header(raw))
-    if not found:
-        raise BadImage(file.path, " and ".join(problems))
-    header = max(found, key=lambda candidate: candidate.sequence_number)
-    if header.version != c_vhdx.HEADER_VERSION:
-        raise UnsupportedImage(file.path, f"is a VHDX of version {header.version}")
-    return header
-
-
-def _check_log(file: SourceFile, header: VhdxHeader) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Signs of damage and notes about the log; raises UnsupportedImage when it would have to be replayed."""
-    if header.log_guid == c_vhdx.NO_GUID:
-        return (), ()
-    file.require(header.log_length, header.log_offset, "the log")
-    if header.log_length > _MAX_LOG_SCANNED or _log_has_entries(file, header):
-        raise UnsupportedImage(
-            file.path,
-            "was not closed cleanly: its log holds changes that are not yet in its tables",
-            "Attach it once on its Hyper-V host (Mount-VHD, Dismount-VHD) or start and shut down the machine, "
-            "then copy it again; QEMU replays a copy's log too (qemu-img check -r all -f vhdx COPY).",
+def _open_parent(file: SourceFile, parameters: Parameters, links: ParentLinks, opening: Opening) -> MappedDisk:
+    parent = opening.parent(file, links.names, "vhdx")
+    found = dict(parent.facts.identifiers).get("data write guid", "")
+    problem = ""
+    if found not in {str(linkage) for linkage in links.linkages}:
+        wanted = " or ".join(str(linkage) for linkage in links.linkages)
+        problem = f"was made over the contents {wanted}, but {parent.files[0].name} has {found or 'no such id'}"
+    elif parent.facts.logical_sector_size != parameters.logical_sector:
+        problem = (
+            f"has sectors of {parameters.logical_sector} bytes, but its parent {parent.files[0].name} of "
+            f"{parent.facts.logical_sector_size}"
         )
-    return ("log not empty",), ("its header names a log, but the log holds no entries; nothing is missing",)
-
-
-def _log_has_entries(file: SourceFile, header: VhdxHeader) -> bool:
-    # Conservative: an entry of this log counts whether or not its checksum is right.
-    for base in range(0, header.log_length, MIB):
-        chunk = file.pread(min(MIB, header.log_length - base), header.log_offset + base)
-        for at in range(0, len(chunk), c_vhdx.LOG_SECTOR_BYTES):
-            signed = chunk.startswith(c_vhdx.LOG_ENTRY_SIGNATURE, at)
-            if signed and chunk[at + 32 : at + 48] == header.log_guid.bytes_le:
-                return True
-    return False
-
-
-def _regions(file: SourceFile) -> dict[uuid.UUID, Region]:
-    problems: list[str] = []
-    for offset in c_vhdx.REGION_TABLE_OFFSETS:
-        raw = file.read_exactly(c_vhdx.REGION_TABLE_BYTES, offset, "a region table")
-        stored = int.from_bytes(raw[4:8], "little")
-        if not raw.startswith(c_vhdx.REGION_SIGNATURE) or stored != c_vhdx.checksum(raw):
-            problems.append(f"the region table at byte {offset} is damaged")
-            continue
-        entries = c_vhdx.unpack_region_table(raw)
-        if entries is not None:
-            return _checked_regions(file, entries)
-        problems.append(f"the region table at byte {offset} has too many entries")
-    raise BadImage(file.path, " and ".join(problems))
-
-
-def _checked_regions(file: SourceFile, entries: tuple[Region, ...]) -> dict[uuid.UUID, Region]:
-    regions: dict[uuid.UUID, Region] = {}
-    for region in entries:
-        if region.guid not in (c_vhdx.REGION_BAT, c_vhdx.REGION_METADATA):
-            if region.required:
-                raise UnsupportedImage(file.path, f"needs the unknown region {region.guid}")
-            continue
-        if region.guid in regions:
-            raise BadImage(file.path, f"its region table names {region.guid} twice")
-        if region.file_offset < c_vhdx.HEADER_SECTION_BYTES or region.file_offset % MIB or region.length % MIB:
-            problem = f"a region lies at byte {region.file_offset} ({region.length} bytes), where none can be"
-            raise BadImage(file.path, problem)
-        file.require(region.length, region.file_offset, "a region")
-        regions[region.guid] = region
-    for guid, name in ((c_vhdx.REGION_BAT, "block allocation table"), (c_vhdx.REGION_METADATA, "metadata")):
-        if guid not in regions:
-            raise BadImage(file.path, f"its region table names no {name}")
-    return regions
-
-
-def _parameters(file: SourceFile, metadata: Region) -> _Parameters:
-    items = _metadata_items(file, metadata)
-    parameter_bytes = _item(file, metadata, items, c_vhdx.FILE_PARAMETERS, 8)
-    block_size, flags = struct.unpack("<II", parameter_bytes)
-    if flags & c_vhdx.HAS_PARENT:
-        raise UnsupportedImage(
-            file.path,
-            "is a differencing VHDX, which needs its parent",
-            "Merge it into its parent with the tool that made it.",
-        )
-    if block_size & (block_size - 1) or not c_vhdx.MIN_BLOCK_BYTES <= block_size <= c_vhdx.MAX_BLOCK_BYTES:
-        raise BadImage(file.path, f"its blocks have {block_size} bytes; possible are powers of two from 1 to 256 MiB")
-    sectors = []
-    for item_id, name in ((c_vhdx.LOGICAL_SECTOR_SIZE, "logical"), (c_vhdx.PHYSICAL_SECTOR_SIZE, "physical")):
-        sectors.append(int.from_bytes(_item(file, metadata, items, item_id, 4), "little"))
-        if sectors[-1] not in (512, 4096):
-            raise BadImage(file.path, f"its {name} sectors have {sectors[-1]} bytes")
-    size = int.from_bytes(_item(file, metadata, items, c_vhdx.VIRTUAL_DISK_SIZE, 8), "little")
-    if size == 0 or size > c_vhdx.MAX_VIRTUAL_BYTES or size % sectors[0]:
-        raise BadImage(file.path, f"it says a disk of {size} bytes with sectors of {sectors[0]}")
-    disk_id = uuid.UUID(bytes_le=_item(file, metadata, items, c_vhdx.VIRTUAL_DISK_ID, 16))
-    leave = bool(flags & c_vhdx.LEAVE_BLOCK_ALLOCATED)
-    return _Parameters(block_size, leave, size, disk_id, sectors[0], sectors[1])
-
-
-def _metadata_items(file: SourceFile, metadata: Region) -> dict[uuid.UUID, MetadataItem]:
-    raw = file.read_exactly(c_vhdx.METADATA_TABLE_BYTES, metadata.file_offset, "the metadata table")
-    entries = c_vhdx.unpack_metadata_table(raw) if raw.startswith(c_vhdx.METADATA_SIGNATURE) else None
-    if entries is None:
-        raise BadImage(file.path, f"the metadata table at byte {metadata.file_offset} is damaged")
-    items: dict[uuid.UUID, MetadataItem] = {}
-    for item in entries:
-        if item.flags & c_vhdx.METADATA_IS_USER:
-            continue
-        if item.item_id not in c_vhdx.KNOWN_METADATA and item.flags & c_vhdx.METADATA_IS_REQUIRED:
-            raise UnsupportedImage(file.path, f"needs the unknown metadata item {item.item_id}")
-        if item.item_id in items:
-            raise BadImage(file.path, f"its metadata table names {item.item_id} twice")
-        items[item.item_id] = item
-    return items
-
-
-def _item(
-    file: SourceFile, metadata: Region, items: dict[uuid.UUID, MetadataItem], item_id: uuid.UUID, length: int
-) -> bytes:
-    item = items.get(item_id)
-    if item is None:
-        raise BadImage(file.path, f"its metadata has no item {item_id}")
-    inside = item.offset >= c_vhdx.METADATA_TABLE_BYTES and item.offset + length <= metadata.length
-    if item.length != length or not inside:
-        problem = f"its metadata item {item_id} has {item.length} bytes at {item.offset}, where none can be"
-        raise BadImage(file.path, problem)
-    return file.read_exactly(length, metadata.file_offset + item.offset, f"the metadata item {item_id}")
+    if problem:
+        parent.close()
+        raise WrongParent(file.path, problem)
+    return parent

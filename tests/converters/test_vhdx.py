@@ -11,7 +11,7 @@ import pytest
 from converters import c_vhdx, vhd
 from converters.c_vhdx import KIB, MIB
 from converters.image import open_disk
-from p2v.core.errors import BadImage, UnsupportedImage
+from p2v.core.errors import BadImage
 from tests.converters.damage import patched, read_all, rewrite, truncated, vhdx_structures
 from tests.converters.images import BY_NAME, Variant, make_image, patterned, qemu_img
 
@@ -98,29 +98,6 @@ def test_second_region_table_serves_when_the_first_is_damaged(
         assert disk.pread(len(content), 0) == content
     with pytest.raises(BadImage, match="region table"):
         open_disk(patched(image, tmp_path / "x.vhdx", *((each + 40, b"oops") for each in REGIONS)))
-
-
-def test_log_with_entries_is_refused_with_a_hint(images: dict[str, Path], tmp_path: Path) -> None:
-    image, guid = images["vhdx-dynamic"], uuid.uuid4()
-    header = c_vhdx.unpack_header(image.read_bytes()[HEADERS[0] : HEADERS[0] + c_vhdx.HEADER_BYTES])
-    entry = struct.pack("<4sIIIQII16s", b"loge", 0, 4096, 0, 1, 0, 0, guid.bytes_le)
-    used = vhdx_structures(48, guid.bytes_le, HEADERS, c_vhdx.HEADER_BYTES)
-
-    def add_entry(raw: bytearray) -> None:
-        at = header.log_offset + 8 * c_vhdx.LOG_SECTOR_BYTES
-        raw[at : at + len(entry)] = entry
-
-    with pytest.raises(UnsupportedImage, match="log") as caught:
-        open_disk(rewrite(image, tmp_path / "dirty.vhdx", used, add_entry))
-    assert caught.value.hint()
-    with open_disk(rewrite(image, tmp_path / "empty.vhdx", used)) as disk:
-        assert disk.facts.dirty == ("log not empty",)
-
-
-def test_disk_with_a_parent_is_unsupported(images: dict[str, Path], tmp_path: Path) -> None:
-    at = item_at(images["vhdx-dynamic"], c_vhdx.FILE_PARAMETERS) + 4
-    with pytest.raises(UnsupportedImage, match="parent"):
-        open_disk(patched(images["vhdx-dynamic"], tmp_path / "x.vhdx", (at, struct.pack("<I", c_vhdx.HAS_PARENT))))
 
 
 @pytest.mark.parametrize("state", [0, 1, 2, 3])
