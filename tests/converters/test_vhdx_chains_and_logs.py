@@ -376,12 +376,17 @@ LAYERS = st.lists(
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(layers=LAYERS)
-def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], tmp_path: Path) -> None:
+@given(layers=LAYERS, every_block=st.booleans())
+def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], every_block: bool, tmp_path: Path) -> None:
+    if every_block:
+        layers = [{number: number for number in (0, 2048, 4096)} | layer for layer in layers]
     contents = [{number: sector(seed) for number, seed in layer.items()} for layer in layers]
     below = Vhdx(SIZE, contents[0])
-    below.write(tmp_path / "0.vhdx")
+    paths = [below.write(tmp_path / "0.vhdx")]
     for level, own in enumerate(contents[1:], start=1):
         below = child_of(below, own, f"{level - 1}.vhdx")
-        below.write(tmp_path / f"{level}.vhdx")
-    assert whole(tmp_path / f"{len(layers) - 1}.vhdx") == model(SIZE, *contents)
+        paths.append(below.write(tmp_path / f"{level}.vhdx"))
+    assert whole(paths[-1]) == model(SIZE, *contents)
+    # libvhdi 20260901 reads a file's own headers for a block that is not in it
+    if every_block:
+        assert by_libvhdi(paths[::-1]) == model(SIZE, *contents)
