@@ -27,7 +27,9 @@ def descriptor(*extents: str, create_type: str, cid: str = "12345678", parent_ci
     parent = f'parentFileNameHint="{hint}"\n' if hint else ""
     return (
         f"# Disk DescriptorFile\nversion=1\nCID={cid}\nparentCID={parent_cid}\n"
-        f'createType="{create_type}"\n{parent}\n# Extent description\n' + "".join(f"{line}\n" for line in extents) + "\n"
+        f'createType="{create_type}"\n{parent}\n# Extent description\n'
+        + "".join(f"{line}\n" for line in extents)
+        + "\n"
         f'# The Disk Data Base\n#DDB\nddb.virtualHWVersion = "8"\nddb.adapterType = "lsilogic"\n{more}'
     )
 
@@ -42,7 +44,9 @@ def sparse(grains: Grains, capacity: int, *, grain_sectors: int = 128, gtes: int
     gd = rgd + gd_sectors + tables * gt_sectors
     overhead = -(-(gd + gd_sectors + tables * gt_sectors) // grain_sectors) * grain_sectors
     entries, stored = _placed(grains, tables * gtes, overhead, grain_sectors)
-    tail = b"".join(_sector_padded(struct.pack(f"<{gtes}I", *entries[n * gtes : (n + 1) * gtes])) for n in range(tables))
+    tail = b"".join(
+        _sector_padded(struct.pack(f"<{gtes}I", *entries[n * gtes : (n + 1) * gtes])) for n in range(tables)
+    )
     parts = [_header(version, 1 | (2 if redundant else 0) | 4, capacity, grain_sectors, 1 if text else 0, room, gtes,
                      rgd if redundant else 0, gd, overhead, unclean=unclean)]  # fmt: skip
     parts.append(_sector_padded(text.encode("utf-8", "surrogateescape"), room))
