@@ -9,8 +9,8 @@ from converters import c_vmdk
 from converters.source_file import SourceFile
 from p2v.core.units import SECTOR_BYTES
 
-# Opening must not read all tables of a large disk: 4096 of the usual ones cover 128 GiB.
-_MAX_TABLES = 4096
+# Opening must not read all tables of a large disk: 2048 of the usual ones cover 64 GiB.
+_MAX_TABLES = 2048
 # 64 TiB of the usual grain tables take 2 Mi entries.
 _MAX_DIRECTORY_ENTRIES = 4 * 1024 * 1024
 _PIECE_ENTRIES = 64 * 1024
@@ -19,7 +19,7 @@ _PIECE_ENTRIES = 64 * 1024
 def first_damage(file: SourceFile, gd_sector: int, tables: int, gtes_per_gt: int) -> str | None:
     """What is wrong with a directory of ``tables`` entries, in words; None where nothing is.
 
-    All of the directory and its first 4096 tables are looked at: that they lie in the file, and what they name begins in it.
+    All of the directory and its first 2048 tables are looked at: that they lie in the file, and what they name begins in it.
     """
     offset = gd_sector * SECTOR_BYTES
     if gd_sector in (0, c_vmdk.GD_AT_END) or offset + tables * c_vmdk.TABLE_ENTRY_BYTES > file.size:
