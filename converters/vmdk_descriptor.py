@@ -35,9 +35,9 @@ _ENCODING_LINE = re.compile(rb'^[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_.-]{1,4
 _EXTENT_LINE = re.compile(r"^(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z]+)(?:\s+(.*))?$", re.IGNORECASE)
 # What follows a name: its offset, then perhaps words about a partition. A name may hold quotes where those words do not.
 _NAME_AND_OFFSET = (
-    re.compile(r'^"([^"]*)"(?:\s+(\d{1,19}))?(?:\s[^"]*)?$'),
-    re.compile(r'^"(.*)"(?:\s+(\d{1,19}))?\s*$'),
-    re.compile(r'^"([^"]*)"(?:\s+(\d{1,19}))?(?:\s.*)?$'),
+    re.compile(r'^"([^"]*)"(?:\s+(\d{1,19})(?:\s[^"]*)?)?$'),
+    re.compile(r'^"(.*)"(?:\s+(\d{1,19}))?$'),
+    re.compile(r'^"([^"]*)"\s+(\d{1,19})\s.*$'),
 )
 _KEY_LINE = re.compile(r"^([A-Za-z][\w.\-]*)\s*=\s*(.*)$")
 # Read differently, these would make another disk.
