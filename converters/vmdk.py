@@ -30,7 +30,7 @@ from converters.vmdk_descriptor import (
 )
 from converters.vmdk_esx import open_cowd_extent, open_sesparse_extent
 from converters.vmdk_parent import with_parent
-from converters.vmdk_sparse import MAX_VIRTUAL_BYTES, open_sparse_extent
+from converters.vmdk_sparse import MAX_VIRTUAL_BYTES, judge_transfer, open_sparse_extent
 from p2v.core.disk import Extent
 from p2v.core.errors import BadImage, UnsupportedImage
 from p2v.core.units import SECTOR_BYTES
@@ -132,6 +132,7 @@ def open_vmdk(file: SourceFile, opening: Opening) -> MappedDisk:
 
 def _open_sparse_file(file: SourceFile, opening: Opening) -> MappedDisk:
     header = c_vmdk.unpack_header(file.read_exactly(c_vmdk.HEADER_BYTES, 0, "the sparse extent header"))
+    judge_transfer(file.path, header)
     length = header.descriptor_sectors * SECTOR_BYTES
     offset = header.descriptor_sector * SECTOR_BYTES
     file.require(length, offset, "the descriptor")

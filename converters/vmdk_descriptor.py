@@ -119,8 +119,8 @@ def parse_descriptor(raw: bytes, image: Path) -> Descriptor:
     Raises BadImage when it is too long, has lines that are no extents though they begin as such, too
     many extents, or says twice and differently what makes the disk.
     """
-    text = _decoded(raw).split("\0", 1)[0]
-    if len(text) > MAX_DESCRIPTOR_BYTES:
+    text, length = _decoded(raw)
+    if length > MAX_DESCRIPTOR_BYTES:
         raise BadImage(image, f"its descriptor is longer than {MAX_DESCRIPTOR_BYTES} bytes", _DAMAGED)
     values: dict[str, str] = {}
     extents: list[ExtentLine] = []
@@ -167,12 +167,15 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value.strip('"')
 
 
-def _decoded(raw: bytes) -> str:
-    for bom, encoding in _BOMS:
+def _decoded(raw: bytes) -> tuple[str, int]:
+    """A descriptor's text up to its first NUL, and the bytes that takes."""
+    for bom, encoding in _BOMS[1:]:
         if raw.startswith(bom):
-            return raw.removeprefix(bom).decode(encoding, "surrogateescape" if encoding == "utf-8" else "replace")
-    text = raw.split(b"\0", 1)[0].replace(b"\r", b"\n")
-    declared = _ENCODING_LINE.search(text)
+            text = raw.removeprefix(bom).decode(encoding, "replace").split("\0", 1)[0]
+            return text, len(bom) + 2 * len(text)
+    raw = raw.split(b"\0", 1)[0]
+    lines = raw.removeprefix(_BOMS[0][0]).replace(b"\r", b"\n")
+    declared = _ENCODING_LINE.search(lines)
     name = declared[1].decode("ascii").lower() if declared else "utf-8"
     # surrogateescape keeps file names in an undeclared encoding openable.
-    return text.decode(_ENCODINGS.get(name, "utf-8"), "surrogateescape")
+    return lines.decode(_ENCODINGS.get(name, "utf-8"), "surrogateescape"), len(raw)

@@ -27,7 +27,8 @@ _MAX_VERSION = 3
 # Copies of streams are sometimes padded with zeroes; a footer is looked for in this much of the end.
 _FOOTER_SEARCH_BYTES = 64 * 1024
 # Two bytes a grain, over one extent file; what lies beyond is not looked at (see ``GrainOccupancy``).
-_MAX_OCCUPANCY = 32 * 1024 * 1024
+_MAX_OCCUPANCY = 16 * 1024 * 1024
+_TRANSFER_AGAIN = "Transfer it again in binary mode."
 _TABLES_DAMAGED = (
     "The copy may be incomplete; compare its size with the original's. If it is whole, its tables are damaged."
 )
@@ -41,8 +42,9 @@ class SparseShape:
     grain_sectors: int
     gtes_per_gt: int
     gd_sector: int
-    first_grain_sector: int
-    """No grain lies before this: headers and descriptor do."""
+    header_sectors: int
+    descriptor_sector: int = 0
+    descriptor_sectors: int = 0
     compressed: bool = False
     zeroed_grains: bool = False
 
@@ -71,7 +73,7 @@ class GrainOccupancy:
     """Notices grains of one extent file that share stored bytes, wherever each begins.
 
     For each aligned piece of a grain's size it remembers how far into it a grain begins: two grains overlap
-    when they begin in one piece, or in neighbouring ones too near to each other. Nothing behind the first 32 Mi pieces is
+    when they begin in one piece, or in neighbouring ones too near to each other. Nothing behind the first 16 Mi pieces is
     noticed.
     """
 
@@ -89,7 +91,7 @@ class GrainOccupancy:
         if first + count >= _MAX_OCCUPANCY:
             return
         if len(self._begins) <= first + count:
-            self._begins.extend(array("H", bytes(2 * (first + count + 1 - len(self._begins)))))
+            self._begins.frombytes(bytes(2 * (first + count + 1 - len(self._begins))))
         begins = self._begins
         # Grains of neighbouring pieces overlap when the first begins farther into its piece than the second does.
         before = begins[first - 1] > mark if first else False
@@ -148,7 +150,10 @@ class SparseLayout:
 
     def metadata(self) -> Iterator[MetadataRange]:
         """Header, descriptor and grain directory; a stream's footer."""
-        yield MetadataRange(self._file, 0, min(self._file.size, self._shape.first_grain_sector * SECTOR_BYTES))
+        shape = self._shape
+        yield MetadataRange(self._file, 0, shape.header_sectors * SECTOR_BYTES)
+        length = shape.descriptor_sectors * SECTOR_BYTES
+        yield MetadataRange(self._file, shape.descriptor_sector * SECTOR_BYTES, length)
         yield MetadataRange(self._file, self._gd_offset, self._shape.tables * c_vmdk.TABLE_ENTRY_BYTES)
         yield MetadataRange(self._file, max(0, self._file.size - 3 * SECTOR_BYTES), 3 * SECTOR_BYTES)
 
@@ -181,7 +186,7 @@ class SparseLayout:
         return self._shape.zeroed_grains and sector == c_vmdk.GTE_ZEROED
 
     def _check_grains(self, grain: int, count: int, sector: int) -> None:
-        self._check_begin(grain, sector)
+        self._check_begin(grain, sector, count * self._shape.grain_sectors)
         at = sector * SECTOR_BYTES
         # The last grain need only reach the end of the disk.
         needed = min(count * self._grain_bytes, self.virtual_size - grain * self._grain_bytes)
@@ -190,13 +195,16 @@ class SparseLayout:
             what = f"grain {grain + inside}"
             raise past_the_end(self._file, what, self._grain_bytes, at + inside * self._grain_bytes)
 
-    def _check_begin(self, grain: int, sector: int) -> None:
-        if sector < self._shape.first_grain_sector:
-            problem = f"grain {grain} lies at byte {sector * SECTOR_BYTES}, over the image's own header"
+    def _check_begin(self, grain: int, sector: int, sectors: int) -> None:
+        shape = self._shape
+        descriptor = range(shape.descriptor_sector, shape.descriptor_sector + shape.descriptor_sectors)
+        within = descriptor and sector < descriptor.stop and sector + sectors > descriptor.start
+        if sector < shape.header_sectors or within:
+            problem = f"grain {grain} lies at byte {sector * SECTOR_BYTES}, over the image's own header or descriptor"
             raise BadImage(self._file.path, problem, _TABLES_DAMAGED)
 
     def _compressed_grain(self, grain: int, sector: int) -> Extent:
-        self._check_begin(grain, sector)
+        self._check_begin(grain, sector, 1)
         at = sector * SECTOR_BYTES
         raw = self._file.read_exactly(c_vmdk.GRAIN_MARKER_BYTES, at, f"the marker of grain {grain}")
         marked_sector, length = c_vmdk.unpack_grain_marker(raw)
@@ -224,7 +232,9 @@ def open_sparse_extent(file: SourceFile, *, has_parent: bool) -> SparseExtent:
         header.grain_sectors,
         header.gtes_per_gt,
         header.gd_sector,
-        max(1, header.descriptor_sector + header.descriptor_sectors),
+        c_vmdk.HEADER_BYTES // SECTOR_BYTES,
+        header.descriptor_sector,
+        header.descriptor_sectors,
         compressed=bool(header.flags & c_vmdk.FLAG_COMPRESSED),
         zeroed_grains=bool(header.flags & c_vmdk.FLAG_ZEROED_GRAIN),
     )
@@ -276,11 +286,18 @@ def _footer(file: SourceFile) -> tuple[SparseHeader, tuple[str, ...]]:
     return c_vmdk.unpack_header(tail[at : at + c_vmdk.HEADER_BYTES]), notes
 
 
-def _judge_header(path: Path, header: SparseHeader) -> None:
+def judge_transfer(path: Path, header: SparseHeader) -> None:
+    """What must hold before anything else of a header means something. Raises BadImage, UnsupportedImage."""
     if not 1 <= header.version <= _MAX_VERSION:
         raise UnsupportedImage(path, f"is a VMDK of version {header.version}")
     if header.flags & c_vmdk.FLAG_VALID_NEW_LINE and header.end_of_lines != b"\n \r\n":
-        raise BadImage(path, "its line ends were changed: it was transferred as text instead of as binary")
+        raise BadImage(
+            path, "its line ends were changed: it was transferred as text instead of as binary", _TRANSFER_AGAIN
+        )
+
+
+def _judge_header(path: Path, header: SparseHeader) -> None:
+    judge_transfer(path, header)
     if not is_grain_size(header.grain_sectors):
         raise wrong_grain_size(path, header.grain_sectors)
     if not 1 <= header.gtes_per_gt <= c_vmdk.MAX_GTES_PER_GT:

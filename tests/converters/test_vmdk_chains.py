@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from converters import vmdk
 from converters.extents import invariant_broken
-from converters.image import describe, open_disk
-from converters.references import Lookup
-from p2v.core.errors import BadImage, ForbiddenReference, ParentMissing, WrongParent
+from converters.image import describe, identity, open_disk
+from converters.references import Lookup, Opening
+from converters.source_file import SourceFile, open_source
+from p2v.core.errors import BadImage, ForbiddenReference, ParentMissing, UnsupportedImage, WrongParent
 from tests.converters import vmdk_writer as writer
 from tests.converters.images import patterned, qemu_img, rebuilt
 
@@ -102,6 +103,7 @@ def whole(image: Path, lookup: Lookup | None = None) -> bytes:
         step = 65_521
         assert b"".join(disk.pread(step, at) for at in range(0, disk.virtual_size, step)) == by_extents
         describe(disk)
+        identity(disk)
     return by_extents
 
 
@@ -283,6 +285,25 @@ def test_nothing_outside_the_childs_folder_is_opened(hint: str, tmp_path: Path) 
     (folder / "folder").symlink_to(tmp_path)
     with pytest.raises(ForbiddenReference):
         open_disk(disk_of(folder, "child", "cowd", {}, parent_cid=BASE_CID, hint=hint))
+
+
+def test_what_stands_on_a_block_device_names_no_other_devices(tmp_path: Path) -> None:
+    """A guest may write what it likes to its disk; the device's folder is /dev."""
+    content = patterned(SIZE, 15)
+    base = flat_base(tmp_path, content)
+    for image in (disk_of(tmp_path, "child", "sparse", {}, parent_cid=BASE_CID, hint="base.vmdk"), base):
+        opened = open_source(image)
+        device = SourceFile(image, os.dup(opened.fd), opened.size, opened.mtime_ns, is_block_device=True)
+        opened.close()
+        opening = Opening(Lookup(), lambda file, _, opening: vmdk.open_vmdk(file, opening), (tmp_path,))
+        with pytest.raises((ParentMissing, UnsupportedImage)) as caught:
+            vmdk.open_vmdk(device, opening)
+        assert isinstance(caught.value, ParentMissing) == (image != base)
+        if image != base:
+            named = Opening(Lookup(parents=(base,)), opening.open_image, opening.roots)
+            with vmdk.open_vmdk(device, named) as disk:
+                assert disk.pread(SIZE, 0) == content
+        device.close()
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])

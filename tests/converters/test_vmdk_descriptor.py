@@ -164,8 +164,9 @@ def test_a_descriptor_has_at_most_64_kib(tmp_path: Path) -> None:
     padded = PLAIN + "#" * (MAX_DESCRIPTOR_BYTES - len(PLAIN))
     assert read(tmp_path, padded) == CONTENT
     assert read(tmp_path, PLAIN + "\0" * 10 * MAX_DESCRIPTOR_BYTES) == CONTENT
-    with pytest.raises(BadImage, match="longer than 65536"):
-        read(tmp_path, padded + "#")
+    for longer in (padded + "#", padded[:-1] + "\u00e4", ("\ufeff" + padded).encode("utf-16-le")):
+        with pytest.raises(BadImage, match="longer than 65536"):
+            read(tmp_path, longer)
 
 
 def test_hundreds_of_extents_are_read_and_more_than_the_limit_refused(tmp_path: Path) -> None:

@@ -338,6 +338,21 @@ def patched_bytes(raw: bytes, at: int, new: bytes) -> bytes:
     return raw[:at] + new + raw[at + len(new) :]
 
 
+def test_a_descriptor_may_stand_behind_the_grains_but_no_grain_on_it(tmp_path: Path) -> None:
+    content = random.Random(5).randbytes(1000 * SECTOR)
+    image = sparse_disk(tmp_path, content, redundant=False)
+    raw = image.read_bytes()
+    end = len(raw) // SECTOR
+    moved = patched_bytes(raw + raw[SECTOR : 21 * SECTOR], DESCRIPTOR_AT, struct.pack("<Q", end))
+    moved = patched_bytes(moved, SECTOR, bytes(20 * SECTOR))
+    assert whole(writer.put(tmp_path, "moved.vmdk", moved)) == content
+    table = table_at(tmp_path / "moved.vmdk", GD, 0)
+    for sector in (end - 7, end, end + 19):
+        damaged = patched(tmp_path / "moved.vmdk", tmp_path / "x.vmdk", (table, struct.pack("<I", sector)))
+        with pytest.raises(BadImage, match="descriptor"):
+            whole(damaged)
+
+
 def test_a_sparse_file_named_for_two_extents_is_refused(tmp_path: Path) -> None:
     writer.put(tmp_path, "s.vmdk", writer.sparse({0: b"x" * 65536}, 200))
     text = writer.descriptor('RW 200 SPARSE "s.vmdk"', 'RW 200 SPARSE "./s.vmdk"', create_type="twoGbMaxExtentSparse")
