@@ -1,7 +1,8 @@
 """VMDK on disk: sparse extent header, markers, grain tables' entries, extent lines of the descriptor.
 
 Source: VMware, "Virtual Disk Format 5.0" (technical note, 2011). Everything is little-endian, in sectors of
-512 bytes where the specification says so. Behaviour is in ``vmdk.py`` and ``vmdk_descriptor.py``.
+512 bytes where the specification says so. Behaviour is in ``vmdk.py``, ``vmdk_sparse.py`` and ``vmdk_descriptor.py``;
+the extents only ESX writes are in ``c_vmdk_esx.py``.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ import struct
 from dataclasses import dataclass
 
 SPARSE_MAGIC = b"KDMV"
+# Those two are told from the first here, and described in ``c_vmdk_esx``.
 COWD_MAGIC = b"COWD"
 SESPARSE_MAGIC = b"\xbe\xba\xfe\xca\x00\x00\x00\x00"
 DESCRIPTOR_FIRST_LINE = "# Disk DescriptorFile"
 
 HEADER_BYTES = 512
 # Header, footer and markers are each padded to a sector; a stream ends with marker, footer, end marker.
+MARKER_BYTES = 512
 FOOTER_FROM_END = 1024
+
+MARKER_END_OF_STREAM = 0
+MARKER_GRAIN_TABLE = 1
+MARKER_GRAIN_DIRECTORY = 2
+MARKER_FOOTER = 3
 
 FLAG_VALID_NEW_LINE = 1 << 0
 FLAG_REDUNDANT_TABLE = 1 << 1
@@ -40,6 +48,7 @@ NO_PARENT_CID = 0xFFFFFFFF
 
 _HEADER = struct.Struct("<4sIIQQQQIQQQBccccH")
 _GRAIN_MARKER = struct.Struct("<QI")
+_METADATA_MARKER = struct.Struct("<QII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +82,9 @@ def unpack_grain_marker(raw: bytes) -> tuple[int, int]:
     """Sector of the disk a compressed grain belongs to, and the bytes of its stream."""
     sector, length = _GRAIN_MARKER.unpack_from(raw)
     return sector, length
+
+
+def unpack_metadata_marker(raw: bytes) -> tuple[int, int, int]:
+    """Sectors that follow, a size that is 0 (a grain's marker has its stream's length there), and the marker's type."""
+    sectors, size, kind = _METADATA_MARKER.unpack_from(raw)
+    return sectors, size, kind

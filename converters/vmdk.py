@@ -1,26 +1,26 @@
 """VMDK: one sparse file, a stream, or a descriptor with flat and sparse extents, by ``c_vmdk``.
 
-Files a descriptor names are opened only in or below the image's own folder. The extent line inside a
-one-file image names that file by the name it once had and is not followed. A child (delta) disk is refused.
+Files a descriptor names are opened only in or below the image's own folder, and never where they are devices. The extent
+line inside a one-file image names that file by the name it once had and is not followed.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from converters import c_vmdk
-from converters.c_vmdk import SparseHeader
-from converters.extents import data, hole
+from converters.extents import part_of
 from converters.info import ImageFacts
 from converters.mapped import Layout, MappedDisk, MetadataRange
 from converters.raw import FlatLayout
 from converters.references import Opening
-from converters.source_file import SourceFile, past_the_end, shown
-from converters.tables import EntryPages
+from converters.source_file import SourceFile, shown
 from converters.vmdk_descriptor import (
     MAX_DESCRIPTOR_BYTES,
     Descriptor,
@@ -28,122 +28,42 @@ from converters.vmdk_descriptor import (
     is_descriptor,
     parse_descriptor,
 )
-from p2v.core.disk import Codec, CompressedAt, Extent
+from converters.vmdk_esx import open_cowd_extent, open_sesparse_extent
+from converters.vmdk_parent import with_parent
+from converters.vmdk_sparse import MAX_VIRTUAL_BYTES, judge_transfer, open_sparse_extent
+from p2v.core.disk import Extent
 from p2v.core.errors import BadImage, UnsupportedImage
 from p2v.core.units import SECTOR_BYTES
 
-_MAX_GRAIN_SECTORS = 32 * 1024
-_MAX_VERSION = 3
-_MAX_VIRTUAL_BYTES = 1 << 62
 _FLAT_KINDS = ("FLAT", "VMFS")
-
-
-class SparseLayout:
-    """A grain directory of grain tables of grains, plain or compressed."""
-
-    def __init__(self, file: SourceFile, header: SparseHeader) -> None:
-        self._file = file
-        self._header = header
-        self._grain_bytes = header.grain_sectors * SECTOR_BYTES
-        self._table_bytes = self._grain_bytes * header.gtes_per_gt
-        self._tables = -(-self.virtual_size // self._table_bytes)
-        self._gd_offset = header.gd_sector * SECTOR_BYTES
-        self._compressed = bool(header.flags & c_vmdk.FLAG_COMPRESSED)
-        self._zeroed_grains = bool(header.flags & c_vmdk.FLAG_ZEROED_GRAIN)
-        self._first_grain_sector = max(1, header.descriptor_sector + header.descriptor_sectors)
-        self._directory = EntryPages(file, 4, "little", "the grain directory")
-        self._grains = EntryPages(file, 4, "little", "a grain table")
-        file.require(self._tables * c_vmdk.TABLE_ENTRY_BYTES, self._gd_offset, "the grain directory")
-
-    @property
-    def virtual_size(self) -> int:
-        """Bytes of the disk (or of this extent of it)."""
-        return self._header.capacity_sectors * SECTOR_BYTES
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes in a grain."""
-        return self._grain_bytes
-
-    def lookup(self, start: int, end: int) -> Iterator[Extent]:
-        """Grains that cover a range; adjacent plain ones that are stored side by side as one piece."""
-        first, last = start // self._table_bytes, min(-(-end // self._table_bytes), self._tables)
-        for index, count, sector in self._directory.runs(self._gd_offset, self._tables, first, last, _equal):
-            if sector == 0:
-                yield hole(index * self._table_bytes, count * self._table_bytes)
-                continue
-            if count > 1:
-                raise BadImage(self._file.path, f"grain directory entries {index} and {index + 1} name the same table")
-            yield from self._grain_table(index, sector, start, end)
-
-    def walk(self) -> Iterator[Extent]:
-        """The whole disk."""
-        return self.lookup(0, self.virtual_size)
-
-    def metadata(self) -> Iterator[MetadataRange]:
-        """Header, descriptor and grain directory; a stream's footer."""
-        yield MetadataRange(self._file, 0, min(self._file.size, self._first_grain_sector * SECTOR_BYTES))
-        yield MetadataRange(self._file, self._gd_offset, self._tables * c_vmdk.TABLE_ENTRY_BYTES)
-        yield MetadataRange(self._file, max(0, self._file.size - 3 * SECTOR_BYTES), 3 * SECTOR_BYTES)
-
-    def _grain_table(self, table: int, sector: int, start: int, end: int) -> Iterator[Extent]:
-        base = table * self._header.gtes_per_gt
-        first = max(0, start // self._grain_bytes - base)
-        last = min(self._header.gtes_per_gt, -(-end // self._grain_bytes) - base)
-        offset, entries = sector * SECTOR_BYTES, self._header.gtes_per_gt
-        for index, count, value in self._grains.runs(offset, entries, first, last, self._step):
-            grain = base + index
-            if self._is_zero(value):
-                allocated = value != c_vmdk.GTE_UNALLOCATED
-                yield Extent(grain * self._grain_bytes, count * self._grain_bytes, zero=True, allocated=allocated)
-            elif self._compressed:
-                for each in range(grain, grain + count):
-                    yield self._compressed_grain(each, value)
-            else:
-                self._check_grains(grain, count, value)
-                at = value * SECTOR_BYTES
-                yield data(grain * self._grain_bytes, count * self._grain_bytes, self._file.path, at)
-
-    def _step(self, sector: int) -> int:
-        return 0 if self._compressed or self._is_zero(sector) else self._header.grain_sectors
-
-    def _is_zero(self, sector: int) -> bool:
-        return sector == c_vmdk.GTE_UNALLOCATED or (self._zeroed_grains and sector == c_vmdk.GTE_ZEROED)
-
-    def _check_grains(self, grain: int, count: int, sector: int) -> None:
-        self._check_begin(grain, sector)
-        at = sector * SECTOR_BYTES
-        # The last grain need only reach the end of the disk.
-        needed = min(count * self._grain_bytes, self.virtual_size - grain * self._grain_bytes)
-        if at + needed > self._file.size:
-            inside = max(0, self._file.size - at) // self._grain_bytes
-            what = f"grain {grain + inside}"
-            raise past_the_end(self._file, what, self._grain_bytes, at + inside * self._grain_bytes)
-
-    def _check_begin(self, grain: int, sector: int) -> None:
-        if sector < self._first_grain_sector:
-            problem = f"grain {grain} lies at byte {sector * SECTOR_BYTES}, over the image's own header"
-            raise BadImage(self._file.path, problem)
-
-    def _compressed_grain(self, grain: int, sector: int) -> Extent:
-        self._check_begin(grain, sector)
-        at = sector * SECTOR_BYTES
-        raw = self._file.read_exactly(c_vmdk.GRAIN_MARKER_BYTES, at, f"the marker of grain {grain}")
-        marked_sector, length = c_vmdk.unpack_grain_marker(raw)
-        if marked_sector != grain * self._header.grain_sectors:
-            problem = f"the marker at byte {at} names disk sector {marked_sector}, but grain {grain} is looked for"
-            raise BadImage(self._file.path, problem)
-        # Deflate adds a few bytes to what it cannot compress; twice the grain is no stream of one.
-        if length == 0 or length > 2 * self._grain_bytes:
-            raise BadImage(self._file.path, f"grain {grain} is stored in {length} bytes, which cannot be")
-        at += c_vmdk.GRAIN_MARKER_BYTES
-        self._file.require(length, at, f"grain {grain}")
-        where = CompressedAt(self._file.path, at, length, Codec.ZLIB, self._grain_bytes)
-        return Extent(grain * self._grain_bytes, self._grain_bytes, zero=False, allocated=True, compressed=where)
+_SPARSE_EXTENTS = (
+    (c_vmdk.SPARSE_MAGIC, open_sparse_extent),
+    (c_vmdk.COWD_MAGIC, open_cowd_extent),
+    (c_vmdk.SESPARSE_MAGIC, open_sesparse_extent),
+)
+_SPARSE_KINDS = ("SPARSE", "VMFSSPARSE", "SESPARSE")
+_DEVICE_KINDS = ("VMFSRAW", "VMFSRDM", "VMFSRDMP", "DEVICE")
+# Disks that are devices, or partitions of one, as createType names them; in lower case.
+_DEVICE_TYPES = (
+    "fulldevice",
+    "partitioneddevice",
+    "vmfsraw",
+    "vmfsrdm",
+    "vmfsrdmp",
+    "vmfsrawdevicemap",
+    "vmfspassthroughrawdevicemap",
+)
+_DEVICE_NAME = re.compile(r"^(/dev/|/vmfs/devices/|//[.?]/)", re.IGNORECASE)
+_NAME_THE_DESCRIPTOR = "Name the small text file (.vmdk) that lists the extents."
+_GIVE_THE_DEVICE = "Give the device itself (the LUN or physical disk) as the source, or a copy of it."
+_DECRYPT = "Decrypt the machine with the program that encrypted it, then convert the result."
 
 
 class JoinedLayout:
-    """The extents of a descriptor, one after the other; of one sparse extent only ``sizes`` bytes count."""
+    """The extents of a descriptor, one after the other; of each, only as many bytes as ``sizes`` says count."""
+
+    # Sparse extents look for overlapping grains themselves.
+    block_bytes = 0
 
     def __init__(self, parts: tuple[Layout, ...], sizes: tuple[int, ...], descriptor: MetadataRange) -> None:
         self._parts: list[tuple[int, int, Layout]] = []
@@ -151,6 +71,7 @@ class JoinedLayout:
         for part, size in zip(parts, sizes, strict=True):
             self._parts.append((position, size, part))
             position += size
+        self._begins = [begin for begin, _, _ in self._parts]
         self._virtual_size = position
         self._descriptor = descriptor
 
@@ -159,16 +80,12 @@ class JoinedLayout:
         """Bytes of the whole disk."""
         return self._virtual_size
 
-    @property
-    def block_bytes(self) -> int:
-        """Bytes in a grain where all sparse extents agree, else 0 (overlap is then not looked for)."""
-        sizes = {part.block_bytes for _, _, part in self._parts}
-        return sizes.pop() if len(sizes) == 1 else 0
-
     def lookup(self, start: int, end: int) -> Iterator[Extent]:
         """Pieces of all extents that touch a range."""
-        for begin, size, part in self._parts:
-            if begin < end and start < begin + size:
+        for begin, size, part in self._parts[max(0, bisect_right(self._begins, start) - 1) :]:
+            if begin >= end:
+                return
+            if start < begin + size:
                 inner = part.lookup(max(0, start - begin), min(size, end - begin))
                 yield from _moved(inner, begin, size)
 
@@ -184,21 +101,38 @@ class JoinedLayout:
             yield from part.metadata()
 
 
+@dataclass(slots=True)
+class _Opened:
+    """What opening the extents of one descriptor has gathered so far."""
+
+    image: SourceFile
+    opening: Opening
+    has_parent: bool
+    on_failure: ExitStack
+    sources: dict[Path, SourceFile] = field(default_factory=dict)
+    sparse: set[Path] = field(default_factory=set)
+    dirty: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def open_vmdk(file: SourceFile, opening: Opening) -> MappedDisk:
-    """Open a VMDK: a sparse file or stream with its descriptor inside, or a text descriptor.
+    """Open a VMDK, with its parents: a sparse file or stream with its descriptor inside, or a text descriptor.
 
-    Raises BadImage, UnsupportedImage (child disks, other kinds of extents), ForbiddenReference.
+    Raises BadImage, UnsupportedImage (devices, encrypted disks, other kinds of extents), ForbiddenReference,
+    ParentMissing, WrongParent.
     """
-    head = file.pread(c_vmdk.HEADER_BYTES, 0)
+    head = file.pread(2 * c_vmdk.HEADER_BYTES, 0)
     if head.startswith(c_vmdk.SPARSE_MAGIC):
-        return _open_sparse_file(file)
+        return _open_sparse_file(file, opening)
     if is_descriptor(head):
-        return _open_descriptor(file, opening)
-    raise UnsupportedImage(file.path, "is an extent of an ESX snapshot (COWD or SESparse), which needs its parent")
+        raw = file.pread(min(file.size, MAX_DESCRIPTOR_BYTES + 1), 0)
+        return _open_described(file, parse_descriptor(raw, file.path), opening, MetadataRange(file, 0, len(raw)))
+    raise UnsupportedImage(file.path, "is an extent of an ESX snapshot (COWD or seSparse)", _NAME_THE_DESCRIPTOR)
 
 
-def _open_sparse_file(file: SourceFile) -> MappedDisk:
-    header = _sparse_header(file)
+def _open_sparse_file(file: SourceFile, opening: Opening) -> MappedDisk:
+    header = c_vmdk.unpack_header(file.read_exactly(c_vmdk.HEADER_BYTES, 0, "the sparse extent header"))
+    judge_transfer(file.path, header)
     length = header.descriptor_sectors * SECTOR_BYTES
     offset = header.descriptor_sector * SECTOR_BYTES
     file.require(length, offset, "the descriptor")
@@ -207,135 +141,131 @@ def _open_sparse_file(file: SourceFile) -> MappedDisk:
     descriptor = parse_descriptor(raw, file.path)
     # QEMU reserves the room in every extent of a split disk and leaves it empty.
     if header.descriptor_sector == 0 or not descriptor.values:
-        raise UnsupportedImage(
-            file.path,
-            "is one extent of a disk in several files",
-            "Name the small text file (.vmdk) that lists the extents.",
-        )
-    _refuse_child(file.path, descriptor)
+        open_sparse_extent(file, has_parent=False)
+        raise UnsupportedImage(file.path, "is one extent of a disk in several files", _NAME_THE_DESCRIPTOR)
+    if header.capacity_sectors == 0 and header.gd_sector != c_vmdk.GD_AT_END:
+        # No grains of its own: a descriptor that stands in a sparse extent's frame.
+        return _open_described(file, descriptor, opening, MetadataRange(file, 0, min(file.size, offset + length)))
+    _refuse_encrypted(file.path, descriptor)
     if len(descriptor.extents) > 1:
         raise BadImage(file.path, f"its descriptor names {len(descriptor.extents)} extents, but it holds one")
-    dirty = ("unclean shutdown",) if header.unclean_shutdown else ()
-    stream = header.flags & c_vmdk.FLAG_COMPRESSED
-    variant = descriptor.create_type or ("streamOptimized" if stream else "monolithicSparse")
-    return MappedDisk(SparseLayout(file, header), (file,), _facts(descriptor, variant, dirty))
+    extent = open_sparse_extent(file, has_parent=descriptor.has_parent)
+    dirty = ("unclean shutdown",) if extent.dirty else ()
+    facts = _facts(descriptor, descriptor.create_type or extent.variant, dirty, extent.notes)
+    return _disk(extent.layout, (file,), facts, descriptor, opening)
 
 
-def _sparse_header(file: SourceFile) -> SparseHeader:
-    """The header that counts: the footer's in a stream. Raises BadImage, UnsupportedImage."""
-    raw = file.read_exactly(c_vmdk.HEADER_BYTES, 0, "the sparse extent header")
-    header = c_vmdk.unpack_header(raw)
-    if header.gd_sector == c_vmdk.GD_AT_END:
-        offset = file.size - c_vmdk.FOOTER_FROM_END
-        raw = file.pread(c_vmdk.HEADER_BYTES, offset) if offset >= c_vmdk.HEADER_BYTES else b""
-        if len(raw) < c_vmdk.HEADER_BYTES or not raw.startswith(c_vmdk.SPARSE_MAGIC):
-            raise BadImage(file.path, f"has {file.size} bytes, but no footer at byte {offset}, where a stream ends")
-        header = replace(header, gd_sector=c_vmdk.unpack_header(raw).gd_sector)
-    _judge_header(file.path, header)
-    return header
-
-
-def _judge_header(path: Path, header: SparseHeader) -> None:
-    if not 1 <= header.version <= _MAX_VERSION:
-        raise UnsupportedImage(path, f"is a VMDK of version {header.version}")
-    if header.flags & c_vmdk.FLAG_VALID_NEW_LINE and header.end_of_lines != b"\n \r\n":
-        raise BadImage(path, "its line ends were changed: it was transferred as text instead of as binary")
-    grain = header.grain_sectors
-    if grain == 0 or grain & (grain - 1) or grain > _MAX_GRAIN_SECTORS:
-        raise BadImage(path, f"its grains have {grain} sectors; only powers of two up to {_MAX_GRAIN_SECTORS} are read")
-    if not 1 <= header.gtes_per_gt <= c_vmdk.MAX_GTES_PER_GT:
-        raise BadImage(path, f"its grain tables have {header.gtes_per_gt} entries instead of {c_vmdk.MAX_GTES_PER_GT}")
-    if not 0 < header.capacity_sectors * SECTOR_BYTES <= _MAX_VIRTUAL_BYTES:
-        raise BadImage(path, f"it says a disk of {header.capacity_sectors} sectors")
-    if header.gd_sector in (0, c_vmdk.GD_AT_END):
-        raise BadImage(path, "it has no grain directory")
-    if header.flags & c_vmdk.FLAG_COMPRESSED:
-        deflated = header.compress_algorithm == c_vmdk.COMPRESSION_DEFLATE
-        if not deflated or not header.flags & c_vmdk.FLAG_MARKERS:
-            raise UnsupportedImage(path, f"its grains are compressed in an unknown way ({header.compress_algorithm})")
-
-
-def _open_descriptor(file: SourceFile, opening: Opening) -> MappedDisk:
-    if file.size > MAX_DESCRIPTOR_BYTES:
-        raise BadImage(file.path, f"its descriptor is longer than {MAX_DESCRIPTOR_BYTES} bytes")
-    descriptor = parse_descriptor(file.pread(file.size, 0), file.path)
-    _refuse_child(file.path, descriptor)
+def _open_described(file: SourceFile, descriptor: Descriptor, opening: Opening, described: MetadataRange) -> MappedDisk:
+    _refuse_encrypted(file.path, descriptor)
+    _refuse_devices(file, descriptor)
     if not descriptor.extents:
         raise BadImage(file.path, "its descriptor names no extents; it may be cut short")
-    opened: dict[Path, SourceFile] = {}
+    sizes = tuple(line.sectors * SECTOR_BYTES for line in descriptor.extents)
+    if sum(sizes) > MAX_VIRTUAL_BYTES or sum(sizes) == 0:
+        raise BadImage(file.path, f"its extents make a disk of {sum(sizes)} bytes", "The descriptor is damaged.")
     with ExitStack() as on_failure:
-        parts: list[Layout] = []
-        for number, line in enumerate(descriptor.extents):
-            part, source = _open_extent(file, number, line, opened, opening)
-            if source is not None and source.path not in opened:
-                opened[source.path] = source
-                on_failure.callback(source.close)
-            parts.append(part)
-        sizes = tuple(line.sectors * SECTOR_BYTES for line in descriptor.extents)
-        if sum(sizes) > _MAX_VIRTUAL_BYTES or sum(sizes) == 0:
-            raise BadImage(file.path, f"its extents make a disk of {sum(sizes)} bytes")
-        layout = JoinedLayout(tuple(parts), sizes, MetadataRange(file, 0, file.size))
+        opened = _Opened(file, opening, descriptor.has_parent, on_failure)
+        parts = tuple(_open_extent(opened, number, line) for number, line in enumerate(descriptor.extents))
+        layout = JoinedLayout(parts, sizes, described)
+        files = (file, *opened.sources.values())
+        variant = descriptor.create_type or "descriptor"
+        facts = _facts(descriptor, variant, tuple(opened.dirty), tuple(opened.notes))
+        disk = _disk(layout, files, facts, descriptor, opening)
         on_failure.pop_all()
-    facts = _facts(descriptor, descriptor.create_type or "descriptor", ())
-    return MappedDisk(layout, (file, *opened.values()), facts)
+    return disk
 
 
-def _open_extent(
-    image: SourceFile, number: int, line: ExtentLine, opened: dict[Path, SourceFile], opening: Opening
-) -> tuple[Layout, SourceFile | None]:
-    """An extent's layout and, but for ZERO extents, its file (one of ``opened`` where that has it)."""
+def _disk(
+    layout: Layout, files: tuple[SourceFile, ...], facts: ImageFacts, descriptor: Descriptor, opening: Opening
+) -> MappedDisk:
+    if descriptor.has_parent:
+        return with_parent(layout, files, facts, descriptor, opening)
+    return MappedDisk(layout, files, facts)
+
+
+def _open_extent(opened: _Opened, number: int, line: ExtentLine) -> Layout:
+    image = opened.image
     length = line.sectors * SECTOR_BYTES
+    if line.access == "NOACCESS":
+        problem = f"its extent {number} ({shown(line.file_name)}) is marked NOACCESS: it may not be read"
+        raise UnsupportedImage(image.path, problem)
     if line.kind == "ZERO":
-        return FlatLayout(image, 0, 0, length), None
-    if line.access == "NOACCESS" or line.kind not in (*_FLAT_KINDS, "SPARSE"):
-        raise UnsupportedImage(image.path, f"its extent {number} is of the kind {line.access} {shown(line.kind)}")
-    source = opening.beside(image, line.file_name)
-    if source.path in opened:
+        return FlatLayout(image, 0, 0, length)
+    if line.kind not in (*_FLAT_KINDS, *_SPARSE_KINDS):
+        raise UnsupportedImage(image.path, f"its extent {number} is of the unknown kind {shown(line.kind)}")
+    source = opened.opening.beside(image, line.file_name)
+    if source.path in opened.sources:
         source.close()
-        source = opened[source.path]
-    try:
-        return _extent_layout(image, number, line, source), source
-    except BaseException:
-        source.close()
-        raise
-
-
-def _extent_layout(image: SourceFile, number: int, line: ExtentLine, source: SourceFile) -> Layout:
-    length = line.sectors * SECTOR_BYTES
+        source = opened.sources[source.path]
+    else:
+        opened.on_failure.callback(source.close)
+        opened.sources[source.path] = source
+    if source.is_block_device:
+        raise _device(image.path, f"its extent {number} is the device {shown(line.file_name)}")
     if line.kind in _FLAT_KINDS:
         offset = line.offset_sectors * SECTOR_BYTES
         source.require(length, offset, f"extent {number} of {image.path.name}")
         return FlatLayout(source, offset, length, length)
-    if not source.pread(len(c_vmdk.SPARSE_MAGIC), 0).startswith(c_vmdk.SPARSE_MAGIC):
-        raise BadImage(source.path, f"is a sparse extent of {image.path.name}, but has no sparse extent header")
-    layout = SparseLayout(source, _sparse_header(source))
-    if layout.virtual_size < length:
-        raise BadImage(source.path, f"holds {layout.virtual_size} bytes of disk; {image.path.name} says {length}")
-    return layout
+    return _sparse_layout(opened, number, line, source)
 
 
-def _refuse_child(path: Path, descriptor: Descriptor) -> None:
-    if descriptor.has_parent or "parentfilenamehint" in descriptor.values:
-        parent = shown(descriptor.values.get("parentfilenamehint", "an unnamed disk"))
-        raise UnsupportedImage(
-            path,
-            f"is a child disk (a snapshot): it holds only changes to {parent}",
-            "Remove the machine's snapshots or clone the disk, then convert the result.",
+def _sparse_layout(opened: _Opened, number: int, line: ExtentLine, source: SourceFile) -> Layout:
+    image, length = opened.image, line.sectors * SECTOR_BYTES
+    magic = source.pread(len(c_vmdk.SESPARSE_MAGIC), 0)
+    open_extent = next((known for sign, known in _SPARSE_EXTENTS if magic.startswith(sign)), None)
+    if open_extent is None:
+        raise BadImage(source.path, f"is a sparse extent of {image.path.name}, but has no header of one at byte 0")
+    if source.path in opened.sparse:
+        raise BadImage(image.path, f"its extent {number} is the sparse file {source.path.name}, as is one before")
+    opened.sparse.add(source.path)
+    extent = open_extent(source, has_parent=opened.has_parent)
+    if extent.layout.virtual_size < length:
+        problem = f"holds {extent.layout.virtual_size} bytes of disk; {image.path.name} says {length}"
+        raise BadImage(source.path, problem)
+    if extent.dirty:
+        opened.dirty.append(f"unclean shutdown ({source.path.name})")
+    opened.notes.extend(f"{source.path.name}: {note}" for note in extent.notes)
+    return extent.layout
+
+
+def _refuse_encrypted(path: Path, descriptor: Descriptor) -> None:
+    filters = descriptor.values.get("ddb.iofilters", "").lower()
+    if "vmcrypt" in filters or any(key.startswith("encryptionkey") for key in descriptor.values):
+        raise UnsupportedImage(path, "is encrypted by VMware", _DECRYPT)
+
+
+def _refuse_devices(file: SourceFile, descriptor: Descriptor) -> None:
+    """Disks that are devices are named as such; nothing of theirs is opened."""
+    if descriptor.create_type.lower() in _DEVICE_TYPES:
+        names = ", ".join(dict.fromkeys(shown(line.file_name) for line in descriptor.extents if line.file_name))
+        raise _device(
+            file.path, f"is a raw device mapping ({descriptor.create_type}) of {names[:400] or 'no named device'}"
         )
+    for number, line in enumerate(descriptor.extents):
+        name = line.file_name.replace("\\", "/")
+        if line.kind in _DEVICE_KINDS or (line.kind != "ZERO" and _DEVICE_NAME.match(name)):
+            problem = f"is a raw device mapping: its extent {number} ({shown(line.kind)}) is {shown(line.file_name)}"
+            raise _device(file.path, problem)
+    if file.is_block_device:
+        # A guest writes its disk: what it puts there may not open other devices of the host.
+        problem = "is a block device that holds a descriptor, whose extents are not opened"
+        raise UnsupportedImage(file.path, problem, "If the device is a disk, say --input-format raw.")
+
+
+def _device(path: Path, problem: str) -> UnsupportedImage:
+    return UnsupportedImage(path, problem, _GIVE_THE_DEVICE)
 
 
 def _moved(pieces: Iterator[Extent], by: int, size: int) -> Iterator[Extent]:
     """An extent's pieces in the disk's numbering, cut at the extent's end."""
     for piece in pieces:
-        length = min(piece.length, size - piece.offset)
-        if length <= 0:
+        if piece.offset >= size:
             return
-        if piece.compressed is not None and length < piece.length:
-            raise BadImage(piece.compressed.file, "a compressed grain reaches past the end of its extent")
-        yield replace(piece, offset=piece.offset + by, length=length)
+        cut = piece if piece.end <= size else part_of(piece, piece.offset, size)
+        yield replace(cut, offset=cut.offset + by)
 
 
-def _facts(descriptor: Descriptor, variant: str, dirty: tuple[str, ...]) -> ImageFacts:
+def _facts(descriptor: Descriptor, variant: str, dirty: tuple[str, ...], notes: tuple[str, ...]) -> ImageFacts:
     names = (
         ("CID", "cid"),
         ("longContentID", "ddb.longcontentid"),
@@ -345,6 +275,9 @@ def _facts(descriptor: Descriptor, variant: str, dirty: tuple[str, ...]) -> Imag
     )
     identifiers = tuple((name, ascii(descriptor.values[key])[1:-1]) for name, key in names if key in descriptor.values)
     hardware = descriptor.values.get("ddb.virtualhwversion", "")
+    tracked = descriptor.values.get("changetrackpath")
+    if tracked:
+        notes = (*notes, f"its record of changed blocks ({shown(tracked)}) is left behind")
     return ImageFacts(
         "vmdk",
         ascii(variant)[1:-1],
@@ -352,18 +285,15 @@ def _facts(descriptor: Descriptor, variant: str, dirty: tuple[str, ...]) -> Imag
         creator_version=f"hardware version {ascii(hardware)[1:-1]}" if hardware else "",
         identifiers=identifiers,
         dirty=dirty,
+        notes=notes,
     )
-
-
-def _equal(_sector: int) -> int:
-    return 0
 
 
 def independent_reader(path: Path) -> Any:
     """The same disk through libvmdk, as a second opinion: ``media_size``, ``read_buffer_at_offset``.
 
     Slow, and silent about allocation; it opens whatever files the descriptor names, so only for images
-    that ``open_vmdk`` has accepted. Close it. Raises OSError.
+    that ``open_vmdk`` has accepted. A child disk wants ``set_parent``. Close it. Raises OSError.
     """
     import pyvmdk
 
