@@ -34,6 +34,7 @@ _START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _SOCKET_PATH_BYTES = 107
 _FIRST_SOCKET = "nbd0.sock"
+_NAME_TAKEN = "Name another socket, or remove what is there if nothing serves it any more."
 _FAILURES_SHOWN = 20
 
 
@@ -90,7 +91,7 @@ def serve_at(spec: DiskSpec, address: Path) -> Iterator[NbdExport]:
     long for a socket, NotPermitted and ReadFailed where the folder cannot be written to; and what ``serve`` raises.
     """
     if os.path.lexists(address):
-        raise TargetExists(address)
+        raise TargetExists(address, _NAME_TAKEN)
     try:
         private = tempfile.mkdtemp(prefix=".p2v-", dir=address.parent)
     except OSError as error:
@@ -117,7 +118,7 @@ def _link_new(socket: Path, address: Path) -> None:
     try:
         os.link(socket, address)
     except FileExistsError:
-        raise TargetExists(address) from None
+        raise TargetExists(address, _NAME_TAKEN) from None
     except OSError as error:
         raise write_problem(error, address) from error
 
