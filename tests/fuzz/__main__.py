@@ -114,7 +114,9 @@ def _run_shard(shard: Shard, arguments: argparse.Namespace, work: Path, *, blind
         ]  # fmt: skip
         with log.open("wb") as sink:
             status = subprocess.run(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, check=False).returncode
-        found = json.loads(stats.read_text()) if stats.exists() else {"runs": 0, "outcomes": {}, "findings": {}}
+        found: dict[str, Any] = {"runs": 0, "outcomes": {}, "findings": {}}
+        if stats.exists():
+            found = json.loads(stats.read_text())
         noted.append(found)
         left -= max(found["runs"], 1)
         if status != 0:
