@@ -95,17 +95,19 @@ def main() -> int:
 def _with_atheris(arguments: argparse.Namespace, work: Path) -> int:
     import atheris
 
+    from tests.fuzz import mutate, sparse
+
+    # The readers are imported in here and nowhere before, or they would not be instrumented.
     with atheris.instrument_imports(include=["converters"]):
-        from tests.fuzz import exercise, mutate, sparse
-    target, exerciser = _ready(arguments, work)
+        target, exerciser = _ready(arguments, work)
     stats = Stats(arguments.stats, arguments.findings)
 
     def one_input(data: bytes) -> None:
         outcome = exerciser.run(data)
-        stats.note(data, outcome, exercise.peak_rss())
+        stats.note(data, outcome, exerciser.peak)
         # libFuzzer does not come back from its last input
         if stats.runs >= arguments.runs:
-            stats.write(exercise.peak_rss())
+            stats.write(exerciser.peak)
             shutil.rmtree(work, ignore_errors=True)
 
     def mutator(data: bytes, longest: int, seed: int) -> bytes:
@@ -129,7 +131,7 @@ def _with_atheris(arguments: argparse.Namespace, work: Path) -> int:
 
 
 def _blindly(arguments: argparse.Namespace, work: Path) -> int:
-    from tests.fuzz import exercise, mutate, sparse
+    from tests.fuzz import mutate, sparse
 
     target, exerciser = _ready(arguments, work)
     stats = Stats(arguments.stats, arguments.findings)
@@ -143,8 +145,8 @@ def _blindly(arguments: argparse.Namespace, work: Path) -> int:
         # what ended in a way not seen before is worth mutating further
         if outcome.text not in stats.outcomes and data not in inputs:
             inputs.append(data)
-        stats.note(data, outcome, exercise.peak_rss())
-    stats.write(exercise.peak_rss())
+        stats.note(data, outcome, exerciser.peak)
+    stats.write(exerciser.peak)
     return 0
 
 
