@@ -73,17 +73,25 @@ def check_tables(disk: MappedDisk) -> Checked:
 
 
 def check_data(disk: MappedDisk, progress: Callable[[int], None]) -> Checked:
-    """Read the whole disk, so that every compressed block is inflated and every stored byte is there.
+    """Read the whole disk, so that every compressed block is inflated and every stored byte is there; findings of
+    tables come again.
 
     ``progress`` is told the bytes that are done.
     """
     gathered = _Gathered()
     position = 0
     try:
-        while position < disk.virtual_size:
-            position = _read_on(disk, position, gathered, progress)
+        for piece in _every_piece(disk.layout, gathered):
+            for start in () if piece.zero else range(piece.offset, piece.end, _READ_BYTES):
+                end = min(start + _READ_BYTES, piece.end)
+                _read(disk, start, end, gathered)
+                progress(end - position)
+                position = end
+            progress(piece.end - position)
+            position = piece.end
     except _Enough:
         return gathered.checked(complete=False)
+    progress(disk.virtual_size - position)
     return gathered.checked(complete=True)
 
 
@@ -166,19 +174,6 @@ class _Shared:
                 self.add(part_of(piece, middle, piece.end))
             else:
                 self.gathered.add(error, piece.offset)
-
-
-def _read_on(disk: MappedDisk, position: int, gathered: _Gathered, progress: Callable[[int], None]) -> int:
-    """Read one stretch, and where that fails its parts; the offset behind it."""
-    end = min(position + _READ_BYTES, disk.virtual_size)
-    try:
-        for extent in disk.extents_in(position, end):
-            if not extent.zero:
-                _read(disk, extent.offset, extent.end, gathered)
-    except BadImage:
-        _read(disk, position, end, gathered)
-    progress(end - position)
-    return end
 
 
 def _read(disk: MappedDisk, start: int, end: int, gathered: _Gathered) -> None:
