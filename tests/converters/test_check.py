@@ -155,6 +155,8 @@ def test_a_damaged_second_copy_is_found_though_the_disk_reads_well(tmp_path: Pat
 
     assert len(tables(rewrite(vhd, tmp_path / "a.vhd", spoiled(100))).findings) == 1
     assert len(tables(rewrite(vhd, tmp_path / "b.vhd", spoiled(c_vhd.FOOTER_CHECKSUM_OFFSET))).findings) == 1
+    end = vhd.stat().st_size - 512
+    assert len(tables(rewrite(vhd, tmp_path / "c.vhd", spoiled(end + 100))).findings) == 1
     second = c_vhdx.REGION_TABLE_OFFSETS[1]
     assert len(tables(rewrite(vhdx, tmp_path / "a.vhdx", spoiled(second + 100))).findings) == 1
     differing = vhdx_structures(2000, b"x", (second,), c_vhdx.REGION_TABLE_BYTES)
