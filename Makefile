@@ -7,6 +7,8 @@ DEMO    := demo
 JOBS    := 2
 ROWS    :=
 OUT     := converted
+RUNS    := 1000000
+FORMATS :=
 
 # Debian and its kin.
 APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-guestfs python3-hivex \
@@ -21,7 +23,7 @@ DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs pyt
 DNF_TEST := mmdebstrap util-linux mtools dosfstools xfsprogs btrfs-progs grub2-pc-modules cpio gzip xz zstd lz4 \
             libnbd ntfs-3g virt-v2v procps-ng binutils
 
-.PHONY: help setup packages demo convert test lint matrix bench clean
+.PHONY: help setup packages demo convert test lint matrix bench fuzz clean
 
 help:
 	@echo "make demo                      set up, then convert and boot a sample VMware guest"
@@ -29,6 +31,7 @@ help:
 	@echo "make setup                     packages of the distribution and $(VENV)"
 	@echo "make test                      everything that must hold (make matrix: the long rows)"
 	@echo "make bench [ROWS=a,b]          measured against virt-v2v, virt-inspector, qemu-img"
+	@echo "make fuzz [RUNS=N] [FORMATS=a,b] hostile images for every reader (docs/formats/fuzzing.md)"
 
 setup: packages $(VENV)/.installed
 
@@ -65,6 +68,10 @@ matrix: setup
 
 bench: setup
 	$(BIN)/python -m bench $(if $(ROWS),--rows $(ROWS))
+
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fuzz]' || echo "atheris cannot be had here" >&2
+	$(BIN)/python -m tests.fuzz --runs $(RUNS) --workers $(JOBS) $(if $(FORMATS),--formats $(FORMATS))
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(OUT) build .mypy_cache .ruff_cache .pytest_cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from converters.extents import clip, hole, is_beneath, part_of
 from converters.info import ImageFacts
@@ -21,6 +21,16 @@ class ChainLayout:
     def __init__(self, child: Layout, parent: MappedDisk) -> None:
         self._child = child
         self._parent = parent
+
+    @property
+    def child(self) -> Layout:
+        """The layout of the child's own image."""
+        return self._child
+
+    @property
+    def parent(self) -> MappedDisk:
+        """The disk beneath."""
+        return self._parent
 
     @property
     def virtual_size(self) -> int:
@@ -70,3 +80,23 @@ class ChainLayout:
 def chained(child: Layout, files: tuple[SourceFile, ...], facts: ImageFacts, parent: MappedDisk) -> MappedDisk:
     """A child disk that owns its own files and all of its parent's; do not close ``parent`` any more."""
     return MappedDisk(ChainLayout(child, parent), (*files, *parent.sources), replace(facts, parent=parent.facts))
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One image of a chain; the first of ``sources`` is the image, the others are its parts."""
+
+    facts: ImageFacts
+    layout: Layout
+    sources: tuple[SourceFile, ...]
+
+
+def links(disk: MappedDisk) -> Iterator[Link]:
+    """The images of a chain, the disk's own first."""
+    layout = disk.layout
+    if not isinstance(layout, ChainLayout):
+        yield Link(disk.facts, layout, disk.sources)
+        return
+    below = set(layout.parent.sources)
+    yield Link(disk.facts, layout.child, tuple(source for source in disk.sources if source not in below))
+    yield from links(layout.parent)

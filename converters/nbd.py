@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import converters
 import p2v
 from converters.references import DiskSpec
-from p2v.core.errors import ProgramFailed, ProgramTimedOut
+from p2v.core.errors import ProgramFailed, ProgramTimedOut, TargetExists, Usage
+from p2v.core.io_errors import write_problem
 from p2v.core.run import Background, background
 
 # The prefix of ``converters.nbdkit_plugin.READ_FAILED``, which lives in another interpreter.
@@ -30,6 +33,8 @@ _THREADS = 4
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _SOCKET_PATH_BYTES = 107
+_FIRST_SOCKET = "nbd0.sock"
+_NAME_TAKEN = "Name another socket, or remove what is there if nothing serves it any more."
 _FAILURES_SHOWN = 20
 
 
@@ -75,6 +80,47 @@ def serve(spec: DiskSpec, socket_folder: Path) -> Iterator[NbdExport]:
             yield NbdExport(address, log, program)
         finally:
             address.unlink(missing_ok=True)
+
+
+@contextmanager
+def serve_at(spec: DiskSpec, address: Path) -> Iterator[NbdExport]:
+    """Serve one disk at a socket of the caller's name until the context ends; only the owner may connect to it.
+
+    nbdkit gives its socket to everybody, so it makes it in a private folder beside ``address``, and the name is
+    linked to it when its mode is right. Raises TargetExists when the name is taken, Usage for a path that is too
+    long for a socket, NotPermitted and ReadFailed where the folder cannot be written to; and what ``serve`` raises.
+    """
+    if os.path.lexists(address):
+        raise TargetExists(address, _NAME_TAKEN)
+    try:
+        private = tempfile.mkdtemp(prefix=".p2v-", dir=address.parent)
+    except OSError as error:
+        raise write_problem(error, address) from error
+    try:
+        with serve(spec, _short_enough(Path(private), address)) as export:
+            export.socket.chmod(0o600)
+            _link_new(export.socket, address)
+            try:
+                yield replace(export, socket=address)
+            finally:
+                address.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _short_enough(folder: Path, address: Path) -> Path:
+    if max(len(os.fsencode(folder / _FIRST_SOCKET)), len(os.fsencode(address))) > _SOCKET_PATH_BYTES:
+        raise Usage(f"{address}: too long a path for a UNIX socket", "Name one in /run or /tmp.")
+    return folder
+
+
+def _link_new(socket: Path, address: Path) -> None:
+    try:
+        os.link(socket, address)
+    except FileExistsError:
+        raise TargetExists(address, _NAME_TAKEN) from None
+    except OSError as error:
+        raise write_problem(error, address) from error
 
 
 def _names(folder: Path) -> tuple[Path, Path]:

@@ -3,7 +3,7 @@
 It runs inside nbdkit's own interpreter, which knows neither the checkout nor the virtual environment: both come
 as ``import_path`` parameters, and nothing of the suite is imported before they are known.
 
-Block status is not offered: the one user is a qcow2 overlay above, which asks for bytes alone.
+Block status is told from the reader's extents, looked up for the range that is asked for.
 
 Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe), and the
 fields of ``converters.references.Lookup``: ``parent``, ``extent_dir``, ``allow`` (each repeated), ``size_by``.
@@ -114,10 +114,36 @@ def pread(disk: DiskReader, buffer: Any, offset: int, flags: int) -> None:
             raise EOFError(f"{len(data)} of {len(buffer)} bytes at {offset}")
         buffer[:] = data
     except Exception as error:
-        # One write call: lines of parallel requests must not mix.
-        os.write(2, f"{READ_FAILED}{_one_line(error)}\n".encode("utf-8", "backslashreplace"))
-        nbdkit.set_error(errno.EIO)
+        _tell(error)
         raise
+
+
+def can_extents(disk: DiskReader) -> bool:
+    """Always: what a format knows of holes and zeroes."""
+    return True
+
+
+def extents(disk: Any, count: int, offset: int, flags: int) -> list[tuple[int, int, int]]:
+    """The story of a range, as far as one answer holds: (offset, length, type) from ``offset`` on."""
+    from converters.block_status import block_status
+
+    types = {
+        (False, False): 0,
+        (True, False): nbdkit.EXTENT_ZERO,
+        (True, True): nbdkit.EXTENT_ZERO | nbdkit.EXTENT_HOLE,
+    }
+    try:
+        found = block_status(disk, offset, count, only_first=bool(flags & nbdkit.FLAG_REQ_ONE))
+        return [(each.offset, each.length, types[each.zero, each.hole]) for each in found]
+    except Exception as error:
+        _tell(error)
+        raise
+
+
+def _tell(error: Exception) -> None:
+    # One write call: lines of parallel requests must not mix.
+    os.write(2, f"{READ_FAILED}{_one_line(error)}\n".encode("utf-8", "backslashreplace"))
+    nbdkit.set_error(errno.EIO)
 
 
 def _one_line(error: Exception) -> str:

@@ -22,6 +22,7 @@ _VERBS = {
     "convert": "convert a machine's disks for KVM",
     "verify": "boot a throw-away copy and prove that it comes up",
     "report": "show what a conversion did, from its record",
+    "disk": "disk images alone: info, map, convert, compare, check, serve",
     "doctor": "say what this host can do",
 }
 
@@ -85,9 +86,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"p2v {p2v.__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    asked = next((word for word in words if not word.startswith("-")), None)
     for name, title in _VERBS.items():
         verb = verbs.add_parser(name, help=title)
-        if name in words:
+        if name == asked:
             # One file a verb; only the one asked for is imported, which is most of the time `inspect` would take.
             module = importlib.import_module(f"p2v.cli.{name}")
             verb.description = module.__doc__

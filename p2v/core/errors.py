@@ -216,6 +216,7 @@ class TargetExists(P2vError):
     """A file would have to be replaced."""
 
     target: Path
+    advice: str = "Choose another name with --name, another folder with -o, or remove the file."
     exit_code: ClassVar[int] = 73
     code: ClassVar[str] = "target-exists"
 
@@ -223,7 +224,7 @@ class TargetExists(P2vError):
         return f"{self.target}: exists already"
 
     def hint(self) -> str:
-        return "Choose another name with --name, another folder with -o, or remove the file."
+        return self.advice
 
 
 @dataclass(eq=False)

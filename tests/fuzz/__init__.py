@@ -1,0 +1,1 @@
+"""Fuzzing the readers: ``make fuzz``; see docs/formats/fuzzing.md."""

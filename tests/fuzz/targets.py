@@ -1,0 +1,158 @@
+"""What is fuzzed: one record a target. Adding a format is a line; a format without one is fuzzed by its variants."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converters.formats import FORMATS
+from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
+from tests.converters.vhd_writer import DIFFERENCING, Vhd
+from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
+from tests.fuzz import checksums
+from tests.fuzz.sparse import Sparse
+
+KIB, MIB = 1024, 1024 * 1024
+_SIZE = 1 * MIB + 512
+_SECTORS = (0, 1, 2, 9, 130, 255, 700, 1024, 2048)
+_LOG_GUID = uuid.UUID("11112222-3333-4444-5555-666677778888")
+_SEVERAL_FILES = {"split", "flat", "data"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """``make`` puts images into a folder and says which are seeds; what else it leaves there stays beside the input.
+
+    ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
+    the input is a part of it). ``fix`` makes checksums right.
+    """
+
+    id: str
+    format: str
+    make: Callable[[Path], Iterable[Path]]
+    fix: Callable[[Sparse], None] | None = None
+    place: str = "input"
+    opened: str = ""
+
+
+def content(size: int = _SIZE) -> bytes:
+    """A small disk with a few sectors in it, two of them side by side."""
+    raw = bytearray(size)
+    for number, data in _sectors().items():
+        raw[number * 512 : number * 512 + 512] = data
+    return bytes(raw[:size])
+
+
+def _sectors(seed: int = 1) -> dict[int, bytes]:
+    noise = random.Random(seed)
+    found = {number: noise.randbytes(64) * 8 for number in _SECTORS}
+    return found | {0: b"\xeb" + found[0][1:510] + b"\x55\xaa"}
+
+
+def of_variants(format_id: str) -> Callable[[Path], Iterable[Path]]:
+    """Every variant that qemu-img makes and that is one file."""
+
+    def make(folder: Path) -> Iterable[Path]:
+        variants = [v for v in VARIANTS if v.format == format_id and not _in_files(v)]
+        return [make_image(folder, _small(variant), content()) for variant in variants]
+
+    return make
+
+
+def _small(variant: Variant) -> Variant:
+    """Clusters of 64 KiB and more make mutations meet zeroes; where a variant leaves them open, they are small."""
+    if variant.format == "qcow2" and "cluster_size" not in variant.options and "0.10" not in variant.options:
+        small = "cluster_size=16K" if "extended_l2" in variant.options else "cluster_size=4K"
+        return replace(variant, options=",".join(filter(None, (variant.options, small))))
+    return variant
+
+
+def _vhds(folder: Path) -> Iterable[Path]:
+    return [*of_variants("vhd")(folder), Vhd(256 * KIB, _short()).write(folder / "own.vhd")]
+
+
+def _short() -> dict[int, bytes]:
+    return {number: data for number, data in _sectors().items() if number < 512}
+
+
+def _vhd_children(folder: Path) -> Iterable[Path]:
+    parent = Vhd(256 * KIB, _short())
+    parent.write(folder / "parent.vhd")
+    child = Vhd(
+        256 * KIB, {3: b"\1" * 512, 130: b"\2" * 512, 400: b"\3" * 512}, kind=DIFFERENCING, parent_id=parent.unique_id,
+        parent_name="parent.vhd", locators=((b"W2ru", r".\parent.vhd".encode("utf-16-le")),),
+    )  # fmt: skip
+    return [child.write(folder / "child.vhd")]
+
+
+def _vhdx_children(folder: Path) -> Iterable[Path]:
+    parent = Vhdx(3 * MIB, _sectors())
+    parent.write(folder / "base.vhdx")
+    values = {"parent_linkage": f"{{{parent.write_guid}}}", "relative_path": r".\base.vhdx"}
+    child = Vhdx(3 * MIB, dict.fromkeys((1, 2, 3, 2047, 2048, 5000), b"\x01" * 512), parent=values)
+    # The writer fills what is not the child's own, so that it would be noticed; here it would only be large.
+    pages = {at: bytes(page) for at, page in child.pages().items()}
+    own = {at: page for at, page in pages.items() if len(set(page)) > 1 or page[0] == 0}
+    return [write_pages(folder / "child.vhdx", own)]
+
+
+def _vhdx_logs(folder: Path) -> Iterable[Path]:
+    made = Vhdx(2 * MIB, _sectors(), log_guid=_LOG_GUID)
+    pages = made.pages()
+    some = sorted(pages)[-2:]
+    put_log(pages, _LOG_GUID, [
+        LogEntry({at: bytes([number]) * 4096 for number, at in enumerate(some)}),
+        LogEntry(zeroes=[(some[0], 4096)]),
+    ], last=max(pages) + MIB, flushed=max(pages) + 4096)  # fmt: skip
+    return [write_pages(folder / "log.vhdx", pages)]
+
+
+def _split_vmdks(folder: Path) -> Iterable[Path]:
+    return [make_image(folder, v, content()) for v in VARIANTS if v.format == "vmdk" and _in_files(v)]
+
+
+def _in_files(variant: Variant) -> bool:
+    return not _SEVERAL_FILES.isdisjoint(variant.name.split("-"))
+
+
+def _vmdk_extents(folder: Path) -> Iterable[Path]:
+    variant = next(v for v in VARIANTS if v.name == "vmdk-split-sparse")
+    make_image(folder, variant, content())
+    return [folder / "vmdk-split-sparse-s001.vmdk"]
+
+
+def _qcow2_children(folder: Path) -> Iterable[Path]:
+    (folder / "base.raw").write_bytes(content())
+    child = folder / "child.qcow2"
+    words = ("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-F", "raw", "-b", "base.raw", str(child))
+    qemu_img(*words, str(_SIZE + 64 * KIB))
+    for command in ("write -P 7 4k 8k", "write -z 512k 16k"):
+        subprocess.run(["qemu-io", "-f", "qcow2", "-c", command, str(child)], check=True, capture_output=True)
+    return [child]
+
+
+_TARGETS = (
+    Target("raw", "raw", of_variants("raw")),
+    Target("vhd", "vhd", _vhds, checksums.vhd),
+    Target("vhd-child", "vhd", _vhd_children, checksums.vhd),
+    Target("vhdx", "vhdx", of_variants("vhdx"), checksums.vhdx),
+    Target("vhdx-child", "vhdx", _vhdx_children, checksums.vhdx),
+    Target("vhdx-log", "vhdx", _vhdx_logs, checksums.vhdx),
+    Target("vmdk", "vmdk", of_variants("vmdk")),
+    Target("vmdk-descriptor", "vmdk", _split_vmdks),
+    Target("vmdk-extent", "vmdk", _vmdk_extents, None, "vmdk-split-sparse-s001.vmdk", "vmdk-split-sparse.vmdk"),
+    Target("qcow2", "qcow2", of_variants("qcow2")),
+    Target("qcow2-child", "qcow2", _qcow2_children),
+)
+
+
+def targets() -> tuple[Target, ...]:
+    """All targets; formats without a record of their own by the variants that qemu-img makes of them."""
+    named = {target.format for target in _TARGETS}
+    made = {variant.format for variant in VARIANTS}
+    others = (Target(f.id, f.id, of_variants(f.id)) for f in FORMATS if f.id not in named and f.id in made)
+    return (*_TARGETS, *others)
