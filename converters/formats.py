@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from converters import c_qcow2, c_vhd, c_vhdx, c_vmdk
+from converters import c_qcow2, c_vdi, c_vhd, c_vhdx, c_vmdk
 from converters.mapped import MappedDisk
 from converters.qcow2 import open_qcow2
 from converters.raw import open_raw
 from converters.references import Opening
 from converters.signatures import disk_contents
 from converters.source_file import SourceFile
+from converters.vdi import open_vdi
 from converters.vhd import find_footer_offset, open_vhd
 from converters.vhdx import open_vhdx
 from converters.vmdk import open_vmdk
@@ -77,6 +78,12 @@ def _probe_vhd(ends: FileEnds) -> Match | None:
     return None
 
 
+def _probe_vdi(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith(c_vdi.SIGNATURE, c_vdi.SIGNATURE_OFFSET):
+        return None
+    return Match("", f"it has a VDI signature at byte {c_vdi.SIGNATURE_OFFSET}")
+
+
 def _probe_raw(ends: FileEnds) -> Match | None:
     contents = disk_contents(ends.head)
     return None if contents is None else Match("", f"it begins with {contents}")
@@ -87,5 +94,6 @@ FORMATS: tuple[Format, ...] = (
     Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, open_vmdk),
     Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx",), _probe_vhdx, open_vhdx),
     Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vpc"), _probe_vhd, open_vhd),
+    Format("vdi", "VirtualBox virtual disk", (".vdi",), _probe_vdi, open_vdi),
     Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, open_raw, is_container=False),
 )

@@ -30,7 +30,6 @@ _CONTENTS: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
 _BOOT_SIGNATURE = b"\x55\xaa"
 
 _FOREIGN: tuple[tuple[str, int, bytes], ...] = (
-    ("a VirtualBox VDI image", 64, b"\x7f\x10\xda\xbe"),
     ("a QED image", 0, b"QED\0"),
     ("a Parallels image", 0, b"WithoutFreeSpace"),
     ("a Parallels image", 0, b"WithouFreSpacExt"),

@@ -51,6 +51,8 @@ VARIANTS = (
     Variant("vmdk-flat", "vmdk", "vmdk", "subformat=monolithicFlat"),
     Variant("vmdk-split-sparse", "vmdk", "vmdk", "subformat=twoGbMaxExtentSparse"),
     Variant("vmdk-split-flat", "vmdk", "vmdk", "subformat=twoGbMaxExtentFlat"),
+    Variant("vdi-dynamic", "vdi", "vdi"),
+    Variant("vdi-fixed", "vdi", "vdi", "static=on"),
     Variant("qcow2-v2", "qcow2", "qcow2", "compat=0.10"),
     Variant("qcow2-v3", "qcow2", "qcow2", "compat=1.1"),
     Variant("qcow2-small-clusters", "qcow2", "qcow2", "cluster_size=512"),

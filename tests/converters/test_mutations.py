@@ -25,6 +25,8 @@ NAMES = (
     "vmdk-sparse",
     "vmdk-stream",
     "vmdk-flat",
+    "vdi-dynamic",
+    "vdi-fixed",
     "qcow2-v2",
     "qcow2-v3",
     "qcow2-deflate",
