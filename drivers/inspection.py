@@ -40,10 +40,17 @@ _LINUX_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs"})
 _MAY_HOLD_A_SYSTEM = _LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reiserfs", "jfs", "f2fs", "bcache"}
 
 
-def inspect_confined(readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS) -> GuestFacts:
-    """``inspect_disks`` in a child without privileges. Raises ReaderCrashed."""
+def inspect_confined(
+    readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS, keep_fds: Sequence[int] = ()
+) -> GuestFacts:
+    """``inspect_disks`` in a child without privileges (see ``confined``). Raises ReaderCrashed."""
     conv = jsonio.converter()
-    data = confined(lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)), readers, limits=limits)
+    data = confined(
+        lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)),
+        readers,
+        limits=limits,
+        keep_fds=keep_fds,
+    )
     try:
         return jsonio.decode(conv, data, GuestFacts)
     except jsonio.BadDocument as error:

@@ -51,6 +51,9 @@ VARIANTS = (
     Variant("vmdk-flat", "vmdk", "vmdk", "subformat=monolithicFlat"),
     Variant("vmdk-split-sparse", "vmdk", "vmdk", "subformat=twoGbMaxExtentSparse"),
     Variant("vmdk-split-flat", "vmdk", "vmdk", "subformat=twoGbMaxExtentFlat"),
+    Variant("qcow", "qcow", "qcow"),
+    Variant("qed", "qed", "qed"),
+    Variant("parallels", "parallels", "parallels"),
     Variant("vdi-dynamic", "vdi", "vdi"),
     Variant("vdi-fixed", "vdi", "vdi", "static=on"),
     Variant("qcow2-v2", "qcow2", "qcow2", "compat=0.10"),
@@ -68,6 +71,8 @@ VARIANTS = (
     Variant("qcow2-deflate-2m", "qcow2", "qcow2", "cluster_size=2M", compressed=True),
     Variant("qcow2-zstd", "qcow2", "qcow2", "compression_type=zstd", compressed=True),
 )
+# Read by qemu-nbd, which alone knows where it has the bytes.
+SERVED = ("qcow", "qed", "parallels")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
