@@ -18,7 +18,8 @@ from p2v.core.errors import BadImage, P2vError, ReadFailed
 from p2v.core.workspace import socket_folder
 
 SIZE = 1 << 20
-Script = Callable[[socket.socket], None]
+SERVER = "nbd-server"
+Script = Callable[[socket.socket], object]
 
 
 def greeting() -> bytes:
@@ -56,6 +57,9 @@ def part(cookie: int, offset: int, content: bytes, *, done: bool = True) -> byte
 def folder() -> Iterator[Path]:
     with socket_folder() as made:
         yield made
+    for thread in threading.enumerate():
+        if thread.name == SERVER:
+            thread.join(5)
 
 
 def connected(folder: Path, script: Script, timeout: float = 2.0) -> NbdConnection:
@@ -69,7 +73,7 @@ def connected(folder: Path, script: Script, timeout: float = 2.0) -> NbdConnecti
             with contextlib.suppress(OSError):
                 script(client)
 
-    threading.Thread(target=serve, daemon=True).start()
+    threading.Thread(target=serve, name=SERVER, daemon=True).start()
     return NbdConnection(folder / "s", Path("disk.qed"), timeout)
 
 
@@ -131,6 +135,28 @@ def test_replies_that_cannot_be_are_failed_reads(answer: Callable[[int], bytes],
     connection.close()
 
 
+def test_replies_to_somebody_elses_request_are_passed_over(folder: Path) -> None:
+    connection = connected(folder, answering(lambda c: part(c ^ 1, 0, b"x" * 512) + part(c, 0, b"a" * 512)))
+    assert connection.pread(512, 0) == b"a" * 512
+    connection.close()
+
+
+def test_after_a_broken_reply_nothing_is_believed_any_more(folder: Path) -> None:
+    cookies = []
+
+    def answer(cookie: int) -> bytes:
+        cookies.append(cookie)
+        return b"x" * 20
+
+    connection = connected(folder, answering(answer))
+    with pytest.raises(ReadFailed, match="protocol"):
+        connection.pread(512, 0)
+    with pytest.raises(ReadFailed, match="protocol"):
+        connection.pread(512, 0)
+    assert len(cookies) == 1
+    connection.close()
+
+
 @pytest.mark.parametrize(
     "payload",
     [b"\0\0\0\7", b"\0\0\0\7" + bytes(8), b"\0\0\0\7" + bytes(9), b"\0\0\0\1" + struct.pack(">II", 512, 3), b"12"],
@@ -174,14 +200,19 @@ def test_an_error_is_the_images_fault_and_its_words_are_harmless(folder: Path) -
     ],
 )
 def test_servers_that_cannot_be_agreed_with_are_failed_reads(said: bytes, folder: Path) -> None:
+    def script(client: socket.socket) -> None:
+        client.sendall(said)
+        while client.recv(1000):
+            pass
+
     with pytest.raises(ReadFailed):
-        connected(folder, lambda client: client.sendall(said), timeout=1)
+        connected(folder, script, timeout=1)
 
 
 def test_a_silent_and_a_trickling_server_are_not_waited_for(folder: Path) -> None:
     started = time.monotonic()
     with pytest.raises(ReadFailed, match="within 1 s"):
-        connected(folder, lambda _: time.sleep(10), timeout=1)
+        connected(folder, lambda client: client.recv(1000, socket.MSG_WAITALL), timeout=1)
     (folder / "s").unlink()
 
     def trickle(client: socket.socket) -> None:

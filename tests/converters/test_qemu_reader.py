@@ -242,6 +242,13 @@ def child_of_secret(name: str, folder: Path) -> Path:
     return child
 
 
+def test_a_size_that_qemu_reads_otherwise_is_bad(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(c_qemu, "unpack_qed", lambda _: c_qemu.QedHeader(64 * KIB, 0, 3 * MIB))
+    with pytest.raises(BadImage, match=str(3 * MIB + 512)):
+        open_disk(image)
+    assert not servers(image)
+
+
 def test_an_encrypted_qcow_is_refused(tmp_path: Path) -> None:
     image = str(tmp_path / "x.qcow")
     words = ["-f", "qcow", "-o", "encrypt.format=aes,encrypt.key-secret=s", image, "4M"]
@@ -270,7 +277,8 @@ def test_the_older_parallels_variant_is_read(images: dict[str, Path], content: b
     raw, cluster, count = patterned(64 * KIB), 4 * KIB, 16
     # header, map; the tracks are sectors of a cluster, and a map entry is the sector a cluster begins at
     header = b"WithoutFreeSpace" + b"".join(n.to_bytes(4, "little") for n in (2, 16, 4, cluster // 512, count))
-    header += (len(raw) // 512).to_bytes(8, "little") + bytes(4) + (cluster // 512).to_bytes(4, "little")
+    # the size has 32 bits; what follows it is undefined
+    header += (len(raw) // 512).to_bytes(4, "little") + b"\xee" * 4 + bytes(4) + (cluster // 512).to_bytes(4, "little")
     places = random.Random(1).sample(range(count), count)
     table = b"".join((cluster // 512 * (place + 1)).to_bytes(4, "little") for place in places)
     stored = bytearray(len(raw))
