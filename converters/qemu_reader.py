@@ -24,7 +24,7 @@ from converters.nbd_client import NbdConnection
 from converters.references import Opening
 from converters.source_file import SourceFile, open_source, past_the_end
 from p2v.core.disk import Extent, StoredAt
-from p2v.core.errors import BadImage, P2vError, ReadFailed, UnsupportedImage
+from p2v.core.errors import BadImage, P2vError, ProgramFailed, ReadFailed, UnsupportedImage
 from p2v.core.run import Background, Limits, background, limited
 from p2v.core.units import GIB, KIB, MIB, SECTOR_BYTES
 from p2v.core.workspace import socket_folder
@@ -269,9 +269,13 @@ def _wait_until_it_listens(file: SourceFile, program: Background, address: Path)
             raise ReadFailed(str(file.path), f"was not opened by QEMU within {START_SECONDS:g} s")
 
 
-def _refused(file: SourceFile, program: Background) -> BadImage:
+def _refused(file: SourceFile, program: Background) -> P2vError:
     said = program.stderr_tail().strip().splitlines()
     words = said[-1] if said else f"it ended with status {program.exit_status()}"
+    wrapper = words.partition(":")[0]
+    if wrapper in ("prlimit", "setpriv"):
+        # A host that does not let us limit a program; the image has no part in it.
+        return ProgramFailed(wrapper, program.exit_status() or 0, words)
     # what QEMU puts before its reason: its own name, and the description of the image we gave it
     with contextlib.suppress(ValueError):
         words = words[words.rindex("}': ") + 4 :]

@@ -20,7 +20,7 @@ from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
 from converters.raw_writer import RawWriter
 from drivers.confinement import Limits, confined
-from p2v.core.errors import BadImage, P2vError, ReaderCrashed, ReadFailed, UnsupportedImage
+from p2v.core.errors import BadImage, P2vError, ProgramFailed, ReaderCrashed, ReadFailed, UnsupportedImage
 from p2v.core.events import silent
 from p2v.core.workspace import socket_folder
 from tests.converters.damage import patched, truncated
@@ -210,6 +210,12 @@ def test_compressed_clusters_of_a_qcow_are_read(tmp_path: Path) -> None:
         assert disk.pread(5000, 4000) == found[4000:9000]
     assert found == read_by_qemu(image, BY_NAME["qcow"], tmp_path)
     assert [found[n * 4 * KIB] for n in range(6)] == [0, 5, 0, 6, 7, 0]
+
+
+def test_a_host_that_refuses_the_limits_is_not_the_images_fault(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu_reader, "limited", lambda *_: ["setpriv", "--bounding-set=-nonsense", "--", "true"])
+    with pytest.raises(ProgramFailed, match="setpriv"):
+        open_disk(image)
 
 
 @pytest.mark.parametrize("name", ["qcow", "qed"])
