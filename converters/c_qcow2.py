@@ -7,6 +7,7 @@ reading is in ``qcow2.py``, for writing in ``qcow2_writer.py``.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 QCOW_MAGIC = b"QFI\xfb"
@@ -17,6 +18,8 @@ COMPRESSION_TYPE_OFFSET = 104
 HEADER_V3_WITH_COMPRESSION_BYTES = 112
 
 MIN_CLUSTER_BITS = 9
+# A subcluster has 512 bytes or more, and a cluster 32 of them.
+MIN_SUBCLUSTERED_CLUSTER_BITS = 14
 MAX_CLUSTER_BITS = 21
 MAX_REFCOUNT_ORDER = 6
 V2_REFCOUNT_ORDER = 4
@@ -27,6 +30,9 @@ MAX_BACKING_FILE_NAME = 1023
 MAX_L1_BYTES = 32 * 1024 * 1024
 
 ENTRY_BYTES = 8
+# The second half of an extended L2 entry is its subcluster allocation bitmap.
+EXTENDED_L2_ENTRY_BYTES = 16
+SUBCLUSTERS = 32
 
 INCOMPAT_DIRTY = 1 << 0
 INCOMPAT_CORRUPT = 1 << 1
@@ -57,6 +63,8 @@ OFLAG_COMPRESSED = 1 << 62
 L2E_ZERO = 1 << 0
 L2E_OFFSET_MASK = 0x00FFFFFFFFFFFE00
 L2E_STD_RESERVED_MASK = 0x3F000000000001FE
+# Subcluster allocation bitmap of a standard cluster: bits 0-31 allocated, bits 32-63 read as zeroes. Both is invalid.
+SUBCLUSTERS_MASK = 0xFFFFFFFF
 # Refcount table entry: bits 9-63 the refcount block's offset.
 REFT_OFFSET_MASK = 0xFFFFFFFFFFFFFE00
 
@@ -103,9 +111,14 @@ class Qcow2Header:
         return 1 << self.cluster_bits
 
     @property
+    def has_subclusters(self) -> bool:
+        """Whether L2 entries are extended ones."""
+        return bool(self.incompatible_features & INCOMPAT_EXTENDED_L2)
+
+    @property
     def l2_entries(self) -> int:
-        """Entries in an L2 table of ordinary (not extended) entries; a table fills one cluster."""
-        return self.cluster_bytes // ENTRY_BYTES
+        """Entries in an L2 table, which fills one cluster."""
+        return self.cluster_bytes // (EXTENDED_L2_ENTRY_BYTES if self.has_subclusters else ENTRY_BYTES)
 
 
 def unpack_header(raw: bytes) -> Qcow2Header:
@@ -165,6 +178,18 @@ def pack_extension(kind: int, data: bytes) -> bytes:
     """One header extension with its padding; ``pack_extension(EXT_END, b"")`` ends the list."""
     padding = -len(data) % 8
     return _EXTENSION.pack(kind, len(data)) + data + bytes(padding)
+
+
+def subclusters(bitmap: int) -> Iterator[tuple[int, int, bool, bool]]:
+    """The runs (first, count, allocated, zero) of equal subclusters in a subcluster allocation bitmap."""
+    first = 0
+    while first < SUBCLUSTERS:
+        allocated, zero = bitmap >> first & 1, bitmap >> SUBCLUSTERS + first & 1
+        stop = first + 1
+        while stop < SUBCLUSTERS and (bitmap >> stop & 1, bitmap >> SUBCLUSTERS + stop & 1) == (allocated, zero):
+            stop += 1
+        yield first, stop - first, bool(allocated), bool(zero)
+        first = stop
 
 
 def compressed_range(entry: int, cluster_bits: int) -> tuple[int, int]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from converters import c_qcow2, c_vhd, c_vhdx, c_vmdk
+from converters import c_qcow2, c_qemu, c_vdi, c_vhd, c_vhdx, c_vmdk
 from converters.mapped import MappedDisk
 from converters.qcow2 import open_qcow2
+from converters.qemu_reader import open_parallels, open_qcow1, open_qed
 from converters.raw import open_raw
 from converters.references import Opening
 from converters.signatures import disk_contents
 from converters.source_file import SourceFile
+from converters.vdi import open_vdi
 from converters.vhd import find_footer_offset, open_vhd
 from converters.vhdx import open_vhdx
 from converters.vmdk import open_vmdk
@@ -48,7 +50,7 @@ class Format:
 
 
 def _probe_qcow2(ends: FileEnds) -> Match | None:
-    if not ends.head.startswith(c_qcow2.QCOW_MAGIC):
+    if not ends.head.startswith(c_qcow2.QCOW_MAGIC) or ends.head.startswith(c_qemu.QCOW1_MAGIC):
         return None
     return Match(f"version {int.from_bytes(ends.head[4:8], 'big')}", "it begins with a qcow2 header")
 
@@ -77,15 +79,41 @@ def _probe_vhd(ends: FileEnds) -> Match | None:
     return None
 
 
+def _probe_vdi(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith(c_vdi.SIGNATURE, c_vdi.SIGNATURE_OFFSET):
+        return None
+    return Match("", f"it has a VDI signature at byte {c_vdi.SIGNATURE_OFFSET}")
+
+
+def _probe_qcow1(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith(c_qemu.QCOW1_MAGIC):
+        return None
+    return Match("version 1", "it begins with a qcow header of version 1")
+
+
+def _probe_qed(ends: FileEnds) -> Match | None:
+    return Match("", "it begins with a QED header") if ends.head.startswith(c_qemu.QED_MAGIC) else None
+
+
+def _probe_parallels(ends: FileEnds) -> Match | None:
+    if not ends.head.startswith((c_qemu.PARALLELS_MAGIC, c_qemu.PARALLELS_EXT_MAGIC)):
+        return None
+    return Match("", "it begins with a Parallels header")
+
+
 def _probe_raw(ends: FileEnds) -> Match | None:
     contents = disk_contents(ends.head)
     return None if contents is None else Match("", f"it begins with {contents}")
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("qcow2", "QEMU copy-on-write image", (".qcow2", ".qcow"), _probe_qcow2, open_qcow2),
+    Format("qcow2", "QEMU copy-on-write image", (".qcow2",), _probe_qcow2, open_qcow2),
     Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, open_vmdk),
     Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx", ".avhdx"), _probe_vhdx, open_vhdx),
     Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vud", ".avhd", ".vpc"), _probe_vhd, open_vhd),
+    Format("vdi", "VirtualBox virtual disk", (".vdi",), _probe_vdi, open_vdi),
+    Format("qcow", "QEMU copy-on-write image, version 1", (".qcow",), _probe_qcow1, open_qcow1),
+    Format("qed", "QEMU enhanced disk", (".qed",), _probe_qed, open_qed),
+    Format("parallels", "Parallels virtual disk", (".parallels", ".hdd", ".hds"), _probe_parallels, open_parallels),
     Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, open_raw, is_container=False),
 )

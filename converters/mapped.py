@@ -133,6 +133,11 @@ class MappedDisk:
         """The open files behind ``files``."""
         return tuple(self._by_path.values())
 
+    @property
+    def kept_fds(self) -> tuple[int, ...]:
+        """Descriptors on something that is no file, which a forked child must keep to read the disk."""
+        return tuple(fd for source in self._sources for fd in source.kept_fds)
+
     def pread(self, length: int, offset: int) -> bytes:
         """Read up to ``length`` bytes at ``offset``; short only at the end of the disk.
 

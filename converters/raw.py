@@ -55,8 +55,8 @@ class FlatLayout:
         return iter(())
 
 
-def host_extents(file: SourceFile, file_offset: int, length: int) -> Iterator[Extent]:
-    """A range of a file as extents of a disk that begins there, holes by SEEK_DATA and SEEK_HOLE.
+def host_extents(file: SourceFile, file_offset: int, length: int, at: int = 0) -> Iterator[Extent]:
+    """A range of a file as extents from disk offset ``at`` on, holes by SEEK_DATA and SEEK_HOLE.
 
     Block devices, and file systems without these calls, are all data. Raises ReadFailed.
     """
@@ -65,9 +65,9 @@ def host_extents(file: SourceFile, file_offset: int, length: int) -> Iterator[Ex
         found = None if file.is_block_device else _next_data(file, position)
         start, stop = (position, end) if found is None else (min(found[0], end), min(found[1], end))
         if start > position:
-            yield hole(position - file_offset, start - position)
+            yield hole(at + position - file_offset, start - position)
         if stop > start:
-            yield data(start - file_offset, stop - start, file.path, start)
+            yield data(at + start - file_offset, stop - start, file.path, start)
         position = max(stop, start)
 
 

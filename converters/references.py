@@ -8,17 +8,20 @@ leads elsewhere may still mean a file that was moved beside the image, so its la
 from __future__ import annotations
 
 import enum
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from converters.mapped import MappedDisk
 from converters.source_file import SourceFile, open_source, shown
-from p2v.core.errors import BadImage, ForbiddenReference, NoSource, ParentMissing
+from p2v.core.errors import BadImage, ForbiddenReference, NoSource, P2vError, ParentMissing
 
 # VMware allows 32 snapshots in a chain, Hyper-V 50 checkpoints.
 MAX_CHAIN = 128
+# Files whose headers are looked at in the search for one parent, in all folders together.
+MAX_CANDIDATES = 2048
 
 
 class SizeBy(enum.Enum):
@@ -28,6 +31,15 @@ class SizeBy(enum.Enum):
     """As the program that made it presents the disk."""
     CURRENT_SIZE = "current-size"
     GEOMETRY = "geometry"
+
+
+class Fit(enum.IntEnum):
+    """How well a file suits as the parent of an image that knows its parent by an identifier alone."""
+
+    NONE = 0
+    CHANGED = 1
+    """The right disk in another state."""
+    RIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,20 @@ class Opening:
         Whether it is the right one (identifiers, size) is for the caller to check. Raises ParentMissing,
         ForbiddenReference, BadImage (loops, chains that are too long) and what opening an image raises.
         """
+        return self._parent(child, lambda: self._open_first(child, names), input_format)
+
+    def parent_among(
+        self, child: SourceFile, suffix: str, fit: Callable[[SourceFile], Fit], what: str, input_format: str | None = None
+    ) -> MappedDisk:
+        """Open the parent of a ``child`` that names no file: the one the user named for this level, else the best of
+        the files called ``suffix`` (in small letters) that stand in the disk's folders themselves.
+
+        ``fit`` judges a file by its header; ``what`` says in errors which disk is looked for. Checking and errors:
+        as in ``parent``.
+        """
+        return self._parent(child, lambda: self._open_best(child, suffix, fit, what), input_format)
+
+    def _parent(self, child: SourceFile, find: Callable[[], SourceFile], input_format: str | None) -> MappedDisk:
         chain = (*self.chain, _identity(child))
         if len(chain) > MAX_CHAIN:
             raise BadImage(child.path, f"its chain of parents is longer than {MAX_CHAIN} images")
@@ -115,7 +141,7 @@ class Opening:
             # Whoever names a parent lets it have its own parts beside it.
             roots = (*roots, path.resolve().parent)
         else:
-            file = self._open_first(child, names)
+            file = find()
         try:
             if _identity(file) in chain:
                 raise BadImage(child.path, f"its chain of parents is a loop: {file.path.name} comes up again")
@@ -123,6 +149,26 @@ class Opening:
         except BaseException:
             file.close()
             raise
+
+    def _open_best(self, child: SourceFile, suffix: str, fit: Callable[[SourceFile], Fit], what: str) -> SourceFile:
+        best, found = Fit.NONE, None
+        own = child.host_path.resolve().parent
+        for path in _candidates(dict.fromkeys((own, *self.roots, *(f.resolve() for f in self.lookup.folders))), suffix):
+            try:
+                file = open_source(path)
+            except P2vError:
+                continue  # no disk, or not ours to read; it may still be no parent of this child
+            try:
+                suits = Fit.NONE if _identity(file) == _identity(child) else fit(file)
+            finally:
+                file.close()
+            if suits > best:
+                best, found = suits, path
+            if best is Fit.RIGHT:
+                break
+        if found is None:
+            raise ParentMissing(child.path, what)
+        return open_source(found)
 
     def _open_first(self, child: SourceFile, names: Sequence[str]) -> SourceFile:
         forbidden: ForbiddenReference | None = None
@@ -172,6 +218,30 @@ def first_opening(file: SourceFile, lookup: Lookup, open_image: OpenImage) -> Op
             raise NoSource(str(folder), "is no folder", "--allow and --extent-dir name folders.")
     roots = (file.host_path.resolve().parent, *(folder.resolve() for folder in lookup.allowed))
     return Opening(lookup, open_image, roots)
+
+
+def _candidates(folders: Iterable[Path], suffix: str) -> Iterator[Path]:
+    """Files called ``suffix`` in the folders themselves, in the order of their names, a bounded number of them."""
+    left = MAX_CANDIDATES
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                named = (entry.name for entry in entries if entry.name.lower().endswith(suffix))
+                names = sorted(itertools.islice(named, left))
+        except OSError:
+            continue  # a folder that cannot be listed holds nothing to be found
+        left -= len(names)
+        for path in (folder / name for name in names):
+            # a link within the folder is as good as the file; one that leads out of it is nobody's business
+            if not path.is_symlink() or _stays_in(folder, path):
+                yield path
+
+
+def _stays_in(folder: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):
+        return False  # a link that leads to itself
 
 
 def _as_path(name: str) -> str | None:

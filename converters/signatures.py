@@ -30,10 +30,6 @@ _CONTENTS: tuple[tuple[str, tuple[tuple[int, bytes], ...]], ...] = (
 _BOOT_SIGNATURE = b"\x55\xaa"
 
 _FOREIGN: tuple[tuple[str, int, bytes], ...] = (
-    ("a VirtualBox VDI image", 64, b"\x7f\x10\xda\xbe"),
-    ("a QED image", 0, b"QED\0"),
-    ("a Parallels image", 0, b"WithoutFreeSpace"),
-    ("a Parallels image", 0, b"WithouFreSpacExt"),
     ("a Bochs image", 0, b"Bochs Virtual HD Image"),
     ("an EnCase image", 0, b"EVF\x09\x0d\x0a\xff\x00"),
     ("a gzip archive", 0, b"\x1f\x8b\x08"),

@@ -37,6 +37,11 @@ class SourceFile:
         return StoredAt(self.path, offset)
 
     @property
+    def kept_fds(self) -> tuple[int, ...]:
+        """Descriptors on something that is no file, which reading in a forked child needs; it may use them alone."""
+        return ()
+
+    @property
     def fd(self) -> int:
         """The open descriptor, for positioned calls only (its file offset belongs to nobody)."""
         return self._fd

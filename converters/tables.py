@@ -53,6 +53,28 @@ class EntryPages:
                 yield base + start, count, value
             index = base + end
 
+    def pair_runs(
+        self, table_offset: int, pairs: int, first: int, last: int, step_of: Callable[[int, int], int]
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """Pairs ``first`` to ``last`` (exclusive) of a table of pairs, as (index, count, entry, second entry) runs.
+
+        Within a run the second entries are equal, and each entry is its predecessor plus ``step_of(both)``.
+        """
+        index = first
+        while index < last:
+            page_number, within = divmod(2 * index, PAGE_ENTRIES)
+            page = self._page(table_offset, 2 * pairs, page_number)[within : within + 2 * (last - index)]
+            start, value, second, step, expected = index, -1, -1, 0, -1
+            for entry, other in zip(page[::2], page[1::2], strict=True):
+                if entry != expected or other != second:
+                    if index > start:
+                        yield start, index - start, value, second
+                    start, value, second, step = index, entry, other, step_of(entry, other)
+                    expected = entry
+                expected += step
+                index += 1
+            yield start, index - start, value, second
+
     def _load(self, table_offset: int, entries: int, page: int) -> array[int]:
         first = page * PAGE_ENTRIES
         count = min(PAGE_ENTRIES, entries - first)

@@ -42,9 +42,16 @@ _LINUX_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs"})
 _MAY_HOLD_A_SYSTEM = _LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reiserfs", "jfs", "f2fs", "bcache"}
 
 
-def inspect_confined(readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS) -> GuestFacts:
-    """``inspect_disks`` in a child without privileges. Raises ReaderCrashed."""
-    data = confined(lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)), readers, limits=limits)
+def inspect_confined(
+    readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS, keep_fds: Sequence[int] = ()
+) -> GuestFacts:
+    """``inspect_disks`` in a child without privileges (see ``confined``). Raises ReaderCrashed."""
+    data = confined(
+        lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)),
+        readers,
+        limits=limits,
+        keep_fds=keep_fds,
+    )
     return _facts_of(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
 
 

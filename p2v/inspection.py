@@ -64,7 +64,7 @@ def _facts(
     report: Reporter,
 ) -> GuestFacts:
     if reading is not Reading.APPLIANCE:
-        facts = inspect_confined(readers)
+        facts = inspect_confined(readers, keep_fds=_kept_fds(readers))
         layout = Layout(facts.disks, facts.partitions)
         why = needs_appliance(layout, facts)
         if reading is Reading.HOST or not why:
@@ -77,11 +77,17 @@ def _facts(
 
 def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:
     conv = jsonio.converter()
-    data = confined(lambda inner: jsonio.encode(jsonio.converter(), lay_out(inner)), readers)
+    data = confined(
+        lambda inner: jsonio.encode(jsonio.converter(), lay_out(inner)), readers, keep_fds=_kept_fds(readers)
+    )
     try:
         return jsonio.decode(conv, data, Layout)
     except jsonio.BadDocument as error:
         raise BadImage(readers[0].files[0], f"its layout cannot be understood: {error}") from error
+
+
+def _kept_fds(readers: Sequence[MappedDisk]) -> tuple[int, ...]:
+    return tuple(fd for reader in readers for fd in reader.kept_fds)
 
 
 def _by_appliance(

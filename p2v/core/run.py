@@ -7,6 +7,7 @@ machines; the tail of stderr kept for the error; a timeout that ends the whole p
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -30,6 +31,9 @@ _GRACE_SECONDS = 5.0
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils (dnf: qemu-img)",
     "qemu-system-x86_64": "qemu-system-x86 (dnf: qemu-kvm)",
+    "qemu-nbd": "qemu-utils (dnf: qemu-img)",
+    "prlimit": "util-linux",
+    "setpriv": "util-linux",
     "nbdkit": "nbdkit and nbdkit-plugin-python (dnf: nbdkit nbdkit-python-plugin)",
     "depmod": "kmod",
     "virt-xml-validate": "libvirt-clients (dnf: libvirt-client)",
@@ -223,11 +227,53 @@ class Background:
         except subprocess.TimeoutExpired:
             return None
 
+    def forbid_new_descriptors(self) -> bool:
+        """Let it open nothing any more, no file and no socket, for good; False where the host cannot do that.
+
+        It keeps what it has. Its limit becomes the first free number, not 0: poll(2) refuses more descriptors than
+        the limit.
+        """
+        try:
+            taken = {int(name) for name in os.listdir(f"/proc/{self.process.pid}/fd")}
+            limit = next(number for number in range(len(taken) + 1) if number not in taken)
+            if any(number > limit for number in taken):
+                return False
+            resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        except OSError:
+            return False
+        return True
+
     def stderr_tail(self) -> str:
         """The last lines it wrote to stderr, as far as they were kept in a file."""
         if self.stderr_file is None or not self.stderr_file.exists():
             return ""
         return "\n".join(self.stderr_file.read_text("utf-8", "replace").splitlines()[-_STDERR_TAIL_LINES:])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a program may use that handles hostile input.
+
+    ``file_bytes`` bounds each file it writes, the one its stderr goes to as well.
+    """
+
+    memory_bytes: int
+    cpu_seconds: int
+    file_bytes: int
+
+
+def limited(argv: Sequence[str], limits: Limits, owner: tuple[int, int]) -> list[str]:
+    """A command that runs ``argv`` within limits and without the means to gain anything.
+
+    Where we are root it runs as ``owner`` (user and group) without capabilities: it may do what that user may. Put on
+    by programs, not between fork and exec, where Python code must not run beside threads. Raises ToolMissing.
+    """
+    command = [_require("prlimit"), f"--as={limits.memory_bytes}", f"--cpu={limits.cpu_seconds}"]
+    command += [f"--fsize={limits.file_bytes}", "--core=0", "--", _require("setpriv"), "--no-new-privs"]
+    if os.geteuid() == 0:
+        command += ["--inh-caps=-all", "--bounding-set=-all"]
+        command += [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
+    return [*command, "--", _require(argv[0]), *argv[1:]]
 
 
 @contextmanager
@@ -238,8 +284,11 @@ def background(
     env: Mapping[str, str] | None = None,
     grace_seconds: float = _GRACE_SECONDS,
     pass_fds: Sequence[int] = (),
+    stdin_fd: int | None = None,
 ) -> Iterator[Background]:
     """Start a program in its own process group and end the whole group on leaving, however that happens.
+
+    ``stdin_fd`` is an open descriptor that it gets as its stdin.
 
     Raises ToolMissing.
     """
@@ -251,7 +300,7 @@ def background(
     try:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin_fd is None else stdin_fd,
             stdout=subprocess.DEVNULL,
             stderr=sink,
             env=program_environment(env),

@@ -23,7 +23,7 @@ LONG_ZEROES = slice(4 * MIB + 512, 9 * MIB - 4096)
 
 @dataclass(frozen=True)
 class Variant:
-    """How qemu-img is asked for one variant."""
+    """How qemu-img is asked for one variant; FOLDER in the options is the image's own."""
 
     name: str
     format: str
@@ -51,16 +51,28 @@ VARIANTS = (
     Variant("vmdk-flat", "vmdk", "vmdk", "subformat=monolithicFlat"),
     Variant("vmdk-split-sparse", "vmdk", "vmdk", "subformat=twoGbMaxExtentSparse"),
     Variant("vmdk-split-flat", "vmdk", "vmdk", "subformat=twoGbMaxExtentFlat"),
+    Variant("qcow", "qcow", "qcow"),
+    Variant("qed", "qed", "qed"),
+    Variant("parallels", "parallels", "parallels"),
+    Variant("vdi-dynamic", "vdi", "vdi"),
+    Variant("vdi-fixed", "vdi", "vdi", "static=on"),
     Variant("qcow2-v2", "qcow2", "qcow2", "compat=0.10"),
     Variant("qcow2-v3", "qcow2", "qcow2", "compat=1.1"),
     Variant("qcow2-small-clusters", "qcow2", "qcow2", "cluster_size=512"),
     Variant("qcow2-large-clusters", "qcow2", "qcow2", "cluster_size=2M"),
     Variant("qcow2-preallocated", "qcow2", "qcow2", "preallocation=metadata"),
     Variant("qcow2-lazy-refcounts", "qcow2", "qcow2", "lazy_refcounts=on"),
+    Variant("qcow2-subclusters", "qcow2", "qcow2", "extended_l2=on"),
+    Variant("qcow2-subclusters-16k", "qcow2", "qcow2", "extended_l2=on,cluster_size=16K"),
+    Variant("qcow2-subclusters-deflate", "qcow2", "qcow2", "extended_l2=on", compressed=True),
+    Variant("qcow2-data-file", "qcow2", "qcow2", "data_file=FOLDER/data-file.bin"),
+    Variant("qcow2-data-file-raw", "qcow2", "qcow2", "data_file=FOLDER/data-file.bin,data_file_raw=on"),
     Variant("qcow2-deflate", "qcow2", "qcow2", "", compressed=True),
     Variant("qcow2-deflate-2m", "qcow2", "qcow2", "cluster_size=2M", compressed=True),
     Variant("qcow2-zstd", "qcow2", "qcow2", "compression_type=zstd", compressed=True),
 )
+# Read by qemu-nbd, which alone knows where it has the bytes.
+SERVED = ("qcow", "qed", "parallels")
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 
 
@@ -90,7 +102,7 @@ def make_image(folder: Path, variant: Variant, content: bytes, name: str | None 
     target = folder / f"{name or variant.name}{variant.suffix}"
     command = ["convert", "-f", "raw", "-O", variant.qemu_format]
     if variant.options:
-        command += ["-o", variant.options]
+        command += ["-o", variant.options.replace("FOLDER", str(folder))]
     if variant.compressed:
         command.append("-c")
     qemu_img(*command, str(source), str(target))

@@ -50,7 +50,9 @@ def whole(image: Path, lookup: Lookup | None = None) -> bytes:
     return by_extents
 
 
-@pytest.mark.parametrize("parent", ["raw", "qcow2-v3", "qcow2-deflate", "qcow2-zstd", "vmdk-stream", "vmdk-sparse"])
+@pytest.mark.parametrize("parent", ["raw", "qcow2-v3", "qcow2-deflate", "qcow2-zstd", "vmdk-stream", "vmdk-sparse",
+                                    "vdi-dynamic", "vhdx-dynamic", "vhd-dynamic-exact", "qcow2-subclusters",
+                                    "qcow2-data-file"])  # fmt: skip
 def test_three_disks_read_as_qemu_reads_them(tmp_path: Path, parent: str) -> None:
     variant = BY_NAME[parent]
     bottom = make_image(tmp_path, variant, patterned(SIZE))
@@ -64,7 +66,7 @@ def test_three_disks_read_as_qemu_reads_them(tmp_path: Path, parent: str) -> Non
     qemu_img("convert", "-f", "qcow2", "-O", "raw", str(top), str(expected))
     assert whole(top) == expected.read_bytes()
     with open_disk(top) as disk:
-        assert disk.files == (top, middle, bottom)
+        assert disk.files[:3] == (top, middle, bottom)
         assert len(describe(disk).parents) == 2
 
 

@@ -25,8 +25,12 @@ NAMES = (
     "vmdk-sparse",
     "vmdk-stream",
     "vmdk-flat",
+    "vdi-dynamic",
+    "vdi-fixed",
     "qcow2-v2",
     "qcow2-v3",
+    "qcow2-subclusters",
+    "qcow2-data-file",
     "qcow2-deflate",
     "qcow2-zstd",
 )

@@ -76,7 +76,8 @@ def test_file_systems_made_by_their_own_tools_are_raw_disks(tmp_path: Path) -> N
         pytest.skip("none of mke2fs, mkswap, mkfs.vfat and mkfs.xfs is installed")
 
 
-@pytest.mark.parametrize("name", ["qcow2-v3", "vmdk-sparse", "vmdk-flat", "vhdx-dynamic", "vhd-dynamic", "vhd-fixed"])
+@pytest.mark.parametrize("name", ["qcow2-v3", "vmdk-sparse", "vmdk-flat", "vhdx-dynamic", "vhd-dynamic", "vhd-fixed",
+                                  "vdi-fixed", "qcow", "qed", "parallels"])  # fmt: skip
 def test_container_that_is_called_raw_is_ambiguous(name: str, images: dict[str, Path]) -> None:
     with pytest.raises(AmbiguousFormat) as caught:
         open_disk(images[name], "raw")
@@ -155,7 +156,7 @@ def test_file_owned_by_another_is_read_though_its_access_time_may_not_be_kept(
     file.close()
 
 
-@pytest.mark.parametrize("suffix", [".vhd", ".vhdx", ".vmdk", ".qcow2"])
+@pytest.mark.parametrize("suffix", [".vhd", ".vhdx", ".vmdk", ".qcow2", ".vdi", ".qcow", ".qed", ".hdd"])
 def test_container_name_without_its_signature_does_not_pass_for_raw(suffix: str, tmp_path: Path) -> None:
     image = tmp_path / f"disk{suffix}"
     image.write_bytes(BOOT_SECTOR.ljust(MIB, b"\0"))
@@ -173,7 +174,7 @@ def test_flat_extent_is_a_raw_disk_though_it_is_called_vmdk(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("offset", "sign", "word"),
-    [(64, b"\x7f\x10\xda\xbe", "VDI"), (0, b"QED\0", "QED"), (0, b"\x1f\x8b\x08", "gzip"), (257, b"ustar", "OVA")],
+    [(0, b"EVF\x09\x0d\x0a\xff\x00", "EnCase"), (0, b"\x1f\x8b\x08", "gzip"), (257, b"ustar", "OVA")],
 )
 def test_known_but_unread_containers_are_named(offset: int, sign: bytes, word: str, tmp_path: Path) -> None:
     image = tmp_path / "disk"

@@ -85,14 +85,21 @@ def test_corrupt_bit_is_a_bad_image(images: dict[str, Path], tmp_path: Path) -> 
     assert not isinstance(caught.value, UnsupportedImage)
 
 
-def test_subclusters_encryption_and_unknown_features_are_unsupported(images: dict[str, Path], tmp_path: Path) -> None:
-    subclusters = tmp_path / "sub.qcow2"
-    qemu_img("create", "-q", "-f", "qcow2", "-o", "extended_l2=on", str(subclusters), "4M")
-    with pytest.raises(UnsupportedImage, match="subclusters"):
-        open_disk(subclusters)
-    for fields in ({"crypt_method": 1}, {"crypt_method": 2}, {"incompatible_features": 1 << 40}, {"version": 4}):
+def test_unknown_features_are_unsupported(images: dict[str, Path], tmp_path: Path) -> None:
+    for fields in ({"incompatible_features": 1 << 40}, {"version": 4}, {"crypt_method": 9}):
         with pytest.raises(UnsupportedImage):
             open_disk(with_fields(images["qcow2-v3"], tmp_path / "x.qcow2", **fields))
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [("encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "LUKS"), ("encrypt.format=aes,encrypt.key-secret=s", "AES")],
+)
+def test_encryption_is_refused_by_its_name(options: str, word: str, tmp_path: Path) -> None:
+    image = str(tmp_path / "x.qcow2")
+    qemu_img("create", "-q", "--object", "secret,id=s,data=abc", "-f", "qcow2", "-o", options, image, "4M")
+    with pytest.raises(UnsupportedImage, match=f"encrypted .{word}"):
+        open_disk(Path(image))
 
 
 def test_backing_file_must_be_there_and_inside_the_images_folder(tmp_path: Path) -> None:
@@ -113,13 +120,6 @@ def test_backing_file_that_is_no_plain_name_is_forbidden(name: bytes, images: di
         open_disk(with_fields(image, tmp_path / "y.qcow2", backing_file_offset=1024, backing_file_size=len(name)))
 
 
-def test_external_data_file_is_refused(tmp_path: Path) -> None:
-    image = tmp_path / "x.qcow2"
-    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data.raw", str(image), "4M")
-    with pytest.raises(UnsupportedImage):
-        open_disk(image)
-
-
 def test_snapshots_are_left_behind_with_a_note(images: dict[str, Path], content: bytes, tmp_path: Path) -> None:
     image = tmp_path / "x.qcow2"
     image.write_bytes(images["qcow2-v3"].read_bytes())
@@ -127,6 +127,23 @@ def test_snapshots_are_left_behind_with_a_note(images: dict[str, Path], content:
     with open_disk(image) as disk:
         assert disk.facts.notes
         assert disk.pread(len(content), 0) == content
+
+
+def test_dirty_bitmaps_are_left_behind_with_a_note(images: dict[str, Path], content: bytes, tmp_path: Path) -> None:
+    image = tmp_path / "x.qcow2"
+    image.write_bytes(images["qcow2-v3"].read_bytes())
+    qemu_img("bitmap", "--add", "-f", "qcow2", str(image), "daily")
+    with open_disk(image) as disk:
+        assert any("1 dirty bitmap" in note for note in disk.facts.notes)
+        assert disk.pread(len(content), 0) == content
+
+
+def test_an_extension_longer_than_the_headers_cluster_is_bad(images: dict[str, Path], tmp_path: Path) -> None:
+    at = header_of(images["qcow2-v3"]).header_length
+    for length in (0xFFFFFFFF, 64 * KIB - at - 7):
+        extension = struct.pack(">II", c_qcow2.EXT_BACKING_FORMAT, length)
+        with pytest.raises(BadImage, match="extension"):
+            open_disk(patched(images["qcow2-v3"], tmp_path / "x.qcow2", (at, extension)))
 
 
 @pytest.mark.parametrize(

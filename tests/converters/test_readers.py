@@ -15,7 +15,7 @@ from converters.extents import invariant_broken
 from converters.image import open_disk
 from p2v.core.disk import DiskReader
 from p2v.core.errors import ReadFailed
-from tests.converters.images import BY_NAME, MIB, VARIANTS, read_by_qemu, rebuilt
+from tests.converters.images import BY_NAME, MIB, SERVED, VARIANTS, read_by_qemu, rebuilt
 
 NAMES = [variant.name for variant in VARIANTS]
 LIBYAL = [name for name in NAMES if name.startswith(("vhd", "vmdk"))]
@@ -45,7 +45,7 @@ def test_extents_alone_rebuild_the_disk(name: str, images: dict[str, Path], cont
     assert not any(whole[len(content) :])
 
 
-@every_variant
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SERVED])
 def test_only_a_last_cut_block_is_left_to_pread(name: str, images: dict[str, Path]) -> None:
     with open_disk(images[name]) as disk:
         left = [extent for extent in disk.extents() if not (extent.zero or extent.stored or extent.compressed)]
@@ -125,11 +125,9 @@ def test_source_is_not_written_and_closing_twice_is_harmless(name: str, images: 
     disk.close()
     disk.close()
     after = images[name].stat()
-    assert (before.st_size, before.st_mtime_ns, before.st_atime_ns) == (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_atime_ns,
-    )
+    assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    # QEMU cannot be told to leave the access time alone.
+    assert before.st_atime_ns == after.st_atime_ns or name in SERVED
     with pytest.raises(ReadFailed):
         disk.pread(512, 0)
 

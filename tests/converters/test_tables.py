@@ -53,6 +53,36 @@ def test_runs_cross_pages_of_the_table() -> None:
     assert [(index, count) for index, count, value in runs if value] == [(PAGE_ENTRIES, 1)]
 
 
+@given(st.lists(st.tuples(st.sampled_from([0, 0, 1, 4, 7, 10]), st.sampled_from([0, 0, 5])), min_size=1), st.data())
+def test_runs_of_pairs_give_back_the_pairs_and_are_as_long_as_can_be(
+    pairs: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(pairs)))
+    last = data.draw(st.integers(first, len(pairs)))
+    # enough zeroes before them that they cross a page
+    before = data.draw(st.sampled_from([0, PAGE_ENTRIES // 2 - 3]))
+    pairs = [(0, 0)] * before + pairs
+    runs = pair_runs_of(pairs, before + first, before + last)
+    given_back = [(value + step_of(value) * n, second) for _, count, value, second in runs for n in range(count)]
+    assert given_back == pairs[before + first : before + last]
+    for (index, count, value, second), (following, _, *next_pair) in pairwise(runs):
+        assert following == index + count
+        crosses = following * 2 % PAGE_ENTRIES == 0
+        assert crosses or next_pair != [value + step_of(value) * count, second]
+
+
+def pair_runs_of(pairs: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int, int, int]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table"
+        path.write_bytes(bytes(8) + b"".join(struct.pack(">QQ", *pair) for pair in pairs))
+        file = open_source(path)
+        try:
+            pages = EntryPages(file, 8, "big", "a table")
+            return list(pages.pair_runs(8, len(pairs), first, last, lambda entry, _: step_of(entry)))
+        finally:
+            file.close()
+
+
 def test_table_past_the_end_is_a_bad_image(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_bytes(bytes(100))
