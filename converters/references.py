@@ -194,7 +194,7 @@ class Opening:
         folder = _resolved(image, image.host_path, name).parent
         target = _resolved(image, folder / place, name)
         inside = any(target.is_relative_to(root) for root in (folder, *self.roots))
-        if inside and target.exists():
+        if inside and _exists(target):
             return target
         moved = self._moved(image, folder, PurePosixPath(place).name, name)
         if moved is None and not inside:
@@ -206,7 +206,7 @@ class Opening:
             return None
         for place in (folder, *(f.resolve() for f in self.lookup.folders)):
             target = _resolved(image, place / last, name)
-            if target.is_relative_to(place) and target.exists():
+            if target.is_relative_to(place) and _exists(target):
                 return target
         return None
 
@@ -262,6 +262,13 @@ def _resolved(image: SourceFile, path: Path, name: str) -> Path:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:
         raise ForbiddenReference(image.path, f"names the file {shown(name)}, which cannot be followed") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False  # a name longer than names can be, a folder nobody may look into
 
 
 def _open_named(image: SourceFile, path: Path, name: str) -> SourceFile:

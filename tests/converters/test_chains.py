@@ -119,6 +119,18 @@ def test_nothing_outside_the_images_folder_is_opened(base: Path, tmp_path: Path,
         open_disk(child)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/base.raw", "a/" * 200 + "base.raw", "/srv/" + "y" * 1000])
+def test_names_longer_than_names_can_be_are_not_there(base: Path, name: str) -> None:
+    child = child_of(base, base.parent / "child.qcow2", name="short")
+    base.unlink()
+    raw = bytearray(child.read_bytes())
+    raw[8:20] = (4096).to_bytes(8, "big") + len(name).to_bytes(4, "big")
+    raw[4096 : 4096 + len(name)] = name.encode()
+    child.write_bytes(raw)
+    with pytest.raises((ParentMissing, ForbiddenReference)):
+        open_disk(child)
+
+
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
 def test_a_parent_that_is_no_file_is_not_waited_for(base: Path, kind: str) -> None:
     base.unlink()
