@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.archives import open_source_or_member
 from converters.formats import FORMATS, FileEnds, Format, Match
 from converters.info import FileIdentity, ImageInfo, SourceIdentity
 from converters.mapped import MappedDisk
 from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
 from converters.signatures import HEAD_BYTES, MIN_DISK_BYTES, TAIL_BYTES, foreign_container, nothing_known
-from converters.source_file import SourceFile, open_source
+from converters.source_file import SourceFile
 from p2v.core.errors import AmbiguousFormat, NoSource, UnsupportedImage, Usage
 from p2v.core.units import KIB, MIB
 
@@ -46,12 +47,23 @@ def open_disk(path: Path, input_format: str | None = None, lookup: Lookup = NOTH
     ReadFailed, AmbiguousFormat, BadImage, UnsupportedImage, ForbiddenReference, ParentMissing, WrongParent, Usage (no
     such format).
     """
-    file = open_source(path)
+    file = open_source_or_member(path, _looks_like_disk)
     try:
         return _open_image(file, input_format, first_opening(file, lookup, _open_image))
     except BaseException:
         file.close()
         raise
+
+
+def _looks_like_disk(file: SourceFile) -> bool:
+    """Whether a member of an archive is taken for a disk, by its ends alone."""
+    if file.size < MIN_DISK_BYTES:
+        return False
+    return any(known.probe(_ends(file)) is not None for known in FORMATS)
+
+
+def _ends(file: SourceFile) -> FileEnds:
+    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
 
 
 def _open_image(file: SourceFile, input_format: str | None, opening: Opening) -> MappedDisk:
@@ -64,7 +76,7 @@ def probe(path: Path) -> ProbeResult:
 
     Raises NoSource, NotPermitted, ReadFailed, AmbiguousFormat, UnsupportedImage.
     """
-    file = open_source(path)
+    file = open_source_or_member(path, _looks_like_disk)
     try:
         chosen, match = _choose(file, None)
     finally:
@@ -117,7 +129,7 @@ def identity(disk: MappedDisk) -> SourceIdentity:
 def _choose(file: SourceFile, input_format: str | None) -> tuple[Format, Match]:
     if file.size == 0:
         raise NoSource(str(file.path), "is empty")
-    ends = FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
+    ends = _ends(file)
     matches = [(known, match) for known in FORMATS if (match := known.probe(ends)) is not None]
     containers = [(known, match) for known, match in matches if known.is_container]
     if input_format is not None:

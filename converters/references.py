@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from converters.mapped import MappedDisk
 from converters.source_file import SourceFile, open_source, shown
-from p2v.core.errors import BadImage, ForbiddenReference, NoSource, P2vError, ParentMissing
+from p2v.core.errors import BadImage, ForbiddenReference, NoSource, P2vError, ParentMissing, UnsupportedImage
 
 # VMware allows 32 snapshots in a chain, Hyper-V 50 checkpoints.
 MAX_CHAIN = 128
@@ -191,6 +191,9 @@ class Opening:
         place = _as_path(name)
         if place is None:
             raise ForbiddenReference(image.path, f"names {shown(name)}, which is no file beside it")
+        if image.path != image.host_path:
+            what = f"is inside an archive and names the file {shown(name)}, which is not looked for there"
+            raise UnsupportedImage(image.path, what, "Unpack the archive, and name the disk.")
         folder = _resolved(image, image.host_path, name).parent
         target = _resolved(image, folder / place, name)
         inside = any(target.is_relative_to(root) for root in (folder, *self.roots))

@@ -37,6 +37,11 @@ class SourceFile:
         return StoredAt(self.path, offset)
 
     @property
+    def tells_holes(self) -> bool:
+        """Whether the host's file system can be asked where the file has holes."""
+        return not self.is_block_device
+
+    @property
     def kept_fds(self) -> tuple[int, ...]:
         """Descriptors on something that is no file, which reading in a forked child needs; it may use them alone."""
         return ()
