@@ -174,7 +174,7 @@ def test_flat_extent_is_a_raw_disk_though_it_is_called_vmdk(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("offset", "sign", "word"),
-    [(0, b"EVF\x09\x0d\x0a\xff\x00", "EnCase"), (0, b"\x1f\x8b\x08", "gzip"), (257, b"ustar", "OVA")],
+    [(0, b"EVF\x09\x0d\x0a\xff\x00", "EnCase"), (0, b"\xfd7zXZ\0", "xz"), (0, b"MSWIM\0\0\0", "WIM")],
 )
 def test_known_but_unread_containers_are_named(offset: int, sign: bytes, word: str, tmp_path: Path) -> None:
     image = tmp_path / "disk"
