@@ -285,14 +285,18 @@ def background(
     grace_seconds: float = _GRACE_SECONDS,
     pass_fds: Sequence[int] = (),
     stdin_fd: int | None = None,
+    ends_with_us: bool = False,
 ) -> Iterator[Background]:
     """Start a program in its own process group and end the whole group on leaving, however that happens.
 
-    ``stdin_fd`` is an open descriptor that it gets as its stdin.
+    ``stdin_fd`` is an open descriptor that it gets as its stdin. ``ends_with_us``: should we be killed, the kernel kills
+    it, provided the host has setpriv; it does so already when the *thread* that called this ends.
 
     Raises ToolMissing.
     """
     command = [_require(argv[0]), *argv[1:]]
+    if ends_with_us and find_program("setpriv") is not None:
+        command = [_require("setpriv"), "--pdeathsig", "KILL", "--", *command]
     sink: int | IO[bytes] = subprocess.DEVNULL
     opened = stderr_file.open("wb") if stderr_file is not None else None
     if opened is not None:

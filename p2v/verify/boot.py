@@ -129,7 +129,7 @@ def _make_overlays(bench: _Bench) -> None:
 
 def _boot(bench: _Bench, patience: Patience, nonce: str, not_instrumented: str, files: EvidenceFiles) -> BootEvidence:
     seen = Observations(instrumented=not not_instrumented)
-    with background(_command(bench), stderr_file=bench.work / "qemu-stderr") as qemu:
+    with background(_command(bench), stderr_file=bench.work / "qemu-stderr", ends_with_us=True) as qemu:
         started = time.monotonic()
         picture = None
         try:

@@ -80,7 +80,7 @@ def _run_to_its_end(record: ConversionRecord, folder: Path) -> str:
     hardware = replace(record.hardware, disks=(TargetDisk(Path("vmguest.img"), "raw"),))
     wiring = Wiring(netdev="user,restrict=on", rest=("-display", "none", "-serial", f"file:{serial}", "-no-reboot"))
     argv = qemu_arguments(hardware, acceleration(SystemRunner()), wiring, folder)
-    with background(argv) as qemu:
+    with background(argv, ends_with_us=True) as qemu:
         begun = time.monotonic()
         while qemu.running() and time.monotonic() - begun < _SECONDS:
             time.sleep(0.5)
