@@ -141,7 +141,8 @@ def _lookups(arguments: argparse.Namespace) -> Iterator[tuple[Path, Lookup]]:
 
 def _name_from(disk: Path) -> str:
     stem = disk.name
-    for suffix in (".vmdk", ".vhdx", ".vhd", ".qcow2", ".raw", ".img"):
+    known = [suffix for each in FORMATS for suffix in each.suffixes]
+    for suffix in (".001", ".000", ".gz", ".ova", ".tar", ".zip", *sorted(known, key=len, reverse=True)):
         stem = stem.removesuffix(suffix)
     return re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip(".-_+")[:63] or "machine"
 
