@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 import subprocess
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import zstandard
 
+from converters import vhd
+from converters.extents import invariant_broken
+from converters.image import describe, identity, open_disk
+from converters.references import NOTHING_SAID, Lookup
 from p2v.core.disk import Codec, DiskReader, Extent
 
 KIB = 1024
@@ -148,3 +154,27 @@ def _inflated(stored: bytes, codec: Codec, length: int) -> bytes:
     if codec is Codec.ZSTD:
         return zstandard.ZstdDecompressor().decompressobj().decompress(stored)
     return zlib.decompress(stored) if codec is Codec.ZLIB else zlib.decompressobj(-15).decompress(stored, length + 1)
+
+
+def whole_disk(path: Path, lookup: Lookup = NOTHING_SAID, step: int = 65_521) -> bytes:
+    """A disk by its extents, after comparing that with reading it in pieces of an odd length."""
+    with open_disk(path, lookup=lookup) as disk:
+        extents = list(disk.extents())
+        assert invariant_broken(extents, disk.virtual_size) is None
+        by_extents = rebuilt(extents, disk)
+        assert b"".join(disk.pread(step, at) for at in range(0, disk.virtual_size, step)) == by_extents
+        describe(disk)
+        identity(disk)
+    return by_extents
+
+
+def by_libvhdi(paths: Sequence[Path]) -> bytes:
+    """A chain of VHDs or VHDXs through libvhdi, the child first."""
+    opened: list[Any] = [vhd.independent_reader(path) for path in paths]
+    try:
+        for child, parent in pairwise(opened):
+            child.set_parent(parent)
+        return bytes(opened[0].read_buffer_at_offset(opened[0].get_media_size(), 0))
+    finally:
+        for each in opened:
+            each.close()

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converters.extents import invariant_broken
 from converters.image import describe, open_disk
 from converters.references import MAX_CHAIN, Lookup
 from p2v.core.errors import BadImage, ForbiddenReference, NoSource, ParentMissing
-from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img, rebuilt
+from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img, whole_disk
 
 SIZE = 6 * MIB + 512
 
@@ -39,17 +38,6 @@ def base(tmp_path: Path) -> Path:
     return path
 
 
-def whole(image: Path, lookup: Lookup | None = None) -> bytes:
-    """A disk by its extents, after comparing that with reading it in odd pieces."""
-    with open_disk(image, lookup=lookup or Lookup()) as disk:
-        extents = list(disk.extents())
-        assert invariant_broken(extents, disk.virtual_size) is None
-        by_extents = rebuilt(extents, disk)
-        step = 65_521
-        assert b"".join(disk.pread(step, at) for at in range(0, disk.virtual_size, step)) == by_extents
-    return by_extents
-
-
 @pytest.mark.parametrize("parent", ["raw", "qcow2-v3", "qcow2-deflate", "qcow2-zstd", "vmdk-stream", "vmdk-sparse",
                                     "vdi-dynamic", "vhdx-dynamic", "vhd-dynamic-exact", "qcow2-subclusters",
                                     "qcow2-data-file"])  # fmt: skip
@@ -64,7 +52,7 @@ def test_three_disks_read_as_qemu_reads_them(tmp_path: Path, parent: str) -> Non
     write(top, 0, MIB, MIB)
     expected = tmp_path / "expected"
     qemu_img("convert", "-f", "qcow2", "-O", "raw", str(top), str(expected))
-    assert whole(top) == expected.read_bytes()
+    assert whole_disk(top) == expected.read_bytes()
     with open_disk(top) as disk:
         assert disk.files[:3] == (top, middle, bottom)
         assert len(describe(disk).parents) == 2
@@ -72,12 +60,12 @@ def test_three_disks_read_as_qemu_reads_them(tmp_path: Path, parent: str) -> Non
 
 def test_a_child_larger_than_its_parent_ends_in_zeroes(base: Path, tmp_path: Path) -> None:
     child = child_of(base, base.parent / "child.qcow2", size=SIZE + 3 * MIB)
-    assert whole(child) == base.read_bytes() + bytes(3 * MIB)
+    assert whole_disk(child) == base.read_bytes() + bytes(3 * MIB)
 
 
 def test_a_child_smaller_than_its_parent_is_cut(base: Path) -> None:
     child = child_of(base, base.parent / "child.qcow2", size=MIB)
-    assert whole(child) == base.read_bytes()[:MIB]
+    assert whole_disk(child) == base.read_bytes()[:MIB]
 
 
 def test_a_missing_parent_is_said_with_its_name(base: Path) -> None:
@@ -90,7 +78,7 @@ def test_a_missing_parent_is_said_with_its_name(base: Path) -> None:
 @pytest.mark.parametrize("name", ["/srv/images/base.raw", "../other/base.raw", r"C:\VMs\base.raw", r"\\host\share\base.raw"])
 def test_a_parent_named_elsewhere_is_found_when_it_was_moved_beside_the_child(base: Path, name: str) -> None:
     child = child_of(base, base.parent / "child.qcow2", name=name)
-    assert whole(child) == base.read_bytes()
+    assert whole_disk(child) == base.read_bytes()
 
 
 def test_a_parent_elsewhere_is_opened_only_where_the_user_allows_it(base: Path, tmp_path: Path) -> None:
@@ -100,9 +88,9 @@ def test_a_parent_elsewhere_is_opened_only_where_the_user_allows_it(base: Path, 
     child = child_of(moved, tmp_path / "vm" / "child.qcow2", name="../other/base.raw")
     with pytest.raises(ForbiddenReference):
         open_disk(child)
-    assert whole(child, Lookup(allowed=(other,))) == moved.read_bytes()
-    assert whole(child, Lookup(folders=(other,))) == moved.read_bytes()
-    assert whole(child, Lookup(parents=(moved,))) == moved.read_bytes()
+    assert whole_disk(child, Lookup(allowed=(other,))) == moved.read_bytes()
+    assert whole_disk(child, Lookup(folders=(other,))) == moved.read_bytes()
+    assert whole_disk(child, Lookup(parents=(moved,))) == moved.read_bytes()
     with pytest.raises(NoSource):
         open_disk(child, lookup=Lookup(allowed=(tmp_path / "nowhere",)))
 

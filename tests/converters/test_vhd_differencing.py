@@ -5,23 +5,19 @@ from __future__ import annotations
 import random
 import struct
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters import vhd
-from converters.extents import invariant_broken
 from converters.image import describe, open_disk
 from converters.references import Lookup, SizeBy
 from p2v.core.errors import BadImage, ForbiddenReference, ParentMissing, WrongParent
 from tests.converters.damage import patched, rewrite
-from tests.converters.images import rebuilt
+from tests.converters.images import by_libvhdi, whole_disk
 from tests.converters.vhd_writer import DIFFERENCING, DYNAMIC, FIXED, SECTOR, Vhd
 
 SIZE = 24 * SECTOR
@@ -41,33 +37,6 @@ def model(size: int, *layers: Mapping[int, bytes]) -> bytes:
     return bytes(raw)
 
 
-def whole(path: Path, lookup: Lookup | None = None) -> bytes:
-    with open_disk(path, lookup=lookup or Lookup()) as disk:
-        extents = list(disk.extents())
-        assert invariant_broken(extents, disk.virtual_size) is None
-        by_extents = rebuilt(extents, disk)
-        # in odd pieces, so that lookups begin and end within sectors
-        parts = [disk.pread(700, at) for at in range(0, disk.virtual_size, 700)]
-    assert b"".join(parts) == by_extents
-    return by_extents
-
-
-def by_libvhdi(paths: Sequence[Path]) -> bytes:
-    """A chain through libvhdi, the child first.
-
-    A witness only where eight aligned sectors have one owner: it takes all sectors of a bitmap's byte for the child's
-    when any of them is (tried with libvhdi 20260901 and blocks of 4 KiB to 2 MiB).
-    """
-    opened: list[Any] = [vhd.independent_reader(path) for path in paths]
-    try:
-        for child, parent in pairwise(opened):
-            child.set_parent(parent)
-        return bytes(opened[0].read_buffer_at_offset(opened[0].get_media_size(), 0))
-    finally:
-        for each in opened:
-            each.close()
-
-
 @pytest.fixture
 def base() -> Vhd:
     return Vhd(SIZE, {number: sector(number) for number in range(20)})
@@ -82,7 +51,7 @@ def child(base: Vhd) -> Vhd:
 def test_a_childs_own_sectors_count_and_the_rest_is_its_parents(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     bottom, top = base.write(tmp_path / "base.vhd"), child.write(tmp_path / "child.avhd")
     expected = model(SIZE, base.sectors, child.sectors)
-    assert whole(top) == expected
+    assert whole_disk(top) == expected
     with open_disk(top) as disk:
         assert disk.files == (top, bottom)
         assert describe(disk).parents == ("vhd, dynamic",)
@@ -92,19 +61,19 @@ def test_a_childs_own_sectors_count_and_the_rest_is_its_parents(base: Vhd, child
 
 def test_a_fixed_disk_can_be_the_parent(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     replace(base, kind=FIXED).write(tmp_path / "base.vhd")
-    assert whole(child.write(tmp_path / "child.vhd")) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(child.write(tmp_path / "child.vhd")) == model(SIZE, base.sectors, child.sectors)
 
 
 def test_a_child_whose_blocks_have_another_size_than_its_parents(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     base.write(tmp_path / "base.vhd")
     top = replace(child, block_bytes=1024).write(tmp_path / "child.vhd")
-    assert whole(top) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(top) == model(SIZE, base.sectors, child.sectors)
 
 
 def test_an_undo_disk_is_read_as_what_it_is(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     base.write(tmp_path / "base.vhd")
     undo = child.write(tmp_path / "base.vud")
-    assert whole(undo) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(undo) == model(SIZE, base.sectors, child.sectors)
     with open_disk(undo) as disk:
         assert any("undo disk" in note for note in disk.facts.notes)
 
@@ -127,13 +96,13 @@ def test_the_parent_is_found_by_every_kind_of_locator(
 ) -> None:
     base.write(tmp_path / "base.vhd")
     top = replace(child, locators=[(b"Mac ", b"\x00\x01alias"), (code, data)], parent_name="").write(tmp_path / "child.vhd")
-    assert whole(top) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(top) == model(SIZE, base.sectors, child.sectors)
 
 
 def test_the_headers_own_name_is_the_last_resort(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     base.write(tmp_path / "base.vhd")
     locators = [(b"W2ru", r".\renamed.vhd".encode("utf-16-le"))]
-    assert whole(replace(child, locators=locators).write(tmp_path / "child.vhd"))
+    assert whole_disk(replace(child, locators=locators).write(tmp_path / "child.vhd"))
     with pytest.raises(ParentMissing, match="renamed"):
         open_disk(replace(child, locators=locators, parent_name="gone.vhd").write(tmp_path / "other.vhd"))
 
@@ -145,7 +114,7 @@ def test_a_parent_that_moved_is_named_by_the_user(base: Vhd, child: Vhd, tmp_pat
     top = child.write(tmp_path / "child.vhd")
     with pytest.raises(ParentMissing):
         open_disk(top)
-    assert whole(top, Lookup(parents=(moved,))) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(top, Lookup(parents=(moved,))) == model(SIZE, base.sectors, child.sectors)
 
 
 @pytest.mark.parametrize("name", [r"..\secret.vhd", r"sub\..\..\secret.vhd"])
@@ -156,7 +125,7 @@ def test_a_name_that_leads_out_of_the_folder_is_not_followed(name: str, base: Vh
     top = replace(child, locators=[(b"W2ru", name.encode("utf-16-le"))], parent_name="").write(folder / "child.vhd")
     with pytest.raises(ForbiddenReference):
         open_disk(top)
-    assert whole(top, Lookup(allowed=(tmp_path,))) == model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(top, Lookup(allowed=(tmp_path,))) == model(SIZE, base.sectors, child.sectors)
 
 
 def test_the_wrong_parent_is_refused_with_both_ids(base: Vhd, child: Vhd, tmp_path: Path) -> None:
@@ -275,13 +244,15 @@ GROUPS = st.lists(st.dictionaries(st.integers(0, 7), st.integers(0, 1 << 30), ma
 @given(layers=LAYERS, block_bytes=st.sampled_from([512, 1024, 4096, 8192]))
 def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], block_bytes: int, tmp_path: Path) -> None:
     paths, expected = _written(layers, block_bytes, tmp_path)
-    assert whole(paths[-1]) == expected
+    assert whole_disk(paths[-1]) == expected
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(groups=GROUPS)
 def test_random_writes_of_eight_sectors_read_as_libvhdi_reads_them(groups: list[dict[int, int]], tmp_path: Path) -> None:
     layers = [{g * 8 + i: seed + i for g, seed in group.items() for i in range(8)} for group in groups]
+    # A witness only where eight aligned sectors have one owner: libvhdi 20260901 takes all sectors of a bitmap's byte for the
+    # child's when any of them is (tried with blocks of 4 KiB to 2 MiB).
     paths, expected = _written(layers, 4096, tmp_path)
-    assert whole(paths[-1]) == expected
+    assert whole_disk(paths[-1]) == expected
     assert by_libvhdi(paths[::-1]) == expected

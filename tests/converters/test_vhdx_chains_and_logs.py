@@ -9,7 +9,6 @@ import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters import vhd
-from converters.extents import invariant_broken
-from converters.image import describe, identity, open_disk
+from converters.image import describe, open_disk
 from converters.references import Lookup
 from p2v.core.errors import BadImage, ParentMissing, UnsupportedImage, WrongParent
 from tests.converters.damage import rewrite, vhdx_structures
-from tests.converters.images import qemu_img, rebuilt
+from tests.converters.images import by_libvhdi, qemu_img, whole_disk
 from tests.converters.vhdx_writer import (
     BAT_AT,
     DATA_AT,
@@ -58,31 +55,9 @@ def model(size: int, *layers: Mapping[int, bytes], sector_bytes: int = 512) -> b
     return bytes(raw)
 
 
-def whole(path: Path, lookup: Lookup | None = None) -> bytes:
-    with open_disk(path, lookup=lookup or Lookup()) as disk:
-        extents = list(disk.extents())
-        assert invariant_broken(extents, disk.virtual_size) is None
-        by_extents = rebuilt(extents, disk)
-        step = 99_991
-        assert b"".join(disk.pread(step, at) for at in range(0, disk.virtual_size, step)) == by_extents
-        identity(disk)
-    return by_extents
-
-
 def child_of(parent: Vhdx, sectors: Mapping[int, bytes], name: str = r".\base.vhdx", **changes: Any) -> Vhdx:
     values = {"parent_linkage": f"{{{parent.write_guid}}}", "relative_path": name}
     return replace(Vhdx(parent.size, sectors, parent=values, sector_bytes=parent.sector_bytes), **changes)
-
-
-def by_libvhdi(paths: Sequence[Path]) -> bytes:
-    opened: list[Any] = [vhd.independent_reader(path) for path in paths]
-    try:
-        for child, parent in pairwise(opened):
-            child.set_parent(parent)
-        return bytes(opened[0].read_buffer_at_offset(opened[0].get_media_size(), 0))
-    finally:
-        for each in opened:
-            each.close()
 
 
 @pytest.fixture
@@ -96,7 +71,7 @@ def test_the_writers_own_disks_are_read_by_qemu_and_libvhdi_as_by_us(base: Vhdx,
     expected = model(SIZE, base.sectors)
     assert (tmp_path / "raw").read_bytes() == expected
     assert by_libvhdi([path]) == expected
-    assert whole(path) == expected
+    assert whole_disk(path) == expected
 
 
 @pytest.mark.parametrize("sector_bytes", [512, 4096])
@@ -111,7 +86,7 @@ def test_a_childs_own_sectors_count_and_the_rest_is_its_parents(
     bottom, top = base.write(tmp_path / "base.vhdx"), tmp_path / "child.avhdx"
     child_of(base, own, block_bytes=block_bytes).write(top)
     expected = model(SIZE, base.sectors, own, sector_bytes=sector_bytes)
-    assert whole(top) == expected
+    assert whole_disk(top) == expected
     with open_disk(top) as disk:
         assert disk.files == (top, bottom)
         assert describe(disk).parents == ("vhdx, dynamic",)
@@ -123,9 +98,9 @@ def test_block_states_in_a_child_and_alone(base: Vhdx, tmp_path: Path) -> None:
         top = child_of(base, {0: sector(1)}, states={1: state}).write(tmp_path / "child.vhdx")
         expected = bytearray(model(SIZE, base.sectors, {0: sector(1)}))
         expected[MIB : 2 * MIB] = bytes(MIB)
-        assert whole(top) == bytes(expected)
+        assert whole_disk(top) == bytes(expected)
         alone = replace(base, states={1: state}).write(tmp_path / "alone.vhdx")
-        assert whole(alone)[MIB : 2 * MIB] == bytes(MIB)
+        assert whole_disk(alone)[MIB : 2 * MIB] == bytes(MIB)
     for state in (4, 5, PARTIALLY):
         wrong = replace(base, states={1: state}).write(tmp_path / "wrong.vhdx")
         with open_disk(wrong) as disk, pytest.raises(BadImage, match="block 1"):
@@ -145,7 +120,7 @@ def test_the_parent_is_found_by_every_kind_of_path(paths: dict[str, str], base: 
     base.write(tmp_path / "base.vhdx")
     values = {"parent_linkage2": f"{{{base.write_guid}}}", "parent_linkage": f"{{{uuid.uuid4()}}}", **paths}
     top = Vhdx(SIZE, {3: sector(3)}, parent=values).write(tmp_path / "child.vhdx")
-    assert whole(top) == model(SIZE, base.sectors, {3: sector(3)})
+    assert whole_disk(top) == model(SIZE, base.sectors, {3: sector(3)})
 
 
 def test_the_wrong_parent_and_a_missing_one_are_refused(base: Vhdx, tmp_path: Path) -> None:
@@ -159,7 +134,7 @@ def test_the_wrong_parent_and_a_missing_one_are_refused(base: Vhdx, tmp_path: Pa
     assert str(base.write_guid) in caught.value.sentence()
     assert str(other.write_guid) in caught.value.sentence()
     right = base.write(tmp_path / "renamed.vhdx")
-    assert whole(top, Lookup(parents=(right,))) == model(SIZE, base.sectors, {3: sector(3)})
+    assert whole_disk(top, Lookup(parents=(right,))) == model(SIZE, base.sectors, {3: sector(3)})
     large = Vhdx(SIZE, {0: sector(0, 4096)}, sector_bytes=4096, write_guid=base.write_guid).write(tmp_path / "4k.vhdx")
     with pytest.raises(WrongParent, match="4096"):
         open_disk(top, lookup=Lookup(parents=(large,)))
@@ -248,7 +223,7 @@ def test_a_log_is_replayed_in_memory_and_the_file_stays_as_it_was(base: Vhdx, at
     logged = [METADATA_AT, METADATA_AT + 64 * 1024, BAT_AT, DATA_AT, DATA_AT + 9 * PAGE, DATA_AT + 300 * PAGE]
     path = dirty(base, logged, tmp_path, at=at)
     before = path.read_bytes()
-    assert whole(path) == expected
+    assert whole_disk(path) == expected
     assert path.read_bytes() == before
     if at + 3 * PAGE <= MIB:
         # qemu-img 7.2 refuses ("Invalid argument") a log with an entry that goes on at the ring's begin
@@ -270,7 +245,7 @@ def test_zeroes_in_a_log_and_pages_before_and_after_them(base: Vhdx, tmp_path: P
     third = LogEntry({DATA_AT + 2 * PAGE: b"\x33" * PAGE})
     put_log(pages, GUID, [first, second, third], flushed=size, last=size)
     path = write_pages(tmp_path / "x.vhdx", pages)
-    found = whole(path)
+    found = whole_disk(path)
     assert found == replayed_by_qemu(path, tmp_path)
     # the writer puts the last block first
     block = found[2 * MIB : 3 * MIB]
@@ -291,7 +266,7 @@ def test_the_newest_complete_sequence_counts(base: Vhdx, tmp_path: Path) -> None
     torn = LogEntry({DATA_AT: b"t" * PAGE}).packed(91, 64 * PAGE, GUID, size, size)
     pages[LOG_AT + 66 * PAGE] = torn[:PAGE]
     path = write_pages(tmp_path / "x.vhdx", pages)
-    assert whole(path)[2 * MIB : 2 * MIB + PAGE] == b"n" * PAGE
+    assert whole_disk(path)[2 * MIB : 2 * MIB + PAGE] == b"n" * PAGE
     assert replayed_by_qemu(path, tmp_path)[2 * MIB : 2 * MIB + PAGE] == b"n" * PAGE
 
 
@@ -303,7 +278,7 @@ def test_the_file_ends_where_the_log_says(base: Vhdx, tmp_path: Path) -> None:
     path = write_pages(tmp_path / "x.vhdx", {at: page for at, page in pages.items() if at < size - MIB})
     expected = bytearray(model(SIZE, base.sectors))
     expected[:MIB] = bytes(MIB)
-    assert whole(path) == bytes(expected)
+    assert whole_disk(path) == bytes(expected)
 
 
 @pytest.mark.parametrize("damage", ["cut", "torn", "descriptor", "no sequence", "version", "huge", "unaligned"])
@@ -342,7 +317,7 @@ def _change_headers(path: Path, offset: int, new: bytes) -> None:
 
 def test_a_log_without_entries_misses_nothing(base: Vhdx, tmp_path: Path) -> None:
     path = replace(base, log_guid=GUID).write(tmp_path / "x.vhdx")
-    assert whole(path) == model(SIZE, base.sectors)
+    assert whole_disk(path) == model(SIZE, base.sectors)
     with open_disk(path) as disk:
         assert disk.facts.dirty == ("log not empty",)
 
@@ -366,7 +341,7 @@ def test_any_split_between_file_and_log_reads_as_the_whole(base: Vhdx, data: st.
     logged = data.draw(st.lists(st.sampled_from(everything), min_size=1, max_size=60, unique=True))
     at = data.draw(st.integers(0, 255)) * PAGE
     path = dirty(base, logged, tmp_path, at=at, entries=data.draw(st.integers(1, 5)))
-    assert whole(path) == model(SIZE, base.sectors)
+    assert whole_disk(path) == model(SIZE, base.sectors)
 
 
 LAYERS = st.lists(
@@ -386,7 +361,7 @@ def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], ever
     for level, own in enumerate(contents[1:], start=1):
         below = child_of(below, own, f"{level - 1}.vhdx")
         paths.append(below.write(tmp_path / f"{level}.vhdx"))
-    assert whole(paths[-1]) == model(SIZE, *contents)
+    assert whole_disk(paths[-1]) == model(SIZE, *contents)
     # libvhdi 20260901 reads a file's own headers for a block that is not in it
     if every_block:
         assert by_libvhdi(paths[::-1]) == model(SIZE, *contents)
