@@ -87,6 +87,10 @@ def examine(
         _qemu(runner),
         _accelerator(answer or acceleration(runner, fresh=True)),
         _nbdkit(runner),
+        _program(
+            runner, "qemu-nbd", "reading qcow 1, QED and Parallels disks", _both("qemu-utils", "qemu-img"), essential=False
+        ),
+        _program(runner, "setpriv", "ending QEMU when p2v is killed", "util-linux", essential=False),
         _guestfs(runner),
         _supermin(runner),
         kernel_check(boot),
