@@ -136,10 +136,9 @@ class Opening:
         level = len(self.chain)
         roots = self.roots
         if level < len(self.lookup.parents):
-            path = self.lookup.parents[level]
-            file = open_source(path)
+            file = open_source(self.lookup.parents[level])
             # Whoever names a parent lets it have its own parts beside it.
-            roots = (*roots, path.resolve().parent)
+            roots = (*roots, *_own_folder(file))
         else:
             file = find()
         try:
@@ -152,8 +151,8 @@ class Opening:
 
     def _open_best(self, child: SourceFile, suffix: str, fit: Callable[[SourceFile], Fit], what: str) -> SourceFile:
         best, found = Fit.NONE, None
-        own = child.host_path.resolve().parent
-        for path in _candidates(dict.fromkeys((own, *self.roots, *(f.resolve() for f in self.lookup.folders))), suffix):
+        folders = (*_own_folder(child), *self.roots, *(f.resolve() for f in self.lookup.folders))
+        for path in _candidates(dict.fromkeys(folders), suffix):
             try:
                 file = open_source(path)
             except P2vError:
@@ -194,6 +193,9 @@ class Opening:
         if image.path != image.host_path:
             what = f"is inside an archive and names the file {shown(name)}, which is not looked for there"
             raise UnsupportedImage(image.path, what, "Unpack the archive, and name the disk.")
+        if image.is_block_device:
+            # Its own folder is /dev, and its guest may have written the name.
+            raise ForbiddenReference(image.path, f"is a device and names the file {shown(name)}")
         folder = _resolved(image, image.host_path, name).parent
         target = _resolved(image, folder / place, name)
         inside = any(target.is_relative_to(root) for root in (folder, *self.roots))
@@ -219,7 +221,7 @@ def first_opening(file: SourceFile, lookup: Lookup, open_image: OpenImage) -> Op
     for folder in (*lookup.allowed, *lookup.folders):
         if not folder.is_dir():
             raise NoSource(str(folder), "is no folder", "--allow and --extent-dir name folders.")
-    roots = (file.host_path.resolve().parent, *(folder.resolve() for folder in lookup.allowed))
+    roots = (*_own_folder(file), *(folder.resolve() for folder in lookup.allowed))
     return Opening(lookup, open_image, roots)
 
 
@@ -267,6 +269,13 @@ def _resolved(image: SourceFile, path: Path, name: str) -> Path:
         raise ForbiddenReference(image.path, f"names the file {shown(name)}, which cannot be followed") from error
 
 
+def _own_folder(file: SourceFile) -> tuple[Path, ...]:
+    """The folder whose files belong to an image: that of its file; a device, and what is in an archive, has none."""
+    if file.is_block_device or file.path != file.host_path:
+        return ()
+    return (file.host_path.resolve().parent,)
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
@@ -276,9 +285,13 @@ def _exists(path: Path) -> bool:
 
 def _open_named(image: SourceFile, path: Path, name: str) -> SourceFile:
     try:
-        return open_source(path)
+        file = open_source(path)
     except NoSource as error:
         raise BadImage(image.path, f"names the file {shown(name)}, which {error.problem}") from error
+    if file.is_block_device:
+        file.close()
+        raise ForbiddenReference(image.path, f"names {shown(name)}, which is a device of this host")
+    return file
 
 
 def _identity(file: SourceFile) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,33 @@ def test_a_raw_parent_with_a_containers_header_is_ambiguous(base: Path) -> None:
     base.write_bytes((base.parent / child_of(base, base.parent / "x.qcow2").name).read_bytes().ljust(SIZE, b"\0"))
     with pytest.raises(BadImage, match="raw"):
         open_disk(child_of(base, base.parent / "child.qcow2"))
+
+
+@contextmanager
+def loop_device(file: Path) -> Iterator[Path]:
+    done = subprocess.run(["losetup", "--find", "--show", "--read-only", file], capture_output=True, text=True, check=True)
+    device = Path(done.stdout.strip())
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make loop devices")
+def test_a_guest_cannot_have_the_hosts_other_devices_read_as_its_parent(base: Path, tmp_path: Path) -> None:
+    """Whoever runs a machine on a block device can write a header onto it that names its neighbour in /dev."""
+    with loop_device(base) as secret:
+        child = child_of(base, tmp_path / "child.qcow2", name=secret.name)
+        for name in (secret.name, str(secret), f"shm/../{secret.name}"):
+            os.truncate(child_of(base, child, name=name), MIB)
+            with loop_device(child) as device, pytest.raises(ForbiddenReference):
+                open_disk(device)
+        # nor through a folder that the user allowed, or a file beside the image
+        child_of(base, child, name=str(secret))
+        with pytest.raises(ForbiddenReference):
+            open_disk(child, lookup=Lookup(allowed=(Path("/dev"),)))
+        # the user may name a device himself
+        assert whole_disk(child, Lookup(parents=(secret,)))[:SIZE] == base.read_bytes()[:SIZE]
 
 
 def test_closing_the_child_closes_its_parents(base: Path) -> None:
