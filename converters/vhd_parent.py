@@ -9,12 +9,13 @@ stamp is not looked at: copies do not keep file times.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from converters import c_vhd
 from converters.c_vhd import DynamicHeader, ParentLocator
 from converters.mapped import MappedDisk
-from converters.references import Opening
+from converters.references import Opening, SizeBy
 from converters.source_file import SourceFile
 from p2v.core.errors import WrongParent
 from p2v.core.units import KIB
@@ -26,7 +27,9 @@ _IDENTIFIER = "uuid"
 def open_parent(file: SourceFile, header: DynamicHeader, opening: Opening) -> MappedDisk:
     """The parent's disk. Raises ParentMissing, ForbiddenReference, WrongParent, BadImage."""
     names = tuple(dict.fromkeys(parent_names(file, header)))
-    parent = opening.parent(file, names, "vhd")
+    # The child's size is the chain's. A parent shortened to its geometry would hide sectors that the child shows.
+    whole = replace(opening, lookup=replace(opening.lookup, size_by=SizeBy.CURRENT_SIZE))
+    parent = whole.parent(file, names, "vhd")
     found = dict(parent.facts.identifiers).get(_IDENTIFIER, "")
     if found != str(header.parent_unique_id):
         parent.close()

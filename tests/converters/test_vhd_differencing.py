@@ -70,6 +70,35 @@ def test_a_child_whose_blocks_have_another_size_than_its_parents(base: Vhd, chil
     assert whole_disk(top) == model(SIZE, base.sectors, child.sectors)
 
 
+@pytest.mark.parametrize("kind", [FIXED, DYNAMIC])
+@pytest.mark.parametrize("by", [SizeBy.CREATOR, SizeBy.CURRENT_SIZE])
+def test_a_parent_of_virtual_pc_hides_no_sector_that_its_child_shows(
+    by: SizeBy, kind: int, child: Vhd, tmp_path: Path
+) -> None:
+    full = {number: sector(number) for number in range(24)}
+    base = Vhd(SIZE, full, kind, unique_id=child.parent_id, creator=b"vpc ", geometry=(2, 4, 2))
+    base.write(tmp_path / "base.vhd")
+    top = child.write(tmp_path / "child.vhd")
+    assert whole_disk(top, Lookup(size_by=by)) == model(SIZE, full, child.sectors)
+
+
+def test_a_geometry_that_counts_for_the_child_counts_for_the_chain(base: Vhd, child: Vhd, tmp_path: Path) -> None:
+    base.write(tmp_path / "base.vhd")
+    top = replace(child, creator=b"vpc ", geometry=(2, 4, 2)).write(tmp_path / "child.vhd")
+    expected = model(SIZE, base.sectors, child.sectors)
+    assert whole_disk(top) == expected[: 16 * SECTOR]
+    assert whole_disk(top, Lookup(size_by=SizeBy.CURRENT_SIZE)) == expected
+
+
+@pytest.mark.parametrize("sectors", [8, 16, 32])
+def test_a_parent_of_another_size_ends_where_it_ends(sectors: int, base: Vhd, child: Vhd, tmp_path: Path) -> None:
+    below = {number: sector(number) for number in range(sectors)}
+    replace(base, size=sectors * SECTOR, sectors=below).write(tmp_path / "base.vhd")
+    top = child.write(tmp_path / "child.vhd")
+    shown = {number: data for number, data in below.items() if number < 24}
+    assert whole_disk(top) == model(SIZE, shown, child.sectors)
+
+
 def test_an_undo_disk_is_read_as_what_it_is(base: Vhd, child: Vhd, tmp_path: Path) -> None:
     base.write(tmp_path / "base.vhd")
     undo = child.write(tmp_path / "base.vud")
