@@ -109,6 +109,13 @@ def checksum(raw: bytes, checksum_offset: int) -> int:
     return ~total & 0xFFFFFFFF
 
 
+def is_sound_footer(raw: bytes) -> bool:
+    """Whether a footer (511 or 512 bytes) has its cookie and the right checksum."""
+    if len(raw) < OLD_FOOTER_BYTES or not raw.startswith(FOOTER_COOKIE):
+        return False
+    return unpack_footer(raw).checksum == checksum(raw, FOOTER_CHECKSUM_OFFSET)
+
+
 def unpack_footer(raw: bytes) -> VhdFooter:
     """Read a footer (511 or 512 bytes) without judging it."""
     (_, features, version, data_offset, time_stamp, creator, creator_version, host_os, original, current,

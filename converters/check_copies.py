@@ -26,20 +26,14 @@ def _vhd(file: SourceFile) -> Iterator[BadImage]:
     copy = file.pread(c_vhd.FOOTER_BYTES, 0)
     offset = find_footer_offset(file.size, file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES)))
     end = b"" if offset is None else file.pread(c_vhd.FOOTER_BYTES, offset)
-    if not _is_sound_footer(end):
+    if not c_vhd.is_sound_footer(end):
         yield BadImage(file.path, "the footer at its end is damaged or missing", _ADVICE)
     elif c_vhd.unpack_footer(end).disk_type == c_vhd.DISK_TYPE_FIXED:
         return
-    elif not _is_sound_footer(copy):
+    elif not c_vhd.is_sound_footer(copy):
         yield BadImage(file.path, "the copy of its footer at byte 0 is damaged or missing", _ADVICE)
     elif not copy.startswith(end):  # before Virtual PC 2004 the footer was 511 bytes long
         yield BadImage(file.path, "the copy of its footer at byte 0 differs from the footer", _ADVICE)
-
-
-def _is_sound_footer(raw: bytes) -> bool:
-    if len(raw) < c_vhd.OLD_FOOTER_BYTES or not raw.startswith(c_vhd.FOOTER_COOKIE):
-        return False
-    return c_vhd.unpack_footer(raw).checksum == c_vhd.checksum(raw, c_vhd.FOOTER_CHECKSUM_OFFSET)
 
 
 def _vhdx(file: SourceFile) -> Iterator[BadImage]:

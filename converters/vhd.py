@@ -243,17 +243,23 @@ def _choose_footer(file: SourceFile) -> tuple[VhdFooter, int, tuple[str, ...], t
         footer = c_vhd.unpack_footer(raw)
         expected = c_vhd.checksum(raw, c_vhd.FOOTER_CHECKSUM_OFFSET)
         if footer.checksum == expected:
-            return footer, offset, (), ()
+            return footer, offset, _copy_notes(file, footer), ()
         problem = f"the footer at byte {offset} has the checksum {footer.checksum:#x} instead of {expected:#x}"
     copy = file.pread(c_vhd.FOOTER_BYTES, 0)
     if len(copy) == c_vhd.FOOTER_BYTES and copy.startswith(c_vhd.FOOTER_COOKIE):
         footer = c_vhd.unpack_footer(copy)
-        sound = footer.checksum == c_vhd.checksum(copy, c_vhd.FOOTER_CHECKSUM_OFFSET)
-        if sound and footer.disk_type != c_vhd.DISK_TYPE_FIXED:
+        if c_vhd.is_sound_footer(copy) and footer.disk_type != c_vhd.DISK_TYPE_FIXED:
             note = f"{problem}; its copy at the start was used"
             return footer, file.size if offset is None else offset, (note,), ("footer damaged",)
         problem += ", and its copy at the start is damaged too"
     raise BadImage(file.path, problem)
+
+
+def _copy_notes(file: SourceFile, footer: VhdFooter) -> tuple[str, ...]:
+    """What to say where the footer is sound and its copy is not: nothing is lost yet, but the next damage would be."""
+    if footer.disk_type == c_vhd.DISK_TYPE_FIXED or c_vhd.is_sound_footer(file.pread(c_vhd.FOOTER_BYTES, 0)):
+        return ()
+    return ("the copy of its footer at byte 0 is damaged or missing; the footer at its end was used",)
 
 
 def _header_at(file: SourceFile, offset: int) -> DynamicHeader:

@@ -70,6 +70,19 @@ def test_copy_of_the_footer_serves_when_the_footer_is_damaged_or_gone(
             assert disk.pread(len(content), 0) == content
 
 
+@pytest.mark.parametrize("at", [0, 100])
+def test_a_damaged_copy_of_the_footer_is_worth_a_note_and_changes_nothing_else(
+    at: int, images: dict[str, Path], content: bytes, tmp_path: Path
+) -> None:
+    with open_disk(images["vhd-dynamic"]) as sound:
+        facts = sound.facts
+    image = patched(images["vhd-dynamic"], tmp_path / "x.vhd", (at, b"oops"))
+    with open_disk(image, "vhd") as disk:
+        assert len(disk.facts.notes) == len(facts.notes) + 1
+        assert (disk.facts.identifiers, disk.facts.dirty) == (facts.identifiers, ())
+        assert disk.pread(len(content), 0) == content
+
+
 def test_both_footers_damaged_is_a_bad_image(images: dict[str, Path], tmp_path: Path) -> None:
     image = patched(images["vhd-dynamic"], tmp_path / "x.vhd", (-400, b"oops"), (100, b"oops"))
     with pytest.raises(BadImage, match="checksum"):
