@@ -26,7 +26,7 @@ from converters.raw import FlatLayout
 from converters.references import Opening
 from converters.source_file import SourceFile, past_the_end
 from converters.tables import EntryPages
-from converters.vhd_parent import open_parent
+from converters.vhd_parent import open_parent, parent_notes
 from converters.vhd_size import creator_name, virtual_size
 from p2v.core.disk import Extent, StoredAt
 from p2v.core.errors import BadImage, UnsupportedImage
@@ -206,8 +206,9 @@ def open_vhd(file: SourceFile, opening: Opening) -> MappedDisk:
             child = DifferencingLayout(file, blocks)
             if file.path.suffix.lower() == ".vud":
                 notes += ("it is the undo disk of a machine: what it holds was never merged into its parent",)
-            facts = _facts(footer, "differencing", notes, dirty)
-            return chained(child, (file,), facts, open_parent(file, header, opening))
+            parent = open_parent(file, header, opening)
+            facts = _facts(footer, "differencing", notes + parent_notes(header, parent), dirty)
+            return chained(child, (file,), facts, parent)
     raise BadImage(file.path, f"its VHD footer names the unknown disk type {footer.disk_type}")
 
 

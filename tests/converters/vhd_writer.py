@@ -22,7 +22,8 @@ _LOCATOR = struct.Struct(">4sIIIQ")
 
 @dataclass(frozen=True)
 class Vhd:
-    """A VHD to be written; ``sectors`` are its own, by number. ``locators`` are (code, data) pairs."""
+    """A VHD to be written; ``sectors`` are its own, by number. ``locators`` are (code, data) pairs, ``locator_space``
+    what their headers say instead of the bytes they take."""
 
     size: int
     sectors: Mapping[int, bytes]
@@ -31,7 +32,9 @@ class Vhd:
     unique_id: uuid.UUID = field(default_factory=uuid.uuid4)
     parent_id: uuid.UUID = NOBODY
     parent_name: str = ""
+    parent_time_stamp: int = 0
     locators: Sequence[tuple[bytes, bytes]] = ()
+    locator_space: int | None = None
     creator: bytes = b"win "
     geometry: tuple[int, int, int] = (65535, 16, 255)
 
@@ -54,7 +57,8 @@ class Vhd:
         locators = []
         for code, data in self.locators:
             padded = data.ljust(-(-len(data) // SECTOR) * SECTOR or SECTOR, b"\0")
-            locators.append(_LOCATOR.pack(code, len(padded), len(data), 0, at + len(names)))
+            space = len(padded) if self.locator_space is None else self.locator_space
+            locators.append(_LOCATOR.pack(code, space, len(data), 0, at + len(names)))
             names += padded
         bat_offset = at + len(names)
         bat_bytes = -(-entries * 4 // SECTOR) * SECTOR
@@ -90,7 +94,7 @@ class Vhd:
         def packed(checksum: int) -> bytes:
             return _HEADER.pack(
                 b"cxsparse", 0xFFFFFFFFFFFFFFFF, bat_offset, 0x00010000, entries, self.block_bytes, checksum,
-                self.parent_id.bytes, 0, self.parent_name.encode("utf-16-be"), locators,
+                self.parent_id.bytes, self.parent_time_stamp, self.parent_name.encode("utf-16-be"), locators,
             )  # fmt: skip
 
         return packed(~sum(packed(0)) & 0xFFFFFFFF)
