@@ -81,8 +81,8 @@ class ReplayedFile(SourceFile):
 
     @property
     def host_path(self) -> Path:
-        """The file on the host."""
-        return self._file.path
+        """The file on the host: the archive, where the image stands in one."""
+        return self._file.host_path
 
     def place(self, offset: int) -> StoredAt | None:
         """Nowhere: what has a place is handed out under the file's own name."""

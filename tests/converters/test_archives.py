@@ -9,6 +9,7 @@ import random
 import struct
 import subprocess
 import tarfile
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from p2v.core.errors import BadImage, NoSource, P2vError, UnsupportedImage
 from p2v.core.events import silent
 from p2v.core.workspace import socket_folder
 from tests.converters.images import BY_NAME, MIB, make_image, patterned, whole_disk
+from tests.converters.vhdx_writer import BAT_AT, DATA_AT, LogEntry, Vhdx, put_log, write_pages
 
 CONTENT = patterned(6 * MIB + 512)
 OVF = b'<?xml version="1.0"?><Envelope/>'
@@ -131,6 +133,21 @@ def test_names_in_archives_are_names_only(name: str, stream: bytes, tmp_path: Pa
     assert whole_disk(ova) == CONTENT
     with open_disk(ova) as disk:
         assert disk.files == (ova,)
+
+
+def test_a_vhdx_whose_log_was_not_replayed_is_read_in_an_archive_too(tmp_path: Path) -> None:
+    pages = Vhdx(3 * MIB, {number: random.Random(number).randbytes(512) for number in range(0, 5000, 7)}).pages()
+    sound = write_pages(tmp_path / "sound.vhdx", pages)
+    guid = uuid.uuid4()
+    pages = Vhdx(3 * MIB, {number: random.Random(number).randbytes(512) for number in range(0, 5000, 7)}, log_guid=guid).pages()
+    logged = {at: pages[at] for at in (BAT_AT, DATA_AT)}
+    pages |= dict.fromkeys(logged, b"\xdb" * 4096)
+    put_log(pages, guid, [LogEntry(logged)], flushed=max(pages) + 4096, last=max(pages) + 4096)
+    ova = tar_of(tmp_path / "vm.ova", {"disk.vhdx": write_pages(tmp_path / "dirty.vhdx", pages).read_bytes()})
+    assert whole_disk(ova) == whole_disk(sound)
+    with open_disk(ova) as disk:
+        assert disk.files == (ova,)
+        assert any(e.stored is not None and e.stored.file == ova for e in disk.extents())
 
 
 def test_links_and_devices_in_an_archive_are_no_disks(tmp_path: Path) -> None:
