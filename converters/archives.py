@@ -27,8 +27,7 @@ _LARGEST_HEADER_BYTES = 16 * MIB
 _DEEPEST = 3
 _GZIP, _ZIP, _TAR, _TAR_AT = b"\x1f\x8b\x08", b"PK\x03\x04", b"ustar", 257
 # What archive libraries raise for damage, beside their own errors.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, ValueError, OverflowError, EOFError, NotImplementedError, struct.error,
-           IndexError, KeyError, RecursionError, RuntimeError)  # fmt: skip
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, ValueError, OverflowError, EOFError, struct.error, LookupError, RuntimeError)
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 

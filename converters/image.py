@@ -59,7 +59,8 @@ def _looks_like_disk(file: SourceFile) -> bool:
     """Whether a member of an archive is taken for a disk, by its ends alone."""
     if file.size < MIN_DISK_BYTES:
         return False
-    return any(known.probe(_ends(file)) is not None for known in FORMATS)
+    ends = _ends(file)
+    return any(known.probe(ends) is not None for known in FORMATS)
 
 
 def _ends(file: SourceFile) -> FileEnds:

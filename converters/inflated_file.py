@@ -110,10 +110,10 @@ class InflatedFile(SourceFile):
                 self._blocks.move_to_end(number)
                 return known
             start = number * _BLOCK_BYTES
-            if not self._cursor.output <= start:
-                self._cursor = self._nearest(start)
-            elif (nearest := self._nearest(start)).output > self._cursor.output:
-                self._cursor = nearest
+            nearest = next(state for state in reversed(self._states) if state.output <= start)
+            # Going on from where the last read ended copies no state.
+            if not nearest.output <= self._cursor.output <= start:
+                self._cursor = nearest.copied()
             while True:
                 at = self._cursor.output
                 block = self._next_block()
@@ -122,9 +122,6 @@ class InflatedFile(SourceFile):
                     self._blocks.popitem(last=False)
                 if at == start or not block:
                     return block
-
-    def _nearest(self, start: int) -> _State:
-        return next(state for state in reversed(self._states) if state.output <= start).copied()
 
     def _read_through(self) -> int:
         while True:

@@ -200,8 +200,6 @@ def _open_extent(opened: _Opened, number: int, line: ExtentLine) -> Layout:
     else:
         opened.on_failure.callback(source.close)
         opened.sources[source.path] = source
-    if source.is_block_device:
-        raise _device(image.path, f"its extent {number} is the device {shown(line.file_name)}")
     if line.kind in _FLAT_KINDS:
         offset = line.offset_sectors * SECTOR_BYTES
         source.require(length, offset, f"extent {number} of {image.path.name}")
