@@ -10,13 +10,14 @@ from pathlib import Path
 from p2v.core.run import Background
 from p2v.verify.console import GrowingLog, ask_shell
 from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell
-from p2v.verify.evidence import Verdict
+from p2v.verify.evidence import Reason, Verdict
 from p2v.verify.guest_report import parse_report
 from p2v.verify.qmp import Monitor, MonitorFailed
 
 _GLANCE_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 _SHELL_SECONDS = 20.0
+_PROMPT_SECONDS = 15.0
 _LIST_DISKS = "cat /proc/partitions"
 # A guest that computes may still come to an end, more so on a busy host; one that idles in silence waits for nothing.
 _BUSY_SHARE = 0.15
@@ -60,8 +61,19 @@ class Watch:
         while True:
             self._glance()
             if (verdict := diagnose(self.seen, self.patience)) is not None:
+                if verdict.reason is Reason.BOOTED:
+                    self._await_prompt()
                 return verdict, self.seen
             self.machine.qemu.wait(_GLANCE_SECONDS)
+
+    def _await_prompt(self) -> None:
+        """The reporter is often quicker than the consoles: wait a little, so that log and picture show the prompt.
+
+        The verdict stands; a system without a prompt only costs the wait.
+        """
+        deadline = time.monotonic() + _PROMPT_SECONDS
+        while self._login is None and time.monotonic() < deadline and self.machine.qemu.wait(_GLANCE_SECONDS) is None:
+            self._glance()
 
     def _glance(self) -> None:
         now = time.monotonic()
