@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Create a file that is not there yet (owner root:root; SELinux label matched where the guest has them)."""
+    """Create a file that is not there yet (owner root:root; SELinux label as in the plan, where the guest has them)."""
 
     path: str
     content: str

@@ -18,6 +18,7 @@ from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.reading import collect_texts
+from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_volume
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
@@ -91,7 +92,8 @@ def facts_from_tree(
     loader = read_boot_loader(tree)
     texts, links, folders = collect_texts(tree)
     os = read_system(tree)
-    all_notes = [*layout.notes, *notes]
+    label_policy, label_notes = read_label_policy(tree)
+    all_notes = [*layout.notes, *notes, *label_notes]
     if os is None:
         all_notes.append("the system does not say what it is (no os-release and no release file)")
     return GuestFacts(
@@ -107,6 +109,7 @@ def facts_from_tree(
         network=read_network(tree),
         tools=find_tools(tree),
         selinux=read_selinux(tree),
+        label_policy=label_policy,
         texts=texts,
         links=links,
         folders=folders,

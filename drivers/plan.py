@@ -6,7 +6,8 @@ names the facts it rests on by expectations in its changes, so a plan that no lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from drivers.caps import GuestCaps
 from drivers.changes import Change
@@ -36,9 +37,14 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class GuestPlan:
-    """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards."""
+    """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards.
+
+    ``labels``: the SELinux labels of names that the changes make and of folders above them, by path; what is not
+    there gets the label of its folder.
+    """
 
     changes: tuple[Change, ...]
     warnings: tuple[Finding, ...]
     blockers: tuple[Finding, ...]
     caps: GuestCaps
+    labels: Mapping[str, str] = field(default_factory=dict)

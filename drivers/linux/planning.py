@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
-from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, selinux, space, tools
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -35,7 +35,9 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
-    return GuestPlan(changes, every.warnings, blockers, boot_check.plan_caps(facts, supplements))
+    labels, unusable = selinux.labels_of(facts.label_policy, changes)
+    warnings = (*every.warnings, *_unusable_rules(unusable))
+    return GuestPlan(changes, warnings, blockers, boot_check.plan_caps(facts, supplements), labels)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:
@@ -48,6 +50,13 @@ def device_names(facts: GuestFacts) -> DeviceNames:
 def _once(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Without repetitions: two paths may lead to one file."""
     return tuple(dict.fromkeys(changes))
+
+
+def _unusable_rules(patterns: tuple[str, ...]) -> Iterator[Finding]:
+    if patterns:
+        shown = ", ".join(patterns[:3])
+        message = f"{len(patterns)} rules of the guest's file_contexts are not understood ({shown}), so they label nothing"
+        yield Finding("linux.selinux.rule", message, "Run `restorecon -R /etc /boot` in the converted guest.")
 
 
 def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
