@@ -265,4 +265,6 @@ class GuestFacts:
     texts: Mapping[str, TextFile] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 (hex) of files that hold secrets, which planning may delete but nobody needs to know."""
     notes: tuple[str, ...] = ()

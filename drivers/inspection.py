@@ -17,7 +17,7 @@ from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
-from drivers.linux.reading import collect_texts
+from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_volume
@@ -113,6 +113,7 @@ def facts_from_tree(
         texts=texts,
         links=links,
         folders=folders,
+        digests=collect_digests(tree),
         notes=_limited(all_notes),
     )
 

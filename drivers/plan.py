@@ -29,10 +29,14 @@ class PlanOptions:
     """What planning knows besides the guest.
 
     ``nic_macs``: the machine's network cards in order, each with the MAC address it keeps; None where that is
-    not known.
+    not known. ``new_identity``: a copy that runs beside its source. ``install_agent``, ``purge_tools``: the guest
+    itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot.
     """
 
     nic_macs: tuple[str | None, ...] = ()
+    new_identity: bool = False
+    install_agent: bool = False
+    purge_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)

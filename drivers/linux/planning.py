@@ -6,7 +6,19 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
-from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, selinux, space, tools
+from drivers.linux import (
+    boot_check,
+    firstboot,
+    fstab,
+    grub_edits,
+    identity,
+    initramfs_tools,
+    nic_names,
+    resume,
+    selinux,
+    space,
+    tools,
+)
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -18,7 +30,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Linux guest, in an order that depends on nothing but the facts.
 
     Changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
-    the network, then foreign tools.
+    the network, then foreign tools, then what was asked for besides.
     """
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts.kernels)
@@ -32,6 +44,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         initramfs_tools.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         tools.contribute(facts),
+        identity.contribute(facts) if options.new_identity else Contribution(),
+        firstboot.contribute(facts, options),
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drivers.expectations import file_digest
 from drivers.facts import TextFile
-from drivers.linux import bootloader, grub_edits, initramfs_tools, nic_names, paths, tools
+from drivers.linux import bootloader, firstboot, grub_edits, identity, initramfs_tools, nic_names, paths, tools
 from drivers.linux.fstab import FSTAB
-from drivers.tree import GuestTree
+from drivers.tree import FileType, GuestTree
 
 # Texts that planning edits or must know in full, by pattern. Nothing that holds secrets.
 TEXTS: tuple[str, ...] = (
@@ -25,9 +26,11 @@ TEXTS: tuple[str, ...] = (
     f"{initramfs_tools.CONF_FOLDER}/*",
     f"{nic_names.LINK_FOLDER}/*.link",
     nic_names.PERSISTENT_RULES,
+    *identity.TEXTS,
+    *firstboot.TEXTS,
 )
 
-LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
+LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES, *identity.LINKS, *firstboot.LINKS)
 
 FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
@@ -56,3 +59,17 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
                 texts[path] = file
     folders = tuple(path for path in FOLDERS if paths.resolve(tree, path) is not None)
     return texts, links, folders
+
+
+def collect_digests(tree: GuestTree) -> Mapping[str, str]:
+    """SHA-256 of the regular files of ``identity.DIGESTS``; links and what is far too large are left out."""
+    digests: dict[str, str] = {}
+    for path in dict.fromkeys(path for pattern in identity.DIGESTS for path in paths.matching(tree, pattern)):
+        try:
+            stat = tree.lstat(path)
+            is_plain = stat.type is FileType.FILE and paths.resolve(tree, path) == path
+            if is_plain and stat.size <= identity.DIGEST_BYTES_AT_MOST:
+                digests[path] = file_digest(tree, path, stat.size)
+        except FileNotFoundError:
+            continue
+    return digests

@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     options.add_machine(parser)
+    options.add_guest(parser)
     options.add_reader(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
@@ -65,10 +66,15 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
         if not arguments.disks:
             raise Usage("no disk was named", "As in p2v convert disk.vmdk -o converted")
         return plan_machine(
-            options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
+            options.machine_of(arguments),
+            Reading(arguments.reader),
+            options.acceleration_of(arguments),
+            report,
+            options.guest_of(arguments),
         )
-    fixed = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
-    given = [n for n in fixed if getattr(arguments, n)]
+    of_machine = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
+    of_guest = ("new_identity", "install_agent", "purge_tools")
+    given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
     document = load_plan(arguments.plan)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.formats import FORMATS
 from converters.references import Lookup, SizeBy
+from drivers.plan import PlanOptions
 from p2v.acceleration import acceleration
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
@@ -90,6 +91,33 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--network", default="default", help="name of the network the cards join (default: default)")
     group.add_argument("--firmware", choices=[f.value for f in Firmware], help="default: what the disk boots with")
+
+
+def add_guest(parser: argparse.ArgumentParser) -> None:
+    """What is to be done in the guest besides making it start."""
+    group = parser.add_argument_group("the guest")
+    group.add_argument(
+        "--new-identity",
+        action="store_true",
+        help="a copy to run beside its source: new machine id, SSH host keys and random seeds at the first boot",
+    )
+    group.add_argument(
+        "--install-agent", action="store_true", help="the guest installs the QEMU guest agent itself at its first boot"
+    )
+    group.add_argument(
+        "--purge-tools",
+        action="store_true",
+        help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
+    )
+
+
+def guest_of(arguments: argparse.Namespace) -> PlanOptions:
+    """What the options ask for in the guest."""
+    return PlanOptions(
+        new_identity=arguments.new_identity,
+        install_agent=arguments.install_agent,
+        purge_tools=arguments.purge_tools,
+    )
 
 
 def add_progress(parser: argparse.ArgumentParser) -> None:

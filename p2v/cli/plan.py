@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
     options.add_machine(parser)
+    options.add_guest(parser)
     options.add_reader(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
@@ -28,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print; 4 when there are blockers."""
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     document = plan_machine(
-        options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
+        options.machine_of(arguments),
+        Reading(arguments.reader),
+        options.acceleration_of(arguments),
+        report,
+        options.guest_of(arguments),
     )
     if arguments.json:
         console.out_json(plan_json(document))
