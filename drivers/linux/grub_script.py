@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 
 _COMMENT = re.compile(r"#[^\n]*")
 _BLANKS = re.compile(r"(?:[ \t\r]|\\\n)+")
+_ORDINARY_WORD = re.compile(r"[^ \t\r\n;'\"\\$#]+(?=[ \t\r\n;]|\Z)")
 _PLAIN = re.compile(r"[^ \t\r\n;'\"\\$#]+")
-_VARIABLE = re.compile(r"\$(?:\{[^}\n]*\}|[A-Za-z0-9_]+|[?*@#])?")
+# names have an end, so that a long line of "${" is not looked through for each of them
+_VARIABLE = re.compile(r"\$(?:\{[^}\n]{0,200}\}|[A-Za-z0-9_]+|[?*@#])?")
 _SINGLE = re.compile(r"'([^']*)(?:'|\Z)")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)', re.DOTALL)
 _ESCAPED_IN_DOUBLE = re.compile(r'\\(["$\\])|\\\n')
@@ -68,10 +70,10 @@ class Script:
 def parse(text: str) -> Script:
     """Read a whole configuration. Anything is accepted: what GRUB would refuse ends up as ordinary words."""
     script = Script([], [])
-    # None: a function's or other block, whose commands count as those of what it stands in
+    # a function's or other block's commands count as those of what it stands in
     stack: list[MenuItem | None] = []
     for command in commands(text):
-        inside = next((item for item in reversed(stack) if item is not None), None)
+        inside = stack[-1] if stack else None
         if not command.words:
             if stack:
                 stack.pop()
@@ -83,7 +85,7 @@ def parse(text: str) -> Script:
             continue
         (inside.commands if inside else script.commands).append(command)
         if command.opens:
-            stack.append(None)
+            stack.append(inside)
     return script
 
 
@@ -135,6 +137,9 @@ def _words(text: str) -> Iterator[Word | None]:
         elif text[at] in "\n;":
             yield None
             at += 1
+        elif match := _ORDINARY_WORD.match(text, at):
+            yield Word(match[0], at, match.end())
+            at = match.end()
         else:
             word = _word(text, at)
             yield word

@@ -28,7 +28,8 @@ _KEPT_NAMES_BYTES = 16 * MIB
 _READ_BYTES = 1 * MIB
 _SMALL_FILE_BYTES = 64 * 1024
 
-MODULE_NAME = re.compile(r"([^/]+)\.ko(?:\.xz|\.zst|\.gz)?\Z")
+# one try at each name, however long it is
+MODULE_NAME = re.compile(r"(?:\A|(?<=/))([^/]+)\.ko(?:\.xz|\.zst|\.gz)?\Z")
 # dracut's "squash" module, in the places its releases put the image.
 _SQUASH_IMAGES = frozenset({"squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-root.img"})
 _RELEASE_FILES = frozenset({"etc/initrd-release", "usr/lib/initrd-release"})
