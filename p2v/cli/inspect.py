@@ -8,6 +8,7 @@ from typing import Any
 from drivers.facts import Disk, GuestFacts, Initramfs, Kernel, Partition, ReadBy
 from p2v.cli import console, options
 from p2v.core import jsonio
+from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
@@ -48,7 +49,8 @@ def render(found: Inspection) -> str:
     lines += ["", *_guest(facts)]
     if facts.notes:
         lines += ["", "Notes:", *(f"  {note}" for note in facts.notes)]
-    return "\n".join(lines)
+    # a label or a name with a newline in it must not look like a line of ours
+    return "\n".join(printable(line, keep="\t") for line in lines)
 
 
 def _row(name: str, value: str) -> str:

@@ -6,6 +6,7 @@ import argparse
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, options
+from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
@@ -46,7 +47,9 @@ def render(document: PlanDocument) -> str:
     """The whole plan as text: guest, changes with diffs, findings, hardware."""
     system = document.facts.os
     title = f"Plan for {document.machine.name}: {(system.name or system.id) if system else 'no known system'}"
-    lines = [title, *(f"  source: {s.path} ({s.image.format})" for s in document.sources), ""]
+    sources = (f"  source: {s.path} ({s.image.format})" for s in document.sources)
+    # a name with a newline in it must not look like a line of ours
+    lines = [*(printable(line, keep="\t") for line in (title, *sources)), ""]
     lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
     lines += ["", f"Plan digest: {plan_digest(document)}"]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from drivers.plan_text import render as render_plan
 from p2v.cli import console
 from p2v.cli.plan import hardware_rows
+from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.record import ConversionRecord, load_record
 from p2v.verify.text import render as render_boot
@@ -30,7 +31,7 @@ def render(record: ConversionRecord, folder: Path) -> str:
     system = document.facts.os
     found = (system.name or system.id) if system else "no known system"
     lines = [f"{document.machine.name}: {found}, converted {record.started}", "", "Found"]
-    lines += _found(record)
+    lines = [printable(line, keep="\t") for line in (*lines, *_found(record))]
     lines += ["", render_plan(document.plan).rstrip("\n")]
     lines += ["", "Carried out", *_carried_out(record)]
     lines += ["", "Time", *(f"  {name:<14}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
