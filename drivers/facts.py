@@ -26,6 +26,7 @@ class FileSystem:
 
     ``kind``: ``ext4``, ``xfs``, ``swap``, ``vfat``, ``ntfs``, ``lvm2``, ``luks``, ... or ``unknown``.
     ``why_not_host`` says why the host-side readers may not read it (dirty journal, unknown feature); empty when they may.
+    ``dirty``: it was in use when its disk was copied (a journal to replay, no clean unmount).
     ``free_bytes`` and ``free_inodes`` are None where they are not known.
     """
 
@@ -36,6 +37,7 @@ class FileSystem:
     free_bytes: int | None = None
     free_inodes: int | None = None
     why_not_host: str = ""
+    dirty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,38 @@ class Partition:
     """As Linux spells it: ``11223344-01`` for MBR, the partition GUID in lower case for GPT."""
     partlabel: str | None = None
     filesystem: FileSystem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``length`` bytes of a volume from ``offset`` on, which stand in one piece on a disk."""
+
+    offset: int
+    length: int
+    disk: int
+    disk_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A block device made of partitions: a logical volume, a RAID, an opened encrypted container.
+
+    ``device``: the guest's name for it, which does not depend on the machine (``/dev/mapper/vg0-root``, ``/dev/md0``,
+    ``/dev/mapper/luks-<uuid>``); ``aliases``: further ones. ``uuid``: of the volume itself, as its own tools write it.
+    ``carriers``: (disk, partition) of every partition it stands on. ``segments``: where its bytes stand, in order; empty
+    where only the appliance can tell. ``inside``: the device that an encrypted container fills, in the appliance's words.
+    """
+
+    device: str
+    kind: str
+    """``lvm``, ``md``, ``luks``, or ``other`` for what only the appliance knows."""
+    uuid: str
+    size_bytes: int
+    aliases: tuple[str, ...] = ()
+    carriers: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    filesystem: FileSystem | None = None
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +123,16 @@ class OperatingSystem:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file system that belongs into the guest's tree: which partition, where."""
+    """A file system that belongs into the guest's tree: what stands where.
+
+    ``volume``: the device of the volume it is on; ``disk`` and ``partition`` are then of the first partition that carries it.
+    """
 
     mountpoint: str
     disk: int
     partition: int
     options: str = ""
+    volume: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +277,11 @@ class GuestFacts:
     links: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+
+    def filesystem_of(self, mount: Mount) -> FileSystem | None:
+        """What is mounted there, as it was found."""
+        if mount.volume:
+            return next((v.filesystem for v in self.volumes if v.device == mount.volume), None)
+        place = (mount.disk, mount.partition)
+        return next((p.filesystem for p in self.partitions if (p.disk, p.number) == place), None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drivers.keys import Key
 from drivers.planning import PlanOptions, plan_guest
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
@@ -16,10 +17,14 @@ from p2v.targets.hardware import TargetDisk, target_hardware
 
 
 def plan_machine(
-    machine: Machine, reading: Reading, acceleration: Callable[[], Acceleration], report: Reporter
+    machine: Machine,
+    reading: Reading,
+    acceleration: Callable[[], Acceleration],
+    report: Reporter,
+    keys: Sequence[Key] = (),
 ) -> PlanDocument:
     """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan."""
-    found = inspect(machine.disks, reading, acceleration, report)
+    found = inspect(machine.disks, reading, acceleration, report, keys)
     with phase(report, "plan", "Planning"):
         return plan_found(machine, found)
 

@@ -79,15 +79,12 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
     """What makes the facts less sure, or the result."""
     for note in facts.notes:
         yield Finding("guest.reading", note)
-    mounted = {(mount.disk, mount.partition): mount.mountpoint for mount in facts.mounts}
-    if facts.root is not None:
-        mounted[facts.root.disk, facts.root.partition] = "/"
-    for partition in facts.partitions:
-        at = mounted.get((partition.disk, partition.number))
-        if at is not None and partition.filesystem is not None and partition.filesystem.why_not_host:
+    for mount in {mount.mountpoint: mount for mount in (facts.root, *facts.mounts) if mount is not None}.values():
+        system = facts.filesystem_of(mount)
+        if system is not None and system.dirty:
             yield Finding(
                 "linux.file-system.unclean",
-                f"the file system at {at}: {partition.filesystem.why_not_host}",
+                f"the file system at {mount.mountpoint}: {system.why_not_host}",
                 "Shut the guest down properly before its disks are copied.",
             )
     if facts.firmware == "uefi":

@@ -76,5 +76,4 @@ def _findings(facts: GuestFacts, mountpoint: str, needed: int, inodes: int) -> I
 
 def _file_system(facts: GuestFacts, mountpoint: str) -> FileSystem | None:
     mounts = [mount for mount in (*facts.mounts, facts.root) if mount is not None and mount.mountpoint == mountpoint]
-    places = {(mount.disk, mount.partition) for mount in mounts}
-    return next((p.filesystem for p in facts.partitions if (p.disk, p.number) in places), None)
+    return next((system for mount in mounts if (system := facts.filesystem_of(mount)) is not None), None)

@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     options.add_machine(parser)
     options.add_reader(parser)
+    options.add_keys(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
 
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         boot_check=arguments.verify,
         fresh=arguments.fresh,
+        keys=options.keys_of(arguments),
     )
     record = convert(document, request, options.acceleration_of(arguments), report)
     if arguments.json:
@@ -65,7 +67,11 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
         if not arguments.disks:
             raise Usage("no disk was named", "As in p2v convert disk.vmdk -o converted")
         return plan_machine(
-            options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
+            options.machine_of(arguments),
+            Reading(arguments.reader),
+            options.acceleration_of(arguments),
+            report,
+            options.keys_of(arguments),
         )
     fixed = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
     given = [n for n in fixed if getattr(arguments, n)]

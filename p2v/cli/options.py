@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.formats import FORMATS
 from converters.references import Lookup, SizeBy
+from drivers.keys import Key, parse_key
 from p2v.acceleration import acceleration
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
@@ -77,6 +78,23 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
         help="read the guest's files on this host (quick), or in a read-only appliance (slow; replays journals); "
         "auto takes the appliance only where the host-side readers cannot be trusted",
     )
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """Passphrases of encrypted disks."""
+    parser.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="[SELECTOR:]file:PATH",
+        help="passphrase of encrypted disks, also as env:NAME or key:TEXT; "
+        "SELECTOR is a UUID, a device (/dev/sda2) or all (default)",
+    )
+
+
+def keys_of(arguments: argparse.Namespace) -> tuple[Key, ...]:
+    """The passphrases given. Raises Usage."""
+    return tuple(parse_key(text) for text in arguments.key)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_disks(parser)
     options.add_machine(parser)
     options.add_reader(parser)
+    options.add_keys(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="a document for `p2v convert --plan FILE`")
@@ -28,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print; 4 when there are blockers."""
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     document = plan_machine(
-        options.machine_of(arguments), Reading(arguments.reader), options.acceleration_of(arguments), report
+        options.machine_of(arguments),
+        Reading(arguments.reader),
+        options.acceleration_of(arguments),
+        report,
+        options.keys_of(arguments),
     )
     if arguments.json:
         console.out_json(plan_json(document))

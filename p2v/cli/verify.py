@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_disks(parser)
     options.add_machine(parser)
     options.add_reader(parser)
+    options.add_keys(parser)
     options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--screenshot", type=Path, metavar="PNG", help="save the console's picture here")
@@ -36,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Boot and print. 0 when it came up, 3 when not."""
     report = console.reporter(arguments.progress)
     chosen = options.acceleration_of(arguments)
-    document = plan_machine(options.machine_of(arguments), Reading(arguments.reader), chosen, report)
+    keys = options.keys_of(arguments)
+    document = plan_machine(options.machine_of(arguments), Reading(arguments.reader), chosen, report, keys)
     for source in document.sources:
         if source.image.format not in _BOOTABLE:
             raise Usage(
@@ -55,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         files=EvidenceFiles(arguments.screenshot, arguments.log),
         report=report,
         timeout_seconds=arguments.timeout,
+        keys=keys,
     )
     if arguments.json:
         console.out_json(jsonio.pretty(to_data(evidence)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drivers.facts import GuestFacts, Mount
+from drivers.keys import Key
 from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError
@@ -28,6 +29,7 @@ def instrument_overlays(
     nonce: str,
     wait_seconds: int,
     report: Reporter,
+    keys: Sequence[Key] = (),
 ) -> str:
     """Put the reporter and the console into a guest; returns why it could not be done, empty when it was.
 
@@ -45,6 +47,7 @@ def instrument_overlays(
     disks = [ApplianceDisk(path, "qcow2", read_only=False) for path in overlays]
     try:
         with open_appliance(disks, acceleration, report=report) as appliance:
+            appliance.activate(facts.volumes, keys)
             appliance.mount(mounts(facts), read_only=False)
             instrument(ApplianceGuest(appliance), facts, nonce, wait_seconds)
     except P2vError as error:

@@ -22,7 +22,7 @@ from tests.fixtures.layout import ROOT_UUID, SWAP_UUID
 
 OPTIONS = PlanOptions(nic_macs=("00:0c:29:01:02:03",))
 # a reader's finding about a journal
-DIRTY = FileSystem("ext4", ROOT_UUID, why_not_host="its journal was not replayed")
+DIRTY = FileSystem("ext4", ROOT_UUID, why_not_host="its journal was not replayed", dirty=True)
 
 
 def plan(facts: GuestFacts, options: PlanOptions = OPTIONS) -> GuestPlan:
