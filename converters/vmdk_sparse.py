@@ -5,6 +5,7 @@ The header of hosted sparse extents is judged here; COWD extents (``vmdk_esx``) 
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class GrainOccupancy:
 
     def __init__(self, grain_bytes: int) -> None:
         self._grain_bytes = grain_bytes
-        self._begins = array("H")
+        self._begins: memoryview | None = None
 
     def add(self, extent: Extent) -> None:
         """Remember the grains of a data extent; raises BadImage when one of them overlaps another."""
@@ -90,8 +91,9 @@ class GrainOccupancy:
         count = -(-extent.length // self._grain_bytes)
         if first + count >= _MAX_OCCUPANCY:
             return
-        if len(self._begins) <= first + count:
-            self._begins.frombytes(bytes(2 * (first + count + 1 - len(self._begins))))
+        if self._begins is None:
+            # Pages of it take memory when something is written to them: a far grain costs no more than a near one.
+            self._begins = memoryview(mmap.mmap(-1, 2 * _MAX_OCCUPANCY)).cast("H")
         begins = self._begins
         # Grains of neighbouring pieces overlap when the first begins farther into its piece than the second does.
         before = begins[first - 1] > mark if first else False
