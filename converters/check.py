@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.check_copies import damaged_copies
+from converters.check_copies import damaged_copies, uncompared_copies
 from converters.extents import Occupancy, clip, part_of
 from converters.layering import Link, links
 from converters.mapped import Layout, MappedDisk
@@ -78,6 +78,7 @@ def check_tables(disk: MappedDisk) -> Checked:
         for link in links(disk):
             for error in damaged_copies(link):
                 gathered.add(error, None)
+            gathered.notes += [Note(image, note) for image, note in uncompared_copies(link)]
             _check_layout(link, gathered)
             if link.facts.format == "qcow2":
                 _check_refcounts(link.sources[0], gathered)

@@ -121,7 +121,7 @@ class Image:
         self.l1_size, self.l1 = struct.unpack_from(">IQ", raw, 36)
         (self.table,) = struct.unpack_from(">Q", raw, 48)
         (version,) = struct.unpack_from(">I", raw, 4)
-        self.order = struct.unpack_from(">I", raw, 96)[0] if version > 2 else 4
+        self.order: int = struct.unpack_from(">I", raw, 96)[0] if version > 2 else 4
         self.subclusters = version > 2 and bool(struct.unpack_from(">Q", raw, 72)[0] & 16)
 
     @property
@@ -135,7 +135,7 @@ class Image:
     def refcount_place(self, number: int) -> int:
         """Where the refcount's bits begin, counted in bits; -1 where there is no block for it."""
         per_block = self.cluster * 8 >> self.order
-        (block,) = struct.unpack_from(">Q", self.raw, self.table + 8 * (number // per_block))
+        block: int = struct.unpack_from(">Q", self.raw, self.table + 8 * (number // per_block))[0]
         return block * 8 + (number % per_block << self.order) if block else -1
 
     def set_refcount(self, number: int, value: int) -> None:
