@@ -117,9 +117,9 @@ class Image:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = bytearray(raw)
-        (self.cluster_bits,) = struct.unpack_from(">I", raw, 20)
+        self.cluster_bits: int = struct.unpack_from(">I", raw, 20)[0]
         self.l1_size, self.l1 = struct.unpack_from(">IQ", raw, 36)
-        (self.table,) = struct.unpack_from(">Q", raw, 48)
+        self.table: int = struct.unpack_from(">Q", raw, 48)[0]
         (version,) = struct.unpack_from(">I", raw, 4)
         self.order: int = struct.unpack_from(">I", raw, 96)[0] if version > 2 else 4
         self.subclusters = version > 2 and bool(struct.unpack_from(">Q", raw, 72)[0] & 16)
@@ -136,7 +136,8 @@ class Image:
         """Where the refcount's bits begin, counted in bits; -1 where there is no block for it."""
         per_block = self.cluster * 8 >> self.order
         block: int = struct.unpack_from(">Q", self.raw, self.table + 8 * (number // per_block))[0]
-        return block * 8 + (number % per_block << self.order) if block else -1
+        begin = block * 8 + (number % per_block << self.order)
+        return begin if block else -1
 
     def set_refcount(self, number: int, value: int) -> None:
         at, bits = self.refcount_place(number), 1 << self.order
