@@ -8,7 +8,6 @@ from pathlib import Path
 from converters import c_vhd, c_vhdx
 from converters.layering import Link
 from converters.source_file import SourceFile
-from converters.vhd import find_footer_offset
 from converters.vmdk import JoinedLayout
 from converters.vmdk_sparse import SparseLayout
 from p2v.core.errors import BadImage
@@ -47,7 +46,7 @@ def _sparse_extents(link: Link) -> Iterator[SparseLayout]:
 def _vhd(file: SourceFile) -> Iterator[BadImage]:
     """A dynamic or differencing VHD begins with a copy of the footer at its end."""
     copy = file.pread(c_vhd.FOOTER_BYTES, 0)
-    offset = find_footer_offset(file.size, file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES)))
+    offset = c_vhd.find_footer_offset(file.size, file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES)))
     end = b"" if offset is None else file.pread(c_vhd.FOOTER_BYTES, offset)
     if not c_vhd.is_sound_footer(end):
         yield BadImage(file.path, "the footer at its end is damaged or missing", _ADVICE)

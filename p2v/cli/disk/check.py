@@ -14,7 +14,7 @@ from converters.layering import links
 from converters.mapped import MappedDisk
 from p2v.cli import console, options
 from p2v.cli.disk.source import add_source, open_spec, spec_of
-from p2v.core import events, jsonio
+from p2v.core import events, jsontext
 from p2v.core.errors import BadImage
 from p2v.core.events import BytesDone, Reporter
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         # it cannot even be opened, so nothing more can be said about it
         findings, complete, hint = (Finding(error.file, error.problem),), False, error.hint()
     if arguments.json:
-        console.out_json(jsonio.pretty(_document(findings, notes, complete=complete)))
+        console.out_json(jsontext.pretty(_document(findings, notes, complete=complete)))
     else:
         console.out("\n".join(_text(findings, notes, complete=complete)))
         if hint:
