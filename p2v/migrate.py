@@ -30,7 +30,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
-from p2v.core.jsonio import digest as json_digest
+from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import (

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from drivers.facts import Disk, FileSystem, GuestFacts, Initramfs, Kernel, Partition, ReadBy, Volume
-from p2v.cli import console, options
-from p2v.core import jsonio
+from p2v.cli import console, machine_options, options
+from p2v.core import jsontext
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
@@ -17,20 +17,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
     options.add_reader(parser)
-    options.add_keys(parser)
-    options.add_acceleration(parser)
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="the whole inspection as a JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
-    machine = options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
+    machine = machine_options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
-    chosen, keys = options.acceleration_of(arguments), options.keys_of(arguments)
+    chosen, keys = machine_options.acceleration_of(arguments), machine_options.keys_of(arguments)
     found = inspect(machine.disks, Reading(arguments.reader), chosen, report, keys)
     if arguments.json:
-        console.out_json(jsonio.pretty(to_data(found)))
+        console.out_json(jsontext.pretty(to_data(found)))
     else:
         console.out(render(found))
     return 0
