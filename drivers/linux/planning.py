@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
-from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.linux import (
+    boot_check,
+    crypttab,
+    device_files,
+    fstab,
+    grub_edits,
+    initramfs_tools,
+    lvm_config,
+    mdadm,
+    nic_names,
+    resume,
+    space,
+    tools,
+)
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -25,6 +38,10 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
+        crypttab.contribute(facts, names),
+        mdadm.contribute(facts),
+        lvm_config.contribute(facts),
+        device_files.contribute(facts, names),
         grub_edits.contribute(facts, names),
         boot_check.contribute(facts, supplements),
         Contribution(changes=tuple(supplements.values())),

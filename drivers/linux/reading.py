@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drivers.facts import TextFile
-from drivers.linux import bootloader, grub_edits, initramfs_tools, nic_names, paths, tools
+from drivers.linux import (
+    bootloader,
+    crypttab,
+    device_files,
+    grub_edits,
+    initramfs_tools,
+    lvm_config,
+    mdadm,
+    nic_names,
+    paths,
+    tools,
+)
 from drivers.linux.fstab import FSTAB
 from drivers.tree import GuestTree
 
@@ -25,6 +36,11 @@ TEXTS: tuple[str, ...] = (
     f"{initramfs_tools.CONF_FOLDER}/*",
     f"{nic_names.LINK_FOLDER}/*.link",
     nic_names.PERSISTENT_RULES,
+    crypttab.CRYPTTAB,
+    *mdadm.CONFIGS,
+    *lvm_config.CONFIGS,
+    lvm_config.DEVICES_FILE,
+    *device_files.TEXTS,
 )
 
 LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
