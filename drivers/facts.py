@@ -191,6 +191,8 @@ class Tool:
     evidence: str
     units: tuple[str, ...] = ()
     """Names of systemd units (``open-vm-tools.service``) that exist in the guest and are not masked."""
+    services: tuple[str, ...] = ()
+    """Names of services that another init (SysV, Upstart, OpenRC, runit) starts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         initramfs_tools.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         tools.contribute(facts),
+        tools.missing_agent(facts),
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))

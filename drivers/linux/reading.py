@@ -15,6 +15,7 @@ from drivers.linux import (
     mdadm,
     nic_names,
     paths,
+    services,
     tools,
 )
 from drivers.linux.fstab import FSTAB
@@ -57,13 +58,14 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
 
     A text is left out when it is no regular file or larger than ``paths.TEXT_BYTES_AT_MOST``.
     """
-    found = dict.fromkeys(path for pattern in TEXTS for path in paths.matching(tree, pattern))
+    patterns = (*TEXTS, *services.upstart_texts(tree, tools.service_names()))
+    found = dict.fromkeys(path for pattern in patterns for path in paths.matching(tree, pattern))
     texts: dict[str, TextFile] = {}
     for path in found:
         if (file := paths.read_text(tree, path)) is not None:
             texts[path] = file
-    links: dict[str, str] = {}
-    for path in (*LINKS, *tools.unit_paths()):
+    links = services.read_links(tree, tools.service_names())
+    for path in (*LINKS, *tools.unit_paths(tree)):
         try:
             links[path] = tree.readlink(path)
         except FileNotFoundError:
