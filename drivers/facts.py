@@ -203,9 +203,11 @@ class InterfaceConfig:
     source: str
     """The file that names it."""
     method: str
-    """``dhcp``, ``static``, ``manual``, ``auto``."""
+    """``dhcp``, ``static``, ``manual``, ``auto``; ``unread`` where the file could not be read."""
     addresses: tuple[str, ...] = ()
     mac: str | None = None
+    hardware: str = ""
+    """Drivers or places on a bus that a card must have for this; another machine's card has others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.linux import (
     boot_check,
+    cloud_init,
     crypttab,
     device_files,
     fstab,
@@ -19,6 +20,7 @@ from drivers.linux import (
     resume,
     space,
     tools,
+    udev_rules,
 )
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
@@ -48,6 +50,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
+        udev_rules.contribute(facts, options.nic_macs),
+        cloud_init.contribute(facts),
         tools.contribute(facts),
         tools.missing_agent(facts),
     ))  # fmt: skip

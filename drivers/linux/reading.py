@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from drivers.facts import TextFile
 from drivers.linux import (
     bootloader,
+    cloud_init,
     crypttab,
     device_files,
     grub_edits,
@@ -36,7 +37,8 @@ TEXTS: tuple[str, ...] = (
     initramfs_tools.MODULES,
     f"{initramfs_tools.CONF_FOLDER}/*",
     f"{nic_names.LINK_FOLDER}/*.link",
-    nic_names.PERSISTENT_RULES,
+    *nic_names.PERSISTENT_RULES,
+    *cloud_init.TEXTS,
     crypttab.CRYPTTAB,
     *mdadm.CONFIGS,
     *lvm_config.CONFIGS,
@@ -50,6 +52,7 @@ FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
+    cloud_init.FOLDER,
 )
 
 
