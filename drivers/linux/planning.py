@@ -17,6 +17,7 @@ from drivers.linux import (
     lvm_config,
     mdadm,
     nic_names,
+    old_drivers,
     resume,
     space,
     tools,
@@ -37,6 +38,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts.kernels)
+    caps = boot_check.plan_caps(facts, supplements)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
@@ -52,12 +54,13 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         nic_names.contribute(facts, options.nic_macs),
         udev_rules.contribute(facts, options.nic_macs),
         cloud_init.contribute(facts),
+        old_drivers.contribute(facts, caps),
         tools.contribute(facts),
         tools.missing_agent(facts),
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
-    return GuestPlan(changes, every.warnings, blockers, boot_check.plan_caps(facts, supplements))
+    return GuestPlan(changes, every.warnings, blockers, caps)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:

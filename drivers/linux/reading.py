@@ -15,6 +15,7 @@ from drivers.linux import (
     lvm_config,
     mdadm,
     nic_names,
+    old_drivers,
     paths,
     services,
     tools,
@@ -39,6 +40,7 @@ TEXTS: tuple[str, ...] = (
     f"{nic_names.LINK_FOLDER}/*.link",
     *nic_names.PERSISTENT_RULES,
     *cloud_init.TEXTS,
+    *old_drivers.TEXTS,
     crypttab.CRYPTTAB,
     *mdadm.CONFIGS,
     *lvm_config.CONFIGS,
@@ -53,6 +55,7 @@ FOLDERS: tuple[str, ...] = (
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
     cloud_init.FOLDER,
+    *old_drivers.MODESETTING,
 )
 
 
