@@ -65,7 +65,7 @@ def contribute(facts: GuestFacts, nic_macs: Sequence[str | None]) -> Contributio
 
 def _splices(text: str, cards: Sequence[str | None]) -> Iterator[Splice]:
     only = _only_card(text, cards)
-    for begin, line, conditions in _by_hardware(text):
+    for _, begin, line, conditions in _by_hardware(text):
         mac = _own_mac(line) or only
         if mac is None or mac not in cards:
             continue
@@ -80,22 +80,21 @@ def _splices(text: str, cards: Sequence[str | None]) -> Iterator[Splice]:
 
 def _findings(file: TextFile, cards: Sequence[str | None]) -> Iterator[Finding]:
     only = _only_card(file.text, cards)
-    for begin, line, conditions in _by_hardware(file.text):
+    for number, _, line, conditions in _by_hardware(file.text):
         if only is None and _own_mac(line) is None:
-            number = file.text.count("\n", 0, begin) + 1
             message = f"{file.path} line {number} names a card by {conditions[0][0]}, which no card has on KVM"
             yield Finding("linux.network.rule-by-hardware", message, HINT)
 
 
-def _by_hardware(text: str) -> Iterator[tuple[int, str, list[re.Match[str]]]]:
-    """The rules that name a card by what the move changes: where they begin, their line, these conditions."""
+def _by_hardware(text: str) -> Iterator[tuple[int, int, str, list[re.Match[str]]]]:
+    """The rules that name a card by what the move changes: line number, where it begins, the line, these conditions."""
     begin = 0
-    for line in text.split("\n"):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.lstrip().startswith("#") and _NAME.search(line):
             conditions = [match for match in _CONDITION.finditer(line) if _is_hardware(match[1], match[2])]
             # BUS== alone says nothing about the machine: it only goes with the place
             if any(match[1] not in ("BUS", "SUBSYSTEMS") for match in conditions):
-                yield begin, line, conditions
+                yield number, begin, line, conditions
         begin += len(line) + 1
 
 
@@ -113,7 +112,7 @@ def _own_mac(line: str) -> str | None:
 def _only_card(text: str, cards: Sequence[str | None]) -> str | None:
     """The card of a rule without address: where one such rule and one card are left, they belong together."""
     taken = {mac for line in text.split("\n") if not line.lstrip().startswith("#") and (mac := _own_mac(line))}
-    rules = [line for _, line, _ in _by_hardware(text) if _own_mac(line) is None]
+    rules = [line for _, _, line, _ in _by_hardware(text) if _own_mac(line) is None]
     free = [card for card in cards if card not in taken]
     return free[0] if len(rules) == 1 and len(free) == 1 else None
 
