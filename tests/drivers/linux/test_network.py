@@ -275,10 +275,10 @@ def test_netplans_cards_are_read_and_keep_their_names() -> None:
 def test_netplans_files_hide_and_add_to_each_other_by_name() -> None:
     nodes: dict[str, Node] = {
         "/lib/netplan/10.yaml": "network: {ethernets: {ens1: {}}}",
-        "/etc/netplan/10.yaml": "network: {ethernets: {ens2: {dhcp4: false}}}",
+        "/etc/netplan/10.yaml": "network: {ethernets: {ens2: {dhcp4: false, addresses: [10.0.0.2/8]}}}",
         "/etc/netplan/20.yaml": "network: {ethernets: {ens2: {dhcp4: true}}}",
     }
-    assert [(i.name, i.method) for i in interfaces(nodes)] == [("ens2", "dhcp")]
+    assert [(i.name, i.method, i.addresses) for i in interfaces(nodes)] == [("ens2", "dhcp", ("10.0.0.2/8",))]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ XORG = "/etc/X11/xorg.conf"
 DEVICE = """\
 Section "InputDevice"
     Driver "vmmouse"
+    BusID "PCI:1:0:0"
 EndSection
 section "device"
     Identifier "Card0"
@@ -85,7 +86,7 @@ NEW: dict[str, Node] = {"/usr/lib/xorg/modules/drivers/modesetting_drv.so": b""}
 
 @pytest.mark.parametrize("driver", ["vmware", "vboxvideo", "fbdev", "nvidia", "mga"])
 def test_the_screen_gets_a_driver_for_any_card_and_no_place(driver: str) -> None:
-    expected = DEVICE.format("modesetting").replace("    BusID", "#    BusID")
+    expected = DEVICE.format("modesetting").replace("    BusID  ", "#    BusID  ")
     assert after(XORG, DEVICE.format(driver), more=NEW) == expected
     assert after("/etc/X11/xorg.conf.d/10.conf", DEVICE.format(driver), more=NEW) == expected
 
