@@ -229,6 +229,8 @@ class Tool:
     evidence: str
     units: tuple[str, ...] = ()
     """Names of systemd units (``open-vm-tools.service``) that exist in the guest and are not masked."""
+    services: tuple[str, ...] = ()
+    """Names of services that another init (SysV, Upstart, OpenRC, runit) starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +241,11 @@ class InterfaceConfig:
     source: str
     """The file that names it."""
     method: str
-    """``dhcp``, ``static``, ``manual``, ``auto``."""
+    """``dhcp``, ``static``, ``manual``, ``auto``; ``unread`` where the file could not be read."""
     addresses: tuple[str, ...] = ()
     mac: str | None = None
+    hardware: str = ""
+    """Drivers or places on a bus that a card must have for this; another machine's card has others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,23 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
-from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.linux import (
+    boot_check,
+    cloud_init,
+    crypttab,
+    device_files,
+    fstab,
+    grub_edits,
+    initramfs_tools,
+    lvm_config,
+    mdadm,
+    nic_names,
+    old_drivers,
+    resume,
+    space,
+    tools,
+    udev_rules,
+)
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -22,20 +38,29 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts.kernels)
+    caps = boot_check.plan_caps(facts, supplements)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
+        crypttab.contribute(facts, names),
+        mdadm.contribute(facts),
+        lvm_config.contribute(facts),
+        device_files.contribute(facts, names),
         grub_edits.contribute(facts, names),
         boot_check.contribute(facts, supplements),
         Contribution(changes=tuple(supplements.values())),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
+        udev_rules.contribute(facts, options.nic_macs),
+        cloud_init.contribute(facts),
+        old_drivers.contribute(facts, caps),
         tools.contribute(facts),
+        tools.missing_agent(facts),
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
-    return GuestPlan(changes, every.warnings, blockers, boot_check.plan_caps(facts, supplements))
+    return GuestPlan(changes, every.warnings, blockers, caps)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drivers.facts import TextFile
-from drivers.linux import bootloader, grub_edits, initramfs_tools, nic_names, paths, tools
+from drivers.linux import (
+    bootloader,
+    cloud_init,
+    crypttab,
+    device_files,
+    grub_edits,
+    initramfs_tools,
+    lvm_config,
+    mdadm,
+    nic_names,
+    old_drivers,
+    paths,
+    services,
+    tools,
+)
 from drivers.linux.fstab import FSTAB
 from drivers.tree import GuestTree
 
@@ -24,7 +38,14 @@ TEXTS: tuple[str, ...] = (
     initramfs_tools.MODULES,
     f"{initramfs_tools.CONF_FOLDER}/*",
     f"{nic_names.LINK_FOLDER}/*.link",
-    nic_names.PERSISTENT_RULES,
+    *nic_names.PERSISTENT_RULES,
+    *cloud_init.TEXTS,
+    *old_drivers.TEXTS,
+    crypttab.CRYPTTAB,
+    *mdadm.CONFIGS,
+    *lvm_config.CONFIGS,
+    lvm_config.DEVICES_FILE,
+    *device_files.TEXTS,
 )
 
 LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
@@ -33,6 +54,8 @@ FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
+    cloud_init.FOLDER,
+    *old_drivers.MODESETTING,
 )
 
 
@@ -41,13 +64,14 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
 
     A text is left out when it is no regular file or larger than ``paths.TEXT_BYTES_AT_MOST``.
     """
-    found = dict.fromkeys(path for pattern in TEXTS for path in paths.matching(tree, pattern))
+    patterns = (*TEXTS, *services.upstart_texts(tree, tools.service_names()))
+    found = dict.fromkeys(path for pattern in patterns for path in paths.matching(tree, pattern))
     texts: dict[str, TextFile] = {}
     for path in found:
         if (file := paths.read_text(tree, path)) is not None:
             texts[path] = file
-    links: dict[str, str] = {}
-    for path in (*LINKS, *tools.unit_paths()):
+    links = services.read_links(tree, tools.service_names())
+    for path in (*LINKS, *tools.unit_paths(tree)):
         try:
             links[path] = tree.readlink(path)
         except FileNotFoundError:
