@@ -6,11 +6,13 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
-from drivers.linux import boot_check, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.families import UNKNOWN_FAMILY
+from drivers.linux import boot_check, boot_entries, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
+_TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
 ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
 
 
@@ -21,12 +23,13 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     the network, then foreign tools.
     """
     names = device_names(facts)
-    supplements = boot_check.plan_supplements(facts.kernels)
+    supplements = boot_check.plan_supplements(facts)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
         grub_edits.contribute(facts, names),
-        boot_check.contribute(facts, supplements),
+        boot_entries.contribute(facts, names),
+        boot_check.contribute(facts, names, supplements, options),
         Contribution(changes=tuple(supplements.values())),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
@@ -35,7 +38,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
-    return GuestPlan(changes, every.warnings, blockers, boot_check.plan_caps(facts, supplements))
+    caps = boot_check.plan_caps(facts, names, supplements, options)
+    return GuestPlan(changes, every.warnings, blockers, caps)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:
@@ -67,10 +71,7 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
     if loader.kind == "none":
         hint = "The disk with /boot may be missing, or the guest is started by its hypervisor."
         yield Finding("linux.boot-loader.missing", "no boot loader's configuration was found", hint)
-    elif loader.kind != "grub2":
-        message = f"the guest is started by {loader.kind} ({loader.config}), whose entries are not rewritten yet"
-        yield Finding("linux.boot-loader.unsupported", message, "Install GRUB 2 in the guest.")
-    elif grub_edits.menu_text(facts) is None:
+    elif loader.kind in _TEXT_LOADERS and grub_edits.menu_text(facts) is None:
         message = f"{loader.config} could not be read as a text, so its entries cannot be rewritten"
         yield Finding("linux.boot-loader.unreadable", message)
 
@@ -79,6 +80,9 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
     """What makes the facts less sure, or the result."""
     for note in facts.notes:
         yield Finding("guest.reading", note)
+    if facts.os is not None and facts.os.family == UNKNOWN_FAMILY:
+        message = f"{facts.os.name or facts.os.id} is of no family that is known; it is converted by the parts it has"
+        yield Finding("linux.family-unknown", message, "Check with `p2v verify` that it starts and has its network.")
     mounted = {(mount.disk, mount.partition): mount.mountpoint for mount in facts.mounts}
     if facts.root is not None:
         mounted[facts.root.disk, facts.root.partition] = "/"

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from drivers.facts import TextFile
-from drivers.linux import bootloader, grub_edits, initramfs_tools, nic_names, paths, tools
+from drivers.linux import (
+    boot_entries,
+    bootloader,
+    extlinux,
+    grub_edits,
+    grub_legacy,
+    grubenv,
+    initramfs_tools,
+    nic_names,
+    paths,
+    tools,
+)
 from drivers.linux.fstab import FSTAB
 from drivers.tree import GuestTree
 
@@ -14,11 +25,16 @@ TEXTS: tuple[str, ...] = (
     FSTAB,
     *bootloader.GRUB2_CONFIGS,
     bootloader.EFI_CONFIGS,
-    "/boot/grub/grubenv",
-    "/boot/grub2/grubenv",
-    "/boot/efi/EFI/*/grubenv",
+    *grubenv.BLOCKS,
+    *boot_entries.SNIPPETS,
+    *boot_entries.COMMAND_LINES,
+    *grub_legacy.MENUS,
+    *extlinux.CONFIGS,
+    *extlinux.INCLUDED,
+    *extlinux.SETTINGS,
     *grub_edits.DEVICE_MAPS,
     grub_edits.DEFAULT_GRUB,
+    grub_edits.SYSCONFIG_GRUB,
     f"{grub_edits.DEFAULT_GRUB_FOLDER}/*.cfg",
     initramfs_tools.MAIN,
     initramfs_tools.MODULES,
