@@ -124,9 +124,7 @@ def _checked(line: bytes) -> tuple[str, list[Any]]:
         match json.loads(line):
             case ["read", str(path), int(limit)] if 0 <= limit <= _LARGEST_ANSWER_BYTES:
                 return "read", [path, limit]
-            case ["read_range", str(path), int(length), int(offset)] if (
-                0 <= length <= _LARGEST_RANGE_BYTES and offset >= 0
-            ):
+            case ["read_range", str(path), int(length), int(offset)] if 0 <= length <= _LARGEST_RANGE_BYTES and offset >= 0:
                 return "read_range", [path, length, offset]
             case [("exists" | "list" | "lstat" | "readlink") as operation, str(path)]:
                 return operation, [path]

@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.families import UNKNOWN_FAMILY
-from drivers.linux import boot_check, boot_entries, fstab, grub_edits, initramfs_tools, nic_names, resume, space, tools
+from drivers.linux import (
+    boot_check,
+    boot_entries,
+    efi_fallback,
+    fstab,
+    grub_edits,
+    initramfs_tools,
+    nic_names,
+    resume,
+    space,
+    tools,
+)
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -31,6 +42,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         boot_entries.contribute(facts, names),
         boot_check.contribute(facts, names, supplements, options),
         Contribution(changes=tuple(supplements.values())),
+        efi_fallback.contribute(facts),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
@@ -94,9 +106,3 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
                 f"the file system at {at}: {partition.filesystem.why_not_host}",
                 "Shut the guest down properly before its disks are copied.",
             )
-    if facts.firmware == "uefi":
-        yield Finding(
-            "linux.firmware.uefi",
-            "whether the guest's EFI system partition has a loader at the default path is not checked yet",
-            "If it does not start, add \\EFI\\BOOT\\BOOTX64.EFI.",
-        )
