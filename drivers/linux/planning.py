@@ -10,10 +10,12 @@ from drivers.families import UNKNOWN_FAMILY
 from drivers.linux import (
     boot_check,
     boot_entries,
+    console,
     efi_fallback,
     fstab,
     grub_edits,
     initramfs_tools,
+    next_initramfs,
     nic_names,
     resume,
     space,
@@ -45,6 +47,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         efi_fallback.contribute(facts),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
+        next_initramfs.contribute(facts, names),
+        console.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         tools.contribute(facts),
     ))  # fmt: skip

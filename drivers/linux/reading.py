@@ -8,11 +8,13 @@ from drivers.facts import TextFile
 from drivers.linux import (
     boot_entries,
     bootloader,
+    console,
     extlinux,
     grub_edits,
     grub_legacy,
     grubenv,
     initramfs_tools,
+    next_initramfs,
     nic_names,
     paths,
     tools,
@@ -26,6 +28,9 @@ TEXTS: tuple[str, ...] = (
     *bootloader.GRUB2_CONFIGS,
     bootloader.EFI_CONFIGS,
     *grubenv.BLOCKS,
+    *next_initramfs.TEXTS,
+    console.INITTAB,
+    console.SECURETTY,
     *boot_entries.SNIPPETS,
     *boot_entries.COMMAND_LINES,
     *grub_legacy.MENUS,
@@ -43,10 +48,11 @@ TEXTS: tuple[str, ...] = (
     nic_names.PERSISTENT_RULES,
 )
 
-LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
+LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES, *console.LINKS)
 
 FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
+    *next_initramfs.DRACUT_FOLDERS,
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
 )
