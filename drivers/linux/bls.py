@@ -20,7 +20,7 @@ from drivers.tree import GuestTree
 ENTRIES_AT_MOST = 200
 GRUB_FOLDERS = ("/boot/loader/entries", "/boot/efi/loader/entries")
 
-_LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z][A-Za-z0-9_-]*)[ \t]+(?P<value>[^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z][A-Za-z0-9_-]*)[ \t]+(?P<value>[^ \t\r\n][^\r\n]*)", re.MULTILINE)
 _SEGMENT = re.compile(r"[0-9]+|[A-Za-z]+|~")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # systemd-boot counts the tries of an entry in its name (Automatic Boot Assessment)
@@ -61,11 +61,10 @@ def entry_id(path: str) -> str:
 
 def parse(text: str) -> dict[str, str]:
     """The keys of an entry; those that come more than once (``options``, ``initrd``) joined by blanks."""
-    keys: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
     for line in _LINE.finditer(text):
-        key = line["key"].lower()
-        keys[key] = f"{keys[key]} {line['value']}" if key in keys else line["value"]
-    return keys
+        found.setdefault(line["key"].lower(), []).append(line["value"].rstrip())
+    return {key: " ".join(values) for key, values in found.items()}
 
 
 def command_lines(file: TextFile) -> Iterator[CommandLine]:
@@ -74,7 +73,7 @@ def command_lines(file: TextFile) -> Iterator[CommandLine]:
     finder = finder_of(keys.get("linux", ""), "initrd" in keys or "initrd=" in keys.get("options", ""))
     for line in _LINE.finditer(file.text):
         if line["key"].lower() == "options":
-            yield CommandLine(line.start("value"), line.end("value"), finder)
+            yield CommandLine(line.start("value"), line.start("value") + len(line["value"].rstrip()), finder)
 
 
 def grub_order(snippets: Iterable[Snippet]) -> list[Snippet]:

@@ -26,7 +26,7 @@ INCLUDED = ("/boot/extlinux/*.c*f*", "/boot/syslinux/*.c*f*")
 SETTINGS = ("/etc/default/extlinux", "/etc/update-extlinux.conf")
 FILES_AT_MOST = 32
 
-_LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z]+)[ \t]+(?P<value>[^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z]+)[ \t]+(?P<value>[^ \t\r\n][^\r\n]*)", re.MULTILINE)
 _MENU_DEFAULT = re.compile(r"default", re.IGNORECASE)
 _INCLUDE = re.compile(r"include[ \t]+(\S+)", re.IGNORECASE)
 _INITRD = re.compile(r"(?:^|\s)initrd=(\S+)")
@@ -89,16 +89,17 @@ def _read_into(menu: _Menu, file: TextFile) -> list[tuple[int, int]]:
     label: _Label | None = None
     everywhere = []
     for line in _LINE.finditer(file.text):
-        key, value = line["key"].lower(), line["value"]
+        key, value = line["key"].lower(), line["value"].rstrip()
+        span = (line.start("value"), line.start("value") + len(value))
         if key == "label":
             label = _Label(value, file)
             menu.labels.append(label)
         elif key == "append":
             if label is None:
                 menu.arguments = value
-                everywhere.append((line.start("value"), line.end("value")))
+                everywhere.append(span)
             else:
-                label.arguments, label.span = value, (line.start("value"), line.end("value"))
+                label.arguments, label.span = value, span
         elif key == "default" and not value.lower().endswith((".c32", ".cfg")):
             menu.default = _word(value)
         elif label is not None and key in ("kernel", "linux"):

@@ -17,7 +17,7 @@ from drivers.tree import GuestTree
 MENUS = ("/boot/grub/grub.conf", "/boot/grub/menu.lst", "/boot/efi/EFI/redhat/grub.conf", "/etc/grub.conf")
 SAVED = "/boot/grub/default"
 
-_COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)(?:[ \t]*=[ \t]*|[ \t]+)(?P<value>[^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_COMMAND = re.compile(r"^[ \t]*(?P<name>[a-z]+)[= \t]+(?P<value>[^ \t\r\n=][^\r\n]*)", re.MULTILINE)
 # "## " is prose in Debian's file, "# name=value" what update-grub reads
 _MAGIC = re.compile(r"^# (?:xen)?kopt(?:_[0-9_]+)?=(?P<value>[^\r\n]*)", re.MULTILINE)
 _WORD = re.compile(r"[^ \t]+")
@@ -69,7 +69,7 @@ def _items(text: str) -> Iterator[_Item]:
     seen: dict[str, int] = {}
     item: _Item | None = None
     for command in _COMMAND.finditer(text):
-        name, value = command["name"], command["value"]
+        name, value = command["name"], command["value"].rstrip()
         if name == "title":
             if item is not None:
                 yield item
@@ -91,7 +91,7 @@ def _add(item: _Item, name: str, command: re.Match[str]) -> None:
     if is_kernel:
         item.chosen = name == "module"
         item.kernel, item.arguments = words[0][0], " ".join(word[0] for word in words[1:])
-        item.lines.append((start, command.end("value")))
+        item.lines.append((start, command.start("value") + len(command["value"].rstrip())))
     else:
         item.initramfs.append(words[0][0])
 
@@ -101,7 +101,7 @@ def _default(tree: GuestTree, text: str) -> int:
         if command["name"] == "title":
             break
         if command["name"] == "default":
-            value = command["value"]
+            value = command["value"].rstrip()
             if value == "saved":
                 saved = paths.read_text(tree, SAVED)
                 value = (saved.text.split() or ["0"])[0] if saved else "0"

@@ -28,7 +28,7 @@ SERIAL = "ttyS0"
 DEVICE_ARGUMENTS = frozenset({"root", "resume", "boot", "real_root", "crypt_root", "cryptroot", "cryptdevice"})
 # a by-path name has colons of its own, so that only cryptdevice's ends at one
 ARGUMENT = re.compile(
-    r"(?P<key>[A-Za-z0-9_.-]+)=(?P<device>(?<=cryptdevice=)/dev/[^\s\"',;:]+|(?<!cryptdevice=)/dev/[^\s\"',;]+)"
+    r"(?<![A-Za-z0-9_.-])(?P<key>[A-Za-z0-9_.-]+)=(?P<device>(?<=cryptdevice=)/dev/[^\s\"',;:]+|(?<!cryptdevice=)/dev/[^\s\"',;]+)"
 )
 # Xen's consoles; a virtual machine on KVM has a serial port instead
 _CONSOLE = re.compile(r"(?<![^\s\"'])console=(?P<console>[xh]vc0)(?=[\s\"',]|\Z)")

@@ -14,9 +14,7 @@ from drivers.tree import GuestTree
 
 CONFIG = "/etc/lilo.conf"
 
-_LINE = re.compile(
-    r"^[ \t]*(?P<key>[A-Za-z][A-Za-z0-9-]*)[ \t]*(?:=[ \t]*(?P<value>[^\r\n#]*?))?[ \t]*(?:#.*)?\r?$", re.MULTILINE
-)
+_LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z][A-Za-z0-9-]*)(?P<rest>[^\r\n]*)", re.MULTILINE)
 _STARTS = frozenset({"image", "other"})
 
 
@@ -47,7 +45,7 @@ def _sections(text: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     common: dict[str, str] = {}
     sections: list[dict[str, str]] = []
     for line in _LINE.finditer(text):
-        key, value = line["key"].lower(), (line["value"] or "").strip().strip('"')
+        key, value = line["key"].lower(), line["rest"].partition("#")[0].strip(' \t="')
         if key in _STARTS:
             sections.append({})
         (sections[-1] if sections else common)[key] = value

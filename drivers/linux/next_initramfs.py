@@ -43,10 +43,12 @@ _LATER = "The guest's next kernel would not start: edit it there."
 _OMITTED = re.compile(r"^[ \t]*omit_drivers\+?=(?P<value>[^\r\n]*)", re.MULTILINE)
 _BUILT_IN = re.compile(r"^[ \t]*kernel_cmdline\+?=(?P<value>[^\r\n]*)", re.MULTILINE)
 _SET_ANEW = re.compile(r"^[ \t]*add_drivers=", re.MULTILINE)
-_VIRTIO = re.compile(r"(?P<gap>[ \t]*)(?<![\w/-])virtio(?:[_-](?:blk|scsi|pci|ring|net|pci[_-]\w+))?(?:\.ko)?(?![\w-])")
-_ARRAY = re.compile(r"^[ \t]*MODULES(?P<plus>\+?)=(?P<open>[(\"'])(?P<value>[^)\"']*)(?P<close>[)\"'])", re.MULTILINE)
+_VIRTIO = re.compile(r"(?<![\w/-])virtio(?:[_-](?:blk|scsi|pci|ring|net|pci[_-]\w{1,40}))?(?:\.ko)?(?![\w-])[ \t]*")
+_ARRAY = re.compile(
+    r"^[ \t]*MODULES(?P<plus>\+?)=(?P<open>[(\"'])(?P<value>[^)\"']{0,2000})(?P<close>[)\"'])", re.MULTILINE
+)
 _SUSE = re.compile(r"^[ \t]*INITRD_MODULES=(?P<quote>[\"'])(?P<value>[^\"'\n]*)(?P=quote)", re.MULTILINE)
-_FEATURES = re.compile(r"^[ \t]*features=(?P<quote>[\"'])(?P<value>[^\"']*)(?P=quote)", re.MULTILINE)
+_FEATURES = re.compile(r"^[ \t]*features=(?P<quote>[\"'])(?P<value>[^\"']{0,2000})(?P=quote)", re.MULTILINE)
 _ADDED = re.compile(r"^[ \t]*MODULES_ADD[ \t]*[+:?]?=(?P<value>[^\r\n]*)", re.MULTILINE)
 
 

@@ -23,13 +23,14 @@ def pe(sections: Mapping[str, bytes]) -> bytes:
     return head + bytes(head_bytes - len(head)) + body
 
 
-def initramfs(version: str, modules: Sequence[str]) -> bytes:
-    """An archive that holds these modules, and says that dracut made it."""
+def initramfs(version: str, modules: Sequence[str], marker: str = "usr/lib/dracut/build") -> bytes:
+    """An archive that holds these modules; ``marker`` is a file that tells what made it."""
     folder = f"usr/lib/modules/{version}/kernel"
-    names = ["usr", "usr/lib", "usr/lib/dracut", "usr/lib/modules", f"usr/lib/modules/{version}", folder]
+    names = ["usr", "usr/lib", "usr/lib/modules", f"usr/lib/modules/{version}", folder]
     entries = [NewEntry("lib", stat.S_IFLNK | 0o777, b"usr/lib")]
     entries += [NewEntry(name, stat.S_IFDIR | 0o755) for name in names]
     entries += [NewEntry(f"{folder}/{module}.ko", stat.S_IFREG | 0o644, b"ELF") for module in modules]
+    entries.append(NewEntry(marker, stat.S_IFREG | 0o644, b"x"))
     return write_archive(entries)
 
 

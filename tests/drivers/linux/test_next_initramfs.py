@@ -92,7 +92,7 @@ def test_arguments_that_dracut_builds_in_are_named_by_uuid() -> None:
     text = 'omit_drivers+="floppy virtio_blk"\nkernel_cmdline="root=/dev/sda1 ro"\n'
     found = after({"/usr/lib/dracut": Folder(), "/etc/dracut.conf.d/cmdline.conf": text})
     assert found["/etc/dracut.conf.d/cmdline.conf"] == text.replace("/dev/sda1", f"UUID={ROOT_UUID}").replace(
-        " virtio_blk", ""
+        "virtio_blk", ""
     )
 
 
