@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivers.changes import (
+    COPY_BYTES_AT_MOST,
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -96,7 +98,9 @@ def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements:
         space = guest.space(change.path)
         spaces[space.mountpoint] = space
         needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
-        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(change, WriteFile | MakeSymlink)
+        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(
+            change, WriteFile | CopyFile | MakeSymlink
+        )
     for mountpoint, space in spaces.items():
         if needed[mountpoint] > space.free_bytes:
             raise GuestFull(mountpoint, needed[mountpoint], space.free_bytes)
@@ -108,6 +112,8 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
     match change:
         case WriteFile():
             return round_up(len(encoded(change.content)), _BLOCK_BYTES) + _BLOCK_BYTES
+        case CopyFile():
+            return round_up(change.size, _BLOCK_BYTES) + _BLOCK_BYTES
         case EditFile():
             grown = len(encoded(change.after)) - len(encoded(change.before))
             return round_up(max(0, grown), _BLOCK_BYTES)
@@ -125,6 +131,9 @@ def _make(guest: WritableGuest, change: Change, supplements: Mapping[str, bytes]
             _make_parents(guest, change.path)
             guest.create(change.path, encoded(change.content), change.mode)
             return _label_like_folder(guest, change.path)
+        case CopyFile():
+            _copy(guest, change)
+            return _label_like_folder(guest, change.path)
         case EditFile():
             guest.write(change.path, encoded(change.after))
         case DeleteFile() | DeleteSymlink():
@@ -138,6 +147,13 @@ def _make(guest: WritableGuest, change: Change, supplements: Mapping[str, bytes]
         case ExtendInitramfs():
             _extend(guest, change, supplements[change.path])
     return ""
+
+
+def _copy(guest: WritableGuest, change: CopyFile) -> None:
+    _make_parents(guest, change.target)
+    guest.create(change.target, guest.read(change.source, COPY_BYTES_AT_MOST), change.mode)
+    if file_digest(guest, change.target, change.size) != change.sha256:
+        raise NotWritten(change.target, f"differs from {change.source}, which it was copied from")
 
 
 def _make_parents(guest: WritableGuest, path: str) -> None:

@@ -144,6 +144,8 @@ class BootEntry:
     """Path in the guest's tree (``/boot/vmlinuz-6.1.0-9-amd64``)."""
     initramfs: tuple[str, ...]
     arguments: str
+    source: str = ""
+    """The file that defines it, where that is not the boot loader's configuration: a snippet, or a unified kernel image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class BootLoader:
     """The boot loader and its configuration."""
 
     kind: str
-    """``grub2``, ...; ``none`` when no configuration was found."""
+    """``grub2``, ``grub1``, ``systemd-boot``, ``extlinux``, ``lilo``; ``none`` when no configuration was found."""
     config: str = ""
     """Path of the configuration that is really read at boot."""
     entries: tuple[BootEntry, ...] = ()
@@ -159,6 +161,20 @@ class BootLoader:
     """Title of the entry that starts when nobody chooses (``Submenu>Entry`` inside submenus)."""
     install_devices: tuple[str, ...] = ()
     """Disks that the boot loader's package installs itself to when it is upgraded (Debian's grub-pc)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EfiProgram:
+    """A program on the EFI system partition, by its path in the guest's tree.
+
+    ``kind``: ``shim``, ``grub``, ``systemd-boot``, ``mok-manager``, ``fallback`` (shim's, which makes boot entries),
+    ``windows``, or ``unknown``. ``size`` in bytes.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,8 @@ class Initramfs:
     module_prefix: str = ""
     squashed: bool = False
     problem: str = ""
+    unified: bool = False
+    """It is a section of a unified kernel image, so nothing can be appended; ``path`` names the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +290,7 @@ class GuestFacts:
     mounts: tuple[Mount, ...] = ()
     firmware: str = "bios"
     boot_loader: BootLoader = BootLoader("none")
+    efi_programs: tuple[EfiProgram, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     network: Network = Network()
     tools: tuple[Tool, ...] = ()

@@ -14,6 +14,7 @@ from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
@@ -32,7 +33,7 @@ NOTES_AT_MOST = 100
 _OVER_TREE = Limits(seconds=900.0)
 
 _FSTAB = "/etc/fstab"
-_ESP_MOUNTPOINTS = ("/boot/efi", "/efi")
+_ESP_MOUNTPOINTS = ("/boot/efi", "/efi", "/boot")
 # facts are read from these; the guest's other file systems are only named
 _NEEDED_MOUNTPOINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc", "/lib", "/opt")
 # not looked for among the disks
@@ -103,6 +104,7 @@ def facts_from_tree(
         mounts=tuple(mounts),
         firmware=firmware(layout),
         boot_loader=loader,
+        efi_programs=read_efi_programs(tree),
         kernels=find_kernels(tree, loader),
         network=read_network(tree),
         tools=find_tools(tree),

@@ -32,6 +32,8 @@ class PlanOptions:
     """
 
     nic_macs: tuple[str | None, ...] = ()
+    compatible: bool = False
+    """Rather than not at all, the guest may run on hardware it has drivers for as it is (SATA or IDE, e1000e)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from drivers.appliance import (
 )
 from drivers.appliance_tree import ApplianceGuest, ApplianceTree
 from drivers.apply import AppliedChange, apply_changes
-from drivers.changes import Change, ExtendInitramfs
+from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.facts import GuestFacts, Mount
 from drivers.keys import Key
 from drivers.plan import GuestPlan
@@ -99,14 +99,15 @@ def rewrite(
 
 
 def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]:
-    """The root and every other mount that a change's path lies in. Raises GuestNotUnderstood when there is no root."""
+    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root."""
     if facts.root is None:
         raise GuestNotUnderstood("the guest", "no root file system was found in it")
     known = {mount.mountpoint: mount for mount in facts.mounts}
     known.setdefault("/", facts.root)
     needed = {"/"}
-    for change in changes:
-        inside = (m for m in known if m == "/" or change.path == m or change.path.startswith(m.rstrip("/") + "/"))
+    paths = [change.path for change in changes]
+    for path in [*paths, *(change.source for change in changes if isinstance(change, CopyFile))]:
+        inside = (m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/"))
         needed.add(max(inside, key=len))
     return tuple(known[mountpoint] for mountpoint in sorted(needed))
 

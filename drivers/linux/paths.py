@@ -42,6 +42,15 @@ def resolve(tree: GuestTree, path: str) -> str | None:
     return at
 
 
+def boot_file(tree: GuestTree, path: str, *folders: str) -> str | None:
+    """A boot loader's path as a resolved path of the guest: its root may be the guest's, /boot's, or a folder given."""
+    for start in (*folders, "", "/boot"):
+        resolved = resolve(tree, f"{start}/{path}")
+        if resolved is not None:
+            return resolved
+    return None
+
+
 def matching(tree: GuestTree, pattern: str) -> Iterator[str]:
     """Paths that fit an absolute pattern; ``*`` and ``?`` work in every component, and skip hidden names."""
     yield from _matching(tree, "/", [part for part in pattern.split("/") if part])

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
+from drivers.families import UNKNOWN_FAMILY
 from drivers.linux import (
     boot_check,
+    boot_entries,
     cloud_init,
+    console,
     crypttab,
     device_files,
+    efi_fallback,
     fstab,
     grub_edits,
     initramfs_tools,
     lvm_config,
     mdadm,
+    next_initramfs,
     nic_names,
     old_drivers,
     resume,
@@ -27,6 +32,7 @@ from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
+_TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
 ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
 
 
@@ -37,8 +43,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     the network, then foreign tools.
     """
     names = device_names(facts)
-    supplements = boot_check.plan_supplements(facts.kernels)
-    caps = boot_check.plan_caps(facts, supplements)
+    supplements = boot_check.plan_supplements(facts)
+    caps = boot_check.plan_caps(facts, names, supplements, options)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
@@ -47,10 +53,14 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         lvm_config.contribute(facts),
         device_files.contribute(facts, names),
         grub_edits.contribute(facts, names),
-        boot_check.contribute(facts, supplements),
+        boot_entries.contribute(facts, names),
+        boot_check.contribute(facts, names, supplements, options),
         Contribution(changes=tuple(supplements.values())),
+        efi_fallback.contribute(facts),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
+        next_initramfs.contribute(facts, names),
+        console.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         udev_rules.contribute(facts, options.nic_macs),
         cloud_init.contribute(facts),
@@ -92,10 +102,7 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
     if loader.kind == "none":
         hint = "The disk with /boot may be missing, or the guest is started by its hypervisor."
         yield Finding("linux.boot-loader.missing", "no boot loader's configuration was found", hint)
-    elif loader.kind != "grub2":
-        message = f"the guest is started by {loader.kind} ({loader.config}), whose entries are not rewritten yet"
-        yield Finding("linux.boot-loader.unsupported", message, "Install GRUB 2 in the guest.")
-    elif grub_edits.menu_text(facts) is None:
+    elif loader.kind in _TEXT_LOADERS and grub_edits.menu_text(facts) is None:
         message = f"{loader.config} could not be read as a text, so its entries cannot be rewritten"
         yield Finding("linux.boot-loader.unreadable", message)
 
@@ -104,6 +111,9 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
     """What makes the facts less sure, or the result."""
     for note in facts.notes:
         yield Finding("guest.reading", note)
+    if facts.os is not None and facts.os.family == UNKNOWN_FAMILY:
+        message = f"{facts.os.name or facts.os.id} is of no family that is known; it is converted by the parts it has"
+        yield Finding("linux.family-unknown", message, "Check with `p2v verify` that it starts and has its network.")
     for mount in {mount.mountpoint: mount for mount in (facts.root, *facts.mounts) if mount is not None}.values():
         system = facts.filesystem_of(mount)
         if system is not None and system.dirty:
@@ -112,9 +122,3 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
                 f"the file system at {mount.mountpoint}: {system.why_not_host}",
                 "Shut the guest down properly before its disks are copied.",
             )
-    if facts.firmware == "uefi":
-        yield Finding(
-            "linux.firmware.uefi",
-            "whether the guest's EFI system partition has a loader at the default path is not checked yet",
-            "If it does not start, add \\EFI\\BOOT\\BOOTX64.EFI.",
-        )

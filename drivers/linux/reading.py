@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 from drivers.facts import TextFile
 from drivers.linux import (
+    boot_entries,
     bootloader,
     cloud_init,
+    console,
     crypttab,
     device_files,
+    extlinux,
     grub_edits,
+    grub_legacy,
+    grubenv,
     initramfs_tools,
     lvm_config,
     mdadm,
+    next_initramfs,
     nic_names,
     old_drivers,
     paths,
@@ -28,11 +34,19 @@ TEXTS: tuple[str, ...] = (
     FSTAB,
     *bootloader.GRUB2_CONFIGS,
     bootloader.EFI_CONFIGS,
-    "/boot/grub/grubenv",
-    "/boot/grub2/grubenv",
-    "/boot/efi/EFI/*/grubenv",
+    *grubenv.BLOCKS,
+    *next_initramfs.TEXTS,
+    console.INITTAB,
+    console.SECURETTY,
+    *boot_entries.SNIPPETS,
+    *boot_entries.COMMAND_LINES,
+    *grub_legacy.MENUS,
+    *extlinux.CONFIGS,
+    *extlinux.INCLUDED,
+    *extlinux.SETTINGS,
     *grub_edits.DEVICE_MAPS,
     grub_edits.DEFAULT_GRUB,
+    grub_edits.SYSCONFIG_GRUB,
     f"{grub_edits.DEFAULT_GRUB_FOLDER}/*.cfg",
     initramfs_tools.MAIN,
     initramfs_tools.MODULES,
@@ -48,10 +62,11 @@ TEXTS: tuple[str, ...] = (
     *device_files.TEXTS,
 )
 
-LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES)
+LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES, *console.LINKS)
 
 FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
+    *next_initramfs.DRACUT_FOLDERS,
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
     cloud_init.FOLDER,

@@ -257,7 +257,6 @@ def test_an_initramfs_that_two_kernels_share_is_extended_once() -> None:
         (None, "guest.no-os"),
         (OperatingSystem("windows", "windows", "10", "Windows 10", "x86_64", "windows"), "guest.os-unsupported"),
         (OperatingSystem("unknown", "plan9next", "1", "Plan 9 Next", "", "unknown"), "guest.os-unsupported"),
-        (OperatingSystem("linux", "plan9next", "1", "", "", "unknown"), "guest.family-unsupported"),
     ],
 )  # fmt: skip
 def test_guests_that_are_not_known_are_not_touched(system: OperatingSystem | None, blocker: str) -> None:
@@ -265,6 +264,21 @@ def test_guests_that_are_not_known_are_not_touched(system: OperatingSystem | Non
     assert [finding.id for finding in found.blockers] == [blocker]
     assert found.changes == ()
     assert found.caps.disk_buses
+
+
+def test_a_linux_of_no_known_family_is_converted_by_its_parts_with_a_warning() -> None:
+    system = OperatingSystem("linux", "myown", "1", "My Own Linux", "x86_64", "unknown", init="systemd")
+    known = plan(facts_of(files()))
+    found = plan(dataclasses.replace(facts_of(files()), os=system))
+    assert (found.changes, found.blockers) == (known.changes, ())
+    assert [finding.id for finding in found.warnings] [:1] == ["linux.family-unknown"]
+
+
+@pytest.mark.parametrize("family", ["redhat", "suse", "arch", "alpine", "void", "photon"])
+def test_every_family_is_planned(family: str) -> None:
+    facts = facts_of(files())
+    assert facts.os is not None
+    assert plan(dataclasses.replace(facts, os=dataclasses.replace(facts.os, family=family))).blockers == ()
 
 
 def test_all_blockers_are_told_at_once() -> None:
@@ -275,15 +289,9 @@ def test_all_blockers_are_told_at_once() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("loader", "blocker"),
-    [
-        (BootLoader("none"), "linux.boot-loader.missing"),
-        (BootLoader("lilo", "/etc/lilo.conf"), "linux.boot-loader.unsupported"),
-    ],
-)
-def test_boot_loaders_that_are_not_edited_block(loader: BootLoader, blocker: str) -> None:
-    assert blockers(dataclasses.replace(facts_of(files()), boot_loader=loader)) == [blocker]
+def test_a_guest_without_boot_loader_blocks() -> None:
+    facts = dataclasses.replace(facts_of(files()), boot_loader=BootLoader("none"))
+    assert blockers(facts) == ["linux.boot-loader.missing"]
 
 
 def test_a_menu_without_kernels_and_a_kernel_that_is_missing_block() -> None:
