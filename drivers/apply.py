@@ -4,8 +4,9 @@ All expectations are looked at first; when one does not hold, nothing at all has
 
 * edited or extended: the same inode, so owner, mode, extended attributes (the SELinux label among them) and hard links
   stay. It gets a new modification time: a backup program that goes by size and time must see the change.
-* new: root:root, the mode of the change, and the SELinux label of its folder, where the guest labels its files. (A
-  policy may want another label for that name; matching the guest's file_contexts would be exact.)
+* new: root:root, the mode of the change, and the SELinux label that the plan has for it from the guest's own policy, else
+  the one of its folder. A folder without a label is on a file system that has none, or in a guest that never
+  labelled its files: there nothing gets one.
 * parents that are missing: directories of root:root, mode 0755, labelled likewise.
 """
 
@@ -68,10 +69,12 @@ def apply_changes(
     changes: Sequence[Change],
     supplements: Mapping[str, bytes],
     report: Reporter = silent,
+    labels: Mapping[str, str] | None = None,
 ) -> tuple[AppliedChange, ...]:
     """Make the changes in order; one result for each.
 
-    ``supplements``: what to append to each initramfs that an ``ExtendInitramfs`` names, by its path.
+    ``supplements``: what to append to each initramfs that an ``ExtendInitramfs`` names, by its path. ``labels``: SELinux
+    labels for what is new, by path (``GuestPlan.labels``).
 
     Raises PlanStale and GuestFull before anything is written, NotWritten, and what ``guest`` raises.
     """
@@ -83,7 +86,7 @@ def apply_changes(
     applied = []
     for change, verdict in zip(changes, verdicts, strict=True):
         skipped = verdict is Verdict.SKIP
-        note = "" if skipped else _make(guest, change, supplements)
+        note = "" if skipped else _make(guest, change, supplements, labels or {})
         applied.append(AppliedChange(summary(change), skipped, note))
         report(ChangeApplied(summary(change), skipped))
     guest.sync()
@@ -125,50 +128,57 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
             return 0
 
 
-def _make(guest: WritableGuest, change: Change, supplements: Mapping[str, bytes]) -> str:
+def _make(
+    guest: WritableGuest, change: Change, supplements: Mapping[str, bytes], labels: Mapping[str, str]
+) -> str:
     match change:
         case WriteFile():
-            _make_parents(guest, change.path)
+            _make_parents(guest, change.path, labels)
             guest.create(change.path, encoded(change.content), change.mode)
-            return _label_like_folder(guest, change.path)
+            return set_new_label(guest, change.path, labels)
         case CopyFile():
-            _copy(guest, change)
-            return _label_like_folder(guest, change.path)
+            _copy(guest, change, labels)
+            return set_new_label(guest, change.target, labels)
         case EditFile():
             guest.write(change.path, encoded(change.after))
         case DeleteFile() | DeleteSymlink():
             guest.remove(change.path)
         case MakeSymlink():
-            _make_parents(guest, change.path)
+            _make_parents(guest, change.path, labels)
             if change.replaces is not None:
                 guest.remove(change.path)
             guest.make_symlink(change.path, change.target)
-            return _label_like_folder(guest, change.path)
+            return set_new_label(guest, change.path, labels)
         case ExtendInitramfs():
             _extend(guest, change, supplements[change.path])
     return ""
 
 
-def _copy(guest: WritableGuest, change: CopyFile) -> None:
-    _make_parents(guest, change.target)
+def _copy(guest: WritableGuest, change: CopyFile, labels: Mapping[str, str]) -> None:
+    _make_parents(guest, change.target, labels)
     guest.create(change.target, guest.read(change.source, COPY_BYTES_AT_MOST), change.mode)
     if file_digest(guest, change.target, change.size) != change.sha256:
         raise NotWritten(change.target, f"differs from {change.source}, which it was copied from")
 
 
-def _make_parents(guest: WritableGuest, path: str) -> None:
+def _make_parents(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> None:
     for folder in parents(path):
         if not guest.exists(folder):
             guest.make_folder(folder, _FOLDER_MODE)
-            _label_like_folder(guest, folder)
+            set_new_label(guest, folder, labels)
 
 
-def _label_like_folder(guest: WritableGuest, path: str) -> str:
-    label = guest.label(path.rpartition("/")[0] or "/")
-    if label is None:
+def set_new_label(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> str:
+    """Label what was just made at a path, where its folder has a label; what the record says of it."""
+    of_folder = guest.label(path.rpartition("/")[0] or "/")
+    if of_folder is None:
         return ""
-    guest.set_label(path, label)
-    return f"SELinux label of its folder: {label.rstrip(bytes(1)).decode('ascii', 'replace')}"
+    if path in labels:
+        # as libselinux stores them, with a NUL
+        guest.set_label(path, labels[path].encode("ascii") + b"\0")
+        return f"SELinux label by the guest's policy: {labels[path]}"
+    guest.set_label(path, of_folder)
+    return f"SELinux label of its folder: {of_folder.rstrip(bytes(1)).decode('ascii', 'replace')}"
 
 
 def _extend(guest: WritableGuest, change: ExtendInitramfs, supplement: bytes) -> None:

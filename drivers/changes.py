@@ -16,7 +16,7 @@ COPY_BYTES_AT_MOST = 16 * MIB
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
-    """Create a file that is not there yet (owner root:root; SELinux label matched where the guest has them)."""
+    """Create a file that is not there yet (owner root:root; SELinux label as in the plan, where the guest has them)."""
 
     path: str
     content: str

@@ -275,6 +275,31 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelRule:
+    """A line of file_contexts(5): an expression for whole paths, a type of file, and the label of what fits."""
+
+    pattern: str
+    type: str
+    """``--`` for regular files, ``-d``, ``-l``, ...; empty for files of any type."""
+    label: str
+    """Empty for ``<<none>>``: such files keep what label they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPolicy:
+    """How the guest's SELinux policy labels what plans may create: rules in the order of its files.
+
+    ``aliases``: beginnings of paths, and what they are looked up as; ``shipped_aliases`` are applied after them.
+    """
+
+    name: str
+    """``targeted``, ``default``, ..."""
+    rules: tuple[LabelRule, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    shipped_aliases: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GuestFacts:
     """Everything known about a guest. ``texts`` holds the configuration files that planning may edit, by path.
 
@@ -296,9 +321,13 @@ class GuestFacts:
     tools: tuple[Tool, ...] = ()
     selinux: str = "absent"
     """``absent``, ``disabled``, ``permissive``, ``enforcing``."""
+    label_policy: LabelPolicy | None = None
+    """None where the guest labels nothing, or its rules could not be read (a note says so)."""
     texts: Mapping[str, TextFile] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 (hex) of files that hold secrets, which planning may delete but nobody needs to know."""
     notes: tuple[str, ...] = ()
     volumes: tuple[Volume, ...] = ()
 

@@ -18,7 +18,8 @@ from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
-from drivers.linux.reading import collect_texts
+from drivers.linux.reading import collect_digests, collect_texts
+from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
@@ -92,7 +93,8 @@ def facts_from_tree(
     loader = read_boot_loader(tree)
     texts, links, folders = collect_texts(tree)
     os = read_system(tree)
-    all_notes = [*layout.notes, *notes]
+    label_policy, label_notes = read_label_policy(tree)
+    all_notes = [*layout.notes, *notes, *label_notes]
     if os is None:
         all_notes.append("the system does not say what it is (no os-release and no release file)")
     return GuestFacts(
@@ -109,9 +111,11 @@ def facts_from_tree(
         network=read_network(tree),
         tools=find_tools(tree),
         selinux=read_selinux(tree),
+        label_policy=label_policy,
         texts=texts,
         links=links,
         folders=folders,
+        digests=collect_digests(tree),
         notes=_limited(all_notes),
         volumes=layout.volumes,
     )

@@ -6,7 +6,8 @@ names the facts it rests on by expectations in its changes, so a plan that no lo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from drivers.caps import GuestCaps
 from drivers.changes import Change
@@ -28,19 +29,28 @@ class PlanOptions:
     """What planning knows besides the guest.
 
     ``nic_macs``: the machine's network cards in order, each with the MAC address it keeps; None where that is
-    not known.
+    not known. ``new_identity``: a copy that runs beside its source. ``install_agent``, ``purge_tools``: the guest
+    itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot.
     """
 
     nic_macs: tuple[str | None, ...] = ()
     compatible: bool = False
     """Rather than not at all, the guest may run on hardware it has drivers for as it is (SATA or IDE, e1000e)."""
+    new_identity: bool = False
+    install_agent: bool = False
+    purge_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GuestPlan:
-    """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards."""
+    """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards.
+
+    ``labels``: the SELinux labels of names that the changes make and of folders above them, by path; what is not
+    there gets the label of its folder.
+    """
 
     changes: tuple[Change, ...]
     warnings: tuple[Finding, ...]
     blockers: tuple[Finding, ...]
     caps: GuestCaps
+    labels: Mapping[str, str] = field(default_factory=dict)

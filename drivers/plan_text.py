@@ -38,6 +38,8 @@ def render(plan: GuestPlan) -> str:
     for number, change in enumerate(plan.changes, start=1):
         lines += ["", f"{number}. {escaped(summary(change))}", f"{_INDENT}why: {escaped(change.why)}"]
         lines += [f"{_INDENT}{line}" for line in _details(change)]
+        if change.path in plan.labels and isinstance(change, WriteFile | MakeSymlink):
+            lines.append(f"{_INDENT}SELinux label: {escaped(plan.labels[change.path])}")
     lines += _findings("Warnings", plan.warnings)
     lines += _findings("Blockers", plan.blockers)
     return "\n".join([*lines, "", "What the guest can use afterwards", *_hardware(plan), ""])

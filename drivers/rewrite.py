@@ -91,7 +91,7 @@ def rewrite(
             appliance.mount(work.mounts, read_only=False)
             guest = ApplianceGuest(appliance)
             extended = {c.path: supplements(c, guest) for c in plan.changes if isinstance(c, ExtendInitramfs)}
-            applied = apply_changes(guest, plan.changes, extended, times)
+            applied = apply_changes(guest, plan.changes, extended, times, plan.labels)
             appliance.umount()
         with phase(times, "check-after", "Checking the guest's file systems again"):
             after = work.check_after(appliance)

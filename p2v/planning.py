@@ -15,6 +15,8 @@ from p2v.inspection import Reading, inspect
 from p2v.machine import Machine
 from p2v.targets.hardware import TargetDisk, target_hardware
 
+_NOTHING_MORE = PlanOptions()
+
 
 def plan_machine(
     machine: Machine,
@@ -22,16 +24,20 @@ def plan_machine(
     acceleration: Callable[[], Acceleration],
     report: Reporter,
     keys: Sequence[Key] = (),
+    wanted: PlanOptions = _NOTHING_MORE,
 ) -> PlanDocument:
-    """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan."""
+    """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan.
+
+    ``wanted``: what the user asks for in the guest; the machine's network cards are added to it.
+    """
     found = inspect(machine.disks, reading, acceleration, report, keys)
     with phase(report, "plan", "Planning"):
-        return plan_found(machine, found)
+        return plan_found(machine, found, wanted)
 
 
-def plan_found(machine: Machine, found: Inspection) -> PlanDocument:
+def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
-    plan = plan_guest(found.facts, PlanOptions(nic_macs=tuple(nic.mac for nic in machine.nics)))
+    plan = plan_guest(found.facts, replace(wanted, nic_macs=tuple(nic.mac for nic in machine.nics)))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     # absolute, so that a plan can be carried out from another folder
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)

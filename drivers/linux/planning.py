@@ -15,8 +15,10 @@ from drivers.linux import (
     crypttab,
     device_files,
     efi_fallback,
+    firstboot,
     fstab,
     grub_edits,
+    identity,
     initramfs_tools,
     lvm_config,
     mdadm,
@@ -24,6 +26,7 @@ from drivers.linux import (
     nic_names,
     old_drivers,
     resume,
+    selinux,
     space,
     tools,
     udev_rules,
@@ -40,7 +43,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Linux guest, in an order that depends on nothing but the facts.
 
     Changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
-    the network, then foreign tools.
+    the network, then foreign tools, then what was asked for besides.
     """
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts)
@@ -66,11 +69,15 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         cloud_init.contribute(facts),
         old_drivers.contribute(facts, caps),
         tools.contribute(facts),
-        tools.missing_agent(facts),
+        tools.missing_agent(facts, options),
+        identity.contribute(facts) if options.new_identity else Contribution(),
+        firstboot.contribute(facts, options),
     ))  # fmt: skip
     changes = _once(every.changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
-    return GuestPlan(changes, every.warnings, blockers, caps)
+    labels, unusable = selinux.labels_of(facts.label_policy, changes)
+    warnings = (*every.warnings, *_unusable_rules(unusable))
+    return GuestPlan(changes, warnings, blockers, caps, labels)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:
@@ -83,6 +90,13 @@ def device_names(facts: GuestFacts) -> DeviceNames:
 def _once(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """Without repetitions: two paths may lead to one file."""
     return tuple(dict.fromkeys(changes))
+
+
+def _unusable_rules(patterns: tuple[str, ...]) -> Iterator[Finding]:
+    if patterns:
+        shown = ", ".join(patterns[:3])
+        message = f"{len(patterns)} rules of the guest's file_contexts are not understood ({shown}), so they label nothing"
+        yield Finding("linux.selinux.rule", message, "Run `restorecon -R /etc /boot` in the converted guest.")
 
 
 def _unsupported(facts: GuestFacts) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drivers.expectations import file_digest
 from drivers.facts import TextFile
 from drivers.linux import (
     boot_entries,
@@ -13,9 +14,11 @@ from drivers.linux import (
     crypttab,
     device_files,
     extlinux,
+    firstboot,
     grub_edits,
     grub_legacy,
     grubenv,
+    identity,
     initramfs_tools,
     lvm_config,
     mdadm,
@@ -27,7 +30,7 @@ from drivers.linux import (
     tools,
 )
 from drivers.linux.fstab import FSTAB
-from drivers.tree import GuestTree
+from drivers.tree import FileType, GuestTree
 
 # Texts that planning edits or must know in full, by pattern. Nothing that holds secrets.
 TEXTS: tuple[str, ...] = (
@@ -60,9 +63,17 @@ TEXTS: tuple[str, ...] = (
     *lvm_config.CONFIGS,
     lvm_config.DEVICES_FILE,
     *device_files.TEXTS,
+    *identity.TEXTS,
+    *firstboot.TEXTS,
 )
 
-LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES, *console.LINKS)
+LINKS: tuple[str, ...] = (
+    nic_names.DEFAULT_LINK,
+    nic_names.NAMING_RULES,
+    *console.LINKS,
+    *identity.LINKS,
+    *firstboot.LINKS,
+)
 
 FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
@@ -95,3 +106,17 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
                 texts[path] = file
     folders = tuple(path for path in FOLDERS if paths.resolve(tree, path) is not None)
     return texts, links, folders
+
+
+def collect_digests(tree: GuestTree) -> Mapping[str, str]:
+    """SHA-256 of the regular files of ``identity.DIGESTS``; links and what is far too large are left out."""
+    digests: dict[str, str] = {}
+    for path in dict.fromkeys(path for pattern in identity.DIGESTS for path in paths.matching(tree, pattern)):
+        try:
+            stat = tree.lstat(path)
+            is_plain = stat.type is FileType.FILE and paths.resolve(tree, path) == path
+            if is_plain and stat.size <= identity.DIGEST_BYTES_AT_MOST:
+                digests[path] = file_digest(tree, path, stat.size)
+        except FileNotFoundError:
+            continue
+    return digests

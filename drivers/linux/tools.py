@@ -15,7 +15,7 @@ from drivers.facts import GuestFacts, Tool
 from drivers.linux import paths, services
 from drivers.linux.contribution import Contribution
 from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
-from drivers.plan import Finding
+from drivers.plan import Finding, PlanOptions
 from drivers.systems import parse_assignments
 from drivers.tree import FileType, GuestTree
 
@@ -88,12 +88,13 @@ def contribute(facts: GuestFacts) -> Contribution:
     return Contribution(tuple(changes), tuple(warnings))
 
 
-def missing_agent(facts: GuestFacts) -> Contribution:
+def missing_agent(facts: GuestFacts, options: PlanOptions) -> Contribution:
     """What the guest lacks for its host to shut it down and freeze its file systems in order."""
-    if any(tool.name == AGENT for tool in facts.tools):
+    if options.install_agent or any(tool.name == AGENT for tool in facts.tools):
         return Contribution()
     message = f"{AGENT} is not installed: the host can neither tell the guest's addresses nor freeze its file systems"
-    return Contribution(warnings=(Finding("linux.agent-missing", message, f"Install {AGENT} in the converted guest."),))
+    hint = f"Give --install-agent, or install {AGENT} in the converted guest."
+    return Contribution(warnings=(Finding("linux.agent-missing", message, hint),))
 
 
 def _masks_of(facts: GuestFacts, tool: Tool, why: str) -> Iterator[Change]:

@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     machine_options.add_machine(parser)
+    machine_options.add_guest(parser)
     options.add_reader(parser)
     machine_options.add_keys(parser)
     machine_options.add_acceleration(parser)
@@ -72,9 +73,11 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.acceleration_of(arguments),
             report,
             machine_options.keys_of(arguments),
+            machine_options.guest_of(arguments),
         )
-    fixed = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
-    given = [n for n in fixed if getattr(arguments, n)]
+    of_machine = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
+    of_guest = ("new_identity", "install_agent", "purge_tools", "compatible")
+    given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
     document = load_plan(arguments.plan)

@@ -11,6 +11,7 @@ from pathlib import Path
 from converters.formats import FORMATS
 from converters.references import Lookup
 from drivers.keys import Key, parse_key
+from drivers.plan import PlanOptions
 from p2v.acceleration import acceleration
 from p2v.cli.options import lookup_of
 from p2v.core.acceleration import Acceleration, Accelerator
@@ -21,6 +22,39 @@ from p2v.machine import Firmware, Machine, MachineDisk, Nic
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
+
+
+def add_guest(parser: argparse.ArgumentParser) -> None:
+    """What is to be done in the guest besides making it start."""
+    group = parser.add_argument_group("the guest")
+    group.add_argument(
+        "--new-identity",
+        action="store_true",
+        help="a copy to run beside its source: new machine id, SSH host keys and random seeds at the first boot",
+    )
+    group.add_argument(
+        "--install-agent", action="store_true", help="the guest installs the QEMU guest agent itself at its first boot"
+    )
+    group.add_argument(
+        "--purge-tools",
+        action="store_true",
+        help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
+    )
+    group.add_argument(
+        "--compatible",
+        action="store_true",
+        help="run on hardware it has drivers for (SATA or IDE, e1000e) where it cannot be made ready for virtio",
+    )
+
+
+def guest_of(arguments: argparse.Namespace) -> PlanOptions:
+    """What the options ask for in the guest."""
+    return PlanOptions(
+        new_identity=arguments.new_identity,
+        install_agent=arguments.install_agent,
+        purge_tools=arguments.purge_tools,
+        compatible=arguments.compatible,
+    )
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
     machine_options.add_machine(parser)
+    machine_options.add_guest(parser)
     options.add_reader(parser)
     machine_options.add_keys(parser)
     machine_options.add_acceleration(parser)
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         machine_options.acceleration_of(arguments),
         report,
         machine_options.keys_of(arguments),
+        machine_options.guest_of(arguments),
     )
     if arguments.json:
         console.out_json(plan_json(document))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from drivers.apply import set_new_label
 from drivers.facts import GuestFacts, Mount
 from drivers.keys import Key
+from drivers.linux.selinux import labels_for
 from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError
@@ -73,26 +75,33 @@ def mounts(facts: GuestFacts) -> tuple[Mount, ...]:
 
 
 def instrument(guest: WritableGuest, facts: GuestFacts, nonce: str, wait_seconds: int) -> None:
-    """Write everything into a mounted guest."""
-    put(guest, SCRIPT_PATH, reporter_script(nonce, wait_seconds).encode())
-    put(guest, UNIT_PATH, UNIT.encode())
+    """Write everything into a mounted guest.
+
+    With SELinux enforcing nothing could start what has no label, so the files get those that a plan's would get.
+    """
+    link = f"{WANTED_FOLDER}/{UNIT_NAME}"
+    labels, _ = labels_for(facts.label_policy, (SCRIPT_PATH, UNIT_PATH), (link,))
+    put(guest, SCRIPT_PATH, reporter_script(nonce, wait_seconds).encode(), labels)
+    put(guest, UNIT_PATH, UNIT.encode(), labels)
     if not guest.exists(WANTED_FOLDER):
         guest.make_folder(WANTED_FOLDER, 0o755)
-    link = f"{WANTED_FOLDER}/{UNIT_NAME}"
+        set_new_label(guest, WANTED_FOLDER, labels)
     if UNIT_NAME not in guest.list(WANTED_FOLDER):
         guest.make_symlink(link, UNIT_PATH)
+        set_new_label(guest, link, labels)
     for path in _kernel_configs(guest, facts):
         text = guest.read(path, _LARGEST_CONFIG)
         guest.write(path, with_console(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
     guest.sync()
 
 
-def put(guest: WritableGuest, path: str, data: bytes) -> None:
+def put(guest: WritableGuest, path: str, data: bytes, labels: Mapping[str, str]) -> None:
     """Write a file that may be there already."""
     if guest.exists(path):
         guest.write(path, data)
     else:
         guest.create(path, data, 0o644)
+        set_new_label(guest, path, labels)
 
 
 def with_console(text: str) -> str:

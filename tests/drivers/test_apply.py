@@ -218,9 +218,26 @@ def test_new_files_and_folders_get_the_label_of_the_folder_they_are_in(change: C
     assert "etc_t" in applied.note
 
 
+@pytest.mark.parametrize("change", [WRITE, LINK], ids=["write", "link"])
+def test_new_files_and_folders_get_the_labels_of_the_plan(change: Change) -> None:
+    guest = guest_with({"/etc": folder(ETC_LABEL)})
+    above = change.path.rpartition("/")[0]
+    labels = {change.path: "u:r:file_t:s0", above: "u:r:folder_t:s0"}
+    (applied,) = apply_changes(guest, [change], {}, labels=labels)
+    assert guest.nodes[change.path].label == b"u:r:file_t:s0\0"
+    assert guest.nodes[above].label == b"u:r:folder_t:s0\0"
+    assert "file_t" in applied.note
+
+
+def test_a_link_that_takes_another_ones_place_is_labelled() -> None:
+    guest = guest_with({"/etc": folder(ETC_LABEL), RELINK.path: link("/old")})
+    apply_changes(guest, [RELINK], {}, labels={RELINK.path: "u:r:link_t:s0"})
+    assert guest.nodes[RELINK.path].label == b"u:r:link_t:s0\0"
+
+
 def test_a_guest_without_labels_gets_none() -> None:
     guest = guest_with({})
-    (applied,) = apply_changes(guest, [WRITE], {})
+    (applied,) = apply_changes(guest, [WRITE], {}, labels={WRITE.path: "u:r:file_t:s0"})
     assert guest.nodes[WRITE.path].label is None
     assert applied.note == ""
 

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from drivers.facts import BootLoader, GuestFacts
+from drivers.facts import BootLoader, GuestFacts, LabelPolicy, LabelRule
 from drivers.tree import Stat
 from drivers.writable import Space
 from p2v.core.run import SystemRunner, find_program
 from p2v.verify.evidence import InterfaceAddresses
 from p2v.verify.guest_report import SCRIPT_PATH, UNIT_NAME, UNIT_PATH, WANTED_FOLDER, parse_report, reporter_script
 from p2v.verify.instrument import CONSOLES, instrument, why_not, with_console
+from tests.drivers.memory_guest import MemoryGuest as LabelledGuest
+from tests.drivers.memory_guest import folder
 from tests.verify.guests import DEBIAN
 
 NONCE = "0123456789abcdef"
@@ -220,6 +222,15 @@ def test_everything_is_put_into_the_guest_and_doing_so_twice_is_harmless() -> No
     assert guest.links == {f"{WANTED_FOLDER}/{UNIT_NAME}": UNIT_PATH}
     assert CONSOLES.encode() in guest.files[config]
     assert CONSOLES.encode() in guest.files[entry]
+
+
+def test_what_is_put_into_a_guest_with_selinux_is_labelled_by_its_policy() -> None:
+    rules = (LabelRule("/etc(/.*)?", "", "u:r:etc_t:s0"), LabelRule("/etc/systemd/system(/.*)?", "", "u:r:unit_t:s0"))
+    facts = dataclasses.replace(DEBIAN, label_policy=LabelPolicy("demo", rules))
+    guest = LabelledGuest({"/etc/systemd/system": folder(b"u:r:unit_t:s0\0"), "/etc": folder(b"u:r:etc_t:s0\0")})
+    instrument(guest, facts, NONCE, 60)
+    made = (SCRIPT_PATH, UNIT_PATH, WANTED_FOLDER, f"{WANTED_FOLDER}/{UNIT_NAME}")
+    assert [guest.nodes[path].label for path in made] == [b"u:r:etc_t:s0\0", *[b"u:r:unit_t:s0\0"] * 3]
 
 
 def test_a_guest_without_a_known_boot_loader_still_gets_the_reporter() -> None:

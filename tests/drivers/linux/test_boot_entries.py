@@ -626,7 +626,7 @@ def test_an_archive_that_loads_its_modules_by_a_script_gets_ide_and_says_so() ->
     found = plan(mkinitrd(("ata_piix", "mptspi"), on_disk=("virtio_pci", "virtio_blk", "e1000")))
     assert found.blockers == ()
     assert (found.caps.disk_buses, found.caps.nic_models) == (("ide",), ("e1000",))
-    assert [f.id for f in found.warnings] [:2] == ["linux.kernel.no-virtio", "linux.disks.not-virtio"]
+    assert [f.id for f in found.warnings][:2] == ["linux.kernel.no-virtio", "linux.disks.not-virtio"]
     before_libata = plan(mkinitrd(("mptscsih",), IDE, on_disk=("8139cp",)))
     assert (before_libata.blockers, before_libata.caps.disk_buses) == ((), ("ide",))
     assert before_libata.caps.nic_models == ("rtl8139",)

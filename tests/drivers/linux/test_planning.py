@@ -271,7 +271,7 @@ def test_a_linux_of_no_known_family_is_converted_by_its_parts_with_a_warning() -
     known = plan(facts_of(files()))
     found = plan(dataclasses.replace(facts_of(files()), os=system))
     assert (found.changes, found.blockers) == (known.changes, ())
-    assert [finding.id for finding in found.warnings] [:1] == ["linux.family-unknown"]
+    assert [finding.id for finding in found.warnings][:1] == ["linux.family-unknown"]
 
 
 @pytest.mark.parametrize("family", ["redhat", "suse", "arch", "alpine", "void", "photon"])

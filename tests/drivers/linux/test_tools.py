@@ -10,6 +10,7 @@ from drivers.changes import MakeSymlink
 from drivers.facts import GuestFacts
 from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
 from drivers.linux.tools import contribute, find_tools, missing_agent
+from drivers.plan import PlanOptions
 from tests.drivers.linux.guest import applied, facts_of, files
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 
@@ -220,5 +221,9 @@ def test_names_in_the_catalogue_are_used_once() -> None:
 
 
 def test_a_guest_without_the_agent_is_told_so() -> None:
-    assert [finding.id for finding in missing_agent(facts_of(files())).warnings] == ["linux.agent-missing"]
-    assert missing_agent(facts_of({**files(), "/usr/bin/qemu-ga": b""})).warnings == ()
+    assert [finding.id for finding in missing_agent(facts_of(files()), PlanOptions()).warnings] == ["linux.agent-missing"]
+    assert missing_agent(facts_of({**files(), "/usr/bin/qemu-ga": b""}), PlanOptions()).warnings == ()
+
+
+def test_an_agent_that_is_installed_at_the_first_boot_is_not_missed() -> None:
+    assert missing_agent(facts_of(files()), PlanOptions(install_agent=True)).warnings == ()

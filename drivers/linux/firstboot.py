@@ -1,0 +1,296 @@
+"""What only the running guest can do, done by itself at its first boot: installing and removing packages.
+
+A script runs once, beside the boot and not as a part of it: nothing waits for it, it has its limits in time, it waits for a
+network only when it needs packages, it removes itself however it ends, and what it did is in ``LOG``. It is started by
+systemd, by OpenRC, or by a link of SysV init where links alone decide (Red Hat's; Debian's and SUSE's insserv keeps an index that
+only its own program can write). Everything is in the plan as files, with the very commands.
+
+Commands: apt-get(8), dnf(8), yum(8), zypper(8), apk(8), pacman(8), tdnf(8), xbps-install(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from drivers.changes import Change, EditFile, MakeSymlink, WriteFile
+from drivers.facts import GuestFacts, Tool
+from drivers.linux import tool_catalogue
+from drivers.linux.contribution import Contribution
+from drivers.plan import Finding, PlanOptions
+
+SCRIPT = "/etc/p2v-firstboot"
+LOG = "/var/log/p2v-firstboot.log"
+AGENT = "qemu-guest-agent"
+_NAME = "p2v-firstboot"
+_UNITS = "/etc/systemd/system"
+_WANTS = f"{_UNITS}/multi-user.target.wants"
+_OPENRC = f"/etc/init.d/{_NAME}"
+_OPENRC_LINK = f"/etc/runlevels/default/{_NAME}"
+_SYSV = f"/etc/rc.d/init.d/{_NAME}"
+_SYSV_LINKS = tuple(f"/etc/rc.d/rc{level}.d/S99{_NAME}" for level in (2, 3, 5))
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit that a boot starts; its text may name its own ``{path}`` and ``{link}``, to remove them."""
+
+    name: str
+    template: str
+
+    @property
+    def path(self) -> str:
+        """Where the unit stands."""
+        return f"{_UNITS}/{self.name}"
+
+    @property
+    def link(self) -> str:
+        """By which it is started."""
+        return f"{_WANTS}/{self.name}"
+
+    def changes(self, facts: GuestFacts, why: str) -> Iterator[Change]:
+        """The unit and its link, as far as they are not there."""
+        text = self.template.format(path=self.path, link=self.link)
+        yield from written(facts, self.path, text, 0o644, why)
+        yield from linked(facts, self.link, self.path, why)
+
+
+_UNIT = Unit(
+    f"{_NAME}.service",
+    f"""\
+# Put here by p2v when this machine was moved to KVM; goes away by itself.
+[Unit]
+Description=What p2v left for the first boot
+
+[Service]
+# not oneshot: the boot would wait for it
+Type=simple
+ExecStart=/bin/sh {SCRIPT}
+RuntimeMaxSec=30min
+""",
+)
+_OPENRC_SERVICE = f"""\
+#!/sbin/openrc-run
+# Put here by p2v when this machine was moved to KVM; goes away by itself.
+description="What p2v left for the first boot"
+
+depend() {{
+	after *
+}}
+
+start() {{
+	start-stop-daemon --start --background --exec /bin/sh -- {SCRIPT}
+}}
+"""
+_SYSV_SERVICE = f"""\
+#!/bin/sh
+# chkconfig: 235 99 01
+# description: What p2v left for the first boot; goes away by itself.
+[ "$1" = start ] && [ -f {SCRIPT} ] && /bin/sh {SCRIPT} </dev/null &
+exit 0
+"""
+# unit p2v-ssh-keys is identity's
+UNIT_NAMES = (_UNIT.name, "p2v-ssh-keys.service")
+TEXTS = (SCRIPT, *(f"{_UNITS}/{name}" for name in UNIT_NAMES), _OPENRC, _SYSV)
+LINKS = (*(f"{_WANTS}/{name}" for name in UNIT_NAMES), _OPENRC_LINK, *_SYSV_LINKS)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageManager:
+    """How packages are asked about, removed and installed; ``$@`` are their names."""
+
+    installed: str
+    remove: str
+    install: str
+    agent: str = AGENT
+
+
+_RPM = 'rpm -q --quiet "$1"'
+_DNF = 'if command -v dnf >/dev/null; then dnf -y {0} "$@"; else yum -y {0} "$@"; fi'
+_APT = "DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300"
+MANAGERS: Mapping[str, PackageManager] = {
+    "debian": PackageManager(
+        "dpkg-query -W -f '${Status}' \"$1\" 2>/dev/null | grep -q ' installed$'",
+        f'{_APT} purge "$@"',
+        f'apt-get update && {_APT} install "$@"',
+    ),
+    "redhat": PackageManager(_RPM, _DNF.format("remove"), _DNF.format("install")),
+    "suse": PackageManager(_RPM, 'zypper --non-interactive remove "$@"', 'zypper --non-interactive install "$@"'),
+    "alt": PackageManager(_RPM, 'apt-get -y remove "$@"', 'apt-get update && apt-get -y install "$@"'),
+    "mageia": PackageManager(_RPM, 'urpme --auto "$@"', 'urpmi --auto "$@"'),
+    "photon": PackageManager(_RPM, 'tdnf -y remove "$@"', 'tdnf -y install "$@"'),
+    "alpine": PackageManager('apk info -e "$1" >/dev/null', 'apk del "$@"', 'apk add "$@"'),
+    "arch": PackageManager(
+        'pacman -Q "$1" >/dev/null 2>&1', 'pacman -Rs --noconfirm "$@"', 'pacman -Sy --noconfirm --needed "$@"'
+    ),
+    "void": PackageManager('xbps-query "$1" >/dev/null', 'xbps-remove -Ry "$@"', 'xbps-install -Sy "$@"', "qemu-ga"),
+}
+"""By family (``OperatingSystem.family``)."""
+
+# Names of packages besides Debian's, which ``tools`` recognises a tool by.
+_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "open-vm-tools": ("open-vm-tools-sdmp", "open-vm-tools-salt-minion", "open-vm-tools-guestinfo"),
+    "virtualbox-guest-additions": (
+        "virtualbox-guest-additions", "virtualbox-guest-tools", "virtualbox-guest-dkms", "virtualbox-guest-utils-nox",
+        "virtualbox-kmp-default",
+    ),
+    "hyperv-daemons": ("hypervkvpd", "hypervvssd", "hypervfcopyd", "hyperv-tools", "hyper-v", "hvtools"),
+    "xe-guest-utilities": ("xe-guest-utilities-latest", "xe-guest-utilities-xenstore"),
+    "xen-guest-agent": ("xen-guest-agent",),
+}  # fmt: skip
+# Tools that came without a package bring what removes them: program (a pattern) and option.
+_UNINSTALLERS: Mapping[str, tuple[str, str]] = {
+    "vmware-tools": ("/usr/bin/vmware-uninstall-tools*.pl", "--default"),
+    "virtualbox-guest-additions": ("/opt/VBoxGuestAdditions-*/uninstall.sh", "--force"),
+}
+
+_HEAD = """\
+#!/bin/sh
+# Put here by p2v when this machine was moved to KVM: does what follows once, at the first boot, and goes away.
+umask 027
+exec >>{log} 2>&1 </dev/null
+finish() {{ rm -f {own}; echo "$(date) done"; }}
+trap finish EXIT
+trap 'exit 1' HUP INT TERM
+echo "$(date) p2v: first boot on KVM"
+"""
+# Other work on packages holds a lock, and repositories answer only some time after the interfaces are up.
+_RETRY = """\
+retry() {
+	tries=0
+	until "$@"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 20 ] || return 1
+		sleep 15
+	done
+}
+"""
+_REMOVE = """\
+set --
+for name in {names}; do
+	if is_installed "$name"; then set -- "$@" "$name"; fi
+done
+if [ $# -gt 0 ]; then
+	echo "removing $*"
+	retry remove "$@" || echo "removing failed"
+fi
+"""
+_UNINSTALL = """\
+for program in {program}; do
+	if [ -x "$program" ]; then
+		echo "running $program"
+		"$program" {option} || echo "it failed"
+	fi
+done
+"""
+_INSTALL = """\
+if ! is_installed {name}; then
+	echo "installing {name}"
+	retry install {name} || echo "installing failed"
+fi
+"""
+_START: Mapping[str, str] = {
+    "systemd": "systemctl enable {name}; systemctl start {name}\n",
+    "openrc": "rc-update add {name} default; rc-service {name} start\n",
+    "sysv": "chkconfig qemu-ga on; service qemu-ga start\n",
+}
+
+
+def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
+    """The script, and what starts it; a warning for everything asked for that cannot be done."""
+    foreign = [t for t in facts.tools if t.vendor not in tool_catalogue.KEPT_VENDORS] if options.purge_tools else []
+    wants_agent = options.install_agent and not any(tool.name == AGENT for tool in facts.tools)
+    if not foreign and not wants_agent:
+        return Contribution()
+    system = facts.os
+    manager = MANAGERS.get(system.family) if system is not None else None
+    init = _init(facts)
+    if manager is None or init is None:
+        what = "how packages are managed in" if manager is None else "how something is run at the first boot of"
+        return Contribution(warnings=(_impossible(f"{what} this guest is not known"),))
+    steps, warnings = _removals(foreign)
+    if wants_agent:
+        steps.append(_INSTALL.format(name=manager.agent) + _START[init].format(name=manager.agent))
+    if not steps:
+        return Contribution(warnings=tuple(warnings))
+    script = _script(init, [_functions(manager), _RETRY, *steps])
+    return Contribution(tuple(_changes(facts, init, script)), tuple(warnings))
+
+
+def _impossible(reason: str) -> Finding:
+    hint = "Install or remove the packages yourself in the converted guest."
+    return Finding("linux.first-boot.impossible", f"nothing is done at the first boot: {reason}", hint)
+
+
+def _init(facts: GuestFacts) -> str | None:
+    system = facts.os
+    if system is None:
+        return None
+    if system.init in ("systemd", "openrc"):
+        return system.init
+    return "sysv" if system.init in ("sysv", "upstart") and system.family == "redhat" else None
+
+
+def _removals(foreign: Sequence[Tool]) -> tuple[list[str], list[Finding]]:
+    """Steps that remove tools, and what is left."""
+    names: list[str] = []
+    steps: list[str] = []
+    left: list[Finding] = []
+    for tool in foreign:
+        debian = [name for known in tool_catalogue.KNOWN if known.name == tool.name for name in known.packages]
+        found = (*debian, *_PACKAGES.get(tool.name, ()))
+        names += found
+        if tool.name in _UNINSTALLERS:
+            program, option = _UNINSTALLERS[tool.name]
+            steps.append(_UNINSTALL.format(program=program, option=option))
+        elif not found:
+            message = f"{tool.name} is turned off but not removed at the first boot: its package's name is not known"
+            left.append(Finding("linux.first-boot.tool-left", message, "Remove it in the converted guest."))
+    if names:
+        steps.insert(0, _REMOVE.format(names=" ".join(dict.fromkeys(names))))
+    return steps, left
+
+
+def _functions(manager: PackageManager) -> str:
+    return "".join(
+        f"{name}() {{ {body}; }}\n"
+        for name, body in (
+            ("is_installed", manager.installed),
+            ("remove", manager.remove),
+            ("install", manager.install),
+        )
+    )
+
+
+def _script(init: str, steps: Sequence[str]) -> str:
+    own = {"systemd": (_UNIT.link, _UNIT.path), "openrc": (_OPENRC_LINK, _OPENRC), "sysv": (*_SYSV_LINKS, _SYSV)}[init]
+    return _HEAD.format(log=LOG, own=" ".join((*own, SCRIPT))) + "".join(steps)
+
+
+def _changes(facts: GuestFacts, init: str, script: str) -> Iterator[Change]:
+    why = "only the running guest can install and remove packages"
+    yield from written(facts, SCRIPT, script, 0o644, why)
+    if init == "systemd":
+        yield from _UNIT.changes(facts, why)
+    elif init == "openrc":
+        yield from written(facts, _OPENRC, _OPENRC_SERVICE, 0o755, why)
+        yield from linked(facts, _OPENRC_LINK, _OPENRC, why)
+    else:
+        yield from written(facts, _SYSV, _SYSV_SERVICE, 0o755, why)
+        for link in _SYSV_LINKS:
+            yield from linked(facts, link, f"../init.d/{_NAME}", why)
+
+
+def written(facts: GuestFacts, path: str, text: str, mode: int, why: str) -> Iterator[Change]:
+    """The change after which a file holds a text; nothing when it does."""
+    file = facts.texts.get(path)
+    if file is None:
+        yield WriteFile(path, text, mode, why)
+    elif file.text != text:
+        yield EditFile(file.resolved, file.text, text, why)
+
+
+def linked(facts: GuestFacts, path: str, target: str, why: str) -> Iterator[Change]:
+    """The change after which a link leads to a target; nothing when it does."""
+    if facts.links.get(path) != target:
+        yield MakeSymlink(path, target, facts.links.get(path), why)
