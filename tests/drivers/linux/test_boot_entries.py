@@ -463,6 +463,8 @@ def test_damaged_images_are_no_entries() -> None:
     whole = images.unified(V, "x", ("ahci",))
     for length in (0, 1, 63, 64, 130, 200, 400, 700, 1100):
         loader({"/efi/loader/loader.conf": "", "/efi/EFI/Linux/a.efi": whole[:length]})
+    cut = InMemoryTree({"/a.efi": whole[:-512]})
+    assert set(pe.read_sections(cut, "/a.efi")) == {".osrel", ".cmdline", ".uname", ".linux"}
     huge = bytearray(whole)
     huge[0x86:0x88] = b"\xff\xff"
     assert loader({"/efi/loader/loader.conf": "", "/efi/EFI/Linux/a.efi": bytes(huge)}).entries == ()
@@ -630,6 +632,13 @@ def test_a_name_in_lilos_map_that_no_hardware_keeps_blocks() -> None:
     found = plan(lilo("/dev/xvda1", IDE))
     assert [finding.id for finding in found.blockers] == ["linux.boot.root-name-fixed"]
     assert [finding.id for finding in plan(lilo("/dev/sda1", IDE)).blockers] == ["linux.boot.root-name-fixed"]
+
+
+def test_a_name_in_lilos_map_is_kept_though_an_initramfs_could_find_another() -> None:
+    nodes = lilo("/dev/sda1", "", initrd="/boot/initrd-2.6.18")
+    nodes["/boot/initrd-2.6.18"] = images.initramfs("2.6.18", ("ata_piix", *MODULES))
+    found = plan(nodes)
+    assert (found.changes, found.blockers, found.caps.disk_buses) == ((), (), ("virtio-scsi", "sata", "ide"))
 
 
 def test_a_root_by_uuid_is_nothing_that_lilo_stands_in_the_way_of() -> None:
