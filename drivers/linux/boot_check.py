@@ -155,7 +155,8 @@ def _blocker(
             if options.compatible and _is_opaque(kernel):
                 return None
             hint = _REBUILD if not options.compatible else "Rebuild it with drivers for SATA or virtio in the guest."
-            return Finding("linux.initramfs.fixed", f"it has no driver for virtio disks, and {reason}", hint)
+            message = f"kernel {kernel.version} finds no virtio disk at its start, and cannot be helped: {reason}"
+            return Finding("linux.initramfs.fixed", message, hint)
         root = fixed_root(facts, entry, names)
         if root and not buses:
             message = f"the entry {entry.title} names its root {root} where it cannot be edited, and no disk has that name on KVM"

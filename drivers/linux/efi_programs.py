@@ -21,6 +21,7 @@ MOUNTPOINTS = ("/efi", "/boot/efi", "/boot")
 FALLBACK_NAMES = {"x86_64": "BOOTX64.EFI", "i386": "BOOTIA32.EFI", "i686": "BOOTIA32.EFI", "aarch64": "BOOTAA64.EFI"}
 PROGRAM_BYTES_AT_MOST = 16 * MIB
 PROGRAMS_AT_MOST = 64
+ALL_BYTES_AT_MOST = 256 * MIB
 
 _FALLBACK_FOLDER = "boot"
 # unified kernel images are entries, not programs to copy
@@ -42,7 +43,7 @@ def read_efi_programs(tree: GuestTree) -> tuple[EfiProgram, ...]:
     """The loaders in the folders below ``EFI``, within bounds; larger programs are left out."""
     found: list[EfiProgram] = []
     for path, size in _candidates(tree):
-        if len(found) == PROGRAMS_AT_MOST:
+        if len(found) == PROGRAMS_AT_MOST or size + sum(program.size for program in found) > ALL_BYTES_AT_MOST:
             break
         found.append(EfiProgram(path, size, _digest(tree, path, size), _kind(tree, path)))
     by_digest = {program.sha256: program.kind for program in found if program.kind != "unknown"}

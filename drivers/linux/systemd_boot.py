@@ -98,7 +98,7 @@ def _entry(tree: GuestTree, title: str, snippet: bls.Snippet, unified: dict[str,
 
 def _existing(tree: GuestTree, mountpoint: str, path: str) -> str:
     plain = path.replace("\\", "/")
-    return paths.boot_file(tree, plain, mountpoint) or plain
+    return paths.boot_file(tree, plain, mountpoint) or paths.resolve_any_case(tree, mountpoint, plain) or plain
 
 
 def _default(wanted: str, identifiers: list[str], entries: list[BootEntry]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,14 +13,16 @@ from hypothesis import strategies as st
 
 from drivers.changes import DeleteFile, EditFile
 from drivers.facts import BootLoader, GuestFacts, Kernel
-from drivers.linux import boot_entries, grub_script, grubenv
+from drivers.linux import boot_entries, grub_script, grubenv, pe
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.devices import DeviceNames
 from drivers.linux.grubenv import plan_environment
 from drivers.linux.kernels import find_kernels
+from drivers.linux.unified import read_unified
 from drivers.plan import GuestPlan
 from drivers.planning import PlanOptions, plan_guest
 from tests.drivers.linux import images
+from tests.drivers.linux.archives import host_version
 from tests.drivers.linux.guest import ROOT, SWAP, applied, facts_of, text_file
 from tests.drivers.linux.guest import files as debian_files
 from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
@@ -411,10 +415,56 @@ def test_a_unified_image_that_names_its_root_by_device_blocks_unless_the_name_is
     ]
 
 
+def test_an_entry_names_files_as_fat_does_in_any_case() -> None:
+    nodes = debian_boot()
+    path = "/boot/efi/loader/entries/abc-6.1.0-9-amd64.conf"
+    nodes[path] = str(nodes[path]).replace("/abc/6.1.0-9-amd64/linux", "\\ABC\\6.1.0-9-AMD64\\Linux")
+    assert "/boot/efi/abc/6.1.0-9-amd64/linux" in [entry.kernel for entry in loader(nodes).entries]
+
+
+def test_sections_are_where_objdump_says(tmp_path: Path) -> None:
+    # kernels are EFI programs themselves
+    stub = Path(f"/boot/vmlinuz-{host_version()}")
+    image, parts = tmp_path / "a.efi", []
+    for name, data in (
+        (".cmdline", f"{ROOT_ARGUMENT} ro"),
+        (".uname", V),
+        (".linux", "kernel"),
+        (".initrd", "x" * 5000),
+    ):
+        (tmp_path / name).write_text(data)
+        parts += ["--add-section", f"{name}={tmp_path / name}"]
+    subprocess.run(["objcopy", *parts, stub, image], check=True, capture_output=True)
+    said = subprocess.run(["objdump", "-h", image], check=True, capture_output=True, text=True).stdout
+    rows = [line.split() for line in said.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    tree = InMemoryTree({"/efi/EFI/Linux/a.efi": image.read_bytes()})
+    found = pe.read_sections(tree, "/efi/EFI/Linux/a.efi")
+    places = {name: (section.offset, section.size) for name, section in found.items()}
+    assert places == {row[1]: (int(row[5], 16), int(row[2], 16)) for row in rows}
+    assert {".linux", ".initrd", ".cmdline"} < set(found)
+    unified_kernel = read_unified(tree, "/efi/EFI/Linux/a.efi")
+    assert unified_kernel is not None
+    assert (unified_kernel.version, unified_kernel.arguments) == (V, f"{ROOT_ARGUMENT} ro")
+
+
+def test_grubs_own_tool_reads_the_block_that_was_edited(tmp_path: Path) -> None:
+    file = tmp_path / "grubenv"
+    subprocess.run(["grub-editenv", file, "create"], check=True)
+    subprocess.run(["grub-editenv", file, "set", "saved_entry=a-1", "kernelopts=root=/dev/sda1 ro $x \\"], check=True)
+    edit = plan_environment(text_file(file.read_text()), NAMES)
+    assert edit is not None
+    file.write_text(edit.after)
+    listed = subprocess.run(["grub-editenv", file, "list"], check=True, capture_output=True, text=True).stdout
+    assert listed == f"saved_entry=a-1\nkernelopts={ROOT_ARGUMENT} ro $x \\\n"
+    assert file.stat().st_size == 1024
+
+
 def test_damaged_images_are_no_entries() -> None:
     whole = images.unified(V, "x", ("ahci",))
     for length in (0, 1, 63, 64, 130, 200, 400, 700, 1100):
         loader({"/efi/loader/loader.conf": "", "/efi/EFI/Linux/a.efi": whole[:length]})
+    cut = InMemoryTree({"/a.efi": whole[:-512]})
+    assert set(pe.read_sections(cut, "/a.efi")) == {".osrel", ".cmdline", ".uname", ".linux"}
     huge = bytearray(whole)
     huge[0x86:0x88] = b"\xff\xff"
     assert loader({"/efi/loader/loader.conf": "", "/efi/EFI/Linux/a.efi": bytes(huge)}).entries == ()
@@ -582,6 +632,13 @@ def test_a_name_in_lilos_map_that_no_hardware_keeps_blocks() -> None:
     found = plan(lilo("/dev/xvda1", IDE))
     assert [finding.id for finding in found.blockers] == ["linux.boot.root-name-fixed"]
     assert [finding.id for finding in plan(lilo("/dev/sda1", IDE)).blockers] == ["linux.boot.root-name-fixed"]
+
+
+def test_a_name_in_lilos_map_is_kept_though_an_initramfs_could_find_another() -> None:
+    nodes = lilo("/dev/sda1", "", initrd="/boot/initrd-2.6.18")
+    nodes["/boot/initrd-2.6.18"] = images.initramfs("2.6.18", ("ata_piix", *MODULES))
+    found = plan(nodes)
+    assert (found.changes, found.blockers, found.caps.disk_buses) == ((), (), ("virtio-scsi", "sata", "ide"))
 
 
 def test_a_root_by_uuid_is_nothing_that_lilo_stands_in_the_way_of() -> None:
