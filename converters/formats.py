@@ -11,7 +11,7 @@ from converters.qcow2 import open_qcow2
 from converters.qemu_reader import open_parallels, open_qcow1, open_qed
 from converters.raw import open_raw
 from converters.references import Opening
-from converters.signatures import disk_contents
+from converters.signatures import HEAD_BYTES, TAIL_BYTES, disk_contents
 from converters.source_file import SourceFile
 from converters.vdi import open_vdi
 from converters.vhd import find_footer_offset, open_vhd
@@ -47,6 +47,11 @@ class Format:
     probe: Callable[[FileEnds], Match | None]
     open: Callable[[SourceFile, Opening], MappedDisk]
     is_container: bool = True
+
+
+def ends_of(file: SourceFile) -> FileEnds:
+    """The ends of an open file. Raises ReadFailed."""
+    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
 
 
 def _probe_qcow2(ends: FileEnds) -> Match | None:
