@@ -25,13 +25,14 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive: ``length`` stored bytes at ``offset``, deflated or plain; ``size`` is its own."""
+    """A file in an archive: ``length`` stored bytes at ``offset``, deflated or plain; ``size`` and ``crc`` are its own."""
 
     name: str
     offset: int
     length: int
     size: int
     deflated: bool = False
+    crc: int = 0
 
 
 def tar_members(file: SourceFile) -> Iterator[Member]:
@@ -68,7 +69,7 @@ def zip_members(file: SourceFile) -> Iterator[Member]:
                 raise BadImage(file.path, f"there is no member at byte {member.header_offset}")
             file.require(member.compress_size, offset, f"the member {shown(member.filename)}")
             deflated = member.compress_type == zipfile.ZIP_DEFLATED
-            yield Member(_plain(member.filename), offset, member.compress_size, member.file_size, deflated)
+            yield Member(_plain(member.filename), offset, member.compress_size, member.file_size, deflated, member.CRC)
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from importlib import import_module
 from converters import c_qcow2, c_qemu, c_vdi, c_vhd, c_vhdx, c_vmdk
 from converters.mapped import MappedDisk
 from converters.references import Opening
-from converters.signatures import disk_contents
+from converters.signatures import HEAD_BYTES, TAIL_BYTES, disk_contents
 from converters.source_file import SourceFile
 from converters.vmdk_descriptor import is_descriptor
 
@@ -50,6 +50,11 @@ class Format:
         module, name = self.reader.split(":")
         reader: Callable[[SourceFile, Opening], MappedDisk] = getattr(import_module(f"converters.{module}"), name)
         return reader(file, opening)
+
+
+def ends_of(file: SourceFile) -> FileEnds:
+    """The ends of an open file. Raises ReadFailed."""
+    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
 
 
 def _probe_qcow2(ends: FileEnds) -> Match | None:

@@ -23,7 +23,7 @@ _SIZE = 1 * MIB + 512
 _SECTORS = (0, 1, 2, 9, 130, 255, 700, 1024, 2048)
 _LOG_GUID = uuid.UUID("11112222-3333-4444-5555-666677778888")
 _GRAINED_SECTORS = 8192
-_PART_BYTES = 64 * KIB
+_PART_BYTES, _CHUNK_BYTES = 64 * KIB, 8 * KIB
 # A deflated file is read through when it is opened, and zeroes may be a long stream of it.
 _DEFLATED_BYTES = 128 * KIB
 _SEVERAL_FILES = {"split", "flat", "data"}
@@ -179,11 +179,19 @@ def _vdi_children(folder: Path) -> Iterable[Path]:
 
 
 def _split_raws(folder: Path) -> Iterable[Path]:
-    """The first of three parts; with as many bytes as the second it is read with them."""
+    """The last of three parts, and a raw disk of them."""
     raw = content(3 * _PART_BYTES - 512)
     for number in range(3):
         (folder / f"disk.raw.{number + 1:03d}").write_bytes(raw[number * _PART_BYTES :][:_PART_BYTES])
-    return [folder / "disk.raw.001"]
+    return [folder / "disk.raw.003"]
+
+
+def _chunked_streams(folder: Path) -> Iterable[Path]:
+    """The first chunk of a stream, as an OVF has it; it is read with the others when its size fits theirs."""
+    raw = archive_seeds.stream()
+    for number in range(3):
+        (folder / f"disk.vmdk.{number:09d}").write_bytes(raw[number * _CHUNK_BYTES :][:_CHUNK_BYTES])
+    return [folder / "disk.vmdk.000000000"]
 
 
 def _qcow2_children(folder: Path) -> Iterable[Path]:
@@ -211,7 +219,8 @@ _TARGETS = (
     Target("vmdk-sesparse", "vmdk", _esx_extents("sesparse"), None, "disk-delta.vmdk", "disk.vmdk"),
     Target("vdi", "vdi", of_variants("vdi")),
     Target("vdi-child", "vdi", _vdi_children),
-    Target("raw-split", "raw", _split_raws, None, "disk.raw.001"),
+    Target("raw-split", "raw", _split_raws, None, "disk.raw.003", "disk.raw.001"),
+    Target("vmdk-chunks", "vmdk", _chunked_streams, None, "disk.vmdk.000000000"),
     Target("tar", "", archive_seeds.tars, archive_checksums.tar),
     Target("zip", "", archive_seeds.zips),
     Target("zip-deflated", "", archive_seeds.deflated_zips, archive_checksums.zip_, largest=_DEFLATED_BYTES),
