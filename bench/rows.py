@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.inputs import bulk_disk, guest_disk
 from p2v.acceleration import acceleration
 from p2v.core.run import SystemRunner
 from tests.fixtures import packed
@@ -137,16 +138,18 @@ def _copy(packing: str, disk_format: str) -> Callable[[Say], Outcome]:
     return measure
 
 
-def _disk_convert(packing: str, qemu_format: str) -> Callable[[Say], Outcome]:
+def _disk_convert(packing: str, qemu_format: str, disk: Callable[[str], Path] = guest_disk) -> Callable[[Say], Outcome]:
     """`p2v disk convert` to raw against qemu-img's quickest way; both wait until the target is on stable storage."""
 
     def measure(say: Say) -> Outcome:
-        source = packed("vmware", packing)
+        source = disk(packing)
+        of_input = "vhd" if qemu_format == "vpc" else qemu_format
+        argv_of_ours = [*_P2V, "disk", "convert", "--input-format", of_input, "--format", "raw", "--progress", "none"]
         ours, other = [], []
         for turn in range(6):
             with _folder() as folder:
                 target = folder / "o.raw"
-                mine = _timed([*_P2V, "disk", "convert", str(source), str(target), "--format", "raw", "--progress", "none"])
+                mine = _timed([*argv_of_ours, str(source), str(target)])
                 argv = ["qemu-img", "convert", "-W", "-m", "16", "-f", qemu_format, "-O", "raw"]
                 theirs = _timed([*argv, str(source), str(folder / "q.raw")]) + _timed(["sync", str(folder / "q.raw")])
             if turn:
@@ -239,7 +242,17 @@ ROWS = (
     Row("disk-vhd", "the same: dynamic VHD", "s", 1, _disk_convert("vhd-dynamic", "vpc")),
     Row("disk-vhdx", "the same: dynamic VHDX", "s", 1, _disk_convert("vhdx", "vhdx")),
     Row("disk-raw", "the same: raw", "s", 1, _disk_convert("raw", "raw")),
+    Row("disk-qcow2", "the same: qcow2", "s", 1, _disk_convert("qcow2", "qcow2")),
+    Row("disk-vdi", "the same: dynamic VDI", "s", 1, _disk_convert("vdi", "vdi")),
+    Row("bulk-stream", "the same, 2 GiB of data: streamOptimized VMDK", "s", 2, _disk_convert("vmdk-stream", "vmdk", bulk_disk)),
+    Row("bulk-vmdk", "the same: monolithicSparse VMDK", "s", 1, _disk_convert("vmdk-sparse", "vmdk", bulk_disk)),
+    Row("bulk-vhd", "the same: dynamic VHD", "s", 1, _disk_convert("vhd-dynamic", "vpc", bulk_disk)),
+    Row("bulk-vhdx", "the same: dynamic VHDX", "s", 1, _disk_convert("vhdx", "vhdx", bulk_disk)),
+    Row("bulk-qcow2", "the same: qcow2", "s", 1, _disk_convert("qcow2", "qcow2", bulk_disk)),
+    Row("bulk-vdi", "the same: dynamic VDI", "s", 1, _disk_convert("vdi", "vdi", bulk_disk)),
+    Row("bulk-raw", "the same: raw", "s", 1, _disk_convert("raw", "raw", bulk_disk)),
     Row("open-vhdx", "p2v disk info of an empty VHDX of 64 TiB against 1 s", "s", 1, _open_huge("vhdx")),
     Row("open-qcow2", "the same: qcow2", "s", 1, _open_huge("qcow2")),
+    Row("open-vmdk", "the same: monolithicSparse VMDK", "s", 1, _open_huge("vmdk")),
     Row("memory", "largest resident set of our processes in a conversion, against 300 MB", "MB", 1, _memory),
 )

@@ -1,45 +1,35 @@
 """Disks inside other files: members of tar archives (OVA) and zip archives, gzip files; read in place, nothing unpacked.
 
-Names in an archive are names only: they are compared, never joined to a path of the host's. Links and devices in it are no disks.
+Names in an archive are names only: they are compared, never joined to a path of the host's. What a member names is looked for
+among the members. Links and devices in an archive are no disks.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import itertools
+import posixpath
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from converters.inflated_file import InflatedFile, Wrapping
+from converters.inflated_file import InflatedFile, Promise, Wrapping
+from converters.joined import following_parts, joined, joined_beside
 from converters.source_file import SourceFile, open_source, shown
+from converters.vmdk_descriptor import MAX_DESCRIPTOR_BYTES, is_descriptor, parse_descriptor
 from converters.windows import Window
 from p2v.core.errors import BadImage, NoSource, UnsupportedImage
-from p2v.core.units import MIB
 
-_MEMBERS_AT_MOST = 10_000
-# Of a member's name, attributes and the like; a central directory of that many members is smaller.
-_LARGEST_HEADER_BYTES = 16 * MIB
+if TYPE_CHECKING:
+    from converters.archive_members import Member
+
 # gzip in tar in gzip is the deepest anybody packs a disk.
 _DEEPEST = 3
 _GZIP, _ZIP, _TAR, _TAR_AT = b"\x1f\x8b\x08", b"PK\x03\x04", b"ustar", 257
-# What archive libraries raise for damage, beside their own errors.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, ValueError, OverflowError, EOFError, struct.error, LookupError, RuntimeError)
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file in an archive: ``length`` stored bytes at ``offset``, deflated or plain; ``size`` is its own."""
-
-    name: str
-    offset: int
-    length: int
-    size: int
-    deflated: bool = False
+# What exports put beside disks.
+_NO_DISKS = ("", ".ovf", ".mf", ".cert", ".xml", ".txt", ".nvram", ".json")
+# Of an archive whose disk nobody named.
+_DESCRIPTORS_READ = 64
 
 
 LooksLikeDisk = Callable[[SourceFile], bool]
@@ -53,6 +43,7 @@ def open_source_or_member(path: Path, looks_like_disk: LooksLikeDisk) -> SourceF
     archive, wanted = _split(path)
     file = open_source(archive)
     try:
+        file = joined_beside(file)
         for _ in range(_DEEPEST):
             inside = _inside(file, wanted, looks_like_disk)
             if inside is None:
@@ -86,128 +77,99 @@ def _inside(file: SourceFile, wanted: str, looks_like_disk: LooksLikeDisk) -> tu
     if head.startswith(_GZIP):
         name = file.path.name.removesuffix(".gz")
         return InflatedFile(file, Wrapping.GZIP, file.path / (name if name != file.path.name else "inflated")), wanted
-    if head.startswith(_ZIP):
-        return _chosen(file, tuple(_zip_members(file)), wanted, looks_like_disk)
-    if head[_TAR_AT:].startswith(_TAR):
-        return _chosen(file, tuple(_tar_members(file)), wanted, looks_like_disk)
+    is_zip = head.startswith(_ZIP)
+    if is_zip or head[_TAR_AT:].startswith(_TAR):
+        # Only archives need it and the libraries it imports, so it is no import of every start.
+        from converters.archive_members import tar_members, zip_members
+
+        members = zip_members(file) if is_zip else tar_members(file)
+        return _Archive(file, members).chosen(wanted, looks_like_disk), ""
     return None
 
 
-def _chosen(
-    file: SourceFile, members: tuple[Member, ...], wanted: str, looks_like_disk: LooksLikeDisk
-) -> tuple[SourceFile, str]:
-    if wanted:
-        found = [m for m in members if m.name == wanted] or [m for m in members if PurePosixPath(m.name).name == wanted]
-    else:
-        found = [member for member in members if _is_disk(file, member, looks_like_disk)]
-    if len(found) != 1:
-        names = ", ".join(shown(member.name) for member in (found or members)[:12]) or "nothing"
-        what = f"has {len(found)} members" if found else "has no member"
-        what += f" called {shown(wanted)}" if wanted else " that are disks" if found else " that is a disk"
-        raise NoSource(str(file.path), f"{what}; in it: {names}", f"Name one as in {file.path.name}/NAME.")
-    return _opened(file, found[0]), ""
+class _Archive:
+    """The members of an archive, by their names."""
 
-
-def _opened(file: SourceFile, member: Member) -> SourceFile:
-    path = file.path / member.name.replace("/", "_")
-    window = Window(file, member.offset, member.length, path)
-    return InflatedFile(window, Wrapping.NONE, path) if member.deflated else window
-
-
-def _is_disk(file: SourceFile, member: Member, looks_like_disk: LooksLikeDisk) -> bool:
-    if member.deflated:
-        # Inflating each member only to look at it would take for ever.
-        return PurePosixPath(member.name).suffix.lower() not in ("", ".ovf", ".mf", ".cert", ".xml", ".txt", ".nvram", ".json")
-    # closing a window closes its archive, so it is not closed here
-    window = Window(file, member.offset, member.length, file.path / "member")
-    return window.pread(len(_GZIP), 0) == _GZIP or looks_like_disk(window)
-
-
-def _tar_members(file: SourceFile) -> Iterator[Member]:
-    with _damage_of(file, "tar"):
-        archive = tarfile.open(fileobj=_Bounded(file), mode="r:", errorlevel=2)  # noqa: SIM115 - holds no descriptor
-        for number, member in enumerate(archive):
-            _check_count(file, number)
-            if member.issparse():
-                raise UnsupportedImage(file.path, f"its member {shown(member.name)} is stored as a sparse file", "Unpack it.")
-            if member.isreg():
-                if member.size < 0 or member.offset_data + member.size > file.size:
-                    problem = f"its member {shown(member.name)} has {member.size} bytes at {member.offset_data}, past the end"
-                    raise BadImage(file.path, problem)
-                yield Member(_plain(member.name), member.offset_data, member.size, member.size)
-
-
-def _zip_members(file: SourceFile) -> Iterator[Member]:
-    with _damage_of(file, "zip"):
-        archive = zipfile.ZipFile(_Bounded(file))
-        for number, member in enumerate(archive.infolist()):
-            _check_count(file, number)
-            if member.is_dir():
-                continue
-            if member.flag_bits & 1:
-                raise UnsupportedImage(file.path, f"its member {shown(member.filename)} is encrypted", "Unpack it.")
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise UnsupportedImage(file.path, f"its member {shown(member.filename)} is packed in a rare way", "Unpack it.")
-            raw = file.read_exactly(_LOCAL_HEADER.size, member.header_offset, f"the header of {shown(member.filename)}")
-            signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(raw)
-            offset = member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
-            if signature != _ZIP:
-                raise BadImage(file.path, f"there is no member at byte {member.header_offset}")
-            file.require(member.compress_size, offset, f"the member {shown(member.filename)}")
-            deflated = member.compress_type == zipfile.ZIP_DEFLATED
-            yield Member(_plain(member.filename), offset, member.compress_size, member.file_size, deflated)
-
-
-def _plain(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
-
-
-def _check_count(file: SourceFile, number: int) -> None:
-    if number >= _MEMBERS_AT_MOST:
-        raise BadImage(file.path, f"has more than {_MEMBERS_AT_MOST} members", "Unpack it, and name the disk in it.")
-
-
-@contextmanager
-def _damage_of(file: SourceFile, kind: str) -> Iterator[None]:
-    """Turns what the archive libraries raise for damage into BadImage."""
-    try:
-        yield
-    except _DAMAGE as error:
-        problem = f"is a {kind} archive whose directory is damaged: {shown(str(error))}"
-        raise BadImage(file.path, problem) from error
-
-
-class _Bounded(io.RawIOBase):
-    """A source file as the archive libraries want it; reads of more than a header are refused."""
-
-    def __init__(self, file: SourceFile) -> None:
-        super().__init__()
+    def __init__(self, file: SourceFile, members: Iterable[Member]) -> None:
         self._file = file
-        self._at = 0
+        self._by_name: dict[str, list[Member]] = {}
+        for member in members:
+            self._by_name.setdefault(member.name, []).append(member)
 
-    def readable(self) -> bool:
-        """Yes."""
-        return True
+    def chosen(self, wanted: str, looks_like_disk: LooksLikeDisk) -> SourceFile:
+        """The member of that name (or last name), or the only disk. Owns the archive. Raises NoSource."""
+        members = [member for same in self._by_name.values() for member in same]
+        if wanted:
+            found = self._by_name.get(wanted) or [m for m in members if PurePosixPath(m.name).name == wanted]
+        else:
+            found = [m for m in members if self._is_disk(m, looks_like_disk)]
+            parts = self._parts_of(found)
+            found = [m for m in found if m.name not in parts]
+        if len(found) != 1:
+            names = ", ".join(shown(member.name) for member in (found or members)[:12]) or "nothing"
+            what = f"has {len(found)} members" if found else "has no member"
+            what += f" called {shown(wanted)}" if wanted else " that are disks" if found else " that is a disk"
+            raise NoSource(str(self._file.path), f"{what}; in it: {names}", f"Name one as in {self._file.host_path.name}/NAME.")
+        return self._joined(found[0], owns=True)
 
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
+    def _is_disk(self, member: Member, looks_like_disk: LooksLikeDisk) -> bool:
+        if member.deflated and PurePosixPath(member.name).suffix.lower() in _NO_DISKS:
+            return False
+        if member.deflated and member.size > MAX_DESCRIPTOR_BYTES:
+            # Inflating each member only to look at it would take for ever.
+            return True
+        try:
+            file = self._opened(member, owns=False)
+        except BadImage:
+            return True  # whoever opens it is told
+        return file.pread(len(_GZIP), 0) == _GZIP or looks_like_disk(file)
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """See ``io``."""
-        self._at = max(0, offset + (0, self._at, self._file.size)[whence])
-        return self._at
+    def _parts_of(self, disks: list[Member]) -> set[str]:
+        """Names of members that are parts of other ones: further chunks, and the extents of split VMDKs."""
+        parts: set[str] = set()
+        for member in disks:
+            parts.update(itertools.takewhile(self._by_name.__contains__, following_parts(member.name)))
+        described = [m for m in disks if m.size <= MAX_DESCRIPTOR_BYTES and m.name.lower().endswith(".vmdk")]
+        for member in described[:_DESCRIPTORS_READ]:
+            try:
+                raw = self._opened(member, owns=False).pread(MAX_DESCRIPTOR_BYTES, 0)
+                lines = parse_descriptor(raw, self._file.path).extents if is_descriptor(raw) else ()
+            except BadImage:
+                continue  # whoever opens it is told
+            found = (self._beside(member, line.file_name.replace("\\", "/")) for line in lines)
+            parts.update(extent.name for extent in found if extent is not None and extent is not member)
+        return parts
 
-    def tell(self) -> int:
-        """See ``io``."""
-        return self._at
+    def _beside(self, member: Member, place: str) -> Member | None:
+        """The member that a path from another one means: as it stands, or moved beside that one. Names are only compared."""
+        folder = PurePosixPath(member.name).parent
+        for name in (posixpath.normpath(folder / place), str(folder / PurePosixPath(place).name)):
+            found = self._by_name.get(name, [])
+            if len(found) > 1:
+                raise BadImage(self._file.path, f"has {len(found)} members called {shown(name)}", "Unpack it.")
+            if found:
+                return found[0]
+        return None
 
-    def read(self, size: int = -1) -> bytes:
-        """See ``io``."""
-        left = max(0, self._file.size - self._at)
-        size = left if size is None or size < 0 else min(size, left)
-        if size > _LARGEST_HEADER_BYTES:
-            raise ValueError(f"a header of {size} bytes")
-        data = self._file.pread(size, self._at)
-        self._at += len(data)
-        return data
+    def _sibling(self, member: Member, place: str) -> SourceFile | None:
+        found = self._beside(member, place)
+        return None if found is None else self._joined(found, owns=False)
+
+    def _joined(self, member: Member, *, owns: bool) -> SourceFile:
+        """A member, or all the chunks of which it is the first."""
+        first = self._opened(member, owns=owns)
+        whole = joined(first, member.name, self._by_name.__contains__, self._part)
+        whole.siblings = partial(self._sibling, member)
+        return whole
+
+    def _part(self, name: str) -> SourceFile:
+        first, *others = self._by_name[name]
+        if others:
+            raise BadImage(self._file.path, f"has {1 + len(others)} members called {shown(name)}", "Unpack it.")
+        return self._opened(first, owns=False)
+
+    def _opened(self, member: Member, *, owns: bool) -> SourceFile:
+        # Two members never have one path.
+        path = self._file.path / member.name.replace("%", "%25").replace("/", "%2F")
+        window = Window(self._file, member.offset, member.length, path, owns=owns)
+        return InflatedFile(window, Wrapping.NONE, path, Promise(member.size, member.crc)) if member.deflated else window

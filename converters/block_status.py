@@ -44,7 +44,7 @@ def block_status(disk: MappedDisk, offset: int, length: int, *, only_first: bool
 
 def _with_host_holes(disk: MappedDisk, start: int, end: int) -> Iterator[Extent]:
     """Extents of a range; a stored stretch where the host's file has a hole is one of the disk as well."""
-    plain = {source.path: source for source in disk.sources if source.path == source.host_path}
+    plain = {source.path: source for source in disk.host_files}
     for extent in disk.extents_in(start, end):
         source = plain.get(extent.stored.file) if extent.stored is not None else None
         if source is None or extent.stored is None:

@@ -7,6 +7,8 @@ reading is in ``qcow2.py``, for writing in ``qcow2_writer.py``.
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +30,12 @@ V2_REFCOUNT_ORDER = 4
 MAX_BACKING_FILE_NAME = 1023
 # QEMU's own limit; a 2 EiB disk at the largest cluster needs less.
 MAX_L1_BYTES = 32 * 1024 * 1024
+# These are QEMU's own limits too.
+MAX_REFCOUNT_TABLE_BYTES = 8 * 1024 * 1024
+MAX_SNAPSHOTS = 65536
+MAX_SNAPSHOT_TABLE_BYTES = 64 * 1024 * 1024
+MAX_BITMAPS = 65535
+MAX_BITMAP_DIRECTORY_BYTES = 64 * 1024 * 1024
 
 ENTRY_BYTES = 8
 # The second half of an extended L2 entry is its subcluster allocation bitmap.
@@ -68,6 +76,10 @@ SUBCLUSTERS_MASK = 0xFFFFFFFF
 # Refcount table entry: bits 9-63 the refcount block's offset.
 REFT_OFFSET_MASK = 0xFFFFFFFFFFFFFE00
 
+REFT_RESERVED_MASK = 0x1FF
+# Bitmap table entry: bits 9-55 the offset of a cluster of bits.
+BITMAP_TABLE_OFFSET_MASK = 0x00FFFFFFFFFFFE00
+
 COMPRESSED_SECTOR_BYTES = 512
 
 EXT_END = 0x00000000
@@ -80,6 +92,12 @@ EXT_EXTERNAL_DATA_FILE = 0x44415441
 _V2 = struct.Struct(">4sIQIIQIIQQIIQ")
 _V3 = struct.Struct(">QQQII")
 _EXTENSION = struct.Struct(">II")
+_SNAPSHOT = struct.Struct(">QIHHIIQII")
+_BITMAPS_EXTENSION = struct.Struct(">IIQQ")
+_BITMAP = struct.Struct(">QIIBBHI")
+_REFCOUNT_TYPECODES = {2: "H", 4: "I", 8: "Q"}
+SNAPSHOT_ENTRY_BYTES = _SNAPSHOT.size
+BITMAP_ENTRY_BYTES = _BITMAP.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +230,66 @@ def compressed_entry(offset: int, length: int, cluster_bits: int) -> int:
     last_sector = (offset + length - 1) // COMPRESSED_SECTOR_BYTES
     additional_sectors = last_sector - offset // COMPRESSED_SECTOR_BYTES
     return OFLAG_COMPRESSED | additional_sectors << offset_bits | offset
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntry:
+    """What of a snapshot table's entry says where things are; ``entry_bytes`` is the whole entry with its padding."""
+
+    l1_table_offset: int
+    l1_size: int
+    entry_bytes: int
+
+
+def unpack_snapshot(raw: bytes) -> SnapshotEntry:
+    """Read the fixed part (40 bytes) of a snapshot table's entry."""
+    l1_offset, l1_size, id_size, name_size, _, _, _, _, extra_size = _SNAPSHOT.unpack_from(raw)
+    return SnapshotEntry(l1_offset, l1_size, _padded(SNAPSHOT_ENTRY_BYTES + extra_size + id_size + name_size))
+
+
+def unpack_bitmaps_extension(raw: bytes) -> tuple[int, int, int]:
+    """Number of bitmaps, bytes of their directory, and where that is. Raises ValueError where ``raw`` is too short."""
+    if len(raw) < _BITMAPS_EXTENSION.size:
+        raise ValueError("bitmaps extension is cut short")
+    bitmaps, _, size, offset = _BITMAPS_EXTENSION.unpack_from(raw)
+    return bitmaps, size, offset
+
+
+@dataclass(frozen=True, slots=True)
+class BitmapEntry:
+    """What of a bitmap directory's entry says where things are; ``entry_bytes`` is the whole entry with its padding."""
+
+    table_offset: int
+    table_size: int
+    entry_bytes: int
+
+
+def unpack_bitmap(raw: bytes) -> BitmapEntry:
+    """Read the fixed part (24 bytes) of a bitmap directory's entry."""
+    offset, size, _, _, _, name_size, extra_size = _BITMAP.unpack_from(raw)
+    return BitmapEntry(offset, size, _padded(BITMAP_ENTRY_BYTES + extra_size + name_size))
+
+
+def unpack_refcounts(raw: bytes, order: int) -> bytes | array[int]:
+    """The refcounts in (a part of) a refcount block, ``2 ** order`` bits each; bytes where none of them needs more.
+
+    Refcounts of less than a byte begin at its least significant bits.
+    """
+    if order < 3:
+        bits = 1 << order
+        values = bytearray(len(raw) * 8 // bits)
+        for place in range(8 // bits):
+            values[place :: 8 // bits] = raw.translate(bytes(byte >> place * bits & (1 << bits) - 1 for byte in range(256)))
+        return bytes(values)
+    width = 1 << order - 3
+    low = raw[width - 1 :: width]
+    if raw.count(0) - low.count(0) == len(raw) - len(low):
+        return low
+    wide = array(_REFCOUNT_TYPECODES[width], raw)
+    if sys.byteorder == "little":
+        wide.byteswap()
+    return wide
+
+
+def _padded(length: int) -> int:
+    return -(-length // 8) * 8

@@ -149,3 +149,10 @@ def _locators(raw: bytes) -> Iterator[ParentLocator]:
 def sector_bitmap_bytes(block_size: int) -> int:
     """Bytes of the bitmap before each data block: a bit a sector, in whole sectors."""
     return -(-(block_size // 512) // (512 * 8)) * 512
+
+
+def find_footer_offset(size: int, tail: bytes) -> int | None:
+    """Where the footer at a file's end begins, given its last bytes (512 or more); None without a cookie."""
+    lengths = (FOOTER_BYTES, OLD_FOOTER_BYTES)
+    found = (n for n in lengths if n <= len(tail) and tail.startswith(FOOTER_COOKIE, len(tail) - n))
+    return next((size - n for n in found), None)

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.check_copies import damaged_copies
+from converters.check_copies import damaged_copies, uncompared_copies
 from converters.extents import Occupancy, clip, part_of
 from converters.layering import Link, links
 from converters.mapped import Layout, MappedDisk
+from converters.qcow2_refcounts import check_refcounts
+from converters.source_file import SourceFile
 from p2v.core.disk import Extent
 from p2v.core.errors import BadImage
 
@@ -35,11 +37,20 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something to know that is not wrong: what does no harm, or could not be checked."""
+
+    image: Path
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """What a check found; ``complete`` is False where it ended at ``FINDINGS_KEPT`` findings."""
 
     findings: tuple[Finding, ...]
     complete: bool = True
+    notes: tuple[Note, ...] = ()
 
 
 class _Enough(Exception):
@@ -49,6 +60,7 @@ class _Enough(Exception):
 @dataclass
 class _Gathered:
     findings: dict[tuple[Path, str], Finding] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
 
     def add(self, error: BadImage, offset: int | None) -> None:
         self.findings.setdefault((error.file, error.problem), Finding(error.file, error.problem, offset))
@@ -56,7 +68,7 @@ class _Gathered:
             raise _Enough
 
     def checked(self, *, complete: bool) -> Checked:
-        return Checked(tuple(self.findings.values()), complete)
+        return Checked(tuple(self.findings.values()), complete, tuple(self.notes))
 
 
 def check_tables(disk: MappedDisk) -> Checked:
@@ -66,7 +78,10 @@ def check_tables(disk: MappedDisk) -> Checked:
         for link in links(disk):
             for error in damaged_copies(link):
                 gathered.add(error, None)
+            gathered.notes += [Note(image, note) for image, note in uncompared_copies(link)]
             _check_layout(link, gathered)
+            if link.facts.format == "qcow2":
+                _check_refcounts(link.sources[0], gathered)
     except _Enough:
         return gathered.checked(complete=False)
     return gathered.checked(complete=True)
@@ -108,6 +123,16 @@ def _check_layout(link: Link, gathered: _Gathered) -> None:
                 pass
         except BadImage as error:
             gathered.add(error, None)
+
+
+def _check_refcounts(file: SourceFile, gathered: _Gathered) -> None:
+    found = check_refcounts(file, lambda error: gathered.add(error, None))
+    if found.not_checked:
+        gathered.notes.append(Note(file.path, f"its refcounts were not checked: {found.not_checked}"))
+    if found.leaks:
+        those = "a cluster that is" if found.leaks == 1 else f"{found.leaks} clusters that are"
+        note = f"its refcounts keep {those} not in use, the first at byte {found.first_leak_offset}: lost space, no harm"
+        gathered.notes.append(Note(file.path, note))
 
 
 def _every_piece(layout: Layout, gathered: _Gathered) -> Iterator[Extent]:

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from converters import c_vhd, c_vhdx
 from converters.layering import Link
 from converters.source_file import SourceFile
-from converters.vhd import find_footer_offset
+from converters.vmdk import JoinedLayout
+from converters.vmdk_sparse import SparseLayout
 from p2v.core.errors import BadImage
 
 _ADVICE = "The disk reads well; make a sound copy of it (p2v disk convert) before its other structure is damaged too."
 
 
+_BOTH_CANNOT_BE_RIGHT = "Look at what of the guest's files is damaged (p2v disk convert, then a file system check), or at a backup."
+
+
 def damaged_copies(link: Link) -> Iterator[BadImage]:
     """Second copies of an image's structures that are damaged, or differ from the first. Raises ReadFailed."""
+    for extent in _sparse_extents(link):
+        for problem in extent.differences():
+            yield BadImage(extent.file.path, problem, _BOTH_CANNOT_BE_RIGHT)
     check = _CHECKS.get(link.facts.format)
     if check is not None and link.sources and not (link.facts.format == "vhdx" and link.facts.dirty):
         # what a VHDX's log holds may stand in one of two copies only, and is no damage
         yield from check(link.sources[0])
 
 
+def uncompared_copies(link: Link) -> Iterator[tuple[Path, str]]:
+    """Second copies that are too large to look at: of which file, and what."""
+    for extent in _sparse_extents(link):
+        if extent.uncompared_tables:
+            yield extent.file.path, f"the last {extent.uncompared_tables} of its redundant grain tables were not compared"
+
+
+def _sparse_extents(link: Link) -> Iterator[SparseLayout]:
+    parts = link.layout.parts if isinstance(link.layout, JoinedLayout) else (link.layout,)
+    for part in parts:
+        if isinstance(part, SparseLayout):
+            yield part
+
+
 def _vhd(file: SourceFile) -> Iterator[BadImage]:
     """A dynamic or differencing VHD begins with a copy of the footer at its end."""
     copy = file.pread(c_vhd.FOOTER_BYTES, 0)
-    offset = find_footer_offset(file.size, file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES)))
+    offset = c_vhd.find_footer_offset(file.size, file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES)))
     end = b"" if offset is None else file.pread(c_vhd.FOOTER_BYTES, offset)
     if not c_vhd.is_sound_footer(end):
         yield BadImage(file.path, "the footer at its end is damaged or missing", _ADVICE)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from converters import c_qcow2, c_qemu, c_vdi, c_vhd, c_vhdx, c_vmdk
 from converters.mapped import MappedDisk
-from converters.qcow2 import open_qcow2
-from converters.qemu_reader import open_parallels, open_qcow1, open_qed
-from converters.raw import open_raw
 from converters.references import Opening
-from converters.signatures import disk_contents
+from converters.signatures import HEAD_BYTES, TAIL_BYTES, disk_contents
 from converters.source_file import SourceFile
-from converters.vdi import open_vdi
-from converters.vhd import find_footer_offset, open_vhd
-from converters.vhdx import open_vhdx
-from converters.vmdk import open_vmdk
 from converters.vmdk_descriptor import is_descriptor
 
 
@@ -39,14 +33,28 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: ``probe`` judges a file's ends alone, ``open`` takes over the file's ownership on success."""
+    """One format: ``probe`` judges a file's ends alone, ``reader`` names the module and function that open it."""
 
     id: str
     title: str
     suffixes: tuple[str, ...]
     probe: Callable[[FileEnds], Match | None]
-    open: Callable[[SourceFile, Opening], MappedDisk]
+    reader: str
     is_container: bool = True
+
+    def open(self, file: SourceFile, opening: Opening) -> MappedDisk:
+        """Open an image, taking over the file's ownership on success.
+
+        A run reads one format or two, so a reader is imported when the first image of its format is met.
+        """
+        module, name = self.reader.split(":")
+        reader: Callable[[SourceFile, Opening], MappedDisk] = getattr(import_module(f"converters.{module}"), name)
+        return reader(file, opening)
+
+
+def ends_of(file: SourceFile) -> FileEnds:
+    """The ends of an open file. Raises ReadFailed."""
+    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
 
 
 def _probe_qcow2(ends: FileEnds) -> Match | None:
@@ -74,7 +82,7 @@ def _probe_vhdx(ends: FileEnds) -> Match | None:
 def _probe_vhd(ends: FileEnds) -> Match | None:
     if ends.head.startswith(c_vhd.FOOTER_COOKIE):
         return Match("dynamic", "it begins with a copy of a VHD footer")
-    if find_footer_offset(ends.size, ends.tail) is not None:
+    if c_vhd.find_footer_offset(ends.size, ends.tail) is not None:
         return Match("fixed", "it ends with a VHD footer")
     return None
 
@@ -107,13 +115,13 @@ def _probe_raw(ends: FileEnds) -> Match | None:
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("qcow2", "QEMU copy-on-write image", (".qcow2",), _probe_qcow2, open_qcow2),
-    Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, open_vmdk),
-    Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx", ".avhdx"), _probe_vhdx, open_vhdx),
-    Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vud", ".avhd", ".vpc"), _probe_vhd, open_vhd),
-    Format("vdi", "VirtualBox virtual disk", (".vdi",), _probe_vdi, open_vdi),
-    Format("qcow", "QEMU copy-on-write image, version 1", (".qcow",), _probe_qcow1, open_qcow1),
-    Format("qed", "QEMU enhanced disk", (".qed",), _probe_qed, open_qed),
-    Format("parallels", "Parallels virtual disk", (".parallels", ".hdd", ".hds"), _probe_parallels, open_parallels),
-    Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, open_raw, is_container=False),
+    Format("qcow2", "QEMU copy-on-write image", (".qcow2",), _probe_qcow2, "qcow2:open_qcow2"),
+    Format("vmdk", "VMware virtual disk", (".vmdk",), _probe_vmdk, "vmdk:open_vmdk"),
+    Format("vhdx", "Hyper-V virtual disk, version 2", (".vhdx", ".avhdx"), _probe_vhdx, "vhdx:open_vhdx"),
+    Format("vhd", "Virtual PC and Hyper-V virtual disk", (".vhd", ".vud", ".avhd", ".vpc"), _probe_vhd, "vhd:open_vhd"),
+    Format("vdi", "VirtualBox virtual disk", (".vdi",), _probe_vdi, "vdi:open_vdi"),
+    Format("qcow", "QEMU copy-on-write image, version 1", (".qcow",), _probe_qcow1, "qemu_reader:open_qcow1"),
+    Format("qed", "QEMU enhanced disk", (".qed",), _probe_qed, "qemu_reader:open_qed"),
+    Format("parallels", "Parallels virtual disk", (".parallels", ".hdd", ".hds"), _probe_parallels, "qemu_reader:open_parallels"),
+    Format("raw", "raw disk", (".raw", ".img", ".iso"), _probe_raw, "raw:open_raw", is_container=False),
 )

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.archives import open_source_or_member
-from converters.formats import FORMATS, FileEnds, Format, Match
+from converters.formats import FORMATS, FileEnds, Format, Match, ends_of
 from converters.info import FileIdentity, ImageInfo, SourceIdentity
+from converters.joined import joined_beside
 from converters.mapped import MappedDisk
 from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
-from converters.signatures import HEAD_BYTES, MIN_DISK_BYTES, TAIL_BYTES, foreign_container, nothing_known
+from converters.signatures import MIN_DISK_BYTES, foreign_container, nothing_known
 from converters.source_file import SourceFile
 from p2v.core.errors import AmbiguousFormat, NoSource, UnsupportedImage, Usage
 from p2v.core.units import KIB, MIB
@@ -57,19 +58,20 @@ def open_disk(path: Path, input_format: str | None = None, lookup: Lookup = NOTH
 
 def _looks_like_disk(file: SourceFile) -> bool:
     """Whether a member of an archive is taken for a disk, by its ends alone."""
-    if file.size < MIN_DISK_BYTES:
-        return False
-    ends = _ends(file)
-    return any(known.probe(ends) is not None for known in FORMATS)
-
-
-def _ends(file: SourceFile) -> FileEnds:
-    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
+    ends = ends_of(file)
+    # a descriptor may be shorter than a sector
+    large = file.size >= MIN_DISK_BYTES
+    return any(known.probe(ends) is not None for known in FORMATS if large or known.is_container)
 
 
 def _open_image(file: SourceFile, input_format: str | None, opening: Opening) -> MappedDisk:
-    chosen, _ = _choose(file, input_format)
-    return chosen.open(file, opening)
+    whole = joined_beside(file)
+    try:
+        chosen, _ = _choose(whole, input_format)
+        return chosen.open(whole, opening)
+    except BaseException:
+        whole.close()
+        raise
 
 
 def probe(path: Path) -> ProbeResult:
@@ -130,7 +132,7 @@ def identity(disk: MappedDisk) -> SourceIdentity:
 def _choose(file: SourceFile, input_format: str | None) -> tuple[Format, Match]:
     if file.size == 0:
         raise NoSource(str(file.path), "is empty")
-    ends = _ends(file)
+    ends = ends_of(file)
     matches = [(known, match) for known in FORMATS if (match := known.probe(ends)) is not None]
     containers = [(known, match) for known, match in matches if known.is_container]
     if input_format is not None:

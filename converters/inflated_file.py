@@ -11,6 +11,7 @@ import enum
 import threading
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,24 @@ class _State:
         return _State(self.output, self.input, self.stream.copy())
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a zip's directory says a member inflates to."""
+
+    size: int
+    crc: int
+
+    def __str__(self) -> str:
+        return f"{self.size} bytes with the CRC {self.crc:08x}"
+
+
 class InflatedFile(SourceFile):
     """What a deflated source file inflates to; owns that file. Safe to read from several threads, one at a time.
 
-    Raises BadImage when it is opened and the stream is cut, damaged or endless.
+    Raises BadImage when it is opened and the stream is cut, damaged, endless, or not what was promised.
     """
 
-    def __init__(self, inner: SourceFile, wrapping: Wrapping, path: Path) -> None:
+    def __init__(self, inner: SourceFile, wrapping: Wrapping, path: Path, promise: Promise | None = None) -> None:
         super().__init__(path, -1, 0, inner.mtime_ns, is_block_device=False)
         self._inner = inner
         self._wrapping = wrapping
@@ -64,7 +76,7 @@ class InflatedFile(SourceFile):
         self._spacing = _FIRST_SPACING_BLOCKS * _BLOCK_BYTES
         self._states = [self._begin(0, 0)]
         self._cursor = self._states[0].copied()
-        self.size = self._read_through()
+        self.size = self._read_through(promise)
 
     @property
     def host_path(self) -> Path:
@@ -72,13 +84,17 @@ class InflatedFile(SourceFile):
         return self._inner.host_path
 
     @property
-    def tells_holes(self) -> bool:
-        """No: there is nothing on the host to ask."""
-        return False
+    def host_sources(self) -> tuple[SourceFile, ...]:
+        """The compressed file's."""
+        return self._inner.host_sources
 
-    def place(self, offset: int) -> StoredAt | None:
-        """Nowhere: the bytes stand in no file as they are."""
+    def next_data(self, offset: int) -> tuple[int, int] | None:
+        """Not told: there is nothing on the host to ask."""
         return None
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, StoredAt | None]]:
+        """Nowhere: the bytes stand in no file as they are."""
+        yield length, None
 
     def pread(self, length: int, offset: int) -> bytes:
         """See ``SourceFile.pread``."""
@@ -123,14 +139,22 @@ class InflatedFile(SourceFile):
                 if at == start or not block:
                     return block
 
-    def _read_through(self) -> int:
+    def _read_through(self, promise: Promise | None) -> int:
+        largest, crc = promise.size if promise else _LARGEST_BYTES, 0
         while True:
             if self._cursor.output >= self._states[-1].output + self._spacing:
                 self._keep()
-            if not self._next_block():
-                return self._cursor.output
-            if self._cursor.output > _LARGEST_BYTES:
-                raise BadImage(self._inner.path, f"inflates to more than {_LARGEST_BYTES} bytes")
+            block = self._next_block()
+            if self._cursor.output > largest:
+                raise BadImage(self._inner.path, f"inflates to more than {largest} bytes")
+            if promise is not None:
+                crc = zlib.crc32(block, crc)
+            if not block:
+                break
+        found = Promise(self._cursor.output, crc)
+        if promise not in (None, found):
+            raise BadImage(self._inner.path, f"inflates to {found} instead of {promise}")
+        return found.size
 
     def _keep(self) -> None:
         self._states.append(self._cursor.copied())

@@ -118,14 +118,15 @@ class MappedDisk:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file of the host the disk's bytes come from."""
-        return tuple(dict.fromkeys(source.host_path for source in self._by_path.values()))
+        return tuple(source.path for source in self.host_files)
 
     @property
     def host_files(self) -> tuple[SourceFile, ...]:
-        """One source for each of ``files``: the file itself where something else is read through it as well."""
+        """One source for each of ``files``."""
         found: dict[Path, SourceFile] = {}
         for source in self._by_path.values():
-            found.setdefault(source.host_path, source)
+            for file in source.host_sources:
+                found.setdefault(file.path, file)
         return tuple(found.values())
 
     @property
@@ -156,7 +157,8 @@ class MappedDisk:
 
     def extents(self) -> Iterator[Extent]:
         """Walk the whole virtual disk in order; lazily, in bounded memory. Raises BadImage, ReadFailed."""
-        return merge(map(self._public, clip(checked_walk(self.layout), self.virtual_size)))
+        pieces = clip(checked_walk(self.layout), self.virtual_size)
+        return merge(public for piece in pieces for public in self._public(piece))
 
     def extents_in(self, start: int, end: int) -> Iterator[Extent]:
         """The extents of a part of the disk, cut to it, without a walk from its begin. Raises BadImage, ReadFailed.
@@ -166,7 +168,8 @@ class MappedDisk:
         """
         end = min(end, self.virtual_size)
         pieces = self._pieces(start, end) if start < end else iter(())
-        return merge(self._public(part_of(p, max(start, p.offset), min(end, p.end))) for p in pieces)
+        cut = (part_of(p, max(start, p.offset), min(end, p.end)) for p in pieces)
+        return merge(public for piece in cut for public in self._public(piece))
 
     def stored_bytes(self, length: int, offset: int) -> Iterator[bytes]:
         """The bytes that stand in the files for a range of the disk, not inflated; zeroes give nothing.
@@ -202,19 +205,22 @@ class MappedDisk:
         # A block of several pieces comes whole, so some of them may lie beside what was asked for.
         return (piece for piece in self.layout.lookup(start, end) if piece.offset < end and piece.end > start)
 
-    def _public(self, piece: Extent) -> Extent:
+    def _public(self, piece: Extent) -> Iterator[Extent]:
         """A piece as readers of ``extents`` may see it: places are those of the host's files, or none."""
-        if piece.stored is not None:
-            source = self._source(piece.stored.file)
-            if source.host_path is not source.path:
-                return replace(piece, stored=source.place(piece.stored.offset))
+        where = piece.stored or piece.compressed
+        source = None if where is None else self._source(where.file)
+        if where is None or source is None or source.host_path is source.path:
+            yield piece
         elif piece.compressed is not None:
-            source = self._source(piece.compressed.file)
-            if source.host_path is not source.path:
-                at = source.place(piece.compressed.offset)
-                moved = None if at is None else replace(piece.compressed, file=at.file, offset=at.offset)
-                return replace(piece, compressed=moved)
-        return piece
+            length, at = next(source.places(where.offset, piece.compressed.length))
+            whole = at is not None and length >= piece.compressed.length
+            moved = replace(piece.compressed, file=at.file, offset=at.offset) if whole and at is not None else None
+            yield replace(piece, compressed=moved)
+        else:
+            begin = piece.offset
+            for length, at in source.places(where.offset, piece.length):
+                yield replace(part_of(piece, begin, begin + length), stored=at)
+                begin += length
 
     def _read_piece(self, piece: Extent, start: int, end: int) -> bytes:
         start, end = max(start, piece.offset), min(end, piece.end)

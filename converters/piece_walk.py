@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -101,12 +100,18 @@ def walk_pieces(
     Raises what the reader and the sink raise, and CopyCancelled.
     """
     walk = _Walk(_readable(reader), report, phase, cancelled)
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix=phase) as pool:
-        try:
-            wait([pool.submit(_work, walk, reader, sink) for _ in range(max(1, threads))])
-        except BaseException:
-            walk.stop.set()
-            raise
+    workers = [threading.Thread(target=_work, args=(walk, reader, sink), name=phase) for _ in range(max(1, threads))]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    except BaseException:
+        walk.stop.set()
+        for worker in workers:
+            if worker.is_alive():
+                worker.join()
+        raise
     if walk.errors:
         raise walk.errors[0]
     if not walk.exhausted:
@@ -124,9 +129,8 @@ def _readable(reader: DiskReader) -> Iterator[DataPiece | ZeroPieces]:
 def _work(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
     try:
         _walk_until_done(walk, reader, sink)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
         walk.fail(error)
-        raise
 
 
 def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:

@@ -228,8 +228,8 @@ def open_qcow2(file: SourceFile, opening: Opening) -> MappedDisk:
 
     Raises BadImage, UnsupportedImage, ForbiddenReference (backing or data files elsewhere), ParentMissing.
     """
-    header = _checked_header(file)
-    extensions = _extensions(file, header)
+    header = read_header(file)
+    extensions = read_extensions(file, header)
     backing = _backing_file_name(file, header)
     data_file = _open_data_file(file, header, extensions, opening)
     files = (file,) if data_file is None else (file, data_file)
@@ -279,7 +279,8 @@ def _facts(file: SourceFile, header: Qcow2Header, extensions: dict[int, bytes]) 
     return ImageFacts("qcow2", variant, dirty=dirty, notes=notes)
 
 
-def _checked_header(file: SourceFile) -> Qcow2Header:
+def read_header(file: SourceFile) -> Qcow2Header:
+    """The header, judged. Raises BadImage, UnsupportedImage."""
     try:
         header = c_qcow2.unpack_header(file.pread(c_qcow2.HEADER_V3_WITH_COMPRESSION_BYTES, 0))
     except ValueError as error:
@@ -335,8 +336,8 @@ def _backing_file_name(file: SourceFile, header: Qcow2Header) -> str | None:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _extensions(file: SourceFile, header: Qcow2Header) -> dict[int, bytes]:
-    """The header extensions by their type; of several of one type the first."""
+def read_extensions(file: SourceFile, header: Qcow2Header) -> dict[int, bytes]:
+    """The header extensions by their type; of several of one type the first. Raises BadImage."""
     end = header.cluster_bytes
     # They end before the backing file's name, which old images have right behind the header.
     if header.header_length <= header.backing_file_offset < end:

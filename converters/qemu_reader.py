@@ -73,9 +73,14 @@ class ServedFile(SourceFile):
         replies in it that the parent takes for its own."""
         return self._own if os.getpid() == self._owner_pid else self._childs
 
-    def place(self, offset: int) -> StoredAt | None:
+    @property
+    def host_sources(self) -> tuple[SourceFile, ...]:
+        """The image's."""
+        return self._image.host_sources
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, StoredAt | None]]:
         """Nowhere: only QEMU knows where it has the byte."""
-        return None
+        yield length, None
 
     def pread(self, length: int, offset: int) -> bytes:
         """Up to ``length`` bytes of the virtual disk. Raises ReadFailed, BadImage."""

@@ -80,6 +80,8 @@ class DiskSpec:
         return DiskSpec(self.path.absolute(), self.input_format, made)
 
 
+# A file's device and inode, and for a member of an archive its path.
+Identity = tuple[int, int, str]
 OpenImage = Callable[[SourceFile, "str | None", "Opening"], MappedDisk]
 
 
@@ -93,7 +95,7 @@ class Opening:
     lookup: Lookup
     open_image: OpenImage
     roots: tuple[Path, ...]
-    chain: tuple[tuple[int, int], ...] = field(default=())
+    chain: tuple[Identity, ...] = field(default=())
 
     def beside(self, image: SourceFile, name: str) -> SourceFile:
         """Open a file that ``image`` names as a part of itself (an extent, a data file).
@@ -101,14 +103,13 @@ class Opening:
         Raises ForbiddenReference when the name leads out of the disk's folders and no file of that name is in
         them; BadImage when there is none; what ``open_source`` raises.
         """
-        found = self._find(image, name)
+        found = self._open_if_there(image, name)
         if found is None:
-            raise BadImage(
-                image.path,
-                f"names the file {shown(name)}, which does not exist",
-                "Put it beside the image, or say where it is with --extent-dir.",
-            )
-        return _open_named(image, found, name)
+            where, advice = "does not exist", "Put it beside the image, or say where it is with --extent-dir."
+            if image.siblings is not None:
+                where, advice = "is not in the archive", "Export the disk again, or put all of its files into one archive."
+            raise BadImage(image.path, f"names the file {shown(name)}, which {where}", advice)
+        return found
 
     def parent(self, child: SourceFile, names: Sequence[str], input_format: str | None = None) -> MappedDisk:
         """Open the parent of ``child``: the one the user named for this level, else the first of ``names`` there is.
@@ -173,26 +174,33 @@ class Opening:
         forbidden: ForbiddenReference | None = None
         for name in names:
             try:
-                found = self._find(child, name)
+                found = self._open_if_there(child, name)
             except ForbiddenReference as error:
                 forbidden = forbidden or error
                 continue
             if found is not None:
-                return _open_named(child, found, name)
+                return found
         if forbidden is not None:
             raise forbidden
         raise ParentMissing(child.path, shown(names[0]) if names else "a disk it does not name")
 
-    def _find(self, image: SourceFile, name: str) -> Path | None:
-        """The file a name means, None where there is none. Raises ForbiddenReference."""
+    def _open_if_there(self, image: SourceFile, name: str) -> SourceFile | None:
+        """The file a name means, None where there is none. Raises ForbiddenReference and what opening a file raises."""
         if not name or "\0" in name:
             raise ForbiddenReference(image.path, f"names the file {shown(name)}, which is no name")
         place = _as_path(name)
         if place is None:
             raise ForbiddenReference(image.path, f"names {shown(name)}, which is no file beside it")
+        if image.siblings is not None:
+            return image.siblings(place)
         if image.path != image.host_path:
-            what = f"is inside an archive and names the file {shown(name)}, which is not looked for there"
-            raise UnsupportedImage(image.path, what, "Unpack the archive, and name the disk.")
+            what = f"is compressed or in parts and names the file {shown(name)}, which is not looked for"
+            raise UnsupportedImage(image.path, what, "Unpack it or join its parts, and name the disk.")
+        found = self._find(image, name, place)
+        return None if found is None else _open_named(image, found, name)
+
+    def _find(self, image: SourceFile, name: str, place: str) -> Path | None:
+        """The file of the host a name means, None where there is none. Raises ForbiddenReference."""
         if image.is_block_device:
             # Its own folder is /dev, and its guest may have written the name.
             raise ForbiddenReference(image.path, f"is a device and names the file {shown(name)}")
@@ -214,6 +222,15 @@ class Opening:
             if target.is_relative_to(place) and _exists(target):
                 return target
         return None
+
+
+def open_part(first: SourceFile, name: str) -> SourceFile:
+    """Open another part of a file that was cut in parts, by its name. Raises as ``Opening.beside``."""
+    return Opening(NOTHING_SAID, _no_image, _own_folder(first)).beside(first, name)
+
+
+def _no_image(file: SourceFile, _format: str | None, _opening: Opening) -> MappedDisk:
+    raise AssertionError(f"{file.path} is a part and was opened as an image")
 
 
 def first_opening(file: SourceFile, lookup: Lookup, open_image: OpenImage) -> Opening:
@@ -294,6 +311,7 @@ def _open_named(image: SourceFile, path: Path, name: str) -> SourceFile:
     return file
 
 
-def _identity(file: SourceFile) -> tuple[int, int]:
+def _identity(file: SourceFile) -> Identity:
     found = os.stat(file.host_path)
-    return found.st_dev, found.st_ino
+    inside = "" if file.siblings is None else str(file.path)
+    return found.st_dev, found.st_ino, inside

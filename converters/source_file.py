@@ -6,25 +6,35 @@ opening a FIFO waits, opening some character devices acts.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from p2v.core.disk import StoredAt
 from p2v.core.errors import BadImage, NoSource, NotPermitted, ReadFailed
 
+NO_MORE_DATA = (1 << 63, 1 << 63)
 # os.pread hands back at most 2 GiB less a page at a time; smaller steps also keep a failed read cheap.
 _MAX_READ_BYTES = 64 * 1024 * 1024
 
+# Opens what lies beside a member of an archive, by a path from there; None where there is nothing of that name.
+Siblings = Callable[[str], "SourceFile | None"]
+
 
 class SourceFile:
-    """A file or block device of a source, open for reading; safe to read from several threads."""
+    """A file or block device of a source, open for reading; safe to read from several threads.
+
+    ``siblings`` is set for members of archives, whose neighbours are in the archive.
+    """
 
     def __init__(self, path: Path, fd: int, size: int, mtime_ns: int, *, is_block_device: bool) -> None:
         self.path = path
         self.size = size
         self.mtime_ns = mtime_ns
         self.is_block_device = is_block_device
+        self.siblings: Siblings | None = None
         self._fd = fd
 
     @property
@@ -32,14 +42,33 @@ class SourceFile:
         """The file of the host that holds the bytes (``path`` but for members of archives)."""
         return self.path
 
-    def place(self, offset: int) -> StoredAt | None:
-        """Where the byte at ``offset`` stands in a file of the host; None where it does not stand there plainly."""
-        return StoredAt(self.path, offset)
-
     @property
-    def tells_holes(self) -> bool:
-        """Whether the host's file system can be asked where the file has holes."""
-        return not self.is_block_device
+    def host_sources(self) -> tuple[SourceFile, ...]:
+        """The files of the host that hold the bytes."""
+        return (self,)
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, StoredAt | None]]:
+        """Where a range stands in files of the host, as pieces (bytes, place); no place: it does not stand there plainly."""
+        yield length, StoredAt(self.path, offset)
+
+    def next_data(self, offset: int) -> tuple[int, int] | None:
+        """Begin and end of the next bytes that are stored, at ``offset`` or behind it, as the host's file system tells holes.
+
+        ``NO_MORE_DATA`` behind the last; None where nothing is told: block devices, some file systems. Raises ReadFailed.
+        """
+        if self.is_block_device:
+            return None
+        if self._fd < 0:
+            raise ReadFailed(str(self.path), "was read after it was closed")
+        try:
+            start = os.lseek(self._fd, offset, os.SEEK_DATA)
+            return start, max(start + 1, os.lseek(self._fd, start, os.SEEK_HOLE))
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return NO_MORE_DATA
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                return None
+            raise ReadFailed(str(self.path), f"cannot be searched for holes: {error.strerror}") from error
 
     @property
     def kept_fds(self) -> tuple[int, ...]:

@@ -227,17 +227,10 @@ def _look_through(layout: DynamicLayout, file: SourceFile, footer_offset: int) -
             pass
 
 
-def find_footer_offset(size: int, tail: bytes) -> int | None:
-    """Where the footer at a file's end begins, given its last bytes (512 or more); None without a cookie."""
-    lengths = (c_vhd.FOOTER_BYTES, c_vhd.OLD_FOOTER_BYTES)
-    found = (n for n in lengths if n <= len(tail) and tail.startswith(c_vhd.FOOTER_COOKIE, len(tail) - n))
-    return next((size - n for n in found), None)
-
-
 def _choose_footer(file: SourceFile) -> tuple[VhdFooter, int, tuple[str, ...], tuple[str, ...]]:
     """The footer that counts, where the data before it ends, notes and signs of damage."""
     tail = file.pread(c_vhd.FOOTER_BYTES, max(0, file.size - c_vhd.FOOTER_BYTES))
-    offset = find_footer_offset(file.size, tail)
+    offset = c_vhd.find_footer_offset(file.size, tail)
     problem = "the footer at its end is missing"
     if offset is not None:
         raw = file.pread(file.size - offset, offset)

@@ -84,9 +84,14 @@ class ReplayedFile(SourceFile):
         """The file on the host: the archive, where the image stands in one."""
         return self._file.host_path
 
-    def place(self, offset: int) -> StoredAt | None:
+    @property
+    def host_sources(self) -> tuple[SourceFile, ...]:
+        """The file's."""
+        return self._file.host_sources
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, StoredAt | None]]:
         """Nowhere: what has a place is handed out under the file's own name."""
-        return None
+        yield length, None
 
     def pread(self, length: int, offset: int) -> bytes:
         """See ``SourceFile.pread``."""

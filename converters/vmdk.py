@@ -76,6 +76,11 @@ class JoinedLayout:
         self._descriptor = descriptor
 
     @property
+    def parts(self) -> tuple[Layout, ...]:
+        """The layouts of the extents, in order."""
+        return tuple(part for _, _, part in self._parts)
+
+    @property
     def virtual_size(self) -> int:
         """Bytes of the whole disk."""
         return self._virtual_size

@@ -5,6 +5,7 @@ The header of hosted sparse extents is judged here; COWD extents (``vmdk_esx``) 
 
 from __future__ import annotations
 
+import mmap
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from converters.extents import beneath, data, hole
 from converters.mapped import Layout, MetadataRange
 from converters.source_file import SourceFile, past_the_end
 from converters.tables import EntryPages
-from converters.vmdk_redundant import first_damage
+from converters.vmdk_redundant import MAX_COMPARED_TABLES, differences, first_damage
 from p2v.core.disk import Codec, CompressedAt, Extent
 from p2v.core.errors import BadImage, UnsupportedImage
 from p2v.core.units import SECTOR_BYTES
@@ -47,6 +48,8 @@ class SparseShape:
     descriptor_sectors: int = 0
     compressed: bool = False
     zeroed_grains: bool = False
+    # Primary and redundant directory, where the header says that both are valid; ``gd_sector`` is the one that is read.
+    both_gd_sectors: tuple[int, int] | None = None
 
     @property
     def table_bytes(self) -> int:
@@ -79,7 +82,7 @@ class GrainOccupancy:
 
     def __init__(self, grain_bytes: int) -> None:
         self._grain_bytes = grain_bytes
-        self._begins = array("H")
+        self._begins: memoryview | None = None
 
     def add(self, extent: Extent) -> None:
         """Remember the grains of a data extent; raises BadImage when one of them overlaps another."""
@@ -90,8 +93,9 @@ class GrainOccupancy:
         count = -(-extent.length // self._grain_bytes)
         if first + count >= _MAX_OCCUPANCY:
             return
-        if len(self._begins) <= first + count:
-            self._begins.frombytes(bytes(2 * (first + count + 1 - len(self._begins))))
+        if self._begins is None:
+            # Pages of it take memory when something is written to them: a far grain costs no more than a near one.
+            self._begins = memoryview(mmap.mmap(-1, 2 * _MAX_OCCUPANCY)).cast("H")
         begins = self._begins
         # Grains of neighbouring pieces overlap when the first begins farther into its piece than the second does.
         before = begins[first - 1] > mark if first else False
@@ -122,6 +126,11 @@ class SparseLayout:
         file.require(shape.tables * c_vmdk.TABLE_ENTRY_BYTES, self._gd_offset, "the grain directory")
 
     @property
+    def file(self) -> SourceFile:
+        """The file that holds it."""
+        return self._file
+
+    @property
     def virtual_size(self) -> int:
         """Bytes of the disk (or of this extent of it)."""
         return self._shape.capacity_sectors * SECTOR_BYTES
@@ -147,6 +156,17 @@ class SparseLayout:
         for piece in self.lookup(0, self.virtual_size):
             occupancy.add(piece)
             yield piece
+
+    def differences(self) -> Iterator[str]:
+        """Where its redundant tables, if it has any that are valid, differ from the primary ones."""
+        both = self._shape.both_gd_sectors
+        if both is not None:
+            yield from differences(self._file, both, self._shape.tables, self._shape.gtes_per_gt)
+
+    @property
+    def uncompared_tables(self) -> int:
+        """How many of its redundant tables ``differences`` does not look at."""
+        return 0 if self._shape.both_gd_sectors is None else max(0, self._shape.tables - MAX_COMPARED_TABLES)
 
     def metadata(self) -> Iterator[MetadataRange]:
         """Header, descriptor and grain directory; a stream's footer."""
@@ -239,6 +259,7 @@ def open_sparse_extent(file: SourceFile, *, has_parent: bool) -> SparseExtent:
         zeroed_grains=bool(header.flags & c_vmdk.FLAG_ZEROED_GRAIN),
     )
     if header.flags & c_vmdk.FLAG_REDUNDANT_TABLE and header.rgd_sector not in (0, c_vmdk.GD_AT_END):
+        shape = replace(shape, both_gd_sectors=(header.gd_sector, header.rgd_sector))
         shape, more = _sound_directory(file, shape, header.rgd_sector)
         notes += more
     if shape.gd_sector in (0, c_vmdk.GD_AT_END):

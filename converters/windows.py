@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from converters.source_file import SourceFile
@@ -10,12 +11,13 @@ from p2v.core.errors import ReadFailed
 
 
 class Window(SourceFile):
-    """``length`` bytes of another source file from ``base`` on, under a path of their own; owns that file."""
+    """``length`` bytes of another source file from ``base`` on, under a path of their own; owns that file unless told not to."""
 
-    def __init__(self, inner: SourceFile, base: int, length: int, path: Path) -> None:
+    def __init__(self, inner: SourceFile, base: int, length: int, path: Path, *, owns: bool = True) -> None:
         super().__init__(path, -1, length, inner.mtime_ns, is_block_device=False)
         self._inner = inner
         self._base = base
+        self._owns = owns
         self._closed = False
 
     @property
@@ -24,13 +26,17 @@ class Window(SourceFile):
         return self._inner.host_path
 
     @property
-    def tells_holes(self) -> bool:
-        """No: archives are written without holes."""
-        return False
+    def host_sources(self) -> tuple[SourceFile, ...]:
+        """The archive's."""
+        return self._inner.host_sources
 
-    def place(self, offset: int) -> StoredAt | None:
-        """Where the byte stands in the archive, if it stands there plainly."""
-        return self._inner.place(self._base + offset)
+    def next_data(self, offset: int) -> tuple[int, int] | None:
+        """Not told: archives are written without holes."""
+        return None
+
+    def places(self, offset: int, length: int) -> Iterator[tuple[int, StoredAt | None]]:
+        """Those in the archive."""
+        return self._inner.places(self._base + offset, length)
 
     def pread(self, length: int, offset: int) -> bytes:
         """See ``SourceFile.pread``."""
@@ -39,6 +45,7 @@ class Window(SourceFile):
         return self._inner.pread(max(0, min(length, self.size - offset)), self._base + offset)
 
     def close(self) -> None:
-        """Close the archive."""
+        """Close the archive, where it is this window's own."""
         self._closed = True
-        self._inner.close()
+        if self._owns:
+            self._inner.close()

@@ -26,7 +26,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import guestfs
 
-from drivers.facts import Mount
+from drivers.facts import Mount, Volume
+from drivers.keys import Key, fitting
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramTimedOut
 from p2v.core.events import Reporter, phase, silent
@@ -239,6 +240,7 @@ class Appliance:
     _console: deque[str] = field(default_factory=lambda: deque(maxlen=_CONSOLE_LINES))
     _caller: _Caller = field(default_factory=_Caller)
     _stuck: bool = False
+    _volumes: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def configure(
@@ -372,6 +374,60 @@ class Appliance:
         """``ext4``, ``xfs``, ...; ``unknown`` when the appliance does not recognise it."""
         return self._text_or_none("vfs_type", device) or "unknown"
 
+    def uuid_of(self, device: str) -> str | None:
+        """The UUID of what stands on a device; None where blkid knows none."""
+        return self._text_or_none("vfs_uuid", device)
+
+    def activate(self, volumes: Sequence[Volume], keys: Sequence[Key] = ()) -> None:
+        """Make volumes usable, what carries others first: containers are opened, arrays found under the name they have here.
+
+        Raises ApplianceFailed when a container stays closed, or an array is not there.
+        """
+        for volume in volumes:
+            match volume.kind:
+                case "luks":
+                    self._volumes[volume.device] = self._opened(volume, keys)
+                case "md":
+                    self._volumes[volume.device] = self._array(volume)
+                case "lvm" if volume.aliases:
+                    # the name that libguestfs gives it in its own lists
+                    self._volumes[volume.device] = volume.aliases[0]
+                case _:
+                    self._volumes[volume.device] = volume.device
+
+    def device_of_volume(self, device: str) -> str:
+        """The appliance's device of an activated volume."""
+        return self._volumes[device]
+
+    def device_of(self, mount: Mount) -> str:
+        """The appliance's device of what is to be mounted."""
+        return self._volumes[mount.volume] if mount.volume else device_name(mount.disk, mount.partition)
+
+    def array_uuid(self, device: str) -> str:
+        """An array's UUID in mdadm's form."""
+        return str(self.call("md_detail", device).get("uuid", ""))
+
+    def _array(self, volume: Volume) -> str:
+        for device in self.call("list_md_devices"):
+            if self.array_uuid(device) == volume.uuid:
+                return str(device)
+        raise ApplianceFailed(f"find the array {volume.device}", f"no array has the UUID {volume.uuid}")
+
+    def _opened(self, volume: Volume, keys: Sequence[Key]) -> str:
+        inside = self._volumes[volume.inside] if volume.inside else device_name(*volume.carriers[0])
+        names = (volume.uuid, inside, volume.inside, *volume.aliases)
+        tries = list(fitting(keys, names))
+        if not tries:
+            raise ApplianceFailed(f"open {volume.uuid}", "no key was given for it (--key)")
+        name = volume.device.rpartition("/")[2]
+        for key in tries:
+            with suppress(ApplianceFailed):
+                self.call("cryptsetup_open", inside, key.secret, name)
+                # volume groups inside are found only when they are asked for
+                self.call("lvm_scan", True)
+                return volume.device
+        raise ApplianceFailed(f"open {volume.uuid}", "none of the given keys fits")
+
     def mount(self, mounts: Sequence[Mount], *, read_only: bool) -> None:
         """Mount partitions where they belong in the guest's tree, parents first. Journals are replayed, also read-only.
 
@@ -380,7 +436,7 @@ class Appliance:
         for mount in sorted(mounts, key=lambda m: (len(m.mountpoint.rstrip("/").split("/")), m.mountpoint)):
             options = ["noatime", *(["ro"] if read_only else [])]
             options += [o for o in mount.options.split(",") if o.startswith(("subvol=", "subvolid="))]
-            device = device_name(mount.disk, mount.partition)
+            device = self.device_of(mount)
             self.call("mount_options", ",".join(options), device, mount.mountpoint)
 
     def umount(self) -> None:

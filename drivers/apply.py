@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from drivers.changes import (
+    COPY_BYTES_AT_MOST,
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -99,7 +101,9 @@ def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements:
         space = guest.space(change.path)
         spaces[space.mountpoint] = space
         needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
-        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(change, WriteFile | MakeSymlink)
+        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(
+            change, WriteFile | CopyFile | MakeSymlink
+        )
     for mountpoint, space in spaces.items():
         if needed[mountpoint] > space.free_bytes:
             raise GuestFull(mountpoint, needed[mountpoint], space.free_bytes)
@@ -111,6 +115,8 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
     match change:
         case WriteFile():
             return round_up(len(encoded(change.content)), _BLOCK_BYTES) + _BLOCK_BYTES
+        case CopyFile():
+            return round_up(change.size, _BLOCK_BYTES) + _BLOCK_BYTES
         case EditFile():
             grown = len(encoded(change.after)) - len(encoded(change.before))
             return round_up(max(0, grown), _BLOCK_BYTES)
@@ -130,6 +136,9 @@ def _make(
             _make_parents(guest, change.path, labels)
             guest.create(change.path, encoded(change.content), change.mode)
             return set_new_label(guest, change.path, labels)
+        case CopyFile():
+            _copy(guest, change, labels)
+            return set_new_label(guest, change.target, labels)
         case EditFile():
             guest.write(change.path, encoded(change.after))
         case DeleteFile() | DeleteSymlink():
@@ -143,6 +152,13 @@ def _make(
         case ExtendInitramfs():
             _extend(guest, change, supplements[change.path])
     return ""
+
+
+def _copy(guest: WritableGuest, change: CopyFile, labels: Mapping[str, str]) -> None:
+    _make_parents(guest, change.target, labels)
+    guest.create(change.target, guest.read(change.source, COPY_BYTES_AT_MOST), change.mode)
+    if file_digest(guest, change.target, change.size) != change.sha256:
+        raise NotWritten(change.target, f"differs from {change.source}, which it was copied from")
 
 
 def _make_parents(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2v.core.units import MIB
+
+COPY_BYTES_AT_MOST = 16 * MIB
+
 
 @dataclass(frozen=True, slots=True)
 class WriteFile:
@@ -32,6 +36,26 @@ class EditFile:
     before: str
     after: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFile:
+    """Copy one of the guest's files, of ``size`` bytes and this SHA-256, to where nothing is yet (owner root:root).
+
+    Both paths are resolved. The source stays; at most ``COPY_BYTES_AT_MOST`` are copied.
+    """
+
+    source: str
+    size: int
+    sha256: str
+    target: str
+    mode: int
+    why: str
+
+    @property
+    def path(self) -> str:
+        """Where something is changed."""
+        return self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +111,7 @@ class ExtendInitramfs:
     why: str
 
 
-Change = WriteFile | EditFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
+Change = WriteFile | EditFile | CopyFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
 
 
 def summary(change: Change) -> str:
@@ -97,6 +121,8 @@ def summary(change: Change) -> str:
             return f"create {change.path}"
         case EditFile():
             return f"edit {change.path}"
+        case CopyFile():
+            return f"copy {change.source} to {change.target}"
         case DeleteFile():
             return f"delete {change.path}"
         case MakeSymlink():

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drivers.changes import (
+    COPY_BYTES_AT_MOST,
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -109,6 +111,8 @@ class Expectations:
         match change:
             case WriteFile():
                 return stat is None
+            case CopyFile():
+                return stat is None and self._is_source(change)
             case EditFile():
                 return self._holds(change.path, stat, encoded(change.before))
             case DeleteFile():
@@ -126,6 +130,9 @@ class Expectations:
             case WriteFile():
                 ours = stat is not None and (stat.mode, stat.uid, stat.gid) == (change.mode, 0, 0)
                 return ours and self._holds(change.path, stat, encoded(change.content))
+            case CopyFile():
+                # FAT keeps neither owner nor mode
+                return self._is_copy(change, stat, change.target)
             case EditFile():
                 return self._holds(change.path, stat, encoded(change.after))
             case DeleteFile() | DeleteSymlink():
@@ -134,6 +141,14 @@ class Expectations:
                 return self._leads_to(change.path, stat, change.target)
             case ExtendInitramfs():
                 return self._is_extended(change, stat)
+
+    def _is_source(self, change: CopyFile) -> bool:
+        self._require_real_parents(change.source)
+        return self._is_copy(change, self._lstat(change.source), change.source)
+
+    def _is_copy(self, change: CopyFile, stat: Stat | None, path: str) -> bool:
+        sized = stat is not None and stat.size == change.size <= COPY_BYTES_AT_MOST
+        return sized and self._has_digest(path, stat, change.sha256)
 
     def _holds(self, path: str, stat: Stat | None, data: bytes) -> bool:
         if stat is None or stat.type is not FileType.FILE or stat.size != len(data):
@@ -171,6 +186,8 @@ def _expected(change: Change) -> str:
     match change:
         case WriteFile() | MakeSymlink(replaces=None):
             return "nothing there"
+        case CopyFile():
+            return f"nothing there, and {change.source} with SHA-256 {change.sha256[:_DIGEST_SHOWN]}..."
         case EditFile():
             before = encoded(change.before)
             return f"a file of {len(before)} bytes, SHA-256 {hashlib.sha256(before).hexdigest()[:_DIGEST_SHOWN]}..."

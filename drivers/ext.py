@@ -56,6 +56,7 @@ def recognise(superblock: bytes, size_bytes: int) -> FileSystem | None:
         free_bytes=min((free_high << 32 | free_low) * block_bytes, total),
         free_inodes=min(free_inodes, inodes),
         why_not_host=_why_not_host(superblock, size_bytes, total),
+        dirty=_is_dirty(superblock),
     )
 
 
@@ -67,14 +68,19 @@ def _kind(compat: int, incompat: int, ro_compat: int) -> str:
     return "ext3" if compat & _COMPAT_HAS_JOURNAL else "ext2"
 
 
-def _why_not_host(superblock: bytes, size_bytes: int, total: int) -> str:
+def _is_dirty(superblock: bytes) -> bool:
     compat, incompat, _ = struct.unpack_from("<III", superblock, 92)
     state = struct.unpack_from("<H", superblock, 58)[0]
+    return bool(incompat & _INCOMPAT_RECOVER) or (not compat & _COMPAT_HAS_JOURNAL and not state & _STATE_CLEAN)
+
+
+def _why_not_host(superblock: bytes, size_bytes: int, total: int) -> str:
+    compat, incompat, _ = struct.unpack_from("<III", superblock, 92)
     if incompat & _INCOMPAT_JOURNAL_DEVICE:
         return "it is the journal of another file system"
     if incompat & _INCOMPAT_RECOVER:
         return "its journal has to be replayed (needs_recovery)"
-    if not compat & _COMPAT_HAS_JOURNAL and not state & _STATE_CLEAN:
+    if _is_dirty(superblock):
         return "it was not unmounted cleanly and has no journal"
     if total > size_bytes:
         return f"it is {total} bytes long and the place it stands in {size_bytes}"

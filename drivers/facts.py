@@ -26,6 +26,7 @@ class FileSystem:
 
     ``kind``: ``ext4``, ``xfs``, ``swap``, ``vfat``, ``ntfs``, ``lvm2``, ``luks``, ... or ``unknown``.
     ``why_not_host`` says why the host-side readers may not read it (dirty journal, unknown feature); empty when they may.
+    ``dirty``: it was in use when its disk was copied (a journal to replay, no clean unmount).
     ``free_bytes`` and ``free_inodes`` are None where they are not known.
     """
 
@@ -36,6 +37,7 @@ class FileSystem:
     free_bytes: int | None = None
     free_inodes: int | None = None
     why_not_host: str = ""
+    dirty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,38 @@ class Partition:
     """As Linux spells it: ``11223344-01`` for MBR, the partition GUID in lower case for GPT."""
     partlabel: str | None = None
     filesystem: FileSystem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``length`` bytes of a volume from ``offset`` on, which stand in one piece on a disk."""
+
+    offset: int
+    length: int
+    disk: int
+    disk_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A block device made of partitions: a logical volume, a RAID, an opened encrypted container.
+
+    ``device``: the guest's name for it, which does not depend on the machine (``/dev/mapper/vg0-root``, ``/dev/md0``,
+    ``/dev/mapper/luks-<uuid>``); ``aliases``: further ones. ``uuid``: of the volume itself, as its own tools write it.
+    ``carriers``: (disk, partition) of every partition it stands on. ``segments``: where its bytes stand, in order; empty
+    where only the appliance can tell. ``inside``: the device that an encrypted container fills, in the appliance's words.
+    """
+
+    device: str
+    kind: str
+    """``lvm``, ``md``, ``luks``, or ``other`` for what only the appliance knows."""
+    uuid: str
+    size_bytes: int
+    aliases: tuple[str, ...] = ()
+    carriers: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    filesystem: FileSystem | None = None
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +123,16 @@ class OperatingSystem:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A file system that belongs into the guest's tree: which partition, where."""
+    """A file system that belongs into the guest's tree: what stands where.
+
+    ``volume``: the device of the volume it is on; ``disk`` and ``partition`` are then of the first partition that carries it.
+    """
 
     mountpoint: str
     disk: int
     partition: int
     options: str = ""
+    volume: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +144,8 @@ class BootEntry:
     """Path in the guest's tree (``/boot/vmlinuz-6.1.0-9-amd64``)."""
     initramfs: tuple[str, ...]
     arguments: str
+    source: str = ""
+    """The file that defines it, where that is not the boot loader's configuration: a snippet, or a unified kernel image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +153,7 @@ class BootLoader:
     """The boot loader and its configuration."""
 
     kind: str
-    """``grub2``, ...; ``none`` when no configuration was found."""
+    """``grub2``, ``grub1``, ``systemd-boot``, ``extlinux``, ``lilo``; ``none`` when no configuration was found."""
     config: str = ""
     """Path of the configuration that is really read at boot."""
     entries: tuple[BootEntry, ...] = ()
@@ -121,6 +161,20 @@ class BootLoader:
     """Title of the entry that starts when nobody chooses (``Submenu>Entry`` inside submenus)."""
     install_devices: tuple[str, ...] = ()
     """Disks that the boot loader's package installs itself to when it is upgraded (Debian's grub-pc)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EfiProgram:
+    """A program on the EFI system partition, by its path in the guest's tree.
+
+    ``kind``: ``shim``, ``grub``, ``systemd-boot``, ``mok-manager``, ``fallback`` (shim's, which makes boot entries),
+    ``windows``, or ``unknown``. ``size`` in bytes.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +196,8 @@ class Initramfs:
     module_prefix: str = ""
     squashed: bool = False
     problem: str = ""
+    unified: bool = False
+    """It is a section of a unified kernel image, so nothing can be appended; ``path`` names the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +247,8 @@ class Tool:
     evidence: str
     units: tuple[str, ...] = ()
     """Names of systemd units (``open-vm-tools.service``) that exist in the guest and are not masked."""
+    services: tuple[str, ...] = ()
+    """Names of services that another init (SysV, Upstart, OpenRC, runit) starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +259,11 @@ class InterfaceConfig:
     source: str
     """The file that names it."""
     method: str
-    """``dhcp``, ``static``, ``manual``, ``auto``."""
+    """``dhcp``, ``static``, ``manual``, ``auto``; ``unread`` where the file could not be read."""
     addresses: tuple[str, ...] = ()
     mac: str | None = None
+    hardware: str = ""
+    """Drivers or places on a bus that a card must have for this; another machine's card has others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +315,7 @@ class GuestFacts:
     mounts: tuple[Mount, ...] = ()
     firmware: str = "bios"
     boot_loader: BootLoader = BootLoader("none")
+    efi_programs: tuple[EfiProgram, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     network: Network = Network()
     tools: tuple[Tool, ...] = ()
@@ -268,3 +329,11 @@ class GuestFacts:
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 (hex) of files that hold secrets, which planning may delete but nobody needs to know."""
     notes: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+
+    def filesystem_of(self, mount: Mount) -> FileSystem | None:
+        """What is mounted there, as it was found."""
+        if mount.volume:
+            return next((v.filesystem for v in self.volumes if v.device == mount.volume), None)
+        place = (mount.disk, mount.partition)
+        return next((p.filesystem for p in self.partitions if (p.disk, p.number) == place), None)

@@ -47,6 +47,14 @@ FAMILIES: tuple[Family, ...] = (
     Family("nixos", ("nixos",)),
 )  # fmt: skip
 
+UNKNOWN_FAMILY = "unknown"
+
+# Systems that have an os-release and programs where Linux has them, and are none.
+NOT_LINUX = frozenset({
+    "freebsd", "openbsd", "netbsd", "dragonfly", "midnightbsd", "ghostbsd", "hardenedbsd", "solaris", "illumos",
+    "openindiana", "omnios", "smartos", "tribblix", "haiku", "minix", "redox", "hurd",
+})  # fmt: skip
+
 RELEASE_FILES: tuple[ReleaseFile, ...] = (
     ReleaseFile(
         "/etc/redhat-release",
@@ -70,4 +78,4 @@ def family_of(id_: str, id_like: Sequence[str] = ()) -> str:
         for family in FAMILIES:
             if word.lower() in family.ids:
                 return family.name
-    return "unknown"
+    return UNKNOWN_FAMILY

@@ -16,7 +16,7 @@ from p2v.core.disk import DiskReader
 from p2v.core.units import KIB
 
 _NO_READER = "there is no host reader for it"
-_WRAPPED = "its contents lie inside it and are not looked at by the host readers"
+_WRAPPED = "it carries other volumes"
 
 Probe = Callable[["Place"], "FileSystem | None"]
 

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree
-from drivers.facts import GuestFacts, Mount, Partition, ReadBy
-from drivers.layout import Layout, Sources, firmware, is_esp, lay_out, place
+from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
+from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
-from drivers.offline import OfflineTree, UnreadableVolume, open_volume
+from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
 from drivers.tree import FileType, GuestTree
 from p2v.core import jsonio
@@ -33,7 +34,7 @@ NOTES_AT_MOST = 100
 _OVER_TREE = Limits(seconds=900.0)
 
 _FSTAB = "/etc/fstab"
-_ESP_MOUNTPOINTS = ("/boot/efi", "/efi")
+_ESP_MOUNTPOINTS = ("/boot/efi", "/efi", "/boot")
 # facts are read from these; the guest's other file systems are only named
 _NEEDED_MOUNTPOINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc", "/lib", "/opt")
 # not looked for among the disks
@@ -75,7 +76,7 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
         mounts=mounting.mounts,
         notes=(*notes, *mounting.notes),
     )
-    damage = (f"{place(system.partition)}: {problem}" for problem in system.tree.problems)
+    damage = (f"{place(system.device)}: {problem}" for problem in system.tree.problems)
     return replace(facts, notes=_limited((*facts.notes, *damage)))
 
 
@@ -105,6 +106,7 @@ def facts_from_tree(
         mounts=tuple(mounts),
         firmware=firmware(layout),
         boot_loader=loader,
+        efi_programs=read_efi_programs(tree),
         kernels=find_kernels(tree, loader),
         network=read_network(tree),
         tools=find_tools(tree),
@@ -115,6 +117,7 @@ def facts_from_tree(
         folders=folders,
         digests=collect_digests(tree),
         notes=_limited(all_notes),
+        volumes=layout.volumes,
     )
 
 
@@ -152,27 +155,30 @@ def needs_appliance(layout: Layout, facts: GuestFacts | None = None) -> str:
     """
     if facts is not None and facts.root is not None:
         return _unread_mount(facts)
-    for partition in layout.partitions:
-        filesystem = partition.filesystem
-        if filesystem is not None and filesystem.kind in _MAY_HOLD_A_SYSTEM and filesystem.why_not_host:
-            return f"{place(partition)} ({filesystem.kind}): {filesystem.why_not_host}"
+    for device in layout.devices:
+        filesystem = device.filesystem
+        if filesystem is None or not filesystem.why_not_host or layout.is_opened(device):
+            continue
+        # only the kernel knows what stands on a volume that could not be mapped
+        if filesystem.kind in _MAY_HOLD_A_SYSTEM or (isinstance(device, Volume) and not device.segments):
+            return f"{place(device)} ({filesystem.kind}): {filesystem.why_not_host}"
     return ""
 
 
 def mounts_from_fstab(
-    text: str, layout: Layout, root: Partition | None
-) -> tuple[tuple[tuple[FstabEntry, Partition], ...], tuple[str, ...]]:
-    """The entries of an fstab that are partitions of these disks, in mounting order, and what was not found."""
+    text: str, layout: Layout, root: Device | None
+) -> tuple[tuple[tuple[FstabEntry, Device], ...], tuple[str, ...]]:
+    """The entries of an fstab that stand on these disks, in mounting order, and what was not found."""
     entries = parse_fstab(text)[: 16 * MOUNTS_AT_MOST]
     sources = Sources(layout, root, [(entry.spec, entry.mountpoint) for entry in entries])
-    found: list[tuple[FstabEntry, Partition]] = []
+    found: list[tuple[FstabEntry, Device]] = []
     notes: list[str] = []
     for entry in entries:
         if not entry.mountpoint.startswith("/") or entry.fstype in _REMOVABLE or entry.spec.startswith(_DRIVES):
             continue
-        partition, problem = sources.find(entry.spec)
-        if partition is not None:
-            found.append((entry, partition))
+        device, problem = sources.find(entry.spec)
+        if device is not None:
+            found.append((entry, device))
         elif problem:
             notes.append(f"{_FSTAB} line {entry.line_number}: {entry.spec} for {entry.mountpoint}: {problem}")
     found.sort(key=lambda pair: _plain(pair[0].mountpoint).count("/") if pair[0].mountpoint != "/" else 0)
@@ -184,7 +190,7 @@ def mounts_from_fstab(
 
 @dataclass(frozen=True, slots=True)
 class _System:
-    partition: Partition
+    device: Device
     tree: OfflineTree
     likeness: Likeness
 
@@ -201,56 +207,49 @@ def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System
     """The one root, or none; file systems that their reader refuses are marked so in the layout."""
     systems: list[_System] = []
     notes: list[str] = []
-    for partition in layout.partitions:
-        filesystem = partition.filesystem
-        if filesystem is None or filesystem.kind not in _MAY_HOLD_A_SYSTEM:
+    for device in layout.devices:
+        filesystem = device.filesystem
+        if filesystem is None or filesystem.kind not in _MAY_HOLD_A_SYSTEM or layout.is_opened(device):
             continue
         if filesystem.why_not_host:
-            notes.append(f"{place(partition)} ({filesystem.kind}) was not looked into: {filesystem.why_not_host}")
+            notes.append(f"{place(device)} ({filesystem.kind}) was not looked into: {filesystem.why_not_host}")
             continue
         try:
-            tree = _tree_of(partition, readers)
+            tree = OfflineTree(open_device(device, readers))
         except UnreadableVolume as error:
-            layout = _refused(layout, partition, error)
-            notes.append(f"{place(partition)} ({filesystem.kind}) was not looked into: {error}")
+            layout = _refused(layout, device, error)
+            notes.append(f"{place(device)} ({filesystem.kind}) was not looked into: {error}")
             continue
         likeness = root_likeness(tree)
         if likeness is not Likeness.NONE:
-            systems.append(_System(partition, tree, likeness))
+            systems.append(_System(device, tree, likeness))
         elif tree.problems:
-            notes.extend(f"{place(partition)}: {problem}" for problem in tree.problems)
+            notes.extend(f"{place(device)}: {problem}" for problem in tree.problems)
     # one that merely says what it is does not rival a whole system
     best = max((system.likeness for system in systems), default=Likeness.NONE)
     systems = [system for system in systems if system.likeness is best]
     if len(systems) > 1:
-        where = "; ".join(place(system.partition) for system in systems)
+        where = "; ".join(place(system.device) for system in systems)
         notes.append(f"{len(systems)} systems were found ({where}), so none was chosen")
     return systems[0] if len(systems) == 1 else None, layout, tuple(notes)
 
 
-def _tree_of(partition: Partition, readers: Sequence[DiskReader]) -> OfflineTree:
-    kind = partition.filesystem.kind if partition.filesystem else "unknown"
-    return OfflineTree(open_volume(kind, readers[partition.disk], partition.offset, partition.length))
-
-
-def _refused(layout: Layout, partition: Partition, error: UnreadableVolume) -> Layout:
-    """The layout with the reason why the host cannot read a partition."""
-
-    def marked(other: Partition) -> Partition:
-        if other != partition or other.filesystem is None:
-            return other
-        return replace(other, filesystem=replace(other.filesystem, why_not_host=f"the host reader refuses it: {error}"))
-
-    return replace(layout, partitions=tuple(marked(other) for other in layout.partitions))
+def _refused(layout: Layout, device: Device, error: UnreadableVolume) -> Layout:
+    """The layout with the reason why the host cannot read a device."""
+    if device.filesystem is None:
+        return layout
+    return layout.with_filesystem(
+        device, replace(device.filesystem, why_not_host=f"the host reader refuses it: {error}")
+    )
 
 
 def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
     seen = []
-    for partition in layout.partitions:
-        filesystem = partition.filesystem
+    for device in layout.devices:
+        filesystem = device.filesystem
         if filesystem is not None:
             label = f" {filesystem.label!r}" if filesystem.label else ""
-            seen.append(f"{place(partition)} holds {filesystem.kind}{label}")
+            seen.append(f"{place(device)} holds {filesystem.kind}{label}")
     found = tuple(seen) or ("the disks have no partitions",)
     return GuestFacts(
         ReadBy.HOST,
@@ -258,6 +257,7 @@ def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
         layout.partitions,
         firmware=firmware(layout),
         notes=_limited((*layout.notes, *notes, "no operating system was found on the host's way", *found)),
+        volumes=layout.volumes,
     )
 
 
@@ -266,51 +266,50 @@ def _mount_all(system: _System, layout: Layout, readers: Sequence[DiskReader]) -
         text = system.tree.read(_FSTAB, 1024 * 1024).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, ValueError):
         text = ""
-    found, notes = mounts_from_fstab(text, layout, system.partition)
-    root = Mount("/", system.partition.disk, system.partition.number, _root_options(found))
+    found, notes = mounts_from_fstab(text, layout, system.device)
+    root = mount_of(system.device, "/", _root_options(found))
     mounting = _Mounting(layout, root, (root,), notes)
-    for entry, partition in found:
+    for entry, device in found:
         if _plain(entry.mountpoint) != "/":
-            mounting = _mounted(mounting, system, partition, entry.mountpoint, entry.options, readers)
+            mounting = _mounted(mounting, system, device, entry.mountpoint, entry.options, readers)
     return _with_esp(mounting, system, readers)
 
 
-def _root_options(found: Iterable[tuple[FstabEntry, Partition]]) -> str:
+def _root_options(found: Iterable[tuple[FstabEntry, Device]]) -> str:
     return next((entry.options for entry, _ in found if _plain(entry.mountpoint) == "/"), "")
 
 
 def _mounted(
     mounting: _Mounting,
     system: _System,
-    partition: Partition,
+    device: Device,
     mountpoint: str,
     options: str,
     readers: Sequence[DiskReader],
 ) -> _Mounting:
     """The mount is a fact in any case; its files are read when facts may be in them and the host can."""
     mountpoint = _plain(mountpoint)
-    filesystem = partition.filesystem
-    mounts = (*mounting.mounts, Mount(mountpoint, partition.disk, partition.number, options))
+    filesystem = device.filesystem
+    mounts = (*mounting.mounts, mount_of(device, mountpoint, options))
     mounting = replace(mounting, mounts=mounts)
     if filesystem is None or not _is_needed(mountpoint):
         return mounting
     problem, layout = filesystem.why_not_host, mounting.layout
     if not problem:
         try:
-            volume = open_volume(filesystem.kind, readers[partition.disk], partition.offset, partition.length)
-            system.tree.mount(mountpoint, volume)
+            system.tree.mount(mountpoint, open_device(device, readers))
         except UnreadableVolume as error:
-            problem, layout = str(error), _refused(layout, partition, error)
+            problem, layout = str(error), _refused(layout, device, error)
     if not problem:
         return mounting
-    note = f"{mountpoint} ({place(partition)}, {filesystem.kind}) was not read: {problem}"
+    note = f"{mountpoint} ({place(device)}, {filesystem.kind}) was not read: {problem}"
     return replace(mounting, layout=layout, notes=(*mounting.notes, note))
 
 
 def _with_esp(mounting: _Mounting, system: _System, readers: Sequence[DiskReader]) -> _Mounting:
     """systemd mounts the EFI system partition without fstab, and some systems leave it unmounted."""
     esps = [p for p in mounting.layout.partitions if is_esp(p) and p.filesystem and p.filesystem.kind == "vfat"]
-    taken = {(mount.disk, mount.partition) for mount in mounting.mounts}
+    taken = {(mount.disk, mount.partition) for mount in mounting.mounts if not mount.volume}
     if len(esps) != 1 or (esps[0].disk, esps[0].number) in taken:
         return mounting
     for mountpoint in _ESP_MOUNTPOINTS:
@@ -338,12 +337,11 @@ def _plain(mountpoint: str) -> str:
 
 def _unread_mount(facts: GuestFacts) -> str:
     """The first mount that facts should have been read from, and were not."""
-    partitions = {(p.disk, p.number): p for p in facts.partitions}
     for mount in facts.mounts:
-        partition = partitions.get((mount.disk, mount.partition))
-        filesystem = partition.filesystem if partition else None
-        if partition and filesystem and filesystem.why_not_host and _is_needed(mount.mountpoint):
-            return f"{mount.mountpoint} ({place(partition)}, {filesystem.kind}): {filesystem.why_not_host}"
+        filesystem = facts.filesystem_of(mount)
+        if filesystem and filesystem.why_not_host and _is_needed(mount.mountpoint):
+            where = mount.volume or place(Partition(mount.disk, mount.partition, 0, 0, ""))
+            return f"{mount.mountpoint} ({where}, {filesystem.kind}): {filesystem.why_not_host}"
     known = {mount.mountpoint for mount in facts.mounts}
     text = facts.texts[_FSTAB].text if _FSTAB in facts.texts else ""
     for entry in parse_fstab(text):

@@ -1,20 +1,27 @@
-"""Disks, partitions and what stands in them: all that is known before any guest file is read."""
+"""Disks, partitions, the volumes made of them, and what stands in each: all that is known before any guest file is read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from drivers import filesystems
-from drivers.facts import Disk, GuestFacts, Mount, Partition, ReadBy
+from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.linux.devices import DeviceNames
 from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
+from drivers.volumes import find_volumes
 from p2v.core.disk import DiskReader
 
 DISKS_AT_MOST = 256
 
+Device = Partition | Volume
+"""What a file system can stand on."""
+
+_CARRIERS = frozenset({"lvm2", "md", "luks"})
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})
 _PC_BOOT_LOADERS = frozenset({"grub2", "grub1", "lilo", "syslinux"})
+_ARRAY = re.compile(r"/dev/md(?:/[A-Za-z0-9_.-]+|[0-9]{1,3})")
 # what a tag of fstab(5) or a folder below /dev/disk compares, by either spelling
 _TAGS = {
     "UUID": "UUID", "LABEL": "LABEL", "PARTUUID": "PARTUUID", "PARTLABEL": "PARTLABEL",
@@ -24,16 +31,39 @@ _TAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A machine's disks and partitions, each with the file system found in it."""
+    """A machine's disks, partitions and volumes, each with the file system found in it."""
 
     disks: tuple[Disk, ...]
     partitions: tuple[Partition, ...]
     notes: tuple[str, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
     @classmethod
     def of(cls, facts: GuestFacts) -> Layout:
         """The layout that facts were made from."""
-        return cls(facts.disks, facts.partitions)
+        return cls(facts.disks, facts.partitions, volumes=facts.volumes)
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """Everything a file system can stand on, partitions first."""
+        return (*self.partitions, *self.volumes)
+
+    def is_opened(self, device: Device) -> bool:
+        """Whether volumes that stand on a device are known, so that they tell of it."""
+        if isinstance(device, Partition):
+            return any((device.disk, device.number) in volume.carriers for volume in self.volumes)
+        carries = device.filesystem is not None and device.filesystem.kind in _CARRIERS
+        others = (volume for volume in self.volumes if volume is not device and volume.kind != device.kind)
+        return carries and any(set(device.carriers) & set(volume.carriers) for volume in others)
+
+    def with_filesystem(self, device: Device, filesystem: FileSystem) -> Layout:
+        """The layout with something else known of what stands on a device."""
+
+        if isinstance(device, Volume):
+            volumes = (replace(v, filesystem=filesystem) if v == device else v for v in self.volumes)
+            return replace(self, volumes=tuple(volumes))
+        partitions = (replace(p, filesystem=filesystem) if p == device else p for p in self.partitions)
+        return replace(self, partitions=tuple(partitions))
 
 
 def lay_out(readers: Sequence[DiskReader]) -> Layout:
@@ -51,13 +81,24 @@ def lay_out(readers: Sequence[DiskReader]) -> Layout:
             if partition.type_id not in _CONTAINER_TYPES:
                 filesystem = filesystems.recognise(reader, partition.offset, partition.length)
             partitions.append(replace(partition, filesystem=filesystem))
-    return Layout(tuple(disks), tuple(partitions), tuple(notes))
+    volumes, more = find_volumes(readers, partitions)
+    return Layout(tuple(disks), tuple(partitions), (*notes, *more), volumes)
 
 
-def place(partition: Partition) -> str:
-    """How notes name a partition: ``disk 1, partition 2`` (disks count from 1 for people)."""
-    disk = f"disk {partition.disk + 1}"
-    return f"{disk}, partition {partition.number}" if partition.number else disk
+def place(device: Device) -> str:
+    """How notes name a device: ``disk 1, partition 2`` (disks count from 1 for people), or a volume's own name."""
+    if isinstance(device, Volume):
+        return device.device
+    disk = f"disk {device.disk + 1}"
+    return f"{disk}, partition {device.number}" if device.number else disk
+
+
+def mount_of(device: Device, mountpoint: str, options: str = "") -> Mount:
+    """A mount of what stands on a device."""
+    if isinstance(device, Volume):
+        disk, number = device.carriers[0] if device.carriers else (0, 0)
+        return Mount(mountpoint, disk, number, options, device.device)
+    return Mount(mountpoint, device.disk, device.number, options)
 
 
 def firmware(layout: Layout) -> str:
@@ -86,24 +127,37 @@ def _has_bios_boot(layout: Layout, disk: Disk) -> bool:
 
 
 class Sources:
-    """Finds the partition that the first field of an fstab line names."""
+    """Finds the partition or volume that the first field of an fstab line names."""
 
-    def __init__(self, layout: Layout, root: Partition | None, specs: Iterable[tuple[str, str]]) -> None:
-        self._partitions = layout.partitions
-        self._names = _device_names(layout, root, specs)
+    def __init__(self, layout: Layout, root: Device | None, specs: Iterable[tuple[str, str]]) -> None:
+        self._layout = layout
+        self._names = _device_names(layout, root if isinstance(root, Partition) else None, specs)
 
-    def find(self, spec: str) -> tuple[Partition | None, str]:
-        """The partition, or why there is none (empty when the name is no disk's at all)."""
+    def find(self, spec: str) -> tuple[Device | None, str]:
+        """The device, or why there is none (empty when the name is no disk's at all)."""
         tag, value = _tag(spec)
         if tag:
-            matching = [partition for partition in self._partitions if _matches(partition, tag, value)]
+            matching = [device for device in self._layout.devices if _matches(device, tag, value)]
+            # both halves of a mirror carry what the array carries
+            matching = [device for device in matching if isinstance(device, Volume)] or matching
             if len(matching) == 1:
                 return matching[0], ""
             return None, f"{len(matching)} partitions have it" if matching else "no partition has it"
+        volume = self._volume(spec)
+        if volume is not None:
+            return volume, ""
         resolution = self._names.resolve(spec)
         if resolution is not None:
             return resolution.partition, resolution.problem if resolution.partition is None else ""
         return None, "it is not a partition of these disks" if spec.startswith("/dev/") else ""
+
+    def _volume(self, spec: str) -> Volume | None:
+        known = [volume for volume in self._layout.volumes if spec in (volume.device, *volume.aliases)]
+        if known:
+            return known[0]
+        arrays = [volume for volume in self._layout.volumes if volume.kind == "md"]
+        # numbers are given out at each start; with one array there is no doubt
+        return arrays[0] if len(arrays) == 1 and _ARRAY.fullmatch(spec) else None
 
 
 def _device_names(layout: Layout, root: Partition | None, specs: Iterable[tuple[str, str]]) -> DeviceNames:
@@ -133,8 +187,9 @@ def _unescaped(name: str) -> str:
     return head
 
 
-def _matches(partition: Partition, tag: str, value: str) -> bool:
-    filesystem = partition.filesystem
+def _matches(device: Device, tag: str, value: str) -> bool:
+    filesystem = device.filesystem
+    partition = device if isinstance(device, Partition) else None
     match tag:
         case "UUID":
             uuid = filesystem.uuid if filesystem else None
@@ -142,6 +197,6 @@ def _matches(partition: Partition, tag: str, value: str) -> bool:
         case "LABEL":
             return filesystem is not None and filesystem.label is not None and filesystem.label == value
         case "PARTUUID":
-            return partition.partuuid is not None and partition.partuuid.lower() == value.lower()
+            return partition is not None and partition.partuuid is not None and partition.partuuid.lower() == value.lower()
         case _:
-            return partition.partlabel is not None and partition.partlabel == value
+            return partition is not None and partition.partlabel is not None and partition.partlabel == value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,12 +17,15 @@ import pyfsext
 import pyfsfat
 import pyfsxfs
 
+from drivers import facts
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined
+from drivers.facts import Partition
 from drivers.tree import FileType, Stat
+from drivers.volumes import MappedVolume
 from p2v.core.disk import DiskReader
 from p2v.core.units import KIB, MIB
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "OfflineTree", "PartitionFile", "UnreadableVolume", "confined", "open_volume"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "OfflineTree", "PartitionFile", "UnreadableVolume", "confined", "open_device", "open_volume"]
 
 DIRECTORY_ENTRIES_AT_MOST = 100_000
 LINKS_AT_MOST = 40
@@ -191,6 +194,14 @@ def open_volume(kind: str, reader: DiskReader, offset: int, length: int) -> Volu
     except OSError as error:
         raise UnreadableVolume(_in_short(error)) from error
     return opened
+
+
+def open_device(device: Partition | facts.Volume, readers: Sequence[DiskReader]) -> Volume:
+    """Open the file system of a partition or volume of these disks. Raises UnreadableVolume."""
+    kind = device.filesystem.kind if device.filesystem else "unknown"
+    if isinstance(device, facts.Volume):
+        return open_volume(kind, MappedVolume(device.segments, device.size_bytes, readers), 0, device.size_bytes)
+    return open_volume(kind, readers[device.disk], device.offset, device.length)
 
 
 def _in_short(error: OSError) -> str:

@@ -34,6 +34,8 @@ class PlanOptions:
     """
 
     nic_macs: tuple[str | None, ...] = ()
+    compatible: bool = False
+    """Rather than not at all, the guest may run on hardware it has drivers for as it is (SATA or IDE, e1000e)."""
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from drivers.changes import (
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -90,6 +91,9 @@ def _details(change: Change) -> Iterator[str]:
             yield from _marked("+", lines)
         case EditFile():
             yield from unified_diff(change.before, change.after, change.path)
+        case CopyFile():
+            what = f"{format_bytes(change.size)}, mode {change.mode:04o}, SHA-256 {escaped(change.sha256)}"
+            yield f"+ {escaped(change.target)} ({what})"
         case DeleteFile():
             yield f"- {escaped(change.path)} (SHA-256 {escaped(change.sha256)})"
         case MakeSymlink():

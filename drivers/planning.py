@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem
+from drivers.families import FAMILIES, UNKNOWN_FAMILY
 from drivers.linux.planning import plan_linux
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
@@ -22,7 +23,10 @@ class GuestKind:
     plan: Callable[[GuestFacts, PlanOptions], GuestPlan]
 
 
-GUESTS: tuple[GuestKind, ...] = (GuestKind("linux", frozenset({"debian"}), plan_linux),)
+# a Linux of no known family is converted by its parts
+_LINUX_FAMILIES = frozenset({*(family.name for family in FAMILIES), UNKNOWN_FAMILY})
+
+GUESTS: tuple[GuestKind, ...] = (GuestKind("linux", _LINUX_FAMILIES, plan_linux),)
 
 
 def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drivers.appliance import (
@@ -19,13 +19,13 @@ from drivers.appliance import (
     ApplianceFailed,
     FileSystemCheck,
     appliance_memory_mib,
-    device_name,
     open_appliance,
 )
 from drivers.appliance_tree import ApplianceGuest, ApplianceTree
 from drivers.apply import AppliedChange, apply_changes
-from drivers.changes import Change, ExtendInitramfs
+from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.facts import GuestFacts, Mount
+from drivers.keys import Key
 from drivers.plan import GuestPlan
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood
@@ -59,6 +59,7 @@ def rewrite(
     scratch: Path | None = None,
     cpus: int = 1,
     stop: threading.Event | None = None,
+    keys: Sequence[Key] = (),
 ) -> RewriteResult:
     """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
 
@@ -75,7 +76,7 @@ def rewrite(
     if not plan.changes:
         return RewriteResult((), (), (), {})
     times = PhaseTimes(report)
-    work = _Rewriting(name, mounts_of(facts, plan.changes), _kinds(facts), times)
+    work = _Rewriting(name, mounts_of(facts, plan.changes), facts, times)
     memory_mib = appliance_memory_mib(sum(disk.size_bytes for disk in facts.disks))
     with (
         work.step_times(),
@@ -84,6 +85,7 @@ def rewrite(
         ) as appliance,
     ):
         with phase(times, "check-before", "Checking the guest's file systems"):
+            appliance.activate(facts.volumes, keys)
             before = work.check_before(appliance)
         with phase(times, "apply", "Rewriting the guest"):
             appliance.mount(work.mounts, read_only=False)
@@ -97,28 +99,24 @@ def rewrite(
 
 
 def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]:
-    """The root and every other mount that a change's path lies in. Raises GuestNotUnderstood when there is no root."""
+    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root."""
     if facts.root is None:
         raise GuestNotUnderstood("the guest", "no root file system was found in it")
     known = {mount.mountpoint: mount for mount in facts.mounts}
     known.setdefault("/", facts.root)
     needed = {"/"}
-    for change in changes:
-        inside = (m for m in known if m == "/" or change.path == m or change.path.startswith(m.rstrip("/") + "/"))
+    paths = [change.path for change in changes]
+    for path in [*paths, *(change.source for change in changes if isinstance(change, CopyFile))]:
+        inside = (m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/"))
         needed.add(max(inside, key=len))
     return tuple(known[mountpoint] for mountpoint in sorted(needed))
-
-
-def _kinds(facts: GuestFacts) -> Mapping[str, str]:
-    """Kinds of file systems by the appliance's device, as far as the facts have them."""
-    return {device_name(p.disk, p.number): p.filesystem.kind for p in facts.partitions if p.filesystem is not None}
 
 
 @dataclass
 class _Rewriting:
     name: str
     mounts: tuple[Mount, ...]
-    kinds: Mapping[str, str]
+    facts: GuestFacts
     times: PhaseTimes
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -154,15 +152,18 @@ class _Rewriting:
         failed = []
         for mount in self.mounts:
             try:
-                appliance.mount([Mount("/", mount.disk, mount.partition, mount.options)], read_only=False)
+                appliance.mount([replace(mount, mountpoint="/")], read_only=False)
                 appliance.umount()
             except ApplianceFailed as error:
                 failed.append(f"{mount.mountpoint} cannot be mounted: {error.message}")
         return failed
 
     def _check(self, appliance: Appliance) -> tuple[FileSystemCheck, ...]:
-        devices = dict.fromkeys(device_name(mount.disk, mount.partition) for mount in self.mounts)
-        return tuple(appliance.check_filesystem(d, self.kinds.get(d) or appliance.kind_of(d)) for d in devices)
+        devices = {appliance.device_of(mount): self.facts.filesystem_of(mount) for mount in self.mounts}
+        return tuple(
+            appliance.check_filesystem(device, system.kind if system else appliance.kind_of(device))
+            for device, system in devices.items()
+        )
 
 
 def _reason(check: FileSystemCheck) -> str:

@@ -6,7 +6,7 @@ import enum
 import re
 
 from drivers.facts import OperatingSystem
-from drivers.families import RELEASE_FILES, family_of
+from drivers.families import NOT_LINUX, RELEASE_FILES, family_of
 from drivers.tree import GuestTree
 
 _SMALL = 256 * 1024
@@ -63,7 +63,7 @@ def read_system(tree: GuestTree) -> OperatingSystem | None:
     version = release.get("VERSION_ID") or (_first_line(tree, "/etc/debian_version") if id_ == "debian" else "")
     name = release.get("PRETTY_NAME") or f"{release.get('NAME') or id_} {version}".strip()
     return OperatingSystem(
-        "linux" if _has_programs(tree) else "unknown",
+        "linux" if _has_programs(tree) and id_.lower() not in NOT_LINUX else "unknown",
         id_[:_TEXT_AT_MOST],
         version[:_TEXT_AT_MOST],
         name[:_TEXT_AT_MOST],

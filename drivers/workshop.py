@@ -18,7 +18,7 @@ from drivers.changes import ExtendInitramfs
 from drivers.confinement import NOBODY, drop_privileges, forbid_new_privileges, limit
 from drivers.facts import GuestFacts
 from drivers.linux.supplement import build_supplement
-from drivers.offline import OfflineTree, open_volume
+from drivers.offline import OfflineTree, open_device
 from drivers.tree import GuestTree
 from p2v.core.disk import DiskReader
 from p2v.core.errors import GuestNotUnderstood
@@ -81,13 +81,14 @@ def confine(folder: Path) -> None:
 def mounted(readers: Sequence[DiskReader], facts: GuestFacts) -> OfflineTree:
     """The guest's tree as the facts say it is mounted, by the readers of this host."""
     partitions = {(p.disk, p.number): p for p in facts.partitions}
+    volumes = {volume.device: volume for volume in facts.volumes}
     tree: OfflineTree | None = None
     for mount in sorted(facts.mounts, key=lambda m: (m.mountpoint != "/", len(m.mountpoint))):
-        partition = partitions[mount.disk, mount.partition]
-        filesystem = partition.filesystem
+        device = volumes[mount.volume] if mount.volume else partitions[mount.disk, mount.partition]
+        filesystem = device.filesystem
         if filesystem is None or filesystem.why_not_host:
             continue
-        volume = open_volume(filesystem.kind, readers[partition.disk], partition.offset, partition.length)
+        volume = open_device(device, readers)
         if tree is None:
             if mount.mountpoint != "/":
                 break

@@ -27,6 +27,7 @@ _UNDER_WAY_SECTORS = 2 * MIB // _LOG_SECTOR
 _LARGEST_LOG = 2 << 31
 # ftype, sparse inodes, metadata UUID, bigtime; needsrepair, nrext64 and all later ones are left to the kernel
 _INCOMPAT_READ = 0x1 | 0x2 | 0x4 | 0x8
+_DIRTY = "its log has to be replayed"
 _INCOMPAT_NEEDS_REPAIR = 0x10
 
 
@@ -40,6 +41,7 @@ def recognise(reader: DiskReader, offset: int, length: int) -> FileSystem | None
         return None
     free_blocks = struct.unpack_from(">Q", raw, 144)[0]
     total = blocks * block_bytes
+    why = _why_not_host(reader, offset, length, raw, total)
     return FileSystem(
         "xfs",
         uuid=str(uuid.UUID(bytes=raw[32:48])),
@@ -48,7 +50,8 @@ def recognise(reader: DiskReader, offset: int, length: int) -> FileSystem | None
         free_bytes=min(free_blocks * block_bytes, total),
         # inodes are made as they are needed: those free now are no limit
         free_inodes=None,
-        why_not_host=_why_not_host(reader, offset, length, raw, total),
+        why_not_host=why,
+        dirty=why == _DIRTY,
     )
 
 
@@ -67,7 +70,7 @@ def _why_not_host(reader: DiskReader, offset: int, length: int, raw: bytes, tota
     log = _log(reader, offset, length, raw)
     if log is None:
         return "its log is outside of it"
-    return "" if log.is_clean() else "its log has to be replayed"
+    return "" if log.is_clean() else _DIRTY
 
 
 def _log(reader: DiskReader, offset: int, length: int, raw: bytes) -> _Log | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError, loads
 from pathlib import Path
 
-from p2v.core import jsonio
+from p2v.core import jsonio, jsontext
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import P2vError, ProgramFailed, ProgramTimedOut
 from p2v.core.qemu import QEMU_PROGRAMS, cpu_model, find_qemu, option_value
@@ -227,4 +227,4 @@ def _recall(cache: Path, boot_id: str, qemu: str, device: KvmDevice) -> Accelera
 def _remember(cache: Path, value: Remembered) -> None:
     # a cache that cannot be written costs the next run a few seconds, nothing more
     with contextlib.suppress(OSError):
-        _write_atomically(cache, jsonio.pretty(jsonio.encode(jsonio.converter(), value)))
+        _write_atomically(cache, jsontext.pretty(jsonio.encode(jsonio.converter(), value)))

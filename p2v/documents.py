@@ -18,7 +18,7 @@ from converters.references import NOTHING_SAID, DiskSpec, Lookup
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan
-from p2v.core import jsonio
+from p2v.core import jsonio, jsontext
 from p2v.core.errors import NoSource, Usage
 from p2v.machine import Machine
 from p2v.targets.hardware import TargetHardware
@@ -77,12 +77,12 @@ def to_data(value: Any) -> Any:
 
 def plan_digest(document: PlanDocument) -> str:
     """SHA-256 of the document's canonical JSON."""
-    return jsonio.digest(to_data(document))
+    return jsontext.digest(to_data(document))
 
 
 def plan_json(document: PlanDocument) -> str:
     """The plan as a file: its digest first, then the document."""
-    return jsonio.pretty({"digest": plan_digest(document), **to_data(document)})
+    return jsontext.pretty({"digest": plan_digest(document), **to_data(document)})
 
 
 def load_plan(path: Path) -> PlanDocument:
@@ -98,7 +98,7 @@ def load_plan(path: Path) -> PlanDocument:
         document = jsonio.decode(CONVERTER, data, PlanDocument)
     except jsonio.BadDocument as error:
         raise Usage(f"{path}: not a plan: {error}", "Make one with `p2v plan DISK --json > FILE`.") from error
-    if digest != jsonio.digest(data):
+    if digest != jsontext.digest(data):
         raise Usage(
             f"{path}: the plan was changed after it was made",
             "Its digest no longer fits. Make a new plan with the options you want.",

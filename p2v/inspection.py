@@ -5,19 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from converters import nbd
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import NbdUri, QemuImg
-from drivers.appliance import Appliance, ApplianceDisk, open_appliance
-from drivers.appliance_tree import ApplianceTree
+from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_reading import facts_by_appliance
 from drivers.confinement import confined
-from drivers.facts import GuestFacts, Mount, Partition, ReadBy
-from drivers.inspection import facts_confined, inspect_confined, mounts_from_fstab, needs_appliance
+from drivers.facts import GuestFacts
+from drivers.inspection import inspect_confined, needs_appliance
+from drivers.keys import Key
 from drivers.layout import Layout, lay_out
-from drivers.systems import Likeness, root_likeness
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import BadImage
@@ -26,8 +25,6 @@ from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import Inspection, SourceDisk
 from p2v.machine import MachineDisk
-
-_JOURNALED = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
 
 
 class Reading(enum.Enum):
@@ -39,7 +36,11 @@ class Reading(enum.Enum):
 
 
 def inspect(
-    disks: Sequence[MachineDisk], reading: Reading, acceleration: Callable[[], Acceleration], report: Reporter
+    disks: Sequence[MachineDisk],
+    reading: Reading,
+    acceleration: Callable[[], Acceleration],
+    report: Reporter,
+    keys: Sequence[Key] = (),
 ) -> Inspection:
     """Find out what is in a machine's disks; nothing is written.
 
@@ -49,7 +50,7 @@ def inspect(
     with ExitStack() as stack, phase(report, "inspect", "Reading the guest"):
         readers = [stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)) for disk in disks]
         sources = tuple(_source(disk, reader) for disk, reader in zip(disks, readers, strict=True))
-        return Inspection(sources, _facts(disks, readers, reading, acceleration, report))
+        return Inspection(sources, _facts(disks, readers, reading, acceleration, report, keys))
 
 
 def _source(disk: MachineDisk, reader: MappedDisk) -> SourceDisk:
@@ -62,17 +63,18 @@ def _facts(
     reading: Reading,
     acceleration: Callable[[], Acceleration],
     report: Reporter,
+    keys: Sequence[Key],
 ) -> GuestFacts:
     if reading is not Reading.APPLIANCE:
         facts = inspect_confined(readers, keep_fds=_kept_fds(readers))
-        layout = Layout(facts.disks, facts.partitions)
+        layout = Layout.of(facts)
         why = needs_appliance(layout, facts)
         if reading is Reading.HOST or not why:
             return facts
         report(Warned(f"{why}; reading it in an appliance, which takes longer"))
     else:
         layout, why = _confined_layout(readers), "asked for"
-    return _by_appliance(disks, readers, layout, why, acceleration(), report)
+    return _by_appliance(disks, readers, layout, why, acceleration(), report, keys)
 
 
 def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:
@@ -97,6 +99,7 @@ def _by_appliance(
     why: str,
     acceleration: Acceleration,
     report: Reporter,
+    keys: Sequence[Key],
 ) -> GuestFacts:
     """The same facts through a read-only appliance: its overlay replays the journals, the source does not change."""
     qemu_img = QemuImg(SystemRunner())
@@ -110,60 +113,4 @@ def _by_appliance(
             qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", reader.virtual_size)
             overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))
         appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
-        tree = ApplianceTree(appliance)
-        roots = [p for p in layout.partitions if _may_be_root(p) and _is_root(appliance, tree, p)]
-        root = roots[0] if len(roots) == 1 else None
-        notes = (f"read in an appliance: {why}",)
-        if root is None:
-            return GuestFacts(
-                ReadBy.APPLIANCE,
-                layout.disks,
-                layout.partitions,
-                notes=(*layout.notes, *notes, f"{len(roots)} systems were found" if roots else "no system was found"),
-            )
-        appliance.mount([_mount("/", root)], read_only=True)
-        mounts, problems = _fstab_mounts(tree, layout, root)
-        for mount in mounts[1:]:
-            appliance.mount([mount], read_only=True)
-        facts = facts_confined(
-            layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems)
-        )
-        return replace(facts, partitions=layout.partitions)
-
-
-def _may_be_root(partition: Partition) -> bool:
-    return partition.filesystem is not None and partition.filesystem.kind in _JOURNALED
-
-
-def _is_root(appliance: Appliance, tree: ApplianceTree, partition: Partition) -> bool:
-    appliance.mount([_mount("/", partition)], read_only=True)
-    try:
-        return root_likeness(tree) is Likeness.LINUX
-    finally:
-        appliance.umount()
-
-
-def _mount(mountpoint: str, partition: Partition, options: str = "") -> Mount:
-    return Mount(mountpoint, partition.disk, partition.number, options)
-
-
-def _fstab_mounts(
-    tree: ApplianceTree, layout: Layout, root: Partition
-) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
-    """The root first, then what its fstab mounts from these disks."""
-    try:
-        text = tree.read("/etc/fstab").decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return (_mount("/", root),), ()
-    found, problems = mounts_from_fstab(text, layout, root)
-    of_root = next((entry.options for entry, partition in found if partition == root and entry.mountpoint == "/"), "")
-    others = [
-        _mount(entry.mountpoint, partition, entry.options)
-        for entry, partition in found
-        if partition != root and (_may_be_root(partition) or _is_fat(partition))
-    ]
-    return (_mount("/", root, of_root), *others), problems
-
-
-def _is_fat(partition: Partition) -> bool:
-    return partition.filesystem is not None and partition.filesystem.kind == "vfat"
+        return facts_by_appliance(appliance, layout, why, keys)

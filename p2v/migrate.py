@@ -23,13 +23,14 @@ from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
 from converters.target import Target, TargetFormat, journal_path, open_target
 from drivers.appliance import ApplianceDisk, ApplianceStopped
+from drivers.keys import Key
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
-from p2v.core.jsonio import digest as json_digest
+from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import (
@@ -66,6 +67,7 @@ class Request:
     threads: int = 2
     boot_check: bool = False
     fresh: bool = False
+    keys: tuple[Key, ...] = ()
 
 
 @dataclass
@@ -337,7 +339,8 @@ def _rewrite(job: _Job, supplements: Supplements, stop: threading.Event) -> Rewr
     with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
         overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
         facts, plan = job.document.facts, job.document.plan
-        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop)
+        keys = job.request.keys
+        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop, keys=keys)
 
 
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
@@ -374,6 +377,7 @@ def _boot_check(job: _Job) -> BootEvidence:
         files=EvidenceFiles(job.outputs.partial(f"{name}.png"), job.outputs.partial(f"{name}.boot.log")),
         report=job.report,
         scratch=job.work,
+        keys=job.request.keys,
     )
     return replace(
         evidence,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drivers.keys import Key
 from drivers.planning import PlanOptions, plan_guest
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
@@ -22,13 +23,14 @@ def plan_machine(
     reading: Reading,
     acceleration: Callable[[], Acceleration],
     report: Reporter,
+    keys: Sequence[Key] = (),
     wanted: PlanOptions = _NOTHING_MORE,
 ) -> PlanDocument:
     """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan.
 
     ``wanted``: what the user asks for in the guest; the machine's network cards are added to it.
     """
-    found = inspect(machine.disks, reading, acceleration, report)
+    found = inspect(machine.disks, reading, acceleration, report, keys)
     with phase(report, "plan", "Planning"):
         return plan_found(machine, found, wanted)
 

@@ -15,7 +15,7 @@ from typing import Any
 import p2v
 from converters.info import SourceIdentity
 from drivers.apply import AppliedChange
-from p2v.core import jsonio
+from p2v.core import jsonio, jsontext
 from p2v.core.errors import NoSource, Usage
 from p2v.documents import CONVERTER, PlanDocument, to_data
 from p2v.targets.hardware import TargetHardware
@@ -96,7 +96,7 @@ class ConversionRecord:
 def record_json(record: ConversionRecord) -> str:
     """The record as a file: its digest first."""
     data = to_data(record)
-    return jsonio.pretty({"digest": jsonio.digest(data), **data})
+    return jsontext.pretty({"digest": jsontext.digest(data), **data})
 
 
 def load_record(path: Path) -> ConversionRecord:
@@ -116,6 +116,6 @@ def load_record(path: Path) -> ConversionRecord:
         record = jsonio.decode(CONVERTER, data, ConversionRecord)
     except jsonio.BadDocument as error:
         raise Usage(f"{path}: not a conversion record: {error}") from error
-    if digest != jsonio.digest(data):
+    if digest != jsontext.digest(data):
         raise Usage(f"{path}: the record was changed after it was written", "Its digest no longer fits.")
     return record

@@ -25,7 +25,7 @@ from drivers.facts import GuestFacts, ReadBy
 from drivers.remote_tree import BadQuestion, RemoteTree, answer_one
 from drivers.tree import GuestTree
 from drivers.workshop import build_all, build_over
-from p2v.core import jsonio
+from p2v.core import jsonio, jsontext
 from p2v.core.errors import P2vError, ProgramFailed
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import MIB
@@ -79,7 +79,7 @@ def building(document: PlanDocument) -> Iterator[Supplements]:
         disks = tuple(s.spec.absolute() for s in document.sources)
         task = jsonio.encode(_CONVERTER, _Task(disks, document.facts, changes))
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-supplements") as pool:
-            yield Supplements(changes, document.facts, folder, pool.submit(_start, folder, jsonio.canonical(task)))
+            yield Supplements(changes, document.facts, folder, pool.submit(_start, folder, jsontext.canonical(task)))
 
 
 def _build_over_tree(change: ExtendInitramfs, facts: GuestFacts, tree: GuestTree, folder: Path) -> None:
@@ -88,7 +88,7 @@ def _build_over_tree(change: ExtendInitramfs, facts: GuestFacts, tree: GuestTree
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(max_workers=1) as pool:
         listener.bind(str(folder / _TREE_SOCKET))
         listener.listen(1)
-        built = pool.submit(_start, folder, jsonio.canonical(task))
+        built = pool.submit(_start, folder, jsontext.canonical(task))
         try:
             while not built.done():
                 if select.select([listener], [], [], _POLL_SECONDS)[0]:

@@ -10,68 +10,92 @@ from drivers.changes import ExtendInitramfs
 from drivers.facts import BootEntry, GuestFacts, Kernel
 from drivers.linux import supplement
 from drivers.linux.contribution import Contribution
-from drivers.plan import Finding
+from drivers.linux.devices import DeviceNames
+from drivers.linux.fixed_names import buses_that_keep, fixed_root
+from drivers.plan import Finding, PlanOptions
 
-# A bus, and the modules of which each must be there before the root is mounted; best first. Disk drivers' own
-# needs (libata, virtio) come with them, and sd_mod is built in as often as not.
-DISK_BUSES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("virtio-blk", ("virtio_pci", "virtio_blk")),
-    ("virtio-scsi", ("virtio_pci", "virtio_scsi")),
-    ("sata", ("ahci",)),
-    ("ide", ("ata_piix",)),
+# A bus, and sets of modules of which one must be there in full before the root is mounted; best first. Disk drivers'
+# own needs (libata, virtio) come with them, and sd_mod is built in as often as not. Before libata there was ide_disk.
+DISK_BUSES: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
+    ("virtio-blk", (("virtio_pci", "virtio_blk"),)),
+    ("virtio-scsi", (("virtio_pci", "virtio_scsi"),)),
+    ("sata", (("ahci",),)),
+    ("ide", (("ata_piix",), ("piix", "ide_disk"), ("ide_generic", "ide_disk"))),
 )
-NIC_MODELS: tuple[tuple[str, str], ...] = (("virtio", "virtio_net"), ("e1000e", "e1000e"), ("e1000", "e1000"))
+NIC_MODELS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("virtio", ("virtio_net",)),
+    ("e1000e", ("e1000e",)),
+    ("e1000", ("e1000",)),
+    ("rtl8139", ("8139cp", "8139too")),
+)
 # Every Linux since 2.6.24 brings these; the facts need not list them.
 USUAL_NICS = ("e1000e", "e1000")
+# What a guest may be given that nothing is known of, when the user wants it to.
+USUAL_BUSES = ("sata", "ide")
+_VIRTIO_BUSES = frozenset({"virtio-blk", "virtio-scsi"})
+
+_REBUILD = (
+    "Rebuild it with virtio in the guest (dracut: --no-hostonly --omit squash; mkinitcpio and ukify: add the modules), "
+    "or convert with --compatible: the guest then gets hardware it has drivers for, which is slower."
+)
 
 
-def plan_supplements(kernels: Iterable[Kernel]) -> dict[str, ExtendInitramfs]:
+def plan_supplements(facts: GuestFacts) -> dict[str, ExtendInitramfs]:
     """The initramfs changes by the image's path, in the kernels' order, for those that need one and can have it.
 
     An image that two kernels share is extended for the first of them only: a plan says of a file once what it expects.
+    LILO's map names the blocks of an image as it was, so that what is appended would not be loaded.
     """
     changes: dict[str, ExtendInitramfs] = {}
-    for kernel in kernels:
+    for kernel in facts.kernels if facts.boot_loader.kind != "lilo" else ():
         change = supplement.plan_initramfs(kernel)
         if change is not None:
             changes.setdefault(change.path, change)
     return changes
 
 
-def contribute(facts: GuestFacts, supplements: Mapping[str, ExtendInitramfs]) -> Contribution:
+def contribute(
+    facts: GuestFacts, names: DeviceNames, supplements: Mapping[str, ExtendInitramfs], options: PlanOptions
+) -> Contribution:
     """What stands in the way of booting: entries without kernels, kernels without drivers."""
-    if facts.boot_loader.kind != "grub2":
+    if facts.boot_loader.kind == "none":
         return Contribution()
     entries = default_entries(facts)
     if not entries:
         message = f"{facts.boot_loader.config} has no entry that starts a kernel"
-        hint = "Entries kept elsewhere (/boot/loader/entries) are not read yet."
+        hint = (
+            "The boot partition may be on a disk that was not given, or entries are kept where they are not looked for."
+        )
         return Contribution(blockers=(Finding("linux.boot-loader.no-entries", message, hint),))
     missing = [entry for entry in entries if _kernel(entry, facts.kernels) is None]
     if missing:
         message = f"the boot entry {missing[0].title} starts {missing[0].kernel}, which is none of the guest's kernels"
         hint = "Make an installed kernel the default in the guest; or its /boot is on a disk that was not given."
         return Contribution(blockers=(Finding("linux.boot.kernel-missing", message, hint),))
-    buses = _disk_buses(facts, supplements)
-    warnings = list(_kernel_findings(facts, supplements))
-    if not buses:
-        message = "no kernel that starts by default finds a disk on KVM: its initramfs has no driver for any bus there"
-        hint = "Run update-initramfs in the guest with MODULES=most, then try again."
-        return Contribution(warnings=tuple(warnings), blockers=(Finding("linux.boot.no-disk-driver", message, hint),))
-    if buses[0] != "virtio-blk":
-        message = f"the guest cannot start from a virtio disk, so it gets {buses[0]} disks, which are slower"
-        warnings.append(Finding("linux.disks.not-virtio", message))
+    warnings = [*_kernel_findings(facts, supplements), *_name_warnings(facts, names)]
+    buses = _disk_buses(facts, names, supplements)
+    blocker = _blocker(facts, names, supplements, buses, options)
+    if blocker is not None:
+        return Contribution(warnings=tuple(warnings), blockers=(blocker,))
+    warnings += _hardware_warnings(buses)
     return Contribution(warnings=tuple(warnings))
 
 
-def plan_caps(facts: GuestFacts, supplements: Mapping[str, ExtendInitramfs]) -> GuestCaps:
+def plan_caps(
+    facts: GuestFacts, names: DeviceNames, supplements: Mapping[str, ExtendInitramfs], options: PlanOptions
+) -> GuestCaps:
     """What hardware the rewritten guest can use; cautious where nothing is known."""
     kernels = _default_kernels(facts)
     present = set.intersection(*(_present(kernel) for kernel in kernels)) if kernels else set()
-    nics = tuple(model for model, module in NIC_MODELS if module in present)
+    buses = _disk_buses(facts, names, supplements) or USUAL_BUSES
+    nics = [model for model, modules in NIC_MODELS if not present.isdisjoint(modules)]
+    if options.compatible and buses[0] not in _VIRTIO_BUSES:
+        nics.sort(key=lambda model: model == "virtio")
+    # where a kernel lists its drivers, one that it lacks is no choice
+    usual = () if any(model != "virtio" for model in nics) else USUAL_NICS
     return GuestCaps(
-        disk_buses=_disk_buses(facts, supplements) or ("sata", "ide"),
-        nic_models=tuple(dict.fromkeys((*nics, *USUAL_NICS))),
+        disk_buses=buses,
+        nic_models=tuple(dict.fromkeys((*nics, *usual))),
         firmware=facts.firmware,
         arch=facts.os.arch if facts.os else "",
         rng="virtio_rng" in present,
@@ -89,8 +113,11 @@ def default_entries(facts: GuestFacts) -> tuple[BootEntry, ...]:
 def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
     base = posixpath.basename(entry.kernel)
     given = tuple(kernels)
-    exact = next((kernel for kernel in given if kernel.image == entry.kernel), None)
-    return exact or next((kernel for kernel in given if base == posixpath.basename(kernel.image)), None)
+    exact = [kernel for kernel in given if kernel.image == entry.kernel]
+    # one image may be started with several initramfs
+    named = [kernel for kernel in exact if kernel.initramfs and kernel.initramfs.path in entry.initramfs]
+    alike = [kernel for kernel in given if base == posixpath.basename(kernel.image)]
+    return next(iter((*named, *exact, *alike)), None)
 
 
 def _default_kernels(facts: GuestFacts) -> tuple[Kernel, ...]:
@@ -98,10 +125,85 @@ def _default_kernels(facts: GuestFacts) -> tuple[Kernel, ...]:
     return tuple(kernel for kernel in found if kernel is not None)
 
 
-def _disk_buses(facts: GuestFacts, supplements: Mapping[str, ExtendInitramfs]) -> tuple[str, ...]:
-    kernels = _default_kernels(facts)
-    reach = [_at_boot(kernel, supplements) for kernel in kernels]
-    return tuple(bus for bus, needs in DISK_BUSES if reach and all(set(needs) <= have for have in reach))
+def _disk_buses(facts: GuestFacts, names: DeviceNames, supplements: Mapping[str, ExtendInitramfs]) -> tuple[str, ...]:
+    """Buses on which every default kernel finds its disks, under the name of the root where that is fixed."""
+    reach = [_at_boot(kernel, supplements) for kernel in _default_kernels(facts)]
+    found = [
+        bus for bus, ways in DISK_BUSES if reach and all(any(set(needs) <= have for needs in ways) for have in reach)
+    ]
+    roots = [root for entry in default_entries(facts) if (root := fixed_root(facts, entry, names))]
+    for root in roots:
+        kept = buses_that_keep(root, set.union(set(), *reach))
+        found = [bus for bus in found if bus in kept]
+    return tuple(found)
+
+
+def _blocker(
+    facts: GuestFacts,
+    names: DeviceNames,
+    supplements: Mapping[str, ExtendInitramfs],
+    buses: tuple[str, ...],
+    options: PlanOptions,
+) -> Finding | None:
+    if buses and (buses[0] in _VIRTIO_BUSES or options.compatible):
+        return None
+    for entry in default_entries(facts):
+        kernel = _kernel(entry, facts.kernels)
+        reason = supplement.why_not(kernel) if kernel is not None else ""
+        is_script = kernel is not None and kernel.initramfs is not None and kernel.initramfs.builder == "mkinitrd"
+        if kernel is not None and reason and _has_virtio(kernel) and not (buses and is_script):
+            if options.compatible and _is_opaque(kernel):
+                return None
+            hint = _REBUILD if not options.compatible else "Rebuild it with drivers for SATA or virtio in the guest."
+            message = f"kernel {kernel.version} finds no virtio disk at its start, and cannot be helped: {reason}"
+            return Finding("linux.initramfs.fixed", message, hint)
+        root = fixed_root(facts, entry, names)
+        if root and not buses:
+            message = f"the entry {entry.title} names its root {root} where it cannot be edited, and no disk has that name on KVM"
+            hint = "Name the root by UUID in the guest (kernel command line, then rebuild the image or run lilo)."
+            return Finding("linux.boot.root-name-fixed", message, hint)
+        if root and kernel is not None and kernel.initramfs is not None and kernel.initramfs.unified:
+            message = (
+                f"the unified kernel image {kernel.image} names its root {root}, which is called otherwise on virtio"
+            )
+            hint = "Name the root by UUID in /etc/kernel/cmdline and rebuild the image in the guest; or convert with --compatible."
+            return Finding("linux.unified.names-device", message, hint)
+    if buses:
+        return None
+    message = "no kernel that starts by default finds a disk on KVM: its initramfs has no driver for any bus there"
+    hint = "Build its initramfs in the guest with all drivers (MODULES=most, dracut --no-hostonly), then try again."
+    return Finding("linux.boot.no-disk-driver", message, hint)
+
+
+def _has_virtio(kernel: Kernel) -> bool:
+    return {"virtio_pci", "virtio_blk"} <= _present(kernel) | set(kernel.initramfs.modules if kernel.initramfs else ())
+
+
+def _is_opaque(kernel: Kernel) -> bool:
+    """Whether there may be drivers in the image that could not be seen."""
+    return kernel.initramfs is not None and bool(kernel.initramfs.squashed or kernel.initramfs.problem)
+
+
+def _name_warnings(facts: GuestFacts, names: DeviceNames) -> Iterator[Finding]:
+    for entry in default_entries(facts):
+        if root := fixed_root(facts, entry, names):
+            message = (
+                f"the entry {entry.title} names its root {root} where it cannot be edited, so the disks keep that name"
+            )
+            yield Finding(
+                "linux.disks.name-kept", message, "Name the root by UUID in the guest to give it virtio disks."
+            )
+
+
+def _hardware_warnings(buses: tuple[str, ...]) -> Iterator[Finding]:
+    if not buses:
+        message = (
+            f"what drivers the guest's initramfs has is not known; it gets {USUAL_BUSES[0]} disks, as was asked for"
+        )
+        yield Finding("linux.disks.unknown", message, "Check with `p2v verify` that it starts.")
+    elif buses[0] not in _VIRTIO_BUSES:
+        message = f"the guest cannot start from a virtio disk, so it gets {buses[0]} disks, which are slower"
+        yield Finding("linux.disks.not-virtio", message)
 
 
 def _at_boot(kernel: Kernel, supplements: Mapping[str, ExtendInitramfs]) -> set[str]:
@@ -126,7 +228,14 @@ def _kernel_findings(facts: GuestFacts, supplements: Mapping[str, ExtendInitramf
         if not {"virtio_pci", "virtio_blk"} <= _at_boot(kernel, supplements):
             yield Finding(
                 "linux.kernel.no-virtio",
-                f"kernel {kernel.version} does not find its disks on virtio: "
-                + (supplement.why_not(kernel) or "it shares its initramfs with another kernel"),
-                "Start another kernel, or run update-initramfs for this one in the converted guest.",
+                f"kernel {kernel.version} does not find its disks on virtio: " + _why_without(facts, kernel),
+                "Start another kernel, or build its initramfs anew in the converted guest.",
             )
+
+
+def _why_without(facts: GuestFacts, kernel: Kernel) -> str:
+    if reason := supplement.why_not(kernel):
+        return reason
+    if facts.boot_loader.kind == "lilo":
+        return "LILO loads the blocks of its initramfs that its map names, so nothing can be appended"
+    return "it shares its initramfs with another kernel"

@@ -1,16 +1,16 @@
 """The boot loader and its menu: which one, which configuration is read, which entries boot what.
 
-GRUB 2's entries are read in full; other boot loaders are only recognised, so that a plan can name them.
+GRUB 2 is read here, Boot Loader Specification entries included; every other boot loader has its module.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from drivers.facts import BootEntry, BootLoader
-from drivers.linux import grub_script, paths
+from drivers.linux import bls, extlinux, grub_legacy, grub_script, lilo, paths, systemd_boot
 from drivers.linux.grub_script import Command, MenuItem, Script
 from drivers.tree import GuestTree
 
@@ -21,12 +21,12 @@ DEBCONF = "/var/cache/debconf/config.dat"
 LINUX_COMMANDS = frozenset({"linux", "linux16", "linuxefi"})
 INITRD_COMMANDS = frozenset({"initrd", "initrd16", "initrdefi"})
 
-# Boot loaders that are told apart, in the order they are looked for after GRUB 2: kind, files that show it.
-OTHERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("grub1", ("/boot/grub/grub.conf", "/boot/grub/menu.lst")),
-    ("systemd-boot", ("/boot/efi/loader/loader.conf", "/efi/loader/loader.conf", "/boot/loader/loader.conf")),
-    ("extlinux", ("/boot/extlinux/extlinux.conf", "/boot/syslinux/syslinux.cfg")),
-    ("lilo", ("/etc/lilo.conf",)),
+# In the order they are looked for after GRUB 2, whose packages leave none of their files.
+OTHERS: tuple[Callable[[GuestTree], BootLoader | None], ...] = (
+    grub_legacy.read,
+    systemd_boot.read,
+    extlinux.read,
+    lilo.read,
 )
 
 _CHAINS_AT_MOST = 4
@@ -37,19 +37,20 @@ _ESCAPED_ARROW = "\0"
 def read_boot_loader(tree: GuestTree) -> BootLoader:
     """The boot loader whose configuration is in the tree; kind ``none`` when there is no known one.
 
+    On UEFI the removable path decides between several: an empty NVRAM starts what lies there.
+
     Titles of entries in submenus are joined by ``>``, as GRUB does it; ``default`` is the title of the entry
     that starts when nobody chooses, grubenv considered.
     """
+    if systemd_boot.is_started(tree) and (loader := systemd_boot.read(tree)) is not None:
+        return loader  # a grub.cfg may be left from before
     candidates = [*paths.matching(tree, EFI_CONFIGS), *GRUB2_CONFIGS]
     found = [config for path in candidates if (config := _config(tree, path)) is not None]
     if found:
-        config = next((path for path in found if _script(tree, path).items), found[0])
+        config = next((path for path in found if _has_menu(_script(tree, path))), found[0])
         return _grub2(tree, config)
-    for kind, files in OTHERS:
-        for path in files:
-            if tree.exists(path):
-                return BootLoader(kind, path)
-    return BootLoader("none")
+    loaders = (loader for read in OTHERS if (loader := read(tree)) is not None)
+    return next(loaders, BootLoader("none"))
 
 
 def grub_environment(block: str) -> dict[str, str]:
@@ -84,17 +85,51 @@ def _chained(script: Script) -> str:
     return ""
 
 
+def _has_menu(script: Script) -> bool:
+    return bool(script.items) or script.bls_at is not None
+
+
 def _grub2(tree: GuestTree, config: str) -> BootLoader:
     script = _script(tree, config)
-    environment = paths.read_text(tree, posixpath.join(posixpath.dirname(config), "grubenv"))
-    default = _default(script, grub_environment(environment.text) if environment else {})
+    block = paths.read_text(tree, posixpath.join(posixpath.dirname(config), "grubenv"))
+    environment = grub_environment(block.text) if block else {}
+    at = len(script.items) if script.bls_at is None else script.bls_at
+    snippets = [] if script.bls_at is None else _snippets(tree)
+    titles = bls.titles(snippets)
+    added = [MenuItem(title, snippet.identifier, False) for title, snippet in zip(titles, snippets, strict=True)]
+    variables = {**_variables(script), **environment}
     return BootLoader(
         kind="grub2",
         config=config,
-        entries=tuple(_entries(tree, script.items, "")),
-        default=default_title(script.items, default),
+        entries=(
+            *_entries(tree, script.items[:at], ""),
+            *(_bls_entry(tree, item.title, snippet, variables) for item, snippet in zip(added, snippets, strict=True)),
+            *_entries(tree, script.items[at:], ""),
+        ),
+        default=default_title([*script.items[:at], *added, *script.items[at:]], _default(script, environment)),
         install_devices=_install_devices(tree),
     )
+
+
+def _snippets(tree: GuestTree) -> list[bls.Snippet]:
+    found = next((snippets for folder in bls.GRUB_FOLDERS if (snippets := bls.read_snippets(tree, folder))), [])
+    return bls.grub_order(snippet for snippet in found if snippet.word("linux"))
+
+
+def _bls_entry(tree: GuestTree, title: str, snippet: bls.Snippet, variables: dict[str, str]) -> BootEntry:
+    return BootEntry(
+        title=_title("", MenuItem(title, "", False)),
+        kernel=_existing(tree, snippet.word("linux")),
+        initramfs=tuple(_existing(tree, path) for path in bls.expanded(snippet.key("initrd"), variables).split()),
+        arguments=bls.expanded(snippet.key("options"), variables),
+        source=snippet.path,
+    )
+
+
+def _variables(script: Script) -> dict[str, str]:
+    """What the configuration itself sets: kernelopts has a value there for when grubenv has none."""
+    assignments = (c.words[1].text.partition("=") for c in script.commands if c.name == "set" and len(c.words) > 1)
+    return {name: value for name, _, value in assignments}
 
 
 def _script(tree: GuestTree, path: str) -> Script:
@@ -180,7 +215,7 @@ def _existing(tree: GuestTree, path: str) -> str:
 
 def _boot_path(tree: GuestTree, path: str) -> str | None:
     # GRUB's paths begin at the file system that holds /boot, which may be a partition of its own
-    return paths.resolve(tree, path) or paths.resolve(tree, f"/boot/{path}")
+    return paths.boot_file(tree, path)
 
 
 def _install_devices(tree: GuestTree) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ _BY_PLACE = re.compile(r"/dev/disk/(?P<folder>by-id|by-path)/(?P<disk>.+?)(?:-pa
 # by-id names that come from what is written on the disks, and so last
 _LASTING_IDS = ("dm-", "md-", "lvm-pv-uuid-")
 
+# multipath(8): a map's partitions are called mpatha1, mpathap1 or mpatha-part1
+_MULTIPATH = re.compile(r"/dev/mapper/(?P<disk>mpath[a-z]{1,3}?)(?:(?:-part|p)?(?P<number>[1-9][0-9]{0,2}))?")
+
 _UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]*")
 
 _ALIKE = (
@@ -47,6 +50,12 @@ class _DeviceName:
     position: int | None
     """Which disk by order; None where the name does not say."""
     number: int
+
+
+def device_path(stable: str) -> str:
+    """The link that udev makes for a lasting name (``UUID=x`` -> ``/dev/disk/by-uuid/x``): understood by everything."""
+    tag, _, value = stable.partition("=")
+    return f"/dev/disk/by-{tag.lower()}/{value}"
 
 
 class DeviceNames:
@@ -158,6 +167,8 @@ def _parsed(name: str) -> _DeviceName | None:
         return _DeviceName("nvme", match["disk"], position, int(match["number"] or 0))
     if match := _CCISS.fullmatch(name):
         return _DeviceName("cciss", match["disk"], int(match["drive"]), int(match["number"] or 0))
+    if match := _MULTIPATH.fullmatch(name):
+        return _DeviceName("", match["disk"], None, int(match["number"] or 0))
     match = _BY_PLACE.fullmatch(name)
     if match is None or (match["folder"] == "by-id" and match["disk"].startswith(_LASTING_IDS)):
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from drivers.changes import Change, EditFile, MakeSymlink, WriteFile
 from drivers.facts import GuestFacts, Tool
-from drivers.linux import tools
+from drivers.linux import tool_catalogue
 from drivers.linux.contribution import Contribution
 from drivers.plan import Finding, PlanOptions
 
@@ -198,7 +198,7 @@ _START: Mapping[str, str] = {
 
 def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     """The script, and what starts it; a warning for everything asked for that cannot be done."""
-    foreign = [t for t in facts.tools if t.vendor not in tools.KEPT_VENDORS] if options.purge_tools else []
+    foreign = [t for t in facts.tools if t.vendor not in tool_catalogue.KEPT_VENDORS] if options.purge_tools else []
     wants_agent = options.install_agent and not any(tool.name == AGENT for tool in facts.tools)
     if not foreign and not wants_agent:
         return Contribution()
@@ -237,7 +237,7 @@ def _removals(foreign: Sequence[Tool]) -> tuple[list[str], list[Finding]]:
     steps: list[str] = []
     left: list[Finding] = []
     for tool in foreign:
-        debian = [name for known in tools.KNOWN if known.name == tool.name for name in known.packages]
+        debian = [name for known in tool_catalogue.KNOWN if known.name == tool.name for name in known.packages]
         found = (*debian, *_PACKAGES.get(tool.name, ()))
         names += found
         if tool.name in _UNINSTALLERS:

@@ -61,10 +61,14 @@ class MenuItem:
 
 @dataclass(slots=True)
 class Script:
-    """A configuration file: its menu, and the commands outside any entry."""
+    """A configuration file: its menu, and the commands outside any entry.
+
+    ``bls_at``: how many items stand before the command that adds the Boot Loader Specification's entries; None: no such.
+    """
 
     items: list[MenuItem]
     commands: list[Command]
+    bls_at: int | None = None
 
 
 def parse(text: str) -> Script:
@@ -84,6 +88,8 @@ def parse(text: str) -> Script:
             stack.append(item)
             continue
         (inside.commands if inside else script.commands).append(command)
+        if command.name == "blscfg" and inside is None and script.bls_at is None:
+            script.bls_at = len(script.items)
         if command.opens:
             stack.append(inside)
     return script

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from drivers.facts import BootEntry, BootLoader, Initramfs, Kernel
 from drivers.linux.initramfs import module_name, read_initramfs
 from drivers.linux.paths import resolve
+from drivers.linux.unified import UnifiedKernel, read_unified, section_tree, unified_initramfs
 from drivers.tree import FileType, GuestTree
 from p2v.core.units import MIB
 
@@ -25,6 +26,12 @@ VIRTIO_MODULES = frozenset({
     "virtio_blk", "virtio_scsi", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_console", "virtio_gpu",
     "net_failover", "failover", "sd_mod",
 })  # fmt: skip
+
+#: Drivers of the other hardware that KVM offers, for kernels that know nothing of virtio.
+HARDWARE_MODULES = frozenset({
+    "ahci", "ata_piix", "piix", "ide_disk", "ide_generic", "e1000e", "e1000", "8139cp", "8139too",
+})  # fmt: skip
+_LISTED_MODULES = VIRTIO_MODULES | HARDWARE_MODULES
 
 # For kernels whose tree has no modules.builtin: what the configuration's `=y` builds in.
 _CONFIG_MODULES = {
@@ -42,6 +49,16 @@ _CONFIG_MODULES = {
     "CONFIG_VIRTIO_BALLOON": ("virtio_balloon",),
     "CONFIG_VIRTIO_CONSOLE": ("virtio_console",),
     "CONFIG_DRM_VIRTIO_GPU": ("virtio_gpu",),
+    "CONFIG_SATA_AHCI": ("ahci",),
+    "CONFIG_ATA_PIIX": ("ata_piix",),
+    "CONFIG_SCSI_ATA_PIIX": ("ata_piix",),
+    "CONFIG_BLK_DEV_PIIX": ("piix",),
+    "CONFIG_BLK_DEV_IDEDISK": ("ide_disk",),
+    "CONFIG_IDE_GENERIC": ("ide_generic",),
+    "CONFIG_E1000E": ("e1000e",),
+    "CONFIG_E1000": ("e1000",),
+    "CONFIG_8139CP": ("8139cp",),
+    "CONFIG_8139TOO": ("8139too",),
 }
 
 VERSION = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
@@ -71,7 +88,7 @@ class _Search:
 
 @dataclass(frozen=True, slots=True)
 class _Modules:
-    """The virtio part of a module tree."""
+    """The part of a module tree that a machine on KVM may want."""
 
     paths: dict[str, str]
     dependencies: dict[str, tuple[str, ...]]
@@ -131,6 +148,8 @@ def _entry_initramfs(tree: GuestTree, entry: BootEntry) -> str | None:
 
 def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel | None:
     tree = search.tree
+    if (unified := read_unified(tree, image)) is not None:
+        return _unified_kernel(search, unified)
     version = _image_version(tree, image)
     folder = modules_folder(tree, version) if version else None
     path = initramfs_path or _initramfs_by_name(tree, image, version)
@@ -144,6 +163,23 @@ def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel |
         image=image,
         modules_folder=folder or "",
         initramfs=_read_initramfs(search, path, version) if path else None,
+        modules=modules.paths,
+        builtin=modules.builtin,
+        dependencies=modules.dependencies,
+    )
+
+
+def _unified_kernel(search: _Search, unified: UnifiedKernel) -> Kernel:
+    tree, path = search.tree, unified.path
+    inside = section_tree(tree, path, ".linux")
+    version = unified.version or (_version_inside(inside, path) if inside is not None else "")
+    folder = modules_folder(tree, version)
+    modules = _modules(search, version, folder)
+    return Kernel(
+        version=version or posixpath.basename(path),
+        image=path,
+        modules_folder=folder or "",
+        initramfs=unified_initramfs(tree, path, version),
         modules=modules.paths,
         builtin=modules.builtin,
         dependencies=modules.dependencies,
@@ -177,8 +213,11 @@ def _image_version(tree: GuestTree, image: str) -> str:
     """From the file's name where modules of that version exist, else as the image itself says; empty: unknown."""
     match = _IMAGE_NAME.fullmatch(posixpath.basename(image))
     named = match[1] if match and VERSION.fullmatch(match[1]) else ""
-    if named and modules_folder(tree, named):
-        return named
+    # kernel-install's layout: <machine id>/<version>/linux
+    above = posixpath.basename(posixpath.dirname(image))
+    for version in (named, above):
+        if version and modules_folder(tree, version):
+            return version
     return _version_inside(tree, image) or named
 
 
@@ -226,7 +265,7 @@ def _module_paths(tree: GuestTree, folder: str) -> tuple[dict[str, str], dict[st
     for line in (_text(tree, f"{folder}/modules.dep") or "").splitlines():
         path, colon, rest = line.partition(":")
         name = module_name(path)
-        if not colon or name not in VIRTIO_MODULES:
+        if not colon or name not in _LISTED_MODULES:
             continue
         # depmod writes first what is loaded last.
         needed = tuple(_below(folder, word) for word in reversed(rest.split()))
@@ -247,7 +286,7 @@ def _builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ..
     listed = _text(tree, f"{folder}/modules.builtin") if folder else None
     if listed is not None:
         names = {module_name(line.strip()) for line in listed.splitlines()}
-        return tuple(sorted(VIRTIO_MODULES & {name for name in names if name}))
+        return tuple(sorted(_LISTED_MODULES & {name for name in names if name}))
     found: set[str] = set()
     for line in (_text(tree, f"/boot/config-{version}") or "").splitlines():
         option, _, value = line.partition("=")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from drivers.facts import InterfaceConfig, Network, TextFile
-from drivers.linux import keyfile, paths
+from drivers.linux import keyfile, netplan, paths
+from drivers.linux.macs import normal_mac
 from drivers.tree import GuestTree
 
 INTERFACES = "/etc/network/interfaces"
@@ -22,6 +23,9 @@ _BELOW_OPTIONS = frozenset({
 })  # fmt: skip
 _ETHERNET = ("ethernet", "802-3-ethernet")
 _ADDRESS_KEY = re.compile(r"address(?:es)?[0-9]*")
+# leftovers that neither initscripts nor wicked read
+_BACKUPS = ("~", ".bak", ".old", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".scpmbackup")
+_ETH_ID = re.compile(r"ifcfg-eth-(id|bus)-(.+)")
 _CONNECTIONS = "/etc/NetworkManager/system-connections/*"
 
 
@@ -45,12 +49,6 @@ def read_network(tree: GuestTree) -> Network:
             stacks.append(stack.name)
         interfaces += found
     return Network(tuple(stacks), tuple(interfaces))
-
-
-def normal_mac(text: str) -> str | None:
-    """A MAC address in lower-case colon form; None when the text is none."""
-    mac = text.strip().strip("\"'").lower().replace("-", ":")
-    return mac if re.fullmatch(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", mac) else None
 
 
 def _ifupdown(tree: GuestTree) -> Iterator[InterfaceConfig]:
@@ -113,9 +111,10 @@ def _networkd(tree: GuestTree) -> Iterator[InterfaceConfig]:
         addresses = keyfile.values(settings, "Network", "Address") + keyfile.values(settings, "Address", "Address")
         dhcp = keyfile.first(settings, "Network", "DHCP").lower() not in ("", "no", "false", "0", "none")
         method = "dhcp" if dhcp else "static" if addresses else "manual"
+        hardware = [word for key in ("Driver", "Path") for word in keyfile.values(settings, "Match", key)]
         for name in keyfile.values(settings, "Match", "Name") or ("",):
-            if name or macs:
-                yield InterfaceConfig(name, path, method, addresses, macs[0] if macs else None)
+            if name or macs or hardware:
+                yield InterfaceConfig(name, path, method, addresses, macs[0] if macs else None, " ".join(hardware))
 
 
 def _network_manager(tree: GuestTree) -> Iterator[InterfaceConfig]:
@@ -127,28 +126,37 @@ def _network_manager(tree: GuestTree) -> Iterator[InterfaceConfig]:
         names = [keyfile.first(settings, section, "interface-name") for section in ("connection", "match")]
         name = next((name.rstrip(";") for name in names if name), "")
         kind = keyfile.first(settings, "connection", "type")
-        if kind in ("", *_ETHERNET) and (name or mac):
+        hardware = [word for key in ("driver", "path") for word in keyfile.values(settings, "match", key)]
+        if kind in ("", *_ETHERNET) and (name or mac or hardware):
             families = [s for s in settings if s.section in ("ipv4", "ipv6")]
             addresses = tuple(s.value.partition(",")[0] for s in families if _ADDRESS_KEY.fullmatch(s.key))
             how = keyfile.first(settings, "ipv4", "method")
             method = {"auto": "dhcp", "manual": "static"}.get(how, "manual")
-            yield InterfaceConfig(name, path, method, addresses, mac)
+            yield InterfaceConfig(name, path, method, addresses, mac, " ".join(hardware))
 
 
 def _ifcfg(tree: GuestTree) -> Iterator[InterfaceConfig]:
     """initscripts' and SUSE wicked's ifcfg files."""
     for folder in ("/etc/sysconfig/network-scripts", "/etc/sysconfig/network"):
         for path in paths.matching(tree, f"{folder}/ifcfg-*"):
+            if path.endswith(_BACKUPS):
+                continue
             settings = dict(_ASSIGNMENT.findall(file.text if (file := paths.read_text(tree, path)) else ""))
-            name = settings.get("DEVICE") or posixpath.basename(path).removeprefix("ifcfg-").partition(":")[0]
-            mac = normal_mac(settings.get("HWADDR", "") or settings.get("LLADDR", ""))
+            named, by_mac, by_bus = _ifcfg_name(posixpath.basename(path))
+            name = settings.get("DEVICE") or named
+            mac = normal_mac(settings.get("HWADDR", "")) or by_mac
             addresses = tuple(value for key, value in settings.items() if re.fullmatch(r"IPADDR[0-9]*", key))
             dhcp = settings.get("BOOTPROTO", "").startswith("dhcp")
-            yield InterfaceConfig(name, path, "dhcp" if dhcp else "static" if addresses else "manual", addresses, mac)
+            method = "dhcp" if dhcp else "static" if addresses else "manual"
+            yield InterfaceConfig(name, path, method, addresses, mac, by_bus)
 
 
-def _netplan(_: GuestTree) -> Iterator[InterfaceConfig]:
-    yield from ()  # its YAML is not read yet; the planner says so
+def _ifcfg_name(base: str) -> tuple[str, str | None, str]:
+    """What SLES 9 and 10 put into a file's name: the interface, its MAC address, or its place (ifcfg(5))."""
+    kind = _ETH_ID.fullmatch(base)
+    if kind is None:
+        return base.removeprefix("ifcfg-").partition(":")[0], None, ""
+    return ("", normal_mac(kind[2]), "") if kind[1] == "id" else ("", None, kind[2])
 
 
 # Every reader of network configuration, in the order its files are listed in the facts.
@@ -157,5 +165,5 @@ STACKS: tuple[Stack, ...] = (
     Stack("networkd", _networkd, ()),
     Stack("networkmanager", _network_manager, (_CONNECTIONS,)),
     Stack("ifcfg", _ifcfg, ()),
-    Stack("netplan", _netplan, ("/etc/netplan/*.yaml",)),
+    Stack("netplan", netplan.interfaces, ("/etc/netplan/*.yaml",)),
 )

@@ -17,14 +17,19 @@ from drivers.changes import Change, EditFile, WriteFile
 from drivers.facts import GuestFacts
 from drivers.linux import keyfile
 from drivers.linux.contribution import Contribution
-from drivers.linux.network import normal_mac
+from drivers.linux.macs import normal_mac
 from drivers.plan import Finding
 
 LINK_FOLDER = "/etc/systemd/network"
 LINK_PREFIX = "70-p2v-"
 DEFAULT_LINK = f"{LINK_FOLDER}/99-default.link"
 NAMING_RULES = "/etc/udev/rules.d/80-net-setup-link.rules"
-PERSISTENT_RULES = "/etc/udev/rules.d/70-persistent-net.rules"
+PERSISTENT_RULES = (
+    "/etc/udev/rules.d/70-persistent-net.rules",
+    "/etc/udev/rules.d/30-net_persistent_names.rules",
+    "/etc/udev/rules.d/z25_persistent-net.rules",
+)
+"""Where udev of Debian 4 to 8, RHEL 6 and SLES 10 to 12 writes which card has which name."""
 
 WHY = "the network configuration knows the card as {name}; on KVM it would get another name and stay unconfigured"
 HINT = "Give the cards' MAC addresses with --mac, in the order of the source's network cards."
@@ -36,12 +41,14 @@ _CARD = re.compile(
 # names end up in a file's name
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _KERNEL_NAME = re.compile(r"eth[0-9]+")
-_RULE_MAC = re.compile(r"ATTR(?:S)?\{address\}==\"([^\"]+)\"")
-_RULE_NAME = re.compile(r"NAME=\"([^\"]+)\"")
+_RULE_MAC = re.compile(r"(?:ATTRS?|SYSFS)\{address\}==\"([^\"]+)\"")
+_RULE_NAME = re.compile(r"(?:NAME=\"|rename_netiface[ \t]+%k[ \t]+)([^\"%\s]+)\"")
+# what a card on KVM has
+_NEW_HARDWARE = ("virtio", "pci-*", "*", "?*")
 
 
 @dataclass(frozen=True, slots=True)
-class _Naming:
+class Naming:
     """A .link file or udev rule of the guest's own: the name it gives, and to which card (None: not by MAC)."""
 
     path: str
@@ -55,17 +62,13 @@ def contribute(facts: GuestFacts, nic_macs: Sequence[str | None]) -> Contributio
 
     ``nic_macs``: the machine's cards in order, None where the MAC is not known (and so not kept).
     """
-    cards = tuple(normal_mac(mac) if mac else None for mac in nic_macs) or (None,)
-    namings = tuple(_namings(facts))
-    warnings = [*_mac_findings(facts, namings, cards), *_unread(facts)]
+    cards = cards_of(nic_macs)
+    namings = tuple(namings_of(facts))
+    warnings = [*_mac_findings(facts, namings, cards), *_hardware_findings(facts), *_unread(facts)]
     names = _names_to_keep(facts, namings, cards)
     if not names:
         return Contribution(warnings=tuple(warnings))
-    if LINK_FOLDER not in facts.folders:
-        message = f"the configuration names {', '.join(names)}, and the guest has no {LINK_FOLDER} to keep them with"
-        warnings.append(Finding("linux.network.names-not-kept", message, "Rename them in the guest's configuration."))
-        return Contribution(warnings=tuple(warnings))
-    matches, problem = _matched(names, _known_macs(facts, namings), cards)
+    matches, problem = matched(names, known_macs(facts, namings), cards)
     if problem is not None:
         warnings.append(problem)
     warnings += [_shadowing(naming) for naming in namings if matches and naming.any_card]
@@ -73,7 +76,17 @@ def contribute(facts: GuestFacts, nic_macs: Sequence[str | None]) -> Contributio
     return Contribution(tuple(changes), tuple(warnings))
 
 
-def _names_to_keep(facts: GuestFacts, namings: Sequence[_Naming], cards: Sequence[str | None]) -> tuple[str, ...]:
+def cards_of(nic_macs: Sequence[str | None]) -> tuple[str | None, ...]:
+    """The machine's cards in one spelling; a machine of which nothing is known has one."""
+    return tuple(normal_mac(mac) if mac else None for mac in nic_macs) or (None,)
+
+
+def is_card(name: str) -> bool:
+    """Whether systemd, biosdevname or the kernel would call a card so."""
+    return _CARD.fullmatch(name) is not None
+
+
+def _names_to_keep(facts: GuestFacts, namings: Sequence[Naming], cards: Sequence[str | None]) -> tuple[str, ...]:
     if _kernel_names_apply(facts):
         return ()
     kept = {naming.name for naming in namings if naming.mac and naming.mac in cards}
@@ -81,14 +94,15 @@ def _names_to_keep(facts: GuestFacts, namings: Sequence[_Naming], cards: Sequenc
     configured = {interface.name.partition(".")[0] for interface in facts.network.interfaces}
     names = {name for name in configured if _CARD.fullmatch(name)}
     predictable = {name for name in names if not _KERNEL_NAME.fullmatch(name)}
+    by_mac = {interface.name for interface in facts.network.interfaces if interface.mac and interface.mac in cards}
     # beside a card named by its place, an eth0 is a leftover: systemd calls none so
-    names = (predictable or names) | (given & configured)
+    names = (predictable or names) | (given & configured) | (names & by_mac)
     return tuple(sorted((name for name in names - kept if _SAFE_NAME.fullmatch(name)), key=_natural))
 
 
 def _kernel_names_apply(facts: GuestFacts) -> bool:
     """Whether the guest takes the kernel's eth0, eth1, ...: these go by order, which the move keeps."""
-    if _without_systemd(facts):
+    if without_systemd(facts):
         return True
     if any(facts.links.get(path) == "/dev/null" for path in (DEFAULT_LINK, NAMING_RULES)):
         return True
@@ -97,12 +111,13 @@ def _kernel_names_apply(facts: GuestFacts) -> bool:
     return any("net.ifnames=0" in entry.arguments.split() for entry in default)
 
 
-def _known_macs(facts: GuestFacts, namings: Sequence[_Naming]) -> dict[str, str]:
+def known_macs(facts: GuestFacts, namings: Sequence[Naming]) -> dict[str, str]:
+    """Which card has which name, as far as the guest says so."""
     known = {interface.name: interface.mac for interface in facts.network.interfaces if interface.mac}
     return known | {naming.name: naming.mac for naming in namings if naming.mac}
 
 
-def _matched(
+def matched(
     names: Sequence[str], known: Mapping[str, str], cards: Sequence[str | None]
 ) -> tuple[dict[str, str | None], Finding | None]:
     """Which card each name belongs to; None as MAC: there is one card only, whatever its MAC."""
@@ -140,7 +155,7 @@ def _link(facts: GuestFacts, name: str, mac: str | None) -> Change | None:
     return None if there.text == text else EditFile(there.resolved, there.text, text, why)
 
 
-def _namings(facts: GuestFacts) -> Iterator[_Naming]:
+def namings_of(facts: GuestFacts) -> Iterator[Naming]:
     """What the guest's own .link files and udev rules name."""
     for path in sorted(facts.texts):
         base = posixpath.basename(path)
@@ -151,36 +166,44 @@ def _namings(facts: GuestFacts) -> Iterator[_Naming]:
         macs = [word for s in matched if s.key in ("MACAddress", "PermanentMACAddress") for word in s.value.split()]
         any_card = base < LINK_PREFIX and all(s.key in ("OriginalName", "Type") for s in matched)
         name = keyfile.first(settings, "Link", "Name")
-        yield from (_Naming(path, name, normal_mac(mac)) for mac in macs)
+        yield from (Naming(path, name, normal_mac(mac)) for mac in macs)
         if not macs:
-            yield _Naming(path, name, None, any_card)
-    rules = facts.texts.get(PERSISTENT_RULES)
-    for line in rules.text.split("\n") if rules else ():
-        mac, named = _RULE_MAC.search(line), _RULE_NAME.search(line)
-        if mac and named and not line.lstrip().startswith("#"):
-            yield _Naming(PERSISTENT_RULES, named[1], normal_mac(mac[1]))
+            yield Naming(path, name, None, any_card)
+    for path in PERSISTENT_RULES:
+        rules = facts.texts.get(path)
+        for line in rules.text.split("\n") if rules else ():
+            mac, named = _RULE_MAC.search(line), _RULE_NAME.search(line)
+            if mac and named and not line.lstrip().startswith("#"):
+                yield Naming(path, named[1], normal_mac(mac[1]))
 
 
-def _mac_findings(facts: GuestFacts, namings: Sequence[_Naming], cards: Sequence[str | None]) -> Iterator[Finding]:
+def _mac_findings(facts: GuestFacts, namings: Sequence[Naming], cards: Sequence[str | None]) -> Iterator[Finding]:
     """Configuration that knows a card by its MAC alone works only where the machine keeps that."""
     by_mac = {interface.source: interface.mac for interface in facts.network.interfaces if interface.mac}
-    by_mac |= {naming.path: naming.mac for naming in namings if naming.mac and _without_systemd(facts)}
+    by_mac |= {naming.path: naming.mac for naming in namings if naming.mac and without_systemd(facts)}
     for path, mac in sorted(by_mac.items()):
         if mac not in cards:
             message = f"{path} is for the network card {mac}, and it is not known that the machine keeps that address"
             yield Finding("linux.network.by-mac", message, HINT)
 
 
+def _hardware_findings(facts: GuestFacts) -> Iterator[Finding]:
+    for interface in facts.network.interfaces:
+        old = [word for word in interface.hardware.split() if not word.startswith(_NEW_HARDWARE)]
+        if old:
+            message = f"{interface.source} is for a card of the old machine ({' '.join(old)[:80]}), which is not there on KVM"
+            yield Finding("linux.network.by-hardware", message, "Match the card by its MAC address in the guest.")
+
+
 def _unread(facts: GuestFacts) -> Iterator[Finding]:
-    if "netplan" in facts.network.stacks:
-        yield Finding(
-            "linux.network.netplan-unread",
-            "the guest's netplan configuration is not read yet, so names of network cards in it are not kept",
-            "Look into /etc/netplan in the guest; if it names a card, rename it there after the migration.",
-        )
+    for interface in facts.network.interfaces:
+        if interface.method == "unread":
+            message = f"{interface.source} could not be read, so names of network cards in it are not kept"
+            hint = "Look into it in the guest; if it names a card, rename it there after the migration."
+            yield Finding("linux.network.unread", message, hint)
 
 
-def _shadowing(naming: _Naming) -> Finding:
+def _shadowing(naming: Naming) -> Finding:
     return Finding(
         "linux.network.link-shadowed",
         f"{naming.path} matches every card and is read before ours, so the card's name may not be kept",
@@ -193,5 +216,6 @@ def _natural(name: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(piece), "") if piece[0] in "0123456789" else (-1, piece) for piece in pieces)
 
 
-def _without_systemd(facts: GuestFacts) -> bool:
+def without_systemd(facts: GuestFacts) -> bool:
+    """Whether the guest knows no .link files."""
     return facts.os is not None and facts.os.init not in ("", "systemd")

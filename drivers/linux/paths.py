@@ -42,6 +42,26 @@ def resolve(tree: GuestTree, path: str) -> str | None:
     return at
 
 
+def boot_file(tree: GuestTree, path: str, *folders: str) -> str | None:
+    """A boot loader's path as a resolved path of the guest: its root may be the guest's, /boot's, or a folder given."""
+    for start in (*folders, "", "/boot"):
+        resolved = resolve(tree, f"{start}/{path}")
+        if resolved is not None:
+            return resolved
+    return None
+
+
+def resolve_any_case(tree: GuestTree, folder: str, path: str) -> str | None:
+    """A path below a folder as it is really written there, for file systems that do not tell upper from lower case."""
+    at = resolve(tree, folder)
+    for part in filter(None, path.split("/")):
+        if at is None or part in (".", ".."):
+            return None
+        name = next((name for name in tree.list(at)[:NAMES_AT_MOST] if name.lower() == part.lower()), None)
+        at = resolve(tree, posixpath.join(at, name)) if name is not None else None
+    return at
+
+
 def matching(tree: GuestTree, pattern: str) -> Iterator[str]:
     """Paths that fit an absolute pattern; ``*`` and ``?`` work in every component, and skip hidden names."""
     yield from _matching(tree, "/", [part for part in pattern.split("/") if part])

@@ -6,23 +6,36 @@ from collections.abc import Iterator
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts
+from drivers.families import UNKNOWN_FAMILY
 from drivers.linux import (
     boot_check,
+    boot_entries,
+    cloud_init,
+    console,
+    crypttab,
+    device_files,
+    efi_fallback,
     firstboot,
     fstab,
     grub_edits,
     identity,
     initramfs_tools,
+    lvm_config,
+    mdadm,
+    next_initramfs,
     nic_names,
+    old_drivers,
     resume,
     selinux,
     space,
     tools,
+    udev_rules,
 )
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
+_TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
 ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
 
 
@@ -33,17 +46,30 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     the network, then foreign tools, then what was asked for besides.
     """
     names = device_names(facts)
-    supplements = boot_check.plan_supplements(facts.kernels)
+    supplements = boot_check.plan_supplements(facts)
+    caps = boot_check.plan_caps(facts, names, supplements, options)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         fstab.contribute(facts, names),
+        crypttab.contribute(facts, names),
+        mdadm.contribute(facts),
+        lvm_config.contribute(facts),
+        device_files.contribute(facts, names),
         grub_edits.contribute(facts, names),
-        boot_check.contribute(facts, supplements),
+        boot_entries.contribute(facts, names),
+        boot_check.contribute(facts, names, supplements, options),
         Contribution(changes=tuple(supplements.values())),
+        efi_fallback.contribute(facts),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),
+        next_initramfs.contribute(facts, names),
+        console.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
+        udev_rules.contribute(facts, options.nic_macs),
+        cloud_init.contribute(facts),
+        old_drivers.contribute(facts, caps),
         tools.contribute(facts),
+        tools.missing_agent(facts, options),
         identity.contribute(facts) if options.new_identity else Contribution(),
         firstboot.contribute(facts, options),
     ))  # fmt: skip
@@ -51,7 +77,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     blockers = (*every.blockers, *space.contribute(facts, changes))
     labels, unusable = selinux.labels_of(facts.label_policy, changes)
     warnings = (*every.warnings, *_unusable_rules(unusable))
-    return GuestPlan(changes, warnings, blockers, boot_check.plan_caps(facts, supplements), labels)
+    return GuestPlan(changes, warnings, blockers, caps, labels)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:
@@ -90,10 +116,7 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
     if loader.kind == "none":
         hint = "The disk with /boot may be missing, or the guest is started by its hypervisor."
         yield Finding("linux.boot-loader.missing", "no boot loader's configuration was found", hint)
-    elif loader.kind != "grub2":
-        message = f"the guest is started by {loader.kind} ({loader.config}), whose entries are not rewritten yet"
-        yield Finding("linux.boot-loader.unsupported", message, "Install GRUB 2 in the guest.")
-    elif grub_edits.menu_text(facts) is None:
+    elif loader.kind in _TEXT_LOADERS and grub_edits.menu_text(facts) is None:
         message = f"{loader.config} could not be read as a text, so its entries cannot be rewritten"
         yield Finding("linux.boot-loader.unreadable", message)
 
@@ -102,20 +125,14 @@ def _condition(facts: GuestFacts) -> Iterator[Finding]:
     """What makes the facts less sure, or the result."""
     for note in facts.notes:
         yield Finding("guest.reading", note)
-    mounted = {(mount.disk, mount.partition): mount.mountpoint for mount in facts.mounts}
-    if facts.root is not None:
-        mounted[facts.root.disk, facts.root.partition] = "/"
-    for partition in facts.partitions:
-        at = mounted.get((partition.disk, partition.number))
-        if at is not None and partition.filesystem is not None and partition.filesystem.why_not_host:
+    if facts.os is not None and facts.os.family == UNKNOWN_FAMILY:
+        message = f"{facts.os.name or facts.os.id} is of no family that is known; it is converted by the parts it has"
+        yield Finding("linux.family-unknown", message, "Check with `p2v verify` that it starts and has its network.")
+    for mount in {mount.mountpoint: mount for mount in (facts.root, *facts.mounts) if mount is not None}.values():
+        system = facts.filesystem_of(mount)
+        if system is not None and system.dirty:
             yield Finding(
                 "linux.file-system.unclean",
-                f"the file system at {at}: {partition.filesystem.why_not_host}",
+                f"the file system at {mount.mountpoint}: {system.why_not_host}",
                 "Shut the guest down properly before its disks are copied.",
             )
-    if facts.firmware == "uefi":
-        yield Finding(
-            "linux.firmware.uefi",
-            "whether the guest's EFI system partition has a loader at the default path is not checked yet",
-            "If it does not start, add \\EFI\\BOOT\\BOOTX64.EFI.",
-        )

@@ -6,7 +6,29 @@ from collections.abc import Mapping
 
 from drivers.expectations import file_digest
 from drivers.facts import TextFile
-from drivers.linux import bootloader, firstboot, grub_edits, identity, initramfs_tools, nic_names, paths, tools
+from drivers.linux import (
+    boot_entries,
+    bootloader,
+    cloud_init,
+    console,
+    crypttab,
+    device_files,
+    extlinux,
+    firstboot,
+    grub_edits,
+    grub_legacy,
+    grubenv,
+    identity,
+    initramfs_tools,
+    lvm_config,
+    mdadm,
+    next_initramfs,
+    nic_names,
+    old_drivers,
+    paths,
+    services,
+    tools,
+)
 from drivers.linux.fstab import FSTAB
 from drivers.tree import FileType, GuestTree
 
@@ -15,27 +37,51 @@ TEXTS: tuple[str, ...] = (
     FSTAB,
     *bootloader.GRUB2_CONFIGS,
     bootloader.EFI_CONFIGS,
-    "/boot/grub/grubenv",
-    "/boot/grub2/grubenv",
-    "/boot/efi/EFI/*/grubenv",
+    *grubenv.BLOCKS,
+    *next_initramfs.TEXTS,
+    console.INITTAB,
+    console.SECURETTY,
+    *boot_entries.SNIPPETS,
+    *boot_entries.COMMAND_LINES,
+    *grub_legacy.MENUS,
+    *extlinux.CONFIGS,
+    *extlinux.INCLUDED,
+    *extlinux.SETTINGS,
     *grub_edits.DEVICE_MAPS,
     grub_edits.DEFAULT_GRUB,
+    grub_edits.SYSCONFIG_GRUB,
     f"{grub_edits.DEFAULT_GRUB_FOLDER}/*.cfg",
     initramfs_tools.MAIN,
     initramfs_tools.MODULES,
     f"{initramfs_tools.CONF_FOLDER}/*",
     f"{nic_names.LINK_FOLDER}/*.link",
-    nic_names.PERSISTENT_RULES,
+    *nic_names.PERSISTENT_RULES,
+    *cloud_init.TEXTS,
+    *old_drivers.TEXTS,
+    crypttab.CRYPTTAB,
+    *mdadm.CONFIGS,
+    *lvm_config.CONFIGS,
+    lvm_config.DEVICES_FILE,
+    *device_files.TEXTS,
     *identity.TEXTS,
     *firstboot.TEXTS,
 )
 
-LINKS: tuple[str, ...] = (nic_names.DEFAULT_LINK, nic_names.NAMING_RULES, *identity.LINKS, *firstboot.LINKS)
+LINKS: tuple[str, ...] = (
+    nic_names.DEFAULT_LINK,
+    nic_names.NAMING_RULES,
+    *console.LINKS,
+    *identity.LINKS,
+    *firstboot.LINKS,
+)
 
 FOLDERS: tuple[str, ...] = (
     initramfs_tools.FOLDER,
+    *next_initramfs.DRACUT_FOLDERS,
     nic_names.LINK_FOLDER,
     tools.SYSTEM_UNITS,
+    cloud_init.FOLDER,
+    *old_drivers.MODESETTING,
 )
 
 
@@ -44,13 +90,14 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
 
     A text is left out when it is no regular file or larger than ``paths.TEXT_BYTES_AT_MOST``.
     """
-    found = dict.fromkeys(path for pattern in TEXTS for path in paths.matching(tree, pattern))
+    patterns = (*TEXTS, *services.upstart_texts(tree, tools.service_names()))
+    found = dict.fromkeys(path for pattern in patterns for path in paths.matching(tree, pattern))
     texts: dict[str, TextFile] = {}
     for path in found:
         if (file := paths.read_text(tree, path)) is not None:
             texts[path] = file
-    links: dict[str, str] = {}
-    for path in (*LINKS, *tools.unit_paths()):
+    links = services.read_links(tree, tools.service_names())
+    for path in (*LINKS, *tools.unit_paths(tree)):
         try:
             links[path] = tree.readlink(path)
         except FileNotFoundError:

@@ -58,6 +58,8 @@ def _why_not_image(kernel: Kernel) -> str:
     initramfs = kernel.initramfs
     if initramfs is None:
         return f"kernel {kernel.version} has no initramfs, and its virtio drivers are modules"
+    if initramfs.unified:
+        return f"{initramfs.path} is a unified kernel image, which is signed or measured as a whole"
     if initramfs.problem:
         return f"{initramfs.path} cannot be read: {initramfs.problem}"
     if initramfs.squashed:

@@ -1,123 +1,148 @@
-"""Software of other hypervisors in a guest: recognised, and kept from starting by masking its units.
+"""Software of other machines in a guest: recognised, and kept from starting.
 
-No package manager is run: the packages stay, and can be removed in the guest when it runs on KVM.
+Units of systemd are masked; services of other inits are turned off as ``services`` says. No package manager is run: the
+packages stay, and can be removed in the guest when it runs on KVM.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 
 from drivers.changes import Change, MakeSymlink
 from drivers.facts import GuestFacts, Tool
-from drivers.linux import paths
+from drivers.linux import paths, services
 from drivers.linux.contribution import Contribution
-from drivers.plan import Finding
+from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
+from drivers.plan import Finding, PlanOptions
+from drivers.systems import parse_assignments
 from drivers.tree import FileType, GuestTree
 
 SYSTEM_UNITS = "/etc/systemd/system"
 UNIT_FOLDERS = (SYSTEM_UNITS, "/usr/lib/systemd/system", "/lib/systemd/system")
 MASK = "/dev/null"
 DPKG_STATUS = "/var/lib/dpkg/status"
-KEPT_VENDORS = frozenset({"qemu"})
-"""What belongs on KVM."""
+AGENT = "qemu-guest-agent"
 
 _STATUS_BYTES_AT_MOST = 32 * 1024 * 1024
 _PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
 _INSTALLED = re.compile(r"^Status: \S+ \S+ installed$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """How a tool is recognised (Debian packages, files that only it has), and the units it may bring."""
-
-    name: str
-    vendor: str
-    packages: tuple[str, ...]
-    files: tuple[str, ...]
-    units: tuple[str, ...]
-
-
-KNOWN: tuple[Known, ...] = (
-    Known(
-        "open-vm-tools", "vmware",
-        ("open-vm-tools", "open-vm-tools-desktop"), ("/usr/bin/vmtoolsd",),
-        ("open-vm-tools.service", "vmtoolsd.service", "vgauth.service", "vgauthd.service", "run-vmblock-fuse.mount",
-         "run-vmblock\\x2dfuse.mount", "vmware-vmblock-fuse.service"),
-    ),
-    Known(
-        "vmware-tools", "vmware", (), ("/etc/vmware-tools/locations",),
-        ("vmware-tools.service", "vmware-tools-thinprint.service"),
-    ),
-    Known(
-        "virtualbox-guest-additions", "virtualbox",
-        ("virtualbox-guest-utils", "virtualbox-guest-x11"),
-        ("/var/lib/VBoxGuestAdditions/config", "/usr/sbin/VBoxService"),
-        ("virtualbox-guest-utils.service", "vboxadd.service", "vboxadd-service.service", "vboxadd-x11.service",
-         "vboxservice.service"),
-    ),
-    Known(
-        "hyperv-daemons", "hyperv",
-        ("hyperv-daemons", "linux-cloud-tools-common"), ("/usr/sbin/hv_kvp_daemon", "/usr/sbin/hypervkvpd"),
-        ("hyperv-daemons.hv-kvp-daemon.service", "hyperv-daemons.hv-vss-daemon.service",
-         "hyperv-daemons.hv-fcopy-daemon.service", "hv-kvp-daemon.service", "hv-vss-daemon.service",
-         "hv-fcopy-daemon.service", "hypervkvpd.service", "hypervvssd.service", "hypervfcopyd.service",
-         "hv_kvp_daemon.service", "hv_vss_daemon.service", "hv_fcopy_daemon.service"),
-    ),
-    Known(
-        "xe-guest-utilities", "xen", ("xe-guest-utilities",), ("/usr/sbin/xe-daemon",),
-        ("xe-daemon.service", "xe-linux-distribution.service"),
-    ),
-    Known("parallels-tools", "parallels", (), ("/usr/lib/parallels-tools/install",), ("prltoolsd.service",)),
-    Known(
-        "qemu-guest-agent", "qemu", ("qemu-guest-agent",), ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"),
-        ("qemu-guest-agent.service", "qemu-ga.service"),
-    ),
-)  # fmt: skip
-
-
 def find_tools(tree: GuestTree) -> tuple[Tool, ...]:
     """The tools that are installed, in the order of ``KNOWN``; a unit's other names (aliases) are units too."""
     installed = _installed_packages(tree)
+    units = frozenset(name for folder in UNIT_FOLDERS for name in tree.list(folder))
+    scripts = frozenset(name for folder in services.INIT_SCRIPTS for name in tree.list(folder))
+    started = services.started(services.read_links(tree, service_names()), _upstart_jobs(tree))
     tools = []
     for known in KNOWN:
-        evidence = next((f"package {name}" for name in known.packages if name in installed), "")
-        evidence = evidence or next((f"file {path}" for path in known.files if tree.exists(path)), "")
-        if evidence:
-            units = tuple(unit for unit in known.units if _may_start(tree, unit))
-            tools.append(Tool(known.name, known.vendor, evidence, units))
+        evidence = _evidence(tree, known, installed)
+        if evidence and _needs_its_machine(tree, known):
+            found = [unit for unit in known.units if unit in units and _may_start(tree, unit)]
+            # systemd makes a unit of a SysV script, and a mask keeps it from that
+            found += [
+                unit
+                for service in known.services
+                if service in scripts and (unit := f"{service}.service") not in found and _state(tree, unit) is not True
+            ]
+            starting = tuple(service for service in known.services if service in started)
+            tools.append(Tool(known.name, known.vendor, evidence, tuple(found), starting))
     return tuple(tools)
 
 
-def unit_paths() -> tuple[str, ...]:
-    """Where masks of the known units go."""
-    return tuple(f"{SYSTEM_UNITS}/{unit}" for known in KNOWN for unit in known.units)
+def unit_names() -> frozenset[str]:
+    """Names of units that may be masked."""
+    return frozenset(name for known in KNOWN for name in (*known.units, *(f"{s}.service" for s in known.services)))
+
+
+def service_names() -> frozenset[str]:
+    """Names of services that may be turned off."""
+    return frozenset(name for known in KNOWN for name in known.services)
+
+
+def unit_paths(tree: GuestTree) -> tuple[str, ...]:
+    """Where something stands already at the place of a mask."""
+    return tuple(f"{SYSTEM_UNITS}/{name}" for name in tree.list(SYSTEM_UNITS) if name in unit_names())
 
 
 def contribute(facts: GuestFacts) -> Contribution:
-    """A mask for every unit of a foreign tool. Links in ``*.wants`` stay: what is masked is not started by them."""
+    """Nothing of another machine starts any more; a word about the agent that would belong on KVM."""
     changes: list[Change] = []
     warnings: list[Finding] = []
+    init = facts.os.init if facts.os is not None else ""
     for tool in facts.tools:
         if tool.vendor in KEPT_VENDORS:
             continue
-        if facts.os is not None and facts.os.init not in ("", "systemd"):
-            warnings.append(_left(tool, "the guest does not use systemd, so its services are not turned off"))
-            continue
-        for unit in tool.units:
-            path = f"{SYSTEM_UNITS}/{unit}"
-            if path in facts.texts:
-                warnings.append(_left(tool, f"{path} is the guest's own file, so {unit} is not turned off"))
-            elif facts.links.get(path) != MASK:
-                why = f"{tool.name} serves a {tool.vendor} machine and has nothing to talk to on KVM"
-                changes.append(MakeSymlink(path, MASK, facts.links.get(path), why))
+        why = f"{tool.name} serves a {tool.vendor} machine and has nothing to talk to on KVM"
+        if init in ("", "systemd"):
+            changes += _masks_of(facts, tool, why)
+            warnings += _own_units(facts, tool)
+        elif init in services.INITS:
+            for name in tool.services:
+                changes += services.turned_off(facts, name, why)
+            warnings += _jobs_left(facts, tool)
+        else:
+            warnings.append(_left(tool, f"how {init} is told to leave it is not known"))
     return Contribution(tuple(changes), tuple(warnings))
+
+
+def missing_agent(facts: GuestFacts, options: PlanOptions) -> Contribution:
+    """What the guest lacks for its host to shut it down and freeze its file systems in order."""
+    if options.install_agent or any(tool.name == AGENT for tool in facts.tools):
+        return Contribution()
+    message = f"{AGENT} is not installed: the host can neither tell the guest's addresses nor freeze its file systems"
+    hint = f"Give --install-agent, or install {AGENT} in the converted guest."
+    return Contribution(warnings=(Finding("linux.agent-missing", message, hint),))
+
+
+def _masks_of(facts: GuestFacts, tool: Tool, why: str) -> Iterator[Change]:
+    for unit in tool.units:
+        path = f"{SYSTEM_UNITS}/{unit}"
+        if path not in facts.texts and facts.links.get(path) != MASK:
+            yield MakeSymlink(path, MASK, facts.links.get(path), why)
+
+
+def _own_units(facts: GuestFacts, tool: Tool) -> Iterator[Finding]:
+    for unit in tool.units:
+        path = f"{SYSTEM_UNITS}/{unit}"
+        if path in facts.texts:
+            yield _left(tool, f"{path} is the guest's own file, so {unit} is not turned off")
+
+
+def _jobs_left(facts: GuestFacts, tool: Tool) -> Iterator[Finding]:
+    for name in tool.services:
+        job = f"{services.UPSTART_JOBS}/{name}.conf"
+        if (
+            job in facts.texts
+            and facts.os is not None
+            and facts.os.init == "upstart"
+            and not services.overrides_work(facts)
+        ):
+            yield _left(tool, f"this guest's Upstart can only be told by editing {job}")
 
 
 def _left(tool: Tool, why: str) -> Finding:
     return Finding("linux.tools.left", f"{tool.name} stays active: {why}", "Remove it in the converted guest.")
+
+
+def _evidence(tree: GuestTree, known: Known, installed: Collection[str]) -> str:
+    package = next((f"package {name}" for name in known.packages if name in installed), "")
+    return package or next((f"file {path}" for path in known.files if tree.exists(path)), "")
+
+
+def _needs_its_machine(tree: GuestTree, known: Known) -> bool:
+    if known.only_if is None:
+        return True
+    path, variable, harmless = known.only_if
+    file = paths.read_text(tree, path)
+    return parse_assignments(file.text if file else "").get(variable, "") not in harmless
+
+
+def _upstart_jobs(tree: GuestTree) -> frozenset[str]:
+    jobs = (name.removesuffix(".conf") for name in tree.list(services.UPSTART_JOBS) if name.endswith(".conf"))
+    return service_names() & frozenset(jobs)
 
 
 def _installed_packages(tree: GuestTree) -> frozenset[str]:
@@ -132,7 +157,12 @@ def _installed_packages(tree: GuestTree) -> frozenset[str]:
 
 def _may_start(tree: GuestTree, unit: str) -> bool:
     """Whether a unit is there and not masked already (a link to /dev/null, or an empty file)."""
-    return next((not masked for folder in UNIT_FOLDERS for masked in _masks(tree, posixpath.join(folder, unit))), False)
+    return _state(tree, unit) is False
+
+
+def _state(tree: GuestTree, unit: str) -> bool | None:
+    """Whether a unit is masked; None when there is no such unit."""
+    return next((masked for folder in UNIT_FOLDERS for masked in _masks(tree, posixpath.join(folder, unit))), None)
 
 
 def _masks(tree: GuestTree, path: str) -> Iterator[bool]:

@@ -9,8 +9,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from p2v.core.errors import P2vError
 from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Reporter, Warned
 from p2v.core.text import printable
@@ -61,7 +59,10 @@ def reporter(progress: str) -> Reporter:
         progress = "bars" if sys.stderr.isatty() else "plain"
     match progress:
         case "bars":
-            return _Bars(sys.stderr)
+            # Only a terminal needs it and tqdm, so it is no import of every start.
+            from p2v.cli.bars import Bars
+
+            return Bars(sys.stderr)
         case "json":
             return _JsonLines(sys.stderr)
         case "plain":
@@ -129,38 +130,3 @@ class _PlainLines:
         rate = done / max(now - self.started[phase], 0.001)
         left = format_seconds((total - done) / rate) if rate else "?"
         return f"  {phase}: {100 * done // total} %, {format_bytes(int(rate))}/s, {left} left"
-
-
-@dataclass
-class _Bars:
-    """A bar with rate and time left for each phase that counts bytes; lines above it for the rest."""
-
-    stream: TextIO
-    bars: dict[str, Any] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, event: Event) -> None:
-        with self.lock:
-            match event:
-                case PhaseStarted(phase, title, total) if total:
-                    self.bars[phase] = tqdm(
-                        total=total, desc=printable(title), unit="B", unit_scale=True, unit_divisor=1024,
-                        file=self.stream, leave=True, dynamic_ncols=True, miniters=1,
-                    )  # fmt: skip
-                case PhaseStarted(_, title, _):
-                    self._say(f"{title} ...")
-                case BytesDone(phase, count) if phase in self.bars:
-                    self.bars[phase].update(count)
-                case PhaseFinished(phase, seconds, failed):
-                    if bar := self.bars.pop(phase, None):
-                        bar.close()
-                    self._say(f"{phase}: {'failed' if failed else 'done'} in {format_seconds(seconds)}")
-                case ChangeApplied(summary, skipped):
-                    self._say(f"  {'already so' if skipped else 'changed'}: {summary}")
-                case Warned(message):
-                    self._say(f"warning: {message}")
-                case _:
-                    pass
-
-    def _say(self, text: str) -> None:
-        tqdm.write(printable(text), file=self.stream)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, options
+from p2v.cli import console, machine_options, options
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -29,10 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
-    options.add_machine(parser)
-    options.add_guest(parser)
+    machine_options.add_machine(parser)
+    machine_options.add_guest(parser)
     options.add_reader(parser)
-    options.add_acceleration(parser)
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
     options.add_progress(parser)
 
 
@@ -49,8 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         boot_check=arguments.verify,
         fresh=arguments.fresh,
+        keys=machine_options.keys_of(arguments),
     )
-    record = convert(document, request, options.acceleration_of(arguments), report)
+    record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:
         console.out_json(record_json(record))
     else:
@@ -66,14 +68,15 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
         if not arguments.disks:
             raise Usage("no disk was named", "As in p2v convert disk.vmdk -o converted")
         return plan_machine(
-            options.machine_of(arguments),
+            machine_options.machine_of(arguments),
             Reading(arguments.reader),
-            options.acceleration_of(arguments),
+            machine_options.acceleration_of(arguments),
             report,
-            options.guest_of(arguments),
+            machine_options.keys_of(arguments),
+            machine_options.guest_of(arguments),
         )
     of_machine = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
-    of_guest = ("new_identity", "install_agent", "purge_tools")
+    of_guest = ("new_identity", "install_agent", "purge_tools", "compatible")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")

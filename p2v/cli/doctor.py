@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from p2v.cli import console
-from p2v.core import jsonio
+from p2v.core import jsontext
 from p2v.doctor import able, examine, render
 from p2v.documents import to_data
 
@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine and print; 69 when the main job cannot run here."""
     checks = examine()
     if arguments.json:
-        console.out_json(jsonio.pretty(to_data(checks)))
+        console.out_json(jsontext.pretty(to_data(checks)))
     else:
         console.out(render(checks))
     return 0 if able(checks) else 69

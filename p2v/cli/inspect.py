@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from drivers.facts import Disk, GuestFacts, Initramfs, Kernel, Partition, ReadBy
-from p2v.cli import console, options
-from p2v.core import jsonio
+from drivers.facts import Disk, FileSystem, GuestFacts, Initramfs, Kernel, Partition, ReadBy, Volume
+from p2v.cli import console, machine_options, options
+from p2v.core import jsontext
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
@@ -18,18 +18,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
     options.add_reader(parser)
-    options.add_acceleration(parser)
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="the whole inspection as a JSON document")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
-    machine = options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
+    machine = machine_options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
-    found = inspect(machine.disks, Reading(arguments.reader), options.acceleration_of(arguments), report)
+    chosen, keys = machine_options.acceleration_of(arguments), machine_options.keys_of(arguments)
+    found = inspect(machine.disks, Reading(arguments.reader), chosen, report, keys)
     if arguments.json:
-        console.out_json(jsonio.pretty(to_data(found)))
+        console.out_json(jsontext.pretty(to_data(found)))
     else:
         console.out(render(found))
     return 0
@@ -46,6 +48,8 @@ def render(found: Inspection) -> str:
     lines = [line for source in found.sources for line in _image(source)]
     for disk in facts.disks:
         lines += _disk(disk, facts)
+    if facts.volumes:
+        lines += ["Volumes", *(_volume(volume, facts) for volume in facts.volumes)]
     lines += ["", *_guest(facts)]
     if facts.notes:
         lines += ["", "Notes:", *(f"  {note}" for note in facts.notes)]
@@ -76,21 +80,33 @@ def _image(source: SourceDisk) -> list[str]:
 def _disk(disk: Disk, facts: GuestFacts) -> list[str]:
     table = {"mbr": "MBR", "gpt": "GPT", "none": "no partition table"}.get(disk.table, disk.table)
     rows = [f"Disk {disk.index + 1}: {table}" + (f", boot code: {disk.boot_code}" if disk.boot_code else "")]
-    places = {(m.disk, m.partition): m.mountpoint for m in facts.mounts}
+    places: dict[tuple[int, int], str] = {}
+    for mount in facts.mounts:
+        if not mount.volume:
+            place = (mount.disk, mount.partition)
+            places[place] = f"{places.get(place, '')} {mount.mountpoint}".lstrip()
     rows += [_partition(p, places) for p in facts.partitions if p.disk == disk.index]
     return rows
 
 
 def _partition(part: Partition, places: dict[tuple[int, int], str]) -> str:
-    system = part.filesystem
+    where = places.get((part.disk, part.number), "")
+    number = str(part.number) if part.number else "whole"
+    return f"  {number:<6}{_content(part.filesystem, part.length, where)}"
+
+
+def _volume(volume: Volume, facts: GuestFacts) -> str:
+    where = " ".join(m.mountpoint for m in facts.mounts if m.volume == volume.device)
+    return f"  {volume.device} ({volume.kind})  {_content(volume.filesystem, volume.size_bytes, where)}"
+
+
+def _content(system: FileSystem | None, size_bytes: int, where: str) -> str:
     what = system.kind if system else "nothing known"
     extra = [f"UUID {system.uuid}"] if system and system.uuid else []
     extra += [f"label {system.label}"] if system and system.label else []
     extra += [f"{format_bytes(system.free_bytes)} free"] if system and system.free_bytes is not None else []
     extra += [f"({system.why_not_host})"] if system and system.why_not_host else []
-    where = places.get((part.disk, part.number), "")
-    number = str(part.number) if part.number else "whole"
-    return f"  {number:<6}{format_bytes(part.length):<11}{what:<10}{where:<8}{', '.join(extra)}"
+    return f"{format_bytes(size_bytes):<11}{what:<10}{where:<8}{', '.join(extra)}"
 
 
 def _guest(facts: GuestFacts) -> list[str]:

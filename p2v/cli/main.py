@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import os
 import signal
 import sys
@@ -14,6 +12,7 @@ import converters
 import drivers
 import p2v
 from p2v.cli import console
+from p2v.cli.verbs import Parser, add_verbs
 from p2v.core.errors import P2vError
 
 _VERBS = {
@@ -37,8 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.note(f"p2v: {clash}")
         console.note("     p2v is an application with an environment of its own; run `make setup` and use .venv/bin/p2v.")
         return 69
-    words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser(words).parse_args(words)
+    arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:
@@ -69,30 +67,12 @@ def _foreign_packages() -> str:
     return ""
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse ends with status 2, which here means "done with warnings"; a usage error is 64."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        console.note(f"p2v: {message}")
-        console.note(f"     {self.format_usage().strip()}")
-        sys.exit(64)
-
-
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="p2v",
         description="Moves physical machines and other hypervisors' virtual machines to KVM.",
         epilog="`p2v VERB --help` tells the options of a verb. Exit codes: README.md.",
     )
     parser.add_argument("--version", action="version", version=f"p2v {p2v.__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
-    asked = next((word for word in words if not word.startswith("-")), None)
-    for name, title in _VERBS.items():
-        verb = verbs.add_parser(name, help=title)
-        if name == asked:
-            # One file a verb; only the one asked for is imported, which is most of the time `inspect` would take.
-            module = importlib.import_module(f"p2v.cli.{name}")
-            verb.description = module.__doc__
-            module.configure(verb)
-            verb.set_defaults(run=module.run)
+    add_verbs(parser, "p2v.cli", _VERBS, run_as="run")
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from drivers.plan_text import render as render_plan
-from p2v.cli import console, options
+from p2v.cli import console, machine_options, options
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
@@ -18,10 +18,11 @@ _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
-    options.add_machine(parser)
-    options.add_guest(parser)
+    machine_options.add_machine(parser)
+    machine_options.add_guest(parser)
     options.add_reader(parser)
-    options.add_acceleration(parser)
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--json", action="store_true", help="a document for `p2v convert --plan FILE`")
 
@@ -30,11 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan and print; 4 when there are blockers."""
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     document = plan_machine(
-        options.machine_of(arguments),
+        machine_options.machine_of(arguments),
         Reading(arguments.reader),
-        options.acceleration_of(arguments),
+        machine_options.acceleration_of(arguments),
         report,
-        options.guest_of(arguments),
+        machine_options.keys_of(arguments),
+        machine_options.guest_of(arguments),
     )
     if arguments.json:
         console.out_json(plan_json(document))

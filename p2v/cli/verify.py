@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from p2v.cli import console, options
-from p2v.core import jsonio
+from p2v.cli import console, machine_options, options
+from p2v.core import jsontext
 from p2v.core.errors import Usage
 from p2v.documents import to_data
 from p2v.inspection import Reading
@@ -22,9 +22,10 @@ _BOOTABLE = ("qcow2", "raw")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     options.add_disks(parser)
-    options.add_machine(parser)
+    machine_options.add_machine(parser)
     options.add_reader(parser)
-    options.add_acceleration(parser)
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
     options.add_progress(parser)
     parser.add_argument("--screenshot", type=Path, metavar="PNG", help="save the console's picture here")
     parser.add_argument("--log", type=Path, metavar="FILE", help="save all that the guest said here")
@@ -35,8 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Boot and print. 0 when it came up, 3 when not."""
     report = console.reporter(arguments.progress)
-    chosen = options.acceleration_of(arguments)
-    document = plan_machine(options.machine_of(arguments), Reading(arguments.reader), chosen, report)
+    chosen = machine_options.acceleration_of(arguments)
+    keys = machine_options.keys_of(arguments)
+    document = plan_machine(machine_options.machine_of(arguments), Reading(arguments.reader), chosen, report, keys)
     for source in document.sources:
         if source.image.format not in _BOOTABLE:
             raise Usage(
@@ -55,9 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         files=EvidenceFiles(arguments.screenshot, arguments.log),
         report=report,
         timeout_seconds=arguments.timeout,
+        keys=keys,
     )
     if arguments.json:
-        console.out_json(jsonio.pretty(to_data(evidence)))
+        console.out_json(jsontext.pretty(to_data(evidence)))
     else:
         console.out(render(evidence))
     return 0 if evidence.booted else 3

@@ -6,8 +6,6 @@ dataclasses is told apart by a ``"type"`` key that holds the class name.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,21 +60,3 @@ def decode(conv: cattrs.Converter, data: Any, kind: type[_T]) -> _T:
         return conv.structure(data, kind)
     except Exception as error:  # cattrs raises whatever a hook raised, wrapped in groups
         raise BadDocument("; ".join(cattrs.transform_error(error))) from error
-
-
-def canonical(data: Any) -> bytes:
-    """JSON with one spelling: sorted keys, no blanks, UTF-8. What digests are taken of.
-
-    Lone surrogates (undecodable bytes of a guest's file) stay as escapes.
-    """
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-
-
-def digest(data: Any) -> str:
-    """SHA-256 of the canonical form, in hex."""
-    return hashlib.sha256(canonical(data)).hexdigest()
-
-
-def pretty(data: Any) -> str:
-    """JSON for people and files: indented, keys in the order of the fields."""
-    return json.dumps(data, indent=2, ensure_ascii=True) + "\n"

@@ -10,13 +10,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.qemu_img import QemuImg
 from drivers.facts import GuestFacts
+from drivers.keys import Key
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import ToolMissing
 from p2v.core.events import Reporter, phase, silent
@@ -77,11 +78,13 @@ def verify(
     report: Reporter = silent,
     timeout_seconds: float | None = None,
     scratch: Path | None = None,
+    keys: Sequence[Key] = (),
 ) -> BootEvidence:
     """Boot a throw-away copy of a machine and say whether, and how, it came up.
 
     Relative disk paths of ``hardware`` are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
     None boots it without a reporter inside. ``scratch``: where the overlay grows (a few hundred MiB).
+    ``keys``: for the guest's encrypted disks, to write into it and to answer when it asks on its console.
     ``timeout_seconds``: for the boot, from QEMU's start on; else 120, without KVM 300, and more on a busy host.
     Raises ToolMissing, ProgramFailed (qemu-img; also for a disk that a running machine uses), never for a guest that
     does not boot.
@@ -104,9 +107,10 @@ def verify(
         with phase(report, "instrument", "Preparing the boot check"):
             # the reporter speaks after a while in any case, and well before our own patience ends
             wait_seconds = int(patience.total / 3)
-            reason = instrument_overlays(bench.overlays, facts, acceleration, nonce, wait_seconds, report)
+            reason = instrument_overlays(bench.overlays, facts, acceleration, nonce, wait_seconds, report, keys)
         with phase(report, "boot", "Booting a throw-away copy"):
-            return _boot(bench, patience, nonce, reason, files or EvidenceFiles())
+            secrets_given = tuple(key.secret for key in keys)
+            return _boot(bench, patience, nonce, reason, files or EvidenceFiles(), secrets_given)
 
 
 def patience_for(acceleration: Acceleration, load: float) -> Patience:
@@ -127,14 +131,21 @@ def _make_overlays(bench: _Bench) -> None:
         tool.create_overlay(overlay, backing, disk.format, tool.info(backing, disk.format).virtual_size)
 
 
-def _boot(bench: _Bench, patience: Patience, nonce: str, not_instrumented: str, files: EvidenceFiles) -> BootEvidence:
+def _boot(
+    bench: _Bench,
+    patience: Patience,
+    nonce: str,
+    not_instrumented: str,
+    files: EvidenceFiles,
+    passphrases: tuple[str, ...],
+) -> BootEvidence:
     seen = Observations(instrumented=not not_instrumented)
     with background(_command(bench), stderr_file=bench.work / "qemu-stderr", ends_with_us=True) as qemu:
         started = time.monotonic()
         picture = None
         try:
             with _connected(qemu, bench) as machine:
-                verdict, seen = Watch(machine, patience, nonce, seen).until_certain()
+                verdict, seen = Watch(machine, patience, nonce, seen, passphrases).until_certain()
                 picture = _screenshot(machine, files)
         except MonitorFailed as error:
             # gone before there was a monitor to ask: its own words are the evidence

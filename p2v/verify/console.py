@@ -12,6 +12,9 @@ from p2v.core.units import MIB
 _KEPT_BYTES = 2 * MIB
 RUNAWAY_BYTES = 256 * MIB
 _READ_BYTES = 4 * MIB
+_TYPE_SECONDS = 10.0
+# a sleepy serial port loses what comes faster than its FIFO is emptied
+_BYTE_SECONDS = 0.01
 
 
 @dataclass
@@ -59,10 +62,9 @@ def ask_shell(path: Path, command: str, seconds: float) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
             connection.connect(str(path))
-            # a sleepy serial port loses what comes faster than its FIFO is emptied
             for byte in line.encode():
                 connection.sendall(bytes([byte]))
-                time.sleep(0.01)
+                time.sleep(_BYTE_SECONDS)
             while b"p2v-end" not in heard and len(heard) < MIB:
                 connection.settimeout(max(0.01, deadline - time.monotonic()))
                 if not (data := connection.recv(4096)):
@@ -73,3 +75,16 @@ def ask_shell(path: Path, command: str, seconds: float) -> str:
     _, begun, rest = heard.decode("utf-8", "replace").replace("\r", "").partition("p2v-begin")
     answer, ended, _ = rest.partition("p2v-end")
     return answer if begun and ended else ""
+
+
+def type_line(path: Path, text: str) -> None:
+    """Type a line at a console whose answer nobody waits for."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_TYPE_SECONDS)
+            connection.connect(str(path))
+            for byte in f"{text}\r".encode():
+                connection.sendall(bytes([byte]))
+                time.sleep(_BYTE_SECONDS)
+    except OSError:
+        pass  # it goes on asking, and the log shows that

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drivers.apply import set_new_label
 from drivers.facts import GuestFacts, Mount
+from drivers.keys import Key
 from drivers.linux.selinux import labels_for
 from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
@@ -30,6 +31,7 @@ def instrument_overlays(
     nonce: str,
     wait_seconds: int,
     report: Reporter,
+    keys: Sequence[Key] = (),
 ) -> str:
     """Put the reporter and the console into a guest; returns why it could not be done, empty when it was.
 
@@ -47,6 +49,7 @@ def instrument_overlays(
     disks = [ApplianceDisk(path, "qcow2", read_only=False) for path in overlays]
     try:
         with open_appliance(disks, acceleration, report=report) as appliance:
+            appliance.activate(facts.volumes, keys)
             appliance.mount(mounts(facts), read_only=False)
             instrument(ApplianceGuest(appliance), facts, nonce, wait_seconds)
     except P2vError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from p2v.core.run import Background
-from p2v.verify.console import GrowingLog, ask_shell
+from p2v.verify.console import GrowingLog, ask_shell, type_line
 from p2v.verify.diagnose import Observations, Patience, at_login, clean, diagnose, in_initramfs_shell
 from p2v.verify.evidence import Reason, Verdict
 from p2v.verify.guest_report import parse_report
@@ -18,6 +19,8 @@ _GLANCE_SECONDS = 0.5
 _LOOK_SECONDS = 2.0
 _SHELL_SECONDS = 20.0
 _PROMPT_SECONDS = 15.0
+# initramfs-tools' cryptroot, systemd-cryptsetup, dracut's own
+_PASSPHRASE = re.compile(r"(?:Please unlock disk|[Pp]lease enter passphrase for|Enter passphrase for)[^\n]*:")
 _LIST_DISKS = "cat /proc/partitions"
 # A guest that computes may still come to an end, more so on a busy host; one that idles in silence waits for nothing.
 _BUSY_SHARE = 0.15
@@ -50,6 +53,8 @@ class Watch:
     patience: Patience
     nonce: str
     seen: Observations
+    passphrases: tuple[str, ...] = ()
+    _answered: int = 0
     _started: float = field(default_factory=time.monotonic)
     _looked: float = 0.0
     _login: float | None = None
@@ -88,8 +93,16 @@ class Watch:
         if self.seen.partitions is None and in_initramfs_shell(self.seen.serial):
             answer = ask_shell(self.machine.console_socket, _LIST_DISKS, _SHELL_SECONDS)
             self.seen = replace(self.seen, partitions=clean(answer))
+        self._answer_passphrase()
         waited = 0.0 if self._login is None else now - self._login
         self.seen = replace(self.seen, seconds=now - self._started, login_seconds=waited)
+
+    def _answer_passphrase(self) -> None:
+        """Type a passphrase when the console asks for one; the given ones in turn, each once."""
+        asked = len(_PASSPHRASE.findall(self.seen.serial))
+        if self._answered < min(asked, len(self.passphrases)):
+            type_line(self.machine.console_socket, self.passphrases[self._answered])
+            self._answered += 1
 
     def _hear(self) -> None:
         machine = self.machine

@@ -40,7 +40,7 @@ def told(kind: str, monkeypatch: pytest.MonkeyPatch, events: Sequence[Event] = C
     clock = iter(range(0, 10_000, 11))
     monkeypatch.setattr("p2v.cli.console.time.monotonic", lambda: float(next(clock)))
     # tqdm's watching thread would outlive the test, and meet others that count threads
-    monkeypatch.setattr("p2v.cli.console.tqdm.monitor_interval", 0)
+    monkeypatch.setattr("p2v.cli.bars.tqdm.monitor_interval", 0)
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     report = console.reporter(kind)

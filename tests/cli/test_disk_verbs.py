@@ -341,3 +341,16 @@ def programs_of(parent: int) -> list[int]:
     while not (found := children.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return [int(pid) for pid in found]
+
+
+def test_a_short_run_imports_nothing_heavy_that_it_does_not_need(child: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from p2v.cli.main import main
+status = main(["disk", "convert", {str(child)!r}, {str(tmp_path / "copy.raw")!r}, "--progress", "none"])
+heavy = "asyncio cattrs concurrent.futures email http socket ssl subprocess tarfile tqdm xml zipfile".split()
+print(*(name for name in (*heavy, "converters.vhdx", "converters.vmdk", "drivers.facts", "p2v.machine") if name in sys.modules))
+sys.exit(status)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.splitlines()[1:] == [""]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from drivers.plan import PlanOptions
-from p2v.cli import convert, options, plan
+from p2v.cli import convert, machine_options, plan
 from p2v.core.errors import Usage
 
-ASKED = ["--new-identity", "--install-agent", "--purge-tools"]
+ASKED = ["--new-identity", "--install-agent", "--purge-tools", "--compatible"]
 
 
 def parsed(configure: Callable[[argparse.ArgumentParser], None], *argv: str) -> argparse.Namespace:
@@ -22,15 +22,15 @@ def parsed(configure: Callable[[argparse.ArgumentParser], None], *argv: str) -> 
 
 
 def test_nothing_is_done_that_nobody_asked_for() -> None:
-    assert options.guest_of(parsed(plan.configure, "disk")) == PlanOptions()
+    assert machine_options.guest_of(parsed(plan.configure, "disk")) == PlanOptions()
 
 
 @pytest.mark.parametrize("configure", [plan.configure, convert.configure])
 def test_options_of_the_guest_reach_planning(configure: Callable[[argparse.ArgumentParser], None]) -> None:
-    wanted = options.guest_of(
+    wanted = machine_options.guest_of(
         parsed(configure, "disk", *ASKED, *(["-o", "x"] if configure is convert.configure else []))
     )
-    assert wanted == PlanOptions(new_identity=True, install_agent=True, purge_tools=True)
+    assert wanted == PlanOptions(new_identity=True, install_agent=True, purge_tools=True, compatible=True)
 
 
 @pytest.mark.parametrize("option", ASKED)

@@ -139,6 +139,26 @@ def test_checksums_made_right_let_a_change_through(format_id: str, tmp_path: Pat
     assert not is_refused_or_dirty(path)
 
 
+@pytest.mark.parametrize("target_id", ["tar", "gzip"])
+def test_checksums_of_archives_made_right_let_a_change_through(target_id: str, tmp_path: Path) -> None:
+    target = next(each for each in TARGETS if each.id == target_id)
+    assert target.fix is not None
+    beside, seeds = prepared(target, tmp_path)
+    seed = next(seed for seed in seeds if seed.name in ("raw.tar", "plain.gz"))
+    file = from_file(seed)
+    # an owner in the first header; the checksum itself
+    file.write({"tar": 108, "gzip": file.size - 8}[target_id], b"1234")
+    path = beside / "changed"
+    with closing(path.open("wb")) as out:
+        file.put(out.fileno())
+    with pytest.raises(P2vError):
+        open_disk(path)
+    target.fix(file)
+    with closing(path.open("wb")) as out:
+        file.put(out.fileno())
+    open_disk(path).close()
+
+
 def is_refused_or_dirty(path: Path) -> bool:
     try:
         with open_disk(path) as disk:

@@ -12,6 +12,7 @@ import pytest
 from drivers.apply import NotWritten, apply_changes
 from drivers.changes import (
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -43,6 +44,8 @@ DELETE = DeleteFile("/etc/old", sha256(b"old"), WHY)
 LINK = MakeSymlink("/etc/units/a.service", "/dev/null", None, WHY)
 RELINK = MakeSymlink("/etc/alias", "/new", "/old", WHY)
 UNLINK = DeleteSymlink("/etc/wants", "/lib/tools.service", WHY)
+LOADER = bytes(range(255)) * 9000  # more than one piece
+COPY = CopyFile("/boot/loader.efi", len(LOADER), sha256(LOADER), "/boot/efi/EFI/BOOT/BOOTX64.EFI", 0o755, WHY)
 EXTEND = ExtendInitramfs(INITRD, len(INITRAMFS), sha256(INITRAMFS), "6.1", "/usr/lib/modules/6.1", (), "", "none", WHY)
 
 
@@ -66,6 +69,12 @@ CASES: Mapping[str, Case] = {
     ),
     "edit": Case(
         EDIT, file(EDIT.before, 0o640, 1, 2), file(EDIT.after, 0o640, 1, 2), (None, OTHER, folder(), link("/x"))
+    ),
+    "copy": Case(
+        COPY,
+        None,
+        file(LOADER, 0o755),
+        (OTHER, folder(), link(COPY.source), file(LOADER[:-1]), file(LOADER[:-1] + b"X")),
     ),
     "delete": Case(DELETE, file("old"), None, (OTHER, folder(), link("/etc/fstab"))),
     "link": Case(LINK, None, link("/dev/null"), (OTHER, folder(), link("/dev/zero"))),
@@ -94,7 +103,7 @@ STALE = [(name, n) for name, case in CASES.items() for n in range(len(case.other
 def guest_with(nodes: Mapping[str, Node | None]) -> MemoryGuest:
     """Fresh nodes, so that no test sees what another wrote; the folders the cases take for granted."""
     present = {path: copy.copy(node) for path, node in nodes.items() if node is not None}
-    return MemoryGuest({"/etc": folder(), "/boot": folder(), **present})
+    return MemoryGuest({"/etc": folder(), "/boot": folder(), COPY.source: file(LOADER), **present})
 
 
 def guest_before() -> MemoryGuest:
@@ -103,6 +112,22 @@ def guest_before() -> MemoryGuest:
 
 def seen(node: Node | None) -> tuple[FileType, bytes, int, int, int] | None:
     return None if node is None else (node.type, node.data, node.mode, node.uid, node.gid)
+
+
+@pytest.mark.parametrize("source", [None, OTHER, folder(), link("/etc/fstab"), file(LOADER[:-1] + b"X")])
+def test_a_copy_whose_source_is_another_is_stale(source: Node | None) -> None:
+    guest = guest_with({COPY.source: source})
+    if source is None:
+        del guest.nodes[COPY.source]
+    with pytest.raises(PlanStale) as caught:
+        apply_changes(guest, [COPY], {})
+    assert caught.value.where == COPY.target
+    assert guest.writes == []
+
+
+def test_a_copy_on_a_file_system_without_modes_and_owners_is_already_so() -> None:
+    (applied,) = apply_changes(guest_with({COPY.target: file(LOADER, 0o700, 1, 1)}), [COPY], {})
+    assert applied.skipped
 
 
 def test_a_change_is_a_member_of_the_protocol() -> None:

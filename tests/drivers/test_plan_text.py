@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from drivers.caps import GuestCaps
 from drivers.changes import (
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -48,6 +49,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         ExtendInitramfs(
             "/i", 2048, "00", "6.1", "/usr/lib/modules/6.1", ("kernel/a.ko",), "usr/lib/modules/6.1", "lz4", "x"
         ),
+        CopyFile("/g", 2048, "cd34", "/h", 0o644, "c"),
     )
     stripped = [line.strip() for line in lines]
     for expected in (
@@ -56,6 +58,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         "3. delete /c", "- /c (SHA-256 ab12)",
         "+ /d -> /dev/null (was nothing)", "+ /e -> /dev/null (was -> /old)", "- /f -> /t",
         "7. add 1 modules to /i", "/i, 2.0 KiB; appended, compression: lz4", "+ usr/lib/modules/6.1/kernel/a.ko",
+        "8. copy /g to /h", "+ /h (2.0 KiB, mode 0644, SHA-256 cd34)",
         "- disks: virtio-blk, sata", "- network cards: virtio", "- virtio devices besides: random numbers",
     ):  # fmt: skip
         assert expected in stripped, expected

@@ -58,7 +58,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = _chosen(arguments.formats)
     if arguments.list:
-        print("\n".join(f"{target.id:<18}{target.format}" for target in chosen))
+        print("\n".join(f"{target.id:<18}{target.format or 'what its contents say'}" for target in chosen))
         return 0
     if arguments.replay is not None:
         return _replay(chosen[0], arguments.replay, arguments.image)
@@ -179,6 +179,7 @@ def _write(rows: Sequence[dict[str, Any]], out: Path, engine: str) -> None:
 
 def _replay(target: Target, saved: Path, image: Path | None) -> int:
     file = decoded(saved.read_bytes())
+    file.size = min(file.size, target.largest)
     if image is not None:
         fd = os.open(image, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         file.put(fd)

@@ -79,12 +79,13 @@ class Exerciser:
 
     def run_file(self, file: Sparse, chosen: int) -> Outcome:
         """One input; ``chosen`` decides where it is read and what is done with it."""
+        file.size = min(file.size, self._target.largest)
         file.put(self._fd)
         before, started = self.peak, time.process_time()
         finding = ""
         try:
             with limited(SECONDS):
-                exercise(self._opened, self._target.format, chosen)
+                exercise(self._opened, self._target.format or None, chosen)
             text = "read"
         except P2vError as error:
             text = f"{type(error).__name__} {_place(error.__traceback__)}"
@@ -101,7 +102,7 @@ class Exerciser:
         return Outcome(text, seconds, finding)
 
 
-def exercise(path: Path, input_format: str, chosen: int) -> None:
+def exercise(path: Path, input_format: str | None, chosen: int) -> None:
     """Open, look up, walk, read. Raises P2vError; Contradiction and anything else are findings."""
     with open_disk(path, input_format) as disk:
         size = disk.virtual_size

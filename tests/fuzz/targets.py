@@ -10,16 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats import FORMATS
+from tests.converters import vmdk_writer
 from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
+from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import checksums
-from tests.fuzz.sparse import Sparse
+from tests.fuzz import archive_checksums, archive_seeds, checksums
+from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 
 KIB, MIB = 1024, 1024 * 1024
 _SIZE = 1 * MIB + 512
 _SECTORS = (0, 1, 2, 9, 130, 255, 700, 1024, 2048)
 _LOG_GUID = uuid.UUID("11112222-3333-4444-5555-666677778888")
+_GRAINED_SECTORS = 8192
+_PART_BYTES, _CHUNK_BYTES = 64 * KIB, 8 * KIB
+# A deflated file is read through when it is opened, and zeroes may be a long stream of it.
+_DEFLATED_BYTES = 128 * KIB
 _SEVERAL_FILES = {"split", "flat", "data"}
 
 
@@ -27,8 +33,9 @@ _SEVERAL_FILES = {"split", "flat", "data"}
 class Target:
     """``make`` puts images into a folder and says which are seeds; what else it leaves there stays beside the input.
 
+    ``format`` is the one the input is opened with; empty: what is found by its contents, as with archives.
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
-    the input is a part of it). ``fix`` makes checksums right.
+    the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
     """
 
     id: str
@@ -37,6 +44,7 @@ class Target:
     fix: Callable[[Sparse], None] | None = None
     place: str = "input"
     opened: str = ""
+    largest: int = MAX_FILE_BYTES
 
 
 def content(size: int = _SIZE) -> bytes:
@@ -125,6 +133,67 @@ def _vmdk_extents(folder: Path) -> Iterable[Path]:
     return [folder / "vmdk-split-sparse-s001.vmdk"]
 
 
+def _vmdk_children(folder: Path) -> Iterable[Path]:
+    """A delta over a delta over a sparse disk."""
+    grains = {n: bytes([n + 1]) * 4096 for n in range(3)}
+    seeds: list[Path] = []
+    for name, cid, below, parent_cid in (("base", "1", "", "ffffffff"), ("middle", "2", "base.vmdk", "1"),
+                                         ("child", "3", "middle.vmdk", "2")):  # fmt: skip
+        line = f'RW {_GRAINED_SECTORS} SPARSE "{name}.vmdk"'
+        ids = {"cid": cid, "parent_cid": parent_cid, "hint": below}
+        text = vmdk_writer.descriptor(line, create_type="monolithicSparse", **ids)
+        raw = vmdk_writer.sparse({**grains, len(seeds) + 3: None}, _GRAINED_SECTORS, grain_sectors=8, text=text)
+        seeds.append(vmdk_writer.put(folder, f"{name}.vmdk", raw))
+    return seeds[-1:]
+
+
+def _esx_extents(kind: str) -> Callable[[Path], Iterable[Path]]:
+    """The extent of an ESX snapshot below its descriptor, over a flat base."""
+    grain_sectors, word = (1, "vmfsSparse") if kind == "cowd" else (8, "seSparse")
+
+    def make(folder: Path) -> Iterable[Path]:
+        size = _GRAINED_SECTORS * 512
+        grains: dict[int, bytes | None] = {n: bytes([n % 250 + 1]) * 512 * grain_sectors for n in (0, 1, 3, 900)}
+        if kind == "sesparse":
+            grains[4] = None
+        made = vmdk_writer.cowd(grains, _GRAINED_SECTORS) if kind == "cowd" else vmdk_writer.sesparse(grains, _GRAINED_SECTORS)
+        vmdk_writer.put(folder, "base-flat.vmdk", content(size).ljust(size, b"\0"))
+        line = f'RW {_GRAINED_SECTORS} VMFS "base-flat.vmdk"'
+        vmdk_writer.put(folder, "base.vmdk", vmdk_writer.descriptor(line, create_type="vmfs", cid="1"))
+        line = f'RW {_GRAINED_SECTORS} {word.upper()} "disk-delta.vmdk"'
+        text = vmdk_writer.descriptor(line, create_type=word, parent_cid="1", hint="base.vmdk")
+        vmdk_writer.put(folder, "disk.vmdk", text)
+        return [vmdk_writer.put(folder, "disk-delta.vmdk", made)]
+
+    return make
+
+
+def _vdi_children(folder: Path) -> Iterable[Path]:
+    size = 24 * 4 * KIB + 512
+    base = write_vdi(folder / "base.vdi", size, {n: bytes([n + 1]) * 4096 for n in (3, 0, 1, 10)})
+    blocks = {1: b"\xc1" * 4096, 3: None, 5: b"\xc5" * 4096, 24: b"\xc6" * 512}
+    return [
+        write_vdi(folder / "child.vdi", size, blocks, parent=base),
+        write_vdi(folder / "extra.vdi", size, blocks, parent=base, block_extra=512),
+    ]
+
+
+def _split_raws(folder: Path) -> Iterable[Path]:
+    """The last of three parts, and a raw disk of them."""
+    raw = content(3 * _PART_BYTES - 512)
+    for number in range(3):
+        (folder / f"disk.raw.{number + 1:03d}").write_bytes(raw[number * _PART_BYTES :][:_PART_BYTES])
+    return [folder / "disk.raw.003"]
+
+
+def _chunked_streams(folder: Path) -> Iterable[Path]:
+    """The first chunk of a stream, as an OVF has it; it is read with the others when its size fits theirs."""
+    raw = archive_seeds.stream()
+    for number in range(3):
+        (folder / f"disk.vmdk.{number:09d}").write_bytes(raw[number * _CHUNK_BYTES :][:_CHUNK_BYTES])
+    return [folder / "disk.vmdk.000000000"]
+
+
 def _qcow2_children(folder: Path) -> Iterable[Path]:
     (folder / "base.raw").write_bytes(content())
     child = folder / "child.qcow2"
@@ -145,6 +214,17 @@ _TARGETS = (
     Target("vmdk", "vmdk", of_variants("vmdk")),
     Target("vmdk-descriptor", "vmdk", _split_vmdks),
     Target("vmdk-extent", "vmdk", _vmdk_extents, None, "vmdk-split-sparse-s001.vmdk", "vmdk-split-sparse.vmdk"),
+    Target("vmdk-child", "vmdk", _vmdk_children),
+    Target("vmdk-cowd", "vmdk", _esx_extents("cowd"), None, "disk-delta.vmdk", "disk.vmdk"),
+    Target("vmdk-sesparse", "vmdk", _esx_extents("sesparse"), None, "disk-delta.vmdk", "disk.vmdk"),
+    Target("vdi", "vdi", of_variants("vdi")),
+    Target("vdi-child", "vdi", _vdi_children),
+    Target("raw-split", "raw", _split_raws, None, "disk.raw.003", "disk.raw.001"),
+    Target("vmdk-chunks", "vmdk", _chunked_streams, None, "disk.vmdk.000000000"),
+    Target("tar", "", archive_seeds.tars, archive_checksums.tar),
+    Target("zip", "", archive_seeds.zips),
+    Target("zip-deflated", "", archive_seeds.deflated_zips, archive_checksums.zip_, largest=_DEFLATED_BYTES),
+    Target("gzip", "", archive_seeds.gzips, archive_checksums.tar, largest=_DEFLATED_BYTES),
     Target("qcow2", "qcow2", of_variants("qcow2")),
     Target("qcow2-child", "qcow2", _qcow2_children),
 )

@@ -43,13 +43,15 @@ class Qemu:
         return None if len(self.waited) < self.waits else 0
 
 
-def watched(serial: list[str], qemu: Qemu, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> tuple[Verdict, Observations]:
+def watched(
+    serial: list[str], qemu: Qemu, verdict: Verdict, monkeypatch: pytest.MonkeyPatch, passphrases: tuple[str, ...] = ()
+) -> tuple[Verdict, Observations]:
     """A watch whose verdict is certain at once, on a clock that goes by what was waited."""
     monkeypatch.setattr(watch, "diagnose", lambda seen, patience: verdict)
     monkeypatch.setattr("p2v.verify.watch.time.monotonic", lambda: sum(qemu.waited))
     monkeypatch.setattr(Watch, "_look", lambda self, now: None)
     machine: Any = RunningMachine(qemu, None, None, None, Log(serial), Log([]), Log([]))  # type: ignore[arg-type]
-    return Watch(machine, Patience(300, 75, 90), "nonce", Observations()).until_certain()
+    return Watch(machine, Patience(300, 75, 90), "nonce", Observations(), passphrases).until_certain()
 
 
 BOOTED = Verdict(Reason.BOOTED, "multi-user.target was reached", ())
@@ -79,3 +81,18 @@ def test_a_guest_that_failed_is_judged_at_once(monkeypatch: pytest.MonkeyPatch) 
     panic = Verdict(Reason.KERNEL_PANIC, "Attempted to kill init", ())
     assert watched(["x\n", "vmguest login: "], qemu, panic, monkeypatch)[0] == panic
     assert qemu.waited == []
+
+
+def test_a_console_that_asks_for_a_passphrase_gets_each_given_one_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[str] = []
+    monkeypatch.setattr(watch, "type_line", lambda path, text: typed.append(text))
+    asks = ["Please unlock disk sda2_crypt: ", "\ncryptsetup failed\nPlease unlock disk sda2_crypt: ", "\n", "vmguest login: "]
+    watched(asks, Qemu(), BOOTED, monkeypatch, ("first", "second"))
+    assert typed == ["first", "second"]
+
+
+def test_a_console_that_asks_nothing_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed: list[str] = []
+    monkeypatch.setattr(watch, "type_line", lambda path, text: typed.append(text))
+    watched(["Please wait\n", "vmguest login: "], Qemu(), BOOTED, monkeypatch, ("first",))
+    assert typed == []

@@ -14,7 +14,7 @@ from converters.compare import Comparison, compare_disks
 from converters.references import DiskSpec, Lookup
 from p2v.cli import console, options
 from p2v.cli.disk.source import add_input_format, open_spec
-from p2v.core import events, jsonio
+from p2v.core import events, jsontext
 
 _RANGES_SHOWN = 20
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = compare_disks(first, second, report=report)
     same = found.same if arguments.strict else found.same_contents
     if arguments.json:
-        console.out_json(jsonio.pretty({"same": same, "same_contents": found.same_contents, **asdict(found)}))
+        console.out_json(jsontext.pretty({"same": same, "same_contents": found.same_contents, **asdict(found)}))
     else:
         console.out("\n".join(_text(found, arguments)))
     return 0 if same else 1

@@ -17,7 +17,7 @@ from converters.mapped import MappedDisk
 from converters.target import Target, TargetFormat, journal_path, open_target
 from p2v.cli import console, options
 from p2v.cli.disk.source import add_source, open_spec, spec_of
-from p2v.core import events, jsonio
+from p2v.core import events, jsontext
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
 from p2v.core.events import Reporter
 from p2v.core.units import MIB, format_bytes, format_seconds
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.fresh:
             remove_quietly([partial, journal_path(partial)])
         require_space(final.parent, _space_needed(disk, partial))
-        key = jsonio.digest(asdict(identity(disk)))
+        key = jsontext.digest(asdict(identity(disk)))
         with open_target(partial, target_format, disk.virtual_size, key) as target:
             copied = _copy(disk, target, arguments, report)
             target.publish(final)
@@ -101,7 +101,7 @@ def _copy(disk: MappedDisk, target: Target, arguments: argparse.Namespace, repor
 def _print(final: Path, target_format: TargetFormat, copied: CopyResult, *, as_json: bool) -> None:
     if as_json:
         document = {"target": str(final), "format": target_format.value, **asdict(copied)}
-        console.out_json(jsonio.pretty(document))
+        console.out_json(jsontext.pretty(document))
         return
     resumed = f", {format_bytes(copied.resumed_bytes)} of an earlier run" if copied.resumed_bytes else ""
     console.out(

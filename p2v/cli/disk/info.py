@@ -11,7 +11,7 @@ from converters.info import ImageInfo
 from converters.layering import Link, links
 from p2v.cli import console
 from p2v.cli.disk.source import add_source, open_spec, spec_of
-from p2v.core import jsonio
+from p2v.core import jsontext
 from p2v.core.units import format_bytes
 
 
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = describe(disk)
         chain = tuple(links(disk))
     if arguments.json:
-        console.out_json(jsonio.pretty(_document(found, chain)))
+        console.out_json(jsontext.pretty(_document(found, chain)))
     else:
         console.out("\n".join(_text(found, chain)))
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from drivers.changes import (
     Change,
+    CopyFile,
     DeleteFile,
     DeleteSymlink,
     EditFile,
@@ -28,6 +29,7 @@ from drivers.facts import (
     TextFile,
 )
 from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.network import read_network
 from drivers.linux.reading import collect_texts
 from drivers.linux.tools import find_tools
@@ -114,6 +116,7 @@ def facts_of(
         root=root,
         mounts=(root,),
         boot_loader=read_boot_loader(tree),
+        efi_programs=read_efi_programs(tree),
         kernels=tuple(kernels) if kernels is not None else (kernel(),),
         network=read_network(tree),
         tools=find_tools(tree),
@@ -131,6 +134,9 @@ def applied(nodes: Mapping[str, Node], changes: Sequence[Change]) -> dict[str, N
             case WriteFile():
                 assert change.path not in after
                 after[change.path] = change.content
+            case CopyFile():
+                assert change.target not in after
+                after[change.target] = after[change.source]
             case EditFile():
                 assert after[change.path] == change.before
                 after[change.path] = change.after

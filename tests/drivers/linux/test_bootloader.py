@@ -332,11 +332,6 @@ def test_a_device_map_of_the_old_machine_is_deleted(line: str, deleted: bool) ->
     assert plan_device_map(None, NAMES) is None
 
 
-def test_device_names_in_the_environment_block_are_warned_of() -> None:
-    nodes = {**files(), "/boot/grub/grubenv": "kernelopts=root=/dev/sda1 ro\n"}
-    assert findings(nodes)[0] == ["linux.grubenv.names-device"]
-
-
 def test_other_boot_loaders_are_not_this_modules_business() -> None:
     facts: GuestFacts = dataclasses.replace(facts_of(files()), boot_loader=BootLoader("lilo", "/etc/lilo.conf"))
     assert grub_edits.contribute(facts, NAMES).changes == ()

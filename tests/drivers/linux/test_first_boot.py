@@ -14,7 +14,7 @@ import pytest
 
 from drivers.changes import Change, DeleteFile, EditFile, MakeSymlink, WriteFile
 from drivers.facts import GuestFacts, Tool
-from drivers.linux import firstboot, identity, tools
+from drivers.linux import firstboot, identity, tool_catalogue
 from drivers.linux.firstboot import LOG, MANAGERS, SCRIPT
 from drivers.linux.reading import collect_digests
 from drivers.linux.selinux import CREATED_BELOW
@@ -181,7 +181,7 @@ def test_it_goes_away_when_it_is_stopped_for_taking_too_long(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("family", MANAGERS)
 def test_scripts_are_good_shell(family: str, tmp_path: Path) -> None:
-    every = tuple(Tool(known.name, known.vendor, "") for known in tools.KNOWN if known.vendor != "qemu")
+    every = tuple(Tool(known.name, known.vendor, "") for known in tool_catalogue.KNOWN if known.vendor != "qemu")
     script = tmp_path / "script"
     script.write_text(script_of(planned(guest(family, "openrc" if family == "alpine" else "systemd", every))))
     assert subprocess.run(["/bin/sh", "-n", str(script)], check=False).returncode == 0

@@ -8,10 +8,11 @@ import pytest
 
 from drivers.changes import EditFile, WriteFile
 from drivers.facts import GuestFacts, InterfaceConfig
-from drivers.linux import keyfile, nic_names
-from drivers.linux.network import normal_mac, read_network
+from drivers.linux import cloud_init, keyfile, nic_names, plain_yaml, udev_rules
+from drivers.linux.macs import normal_mac
+from drivers.linux.network import read_network
 from tests.drivers.linux.guest import VERSION, facts_of, files
-from tests.drivers.memory_tree import InMemoryTree, Link, Node
+from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
 from tests.fixtures import etc
 
 MAC = "00:0c:29:aa:bb:01"
@@ -225,10 +226,6 @@ def test_configuration_by_a_mac_that_is_not_kept_is_warned_of() -> None:
     assert ids(facts, MAC) == []
 
 
-def test_netplan_is_said_to_be_unread() -> None:
-    assert "linux.network.netplan-unread" in ids(configured("", {"/etc/netplan/1.yaml": "network: {}\n"}), MAC)
-
-
 def test_a_guest_without_systemd_gets_no_link_file() -> None:
     facts = facts_of(files())
     assert facts.os is not None
@@ -236,7 +233,207 @@ def test_a_guest_without_systemd_gets_no_link_file() -> None:
     assert links(old, MAC) == {}
 
 
-def test_a_guest_without_the_folder_is_warned() -> None:
+def test_a_guest_without_the_folder_gets_it_with_the_file() -> None:
     nodes = files()
     del nodes["/etc/systemd/network"]
-    assert ids(facts_of(nodes), MAC) == ["linux.network.names-not-kept"]
+    assert links(facts_of(nodes), MAC) == {"ens33": MAC}
+
+
+@pytest.mark.parametrize("name", ["em1", "p1p1", "p3p2_1", "eno1", "ens192", "enx000c29aabb01", "enP4p1s0"])
+def test_every_scheme_of_names_is_kept(name: str) -> None:
+    assert links(configured(f"iface {name} inet dhcp\n"), MAC) == {name: MAC}
+
+
+# -- netplan -----------------------------------------------------------------------------------------------------------
+
+NETPLAN = """# installer
+network:
+  version: 2
+  ethernets:
+    ens160:
+      addresses: [10.0.0.2/24, {10.0.0.3/24: {label: a}}]
+    lan:
+      match: {macaddress: 00-0C-29-AA-BB-02}
+      set-name: eth7
+      dhcp4: yes
+  vlans:
+    ens160.5: {id: 5, link: ens160}
+"""
+
+
+def test_netplans_cards_are_read_and_keep_their_names() -> None:
+    nodes: dict[str, Node] = {"/etc/netplan/01.yaml": NETPLAN}
+    found = interfaces(nodes)
+    assert [(i.name, i.source, i.method, i.addresses, i.mac) for i in found] == [
+        ("ens160", "/etc/netplan/01.yaml", "static", ("10.0.0.2/24", "10.0.0.3/24"), None),
+        ("eth7", "/etc/netplan/01.yaml", "dhcp", (), MAC2),
+    ]
+    assert links(configured("", nodes), MAC, MAC2)["ens160"] == MAC
+    assert ids(configured("", nodes), MAC, MAC2) == []
+
+
+def test_netplans_files_hide_and_add_to_each_other_by_name() -> None:
+    nodes: dict[str, Node] = {
+        "/lib/netplan/10.yaml": "network: {ethernets: {ens1: {}}}",
+        "/etc/netplan/10.yaml": "network: {ethernets: {ens2: {dhcp4: false, addresses: [10.0.0.2/8]}}}",
+        "/etc/netplan/20.yaml": "network: {ethernets: {ens2: {dhcp4: true}}}",
+    }
+    assert [(i.name, i.method, i.addresses) for i in interfaces(nodes)] == [("ens2", "dhcp", ("10.0.0.2/8",))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &x [1]\nb: *x\n", "[" * 100, "{" * 40 + "}" * 40, "a: [", "\udcff", "? [a]\n: b", "x: '\\UFFFFFFFF'\n: :",
+        '"\\UFFFFFFFF"', "- x\n" * 30_000, "#" * 300_000, "%YAML 9999999999.1\n---\na",
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_yaml_that_is_none_or_too_much_is_a_warning(text: str) -> None:
+    facts = configured("", {"/etc/netplan/1.yaml": text})
+    assert ids(facts, MAC) == ["linux.network.unread"]
+
+
+def test_tags_make_nothing_but_strings() -> None:
+    assert plain_yaml.load("a: !!python/name:os.system\nb: !!int 7\nc: 2020-01-01\n") == {"a": "", "b": "7", "c": "2020-01-01"}
+
+
+@pytest.mark.parametrize("text", ["", "network: {}", "x", "[a]", "network: [ethernets]", "network: {ethernets: {lo: }}"])
+def test_yaml_without_cards_is_no_card(text: str) -> None:
+    assert [i.name for i in interfaces({"/etc/netplan/1.yaml": text})] in ([], ["lo"])
+    assert ids(configured("", {"/etc/netplan/1.yaml": text}), MAC) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "warned"),
+    [
+        ("/etc/netplan/1.yaml", "network: {ethernets: {a: {match: {driver: [vmxnet3]}, set-name: ens1}}}", True),
+        ("/etc/netplan/1.yaml", "network: {ethernets: {a: {match: {driver: virtio*}}}}", False),
+        ("/etc/systemd/network/1.network", "[Match]\nPath=pci-0000:0b:00.0\n[Network]\nDHCP=yes\n", True),
+        ("/etc/systemd/network/1.network", "[Match]\nPath=pci-*\n[Network]\nDHCP=yes\n", False),
+        ("/etc/NetworkManager/system-connections/a", "[connection]\ntype=ethernet\n[match]\ndriver=hv_netvsc;\n", True),
+        ("/etc/sysconfig/network/ifcfg-eth-bus-pci-0000:00:10.0", "BOOTPROTO=dhcp\n", True),
+    ],
+)
+def test_configuration_for_the_old_machines_hardware_is_warned_of(path: str, text: str, warned: bool) -> None:
+    found = ids(configured("", {path: text}), MAC)
+    assert found == (["linux.network.by-hardware"] if warned else [])
+
+
+def test_leftovers_of_ifcfg_files_are_not_read_and_suses_names_are() -> None:
+    nodes: dict[str, Node] = {
+        "/etc/sysconfig/network-scripts/ifcfg-eth1.bak": "DEVICE=eth1\n",
+        "/etc/sysconfig/network/ifcfg-eth-id-00:0c:29:aa:bb:01": "BOOTPROTO=static\nIPADDR=10.0.0.2/24\nLLADDR=00:00:00:00:00:01\n",
+    }
+    assert [(i.name, i.mac, i.method) for i in interfaces(nodes)] == [("", MAC, "static")]
+
+
+# -- udev rules --------------------------------------------------------------------------------------------------------
+
+RULES = "/etc/udev/rules.d/70-persistent-net.rules"
+
+
+def ruled(text: str, *macs: str | None) -> tuple[str, list[str]]:
+    """The rules after planning, and the ids of the warnings; asserts that planning again changes nothing."""
+    found = udev_rules.contribute(configured("", {RULES: text}), macs)
+    after = text
+    for change in found.changes:
+        assert isinstance(change, EditFile)
+        after = change.after
+    assert udev_rules.contribute(configured("", {RULES: after}), macs).changes == ()
+    return after, [finding.id for finding in found.warnings]
+
+
+BY_MAC = f'SUBSYSTEM=="net", DRIVERS=="?*", ATTR{{address}}=="{MAC}", ATTR{{dev_id}}=="0x0", KERNEL=="eth*", NAME="eth0"\n'
+
+
+@pytest.mark.parametrize(
+    "text", [BY_MAC, f"# KERNELS==\"0000:0b:00.0\" NAME=\"eth0\"\n{BY_MAC}", "", 'DRIVERS=="virtio_net", NAME="eth0"\n']
+)
+def test_rules_by_address_stay(text: str) -> None:
+    assert ruled(text, MAC) == (text, [])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'KERNELS=="0000:0b:00.0"', 'DRIVERS=="vmxnet3"', 'BUS=="pci", ID=="0000:00:11.0"', 'ENV{ID_PATH}=="pci-0000:0b:00.0"',
+        'ATTRS{vendor}=="0x15ad", ATTRS{device}=="0x07b0"',
+    ],
+)  # fmt: skip
+def test_a_rule_with_place_or_driver_and_address_goes_by_the_address_alone(condition: str) -> None:
+    text = "\r\n" + BY_MAC.replace('ATTR{dev_id}=="0x0"', condition)
+    assert ruled(text, None, MAC) == (text.replace(f"{condition}, ", ""), [])
+
+
+def test_the_only_rule_without_address_gets_that_of_the_only_card_left() -> None:
+    text = BY_MAC + 'SUBSYSTEM=="net", KERNELS=="0000:0b:00.0", DRIVERS=="e1000", NAME="eth1"\n'
+    assert ruled(text, MAC, MAC2) == (BY_MAC + f'SUBSYSTEM=="net", ATTR{{address}}=="{MAC2}", NAME="eth1"\n', [])
+
+
+@pytest.mark.parametrize("macs", [(None,), (MAC, MAC2), ()])
+def test_a_rule_whose_card_cannot_be_told_stays_and_is_warned_of(macs: tuple[str | None, ...]) -> None:
+    text = 'KERNELS=="0000:0b:00.0", NAME="eth0"\n'
+    assert ruled(text, *macs) == (text, ["linux.network.rule-by-hardware"])
+
+
+def without_systemd(text: str, family: str = "redhat") -> GuestFacts:
+    """A guest of an old init with this configuration."""
+    facts = configured(text)
+    assert facts.os is not None
+    return dataclasses.replace(facts, os=dataclasses.replace(facts.os, init="upstart", family=family))
+
+
+def test_biosdevnames_names_are_kept_by_rules_where_there_are_no_link_files() -> None:
+    facts = without_systemd("iface em1 inet dhcp\niface eth5 inet dhcp\n")
+    change = udev_rules.contribute(facts, (MAC,)).changes[0]
+    assert isinstance(change, WriteFile)
+    assert (change.path, f'=="{MAC}"' in change.content, 'NAME="em1"' in change.content) == (RULES, True, True)
+    assert "eth5" not in change.content
+
+
+def test_a_guest_of_mdev_gets_no_rules() -> None:
+    assert udev_rules.contribute(without_systemd("iface em1 inet dhcp\n", "alpine"), (MAC,)).changes == ()
+
+
+# -- cloud-init --------------------------------------------------------------------------------------------------------
+
+
+def cloud(source: str, more: dict[str, Node] | None = None) -> GuestFacts:
+    """A guest that cloud-init configured from this source."""
+    nodes: dict[str, Node] = {
+        **files(), "/etc/cloud/cloud.cfg.d": Folder(), "/var/lib/cloud/instance": Link("instances/i-1"),
+        "/var/lib/cloud/instances/i-1/datasource": f"{source}: {source} [seed=x]\n",
+    }  # fmt: skip
+    return facts_of({**nodes, **(more or {})})
+
+
+@pytest.mark.parametrize(
+    "source", ["DataSourceEc2Local", "DataSourceAzure", "DataSourceGCELocal", "DataSourceVMware", "DataSourceOVF"]
+)
+def test_a_cloud_that_is_gone_is_not_looked_for(source: str) -> None:
+    found = cloud_init.contribute(cloud(source))
+    change = found.changes[0]
+    assert isinstance(change, WriteFile)
+    settings = plain_yaml.load(change.content)
+    assert settings == {
+        "datasource_list": ["NoCloud", "ConfigDrive", "None"], "network": {"config": "disabled"},
+        "preserve_hostname": "true", "ssh_deletekeys": "false",
+    }  # fmt: skip
+    assert cloud_init.contribute(cloud(source, {change.path: change.content})).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        ("DataSourceNoCloud", {}), ("DataSourceNone", {}), ("", {}), ("DataSourceEc2", {"/etc/cloud/cloud-init.disabled": ""}),
+        ("DataSourceEc2", {"/boot/grub/grub.cfg": etc.grub_cfg("/dev/sda1", [VERSION], arguments="cloud-init=disabled")}),
+    ],
+)  # fmt: skip
+def test_cloud_init_that_needs_no_cloud_or_is_off_stays(source: str, more: dict[str, Node]) -> None:
+    found = cloud_init.contribute(cloud(source, more))
+    assert (found.changes, found.warnings) == ((), ())
+
+
+def test_a_guest_without_cloud_init_is_left() -> None:
+    assert cloud_init.contribute(facts_of({**files(), "/var/lib/cloud/instance/datasource": "DataSourceEc2: x"})).changes == ()

@@ -1,0 +1,58 @@
+"""cloud-init, which looks for the cloud that the guest has left (https://docs.cloud-init.io).
+
+Without its metadata service it may wait minutes at every start; then, taking the machine for a new one, it would write
+network configuration and replace the SSH host keys. So it is given the sources that can be on any machine: with none of them
+there its generator leaves it out, and with a seed it works. Network files, host name and host keys stay in any case.
+"""
+
+from __future__ import annotations
+
+from drivers.changes import EditFile, WriteFile
+from drivers.facts import GuestFacts
+from drivers.linux.contribution import Contribution
+from drivers.plan import Finding
+
+FOLDER = "/etc/cloud/cloud.cfg.d"
+CONFIG = f"{FOLDER}/99_p2v.cfg"
+DISABLED = "/etc/cloud/cloud-init.disabled"
+LAST_SOURCE = "/var/lib/cloud/instance/datasource"
+TEXTS = (CONFIG, DISABLED, LAST_SOURCE)
+"""The other files below /etc/cloud may hold passwords."""
+
+WHY = "cloud-init would wait for the old cloud's metadata service, then configure the machine as a new one"
+TEXT = """\
+# Made by p2v when this machine was moved to KVM. It is the same machine: its network, name and keys stay.
+datasource_list: [ NoCloud, ConfigDrive, None ]
+network: {config: disabled}
+preserve_hostname: true
+ssh_deletekeys: false
+"""
+
+# sources that are on the guest's own disks, or that KVM can offer
+_LASTING = ("DataSourceNoCloud", "DataSourceConfigDrive", "DataSourceNone", "DataSourceOpenStack")
+
+
+def contribute(facts: GuestFacts) -> Contribution:
+    """Its new list of sources, where it is used and came from a cloud."""
+    last = facts.texts.get(LAST_SOURCE)
+    source = last.text.partition(":")[0].strip() if last else ""
+    if not _is_enabled(facts) or not source or source.startswith(_LASTING):
+        return Contribution()
+    file = facts.texts.get(CONFIG)
+    message = (
+        f"cloud-init was configured by {source[:60]!r}, which is not there on KVM; it will leave the machine as it is"
+    )
+    warning = Finding(
+        "linux.cloud-init.source-left", message, f"Give it a NoCloud seed, or remove {CONFIG} and clean it."
+    )
+    if file is None:
+        return Contribution((WriteFile(CONFIG, TEXT, 0o644, WHY),), (warning,))
+    edit = None if file.text == TEXT else EditFile(file.resolved, file.text, TEXT, WHY)
+    return Contribution((edit,) if edit else (), (warning,))
+
+
+def _is_enabled(facts: GuestFacts) -> bool:
+    entries = facts.boot_loader.entries
+    default = [entry for entry in entries if entry.title == facts.boot_loader.default] or entries
+    by_kernel = any("cloud-init=disabled" in entry.arguments.split() for entry in default)
+    return FOLDER in facts.folders and DISABLED not in facts.texts and not by_kernel
