@@ -38,7 +38,7 @@ def render(plan: GuestPlan) -> str:
     for number, change in enumerate(plan.changes, start=1):
         lines += ["", f"{number}. {escaped(summary(change))}", f"{_INDENT}why: {escaped(change.why)}"]
         lines += [f"{_INDENT}{line}" for line in _details(change)]
-        if change.path in plan.labels and isinstance(change, WriteFile | MakeSymlink):
+        if change.path in plan.labels and isinstance(change, WriteFile | CopyFile | MakeSymlink):
             lines.append(f"{_INDENT}SELinux label: {escaped(plan.labels[change.path])}")
     lines += _findings("Warnings", plan.warnings)
     lines += _findings("Blockers", plan.blockers)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import re2
 
-from drivers.changes import Change, MakeSymlink, WriteFile
+from drivers.changes import Change, CopyFile, MakeSymlink, WriteFile
 from drivers.expectations import parents
 from drivers.facts import LabelPolicy, LabelRule
 from drivers.systems import parse_assignments
@@ -36,12 +36,18 @@ CREATED_BELOW: tuple[str, ...] = (
     "/boot/",
     "/etc/NetworkManager/",
     "/etc/X11/",
+    "/etc/chrony.d/",
+    "/etc/chrony/",
     "/etc/cloud/",
+    "/etc/cmdline.d/",
     "/etc/conf.d/",
     "/etc/default/",
     "/etc/dracut.conf.d/",
     "/etc/grub.d/",
+    "/etc/init.d/boot.d/",
     "/etc/init.d/p2v",
+    "/etc/init.d/rc",
+    "/etc/init/",
     "/etc/initramfs-tools/",
     "/etc/kernel/",
     "/etc/local.d/",
@@ -60,6 +66,7 @@ CREATED_BELOW: tuple[str, ...] = (
     "/etc/udev/",
     "/etc/wicked/",
     "/usr/local/sbin/p2v",
+    "/var/lib/dbus/",
     "/var/lib/p2v",
     "/var/log/p2v",
 )
@@ -219,7 +226,7 @@ class LabelLookup:
 def labels_of(policy: LabelPolicy | None, changes: Iterable[Change]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """Labels by path for every name that the changes may make, folders above it included; and rules not understood."""
     made = tuple(changes)
-    files = [change.path for change in made if isinstance(change, WriteFile)]
+    files = [change.path for change in made if isinstance(change, WriteFile | CopyFile)]
     return labels_for(policy, files, [change.path for change in made if isinstance(change, MakeSymlink)])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from drivers.changes import Change, EditFile, MakeSymlink, WriteFile
+from drivers.changes import Change, CopyFile, EditFile, MakeSymlink, WriteFile
 from drivers.facts import GuestFacts, LabelPolicy, LabelRule, ReadBy
 from drivers.inspection import facts_from_tree
 from drivers.layout import Layout
@@ -147,6 +147,7 @@ def test_what_changes_make_is_labelled_with_the_folders_above_it() -> None:
         WriteFile("/etc/systemd/network/10-a.link", "", 0o644, ""),
         MakeSymlink("/etc/systemd/system/a.target.wants/ssh.service", "/dev/null", None, ""),
         EditFile("/etc/default/grub", "a", "b", ""),
+        CopyFile("/boot/x", 1, "ab", "/boot/homedirs", 0o644, ""),
         WriteFile("/opt/unheard/of", "", 0o644, ""),
     ]
     labels, problems = labels_of(policy_of(), changes)
@@ -157,6 +158,8 @@ def test_what_changes_make_is_labelled_with_the_folders_above_it() -> None:
         "/etc/systemd/system/a.target.wants/ssh.service": "unit_t",
         "/etc/systemd/system/a.target.wants": "unit_t",
         "/etc/systemd/system": "unit_t",
+        "/boot": "boot_t",
+        "/boot/homedirs": "home_t",
     }
     assert problems == ()
 
