@@ -381,3 +381,13 @@ def test_a_part_outside_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "disk.raw.000000001").symlink_to(tmp_path / "out")
     with pytest.raises(ForbiddenReference):
         open_disk(first)
+
+
+def test_an_extent_that_is_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "vm.ova", {"disk.vmdk": described("x-flat.vmdk"), "x-flat.vmdk": bytes(8192)})
+    with tarfile.open(path, "a") as archive:
+        again = tarfile.TarInfo("x-flat.vmdk")
+        again.size = 8192
+        archive.addfile(again, io.BytesIO(b"2" * 8192))
+    with pytest.raises(BadImage, match="2 members called"):
+        open_disk(path / "disk.vmdk")
