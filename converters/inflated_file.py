@@ -140,7 +140,7 @@ class InflatedFile(SourceFile):
                     return block
 
     def _read_through(self, promise: Promise | None) -> int:
-        largest, crc = promise.size if promise else _LARGEST_BYTES, 0
+        largest, crc = min(promise.size if promise else _LARGEST_BYTES, _LARGEST_BYTES), 0
         while True:
             if self._cursor.output >= self._states[-1].output + self._spacing:
                 self._keep()

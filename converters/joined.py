@@ -11,9 +11,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from converters.formats import FORMATS, ends_of
+from converters import c_vhd
+from converters.formats import FORMATS, Match, ends_of
 from converters.references import open_part
 from converters.source_file import NO_MORE_DATA, SourceFile
 from p2v.core.disk import StoredAt
@@ -173,15 +175,19 @@ def _require_length(part: SourceFile, number: int, first: SourceFile, *, exactly
 
 
 def _refuse_disks_of_their_own(first: SourceFile, second: SourceFile) -> None:
-    """Copies of a disk may be numbered as well; then the second begins as the first does."""
-    ends = ends_of(second)
-    found = next((match for known in FORMATS if known.is_container and (match := known.probe(ends)) is not None), None)
-    # a split fixed VHD ends with its footer
-    if found is not None and not (found.variant == "fixed" and not _whole(first)):
-        problem = f"is called as the first part of a split file, but {second.path.name} looks like a disk of its own: {found.why}"
-        raise AmbiguousFormat(first.path, problem, "Give the disk a name that does not end with a number, if it is whole.")
+    """Copies of a disk may be numbered as well; then the second has a header or footer as the first has."""
+    # where a disk is a multiple of the parts, a fixed VHD's footer is a part by itself
+    found = _container(second) if second.size > c_vhd.FOOTER_BYTES else None
+    # The last part of a split VHD ends with the disk's footer; only where the first ends with one too it is another disk's.
+    if found is None or (not _container(second, head_only=True) and _container(first) != found):
+        return
+    problem = f"is called as the first part of a split file, but {second.path.name} looks like a disk of its own: {found.why}"
+    raise AmbiguousFormat(first.path, problem, "Give the disk a name that does not end with a number, if it is whole.")
 
 
-def _whole(first: SourceFile) -> bool:
-    ends = ends_of(first)
-    return any(known.is_container and known.probe(ends) is not None for known in FORMATS)
+def _container(file: SourceFile, *, head_only: bool = False) -> Match | None:
+    ends = ends_of(file)
+    if head_only:
+        ends = replace(ends, tail=b"")
+    matches = (known.probe(ends) for known in FORMATS if known.is_container)
+    return next((match for match in matches if match is not None), None)

@@ -2,7 +2,8 @@
 
 An image is not believed: a name in it is followed only below the folders that belong to the disk (the image's own and
 those the user allowed or named), whatever it looks like and whatever links stand in the way. A name that
-leads elsewhere may still mean a file that was moved beside the image, so its last component is looked for there.
+leads elsewhere may still mean a file that was moved beside the image, so its last component is looked for there. What a
+member of an archive names is looked for among the members and nowhere else.
 """
 
 from __future__ import annotations

@@ -109,21 +109,28 @@ VARIANTS = ["vmdk-stream", "vmdk-sparse", "vhd-fixed-exact", "vhd-dynamic-exact"
 
 
 @pytest.mark.parametrize("variant", [*VARIANTS, "raw"])
-@pytest.mark.parametrize("cut", ["ovf", "split"])
+@pytest.mark.parametrize("cut", ["ovf", "split", "halves"])
 def test_a_disk_in_parts_is_read_as_the_format_of_the_whole(variant: str, cut: str, tmp_path: Path) -> None:
     image = make_image(tmp_path / "made", BY_NAME[variant], CONTENT)
-    numbers = {"ovf": (0, 9), "split": (1, 3)}[cut]
+    numbers = {"ovf": (0, 9), "split": (1, 3), "halves": (0, 3)}[cut]
     # no multiple of a block or grain, so that some of them lie in two parts
-    parts = chunks(image.read_bytes(), image.name, 700_001 if cut == "ovf" else MIB, *numbers)
+    size = {"ovf": 700_001, "split": MIB, "halves": image.stat().st_size // 2 + 3}[cut]
+    parts = chunks(image.read_bytes(), image.name, size, *numbers)
     first = put(tmp_path, parts)
     assert whole_disk(first)[: len(CONTENT)] == CONTENT
     assert probe(first).format == BY_NAME[variant].format
     with open_disk(first) as disk:
         assert disk.files == tuple(tmp_path / name for name in parts)
         places = {(e.stored or e.compressed).file for e in disk.extents() if e.stored or e.compressed}  # type: ignore[union-attr]
-        assert len(places) > 1
+        assert len(places) > 1 or cut == "halves"
         assert places <= set(disk.files)
         assert describe(disk).file_size == image.stat().st_size
+
+
+def test_the_footer_of_a_vhd_may_be_a_part_by_itself(tmp_path: Path) -> None:
+    raw = make_image(tmp_path / "made", BY_NAME["vhd-fixed-exact"], CONTENT).read_bytes()
+    first = put(tmp_path, chunks(raw, "disk.vhd", len(raw) - 512, 1, 3))
+    assert whole_disk(first) == CONTENT
 
 
 def test_a_changed_part_changes_the_identity(tmp_path: Path) -> None:
@@ -374,3 +381,13 @@ def test_a_part_outside_the_folder_is_not_followed(tmp_path: Path) -> None:
     (folder / "disk.raw.000000001").symlink_to(tmp_path / "out")
     with pytest.raises(ForbiddenReference):
         open_disk(first)
+
+
+def test_an_extent_that_is_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "vm.ova", {"disk.vmdk": described("x-flat.vmdk"), "x-flat.vmdk": bytes(8192)})
+    with tarfile.open(path, "a") as archive:
+        again = tarfile.TarInfo("x-flat.vmdk")
+        again.size = 8192
+        archive.addfile(again, io.BytesIO(b"2" * 8192))
+    with pytest.raises(BadImage, match="2 members called"):
+        open_disk(path / "disk.vmdk")

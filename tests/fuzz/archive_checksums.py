@@ -12,6 +12,7 @@ from tests.fuzz.sparse import Sparse
 _TAR_BYTES, _TAR_SIGN, _TAR_SIGN_AT, _TAR_SUM_AT = 512, rb"ustar", 257, 148
 _GZIP_SIGN = rb"\x1f\x8b\x08"
 _CENTRAL, _CENTRAL_SIGN = struct.Struct("<4s4xHH4xIIIHHH8xI"), rb"PK\x01\x02"
+_ZIP = b"PK\3\4"
 _LOCAL = struct.Struct("<4s22xHH")
 _DEFLATED = 8
 _LONGEST_PACKED, _LONGEST_INFLATED = 1 << 17, 1 << 22
@@ -29,7 +30,10 @@ def tar(file: Sparse) -> None:
 
 
 def zip_(file: Sparse) -> None:
-    """CRC and size of every deflated member, in the central directory, where they are looked at."""
+    """The first signature; CRC and size of every deflated member in the central directory, where they are looked at."""
+    if file.size >= len(_ZIP):
+        # Else most inputs of a long run are no zip: libFuzzer likes what is short and ends soon.
+        file.write(0, _ZIP)
     for at in _found(file, _CENTRAL_SIGN):
         entry = file.read(at, _CENTRAL.size)
         _, _, method, _, packed_bytes, size, *_, begin = _CENTRAL.unpack(entry)

@@ -39,7 +39,9 @@ def zips(folder: Path) -> Iterable[Path]:
 def deflated_zips(folder: Path) -> Iterable[Path]:
     """The same, deflated; and in deflate's stored blocks, through which a mutation reaches the disk."""
     made = [_zip(folder / f"{zip64}.zip", zipfile.ZIP_DEFLATED, zip64=zip64) for zip64 in (False, True)]
-    return [*made, _zip(folder / "level0.zip", zipfile.ZIP_DEFLATED, zip64=False, level=0)]
+    for name, members in (("stream0", {"disk.vmdk": stream()}), ("split0", _split()), ("raw0", {"disk.raw": _raw()[:4096]})):
+        made.append(_zip(folder / f"{name}.zip", zipfile.ZIP_DEFLATED, zip64=False, level=0, members=members))
+    return made
 
 
 def gzips(folder: Path) -> Iterable[Path]:

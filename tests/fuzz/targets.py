@@ -25,7 +25,7 @@ _LOG_GUID = uuid.UUID("11112222-3333-4444-5555-666677778888")
 _GRAINED_SECTORS = 8192
 _PART_BYTES, _CHUNK_BYTES = 64 * KIB, 8 * KIB
 # A deflated file is read through when it is opened, and zeroes may be a long stream of it.
-_DEFLATED_BYTES = 128 * KIB
+_DEFLATED_BYTES = 48 * KIB
 _SEVERAL_FILES = {"split", "flat", "data"}
 
 
