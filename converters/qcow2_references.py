@@ -22,6 +22,8 @@ _LARGEST_IN_A_BYTE = 255
 _ONES = bytes(min(value + 1, _LARGEST_IN_A_BYTE) for value in range(256))
 # Counters are bytes (longer ones where a cluster is named very often): for as much as 8 TiB in clusters of 64 KiB.
 _MAX_COUNTER_BYTES = 128 * 1024 * 1024
+# What Python takes for a page beside its counters.
+_PAGE_OVERHEAD_BYTES = 256
 # Each takes some hundred bytes here, and has to be read: 32 TiB of disk in clusters of 64 KiB.
 _MAX_L2_TABLES = 512 * 1024
 _MAX_L2_BYTES = 4 * 1024 * 1024 * 1024
@@ -70,7 +72,7 @@ class ClusterCounts:
     def _add_in_page(self, number: int, begin: int, end: int, times: int) -> None:
         page = self._pages.get(number)
         if page is None:
-            self._take(self.page_clusters)
+            self._take(self.page_clusters + _PAGE_OVERHEAD_BYTES)
             page = self._pages[number] = bytearray(self.page_clusters)
         part = page[begin:end]
         most = max(part)
@@ -114,8 +116,9 @@ class ReferenceWalk:
         self._l1 = EntryPages(file, 8, "big", "an L1 table")
         self._l2 = EntryPages(file, 8, "big", "an L2 table")
         self._l1_entries = 0
-        self._named_tables: dict[int, int] = {}
-        self._active_tables: set[int] = set()
+        # how often each L2 table is named, by where it is
+        self._active: dict[int, int] = {}
+        self._of_snapshots: dict[int, int] = {}
 
     def count(self, extensions: dict[int, bytes]) -> None:
         """Count everything but the refcount structures. Raises NotCounted, BadImage, ReadFailed."""
@@ -123,8 +126,10 @@ class ReferenceWalk:
         self._region(0, self._cluster)
         self._l1_table(header.l1_table_offset, header.l1_size, active=True)
         self._snapshots()
-        for offset, times in self._named_tables.items():
-            self._l2_table(offset, times, active=offset in self._active_tables)
+        for offset, times in self._active.items():
+            self._l2_table(offset, times + self._of_snapshots.pop(offset, 0), active=True)
+        for offset, times in self._of_snapshots.items():
+            self._l2_table(offset, times, active=False)
         if header.autoclear_features & c_qcow2.AUTOCLEAR_BITMAPS:
             # without that flag what they say is out of date, and their clusters belong to nobody
             self._bitmaps(extensions.get(c_qcow2.EXT_BITMAPS, b""))
@@ -142,6 +147,7 @@ class ReferenceWalk:
             raise NotCounted(f"its snapshots' L1 tables have more than {_MAX_L1_ENTRIES} entries together")
         self._file.require(entries * c_qcow2.ENTRY_BYTES, offset, "an L1 table")
         self._region(offset, entries * c_qcow2.ENTRY_BYTES)
+        named = self._active if active else self._of_snapshots
         for index, count, entry in self._l1.runs(offset, entries, 0, entries, _equal):
             table = entry & c_qcow2.L1E_OFFSET_MASK
             if table == 0:
@@ -151,13 +157,13 @@ class ReferenceWalk:
                     self._wrong(f"L1 entry {index} of a snapshot names byte {table}, where no L2 table can be")
                 continue
             self._region(table, self._cluster, count)
-            self._named_tables[table] = self._named_tables.get(table, 0) + count
+            named[table] = named.get(table, 0) + count
             if active:
-                self._active_tables.add(table)
                 for each in range(index, index + count):
                     self._flag(entry, table, 1, offset + each * c_qcow2.ENTRY_BYTES)
-            if len(self._named_tables) > min(_MAX_L2_TABLES, _MAX_L2_BYTES // self._cluster):
-                raise NotCounted(f"it has more than {len(self._named_tables) - 1} L2 tables")
+            most = min(_MAX_L2_TABLES, _MAX_L2_BYTES // self._cluster)
+            if len(self._active) + len(self._of_snapshots) > most:
+                raise NotCounted(f"it has more than {most} L2 tables")
 
     def _snapshots(self) -> None:
         header, at = self._header, self._header.snapshots_offset
