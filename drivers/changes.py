@@ -90,6 +90,15 @@ class DeleteSymlink:
 
 
 @dataclass(frozen=True, slots=True)
+class InitramfsFile:
+    """A text inside an initramfs as it is, and as the one appended says; ``path`` as the archive has it, links resolved."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExtendInitramfs:
     """Append a supplementary archive to an initramfs.
 
@@ -97,7 +106,8 @@ class ExtendInitramfs:
     module tree ``modules_folder`` (``/usr/lib/modules/6.1.0-9-amd64``). ``modules``: files to add, as paths in the guest below that
     folder, in load order; ``archive_prefix``: where the archive keeps modules (``usr/lib/modules/...``
     resolved through the archive's own links). ``codec``: how the supplement is compressed
-    (``none``, ``lz4``): the kernel's unpacker wants lz4 after lz4.
+    (``none``, ``lz4``): the kernel's unpacker wants lz4 after lz4. ``files``: configuration that takes the place
+    of what the archive has.
     """
 
     path: str
@@ -109,6 +119,7 @@ class ExtendInitramfs:
     archive_prefix: str
     codec: str
     why: str
+    files: tuple[InitramfsFile, ...] = ()
 
 
 Change = WriteFile | EditFile | CopyFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
@@ -130,4 +141,6 @@ def summary(change: Change) -> str:
         case DeleteSymlink():
             return f"remove the link {change.path}"
         case ExtendInitramfs():
-            return f"add {len(change.modules)} modules to {change.path}"
+            counts = ((len(change.modules), "module"), (len(change.files), "configuration file"))
+            parts = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
+            return f"add {' and '.join(parts) or 'nothing'} to {change.path}"

@@ -185,6 +185,7 @@ class Initramfs:
     ``gzip``, ``zstd``, ``xz``, ``lz4``, ...). ``builder``: ``initramfs-tools``, ``dracut``, ``mkinitrd``, ``unknown``.
     ``modules``: base names of modules without suffix, dashes as underscores. ``module_prefix``: where they are kept inside,
     links of the archive resolved. ``squashed``: modules hidden in a squash image. ``problem``: why it could not be read.
+    ``texts``: configuration in it that names devices, by path (``drivers.linux.initramfs_copies``).
     """
 
     path: str
@@ -196,6 +197,7 @@ class Initramfs:
     module_prefix: str = ""
     squashed: bool = False
     problem: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
     unified: bool = False
     """It is a section of a unified kernel image, so nothing can be appended; ``path`` names the image."""
 

@@ -105,6 +105,8 @@ def _details(change: Change) -> Iterator[str]:
             yield f"{escaped(change.path)}, {format_bytes(change.size)}; appended, compression: {escaped(change.codec)}"
             for path in change.modules:
                 yield f"+ {escaped(posixpath.join(change.archive_prefix, path))}"
+            for file in change.files:
+                yield from unified_diff(file.before, file.after, f"{change.path}:{file.path}")
 
 
 def _findings(title: str, findings: Sequence[Finding]) -> Iterator[str]:

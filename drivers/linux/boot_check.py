@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from drivers.caps import GuestCaps
 from drivers.changes import ExtendInitramfs
 from drivers.facts import BootEntry, GuestFacts, Kernel
-from drivers.linux import supplement
+from drivers.linux import initramfs_copies, supplement
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames
 from drivers.linux.fixed_names import buses_that_keep, fixed_root
@@ -40,7 +40,7 @@ _REBUILD = (
 )
 
 
-def plan_supplements(facts: GuestFacts) -> dict[str, ExtendInitramfs]:
+def plan_supplements(facts: GuestFacts, names: DeviceNames) -> dict[str, ExtendInitramfs]:
     """The initramfs changes by the image's path, in the kernels' order, for those that need one and can have it.
 
     An image that two kernels share is extended for the first of them only: a plan says of a file once what it expects.
@@ -48,7 +48,8 @@ def plan_supplements(facts: GuestFacts) -> dict[str, ExtendInitramfs]:
     """
     changes: dict[str, ExtendInitramfs] = {}
     for kernel in facts.kernels if facts.boot_loader.kind != "lilo" else ():
-        change = supplement.plan_initramfs(kernel)
+        copies = initramfs_copies.overrides(facts, names, kernel.initramfs) if kernel.initramfs else ()
+        change = supplement.plan_initramfs(kernel, copies)
         if change is not None:
             changes.setdefault(change.path, change)
     return changes

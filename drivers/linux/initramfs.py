@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from drivers.facts import Initramfs
+from drivers.linux import initramfs_texts
 from drivers.linux.cpio import ALIGNMENT, BadArchive, ByteStream, Entry, read_entries
 from drivers.linux.inflate import MAGICS, Budget, inflated
 from drivers.linux.paths import LINKS_AT_MOST, resolve
@@ -198,9 +199,12 @@ class _Contents:
     names: Names = field(default_factory=Names)
     modules: set[str] = field(default_factory=set)
     traits: set[str] = field(default_factory=set)
+    texts: dict[str, str] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:
         path = self.names.place(entry)
+        if initramfs_texts.is_kept(path):
+            self._keep_text(path, entry)
         if path.endswith((".ko", ".ko.xz", ".ko.zst", ".ko.gz")) and f"modules/{self.kernel_version}/" in path:
             self.names.keep(path)
             self.modules.add(path)
@@ -215,6 +219,15 @@ class _Contents:
                 self.traits.add("dracut")
         elif path in _MKINITRD_FILES:
             self.traits.add("mkinitrd")
+
+    def _keep_text(self, path: str, entry: Entry) -> None:
+        """What stands there last counts; what is no small text file counts as nothing."""
+        self.texts.pop(path, None)
+        is_small = entry.is_file and entry.size <= initramfs_texts.TEXT_BYTES_AT_MOST
+        if is_small and len(self.texts) < initramfs_texts.TEXTS_AT_MOST:
+            data = entry.data(initramfs_texts.TEXT_BYTES_AT_MOST)
+            if initramfs_texts.is_worth_keeping(path, data):
+                self.texts[path] = data.decode("utf-8", "surrogateescape")
 
     def builder(self) -> str:
         return next((name for name in ("dracut", "initramfs-tools", "mkinitrd") if name in self.traits), "unknown")
@@ -259,4 +272,5 @@ def read_initramfs(tree: GuestTree, path: str, kernel_version: str) -> Initramfs
         module_prefix=prefix,
         squashed="squashed" in contents.traits,
         problem=problem,
+        texts=contents.texts,
     )

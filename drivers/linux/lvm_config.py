@@ -61,7 +61,9 @@ def contribute(facts: GuestFacts) -> Contribution:
             continue
         if (edit := plan_filters(file, facts)) is not None:
             changes.append(edit)
-            warnings.append(_copied(path))
+            images = [kernel.initramfs for kernel in facts.kernels if kernel.initramfs is not None]
+            # where the copies can be read, they are replaced as well
+            warnings += [_copied(path)] if any(image.problem or image.squashed for image in images) else []
         warnings += _unreadable(file, facts)
     removal = plan_devices_file(facts)
     if removal is not None:

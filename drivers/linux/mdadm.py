@@ -97,7 +97,9 @@ def _copies(facts: GuestFacts, path: str) -> Iterator[Finding]:
     """An initramfs that assembles arrays was given the file as it was."""
     for kernel in facts.kernels:
         image = kernel.initramfs
-        if image is not None and any(name == "md_mod" or name.startswith("raid") for name in image.modules):
+        # where the copy can be read, it is replaced as well
+        is_hidden = image is not None and (image.problem or image.squashed)
+        if image is not None and is_hidden and any(name == "md_mod" or name.startswith("raid") for name in image.modules):
             yield Finding(
                 "linux.mdadm.in-initramfs",
                 f"{image.path} may hold a copy of {path} as it was, which looks for arrays on the old names of disks only",

@@ -19,6 +19,7 @@ from drivers.linux import (
     fstab,
     grub_edits,
     identity,
+    initramfs_copies,
     initramfs_tools,
     lvm_config,
     mdadm,
@@ -46,7 +47,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     the network, then foreign tools, then what was asked for besides.
     """
     names = device_names(facts)
-    supplements = boot_check.plan_supplements(facts)
+    supplements = boot_check.plan_supplements(facts, names)
     caps = boot_check.plan_caps(facts, names, supplements, options)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
@@ -59,6 +60,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         boot_entries.contribute(facts, names),
         boot_check.contribute(facts, names, supplements, options),
         Contribution(changes=tuple(supplements.values())),
+        initramfs_copies.contribute(facts, names, supplements),
         efi_fallback.contribute(facts),
         resume.contribute(facts, names),
         initramfs_tools.contribute(facts),

@@ -8,7 +8,7 @@ before the guest's own .link file could name it. Building is in ``supplement_bui
 
 from __future__ import annotations
 
-from drivers.changes import ExtendInitramfs
+from drivers.changes import ExtendInitramfs, InitramfsFile
 from drivers.facts import Initramfs, Kernel
 from drivers.linux.initramfs import module_name
 from drivers.linux.supplement_build import build_supplement
@@ -20,22 +20,28 @@ _WANTED = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod")
 _REQUIRED = ("virtio_pci", "virtio_blk")
 
 
-def plan_initramfs(kernel: Kernel) -> ExtendInitramfs | None:
-    """The change that lets ``kernel`` find a root on virtio; None when it does already, or cannot (``why_not``)."""
-    if kernel.finds_virtio_root() or why_not(kernel):
-        return None
+def plan_initramfs(kernel: Kernel, files: tuple[InitramfsFile, ...] = ()) -> ExtendInitramfs | None:
+    """The change that lets ``kernel`` find a root on virtio; None when it does already, or cannot (``why_not``).
+
+    ``files``: copies of the guest's configuration in the image that have to say something else.
+    """
     initramfs = kernel.initramfs
-    assert initramfs is not None  # why_not said so
+    needs_modules = not kernel.finds_virtio_root() and not why_not(kernel)
+    if initramfs is None or _why_not_image(kernel) or not (needs_modules or files):
+        return None
+    reasons = [f"the initramfs of {kernel.version} has no driver for virtio disks and would not find its root"] * needs_modules
+    reasons += ["its copies of the guest's configuration name devices of the old machine"] * bool(files)
     return ExtendInitramfs(
         path=initramfs.path,
         size=initramfs.size,
         sha256=initramfs.sha256,
         kernel_version=kernel.version,
         modules_folder=kernel.modules_folder,
-        modules=_modules_to_add(kernel, initramfs),
+        modules=_modules_to_add(kernel, initramfs) if needs_modules else (),
         archive_prefix=initramfs.module_prefix,
         codec=_codec(initramfs),
-        why=f"the initramfs of {kernel.version} has no driver for virtio disks and would not find its root",
+        why="; ".join(reasons),
+        files=files,
     )
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers.changes import ExtendInitramfs
+from drivers.linux import initramfs_texts
 from drivers.linux.cpio import ALIGNMENT, BadArchive, Entry, NewEntry, write_archive
 from drivers.linux.inflate import lz4_legacy
 from drivers.linux.initramfs import MODULE_NAME, Image, Names
@@ -54,23 +55,37 @@ def build_supplement(change: ExtendInitramfs, tree: GuestTree, scratch: Path, ru
     modules, and what the runner raises.
     """
     size = _check_size(change, tree)
+    added: dict[str, bytes] = {}
+    indexes: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(prefix="initramfs-", dir=scratch) as folder:
         layout = _Layout(change, Path(folder))
         try:
             image = _lay_out_archive(change, tree, layout)
-            added = _lay_out_added(change, tree, layout)
-            _lay_out_inputs(change, tree, layout)
-            runner.run(layout.depmod(_depmod_config(tree)), timeout=_DEPMOD_SECONDS)
-            indexes = layout.indexes()
+            if change.modules:
+                added = _lay_out_added(change, tree, layout)
+                _lay_out_inputs(change, tree, layout)
+                runner.run(layout.depmod(_depmod_config(tree)), timeout=_DEPMOD_SECONDS)
+                indexes = layout.indexes()
         except OSError as e:
             raise ReadFailed(str(scratch), f"the modules of {change.path} cannot be laid out: {e}") from e
-    archive = write_archive(_entries({**added, **indexes}, layout.names))
+    archive = write_archive(_entries({**added, **indexes, **_texts(change, layout)}, layout.names))
     supplement = _padded(change, image, archive)
     if size == change.size:
         return supplement
     if size == change.size + len(supplement) and _read(tree, change.path, len(supplement), change.size) == supplement:
         return b""
     raise PlanStale(change.path, f"{change.size} bytes, or the same extended", f"{size} bytes of something else")
+
+
+def _texts(change: ExtendInitramfs, layout: _Layout) -> dict[str, bytes]:
+    """The configuration that takes another's place; refused where links of the archive lead it elsewhere."""
+    found: dict[str, bytes] = {}
+    for file in change.files:
+        folder, base = posixpath.split(file.path)
+        if not initramfs_texts.is_kept(file.path) or posixpath.join(layout.names.resolve(folder), base) != file.path:
+            raise PlanStale(change.path, f"{file.path} in it", "links that lead it elsewhere")
+        found[file.path] = file.after.encode("utf-8", "surrogateescape")
+    return found
 
 
 def _check_size(change: ExtendInitramfs, tree: GuestTree) -> int:

@@ -57,7 +57,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         "2. edit /b", "--- /b", "@@ -1 +1 @@", "-x", "+y",
         "3. delete /c", "- /c (SHA-256 ab12)",
         "+ /d -> /dev/null (was nothing)", "+ /e -> /dev/null (was -> /old)", "- /f -> /t",
-        "7. add 1 modules to /i", "/i, 2.0 KiB; appended, compression: lz4", "+ usr/lib/modules/6.1/kernel/a.ko",
+        "7. add 1 module to /i", "/i, 2.0 KiB; appended, compression: lz4", "+ usr/lib/modules/6.1/kernel/a.ko",
         "8. copy /g to /h", "+ /h (2.0 KiB, mode 0644, SHA-256 cd34)",
         "- disks: virtio-blk, sata", "- network cards: virtio", "- virtio devices besides: random numbers",
     ):  # fmt: skip

@@ -159,7 +159,9 @@ def extended(kernels: Sequence[Kernel], changes: Sequence[Change]) -> tuple[Kern
             image = known.initramfs
             if isinstance(change, ExtendInitramfs) and image is not None and change.path == image.path:
                 added = tuple(posixpath.basename(path).partition(".ko")[0] for path in change.modules)
-                known = dataclasses.replace(known, initramfs=dataclasses.replace(image, modules=image.modules + added))
+                texts = {**image.texts, **{file.path: file.after for file in change.files}}
+                image = dataclasses.replace(image, modules=image.modules + added, texts=texts)
+                known = dataclasses.replace(known, initramfs=image)
         found.append(known)
     return tuple(found)
 

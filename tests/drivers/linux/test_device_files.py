@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -147,9 +148,13 @@ def test_an_array_that_only_names_of_disks_identify_is_warned_of() -> None:
     assert ids(MDADM, text) == ["linux.mdadm.array-by-names"]
 
 
-def test_an_initramfs_with_raid_may_hold_the_old_file() -> None:
+def test_an_initramfs_with_raid_that_nobody_can_read_may_hold_the_old_file() -> None:
     nodes: dict[str, Node] = {**files(), MDADM: "DEVICE /dev/sda1\n"}
-    found = facts_of(nodes, [kernel(modules=["raid1", "md_mod"])], partitions=EVERY)
+    known = kernel(modules=["raid1", "md_mod"])
+    assert known.initramfs is not None
+    squashed = replace(known, initramfs=replace(known.initramfs, squashed=True))
+    assert mdadm.contribute(facts_of(nodes, [known], partitions=EVERY)).warnings == ()
+    found = facts_of(nodes, [squashed], partitions=EVERY)
     assert [finding.id for finding in mdadm.contribute(found).warnings] == ["linux.mdadm.in-initramfs"]
     assert ids(MDADM, "DEVICE /dev/sda1\n") == []
 

@@ -27,7 +27,9 @@ WORDS = (
     '"a|/dev/sd|"', '"r|.*|"', ",", "What=", "Section", '"Device"', "Driver", '"vmware"', "EndSection", "alias", "eth0",
     "scsi_hostadapter", "blacklist", "virtio_net", 'KERNELS=="0000:00:11.0"', 'ATTR{address}=="00:0c:29:01:02:03"',
     'NAME="eth0"', "none", "luks", "swap", ":", "\n", "\r\n", "\n\t", " ", "#", "\\", '"', "'", "\udcff", "{", "}",
-    "IDTYPE=sys_wwid",
+    "IDTYPE=sys_wwid", "GRUB_CMDLINE_LINUX=", "GRUB_DISABLE_LINUX_UUID=true", "root=", "resume=", "console=hvc0", "xvc0", "RESUME=",
+    "omit_drivers+=", "add_drivers+=", "virtio_blk", "INITRD_MODULES=", "MODULES=", "(", ")", "dep", "linux", "initrd", "title",
+    "kernel", "APPEND", "options", "menuentry x", "kernelopts=", "respawn:/sbin/getty", "# kopt=", "# groot=",
 )  # fmt: skip
 
 

@@ -1,0 +1,26 @@
+"""Which files of an initramfs facts keep the text of: configuration that may name devices."""
+
+from __future__ import annotations
+
+import re
+
+TEXT_BYTES_AT_MOST = 256 * 1024
+TEXTS_AT_MOST = 32
+
+_FILES = frozenset({
+    "cryptroot/crypttab", "etc/crypttab", "etc/mdadm/mdadm.conf", "etc/mdadm.conf", "etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf",
+    "conf/conf.d/cryptroot",
+})  # fmt: skip
+_ARGUMENTS = re.compile(r"etc/cmdline(?:\.d/[^/]+\.conf)?")
+# The file as it is packed is nearly all comments; only lines that filter matter.
+_FILTERS = re.compile(rb"^[ \t]*(?:global_)?filter\b", re.MULTILINE)
+
+
+def is_kept(path: str) -> bool:
+    """Whether facts hold the text of such a file of an initramfs."""
+    return path in _FILES or _ARGUMENTS.fullmatch(path) is not None
+
+
+def is_worth_keeping(path: str, data: bytes) -> bool:
+    """Whether anything in it could name a device; LVM's file is large and seldom says anything."""
+    return b"/dev/" in data and (not path.startswith("etc/lvm/") or _FILTERS.search(data) is not None)

@@ -1,0 +1,94 @@
+"""Real guests of every layout, loader, release and family: converted, booted on virtio, asked what came up.
+
+A few of them run with every ``make test``; ``make matrix`` runs them all and writes what happened into docs/support-matrix.md
+(``tests/support_matrix.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from p2v.record import ConversionRecord, load_record
+from tests.fixtures.families import FAMILIES
+from tests.fixtures.guests import guest_disks
+from tests.fixtures.records import Guest
+from tests.pipeline.running import Ran, p2v, state
+from tests.support_matrix import ROWS_FOLDER, Row
+
+# One of each: LVM, UEFI without a fallback loader, dracut with virtio left out.
+OFTEN = ("lvm", "uefi", "dracut")
+# Its command line is inside the signed image and names /dev/sda2: only hardware that keeps the name starts it.
+FIXED = ("uki",)
+
+ALL = [
+    pytest.param(guest, id=guest.name, marks=() if guest.name in OFTEN else pytest.mark.matrix) for guest in FAMILIES
+]
+
+
+def keys(guest: Guest) -> list[str]:
+    return ["--key", f"key:{guest.passphrase}"] if guest.passphrase else []
+
+
+def noted(guest: Guest, record: ConversionRecord | None, problems: list[str]) -> None:
+    """Keep what happened for the support matrix; also of a test that then fails."""
+    folder = os.environ.get(ROWS_FOLDER)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        row = Row.of(guest, record, problems)
+        (Path(folder) / f"{guest.name}.json").write_text(json.dumps(row.data()), "utf-8")
+
+
+def seen_wrong(guest: Guest, record: ConversionRecord) -> list[str]:
+    """What the booted guest shows that it should not, or does not show."""
+    boot, wanted = record.boot, guest.converted
+    if boot is None or not boot.booted:
+        return [boot.verdict.sentence if boot else "it was not booted"]
+    report = boot.report
+    if report is None:
+        return [] if boot.not_instrumented else ["it reported nothing"]
+    problems = [f"{unit} failed" for unit in report.failed_units if unit not in wanted.may_fail]
+    if wanted.root_device not in (report.root_device, report.root_source):
+        problems.append(f"its root is {report.root_source or report.root_device} instead of {wanted.root_device}")
+    addresses = {each.name: each.addresses for each in report.interfaces}
+    if wanted.interface and wanted.interface not in addresses:
+        problems.append(f"{wanted.interface} is missing among {', '.join(addresses)}")
+    elif wanted.address and wanted.address not in addresses[wanted.interface]:
+        problems.append(f"{wanted.interface} has {addresses[wanted.interface]} instead of {wanted.address}")
+    return problems
+
+
+def converted(guest: Guest, folder: Path, *more: str) -> Ran:
+    disks = guest_disks(guest.name)
+    return p2v("convert", *disks, "-o", folder, "--name", "vm", "--format", "raw", "--verify", *keys(guest), *more)
+
+
+@pytest.mark.boots
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("guest", ALL)
+def test_a_guest_boots_on_virtio_with_its_root_and_its_address(guest: Guest, tmp_path: Path) -> None:
+    before = [state(disk) for disk in guest_disks(guest.name)]
+    ran = converted(guest, tmp_path, *(["--compatible"] if guest.name in FIXED else []))
+    record = load_record(tmp_path / "vm.json") if (tmp_path / "vm.json").exists() else None
+    problems = seen_wrong(guest, record) if record else [ran.err.strip().splitlines()[-1] if ran.err.strip() else "no record"]
+    noted(guest, record, problems)
+    assert problems == [], ran.err
+    assert ran.status == 0
+    assert [state(disk) for disk in guest_disks(guest.name)] == before
+
+    # planned again from the result, there is nothing left to do
+    disks = [tmp_path / str(disk.path) for disk in record.hardware.disks] if record else []
+    again = p2v("plan", *disks, "--input-format", "raw", "--json", *keys(guest))
+    plan = json.loads(again.out)["plan"]
+    assert [change for change in plan["changes"] if change] == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", FIXED)
+def test_a_guest_that_no_edit_reaches_is_blocked_with_a_way_out(name: str) -> None:
+    ran = p2v("plan", *guest_disks(name))
+    assert ran.status == 4
+    assert "--compatible" in ran.out

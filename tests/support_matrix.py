@@ -1,0 +1,106 @@
+"""The table of booted guests in docs/support-matrix.md, from what the last ``make matrix`` really saw.
+
+Each test of ``tests/pipeline/test_families.py`` leaves a row in the folder that the environment's ``P2V_MATRIX_ROWS`` names;
+``python -m tests.support_matrix FOLDER`` puts them into the page. A guest without a row is said not to have run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from p2v.record import ConversionRecord
+from tests.fixtures.families import FAMILIES
+from tests.fixtures.records import Guest
+
+ROWS_FOLDER = "P2V_MATRIX_ROWS"
+PAGE = Path("docs/support-matrix.md")
+BEGIN, END = "<!-- booted guests: written by make matrix -->", "<!-- end of booted guests -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one guest did. ``problems`` empty: all that was expected was seen."""
+
+    name: str
+    what: str
+    read: str
+    changes: int
+    bus: str
+    kernel: str
+    root: str
+    address: str
+    boot_seconds: float
+    problems: tuple[str, ...]
+    day: str
+
+    @classmethod
+    def of(cls, guest: Guest, record: ConversionRecord | None, problems: list[str]) -> Row:
+        """From a conversion's record; None where there is none."""
+        day = time.strftime("%Y-%m-%d", time.gmtime())
+        if record is None or record.boot is None:
+            return cls(guest.name, guest.description, "", 0, "", "", "", "", 0.0, tuple(problems), day)
+        report = record.boot.report
+        addresses = [f"{each.name} {each.addresses[0]}" for each in report.interfaces if each.addresses] if report else []
+        return cls(
+            guest.name,
+            guest.description,
+            record.document.facts.read_by.value,
+            len(record.applied),
+            record.hardware.disk_bus.value,
+            report.kernel if report else "",
+            (report.root_source or report.root_device or "") if report else "",
+            ", ".join(address for address in addresses if not address.startswith("lo ")),
+            record.boot.seconds,
+            tuple(problems),
+            day,
+        )
+
+    def data(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """As a line of the table."""
+        result = "booted" if not self.problems else "NOT as expected: " + "; ".join(self.problems)
+        seen = f"root {self.root}, {self.address}" if self.root else "seen from outside only"
+        return (
+            f"| {self.name} | {self.what} | {self.read} | {self.changes} | {self.bus} | {result} | "
+            f"{seen}, kernel {self.kernel or 'unknown'}, {self.boot_seconds:.0f} s, {self.day} |"
+        )
+
+
+def table(rows: list[Row]) -> str:
+    """All guests in their order; those without a row say so."""
+    known = {row.name: row for row in rows}
+    lines = [
+        "| guest | what it is | read by | changes | disks on | result | seen in the booted guest |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for guest in FAMILIES:
+        row = known.get(guest.name)
+        lines.append(row.line() if row else f"| {guest.name} | {guest.description} | | | | not run | |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Rewrite the page."""
+    folder = Path(sys.argv[1])
+    rows = [_row(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.json"))]
+    text = PAGE.read_text("utf-8")
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    PAGE.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{tail}", "utf-8")
+    return 0
+
+
+def _row(data: dict[str, Any]) -> Row:
+    return Row(**{**data, "problems": tuple(data["problems"])})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
