@@ -165,11 +165,15 @@ def _with_guest_names(layout: Layout, crypttab: str) -> Layout:
 
 
 def _roots(appliance: Appliance, tree: ApplianceTree, layout: Layout) -> Iterator[Mount]:
+    seen: set[str] = set()
     for device in layout.devices:
-        if device.filesystem is None or device.filesystem.kind not in _HOLDS_FILES:
+        if device.filesystem is None or device.filesystem.kind not in _HOLDS_FILES or layout.is_opened(device):
             continue
-        if layout.is_opened(device):
-            continue
+        if device.filesystem.kind == "btrfs" and device.filesystem.uuid:
+            # a further member of the same Btrfs is no further system
+            if device.filesystem.uuid in seen:
+                continue
+            seen.add(device.filesystem.uuid)
         if _is_root(appliance, tree, mount_of(device, "/")):
             yield mount_of(device, "/")
         elif device.filesystem.kind == "btrfs":

@@ -140,7 +140,7 @@ class Sources:
             matching = [device for device in self._layout.devices if _matches(device, tag, value)]
             # both halves of a mirror carry what the array carries
             matching = [device for device in matching if isinstance(device, Volume)] or matching
-            if len(matching) == 1:
+            if len(matching) == 1 or _are_one(matching):
                 return matching[0], ""
             return None, f"{len(matching)} partitions have it" if matching else "no partition has it"
         volume = self._volume(spec)
@@ -158,6 +158,12 @@ class Sources:
         arrays = [volume for volume in self._layout.volumes if volume.kind == "md"]
         # numbers are given out at each start; with one array there is no doubt
         return arrays[0] if len(arrays) == 1 and _ARRAY.fullmatch(spec) else None
+
+
+def _are_one(devices: Sequence[Device]) -> bool:
+    """Whether these are the members of one Btrfs, of which any stands for all."""
+    systems = [device.filesystem for device in devices]
+    return bool(devices) and all(system is not None and system.kind == "btrfs" for system in systems)
 
 
 def _device_names(layout: Layout, root: Partition | None, specs: Iterable[tuple[str, str]]) -> DeviceNames:

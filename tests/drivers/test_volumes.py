@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from drivers import lvm, md
-from drivers.facts import GuestFacts, Volume
+from drivers.facts import Disk, FileSystem, GuestFacts, Partition, Volume
 from drivers.inspection import inspect_disks, needs_appliance
-from drivers.layout import Layout, lay_out
+from drivers.layout import Device, Layout, Sources, lay_out
 from drivers.offline import OfflineTree, open_device
 from drivers.volumes import MappedVolume
 from tests.drivers.raw_reader import RawReader
@@ -204,3 +204,14 @@ def test_a_mapped_volume_ends_where_it_ends() -> None:
     mapped = MappedVolume((), 0, [reader])
     assert mapped.pread(10, 0) == b""
     reader.close()
+
+
+def test_members_of_one_btrfs_are_one_source_and_copies_of_one_ext4_are_none() -> None:
+    def found(kind: str) -> tuple[Device | None, str]:
+        parts = tuple(Partition(disk, 1, MIB, MIB, "83", filesystem=FileSystem(kind, "aa-bb")) for disk in (0, 1))
+        return Sources(Layout((Disk(0, MIB, "mbr"), Disk(1, MIB, "mbr")), parts), None, ()).find("UUID=aa-bb")
+
+    device, problem = found("btrfs")
+    assert isinstance(device, Partition)
+    assert (device.disk, problem) == (0, "")
+    assert found("ext4") == (None, "2 partitions have it")
