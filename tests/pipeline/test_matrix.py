@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,41 @@ def test_every_bootable_kernel_is_made_to_find_its_root(tmp_path: Path) -> None:
     again = p2v("inspect", tmp_path / "vm.qcow2")
     assert again.out.count("finds a root on virtio") == 2
     assert "does NOT" not in again.out
+
+
+def _ova(folder: Path) -> list[str | Path]:
+    """A VMware export: a description, and the disk as a stream."""
+    description = folder / "vm.ovf"
+    description.write_text("<Envelope/>")
+    archive = folder / "vm.ova"
+    with tarfile.open(archive, "w") as made:
+        made.add(description, "vm.ovf")
+        made.add(packed("vmware", "vmdk-stream"), "vm-disk1.vmdk")
+    return [archive]
+
+
+def _vdi(folder: Path) -> list[str | Path]:
+    disk = folder / "vm.vdi"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vdi", str(packed("vmware", "raw")), str(disk)], check=True)
+    return [disk]
+
+
+def _chain(folder: Path) -> list[str | Path]:
+    """A snapshot over a disk that lies elsewhere."""
+    parent, child = packed("vmware", "qcow2"), folder / "snapshot.qcow2"
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(parent), str(child)]
+    subprocess.run(words, check=True)
+    return [child, "--allow", parent.parent]
+
+
+@pytest.mark.matrix
+@pytest.mark.boots
+@pytest.mark.parametrize("wrapped", [_ova, _vdi, _chain], ids=["ova", "vdi", "chain"])
+def test_a_guest_in_an_archive_a_vdi_or_a_chain_converts_and_boots(
+    tmp_path: Path, wrapped: Callable[[Path], list[str | Path]]
+) -> None:
+    ran = p2v("convert", *wrapped(tmp_path), "-o", tmp_path / "out", "--name", "vm", "--verify")
+    assert ran.status == 0, ran.err
+    record = load_record(tmp_path / "out" / "vm.json")
+    assert record.boot is not None
+    assert record.boot.booted
