@@ -20,6 +20,7 @@ _LASTING_IDS = ("dm-", "md-", "lvm-pv-uuid-")
 # multipath(8): a map's partitions are called mpatha1, mpathap1 or mpatha-part1
 _MULTIPATH = re.compile(r"/dev/mapper/(?P<disk>mpath[a-z]{1,3}?)(?:(?:-part|p)?(?P<number>[1-9][0-9]{0,2}))?")
 
+_PARTS_OF_VOLUMES = frozenset({"lvm2", "md", "zfs"})
 _UUID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]*")
 
 _ALIKE = (
@@ -86,7 +87,8 @@ class DeviceNames:
     def of(cls, facts: GuestFacts, specs: Iterable[tuple[str, str]] = ()) -> DeviceNames:
         """For a guest; ``specs`` are its fstab's (device, mount point) pairs, which tell about the disks' order."""
         root = None
-        if facts.root is not None:
+        # a volume's name does not depend on the machine, and the partition that carries it is not what is mounted
+        if facts.root is not None and not facts.root.volume:
             place = (facts.root.disk, facts.root.partition)
             root = next((p for p in facts.partitions if (p.disk, p.number) == place), None)
         named = [(name, mountpoint) for spec, mountpoint in specs if (name := _parsed(spec)) and name.kind]
@@ -127,7 +129,9 @@ class DeviceNames:
 
     def stable(self, partition: Partition) -> str | None:
         """``UUID=`` of the file system or swap area; ``PARTUUID=`` where another one has the same, or it has none."""
-        uuid = partition.filesystem.uuid if partition.filesystem else None
+        system = partition.filesystem
+        # udev makes no by-uuid name of what is a part of something larger
+        uuid = system.uuid if system and system.kind not in _PARTS_OF_VOLUMES else None
         if uuid and _UUID.fullmatch(uuid) and self._uuids[uuid.lower()] == 1:
             return f"UUID={uuid}"
         return self.partuuid(partition)

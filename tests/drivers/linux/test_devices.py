@@ -129,3 +129,16 @@ def test_disks_of_several_kinds_have_no_known_order() -> None:
     found = names.resolve("/dev/nvme0n1p1")
     assert found is not None
     assert (found.stable, "several kinds" in found.problem) == (None, True)
+
+
+def test_what_is_a_part_of_a_volume_is_named_by_its_partition() -> None:
+    physical = Partition(0, 3, 0, 1, "8e", False, "c0ffee12-03", filesystem=FileSystem("lvm2", "AbCdEf-1234"))
+    found = DeviceNames(1, [physical]).resolve("/dev/sda3")
+    assert found is not None
+    assert found.stable == "PARTUUID=c0ffee12-03"
+
+
+def test_a_root_on_a_volume_is_no_partition() -> None:
+    physical = Partition(0, 3, 0, 1, "8e", False, "c0ffee12-03", filesystem=FileSystem("lvm2", "AbCdEf-1234"))
+    facts = GuestFacts(ReadBy.HOST, (), (physical,), root=Mount("/", 0, 3, volume="/dev/mapper/vg-root"))
+    assert DeviceNames.of(facts).root is None
