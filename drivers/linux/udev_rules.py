@@ -128,11 +128,18 @@ def _added(facts: GuestFacts, cards: Sequence[str | None]) -> str:
     if not without_systemd(facts) or system is None or system.family in _WITHOUT_UDEV:
         return ""
     namings = tuple(namings_of(facts))
-    given = {naming.name for naming in namings}
+    given = {naming.name for naming in namings} | _ruled(facts)
     names = {interface.name.partition(".")[0] for interface in facts.network.interfaces} - given
     wanted = sorted(n for n in names if is_card(n) and _SAFE_NAME.fullmatch(n) and not _KERNEL_NAME.fullmatch(n))
     matches, _ = matched(wanted, known_macs(facts, namings), cards) if wanted else ({}, None)
     return "".join(_rule(name, mac) for name, mac in matches.items())
+
+
+def _ruled(facts: GuestFacts) -> set[str]:
+    """Names that rules give already, by whatever conditions (ours need not name an address)."""
+    texts = (facts.texts[path].text for path in PERSISTENT_RULES if path in facts.texts)
+    lines = (line for text in texts for line in text.split("\n") if not line.lstrip().startswith("#"))
+    return {match[1] for line in lines for match in _NAME.finditer(line)}
 
 
 def _rule(name: str, mac: str | None) -> str:

@@ -11,7 +11,7 @@ from drivers.facts import GuestFacts, InterfaceConfig
 from drivers.linux import cloud_init, keyfile, nic_names, plain_yaml, udev_rules
 from drivers.linux.macs import normal_mac
 from drivers.linux.network import read_network
-from tests.drivers.linux.guest import VERSION, facts_of, files
+from tests.drivers.linux.guest import VERSION, facts_of, files, text_file
 from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
 from tests.fixtures import etc
 
@@ -390,6 +390,14 @@ def test_biosdevnames_names_are_kept_by_rules_where_there_are_no_link_files() ->
     assert isinstance(change, WriteFile)
     assert (change.path, f'=="{MAC}"' in change.content, 'NAME="em1"' in change.content) == (RULES, True, True)
     assert "eth5" not in change.content
+
+
+def test_a_name_that_a_rule_gives_already_gets_no_second_one_though_no_address_is_known() -> None:
+    facts = without_systemd("iface em1 inet dhcp\n")
+    change = udev_rules.contribute(facts, (None,)).changes[0]
+    assert isinstance(change, WriteFile)
+    after = dataclasses.replace(facts, texts={**facts.texts, RULES: text_file(change.content, RULES)})
+    assert udev_rules.contribute(after, (None,)).changes == ()
 
 
 def test_a_guest_of_mdev_gets_no_rules() -> None:
