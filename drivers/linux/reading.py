@@ -105,7 +105,8 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
             if path not in LINKS and (file := paths.read_text(tree, path)) is not None:
                 texts[path] = file
     folders = tuple(path for path in FOLDERS if paths.resolve(tree, path) is not None)
-    return texts, links, folders
+    # names come out of sets, whose order differs from process to process: the same guest gives the same document
+    return dict(sorted(texts.items())), dict(sorted(links.items())), folders
 
 
 def collect_digests(tree: GuestTree) -> Mapping[str, str]:

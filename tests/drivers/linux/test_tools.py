@@ -227,3 +227,11 @@ def test_a_guest_without_the_agent_is_told_so() -> None:
 
 def test_an_agent_that_is_installed_at_the_first_boot_is_not_missed() -> None:
     assert missing_agent(facts_of(files()), PlanOptions(install_agent=True)).warnings == ()
+
+
+def test_facts_come_in_an_order_of_their_own_whatever_the_process() -> None:
+    nodes = files() | {f"/etc/rc{level}.d/S01open-vm-tools": Link("../init.d/open-vm-tools") for level in (5, 2, 4, 3)}
+    facts = facts_of({**nodes, "/etc/init.d/open-vm-tools": "#!/bin/sh\n"})
+    assert len(facts.links) > 3
+    assert list(facts.links) == sorted(facts.links)
+    assert list(facts.texts) == sorted(facts.texts)
