@@ -116,11 +116,6 @@ def joined_beside(file: SourceFile) -> SourceFile:
     )
 
 
-def is_first_part(name: str) -> bool:
-    """Whether a file is called as the first of several parts."""
-    return _FIRST_PART.fullmatch(name) is not None
-
-
 def following_parts(first: str) -> Iterator[str]:
     """The names of the parts behind the first, without end."""
     match = _FIRST_PART.fullmatch(first)

@@ -162,6 +162,16 @@ class BootLoader:
     install_devices: tuple[str, ...] = ()
     """Disks that the boot loader's package installs itself to when it is upgraded (Debian's grub-pc)."""
 
+    @property
+    def default_entry(self) -> BootEntry | None:
+        """The entry that starts when nobody chooses; None where that starts no kernel (a firmware menu, say)."""
+        return next((entry for entry in self.entries if entry.title == self.default), None)
+
+    def starts_with(self, argument: str) -> bool:
+        """Whether what starts when nobody chooses has an argument; where that is no kernel, whether any entry has it."""
+        starting = [entry for entry in self.entries if entry.title == self.default] or self.entries
+        return any(argument in entry.arguments.split() for entry in starting)
+
 
 @dataclass(frozen=True, slots=True)
 class EfiProgram:
@@ -200,6 +210,11 @@ class Initramfs:
     texts: Mapping[str, str] = field(default_factory=dict)
     unified: bool = False
     """It is a section of a unified kernel image, so nothing can be appended; ``path`` names the image."""
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether there may be more in it than could be seen."""
+        return bool(self.problem or self.squashed)
 
 
 @dataclass(frozen=True, slots=True)

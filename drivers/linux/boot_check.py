@@ -107,8 +107,7 @@ def plan_caps(
 def default_entries(facts: GuestFacts) -> tuple[BootEntry, ...]:
     """The entry that starts by default; all of them when that one starts no kernel (a firmware menu, say)."""
     loader = facts.boot_loader
-    default = next((entry for entry in loader.entries if entry.title == loader.default), None)
-    return (default,) if default else loader.entries
+    return (loader.default_entry,) if loader.default_entry else loader.entries
 
 
 def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
@@ -153,7 +152,7 @@ def _blocker(
         reason = supplement.why_not(kernel) if kernel is not None else ""
         is_script = kernel is not None and kernel.initramfs is not None and kernel.initramfs.builder == "mkinitrd"
         if kernel is not None and reason and _has_virtio(kernel) and not (buses and is_script):
-            if options.compatible and _is_opaque(kernel):
+            if options.compatible and kernel.initramfs is not None and kernel.initramfs.is_opaque:
                 return None
             hint = _REBUILD if not options.compatible else "Rebuild it with drivers for SATA or virtio in the guest."
             message = f"kernel {kernel.version} finds no virtio disk at its start, and cannot be helped: {reason}"
@@ -178,11 +177,6 @@ def _blocker(
 
 def _has_virtio(kernel: Kernel) -> bool:
     return {"virtio_pci", "virtio_blk"} <= _present(kernel) | set(kernel.initramfs.modules if kernel.initramfs else ())
-
-
-def _is_opaque(kernel: Kernel) -> bool:
-    """Whether there may be drivers in the image that could not be seen."""
-    return kernel.initramfs is not None and bool(kernel.initramfs.squashed or kernel.initramfs.problem)
 
 
 def _name_warnings(facts: GuestFacts, names: DeviceNames) -> Iterator[Finding]:

@@ -36,7 +36,7 @@ _SNIPPET_LOADERS = frozenset({"grub2", "systemd-boot"})
 
 def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     """The edits of all such files, and what in them cannot be made lasting."""
-    default = next((e for e in facts.boot_loader.entries if e.title == facts.boot_loader.default), None)
+    default = facts.boot_loader.default_entry
     return joined((
         _files(facts, names, default),
         grubenv.contribute(facts, names, default),

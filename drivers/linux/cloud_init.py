@@ -52,7 +52,5 @@ def contribute(facts: GuestFacts) -> Contribution:
 
 
 def _is_enabled(facts: GuestFacts) -> bool:
-    entries = facts.boot_loader.entries
-    default = [entry for entry in entries if entry.title == facts.boot_loader.default] or entries
-    by_kernel = any("cloud-init=disabled" in entry.arguments.split() for entry in default)
+    by_kernel = facts.boot_loader.starts_with("cloud-init=disabled")
     return FOLDER in facts.folders and DISABLED not in facts.texts and not by_kernel

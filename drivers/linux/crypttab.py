@@ -10,7 +10,7 @@ from drivers.changes import EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames, Resolution, device_path
-from drivers.linux.splice import Splice, spliced
+from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 CRYPTTAB = "/etc/crypttab"
@@ -96,8 +96,7 @@ def _findings(file: TextFile, names: DeviceNames) -> Iterator[Finding]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    begin = 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, begin, line in lines_of(text):
         fields = list(_FIELD.finditer(line))
         if len(fields) >= 2 and not fields[0][0].startswith("#"):
             device = fields[1]
@@ -111,4 +110,3 @@ def _lines(text: str) -> Iterator[_Line]:
                 start=begin + device.start(),
                 end=begin + device.end(),
             )
-        begin += len(line) + 1

@@ -10,7 +10,7 @@ from drivers.changes import EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames, Resolution
-from drivers.linux.splice import Splice, spliced
+from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 FSTAB = "/etc/fstab"
@@ -121,8 +121,7 @@ def _option_findings(entry: FstabEntry, names: DeviceNames) -> Iterator[Finding]
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    begin = 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, begin, line in lines_of(text):
         fields = list(_FIELD.finditer(line))
         # libmount refuses a line without a type as well
         if len(fields) >= 3 and not fields[0][0].startswith("#"):
@@ -137,7 +136,6 @@ def _lines(text: str) -> Iterator[_Line]:
                 line_number=number,
             )
             yield _Line(entry, begin + fields[0].start(), begin + fields[0].end())
-        begin += len(line) + 1
 
 
 def _number(texts: list[str], index: int) -> int:

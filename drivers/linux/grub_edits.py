@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from drivers.facts import GuestFacts, TextFile
 from drivers.linux import grub_script
 from drivers.linux.bootloader import INITRD_COMMANDS, LINUX_COMMANDS
 from drivers.linux.contribution import Contribution
+from drivers.linux.deletion import deletion
 from drivers.linux.devices import DeviceNames
 from drivers.linux.grub_script import Command, Word
 from drivers.linux.kernel_arguments import (
@@ -143,8 +143,7 @@ def plan_device_map(file: TextFile | None, names: DeviceNames) -> DeleteFile | N
     fields = (line.split() for line in file.text.split("\n"))
     if not any(len(words) > 1 and names.resolve(words[1]) for words in fields):
         return None
-    digest = hashlib.sha256(file.text.encode("utf-8", "surrogateescape")).hexdigest()
-    return DeleteFile(file.resolved, digest, WHY_MAP)
+    return deletion(file, WHY_MAP)
 
 
 def _kernel_lines(text: str) -> Iterator[tuple[Command, bool]]:

@@ -9,13 +9,12 @@ installed, so there a unit does it at the first boot. Seeds of random numbers go
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from drivers.changes import Change, DeleteFile, EditFile, MakeSymlink
-from drivers.expectations import encoded
 from drivers.facts import GuestFacts
 from drivers.linux.contribution import Contribution
+from drivers.linux.deletion import deletion
 from drivers.linux.firstboot import Unit
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.plan import Finding
@@ -84,7 +83,6 @@ def _machine_id(facts: GuestFacts) -> Iterator[Change]:
     copied = facts.texts.get(DBUS_ID)
     if copied is None or DBUS_ID in facts.links or copied.resolved != DBUS_ID:
         return
-    digest = hashlib.sha256(encoded(copied.text)).hexdigest()
-    yield DeleteFile(DBUS_ID, digest, f"{_WHY}: systemd would take D-Bus' copy of the id back")
+    yield deletion(copied, f"{_WHY}: systemd would take D-Bus' copy of the id back")
     if own is not None:
         yield MakeSymlink(DBUS_ID, MACHINE_ID, None, "D-Bus goes by systemd's machine id")

@@ -8,13 +8,13 @@ device name (LVM then searches the disks for the volume's id) and those by what 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 
 from drivers.changes import Change, DeleteFile, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
+from drivers.linux.deletion import deletion
 from drivers.linux.lvm_filters import additions, parse_filters
 from drivers.linux.splice import spliced
 from drivers.plan import Finding
@@ -45,12 +45,6 @@ def plan_devices_file(facts: GuestFacts) -> DeleteFile | None:
     return deletion(file, WHY_DEVICES_FILE)
 
 
-def deletion(file: TextFile, why: str) -> DeleteFile:
-    """A text file's removal."""
-    data = file.text.encode("utf-8", "surrogateescape")
-    return DeleteFile(file.resolved, hashlib.sha256(data).hexdigest(), why)
-
-
 def contribute(facts: GuestFacts) -> Contribution:
     """The filters' edits, the devices file's removal, and what follows from them."""
     changes: list[Change] = []
@@ -61,9 +55,9 @@ def contribute(facts: GuestFacts) -> Contribution:
             continue
         if (edit := plan_filters(file, facts)) is not None:
             changes.append(edit)
-            images = [kernel.initramfs for kernel in facts.kernels if kernel.initramfs is not None]
             # where the copies can be read, they are replaced as well
-            warnings += [_copied(path)] if any(image.problem or image.squashed for image in images) else []
+            if any(kernel.initramfs is not None and kernel.initramfs.is_opaque for kernel in facts.kernels):
+                warnings.append(_copied(path))
         warnings += _unreadable(file, facts)
     removal = plan_devices_file(facts)
     if removal is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.changes import Change, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.splice import Splice, spliced
+from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 CONFIGS = ("/etc/mdadm.conf", "/etc/mdadm/mdadm.conf")
@@ -98,8 +98,7 @@ def _copies(facts: GuestFacts, path: str) -> Iterator[Finding]:
     for kernel in facts.kernels:
         image = kernel.initramfs
         # where the copy can be read, it is replaced as well
-        is_hidden = image is not None and (image.problem or image.squashed)
-        if image is not None and is_hidden and any(name == "md_mod" or name.startswith("raid") for name in image.modules):
+        if image is not None and image.is_opaque and any(name == "md_mod" or name.startswith("raid") for name in image.modules):
             yield Finding(
                 "linux.mdadm.in-initramfs",
                 f"{image.path} may hold a copy of {path} as it was, which looks for arrays on the old names of disks only",
@@ -123,15 +122,15 @@ def _with_gap(text: str, splice: Splice) -> Splice:
     """A word that goes takes the blanks before it along."""
     if splice.text:
         return splice
-    start = splice.start - len(text[: splice.start]) + len(text[: splice.start].rstrip(" \t"))
+    start = len(text[: splice.start].rstrip(" \t"))
     # what begins a continuation line leaves its blanks, or the line would be none any more
     return splice if text[start - 1] == "\n" else Splice(start, splice.end, "")
 
 
 def _lines(text: str) -> Iterator[_Line]:
     words: list[_Word] = []
-    first = begin = 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    first = 0
+    for number, begin, line in lines_of(text):
         if words and line[:1] not in (" ", "\t"):
             yield _Line(first, tuple(words))
             words = []
@@ -141,6 +140,5 @@ def _lines(text: str) -> Iterator[_Line]:
             if match[0].startswith("#"):
                 break
             words.append(_Word(match[0], begin + match.start(), begin + match.end()))
-        begin += len(line) + 1
     if words:
         yield _Line(first, tuple(words))

@@ -39,8 +39,8 @@ _CARD = re.compile(
     r"en(?:x[0-9a-f]{12}|[a-zA-Z][0-9][a-zA-Z0-9]{0,11})|eth[0-9]{1,3}|em[0-9]{1,3}|p[0-9]{1,3}p[0-9]{1,3}(?:_[0-9]{1,3})?"
 )
 # names end up in a file's name
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
-_KERNEL_NAME = re.compile(r"eth[0-9]+")
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+KERNEL_NAME = re.compile(r"eth[0-9]+")
 _RULE_MAC = re.compile(r"(?:ATTRS?|SYSFS)\{address\}==\"([^\"]+)\"")
 _RULE_NAME = re.compile(r"(?:NAME=\"|rename_netiface[ \t]+%k[ \t]+)([^\"%\s]+)\"")
 # what a card on KVM has
@@ -93,11 +93,11 @@ def _names_to_keep(facts: GuestFacts, namings: Sequence[Naming], cards: Sequence
     given = {naming.name for naming in namings if naming.name and not naming.any_card}
     configured = {interface.name.partition(".")[0] for interface in facts.network.interfaces}
     names = {name for name in configured if _CARD.fullmatch(name)}
-    predictable = {name for name in names if not _KERNEL_NAME.fullmatch(name)}
+    predictable = {name for name in names if not KERNEL_NAME.fullmatch(name)}
     by_mac = {interface.name for interface in facts.network.interfaces if interface.mac and interface.mac in cards}
     # beside a card named by its place, an eth0 is a leftover: systemd calls none so
     names = (predictable or names) | (given & configured) | (names & by_mac)
-    return tuple(sorted((name for name in names - kept if _SAFE_NAME.fullmatch(name)), key=_natural))
+    return tuple(sorted((name for name in names - kept if SAFE_NAME.fullmatch(name)), key=_natural))
 
 
 def _kernel_names_apply(facts: GuestFacts) -> bool:
@@ -106,9 +106,7 @@ def _kernel_names_apply(facts: GuestFacts) -> bool:
         return True
     if any(facts.links.get(path) == "/dev/null" for path in (DEFAULT_LINK, NAMING_RULES)):
         return True
-    loader = facts.boot_loader
-    default = [entry for entry in loader.entries if entry.title == loader.default] or loader.entries
-    return any("net.ifnames=0" in entry.arguments.split() for entry in default)
+    return facts.boot_loader.starts_with("net.ifnames=0")
 
 
 def known_macs(facts: GuestFacts, namings: Sequence[Naming]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from drivers.caps import GuestCaps
 from drivers.changes import Change, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.splice import Splice, spliced
+from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 MODPROBE = (
@@ -74,18 +74,10 @@ def _edits(file: TextFile, splices: Iterator[Splice], why: str) -> Iterator[Edit
         yield EditFile(file.resolved, file.text, after, why)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Each line and where it begins."""
-    begin = 0
-    for line in text.split("\n"):
-        yield begin, line
-        begin += len(line) + 1
-
-
 def _modprobe(text: str, caps: GuestCaps) -> Iterator[Splice]:
     card = _NETWORK.get(caps.nic_models[0] if caps.nic_models else "")
     disk = _DISK.get(caps.disk_buses[0] if caps.disk_buses else "")
-    aliases = [(begin, match) for begin, line in _lines(text) if (match := _ALIAS.match(line))]
+    aliases = [(begin, match) for _, begin, line in lines_of(text) if (match := _ALIAS.match(line))]
     for begin, match in aliases:
         if match["card"] and card and match["driver"] != card:
             yield Splice(begin + match.start("driver"), begin + match.end("driver"), card)
@@ -94,7 +86,7 @@ def _modprobe(text: str, caps: GuestCaps) -> Iterator[Splice]:
     if controllers and disk and disk not in (match["driver"] for _, match in controllers):
         begin, match = controllers[0]
         yield Splice(begin + match.start("driver"), begin + match.end("driver"), disk)
-    for begin, line in _lines(text):
+    for _, begin, line in lines_of(text):
         forbidden = _FORBIDDEN.match(line)
         if forbidden and (forbidden["listed"] or forbidden["never"]).replace("-", "_") in _NEEDED:
             yield Splice(begin, begin, "#")
@@ -102,7 +94,7 @@ def _modprobe(text: str, caps: GuestCaps) -> Iterator[Splice]:
 
 def _xorg(text: str, driver: str) -> Iterator[Splice]:
     inside = False
-    for begin, line in _lines(text):
+    for _, begin, line in lines_of(text):
         if section := _SECTION.match(line):
             inside = not section[1] and (section[2] or "").lower() == "device"
         elif inside and (match := _DRIVER.match(line)) and match["driver"].lower() not in _ANY_SCREEN:

@@ -1,8 +1,8 @@
-"""Replacing pieces of a text while every other character stays where it is."""
+"""Replacing pieces of a text while every other character stays where it is, and finding them line by line."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -13,6 +13,14 @@ class Splice:
     start: int
     end: int
     text: str
+
+
+def lines_of(text: str) -> Iterator[tuple[int, int, str]]:
+    """Each line: its number from 1 on, where it begins, and its characters without the line end."""
+    begin = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        yield number, begin, line
+        begin += len(line) + 1
 
 
 def spliced(text: str, splices: Iterable[Splice]) -> str:

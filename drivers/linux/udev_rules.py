@@ -16,7 +16,9 @@ from drivers.linux.contribution import Contribution
 from drivers.linux.macs import normal_mac
 from drivers.linux.nic_names import (
     HINT,
+    KERNEL_NAME,
     PERSISTENT_RULES,
+    SAFE_NAME,
     cards_of,
     is_card,
     known_macs,
@@ -24,7 +26,7 @@ from drivers.linux.nic_names import (
     namings_of,
     without_systemd,
 )
-from drivers.linux.splice import Splice, spliced
+from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 WHY = "the rule names a card by its place or driver, which it does not have on KVM; its MAC address stays"
@@ -37,8 +39,6 @@ _IDS = ("{vendor}", "{device}", "{subsystem_vendor}", "{subsystem_device}")
 _ADDRESS = re.compile(r"(?:ATTRS?|SYSFS)\{address\}")
 _NAME = re.compile(r"(?:\bNAME=\"|rename_netiface[ \t]+%k[ \t]+)([^\"%\s]+)\"")
 _ANYTHING = ("?*", "*", "")
-_KERNEL_NAME = re.compile(r"eth[0-9]+")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 # busybox's mdev reads no rules
 _WITHOUT_UDEV = frozenset({"alpine"})
 
@@ -88,14 +88,12 @@ def _findings(file: TextFile, cards: Sequence[str | None]) -> Iterator[Finding]:
 
 def _by_hardware(text: str) -> Iterator[tuple[int, int, str, list[re.Match[str]]]]:
     """The rules that name a card by what the move changes: line number, where it begins, the line, these conditions."""
-    begin = 0
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, begin, line in lines_of(text):
         if not line.lstrip().startswith("#") and _NAME.search(line):
             conditions = [match for match in _CONDITION.finditer(line) if _is_hardware(match[1], match[2])]
             # BUS== alone says nothing about the machine: it only goes with the place
             if any(match[1] not in ("BUS", "SUBSYSTEMS") for match in conditions):
                 yield number, begin, line, conditions
-        begin += len(line) + 1
 
 
 def _is_hardware(key: str, value: str) -> bool:
@@ -130,7 +128,7 @@ def _added(facts: GuestFacts, cards: Sequence[str | None]) -> str:
     namings = tuple(namings_of(facts))
     given = {naming.name for naming in namings} | _ruled(facts)
     names = {interface.name.partition(".")[0] for interface in facts.network.interfaces} - given
-    wanted = sorted(n for n in names if is_card(n) and _SAFE_NAME.fullmatch(n) and not _KERNEL_NAME.fullmatch(n))
+    wanted = sorted(n for n in names if is_card(n) and SAFE_NAME.fullmatch(n) and not KERNEL_NAME.fullmatch(n))
     matches, _ = matched(wanted, known_macs(facts, namings), cards) if wanted else ({}, None)
     return "".join(_rule(name, mac) for name, mac in matches.items())
 
