@@ -109,7 +109,7 @@ def facts_from_tree(
         efi_programs=read_efi_programs(tree),
         kernels=find_kernels(tree, loader),
         network=read_network(tree),
-        tools=find_tools(tree),
+        tools=find_tools(tree, links),
         selinux=read_selinux(tree),
         label_policy=label_policy,
         texts=texts,

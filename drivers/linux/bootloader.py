@@ -47,8 +47,7 @@ def read_boot_loader(tree: GuestTree) -> BootLoader:
     candidates = [*paths.matching(tree, EFI_CONFIGS), *GRUB2_CONFIGS]
     found = [config for path in candidates if (config := _config(tree, path)) is not None]
     if found:
-        config = next((path for path in found if _has_menu(_script(tree, path))), found[0])
-        return _grub2(tree, config)
+        return _grub2(tree, *next((config for config in found if _has_menu(config[1])), found[0]))
     loaders = (loader for read in OTHERS if (loader := read(tree)) is not None)
     return next(loaders, BootLoader("none"))
 
@@ -59,17 +58,20 @@ def grub_environment(block: str) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals}
 
 
-def _config(tree: GuestTree, path: str) -> str | None:
+def _config(tree: GuestTree, path: str) -> tuple[str, Script] | None:
     """The configuration that a file leads to: a stub in the EFI system partition may only name another one."""
     for _ in range(_CHAINS_AT_MOST):
-        if paths.read_text(tree, path) is None:
+        file = paths.read_text(tree, path)
+        if file is None:
             return None
-        target = _chained(_script(tree, path))
+        script = grub_script.parse(file.text)
+        target = _chained(script)
         resolved = _boot_path(tree, target) if target else None
         if resolved is None:
-            return path
+            return path, script
         path = resolved
-    return path
+    file = paths.read_text(tree, path)
+    return path, grub_script.parse(file.text if file else "")
 
 
 def _chained(script: Script) -> str:
@@ -89,8 +91,7 @@ def _has_menu(script: Script) -> bool:
     return bool(script.items) or script.bls_at is not None
 
 
-def _grub2(tree: GuestTree, config: str) -> BootLoader:
-    script = _script(tree, config)
+def _grub2(tree: GuestTree, config: str, script: Script) -> BootLoader:
     block = paths.read_text(tree, posixpath.join(posixpath.dirname(config), "grubenv"))
     environment = grub_environment(block.text) if block else {}
     at = len(script.items) if script.bls_at is None else script.bls_at
@@ -130,11 +131,6 @@ def _variables(script: Script) -> dict[str, str]:
     """What the configuration itself sets: kernelopts has a value there for when grubenv has none."""
     assignments = (c.words[1].text.partition("=") for c in script.commands if c.name == "set" and len(c.words) > 1)
     return {name: value for name, _, value in assignments}
-
-
-def _script(tree: GuestTree, path: str) -> Script:
-    file = paths.read_text(tree, path)
-    return grub_script.parse(file.text if file else "")
 
 
 def _entries(tree: GuestTree, items: list[MenuItem], above: str) -> Iterator[BootEntry]:

@@ -16,7 +16,7 @@ from drivers.linux.bootloader import INITRD_COMMANDS, LINUX_COMMANDS
 from drivers.linux.contribution import Contribution
 from drivers.linux.deletion import deletion
 from drivers.linux.devices import DeviceNames
-from drivers.linux.grub_script import Command, Word
+from drivers.linux.grub_script import Command, Script, Word
 from drivers.linux.kernel_arguments import (
     ARGUMENT,
     WHY_RESUME,
@@ -102,7 +102,8 @@ def plan_menu(
     """
     splices: list[Splice] = []
     extra: list[Splice] = []
-    for command, has_initramfs in _kernel_lines(file.text):
+    script = grub_script.parse(file.text)
+    for command, has_initramfs in _kernel_lines(script):
         for word in command.words[2:]:
             if (splice := _argument_splice(file.text, word, names, has_initramfs, command.words[1].text)) is not None:
                 splices.append(splice)
@@ -111,7 +112,7 @@ def plan_menu(
         if resume and has_initramfs and command.name in LINUX_COMMANDS and not _says_resume(command):
             end = command.words[-1].end
             extra.append(Splice(end, end, f" resume={resume}"))
-    for start, end in _variable_values(file.text):
+    for start, end in _variable_values(script):
         splices += device_splices(file.text, CommandLine(start, end), names)
         splices += console_splices(file.text, start, end) if consoles else ()
     if not splices and not extra:
@@ -146,17 +147,17 @@ def plan_device_map(file: TextFile | None, names: DeviceNames) -> DeleteFile | N
     return deletion(file, WHY_MAP)
 
 
-def _kernel_lines(text: str) -> Iterator[tuple[Command, bool]]:
+def _kernel_lines(script: Script) -> Iterator[tuple[Command, bool]]:
     """Commands that name a kernel and its arguments, and whether their entry loads an initramfs."""
-    for group in grub_script.groups(grub_script.parse(text)):
+    for group in grub_script.groups(script):
         loads = any(command.name in INITRD_COMMANDS or command.name.startswith("module") for command in group)
         for command in group:
             if command.name in _KERNEL_COMMANDS:
                 yield command, loads
 
 
-def _variable_values(text: str) -> Iterator[tuple[int, int]]:
-    for command in grub_script.parse(text).commands:
+def _variable_values(script: Script) -> Iterator[tuple[int, int]]:
+    for command in script.commands:
         if command.name == "set" and len(command.words) > 1 and command.words[1].text.startswith(_ARGUMENT_VARIABLES):
             yield command.words[1].start, command.words[1].end
 
@@ -179,7 +180,7 @@ def _menu_findings(facts: GuestFacts, file: TextFile, names: DeviceNames) -> Ite
     entries = (e for e in facts.boot_loader.entries if e.title == facts.boot_loader.default and not e.source)
     default = next((entry.arguments.split() for entry in entries), [])
     told: set[str] = set()
-    for command, has_initramfs in _kernel_lines(file.text):
+    for command, has_initramfs in _kernel_lines(grub_script.parse(file.text)):
         for word in command.words[2:]:
             for argument in ARGUMENT.finditer(word.text):
                 found = names.resolve(argument["device"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from drivers.changes import Change, MakeSymlink
 from drivers.facts import GuestFacts, Tool
@@ -30,12 +30,15 @@ _PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
 _INSTALLED = re.compile(r"^Status: \S+ \S+ installed$", re.MULTILINE)
 
 
-def find_tools(tree: GuestTree) -> tuple[Tool, ...]:
-    """The tools that are installed, in the order of ``KNOWN``; a unit's other names (aliases) are units too."""
+def find_tools(tree: GuestTree, links: Mapping[str, str]) -> tuple[Tool, ...]:
+    """The tools that are installed, in the order of ``KNOWN``; a unit's other names (aliases) are units too.
+
+    ``links``: those by which services start, among others (``collect_texts``).
+    """
     installed = _installed_packages(tree)
     units = frozenset(name for folder in UNIT_FOLDERS for name in tree.list(folder))
     scripts = frozenset(name for folder in services.INIT_SCRIPTS for name in tree.list(folder))
-    started = services.started(services.read_links(tree, service_names()), _upstart_jobs(tree))
+    started = services.started(links, _upstart_jobs(tree))
     tools = []
     for known in KNOWN:
         evidence = _evidence(tree, known, installed)
@@ -64,7 +67,8 @@ def service_names() -> frozenset[str]:
 
 def unit_paths(tree: GuestTree) -> tuple[str, ...]:
     """Where something stands already at the place of a mask."""
-    return tuple(f"{SYSTEM_UNITS}/{name}" for name in tree.list(SYSTEM_UNITS) if name in unit_names())
+    known = unit_names()
+    return tuple(f"{SYSTEM_UNITS}/{name}" for name in tree.list(SYSTEM_UNITS) if name in known)
 
 
 def contribute(facts: GuestFacts) -> Contribution:

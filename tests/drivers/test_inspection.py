@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_files_below_a_mount_point_come_from_the_mounted_file_system(
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
-    def look(tree: GuestTree) -> tuple[Tool, ...]:
+    def look(tree: GuestTree, links: Mapping[str, str]) -> tuple[Tool, ...]:
         seen.append(tree.list("/boot"))
         return ()
 
@@ -212,7 +213,7 @@ def test_file_system_that_its_reader_refuses_is_marked(tmp_path: Path) -> None:
 def test_crash_of_a_reader_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ctypes
 
-    monkeypatch.setattr("drivers.inspection.find_tools", lambda tree: ctypes.string_at(0))
+    monkeypatch.setattr("drivers.inspection.find_tools", lambda tree, links: ctypes.string_at(0))
     with pytest.raises(ReaderCrashed) as caught:
         inspected(root_image(tmp_path))
     assert "SIGSEGV" in caught.value.how

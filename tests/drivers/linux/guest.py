@@ -119,7 +119,7 @@ def facts_of(
         efi_programs=read_efi_programs(tree),
         kernels=tuple(kernels) if kernels is not None else (kernel(),),
         network=read_network(tree),
-        tools=find_tools(tree),
+        tools=find_tools(tree, links),
         texts=texts,
         links=links,
         folders=folders,

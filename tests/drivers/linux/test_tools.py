@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import pytest
 
 from drivers.changes import MakeSymlink
-from drivers.facts import GuestFacts
+from drivers.facts import GuestFacts, Tool
+from drivers.linux.reading import collect_texts
 from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
 from drivers.linux.tools import contribute, find_tools, missing_agent
 from drivers.plan import PlanOptions
@@ -15,6 +17,12 @@ from tests.drivers.linux.guest import applied, facts_of, files
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 
 UNIT = "/lib/systemd/system/open-vm-tools.service"
+
+
+def found_in(nodes: Mapping[str, Node]) -> tuple[Tool, ...]:
+    """The tools of a guest that is all these files."""
+    tree = InMemoryTree(nodes)
+    return find_tools(tree, collect_texts(tree)[1])
 
 
 def masks(nodes: dict[str, Node]) -> dict[str, str | None]:
@@ -28,7 +36,7 @@ def masks(nodes: dict[str, Node]) -> dict[str, str | None]:
 
 
 def test_debians_open_vm_tools_are_found_with_their_alias_and_what_they_need() -> None:
-    tools = find_tools(InMemoryTree(files()))
+    tools = found_in(files())
     assert [(tool.name, tool.vendor, tool.evidence) for tool in tools] == [
         ("open-vm-tools", "vmware", "package open-vm-tools")
     ]
@@ -46,7 +54,7 @@ def test_units_are_masked_and_an_alias_is_replaced_by_what_it_is() -> None:
 def test_masking_again_changes_nothing_and_links_in_wants_stay() -> None:
     after = applied(files(), contribute(facts_of(files())).changes)
     assert masks(after) == {}
-    assert find_tools(InMemoryTree(after))[0].units == ()
+    assert found_in(after)[0].units == ()
     assert after["/etc/systemd/system/multi-user.target.wants/open-vm-tools.service"] == Link(UNIT)
 
 
@@ -61,7 +69,7 @@ def test_a_unit_file_of_the_guests_own_is_not_replaced_but_warned_of() -> None:
 
 
 def test_a_package_that_was_removed_is_no_tool() -> None:
-    assert "qemu-guest-agent" not in [tool.name for tool in find_tools(InMemoryTree(files()))]
+    assert "qemu-guest-agent" not in [tool.name for tool in found_in(files())]
 
 
 def test_a_tool_without_package_is_known_by_its_files() -> None:
@@ -70,7 +78,7 @@ def test_a_tool_without_package_is_known_by_its_files() -> None:
         "/etc/systemd/system/vmware-tools.service": Link("/gone"),
         "/usr/sbin/VBoxService": b"",
     }
-    assert [(tool.name, tool.evidence, tool.units) for tool in find_tools(InMemoryTree(nodes))] == [
+    assert [(tool.name, tool.evidence, tool.units) for tool in found_in(nodes)] == [
         ("vmware-tools", "file /etc/vmware-tools/locations", ()),
         ("virtualbox-guest-additions", "file /usr/sbin/VBoxService", ()),
     ]
@@ -82,7 +90,7 @@ def test_the_qemu_guest_agent_is_kept() -> None:
         "/usr/sbin/qemu-ga": b"",
         "/usr/lib/systemd/system/qemu-guest-agent.service": "[Service]\n",
     }
-    assert find_tools(InMemoryTree(nodes))[-1].units == ("qemu-guest-agent.service",)
+    assert found_in(nodes)[-1].units == ("qemu-guest-agent.service",)
     assert not any("qemu" in path for path in masks(nodes))
 
 
@@ -200,7 +208,7 @@ def test_every_tool_is_recognised_by_each_of_its_signs_and_turned_off_unless_it_
     signs += [{"/var/lib/dpkg/status": f"Package: {name}\nStatus: install ok installed\n"} for name in known.packages]
     assert signs
     for sign in signs:
-        found = find_tools(InMemoryTree({**units, **sign}))
+        found = found_in({**units, **sign})
         assert [tool.name for tool in found] == [known.name]
         assert set(found[0].units) == {*known.units, *(f"{service}.service" for service in known.services)}
         changes = contribute(facts_of({**units, **sign, "/etc/fstab": ""})).changes
@@ -211,7 +219,7 @@ def test_every_tool_is_recognised_by_each_of_its_signs_and_turned_off_unless_it_
     "text", ["", 'watchdog_module="none"\n', "watchdog_module=i6300esb\n", 'watchdog_module="softdog"\n']
 )
 def test_a_watchdog_that_needs_no_hardware_of_the_machine_stays(text: str) -> None:
-    assert find_tools(InMemoryTree({"/usr/sbin/watchdog": b"", "/etc/default/watchdog": text})) == ()
+    assert found_in({"/usr/sbin/watchdog": b"", "/etc/default/watchdog": text}) == ()
 
 
 def test_names_in_the_catalogue_are_used_once() -> None:
