@@ -18,6 +18,7 @@ from drivers.keys import Key
 from drivers.layout import Device, Layout, mount_of, place
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
+from drivers.tree import text_of
 
 _HOLDS_FILES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "reiserfs", "jfs", "f2fs"})
 _MOUNTED_TOO = _HOLDS_FILES | {"vfat"}
@@ -44,21 +45,15 @@ def facts_by_appliance(appliance: Appliance, layout: Layout, why: str, keys: Seq
         return replace(facts, notes=(*layout.notes, *notes, found))
     root = roots[0]
     appliance.mount([root], read_only=True)
-    layout = _with_guest_names(layout, _text(tree, "/etc/crypttab"))
-    mounts, problems = _fstab_mounts(appliance, layout, root, _text(tree, "/etc/fstab"))
+    layout = _with_guest_names(layout, text_of(tree, "/etc/crypttab", TEXT_BYTES_AT_MOST) or "")
+    table = text_of(tree, "/etc/fstab", TEXT_BYTES_AT_MOST) or ""
+    mounts, problems = _fstab_mounts(appliance, layout, root, table)
     return facts_confined(layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems))
 
 
 def _where(mount: Mount) -> str:
     device = mount.volume or place(Partition(mount.disk, mount.partition, 0, 0, ""))
     return f"{device} {mount.options}".strip()
-
-
-def _text(tree: ApplianceTree, path: str) -> str:
-    try:
-        return tree.read(path, TEXT_BYTES_AT_MOST).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return ""
 
 
 # --- what there is -------------------------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
+from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
-from drivers.tree import FileType, GuestTree
+from drivers.tree import FileType, GuestTree, text_of
 from p2v.core import jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.errors import ReaderCrashed
@@ -262,10 +263,7 @@ def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
 
 
 def _mount_all(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> _Mounting:
-    try:
-        text = system.tree.read(_FSTAB, 1024 * 1024).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        text = ""
+    text = text_of(system.tree, _FSTAB, TEXT_BYTES_AT_MOST) or ""
     found, notes = mounts_from_fstab(text, layout, system.device)
     root = mount_of(system.device, "/", _root_options(found))
     mounting = _Mounting(layout, root, (root,), notes)

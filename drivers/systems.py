@@ -7,7 +7,7 @@ import re
 
 from drivers.facts import OperatingSystem
 from drivers.families import NOT_LINUX, RELEASE_FILES, family_of
-from drivers.tree import GuestTree
+from drivers.tree import GuestTree, text_of
 
 _SMALL = 256 * 1024
 _TEXT_AT_MOST = 256
@@ -76,7 +76,7 @@ def read_system(tree: GuestTree) -> OperatingSystem | None:
 
 def read_selinux(tree: GuestTree) -> str:
     """The state that /etc/selinux/config asks for (``GuestFacts.selinux``)."""
-    text = _text(tree, "/etc/selinux/config")
+    text = text_of(tree, "/etc/selinux/config", _SMALL)
     if text is None:
         return "absent"
     state = parse_assignments(text).get("SELINUX", "").strip().lower()
@@ -121,15 +121,8 @@ def _is_there(tree: GuestTree, path: str) -> bool:
     return True
 
 
-def _text(tree: GuestTree, path: str) -> str | None:
-    try:
-        return tree.read(path, _SMALL).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _first_line(tree: GuestTree, path: str) -> str:
-    for line in (_text(tree, path) or "").splitlines():
+    for line in (text_of(tree, path, _SMALL) or "").splitlines():
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
             return stripped
@@ -138,7 +131,7 @@ def _first_line(tree: GuestTree, path: str) -> str:
 
 def _os_release(tree: GuestTree) -> dict[str, str] | None:
     for path in _OS_RELEASE:
-        text = _text(tree, path)
+        text = text_of(tree, path, _SMALL)
         if text is not None:
             return parse_assignments(text)
     return None
@@ -175,7 +168,7 @@ def _architecture(tree: GuestTree) -> str:
 def _hostname(tree: GuestTree) -> str | None:
     name = _first_line(tree, "/etc/hostname") or _first_line(tree, "/etc/HOSTNAME")
     if not name:
-        name = parse_assignments(_text(tree, "/etc/sysconfig/network") or "").get("HOSTNAME", "")
+        name = parse_assignments(text_of(tree, "/etc/sysconfig/network", _SMALL) or "").get("HOSTNAME", "")
     return name[:_TEXT_AT_MOST] or None
 
 

@@ -61,3 +61,11 @@ class GuestTree(Protocol):
     def readlink(self, path: str) -> str:
         """The target text of a symbolic link. Raises FileNotFoundError when there is no link."""
         ...
+
+
+def text_of(tree: GuestTree, path: str, limit: int) -> str | None:
+    """A file's text, any bytes kept (surrogateescape); None when it is not there or larger than ``limit`` bytes."""
+    try:
+        return tree.read(path, limit).decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ValueError):
+        return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from drivers.facts import BootEntry, BootLoader
 from drivers.linux import bls, extlinux, grub_legacy, grub_script, lilo, paths, systemd_boot
 from drivers.linux.grub_script import Command, MenuItem, Script
-from drivers.tree import GuestTree
+from drivers.tree import GuestTree, text_of
 
 GRUB2_CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
 EFI_CONFIGS = "/boot/efi/EFI/*/grub.cfg"
@@ -216,10 +216,7 @@ def _boot_path(tree: GuestTree, path: str) -> str | None:
 
 def _install_devices(tree: GuestTree) -> tuple[str, ...]:
     """Where Debian's grub-pc package installs the boot loader at its upgrades (debconf's answer)."""
-    try:
-        answers = tree.read(DEBCONF, _DEBCONF_BYTES_AT_MOST).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return ()
+    answers = text_of(tree, DEBCONF, _DEBCONF_BYTES_AT_MOST) or ""
     for stanza in answers.split("\n\n"):
         if stanza.lstrip("\n").startswith("Name: grub-pc/install_devices\n"):
             value = re.search(r"^Value: (.*)$", stanza, re.MULTILINE)

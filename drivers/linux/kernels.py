@@ -15,7 +15,7 @@ from drivers.facts import BootEntry, BootLoader, Initramfs, Kernel
 from drivers.linux.initramfs import module_name, read_initramfs
 from drivers.linux.paths import resolve
 from drivers.linux.unified import UnifiedKernel, read_unified, section_tree, unified_initramfs
-from drivers.tree import FileType, GuestTree
+from drivers.tree import FileType, GuestTree, text_of
 from p2v.core.units import MIB
 
 KERNELS_AT_MOST = 64
@@ -252,17 +252,10 @@ def _modules(search: _Search, version: str, folder: str | None) -> _Modules:
     return known
 
 
-def _text(tree: GuestTree, path: str) -> str | None:
-    try:
-        return tree.read(path, _INDEX_BYTES).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _module_paths(tree: GuestTree, folder: str) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     paths: dict[str, str] = {}
     dependencies: dict[str, tuple[str, ...]] = {}
-    for line in (_text(tree, f"{folder}/modules.dep") or "").splitlines():
+    for line in (text_of(tree, f"{folder}/modules.dep", _INDEX_BYTES) or "").splitlines():
         path, colon, rest = line.partition(":")
         name = module_name(path)
         if not colon or name not in _LISTED_MODULES:
@@ -283,12 +276,12 @@ def _below(folder: str, path: str) -> str:
 
 
 def _builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ...]:
-    listed = _text(tree, f"{folder}/modules.builtin") if folder else None
+    listed = text_of(tree, f"{folder}/modules.builtin", _INDEX_BYTES) if folder else None
     if listed is not None:
         names = {module_name(line.strip()) for line in listed.splitlines()}
         return tuple(sorted(_LISTED_MODULES & {name for name in names if name}))
     found: set[str] = set()
-    for line in (_text(tree, f"/boot/config-{version}") or "").splitlines():
+    for line in (text_of(tree, f"/boot/config-{version}", _INDEX_BYTES) or "").splitlines():
         option, _, value = line.partition("=")
         if value.strip() == "y":
             found.update(_CONFIG_MODULES.get(option, ()))

@@ -25,7 +25,7 @@ from drivers.changes import Change, CopyFile, MakeSymlink, WriteFile
 from drivers.expectations import parents
 from drivers.facts import LabelPolicy, LabelRule
 from drivers.systems import parse_assignments
-from drivers.tree import GuestTree
+from drivers.tree import GuestTree, text_of
 from p2v.core.units import KIB, MIB
 
 CONFIG = "/etc/selinux/config"
@@ -97,7 +97,7 @@ _META = frozenset(".^$?*+|[({")
 
 def read_label_policy(tree: GuestTree) -> tuple[LabelPolicy | None, tuple[str, ...]]:
     """The rules that can matter, and notes; None where the guest has no policy, or has SELinux turned off."""
-    config = _text(tree, CONFIG, _CONFIG_BYTES_AT_MOST)
+    config = text_of(tree, CONFIG, _CONFIG_BYTES_AT_MOST)
     settings = parse_assignments(config) if config is not None else {}
     name = settings.get("SELINUXTYPE", "").strip()
     if config is None or not name or settings.get("SELINUX", "").strip().lower() == "disabled":
@@ -105,11 +105,11 @@ def read_label_policy(tree: GuestTree) -> tuple[LabelPolicy | None, tuple[str, .
     if not _NAME.fullmatch(name):
         return None, (f"{CONFIG}: SELINUXTYPE={name[:64]!r} is no name of a policy",)
     folder = f"/etc/selinux/{name}/contexts/files"
-    texts = [_text(tree, posixpath.join(folder, file), _FILE_BYTES_AT_MOST) for file in (_MAIN, *_ADDED)]
+    texts = [text_of(tree, posixpath.join(folder, file), _FILE_BYTES_AT_MOST) for file in (_MAIN, *_ADDED)]
     if texts[0] is None:
         return None, (f"{folder}/{_MAIN} could not be read, so new files get the label of their folder",)
     local, shipped = (
-        _aliases(_text(tree, posixpath.join(folder, file), _FILE_BYTES_AT_MOST) or "") for file in _ALIASES
+        _aliases(text_of(tree, posixpath.join(folder, file), _FILE_BYTES_AT_MOST) or "") for file in _ALIASES
     )
     under_local = _images(CREATED_BELOW, local)
     wanted = _images(under_local, shipped)
@@ -121,13 +121,6 @@ def read_label_policy(tree: GuestTree) -> tuple[LabelPolicy | None, tuple[str, .
     local = tuple(alias for alias in local if _matters(alias, CREATED_BELOW))
     shipped = tuple(alias for alias in shipped if _matters(alias, under_local))
     return LabelPolicy(name, tuple(rules), local, shipped), notes
-
-
-def _text(tree: GuestTree, path: str, limit: int) -> str | None:
-    try:
-        return tree.read(path, limit).decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _lines(text: str) -> Iterator[list[str]]:

@@ -28,7 +28,7 @@ from drivers.linux.inflate import lz4_legacy
 from drivers.linux.initramfs import MODULE_NAME, Image, Names
 from drivers.linux.kernels import VERSION
 from drivers.linux.paths import resolve
-from drivers.tree import FileType, GuestTree
+from drivers.tree import FileType, GuestTree, text_of
 from p2v.core.errors import GuestNotUnderstood, PlanStale, ReadFailed
 from p2v.core.run import Runner
 from p2v.core.units import MIB
@@ -257,10 +257,7 @@ def _depmod_config(tree: GuestTree) -> str:
         for name in tree.list(folder):
             if not name.endswith(".conf"):
                 continue
-            try:
-                text = tree.read(posixpath.join(folder, name), _CONFIG_BYTES).decode("utf-8", "surrogateescape")
-            except (FileNotFoundError, ValueError):
-                continue
+            text = text_of(tree, posixpath.join(folder, name), _CONFIG_BYTES) or ""
             lines += [line for line in text.splitlines() if line.startswith(("search ", "override "))]
     return "".join(line.rstrip("\\") + "\n" for line in lines)
 
