@@ -15,7 +15,7 @@ from drivers.appliance_tree import ApplianceTree
 from drivers.facts import FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.inspection import facts_confined, mounts_from_fstab
 from drivers.keys import Key
-from drivers.layout import Device, Layout, mount_of, place
+from drivers.layout import CARRIERS, Device, Layout, mount_of, place
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
 from drivers.tree import text_of
@@ -123,9 +123,8 @@ def _appliance_names(appliance: Appliance, volume: Volume) -> tuple[str, ...]:
 
 def _seen(appliance: Appliance, layout: Layout, found: FoundFileSystem) -> Volume:
     """A volume by the name that the kernel gives it. Its carriers: all that could carry it, as nothing finer is known."""
-    kinds = ("lvm2", "md", "luks")
     carriers = tuple(
-        (p.disk, p.number) for p in layout.partitions if p.filesystem is not None and p.filesystem.kind in kinds
+        (p.disk, p.number) for p in layout.partitions if p.filesystem is not None and p.filesystem.kind in CARRIERS
     )
     parts = found.device.split("/")
     if len(parts) == 4 and parts[2] not in ("mapper", "md", "disk"):

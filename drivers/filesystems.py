@@ -10,7 +10,7 @@ import struct
 import uuid
 from collections.abc import Callable
 
-from drivers import ext, ntfs, xfs
+from drivers import ext, lvm, md, ntfs, xfs
 from drivers.facts import FileSystem
 from p2v.core.disk import DiskReader
 from p2v.core.units import KIB
@@ -71,13 +71,12 @@ def _bitlocker(place: Place) -> FileSystem | None:
 
 def _md(place: Place) -> FileSystem | None:
     """Member of a Linux RAID: the superblock is at the start (1.1, 1.2) or near the end (1.0, 0.90)."""
-    near_end = (place.length // 512 - 16) // 8 * 8 * 512
-    for at in (4096, 0, near_end):
+    for at in md.places(place.length):
         raw = place.read(256, at)
         if raw[:8] == b"\xfc\x4e\x2b\xa9\x01\0\0\0":
             name = _text(raw[32:64])
             return FileSystem("md", str(uuid.UUID(bytes=raw[16:32])), name, place.length, why_not_host=_WRAPPED)
-    old = place.read(256, place.length // (64 * KIB) * (64 * KIB) - 64 * KIB)
+    old = place.read(256, md.old_place(place.length))
     if old[:8] in (b"\xfc\x4e\x2b\xa9\0\0\0\0", b"\xa9\x2b\x4e\xfc\0\0\0\0"):
         words = old[20:24] + old[52:64]
         return FileSystem("md", str(uuid.UUID(bytes=words)), None, place.length, why_not_host=_WRAPPED)
@@ -85,17 +84,16 @@ def _md(place: Place) -> FileSystem | None:
 
 
 def _lvm2(place: Place) -> FileSystem | None:
-    for sector in range(4):
-        raw = place.read(512, sector * 512)
-        if raw[:8] == b"LABELONE" and raw[24:32] == b"LVM2 001":
-            at = struct.unpack_from("<I", raw, 20)[0]
-            name = raw[at : at + 32].decode("ascii", "replace")
-            parts, start = [], 0
-            for size in (6, 4, 4, 4, 4, 4, 6):
-                parts.append(name[start : start + size])
-                start += size
-            return FileSystem("lvm2", "-".join(parts), None, place.length, why_not_host=_WRAPPED)
-    return None
+    raw = lvm.find_label(place.read)
+    if raw is None:
+        return None
+    at = lvm.header_at(raw)
+    name = raw[at : at + 32].decode("ascii", "replace")
+    parts, start = [], 0
+    for size in (6, 4, 4, 4, 4, 4, 6):
+        parts.append(name[start : start + size])
+        start += size
+    return FileSystem("lvm2", "-".join(parts), None, place.length, why_not_host=_WRAPPED)
 
 
 def _ntfs(place: Place) -> FileSystem | None:

@@ -18,7 +18,7 @@ DISKS_AT_MOST = 256
 Device = Partition | Volume
 """What a file system can stand on."""
 
-_CARRIERS = frozenset({"lvm2", "md", "luks"})
+CARRIERS = frozenset({"lvm2", "md", "luks"})
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})
 _PC_BOOT_LOADERS = frozenset({"grub2", "grub1", "lilo", "syslinux"})
 _ARRAY = re.compile(r"/dev/md(?:/[A-Za-z0-9_.-]+|[0-9]{1,3})")
@@ -52,7 +52,7 @@ class Layout:
         """Whether volumes that stand on a device are known, so that they tell of it."""
         if isinstance(device, Partition):
             return any((device.disk, device.number) in volume.carriers for volume in self.volumes)
-        carries = device.filesystem is not None and device.filesystem.kind in _CARRIERS
+        carries = device.filesystem is not None and device.filesystem.kind in CARRIERS
         others = (volume for volume in self.volumes if volume is not device and volume.kind != device.kind)
         return carries and any(set(device.carriers) & set(volume.carriers) for volume in others)
 

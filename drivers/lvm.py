@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ _TOKEN = re.compile(
 )
 
 Section = Mapping[str, Any]
+Read = Callable[[int, int], bytes]
 
 
 class Bytes(Protocol):
@@ -95,17 +96,28 @@ class VolumeGroup:
     volumes: tuple[LogicalVolume, ...]
 
 
-def read_physical_volume(device: Bytes) -> PhysicalVolume | None:
-    """The label and metadata of a physical volume; None when there is no label. Raises BadMetadata."""
+def find_label(read: Read) -> bytes | None:
+    """The sector with a physical volume's label; None when there is none. ``read`` takes a length and an offset."""
     for sector in range(LABEL_SECTORS):
-        raw = device.pread(SECTOR_BYTES, sector * SECTOR_BYTES)
+        raw = read(SECTOR_BYTES, sector * SECTOR_BYTES)
         if raw[:8] == _LABEL and raw[24:32] == _TYPE and len(raw) == SECTOR_BYTES:
-            return _physical_volume(device, raw)
+            return raw
     return None
 
 
+def header_at(label: bytes) -> int:
+    """Where in the label's sector the physical volume's header begins; may lie outside of it."""
+    return int(struct.unpack_from("<I", label, 20)[0])
+
+
+def read_physical_volume(device: Bytes) -> PhysicalVolume | None:
+    """The label and metadata of a physical volume; None when there is no label. Raises BadMetadata."""
+    label = find_label(device.pread)
+    return None if label is None else _physical_volume(device, label)
+
+
 def _physical_volume(device: Bytes, raw: bytes) -> PhysicalVolume:
-    at = struct.unpack_from("<I", raw, 20)[0]
+    at = header_at(raw)
     if at + 40 > SECTOR_BYTES:
         raise BadMetadata(f"the label's header begins at byte {at} of its sector")
     uuid = raw[at : at + 32].decode("ascii", "replace")

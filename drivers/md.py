@@ -51,16 +51,26 @@ class Array:
     problem: str = ""
 
 
+def places(length: int) -> tuple[int, ...]:
+    """Where a superblock of version 1 may stand in a member of ``length`` bytes: 1.2, 1.1, 1.0; below zero for none."""
+    return 4096, 0, (length // 512 - 16) // 8 * 8 * 512
+
+
+def old_place(length: int) -> int:
+    """Where one of version 0.90 stands; below zero for none."""
+    return length // _OLD_RESERVED * _OLD_RESERVED - _OLD_RESERVED
+
+
 def read_member(device: Bytes) -> Member | None:
     """The superblock of a member, by any of its versions; None when there is none."""
     size = device.virtual_size
-    for at in (4096, 0, (size // 512 - 16) // 8 * 8 * 512):
+    for at in places(size):
         raw = device.pread(SUPERBLOCK_BYTES, at) if at >= 0 else b""
         if len(raw) >= 256 and struct.unpack_from("<II", raw) == (MAGIC, 1):
             found = _version_1(raw, size)
             if found is not None and struct.unpack_from("<Q", raw, 144)[0] * SECTOR_BYTES == at:
                 return found
-    at = size // _OLD_RESERVED * _OLD_RESERVED - _OLD_RESERVED
+    at = old_place(size)
     raw = device.pread(SUPERBLOCK_BYTES, at) if at >= 0 else b""
     for order in ("<", ">"):
         if len(raw) >= 256 and struct.unpack_from(order + "II", raw) == (MAGIC, 0):

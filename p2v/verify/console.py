@@ -62,9 +62,7 @@ def ask_shell(path: Path, command: str, seconds: float) -> str:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(seconds)
             connection.connect(str(path))
-            for byte in line.encode():
-                connection.sendall(bytes([byte]))
-                time.sleep(_BYTE_SECONDS)
+            _type(connection, line)
             while b"p2v-end" not in heard and len(heard) < MIB:
                 connection.settimeout(max(0.01, deadline - time.monotonic()))
                 if not (data := connection.recv(4096)):
@@ -83,8 +81,12 @@ def type_line(path: Path, text: str) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_TYPE_SECONDS)
             connection.connect(str(path))
-            for byte in f"{text}\r".encode():
-                connection.sendall(bytes([byte]))
-                time.sleep(_BYTE_SECONDS)
+            _type(connection, f"{text}\r")
     except OSError:
         pass  # it goes on asking, and the log shows that
+
+
+def _type(connection: socket.socket, text: str) -> None:
+    for byte in text.encode():
+        connection.sendall(bytes([byte]))
+        time.sleep(_BYTE_SECONDS)
