@@ -7,9 +7,9 @@ there its generator leaves it out, and with a seed it works. Network files, host
 
 from __future__ import annotations
 
-from drivers.changes import EditFile, WriteFile
 from drivers.facts import GuestFacts
 from drivers.linux.contribution import Contribution
+from drivers.linux.desired import written
 from drivers.plan import Finding
 
 FOLDER = "/etc/cloud/cloud.cfg.d"
@@ -38,17 +38,13 @@ def contribute(facts: GuestFacts) -> Contribution:
     source = last.text.partition(":")[0].strip() if last else ""
     if not _is_enabled(facts) or not source or source.startswith(_LASTING):
         return Contribution()
-    file = facts.texts.get(CONFIG)
     message = (
         f"cloud-init was configured by {source[:60]!r}, which is not there on KVM; it will leave the machine as it is"
     )
     warning = Finding(
         "linux.cloud-init.source-left", message, f"Give it a NoCloud seed, or remove {CONFIG} and clean it."
     )
-    if file is None:
-        return Contribution((WriteFile(CONFIG, TEXT, 0o644, WHY),), (warning,))
-    edit = None if file.text == TEXT else EditFile(file.resolved, file.text, TEXT, WHY)
-    return Contribution((edit,) if edit else (), (warning,))
+    return Contribution(tuple(written(facts, CONFIG, TEXT, 0o644, WHY)), (warning,))
 
 
 def _is_enabled(facts: GuestFacts) -> bool:

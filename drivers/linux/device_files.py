@@ -14,7 +14,7 @@ from drivers.changes import Change, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux import keyfile
 from drivers.linux.contribution import Contribution
-from drivers.linux.deletion import deletion
+from drivers.linux.desired import deletion
 from drivers.linux.devices import DeviceNames, device_path
 from drivers.linux.fstab import FSTAB, parse_fstab
 from drivers.linux.splice import Splice, spliced

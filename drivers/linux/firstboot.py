@@ -13,15 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from drivers.changes import Change, EditFile, MakeSymlink, WriteFile
+from drivers.changes import Change
 from drivers.facts import GuestFacts, Tool
 from drivers.linux import tool_catalogue
 from drivers.linux.contribution import Contribution
+from drivers.linux.desired import linked, written
+from drivers.linux.tool_catalogue import AGENT
 from drivers.plan import Finding, PlanOptions
 
 SCRIPT = "/etc/p2v-firstboot"
 LOG = "/var/log/p2v-firstboot.log"
-AGENT = "qemu-guest-agent"
 _NAME = "p2v-firstboot"
 _UNITS = "/etc/systemd/system"
 _WANTS = f"{_UNITS}/multi-user.target.wants"
@@ -127,17 +128,6 @@ MANAGERS: Mapping[str, PackageManager] = {
 }
 """By family (``OperatingSystem.family``)."""
 
-# Names of packages besides Debian's, which ``tools`` recognises a tool by.
-_PACKAGES: Mapping[str, tuple[str, ...]] = {
-    "open-vm-tools": ("open-vm-tools-sdmp", "open-vm-tools-salt-minion", "open-vm-tools-guestinfo"),
-    "virtualbox-guest-additions": (
-        "virtualbox-guest-additions", "virtualbox-guest-tools", "virtualbox-guest-dkms", "virtualbox-guest-utils-nox",
-        "virtualbox-kmp-default",
-    ),
-    "hyperv-daemons": ("hypervkvpd", "hypervvssd", "hypervfcopyd", "hyperv-tools", "hyper-v", "hvtools"),
-    "xe-guest-utilities": ("xe-guest-utilities-latest", "xe-guest-utilities-xenstore"),
-    "xen-guest-agent": ("xen-guest-agent",),
-}  # fmt: skip
 # Tools that came without a package bring what removes them: program (a pattern) and option.
 _UNINSTALLERS: Mapping[str, tuple[str, str]] = {
     "vmware-tools": ("/usr/bin/vmware-uninstall-tools*.pl", "--default"),
@@ -237,8 +227,12 @@ def _removals(foreign: Sequence[Tool]) -> tuple[list[str], list[Finding]]:
     steps: list[str] = []
     left: list[Finding] = []
     for tool in foreign:
-        debian = [name for known in tool_catalogue.KNOWN if known.name == tool.name for name in known.packages]
-        found = (*debian, *_PACKAGES.get(tool.name, ()))
+        found = [
+            name
+            for known in tool_catalogue.KNOWN
+            if known.name == tool.name
+            for name in (*known.packages, *known.other_packages)
+        ]
         names += found
         if tool.name in _UNINSTALLERS:
             program, option = _UNINSTALLERS[tool.name]
@@ -279,18 +273,3 @@ def _changes(facts: GuestFacts, init: str, script: str) -> Iterator[Change]:
         yield from written(facts, _SYSV, _SYSV_SERVICE, 0o755, why)
         for link in _SYSV_LINKS:
             yield from linked(facts, link, f"../init.d/{_NAME}", why)
-
-
-def written(facts: GuestFacts, path: str, text: str, mode: int, why: str) -> Iterator[Change]:
-    """The change after which a file holds a text; nothing when it does."""
-    file = facts.texts.get(path)
-    if file is None:
-        yield WriteFile(path, text, mode, why)
-    elif file.text != text:
-        yield EditFile(file.resolved, file.text, text, why)
-
-
-def linked(facts: GuestFacts, path: str, target: str, why: str) -> Iterator[Change]:
-    """The change after which a link leads to a target; nothing when it does."""
-    if facts.links.get(path) != target:
-        yield MakeSymlink(path, target, facts.links.get(path), why)

@@ -14,7 +14,7 @@ from drivers.facts import GuestFacts, TextFile
 from drivers.linux import grub_script
 from drivers.linux.bootloader import INITRD_COMMANDS, LINUX_COMMANDS
 from drivers.linux.contribution import Contribution
-from drivers.linux.deletion import deletion
+from drivers.linux.desired import deletion
 from drivers.linux.devices import DeviceNames
 from drivers.linux.grub_script import Command, Script, Word
 from drivers.linux.kernel_arguments import (

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from drivers.changes import Change, DeleteFile, EditFile, MakeSymlink
 from drivers.facts import GuestFacts
 from drivers.linux.contribution import Contribution
-from drivers.linux.deletion import deletion
+from drivers.linux.desired import deletion
 from drivers.linux.firstboot import Unit
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.plan import Finding

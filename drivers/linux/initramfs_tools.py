@@ -8,6 +8,7 @@ import re
 from drivers.changes import EditFile, WriteFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
+from drivers.linux.splice import with_lines
 
 FOLDER = "/etc/initramfs-tools"
 MAIN = f"{FOLDER}/initramfs.conf"
@@ -54,8 +55,7 @@ def plan_modules(facts: GuestFacts) -> EditFile | WriteFile | None:
     missing = [name for name in NEEDED if name not in listed and name not in everywhere]
     if not missing:
         return None
-    gap = "" if not text or text.endswith("\n") else "\n"
-    after = f"{text}{gap}{COMMENT}\n" + "".join(f"{name}\n" for name in missing)
+    after = with_lines(text, f"{COMMENT}\n" + "".join(f"{name}\n" for name in missing))
     if file is None:
         return WriteFile(MODULES, after, 0o644, WHY)
     return EditFile(file.resolved, text, after, WHY)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from drivers.changes import Change, DeleteFile, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.deletion import deletion
+from drivers.linux.desired import deletion
 from drivers.linux.lvm_filters import additions, parse_filters
 from drivers.linux.splice import spliced
 from drivers.plan import Finding

@@ -13,10 +13,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from drivers.changes import Change, EditFile, WriteFile
+from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.linux import keyfile
 from drivers.linux.contribution import Contribution
+from drivers.linux.desired import written
 from drivers.linux.macs import normal_mac
 from drivers.plan import Finding
 
@@ -72,7 +73,7 @@ def contribute(facts: GuestFacts, nic_macs: Sequence[str | None]) -> Contributio
     if problem is not None:
         warnings.append(problem)
     warnings += [_shadowing(naming) for naming in namings if matches and naming.any_card]
-    changes = [change for name, mac in matches.items() if (change := _link(facts, name, mac)) is not None]
+    changes = [change for name, mac in matches.items() for change in _link(facts, name, mac)]
     return Contribution(tuple(changes), tuple(warnings))
 
 
@@ -137,7 +138,7 @@ def matched(
     return matches, Finding("linux.network.names-ambiguous", message, HINT)
 
 
-def _link(facts: GuestFacts, name: str, mac: str | None) -> Change | None:
+def _link(facts: GuestFacts, name: str, mac: str | None) -> Iterator[Change]:
     path = f"{LINK_FOLDER}/{LINK_PREFIX}{name}.link"
     # Path= fits cards on PCI and no VLAN or bridge, which may carry the card's MAC
     match = (f"MACAddress={mac}\n" if mac else "") + "Path=pci-*\n"
@@ -146,11 +147,7 @@ def _link(facts: GuestFacts, name: str, mac: str | None) -> Change | None:
         "# Without this file the card gets a name by its new place.\n"
         f"[Match]\n{match}\n[Link]\nName={name}\n"
     )
-    why = WHY.format(name=name)
-    there = facts.texts.get(path)
-    if there is None:
-        return WriteFile(path, text, 0o644, why)
-    return None if there.text == text else EditFile(there.resolved, there.text, text, why)
+    return written(facts, path, text, 0o644, WHY.format(name=name))
 
 
 def namings_of(facts: GuestFacts) -> Iterator[Naming]:

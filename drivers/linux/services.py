@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from drivers.changes import Change, DeleteSymlink, EditFile, MakeSymlink, WriteFile
 from drivers.facts import GuestFacts
 from drivers.linux import paths
+from drivers.linux.splice import with_lines
 from drivers.tree import GuestTree
 
 UPSTART_JOBS = "/etc/init"
@@ -92,8 +93,7 @@ def _override(facts: GuestFacts, name: str, why: str) -> Iterator[Change]:
     if file is None:
         yield WriteFile(path, "manual\n", 0o644, why)
     elif "manual" not in (line.strip() for line in file.text.split("\n")):
-        gap = "" if not file.text or file.text.endswith("\n") else "\n"
-        yield EditFile(file.resolved, file.text, f"{file.text}{gap}manual\n", why)
+        yield EditFile(file.resolved, file.text, with_lines(file.text, "manual\n"), why)
 
 
 def _is_stop(path: str) -> bool:

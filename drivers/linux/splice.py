@@ -23,6 +23,12 @@ def lines_of(text: str) -> Iterator[tuple[int, int, str]]:
         begin += len(line) + 1
 
 
+def with_lines(text: str, more: str) -> str:
+    """The text with lines behind it, which begin on a line of their own."""
+    gap = "" if not text or text.endswith("\n") else "\n"
+    return f"{text}{gap}{more}"
+
+
 def spliced(text: str, splices: Iterable[Splice]) -> str:
     """The text with all pieces replaced. Raises ValueError when two of them overlap."""
     pieces: list[str] = []

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 class Known:
     """How a tool is recognised, and what it runs.
 
-    ``packages``: of Debian; ``files``: that only it has. ``units``: systemd's; ``services``: those of SysV init, Upstart,
-    OpenRC and runit, which systemd knows as units too. ``only_if``: a file of assignments, a variable, and the values with
-    which (``""``: not set) the tool needs no hardware of the machine, and stays.
+    ``packages``: of Debian, by which a tool is recognised; ``other_packages``: further ones that it may come in.
+    ``files``: that only it has. ``units``: systemd's; ``services``: those of SysV init, Upstart, OpenRC and runit, which
+    systemd knows as units too. ``only_if``: a file of assignments, a variable, and the values with which (``""``: not set)
+    the tool needs no hardware of the machine, and stays.
     """
 
     name: str
@@ -25,7 +26,10 @@ class Known:
     units: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     only_if: tuple[str, str, tuple[str, ...]] | None = None
+    other_packages: tuple[str, ...] = ()
 
+
+AGENT = "qemu-guest-agent"
 
 _HYPERVISORS: tuple[Known, ...] = (
     Known(
@@ -34,6 +38,7 @@ _HYPERVISORS: tuple[Known, ...] = (
         ("open-vm-tools.service", "vmtoolsd.service", "vgauth.service", "vgauthd.service", "run-vmblock-fuse.mount",
          "run-vmblock\\x2dfuse.mount", "vmware-vmblock-fuse.service"),
         ("open-vm-tools", "vmtoolsd", "vgauthd"),
+        other_packages=("open-vm-tools-sdmp", "open-vm-tools-salt-minion", "open-vm-tools-guestinfo"),
     ),
     Known(
         "vmware-tools", "vmware", (),
@@ -49,6 +54,8 @@ _HYPERVISORS: tuple[Known, ...] = (
          "vboxservice.service", "vboxdrmclient.service"),
         ("vboxadd", "vboxadd-service", "vboxadd-x11", "vboxadd-timesync", "virtualbox-guest-utils",
          "virtualbox-ose-guest-utils", "virtualbox-guest-additions", "vboxservice"),
+        other_packages=("virtualbox-guest-additions", "virtualbox-guest-tools", "virtualbox-guest-dkms",
+                        "virtualbox-guest-utils-nox", "virtualbox-kmp-default"),
     ),
     Known(
         "hyperv-daemons", "hyperv",
@@ -60,11 +67,13 @@ _HYPERVISORS: tuple[Known, ...] = (
          "hypervfcopyd.service", "hv_kvp_daemon.service", "hv_vss_daemon.service", "hv_fcopy_daemon.service"),
         ("hv-kvp-daemon", "hv-vss-daemon", "hv-fcopy-daemon", "hypervkvpd", "hypervvssd", "hypervfcopyd",
          "hv_kvp_daemon", "hv_vss_daemon", "hv_fcopy_daemon"),
+        other_packages=("hypervkvpd", "hypervvssd", "hypervfcopyd", "hyperv-tools", "hyper-v", "hvtools"),
     ),
     Known(
         "xe-guest-utilities", "xen",
         ("xe-guest-utilities",), ("/usr/sbin/xe-daemon", "/usr/sbin/xe-linux-distribution"),
         ("xe-daemon.service", "xe-linux-distribution.service"), ("xe-daemon", "xe-linux-distribution", "xe-guest-utilities"),
+        other_packages=("xe-guest-utilities-latest", "xe-guest-utilities-xenstore"),
     ),
     Known("xen-guest-agent", "xen", ("xen-guest-agent",), ("/usr/sbin/xen-guest-agent",), ("xen-guest-agent.service",)),
     Known(
@@ -178,7 +187,7 @@ KNOWN: tuple[Known, ...] = (
     *_CLOUDS,
     *_MACHINES,
     Known(
-        "qemu-guest-agent", "qemu", ("qemu-guest-agent",), ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"),
+        AGENT, "qemu", (AGENT,), ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"),
         ("qemu-guest-agent.service", "qemu-ga.service"), ("qemu-guest-agent", "qemu-ga"),
     ),
 )  # fmt: skip

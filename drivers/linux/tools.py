@@ -10,11 +10,12 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from drivers.changes import Change, MakeSymlink
+from drivers.changes import Change
 from drivers.facts import GuestFacts, Tool
 from drivers.linux import paths, services
 from drivers.linux.contribution import Contribution
-from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
+from drivers.linux.desired import linked
+from drivers.linux.tool_catalogue import AGENT, KEPT_VENDORS, KNOWN, Known
 from drivers.plan import Finding, PlanOptions
 from drivers.systems import parse_assignments
 from drivers.tree import FileType, GuestTree
@@ -23,7 +24,6 @@ SYSTEM_UNITS = "/etc/systemd/system"
 UNIT_FOLDERS = (SYSTEM_UNITS, "/usr/lib/systemd/system", "/lib/systemd/system")
 MASK = "/dev/null"
 DPKG_STATUS = "/var/lib/dpkg/status"
-AGENT = "qemu-guest-agent"
 
 _STATUS_BYTES_AT_MOST = 32 * 1024 * 1024
 _PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
@@ -104,8 +104,8 @@ def missing_agent(facts: GuestFacts, options: PlanOptions) -> Contribution:
 def _masks_of(facts: GuestFacts, tool: Tool, why: str) -> Iterator[Change]:
     for unit in tool.units:
         path = f"{SYSTEM_UNITS}/{unit}"
-        if path not in facts.texts and facts.links.get(path) != MASK:
-            yield MakeSymlink(path, MASK, facts.links.get(path), why)
+        if path not in facts.texts:
+            yield from linked(facts, path, MASK, why)
 
 
 def _own_units(facts: GuestFacts, tool: Tool) -> Iterator[Finding]:

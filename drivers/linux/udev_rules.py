@@ -26,7 +26,7 @@ from drivers.linux.nic_names import (
     namings_of,
     without_systemd,
 )
-from drivers.linux.splice import Splice, lines_of, spliced
+from drivers.linux.splice import Splice, lines_of, spliced, with_lines
 from drivers.plan import Finding
 
 WHY = "the rule names a card by its place or driver, which it does not have on KVM; its MAC address stays"
@@ -54,7 +54,7 @@ def contribute(facts: GuestFacts, nic_macs: Sequence[str | None]) -> Contributio
         text = file.text if file else ""
         after = spliced(text, _splices(text, cards)) if file else ""
         if path == PERSISTENT_RULES[0] and added:
-            after += ("" if not after or after.endswith("\n") else "\n") + added
+            after = with_lines(after, added)
         if file is not None and after != text:
             changes.append(EditFile(file.resolved, text, after, WHY))
         elif file is None and after:
