@@ -361,6 +361,7 @@ def test_random_bytes_in_any_structure_raise_nothing_else(seed: int, made: dict[
             image.raw[at : at + 1] = noise.randbytes(1)
         damaged.write_bytes(image.raw)
         try:
-            ours(damaged)
+            found, problems = ours(damaged)
         except BadImage:
             continue
+        assert found.not_checked or bool(problems) == bool(found.corruptions)

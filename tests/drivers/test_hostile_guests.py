@@ -6,8 +6,10 @@ Times are of the processor, so that a busy machine does not decide.
 from __future__ import annotations
 
 import os
+import posixpath
 import resource
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from drivers.facts import GuestFacts, Mount, ReadBy
 from drivers.inspection import facts_from_tree, inspect_confined
 from drivers.layout import Layout
 from drivers.linux import identity, reading
+from drivers.linux.paths import NAMES_AT_MOST
 from drivers.plan import GuestPlan
 from drivers.plan_text import render
 from drivers.planning import PlanOptions, plan_guest
@@ -40,6 +43,23 @@ OTHERS = [
 ]  # fmt: skip
 PLACES = list(dict.fromkeys([*PLAIN, *OTHERS]))
 SELINUX: Mapping[str, Node] = {"/etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=demo\n"}
+
+
+# x86_64, by its ELF header
+PROGRAM = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00"
+
+
+def debian() -> dict[str, Node]:
+    """Files of a guest that says what it is, so that every planner gets to see it."""
+    return {
+        **files(),
+        "/etc/os-release": 'ID=debian\nVERSION_ID="12"\n',
+        "/usr/bin/sh": PROGRAM,
+        "/usr/lib/systemd/systemd": PROGRAM,
+        "/usr/sbin/init": Link("/usr/lib/systemd/systemd"),
+        "/sbin": Link("usr/sbin"),
+        "/bin": Link("usr/bin"),
+    }
 
 
 def seen(tree: InMemoryTree) -> tuple[GuestFacts, GuestPlan]:
@@ -90,18 +110,22 @@ FILLINGS: Mapping[str, str] = {
      f"/boot/initrd.img-{VERSION}"],
 )  # fmt: skip
 def test_a_file_full_of_anything_is_read_in_time(path: str, filling: str) -> None:
-    seen(InMemoryTree({**files(), **SELINUX, path: repeated(FILLINGS[filling])}))
+    facts, plan = seen(InMemoryTree({**debian(), **SELINUX, path: repeated(FILLINGS[filling])}))
+    assert facts.os is not None
+    assert plan.caps.arch == facts.os.arch
 
 
 @pytest.mark.parametrize("filling", ["carriage returns", "NUL bytes", "no UTF-8", "line ends"])
 def test_any_file_may_hold_anything(filling: str) -> None:
     for path in PLACES:
-        seen(InMemoryTree({**files(), **SELINUX, path: repeated(FILLINGS[filling])[:4096]}))
+        facts, _ = seen(InMemoryTree({**debian(), **SELINUX, path: repeated(FILLINGS[filling])[:4096]}))
+        read = facts.texts.get(path)
+        assert read is None or read.text.encode("utf-8", "surrogateescape") == repeated(FILLINGS[filling])[:4096]
 
 
 def test_links_that_lead_to_themselves_are_not_there() -> None:
     loops: dict[str, Node] = {path: Link(path) for path in PLACES}
-    facts, _ = seen(InMemoryTree({**files(), **loops}))
+    facts, _ = seen(InMemoryTree({**debian(), **loops}))
     assert set(facts.texts) & set(PLACES) == set()
 
 
@@ -113,11 +137,22 @@ def test_a_hundred_thousand_names_in_a_folder_are_bounded() -> None:
         def lstat(self, path: str) -> Stat:
             return super().lstat("/etc/fstab" if path.endswith(".link") else path)
 
-    seen(Crowded(files()))
+        def exists(self, path: str) -> bool:
+            return path.endswith(".link") or super().exists(path)
+
+        def read(self, path: str, limit: int = 4 * MIB) -> bytes:
+            return super().read("/etc/fstab" if path.endswith(".link") else path, limit)
+
+    facts, _ = seen(Crowded(debian()))
+    in_folders = Counter(posixpath.dirname(path) for path in facts.texts if path.endswith(".link"))
+    assert in_folders["/etc/systemd/network"] == NAMES_AT_MOST
+    assert max(in_folders.values()) <= NAMES_AT_MOST
 
 
 def test_paths_of_thousands_of_folders_lead_somewhere_or_nowhere() -> None:
-    seen(InMemoryTree({**files(), "/etc/fstab": Link("/etc" + "/x/.." * 2000 + "/fstab")}))
+    facts, plan = seen(InMemoryTree({**debian(), "/etc/fstab": Link("/etc" + "/x/.." * 2000 + "/fstab")}))
+    is_missed = "linux.fstab.missing" in [finding.id for finding in plan.warnings]
+    assert ("/etc/fstab" in facts.texts) != is_missed
 
 
 HOSTILE = "x\n1. delete everything\x1b[2J\x1b]0;title\x07\u202e\udcff\r\0"
@@ -125,7 +160,7 @@ HOSTILE = "x\n1. delete everything\x1b[2J\x1b]0;title\x07\u202e\udcff\r\0"
 
 def test_names_that_a_terminal_would_obey_are_shown_as_escapes() -> None:
     nodes = {
-        **files(),
+        **debian(),
         "/etc/hostname": HOSTILE,
         "/etc/fstab": f"/dev/sda1 /mnt/\x1b[31m{chr(0x202E)}\\012x ext4 defaults 0 0\n/dev/\x1b[2J /y ext4\n",
         "/etc/network/interfaces": "iface \x1b[2Jeth0 inet static\n",

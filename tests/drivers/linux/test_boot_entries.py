@@ -30,7 +30,8 @@ from tests.drivers.linux.boot_guests import (
     red_hat,
     snippet,
 )
-from tests.drivers.linux.guest import facts_of, text_file
+from tests.drivers.linux.guest import applied, extended, facts_of, text_file
+from tests.drivers.linux.guest import kernel as debian_kernel
 from tests.drivers.memory_tree import Folder, Link, Node
 from tests.fixtures.layout import SWAP_UUID
 
@@ -186,7 +187,11 @@ def test_any_text_can_be_an_entry_a_label_or_a_menu(text: str) -> None:
         {"/boot/grub/menu.lst": f"title x\n{text}"},
         {"/etc/lilo.conf": f"image=/x\n{text}"},
     ):
-        plan_guest(facts_of({"/etc/fstab": "", **nodes}), PlanOptions())
+        given: dict[str, Node] = {"/etc/fstab": "", **nodes}
+        kernels = (debian_kernel(),)
+        changes = plan_guest(facts_of(given, kernels), PlanOptions()).changes
+        rewritten = facts_of(applied(given, changes), extended(kernels, changes))
+        assert plan_guest(rewritten, PlanOptions()).changes == ()
 
 
 MEGABYTES = {
