@@ -109,7 +109,8 @@ class ApplianceDisk:
 class FoundFileSystem:
     """A file system that the appliance sees; ``disk`` is None where it is on no plain partition (LVM, md).
 
-    ``partition`` 0 stands for a whole disk. ``kind`` ``unknown`` where nothing was recognised.
+    ``partition`` 0 stands for a whole disk. ``kind`` ``unknown`` where nothing was recognised. ``size_bytes`` 0: there
+    is no such device after all.
     """
 
     device: str
@@ -348,7 +349,12 @@ class Appliance:
 
     def explore(self) -> tuple[FoundFileSystem, ...]:
         """Every file system (and swap area) in the disks, ordered by device."""
-        found = self.call("list_filesystems")
+        try:
+            found = self.call("list_filesystems")
+        except ApplianceFailed:
+            # One volume that lacks a disk is enough for that to fail. Opened containers are not asked for: we opened them.
+            devices = [*self.call("list_partitions"), *self.call("list_md_devices"), *self.call("lvs")]
+            found = {device: self.kind_of(device) for device in devices}
         return tuple(self._found(device, kind) for device, kind in sorted(found.items()))
 
     def _found(self, device: str, kind: str) -> FoundFileSystem:
@@ -360,9 +366,16 @@ class Appliance:
             kind or "unknown",
             self._text_or_none("vfs_uuid", device),
             self._text_or_none("vfs_label", device),
-            # btrfs subvolumes are listed as "btrfsvol:/dev/sda1/name", which is no block device
-            self.call("blockdev_getsize64", device) if device.startswith("/dev/") else 0,
+            self._size_of(device),
         )
+
+    def _size_of(self, device: str) -> int:
+        # btrfs subvolumes are listed as "btrfsvol:/dev/sda1/name", which is no block device; a volume that lacks a disk is
+        # listed and not there
+        if device.startswith("/dev/"):
+            with suppress(ApplianceFailed):
+                return int(self.call("blockdev_getsize64", device))
+        return 0
 
     def _text_or_none(self, operation: str, device: str) -> str | None:
         try:
@@ -383,6 +396,10 @@ class Appliance:
 
         Raises ApplianceFailed when a container stays closed, or an array is not there.
         """
+        if any(volume.kind == "lvm" and not volume.segments for volume in volumes):
+            # groups that lack a disk are left alone at the start; what does not stand on that disk can be had
+            with suppress(ApplianceFailed):
+                self.call("vg_activate_all", True)
         for volume in volumes:
             match volume.kind:
                 case "luks":

@@ -103,7 +103,7 @@ def _with_seen(appliance: Appliance, layout: Layout) -> Layout:
     known = {name: volume for volume in layout.volumes for name in _appliance_names(appliance, volume)}
     volumes = {volume.device: volume for volume in layout.volumes}
     for found in appliance.explore():
-        if found.disk is not None or not found.device.startswith("/dev/"):
+        if found.disk is not None or not found.size_bytes:
             continue
         why = "only the kernel sees it"
         system = FileSystem(_named(found.kind), found.uuid, found.label, found.size_bytes, why_not_host=why)
@@ -232,7 +232,10 @@ def _fstab_mounts(
             if _stands_on(root, device):
                 mounts[0] = replace(root, options=_joined(entry.options, root.options))
             continue
-        is_known = device.filesystem is not None and device.filesystem.kind in _MOUNTED_TOO
+        system = device.filesystem
+        if system is not None and system.kind == "unknown" and system.why_not_host:
+            problems.append(f"{entry.mountpoint} ({place(device)}) cannot be mounted: {system.why_not_host}")
+        is_known = system is not None and system.kind in _MOUNTED_TOO
         if not is_known or (_stands_on(root, device) and not _SUBVOLUME.search(entry.options)):
             continue
         try:

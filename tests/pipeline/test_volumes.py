@@ -91,3 +91,10 @@ def test_a_root_on_a_striped_volume_is_read_by_the_kernel(tmp_path: Path) -> Non
     assert facts.root.volume == "/dev/mapper/str-root"
     overlays = rewritten(tmp_path, "striped", facts, (WriteFile("/etc/new", "n", 0o644, "test"),))
     assert read_again(overlays, facts, "/etc/new") == [b"n"]
+
+
+def test_a_volume_that_lacks_a_disk_is_said_and_the_rest_is_read() -> None:
+    facts = inspect([MachineDisk(disks("lvm")[0], "raw")], Reading.AUTO, accelerated, silent).facts
+    assert facts.root is not None
+    assert facts.root.volume == "/dev/mapper/sys-root"
+    assert any(note.startswith("/var") and "missing" in note for note in facts.notes)
