@@ -63,9 +63,10 @@ def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     blockers: list[Finding] = []
     menu = menu_text(facts)
     if menu is not None:
-        if edit := plan_menu(menu, names, baked_in_resume(facts, names), consoles=consoles):
+        script = grub_script.parse(menu.text)
+        if edit := plan_menu(menu, script, names, baked_in_resume(facts, names), consoles=consoles):
             changes.append(edit)
-        for finding in _menu_findings(facts, menu, names):
+        for finding in _menu_findings(facts, menu, script, names):
             (blockers if finding.id.endswith("root-unresolved") else warnings).append(finding)
     for file in settings_files(facts):
         changes += [edit] if (edit := plan_defaults(file, names, consoles=consoles)) else []
@@ -93,16 +94,15 @@ def menu_text(facts: GuestFacts) -> TextFile | None:
 
 
 def plan_menu(
-    file: TextFile, names: DeviceNames, resume: str | None = None, *, consoles: bool = True
+    file: TextFile, script: Script, names: DeviceNames, resume: str | None = None, *, consoles: bool = True
 ) -> EditFile | None:
-    """The edit of grub.cfg: every kernel's root= and resume= by UUID, all else left as it is.
+    """The edit of grub.cfg, read as ``script``: every kernel's root= and resume= by UUID, all else left as it is.
 
     ``resume``: the lasting name of a swap area that the initramfs knows by an old device name; it is added
     to kernels that are told nothing about resuming.
     """
     splices: list[Splice] = []
     extra: list[Splice] = []
-    script = grub_script.parse(file.text)
     for command, has_initramfs in _kernel_lines(script):
         for word in command.words[2:]:
             if (splice := _argument_splice(file.text, word, names, has_initramfs, command.words[1].text)) is not None:
@@ -176,11 +176,11 @@ def _says_resume(command: Command) -> bool:
     return any(word.text == "noresume" or word.text.startswith("resume=") for word in command.words)
 
 
-def _menu_findings(facts: GuestFacts, file: TextFile, names: DeviceNames) -> Iterator[Finding]:
+def _menu_findings(facts: GuestFacts, file: TextFile, script: Script, names: DeviceNames) -> Iterator[Finding]:
     entries = (e for e in facts.boot_loader.entries if e.title == facts.boot_loader.default and not e.source)
     default = next((entry.arguments.split() for entry in entries), [])
     told: set[str] = set()
-    for command, has_initramfs in _kernel_lines(grub_script.parse(file.text)):
+    for command, has_initramfs in _kernel_lines(script):
         for word in command.words[2:]:
             for argument in ARGUMENT.finditer(word.text):
                 found = names.resolve(argument["device"])

@@ -10,12 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-_COMMENT = re.compile(r"#[^\n]*")
-_BLANKS = re.compile(r"(?:[ \t\r]|\\\n)+")
-_ORDINARY_WORD = re.compile(r"[^ \t\r\n;'\"\\$#]+(?=[ \t\r\n;]|\Z)")
+# what needs no look inside: the group says which, none for blanks and comments
+_SIMPLE = re.compile(r"""(?:[ \t\r]|\\\n)+|\#[^\n]*|(?P<end>[\n;])|(?P<word>[^ \t\r\n;'"\\$#]+)(?=[ \t\r\n;]|\Z)""")
 _PLAIN = re.compile(r"[^ \t\r\n;'\"\\$#]+")
-# names have an end, so that a long line of "${" is not looked through for each of them
-_VARIABLE = re.compile(r"\$(?:\{[^}\n]{0,200}\}|[A-Za-z0-9_]+|[?*@#])?")
+# a name's characters only, and no endless name, so that a long line of "${" is not looked through for each of them
+_VARIABLE = re.compile(r"\$(?:\{[A-Za-z0-9_?*@#]{0,200}\}|[A-Za-z0-9_]+|[?*@#])?")
 _SINGLE = re.compile(r"'([^']*)(?:'|\Z)")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)', re.DOTALL)
 _ESCAPED_IN_DOUBLE = re.compile(r'\\(["$\\])|\\\n')
@@ -138,14 +137,12 @@ def _words(text: str) -> Iterator[Word | None]:
     """Words, and None wherever a command ends."""
     at = 0
     while at < len(text):
-        if match := _BLANKS.match(text, at) or _COMMENT.match(text, at):
+        if match := _SIMPLE.match(text, at):
             at = match.end()
-        elif text[at] in "\n;":
-            yield None
-            at += 1
-        elif match := _ORDINARY_WORD.match(text, at):
-            yield Word(match[0], at, match.end())
-            at = match.end()
+            if match.lastgroup == "word":
+                yield Word(match[0], match.start(), at)
+            elif match.lastgroup:
+                yield None
         else:
             word = _word(text, at)
             yield word

@@ -31,7 +31,8 @@ from tests.drivers.making import MIB, SYSTEM, lay_files, make_ext
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 from tests.drivers.raw_reader import RawReader
 
-SECONDS = 5.0
+# what grows with the square of a text takes minutes; the linear worst is 2.5 s alone, twice that among thousands of tests
+SECONDS = 10.0
 EVERYTHING = PlanOptions((None,), new_identity=True, install_agent=True, purge_tools=True)
 PLAIN = [path for path in (*reading.TEXTS, *identity.SEEDS) if "*" not in path]
 OTHERS = [

@@ -32,7 +32,7 @@ def loader(nodes: dict[str, Node]) -> BootLoader:
 
 def menu(text: str, names: DeviceNames = NAMES, resume: str | None = None) -> str:
     """The menu after planning; the same text where nothing is planned."""
-    edit = plan_menu(text_file(text, CONFIG), names, resume)
+    edit = plan_menu(text_file(text, CONFIG), grub_script.parse(text), names, resume)
     return edit.after if edit else text
 
 
