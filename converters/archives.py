@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import posixpath
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -59,6 +59,22 @@ def open_source_or_member(path: Path, looks_like_disk: LooksLikeDisk) -> SourceF
     return file
 
 
+def member_names(path: Path) -> tuple[str, ...] | None:
+    """The names of the files in an archive; None when the file is no archive. Raises as ``open_source_or_member``."""
+    file = joined_beside(open_source(path))
+    try:
+        for _ in range(_DEEPEST):
+            head = file.pread(_TAR_AT + len(_TAR), 0)
+            if (members := _members(file, head)) is not None:
+                return tuple(member.name for member in members)
+            if not head.startswith(_GZIP):
+                return None
+            file = _inflated(file)
+    finally:
+        file.close()
+    return None
+
+
 def _split(path: Path) -> tuple[Path, str]:
     """A path that leads into a file, as that file and the rest."""
     for above in path.parents:
@@ -75,16 +91,26 @@ def _inside(file: SourceFile, wanted: str, looks_like_disk: LooksLikeDisk) -> tu
     """The file inside a file, and what is still wanted below it; None when it is no archive."""
     head = file.pread(_TAR_AT + len(_TAR), 0)
     if head.startswith(_GZIP):
-        name = file.path.name.removesuffix(".gz")
-        return InflatedFile(file, Wrapping.GZIP, file.path / (name if name != file.path.name else "inflated")), wanted
-    is_zip = head.startswith(_ZIP)
-    if is_zip or head[_TAR_AT:].startswith(_TAR):
-        # Only archives need it and the libraries it imports, so it is no import of every start.
-        from converters.archive_members import tar_members, zip_members
-
-        members = zip_members(file) if is_zip else tar_members(file)
+        return _inflated(file), wanted
+    if (members := _members(file, head)) is not None:
         return _Archive(file, members).chosen(wanted, looks_like_disk), ""
     return None
+
+
+def _inflated(file: SourceFile) -> SourceFile:
+    name = file.path.name.removesuffix(".gz")
+    return InflatedFile(file, Wrapping.GZIP, file.path / (name if name != file.path.name else "inflated"))
+
+
+def _members(file: SourceFile, head: bytes) -> Iterator[Member] | None:
+    """The members of an archive that begins with ``head``; None when it is none."""
+    is_zip = head.startswith(_ZIP)
+    if not is_zip and not head[_TAR_AT:].startswith(_TAR):
+        return None
+    # Only archives need it and the libraries it imports, so it is no import of every start.
+    from converters.archive_members import tar_members, zip_members
+
+    return zip_members(file) if is_zip else tar_members(file)
 
 
 class _Archive:

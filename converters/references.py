@@ -12,6 +12,7 @@ import enum
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -228,6 +229,21 @@ class Opening:
 def open_part(first: SourceFile, name: str) -> SourceFile:
     """Open another part of a file that was cut in parts, by its name. Raises as ``Opening.beside``."""
     return Opening(NOTHING_SAID, _no_image, _own_folder(first)).beside(first, name)
+
+
+def named_file(owner: Path, name: str, lookup: Lookup, roots: Sequence[Path] = ()) -> Path | None:
+    """The file of the host that a description of a machine (``owner``) means by a name in it; None where there is none.
+
+    The same rules as for what an image names: nothing outside the description's own folder, ``roots`` and what the user
+    allowed is looked at; a file that was moved is looked for by its last name. Raises ForbiddenReference, NoSource and what
+    opening a file raises.
+    """
+    place = _as_path(name) if name and "\0" not in name else None
+    with closing(open_source(owner)) as file:
+        if place is None:
+            raise ForbiddenReference(owner, f"names {shown(name)}, which is no file beside it")
+        allowed = (*_own_folder(file), *(folder.resolve() for folder in (*roots, *lookup.allowed)))
+        return Opening(lookup, _no_image, allowed)._find(file, name, place)
 
 
 def _no_image(file: SourceFile, _format: str | None, _opening: Opening) -> MappedDisk:

@@ -31,7 +31,7 @@ _ENCODINGS = {
     "euc-kr": "euc_kr",
 }
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-_ENCODING_LINE = re.compile(rb'^[ \t]*encoding[ \t]*=[ \t]*"?([A-Za-z0-9_.-]{1,40})"?', re.MULTILINE | re.IGNORECASE)
+_ENCODING_LINE = re.compile(rb'^[ \t]*\.?encoding[ \t]*=[ \t]*"?([A-Za-z0-9_.-]{1,40})"?', re.MULTILINE | re.IGNORECASE)
 _EXTENT_LINE = re.compile(r"^(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z]+)(?:\s+(.*))?$", re.IGNORECASE)
 # What follows a name: its offset, then perhaps words about a partition. A name may hold quotes where those words do not.
 _NAME_AND_OFFSET = (
@@ -119,7 +119,7 @@ def parse_descriptor(raw: bytes, image: Path) -> Descriptor:
     Raises BadImage when it is too long, has lines that are no extents though they begin as such, too
     many extents, or says twice and differently what makes the disk.
     """
-    text, length = _decoded(raw)
+    text, length = decoded(raw)
     if length > MAX_DESCRIPTOR_BYTES:
         raise BadImage(image, f"its descriptor is longer than {MAX_DESCRIPTOR_BYTES} bytes", _DAMAGED)
     values: dict[str, str] = {}
@@ -167,8 +167,8 @@ def _unquoted(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == '"' else value.strip('"')
 
 
-def _decoded(raw: bytes) -> tuple[str, int]:
-    """A descriptor's text up to its first NUL, and the bytes that takes."""
+def decoded(raw: bytes) -> tuple[str, int]:
+    """The text of a descriptor (or a .vmx: it names its encoding the same way) up to its first NUL, and the bytes it takes."""
     for bom, encoding in _BOMS[1:]:
         if raw.startswith(bom):
             text = raw.removeprefix(bom).decode(encoding, "replace").split("\0", 1)[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.references import NOTHING_SAID, DiskSpec, Lookup
+from drivers.plan import Finding
 from p2v.core.units import GIB
 
 
@@ -18,12 +19,26 @@ class Firmware(enum.Enum):
 
 
 class DiskBus(enum.Enum):
-    """The controller a disk hangs on."""
+    """The controller KVM hangs a disk on."""
 
     VIRTIO_BLK = "virtio-blk"
     VIRTIO_SCSI = "virtio-scsi"
     SATA = "sata"
     IDE = "ide"
+
+
+class SourceBus(enum.Enum):
+    """What a drive hung on in the machine as it was."""
+
+    IDE = "ide"
+    SATA = "sata"
+    SCSI = "scsi"
+    NVME = "nvme"
+    VIRTIO = "virtio"
+    XEN = "xen"
+    USB = "usb"
+    FLOPPY = "floppy"
+    UNKNOWN = "unknown"
 
 
 class NicModel(enum.Enum):
@@ -35,14 +50,36 @@ class NicModel(enum.Enum):
     RTL8139 = "rtl8139"
 
 
+class Clock(enum.Enum):
+    """What the hardware clock shows."""
+
+    UTC = "utc"
+    LOCAL_TIME = "localtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where a drive hung: controller and unit count from 0; ``model`` is the controller in the source's own words."""
+
+    bus: SourceBus
+    controller: int = 0
+    unit: int = 0
+    model: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class MachineDisk:
-    """One fixed disk, in the order the firmware sees them."""
+    """One fixed disk, in the order the firmware sees them.
+
+    ``stated_bytes``: its virtual size as the description says it, None where it says none.
+    """
 
     path: Path
     input_format: str | None = None
     serial: str | None = None
     lookup: Lookup = NOTHING_SAID
+    attachment: Attachment | None = None
+    stated_bytes: int | None = None
 
     @property
     def spec(self) -> DiskSpec:
@@ -52,15 +89,49 @@ class MachineDisk:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """One network card; ``mac`` in lower-case colon form, None where the source does not say."""
+    """One network card; ``mac`` in lower-case colon form, None where the source does not say.
+
+    ``network`` and ``model`` are the source's own words for what it hangs on and what card it is.
+    """
 
     mac: str | None = None
     network: str = "default"
+    model: str = ""
+    connected: bool = True
+
+
+class DriveKind(enum.Enum):
+    """A drive whose medium can be taken out."""
+
+    CDROM = "cdrom"
+    FLOPPY = "floppy"
+
+
+@dataclass(frozen=True, slots=True)
+class RemovableDrive:
+    """A drive for removable media; ``medium`` is what was in it, in the source's words (empty: nothing). Media do not travel."""
+
+    kind: DriveKind
+    medium: str = ""
+    attachment: Attachment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """How the CPUs are divided; their product is ``Machine.cpus``."""
+
+    sockets: int
+    cores: int = 1
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to move. ``assumed`` names the fields that are defaults, not facts of the source."""
+    """What there is to move. ``assumed`` names the fields that are defaults, not facts of the source.
+
+    ``described_by`` says what kind of description was read (empty: bare disks), ``guest`` what it says runs in
+    the machine, in its own words. ``warnings`` and ``blockers``: what of the machine cannot travel, or must not.
+    """
 
     name: str
     disks: tuple[MachineDisk, ...]
@@ -70,3 +141,14 @@ class Machine:
     firmware: Firmware | None = None
     uuid: str | None = None
     assumed: tuple[str, ...] = ()
+    described_by: str = ""
+    guest: str = ""
+    topology: Topology | None = None
+    generation_id: str | None = None
+    secure_boot: bool = False
+    tpm: bool = False
+    clock: Clock | None = None
+    display: str = ""
+    removable: tuple[RemovableDrive, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    blockers: tuple[Finding, ...] = ()

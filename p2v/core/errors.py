@@ -118,6 +118,23 @@ class WrongParent(BadImage):
 
 
 @dataclass(eq=False)
+class BadDescription(P2vError):
+    """A machine's description (.vmx, OVF, ...) contradicts itself or its format, or names what is not there."""
+
+    file: Path
+    problem: str
+    advice: str = "Export or copy the machine again, or name its disks alone."
+    exit_code: ClassVar[int] = 65
+    code: ClassVar[str] = "bad-description"
+
+    def sentence(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
 class BadTarget(P2vError):
     """What the suite wrote does not stand its own checks: a bug of ours, or failing storage."""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from drivers.caps import GuestCaps
 from p2v.core.errors import Usage
 from p2v.core.units import MIB, round_up
-from p2v.machine import DiskBus, Firmware, Machine, NicModel
+from p2v.machine import Clock, DiskBus, Firmware, Machine, NicModel
 
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
@@ -30,13 +30,6 @@ class Video(enum.Enum):
     VGA = "vga"
     """QEMU's standard VGA: every system has a driver for it, and its text mode can be read from outside."""
     VIRTIO = "virtio"
-
-
-class Clock(enum.Enum):
-    """What the hardware clock shows."""
-
-    UTC = "utc"
-    LOCAL_TIME = "localtime"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
-from p2v.machine import DiskBus, Firmware
-from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, TargetNic, Video
+from p2v.machine import Clock, DiskBus, Firmware
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic, Video
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 _DEVICE_PREFIXES = {DiskBus.VIRTIO_BLK: "vd", DiskBus.VIRTIO_SCSI: "sd", DiskBus.SATA: "sd", DiskBus.IDE: "hd"}

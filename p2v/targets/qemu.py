@@ -11,8 +11,8 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.firmware import FIRMWARE_PAIRS, FirmwareFiles
 from p2v.core.qemu import QEMU_PROGRAMS, cpu_model, option_value, require_qemu
 from p2v.core.units import MIB
-from p2v.machine import DiskBus, Firmware, NicModel
-from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, Video
+from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.targets.hardware import TargetDisk, TargetHardware, Video
 
 _PORTS_PER_SATA_CONTROLLER = 6
 _NIC_DEVICES = {

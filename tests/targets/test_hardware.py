@@ -11,8 +11,8 @@ from drivers.caps import GuestCaps
 from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
-from p2v.machine import DiskBus, Firmware, Machine, MachineDisk, Nic, NicModel
-from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, stable_mac, target_hardware
+from p2v.machine import Clock, DiskBus, Firmware, Machine, MachineDisk, Nic, NicModel
+from p2v.targets.hardware import TargetDisk, TargetHardware, stable_mac, target_hardware
 
 CAPS = GuestCaps(("virtio-blk", "virtio-scsi", "sata"), ("virtio", "e1000"), "bios", "x86_64", rng=True, balloon=True)
 MACHINE = Machine("web1", (MachineDisk(Path("web1.vmdk")),), cpus=3, memory_bytes=1500 * MIB + 1)
