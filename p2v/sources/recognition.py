@@ -1,0 +1,166 @@
+"""What a path given as a source is: a machine's description, a folder or an archive with one in it, or a disk.
+
+By contents, not by names: names only say which files of a folder are worth a look.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Protocol, cast
+
+from converters.references import NOTHING_SAID, Lookup
+from converters.source_file import open_source
+from p2v.core.errors import NoSource, P2vError, Usage
+from p2v.core.text import printable
+from p2v.machine import Machine
+from p2v.sources.description import Description, Folder, Members, Surroundings, archived, read_small
+
+HEAD_BYTES = 64 * 1024
+_CANDIDATES_AT_MOST = 64
+_ARCHIVE_HEADS = (b"PK\x03\x04", b"\x1f\x8b\x08")
+_TAR, _TAR_AT = b"ustar", 257
+
+
+class Reader(Protocol):
+    """What the module of a kind of description has."""
+
+    KIND: str
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file's first bytes are such a description's."""
+        ...
+
+    def read(self, description: Description) -> Machine:
+        """The machine. Raises BadDescription, ForbiddenReference."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """A kind of description: its module, the suffixes its files have, folders of copies that are not the machine's own."""
+
+    module: str
+    suffixes: tuple[str, ...]
+    old_copies: tuple[str, ...] = ()
+
+    @property
+    def reader(self) -> Reader:
+        """The module; imported when it is needed, which most runs do not."""
+        return cast(Reader, importlib.import_module(f"p2v.sources.{self.module}"))
+
+
+KINDS: tuple[SourceKind, ...] = (SourceKind("vmx", (".vmx",)),)
+
+
+def read_machine(path: Path, lookup: Lookup = NOTHING_SAID) -> Machine | None:
+    """The machine that a description, or the one description in a folder or archive, tells of; None for a disk.
+
+    Raises what readers raise, NoSource, NotPermitted, ReadFailed, and Usage for a folder or an archive with several machines
+    in it, or a folder with none.
+    """
+    if path.is_dir():
+        return _in_folder(path, lookup)
+    try:
+        head = _head(path)
+    except NoSource:
+        return None  # a device, a disk inside an archive: whoever opens it says what is wrong
+    if _is_archive(head):
+        return _in_archive(path, lookup)
+    reader = _reader_of(head)
+    return None if reader is None else _read(reader, path, Folder(_machine_folder(path), path, lookup), lookup)
+
+
+def _in_folder(path: Path, lookup: Lookup) -> Machine:
+    names = Folder(path, path, lookup).names()
+    found = [(name, reader) for name in _candidates(names) if (reader := _reader_at(path / name)) is not None]
+    if not found:
+        raise Usage(f"{path}: a folder without a machine's description in it", "Name the machine's disks themselves.")
+    name, reader = _only(path, found)
+    file = path / name
+    return _read(reader, file, Folder(path, file, lookup), lookup)
+
+
+def _in_archive(path: Path, lookup: Lookup) -> Machine | None:
+    members = archived(path)
+    if members is None:
+        return None
+    found = [(name, reader) for name in _candidates(members) if (reader := _reader_at(path / name)) is not None]
+    if not found:
+        return None  # an archive of disks
+    name, reader = _only(path, found)
+    folder = str(PurePosixPath(name).parent)
+    return _read(reader, path / name, Members(path, members, "" if folder == "." else folder), lookup)
+
+
+def _read(reader: Reader, path: Path, around: Surroundings, lookup: Lookup) -> Machine:
+    machine = reader.read(Description(path, read_small(path), around, lookup))
+    if not isinstance(around, Folder):
+        return machine
+    # a chain of child disks may lie in several of the machine's folders
+    root = around.root.resolve()
+    below = tuple(dict.fromkeys(root / PurePosixPath(name).parent for name in around.names()))
+    wider = replace(lookup, folders=(*lookup.folders, *below), allowed=(*lookup.allowed, root))
+    return replace(machine, disks=tuple(replace(disk, lookup=wider) for disk in machine.disks))
+
+
+def _candidates(names: Sequence[str]) -> list[str]:
+    """Names that may be descriptions, those of a machine as it is before those of its snapshots."""
+    known = [name for name in names if any(name.lower().endswith(kind.suffixes) for kind in KINDS)]
+    copies = {folder for kind in KINDS for folder in kind.old_copies}
+    own = [name for name in known if not copies & {part.lower() for part in PurePosixPath(name).parts[:-1]}]
+    return (own or known)[:_CANDIDATES_AT_MOST]
+
+
+def _only(path: Path, found: list[tuple[str, Reader]]) -> tuple[str, Reader]:
+    if len(found) > 1:
+        names = ", ".join(printable(name, keep="") for name, _ in found[:12])
+        raise Usage(f"{path}: has {len(found)} machines in it: {names}", f"Name one, as in {path}/{found[0][0]}.")
+    return found[0]
+
+
+def _reader_at(path: Path) -> Reader | None:
+    try:
+        return _reader_of(read_small(path)[:HEAD_BYTES])
+    except P2vError:
+        return None
+
+
+def _reader_of(head: bytes) -> Reader | None:
+    # disks are told by a look at their first bytes, before any reader is imported
+    if not _is_text(head) and not head.startswith(_BINARY_HEADS):
+        return None
+    readers = (kind.reader for kind in KINDS)
+    return next((reader for reader in readers if reader.recognises(head)), None)
+
+
+# Descriptions that are no text; none is read yet.
+_BINARY_HEADS: tuple[bytes, ...] = ()
+
+
+def _is_text(head: bytes) -> bool:
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return True
+    if head[1:8:2] == b"\0\0\0\0" or head[:8:2] == b"\0\0\0\0":
+        return head.lstrip(b"\0")[:1] == b"<"  # UTF-16 without its mark
+    # files copied off VMFS may end in NULs; no text begins with them
+    return bool(head) and b"\0" not in head[:256].rstrip(b"\0")
+
+
+def _is_archive(head: bytes) -> bool:
+    return head.startswith(_ARCHIVE_HEADS) or head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR
+
+
+def _head(path: Path) -> bytes:
+    with closing(open_source(path)) as file:
+        return b"" if file.is_block_device else file.pread(min(HEAD_BYTES, file.size), 0)
+
+
+def _machine_folder(path: Path) -> Path:
+    """The folder that is the machine's: Hyper-V keeps descriptions in one of their own inside it."""
+    folder = Path(os.path.abspath(path)).parent
+    return folder.parent if folder.name.lower() in ("virtual machines", "snapshots") else folder
