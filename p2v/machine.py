@@ -150,5 +150,7 @@ class Machine:
     clock: Clock | None = None
     display: str = ""
     removable: tuple[RemovableDrive, ...] = ()
+    beside: tuple[Path, ...] = ()
+    """Files that by their names are disks and lie in the machine's folder, whether or not they are its own."""
     warnings: tuple[Finding, ...] = ()
     blockers: tuple[Finding, ...] = ()

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from drivers.keys import Key
-from drivers.planning import PlanOptions, plan_guest
+from drivers.plan import GuestPlan, PlanOptions
+from drivers.planning import plan_guest
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
 from p2v.documents import Inspection, PlanDocument
 from p2v.inspection import Reading, inspect
 from p2v.machine import Machine
+from p2v.sources import checks
 from p2v.targets.hardware import TargetDisk, target_hardware
 
 _NOTHING_MORE = PlanOptions()
@@ -38,11 +40,20 @@ def plan_machine(
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
     plan = plan_guest(found.facts, replace(wanted, nic_macs=tuple(nic.mac for nic in machine.nics)))
+    plan = _with_machine_findings(plan, machine, found)
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     # absolute, so that a plan can be carried out from another folder
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
     return PlanDocument(replace(machine, disks=disks), sources, found.facts, plan, hardware)
+
+
+def _with_machine_findings(plan: GuestPlan, machine: Machine, found: Inspection) -> GuestPlan:
+    """What is to be said of the machine comes before what is to be said of its guest."""
+    images = [source.image for source in found.sources]
+    warnings = (*machine.warnings, *checks.warnings(machine, images), *plan.warnings)
+    blockers = (*machine.blockers, *checks.blockers(machine, images), *plan.blockers)
+    return replace(plan, warnings=warnings, blockers=blockers)
 
 
 def disk_names(name: str, count: int, disk_format: str) -> tuple[TargetDisk, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol, cast
 
+from converters.formats import FORMATS
 from converters.references import NOTHING_SAID, Lookup
 from converters.source_file import open_source
 from p2v.core.errors import NoSource, P2vError, Usage
@@ -22,6 +23,7 @@ from p2v.sources.description import Description, Folder, Members, Surroundings, 
 
 HEAD_BYTES = 64 * 1024
 _CANDIDATES_AT_MOST = 64
+_DISK_SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 _ARCHIVE_HEADS = (b"PK\x03\x04", b"\x1f\x8b\x08")
 _TAR, _TAR_AT = b"ustar", 257
 
@@ -102,10 +104,11 @@ def _read(reader: Reader, path: Path, around: Surroundings, lookup: Lookup) -> M
     if not isinstance(around, Folder):
         return machine
     # a chain of child disks may lie in several of the machine's folders
-    root = around.root.resolve()
-    below = tuple(dict.fromkeys(root / PurePosixPath(name).parent for name in around.names()))
+    root, names = around.root.resolve(), around.names()
+    below = tuple(dict.fromkeys(root / PurePosixPath(name).parent for name in names))
     wider = replace(lookup, folders=(*lookup.folders, *below), allowed=(*lookup.allowed, root))
-    return replace(machine, disks=tuple(replace(disk, lookup=wider) for disk in machine.disks))
+    beside = tuple(root / name for name in names if name.lower().endswith(_DISK_SUFFIXES))
+    return replace(machine, disks=tuple(replace(disk, lookup=wider) for disk in machine.disks), beside=beside)
 
 
 def _candidates(names: Sequence[str]) -> list[str]:
