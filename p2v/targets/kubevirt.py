@@ -1,0 +1,132 @@
+"""KubeVirt as a target: a VirtualMachine and its DataVolumes as YAML, and the commands that upload the disks.
+
+Source: KubeVirt user guide and API (kubevirt.io/v1), CDI (cdi.kubevirt.io/v1beta1). KubeVirt's machine is q35: a guest that knows
+only IDE disks has no place there.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from p2v.core.errors import Usage
+from p2v.core.units import MIB, round_up
+from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.proxmox import dns_name
+
+_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata"}
+_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+# What a volume's own file system takes of it (CDI's default overhead is 5.5 %).
+_OVERHEAD = 1.06
+
+
+def manifest(hardware: TargetHardware, sizes: Sequence[int]) -> str:
+    """The objects as YAML documents; ``sizes`` are the disks' virtual sizes in bytes.
+
+    Raises Usage for hardware that KubeVirt has not (IDE, the machine type pc).
+    """
+    name = object_name(hardware)
+    if hardware.disk_bus is DiskBus.IDE or hardware.machine == "pc":
+        raise Usage(
+            f"{hardware.name}: the guest needs IDE disks or the old PC machine, which KubeVirt has not",
+            "Choose another target, or add drivers for SATA or virtio to the guest first.",
+        )
+    volumes = [_data_volume(f"{name}-{index}", size) for index, size in enumerate(sizes)]
+    return str(yaml.safe_dump_all([*volumes, _machine(hardware, name)], sort_keys=False, allow_unicode=True, width=120))
+
+
+def upload_script(hardware: TargetHardware, manifest_name: str) -> str:
+    """A POSIX sh script: it applies the objects and uploads the disks with virtctl; the machine stays stopped."""
+    name = object_name(hardware)
+    lines = [
+        "#!/bin/sh",
+        "# Makes this machine in the cluster and namespace that kubectl is set to; needs kubectl and virtctl.",
+        "set -eu",
+        'cd -- "$(dirname -- "$0")"',
+        f"kubectl apply -f {shlex.quote(manifest_name)}",
+    ]
+    for index, disk in enumerate(hardware.disks):
+        lines.append(f"virtctl image-upload dv {name}-{index} --no-create --image-path {shlex.quote(f'./{disk.path}')} \"$@\"")
+    lines.append(f"echo 'made: virtctl start {name}'")
+    return "\n".join(lines) + "\n"
+
+
+def object_name(hardware: TargetHardware) -> str:
+    """A machine's name as Kubernetes takes it: a label in small letters, short enough to be added to."""
+    return dns_name(hardware.name).lower()[:50].rstrip("-")
+
+
+def _data_volume(name: str, size: int) -> dict[str, Any]:
+    storage = round_up(int(size * _OVERHEAD), MIB) // MIB
+    return {
+        "apiVersion": "cdi.kubevirt.io/v1beta1",
+        "kind": "DataVolume",
+        "metadata": {"name": name},
+        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": f"{storage}Mi"}}}},
+    }
+
+
+def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
+    disks = [_disk(hardware, index) for index in range(len(hardware.disks))]
+    devices: dict[str, Any] = {"disks": disks, "interfaces": [_interface(hardware, i) for i in range(len(hardware.nics))]}
+    if hardware.rng:
+        devices["rng"] = {}
+    if hardware.tpm:
+        devices["tpm"] = {"persistent": True}
+    devices["autoattachMemBalloon"] = hardware.balloon
+    domain: dict[str, Any] = {
+        "cpu": {"sockets": 1, "cores": hardware.cpus, "threads": 1},
+        "memory": {"guest": f"{hardware.memory_bytes // MIB}Mi"},
+        "machine": {"type": "q35"},
+        "firmware": {"uuid": hardware.uuid, "bootloader": _boot_loader(hardware)},
+        "features": {"acpi": {}, **({"smm": {"enabled": True}} if hardware.secure_boot else {})},
+        "clock": _clock(hardware),
+        "devices": devices,
+    }
+    networks = [{"name": f"net{i}", **_network(nic.network)} for i, nic in enumerate(hardware.nics)]
+    volumes = [{"name": f"disk{i}", "dataVolume": {"name": f"{name}-{i}"}} for i in range(len(hardware.disks))]
+    spec = {"domain": domain, "networks": networks, "volumes": volumes}
+    return {
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"name": name, "labels": {"kubevirt.io/vm": name}},
+        "spec": {
+            "runStrategy": "Halted",
+            "template": {"metadata": {"labels": {"kubevirt.io/vm": name}}, "spec": spec},
+        },
+    }
+
+
+def _disk(hardware: TargetHardware, index: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": f"disk{index}", "disk": {"bus": _BUSES[hardware.disk_bus]}, "bootOrder": index + 1}
+    if hardware.disks[index].serial:
+        found["serial"] = hardware.disks[index].serial
+    return found
+
+
+def _interface(hardware: TargetHardware, index: int) -> dict[str, Any]:
+    nic = hardware.nics[index]
+    # the pod's network does not let a guest keep its own address; a bridge of the cluster's does
+    binding = "masquerade" if nic.network == "default" else "bridge"
+    return {"name": f"net{index}", "model": _MODELS[nic.model], "macAddress": nic.mac, binding: {}}
+
+
+def _network(network: str) -> dict[str, Any]:
+    return {"pod": {}} if network == "default" else {"multus": {"networkName": network}}
+
+
+def _boot_loader(hardware: TargetHardware) -> dict[str, Any]:
+    if hardware.firmware is Firmware.UEFI:
+        return {"efi": {"secureBoot": hardware.secure_boot, "persistent": True}}
+    return {"bios": {}}
+
+
+def _clock(hardware: TargetHardware) -> dict[str, Any]:
+    if hardware.clock is Clock.LOCAL_TIME:
+        # the cluster does not know the site's zone; it is to be put in by hand
+        return {"timezone": "Etc/UTC", "timer": {"rtc": {"tickPolicy": "catchup"}, "hpet": {"present": False}}}
+    return {"utc": {}, "timer": {"hpet": {"present": False}}}

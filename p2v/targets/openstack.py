@@ -1,0 +1,99 @@
+"""OpenStack as a target: the properties of the images, as a file for scripts and as the commands that upload them.
+
+Source: Glance, "Useful image properties"; Nova's image property names (hw_*, os_*).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from drivers.facts import OperatingSystem
+from p2v.core.errors import Usage
+from p2v.core.units import GIB, MIB, round_up
+from p2v.machine import Clock, DiskBus, NicModel
+from p2v.targets.hardware import TargetHardware, Video
+from p2v.targets.system_names import glance_names
+
+_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
+_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+
+
+def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -> dict[str, str]:
+    """What Nova needs to know to give the guest hardware it has drivers for."""
+    found = {
+        "architecture": hardware.arch if hardware.arch != "i386" else "i686",
+        "hypervisor_type": "qemu",
+        "hw_machine_type": hardware.machine,
+        "hw_disk_bus": _BUSES[hardware.disk_bus],
+        "hw_vif_model": _MODELS[hardware.nics[0].model] if hardware.nics else "virtio",
+        "hw_firmware_type": hardware.firmware.value,
+        "hw_video_model": "virtio" if hardware.video is Video.VIRTIO else "vga",
+        "hw_rng_model": "virtio" if hardware.rng else "",
+        "hw_scsi_model": "virtio-scsi" if hardware.disk_bus is DiskBus.VIRTIO_SCSI else "",
+        "hw_qemu_guest_agent": "yes",
+        "hw_time_hpet": "false",
+        # Nova gives Windows guests a clock of local time, and all others UTC
+        "os_type": "windows" if hardware.clock is Clock.LOCAL_TIME else "",
+        "os_secure_boot": "required" if hardware.secure_boot else "",
+        "hw_tpm_version": "2.0" if hardware.tpm else "",
+        "hw_tpm_model": "tpm-crb" if hardware.tpm else "",
+        **glance_names(system),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def images(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None) -> str:
+    """A JSON document: for each disk its file, format, smallest flavour and properties. ``sizes``: virtual, in bytes.
+
+    The first disk is the machine's own; the others become volumes made from their images.
+    """
+    properties = image_properties(hardware, system)
+    found = []
+    for index, (disk, size) in enumerate(zip(hardware.disks, sizes, strict=True)):
+        found.append(
+            {
+                "name": _image_name(hardware, index),
+                "file": str(disk.path),
+                "disk_format": disk.format,
+                "container_format": "bare",
+                "min_disk": round_up(size, GIB) // GIB,
+                "min_ram": hardware.memory_bytes // MIB if index == 0 else 0,
+                "properties": properties,
+            }
+        )
+    cards = [{"mac": nic.mac, "network": nic.network} for nic in hardware.nics]
+    document = {"images": found, "flavor": {"vcpus": hardware.cpus, "ram": hardware.memory_bytes // MIB}, "ports": cards}
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None) -> str:
+    """A POSIX sh script of ``openstack image create`` commands, to be run beside the disks with a cloud's credentials.
+
+    Raises Usage when cards of several models are needed: an image has one for all.
+    """
+    if len({nic.model for nic in hardware.nics}) > 1:
+        raise Usage(f"{hardware.name}: its network cards are of several models, and an OpenStack image names one for all")
+    lines = [
+        "#!/bin/sh",
+        "# Uploads this machine's disks as images; needs the openstack client and a cloud's credentials.",
+        "set -eu",
+        'cd -- "$(dirname -- "$0")"',
+    ]
+    options = [f"--property {shlex.quote(f'{key}={value}')}" for key, value in image_properties(hardware, system).items()]
+    for index, (disk, size) in enumerate(zip(hardware.disks, sizes, strict=True)):
+        first = [
+            "openstack image create",
+            f"--disk-format {disk.format} --container-format bare --file {shlex.quote(f'./{disk.path}')}",
+            f"--min-disk {round_up(size, GIB) // GIB}" + (f" --min-ram {hardware.memory_bytes // MIB}" if index == 0 else ""),
+        ]
+        lines.append(" \\\n\t".join([*first, *options, shlex.quote(_image_name(hardware, index))]))
+    for index, nic in enumerate(hardware.nics):
+        lines.append(f"# its card {index + 1}: openstack port create --network NETWORK --mac-address {nic.mac} "
+                     f"{shlex.quote(f'{hardware.name}-{index + 1}')}")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _image_name(hardware: TargetHardware, index: int) -> str:
+    return hardware.name if index == 0 else f"{hardware.name}-disk{index + 1}"

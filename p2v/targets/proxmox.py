@@ -1,0 +1,136 @@
+"""Proxmox VE as a target: the commands that make the machine there, and its configuration to read.
+
+Source: Proxmox VE, qm(1) and qm.conf(5). Importing a disk file while it is attached (``import-from``) is there since 7.2.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from drivers.facts import OperatingSystem
+from p2v.core.errors import Usage
+from p2v.core.units import MIB
+from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.targets.hardware import TargetHardware, Video
+from p2v.targets.system_names import proxmox_ostype
+
+_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
+# how many units qm knows of a bus
+_UNITS = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
+_NICS_AT_MOST = 32
+_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+
+_SCRIPT = """\
+#!/bin/sh
+# Makes this machine on a Proxmox VE host (7.2 or later); run it there as root, beside its disks.
+#
+# Usage: sh %(script)s VMID STORAGE
+set -eu
+if [ $# -ne 2 ]; then
+	echo "usage: sh $0 VMID STORAGE   (as in: sh $0 \\"$(pvesh get /cluster/nextid 2>/dev/null || echo 100)\\" local-lvm)" >&2
+	exit 64
+fi
+vmid=$1
+storage=$2
+folder=$(cd -- "$(dirname -- "$0")" && pwd)
+if qm status "$vmid" >/dev/null 2>&1; then
+	echo "there is a machine $vmid already" >&2
+	exit 73
+fi
+qm create "$vmid" \\
+	%(create)s
+%(disks)s
+qm set "$vmid" --boot order=%(boot)s
+echo "made: qm start $vmid"
+"""
+
+
+def qm_conf(hardware: TargetHardware, system: OperatingSystem | None) -> str:
+    """The configuration as qm keeps it, but for the volumes: STORAGE and VMID stand for what the commands are given.
+
+    Raises Usage for what qm has no place for (too many disks on a bus, too many cards).
+    """
+    lines = [f"{key}: {value}" for key, value in _settings(hardware, system)]
+    lines += [f"{key}: STORAGE:vm-VMID-disk-{n}{rest}" for n, (key, _, rest) in enumerate(_disks(hardware))]
+    if hardware.firmware is Firmware.UEFI:
+        lines.append(f"efidisk0: STORAGE:vm-VMID-disk-{len(hardware.disks)},{_efi(hardware)}")
+    if hardware.tpm:
+        lines.append("tpmstate0: STORAGE:vm-VMID-tpmstate,version=v2.0")
+    return "\n".join(sorted([*lines, f"boot: order={_disks(hardware)[0][0]}"])) + "\n"
+
+
+def import_script(hardware: TargetHardware, system: OperatingSystem | None, name: str) -> str:
+    """A POSIX sh script of qm commands; ``name`` is its own file name. Raises Usage as ``qm_conf``."""
+    create = [f"--{key} {shlex.quote(value)}" for key, value in _settings(hardware, system)]
+    if hardware.firmware is Firmware.UEFI:
+        create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}"')
+    if hardware.tpm:
+        create.append('--tpmstate0 "$storage:0,version=v2.0"')
+    disks = [f'qm set "$vmid" --{key} "$storage:0,import-from=$folder/"{shlex.quote(file + rest)}'
+             for key, file, rest in _disks(hardware)]  # fmt: skip
+    values = {
+        "script": name,
+        "create": " \\\n\t".join(create),
+        "disks": "\n".join(disks),
+        "boot": _disks(hardware)[0][0],
+    }
+    return _SCRIPT % values
+
+
+def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Iterator[tuple[str, str]]:
+    yield "name", dns_name(hardware.name)
+    yield "ostype", proxmox_ostype(system)
+    yield "machine", hardware.machine
+    yield "bios", "ovmf" if hardware.firmware is Firmware.UEFI else "seabios"
+    yield "cpu", "host"
+    yield "sockets", "1"
+    yield "cores", str(hardware.cpus)
+    yield "memory", str(hardware.memory_bytes // MIB)
+    yield "balloon", str(hardware.memory_bytes // MIB if hardware.balloon else 0)
+    yield "agent", "1"
+    yield "localtime", "1" if hardware.clock is Clock.LOCAL_TIME else "0"
+    yield "smbios1", f"uuid={hardware.uuid}"
+    yield "vga", "virtio" if hardware.video is Video.VIRTIO else "std"
+    yield "serial0", "socket"
+    if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
+        yield "scsihw", "virtio-scsi-pci"
+    if hardware.rng:
+        yield "rng0", "source=/dev/urandom"
+    if len(hardware.nics) > _NICS_AT_MOST:
+        raise Usage(f"{hardware.name}: Proxmox VE has at most {_NICS_AT_MOST} network cards, and {len(hardware.nics)} are needed")
+    for index, nic in enumerate(hardware.nics):
+        yield f"net{index}", f"{_MODELS[nic.model]}={nic.mac.upper()},bridge={_bridge(nic.network)}"
+
+
+def _bridge(network: str) -> str:
+    """A bridge as qm takes it; ``default`` is the bridge that every installation has."""
+    if network == "default":
+        return "vmbr0"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]{0,14}", network):
+        raise Usage(f"{network!a} is no bridge of a Proxmox VE host", "Say which one it is with --network, as in vmbr0.")
+    return network
+
+
+def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
+    """For each disk its key, its file, and options with a comma before each."""
+    bus = _BUSES[hardware.disk_bus]
+    if len(hardware.disks) > _UNITS[bus]:
+        raise Usage(f"{hardware.name}: Proxmox VE has at most {_UNITS[bus]} {bus} disks, and {len(hardware.disks)} are needed")
+    found = []
+    for index, disk in enumerate(hardware.disks):
+        if "," in str(disk.path):
+            raise Usage(f"{disk.path}: qm takes no file with a comma in its name", "Give another name with --name.")
+        serial = f",serial={disk.serial}" if disk.serial else ""
+        found.append((f"{bus}{index}", str(disk.path), f",discard=on{serial}"))
+    return found
+
+
+def _efi(hardware: TargetHardware) -> str:
+    return f"efitype=4m,pre-enrolled-keys={1 if hardware.secure_boot else 0}"
+
+
+def dns_name(name: str) -> str:
+    """A machine's name as front ends take it that want a DNS label: letters, digits, hyphens, at most 63."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].rstrip("-") or "machine"
