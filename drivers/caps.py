@@ -20,3 +20,8 @@ class GuestCaps:
     local_time: bool = False
     """The guest takes the hardware clock for local time (Windows)."""
     machine: str = "q35"
+    cpus_at_most: int | None = None
+    memory_at_most_bytes: int | None = None
+    """More CPUs or memory than that stop the guest; None: no such limit is known."""
+    keeps_cards: bool = False
+    """The guest has drivers for the network cards it had, and nothing puts in others: each stays as it is where KVM has it."""

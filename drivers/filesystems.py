@@ -10,10 +10,10 @@ import struct
 import uuid
 from collections.abc import Callable
 
-from drivers import ext, lvm, md, ntfs, xfs
+from drivers import ext, lvm, md, ntfs, ufs, xfs
 from drivers.facts import FileSystem
 from p2v.core.disk import DiskReader
-from p2v.core.units import KIB
+from p2v.core.units import KIB, MIB, SECTOR_BYTES
 
 _NO_READER = "there is no host reader for it"
 _WRAPPED = "it carries other volumes"
@@ -157,6 +157,10 @@ def _fat(place: Place) -> FileSystem | None:
     )
 
 
+def _ufs(place: Place) -> FileSystem | None:
+    return ufs.recognise(place.read, place.length)
+
+
 def _signature(kind: str, offset: int, magic: bytes) -> Probe:
     def probe(place: Place) -> FileSystem | None:
         if place.read(len(magic), offset) != magic:
@@ -200,6 +204,18 @@ _PROBES: tuple[Probe, ...] = (
     _signature("reiserfs", 64 * KIB + 52, b"ReIsEr3Fs"),
     _signature("reiserfs", 64 * KIB + 52, b"ReIsErFs"),
     _signature("f2fs", 1024, b"\x10\x20\xf5\xf2"),
+    # what other systems than Linux have: told, not read
+    _signature("hpfs", 16 * SECTOR_BYTES, b"\x49\xe8\x95\xf9\xc5\xe9\x53\xfa"),
+    _signature("befs", 512 + 32, b"1SFB"),
+    _signature("hfsplus", KIB, b"H+\0\x04"),
+    _signature("hfsplus", KIB, b"HX\0\x05"),
+    _signature("apfs", 32, b"NXSB"),
+    _signature("refs", 3, b"ReFS\0\0\0\0"),
+    _signature("vmfs", MIB, b"\x0d\xd0\x01\xc0"),
+    _signature("netware", 0x4000, b"HOTFIX00"),
+    _signature("nss", 4 * KIB, b"SPB5"),
+    _signature("vxfs", KIB, b"\xf5\xfc\x01\xa5"),
+    _ufs,
     _iso9660,
     _zfs,
 )

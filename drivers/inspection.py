@@ -23,6 +23,7 @@ from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
+from drivers.other.signs import recognise_other, system_by_type
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
 from drivers.tree import FileType, GuestTree, text_of
 from p2v.core import jsonio
@@ -67,7 +68,7 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     layout = lay_out(readers)
     system, layout, notes = _find_system(layout, readers)
     if system is None:
-        return _without_system(layout, notes)
+        return _without_linux(layout, notes, readers)
     mounting = _mount_all(system, layout, readers)
     facts = facts_from_tree(
         mounting.layout,
@@ -160,6 +161,9 @@ def needs_appliance(layout: Layout, facts: GuestFacts | None = None) -> str:
         filesystem = device.filesystem
         if filesystem is None or not filesystem.why_not_host or layout.is_opened(device):
             continue
+        # FreeBSD's ZFS, OS/2's JFS: the appliance knows nothing of those systems
+        if isinstance(device, Partition) and system_by_type(device) is not None:
+            continue
         # only the kernel knows what stands on a volume that could not be mapped
         if filesystem.kind in _MAY_HOLD_A_SYSTEM or (isinstance(device, Volume) and not device.segments):
             return f"{place(device)} ({filesystem.kind}): {filesystem.why_not_host}"
@@ -242,6 +246,17 @@ def _refused(layout: Layout, device: Device, error: UnreadableVolume) -> Layout:
     return layout.with_filesystem(
         device, replace(device.filesystem, why_not_host=f"the host reader refuses it: {error}")
     )
+
+
+def _without_linux(layout: Layout, notes: Sequence[str], readers: Sequence[DiskReader]) -> GuestFacts:
+    """Another system, where something tells which; nothing of it is ever written."""
+    found = _without_system(layout, notes)
+    # where a Linux may hide that only the appliance can read, nothing else is guessed
+    other = None if needs_appliance(layout) else recognise_other(layout, readers)
+    if other is None:
+        return found
+    notes = _limited((*layout.notes, *notes, f"{other.system.name}, told by {other.why}"))
+    return replace(found, os=other.system, texts=other.texts, notes=notes)
 
 
 def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:

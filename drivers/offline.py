@@ -21,6 +21,7 @@ from drivers import facts
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined
 from drivers.facts import Partition
 from drivers.tree import FileType, Stat
+from drivers.ufs import UfsVolume
 from drivers.volumes import MappedVolume
 from p2v.core.disk import DiskReader
 from p2v.core.units import KIB, MIB
@@ -33,6 +34,7 @@ PATH_PARTS_AT_MOST = 4096
 PROBLEMS_AT_MOST = 20
 
 _PIECE = 4 * MIB
+_UFS = frozenset({"ufs1", "ufs2"})
 _FAT_DIRECTORY = 0x10
 _FAT_VOLUME_LABEL = 0x08
 
@@ -75,6 +77,11 @@ class PartitionFile:
         data = self._read_small(size) if is_small else self._reader.pread(size, self._offset + self._at)
         self._at += len(data)
         return data
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """``length`` bytes at ``offset``; short at the end only."""
+        self.seek(offset)
+        return self.read(length)
 
     def _read_small(self, size: int) -> bytes:
         number, within = divmod(self._at, self._BLOCK)
@@ -179,21 +186,41 @@ class _FatVolume:
                 yield None
 
 
+class _UfsVolume:
+    """UFS by our own reader: no library has one."""
+
+    def __init__(self, file: PartitionFile) -> None:
+        self._volume = UfsVolume(file.pread)
+
+    def find(self, parts: tuple[str, ...]) -> Entry | None:
+        found = self._volume.find_inode(parts)
+        if found is None:
+            return None
+        target = self._volume.target(found) if found.stat.type is FileType.SYMLINK else None
+        return Entry(found.stat, found, target)
+
+    def names(self, entry: Entry) -> Iterator[str | None]:
+        return (name for name, _ in self._volume.entries(entry.handle))
+
+
 def open_volume(kind: str, reader: DiskReader, offset: int, length: int) -> Volume:
     """Open the file system of a kind (``FileSystem.kind``) at a place. Raises UnreadableVolume."""
     file = PartitionFile(reader, offset, length)
     modules = {"ext2": pyfsext, "ext3": pyfsext, "ext4": pyfsext, "xfs": pyfsxfs, "vfat": pyfsfat}
-    if kind not in modules:
+    if kind not in (*modules, *_UFS):
         raise UnreadableVolume(f"there is no host reader for {kind}")
-    volume = modules[kind].volume()
     try:
-        volume.open_file_object(file)
-        opened: Volume = _FatVolume(volume, file) if kind == "vfat" else _PosixVolume(volume, file)
+        opened = _UfsVolume(file) if kind in _UFS else _by_libyal(kind, modules[kind].volume(), file)
         if opened.find(()) is None:
             raise UnreadableVolume("it has no root directory")
     except OSError as error:
         raise UnreadableVolume(_in_short(error)) from error
     return opened
+
+
+def _by_libyal(kind: str, volume: Any, file: PartitionFile) -> Volume:
+    volume.open_file_object(file)
+    return _FatVolume(volume, file) if kind == "vfat" else _PosixVolume(volume, file)
 
 
 def open_device(device: Partition | facts.Volume, readers: Sequence[DiskReader]) -> Volume:

@@ -9,6 +9,7 @@ from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem
 from drivers.families import FAMILIES, UNKNOWN_FAMILY
 from drivers.linux.planning import plan_linux
+from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
 __all__ = ["GUESTS", "GuestKind", "PlanOptions", "plan_guest"]
@@ -23,10 +24,14 @@ class GuestKind:
     plan: Callable[[GuestFacts, PlanOptions], GuestPlan]
 
 
+OTHER = "other"
 # a Linux of no known family is converted by its parts
 _LINUX_FAMILIES = frozenset({*(family.name for family in FAMILIES), UNKNOWN_FAMILY})
 
-GUESTS: tuple[GuestKind, ...] = (GuestKind("linux", _LINUX_FAMILIES, plan_linux),)
+GUESTS: tuple[GuestKind, ...] = (
+    GuestKind("linux", _LINUX_FAMILIES, plan_linux),
+    GuestKind(OTHER, frozenset({OTHER}), plan_other),
+)
 
 
 def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:

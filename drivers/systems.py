@@ -67,7 +67,7 @@ def read_system(tree: GuestTree) -> OperatingSystem | None:
         id_[:_TEXT_AT_MOST],
         version[:_TEXT_AT_MOST],
         name[:_TEXT_AT_MOST],
-        _architecture(tree),
+        read_architecture(tree),
         family_of(id_, release.get("ID_LIKE", "").split()),
         hostname=_hostname(tree),
         init=_init(tree),
@@ -152,7 +152,8 @@ def _old_release(tree: GuestTree) -> dict[str, str] | None:
     return None
 
 
-def _architecture(tree: GuestTree) -> str:
+def read_architecture(tree: GuestTree) -> str:
+    """What the guest's programs are built for (``OperatingSystem.arch``); empty when nothing tells."""
     for path in _PROGRAMS:
         try:
             header = tree.read_range(path, 20, 0)

@@ -48,6 +48,10 @@ class NicModel(enum.Enum):
     E1000 = "e1000"
     E1000E = "e1000e"
     RTL8139 = "rtl8139"
+    VMXNET3 = "vmxnet3"
+    PCNET = "pcnet"
+    NE2000 = "ne2k_pci"
+    TULIP = "tulip"
 
 
 class Clock(enum.Enum):
