@@ -20,11 +20,13 @@ _PC_LOADERS = frozenset({"grub2", "grub1", "systemd-boot", "extlinux", "lilo"})
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """``transport``: the kernel module through which virtio devices are found. ``console``: the kernel's name of the
-    first serial line. ``gone``: consoles that a guest may have had elsewhere and has not on KVM. ``disk_buses``:
-    what disks can hang on so that the firmware starts from them, best first. ``loaders``: boot loaders it can start.
+    """``machine``: QEMU's machine type. ``transport``: the kernel module through which virtio devices are found.
+    ``console``: the kernel's name of the first serial line. ``gone``: consoles that a guest may have had elsewhere and has
+    not on KVM. ``disk_buses``: what disks can hang on so that the firmware starts from them, best first.
+    ``nic_models``: cards there are for it. ``loaders``: boot loaders its firmware can start.
     """
 
+    machine: str
     transport: str
     console: str
     gone: tuple[str, ...]
@@ -34,6 +36,7 @@ class Architecture:
 
 
 PC = Architecture(
+    machine="q35",
     transport="virtio_pci",
     console="ttyS0",
     gone=("hvc0", "xvc0"),
@@ -48,6 +51,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "i686": PC,
     # EC2's machines for Arm have a ttyS0
     "aarch64": Architecture(
+        machine="virt",
         transport="virtio_pci",
         console="ttyAMA0",
         gone=("hvc0", "xvc0", "ttyS0"),
@@ -57,6 +61,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     # hvc0 is the console of PowerVM, of OPAL and of KVM
     "ppc64le": Architecture(
+        machine="pseries",
         transport="virtio_pci",
         console="hvc0",
         gone=(),
@@ -65,6 +70,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         loaders=frozenset({"grub2"}),
     ),
     "s390x": Architecture(
+        machine="s390-ccw-virtio",
         transport="virtio_ccw",
         console="ttysclp0",
         gone=(),

@@ -105,6 +105,7 @@ def plan_caps(
         arch=facts.os.arch if facts.os else "",
         rng="virtio_rng" in present,
         balloon="virtio_balloon" in present,
+        machine=here.machine,
     )
 
 
