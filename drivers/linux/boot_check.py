@@ -183,7 +183,7 @@ def _blocker(
             return Finding("linux.unified.names-device", message, hint)
     if buses:
         return None
-    if facts.boot_loader.kind == "zipl":
+    if facts.boot_loader.kind == "zipl" and all(map(_has_virtio, _default_kernels(facts))):
         return zipl.without_driver(default_entries(facts))
     message = "no kernel that starts by default finds a disk on KVM: its initramfs has no driver for any bus there"
     hint = "Build its initramfs in the guest with all drivers (MODULES=most, dracut --no-hostonly), then try again."
