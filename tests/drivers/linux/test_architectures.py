@@ -200,7 +200,7 @@ READY = ("virtio_blk", "virtio_scsi")
 
 
 def mainframe(
-    arguments: str = ROOT_ARGUMENT, packed: tuple[str, ...] = READY, config: str = "CONFIG_S390_GUEST=y\n", **more: Node
+    arguments: str = ROOT_ARGUMENT, packed: tuple[str, ...] = READY, config: str = "CONFIG_S390_GUEST=y\n"
 ) -> dict[str, Node]:
     """A guest as Debian lays it out."""
     return {
@@ -212,7 +212,6 @@ def mainframe(
             f"[old]\ntarget=/boot\nimage=/boot/vmlinuz-{S},0x10000\nparmfile=/boot/parmfile\n"
         ),
         "/boot/parmfile": "root=/dev/dasda1\nro\n",
-        **more,
     }
 
 
@@ -230,12 +229,11 @@ def test_zipl_takes_boot_loader_specification_entries_without_sections_of_its_ow
     snippet = (
         f"title Fedora\nversion {S}\nlinux /boot/vmlinuz-{S}\ninitrd /boot/initrd.img-{S}\noptions {ROOT_ARGUMENT}\n"
     )
-    nodes = mainframe(
-        **{
-            "/etc/zipl.conf": "[defaultboot]\ndefaultauto\nprompt=1\ntarget=/boot\n",
-            f"/boot/loader/entries/a-{S}.conf": snippet,
-        }
-    )
+    nodes = {
+        **mainframe(),
+        "/etc/zipl.conf": "[defaultboot]\ndefaultauto\nprompt=1\ntarget=/boot\n",
+        f"/boot/loader/entries/a-{S}.conf": snippet,
+    }
     loader = read_boot_loader(InMemoryTree(nodes))
     assert [(e.title, e.arguments, e.source) for e in loader.entries] == [
         ("Fedora", ROOT_ARGUMENT, f"/boot/loader/entries/a-{S}.conf")
@@ -280,7 +278,7 @@ def test_a_root_on_a_dasd_in_zipls_map_blocks(root: str) -> None:
 
 
 def test_names_of_dasds_become_uuids() -> None:
-    nodes = mainframe(**{"/etc/fstab": "/dev/dasda1 / ext4 defaults 0 1\n/dev/dasda2 none swap sw 0 0\n"})
+    nodes = {**mainframe(), "/etc/fstab": "/dev/dasda1 / ext4 defaults 0 1\n/dev/dasda2 none swap sw 0 0\n"}
     edits = {c.path: c.after for c in plan(facts(nodes, "s390x")).changes if isinstance(c, EditFile)}
     assert "/dev/dasd" not in edits["/etc/fstab"]
     assert f"UUID={ROOT_UUID} /" in edits["/etc/fstab"]
