@@ -17,19 +17,23 @@ APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-gu
 # What building sample guests, the tests and the benchmarks need on top.
 APT_TEST := osinfo-db makefs mmdebstrap arch-test fdisk mtools dosfstools xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
             xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps binutils selinux-utils extlinux
+# What guests for other architectures are made and emulated with: rows of `make matrix` that are skipped without it.
+APT_MATRIX := qemu-user-static qemu-system-arm qemu-system-ppc qemu-system-misc qemu-efi-aarch64
+DNF_MATRIX := qemu-user-static qemu-system-aarch64-core qemu-system-ppc-core qemu-system-s390x-core edk2-aarch64
 # Fedora, RHEL and their kin: the same by their names there (not run on this project's machines).
 DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs python3-hivex guestfs-tools \
             libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2
 DNF_TEST := mmdebstrap util-linux mtools dosfstools xfsprogs btrfs-progs grub2-pc-modules cpio gzip xz zstd lz4 \
             libnbd ntfs-3g virt-v2v procps-ng binutils libselinux-utils syslinux-extlinux
 
-.PHONY: help setup packages demo convert test lint matrix bench fuzz clean
+.PHONY: help setup setup-matrix packages demo convert test lint matrix bench fuzz clean
 
 help:
 	@echo "make demo                      set up, then convert and boot a sample VMware guest"
 	@echo "make convert SOURCE=disk.vmdk  the same with your own disk, into $(OUT)/"
 	@echo "make setup                     packages of the distribution and $(VENV)"
 	@echo "make test                      everything that must hold (make matrix: the long rows)"
+	@echo "make setup-matrix              emulators for the rows of make matrix that are no PCs"
 	@echo "make bench [ROWS=a,b]          measured against virt-v2v, virt-inspector, qemu-img"
 	@echo "make fuzz [RUNS=N] [FORMATS=a,b] hostile images for every reader (docs/formats/fuzzing.md)"
 
@@ -38,6 +42,9 @@ setup: packages $(VENV)/.installed
 # The stamp names the package lists, so that a changed list is installed and an unchanged one costs nothing.
 packages:
 	@tools/packages apt $(APT_RUN) $(APT_TEST) -- dnf $(DNF_RUN) $(DNF_TEST)
+
+setup-matrix: setup
+	@tools/packages apt $(APT_MATRIX) -- dnf $(DNF_MATRIX)
 
 $(VENV)/.installed: setup.cfg pyproject.toml | packages
 	$(PYTHON) -m venv --system-site-packages $(VENV)

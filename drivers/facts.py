@@ -153,7 +153,7 @@ class BootLoader:
     """The boot loader and its configuration."""
 
     kind: str
-    """``grub2``, ``grub1``, ``systemd-boot``, ``extlinux``, ``lilo``; ``none`` when no configuration was found."""
+    """``grub2``, ``grub1``, ``systemd-boot``, ``extlinux``, ``lilo``, ``zipl``; ``none`` when no configuration was found."""
     config: str = ""
     """Path of the configuration that is really read at boot."""
     entries: tuple[BootEntry, ...] = ()
@@ -223,7 +223,8 @@ class Kernel:
 
     ``modules``: paths below ``modules_folder`` of the modules that a virtio machine wants, by name
     (``virtio_blk`` -> ``kernel/drivers/block/virtio_blk.ko``); ``builtin``: those that the kernel has built in.
-    ``dependencies``: for those modules, the paths they need loaded first, from modules.dep.
+    ``dependencies``: for those modules, the paths they need loaded first, from modules.dep. ``transport``: the module
+    through which virtio devices are found on the guest's architecture.
     """
 
     version: str
@@ -233,11 +234,12 @@ class Kernel:
     modules: Mapping[str, str] = field(default_factory=dict)
     builtin: tuple[str, ...] = ()
     dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    transport: str = "virtio_pci"
 
     def finds_virtio_root(self) -> bool:
         """Whether this kernel, with its initramfs as it is, can see a disk on virtio-blk."""
         have = set(self.builtin) | set(self.initramfs.modules if self.initramfs else ())
-        return {"virtio_pci", "virtio_blk"} <= have
+        return {self.transport, "virtio_blk"} <= have
 
 
 @dataclass(frozen=True, slots=True)

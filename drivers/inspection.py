@@ -109,7 +109,7 @@ def facts_from_tree(
         firmware=firmware(layout),
         boot_loader=loader,
         efi_programs=read_efi_programs(tree),
-        kernels=find_kernels(tree, loader),
+        kernels=find_kernels(tree, loader, os.arch if os is not None else ""),
         network=read_network(tree),
         tools=find_tools(tree, links),
         selinux=read_selinux(tree),

@@ -19,9 +19,9 @@ from pathlib import Path
 from p2v.acceleration import acceleration
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramFailed, ToolMissing
-from p2v.core.firmware import installed_firmware
-from p2v.core.qemu import find_qemu
-from p2v.core.run import Runner, SystemRunner, find_program
+from p2v.core.firmware import FIRMWARE_PACKAGES, installed_firmware
+from p2v.core.qemu import EMULATORS, find_qemu
+from p2v.core.run import PACKAGES, Runner, SystemRunner, find_program
 from p2v.core.units import GIB, MIB, format_bytes
 from p2v.core.workspace import cache_folder, free_bytes
 
@@ -102,6 +102,7 @@ def examine(
         ),
         _program(runner, "virt-xml-validate", "checking definitions", _both("libvirt-clients", "libvirt-client")),
         _firmware(),
+        *(_emulator(runner, arch) for arch in EMULATORS if arch != "x86_64"),
         _program(runner, "swtpm", "machines with a TPM", _both("swtpm", "swtpm")),
         _virtio_win(),
         space_check("space for scratch files", Path(tempfile.gettempdir()), essential=True),
@@ -265,6 +266,19 @@ def _firmware() -> Check:
     if pair is None:
         return Check("UEFI firmware", Status.MISSING, "not installed", "machines with UEFI", install)
     return Check("UEFI firmware", Status.OK, str(pair.code), "machines with UEFI")
+
+
+def _emulator(runner: Runner, arch: str) -> Check:
+    """QEMU for guests of another architecture, and what starts them."""
+    name, needed_for = f"qemu for {arch}", f"the boot check of guests for {arch}"
+    program = EMULATORS[arch].program
+    check = _renamed(_program(runner, program, needed_for, f"apt install {PACKAGES[program]}"), name)
+    if check.status is not Status.OK or arch not in FIRMWARE_PACKAGES:
+        return check
+    pair = installed_firmware(arch=arch)
+    if pair is None:
+        return Check(name, Status.MISSING, f"{check.found}, without UEFI firmware", needed_for, FIRMWARE_PACKAGES[arch])
+    return Check(name, Status.OK, f"{check.found}, {pair.code}", needed_for)
 
 
 def _virtio_win() -> Check:

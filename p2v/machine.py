@@ -15,6 +15,7 @@ class Firmware(enum.Enum):
     """What starts the boot loader."""
 
     BIOS = "bios"
+    """The machine's own: SeaBIOS on a PC, SLOF on pseries, s390-ccw on s390x."""
     UEFI = "uefi"
 
 

@@ -51,7 +51,7 @@ from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.qemu import qemu_script
 from p2v.tools import tool_versions
-from p2v.verify import BootEvidence, EvidenceFiles, verify
+from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
 # What the overlay and the appliance's journals may take beside the copied data.
 _OVERLAY_SLACK_BYTES = 256 * MIB
@@ -118,10 +118,12 @@ def convert(
     """Carry out a plan. On return everything stands under its final name in ``request.folder``.
 
     Raises Blocked when the plan has blockers, PlanStale when the source is not what was planned, TargetExists,
-    TargetBusy, NoSpace, and what the steps raise. The copied part of an interrupted run is kept for the next one;
-    a source that cannot be converted leaves nothing.
+    TargetBusy, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part of an
+    interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
     _refuse_blocked(document)
+    if request.boot_check:
+        require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
     finished = _finish_interrupted(job)
     if finished is not None:

@@ -151,3 +151,21 @@ def test_this_host_is_examined_for_real(tmp_path: Path, monkeypatch: pytest.Monk
     checks = {check.name: check for check in examine()}
     assert checks["qemu-img"].status is Status.OK
     assert checks["libyal, needed"].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("arch", "program"),
+    [("aarch64", "qemu-system-aarch64"), ("ppc64le", "qemu-system-ppc64"), ("s390x", "qemu-system-s390x")],
+)
+def test_emulators_of_other_architectures_are_named_and_optional(arch: str, program: str) -> None:
+    absent = seen(Host(program))[f"qemu for {arch}"]
+    assert (absent.status, absent.essential) == (Status.MISSING, False)
+    assert "qemu-system-" in absent.install
+    assert program in seen(Host())[f"qemu for {arch}"].found
+
+
+def test_an_emulator_that_has_nothing_to_start_its_guests_with_is_no_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2v.doctor.installed_firmware", lambda **_: None)
+    check = seen(Host())["qemu for aarch64"]
+    assert check.status is Status.MISSING
+    assert "qemu-efi-aarch64" in check.install

@@ -14,13 +14,13 @@ from fnmatch import fnmatchcase
 from drivers.changes import Change
 from drivers.facts import BootEntry, GuestFacts, TextFile
 from drivers.linux import bls, extlinux, grub_edits, grub_legacy, grubenv
+from drivers.linux.architectures import architecture_of
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
 from drivers.linux.kernel_arguments import (
     CommandLine,
     absent_root,
     line_findings,
-    moves_consoles,
     plan_lines,
 )
 from drivers.linux.resume import baked_in_resume
@@ -49,12 +49,12 @@ def _files(facts: GuestFacts, names: DeviceNames, default: BootEntry | None) -> 
     found: list[Finding] = []
     default_text = facts.texts.get(default.source or facts.boot_loader.config) if default is not None else None
     default_file = default_text.resolved if default_text is not None else ""
-    consoles = moves_consoles(facts)
+    here = architecture_of(facts)
     resume = baked_in_resume(facts, names)
     for file, lines, is_entry in _command_files(facts):
         # a snippet's arguments may stand on several lines, of which one says it
         is_told = len(lines) > 1 and "resume=" in file.text and file.path.startswith(_SNIPPET_FOLDERS)
-        edit = plan_lines(file, lines, names, consoles=consoles, resume=resume if is_entry and not is_told else None)
+        edit = plan_lines(file, lines, names, here=here, resume=resume if is_entry and not is_told else None)
         changes += [edit] if edit else []
         found += line_findings(file, lines, names, default if file.resolved == default_file else None)
     if default is not None and (default.source or facts.boot_loader.kind != "grub2"):

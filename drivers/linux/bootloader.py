@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from drivers.facts import BootEntry, BootLoader
-from drivers.linux import bls, extlinux, grub_legacy, grub_script, lilo, paths, systemd_boot
+from drivers.linux import bls, extlinux, grub_legacy, grub_script, lilo, paths, systemd_boot, zipl
 from drivers.linux.grub_script import Command, MenuItem, Script
 from drivers.tree import GuestTree, text_of
 
@@ -27,6 +27,7 @@ OTHERS: tuple[Callable[[GuestTree], BootLoader | None], ...] = (
     systemd_boot.read,
     extlinux.read,
     lilo.read,
+    zipl.read,
 )
 
 _CHAINS_AT_MOST = 4

@@ -12,6 +12,7 @@ from drivers.facts import GuestFacts, Partition
 _LETTERED = re.compile(r"/dev/(?P<disk>(?P<class>sd|vd|xvd|hd)(?P<letters>[a-z]{1,3}))(?P<number>[1-9][0-9]{0,2})?")
 _PIECE = r"(?:p(?P<number>[1-9][0-9]{0,2}))?"
 _NVME = re.compile(r"/dev/(?P<disk>nvme(?P<controller>[0-9]{1,3})n(?P<namespace>[1-9][0-9]{0,2}))" + _PIECE)
+_DASD = re.compile(r"/dev/(?P<disk>dasd(?P<letters>[a-z]{1,4}))(?P<number>[1-9])?")
 _CCISS = re.compile(r"/dev/(?P<disk>cciss/c0d(?P<drive>[0-9]{1,2}))" + _PIECE)
 _BY_PLACE = re.compile(r"/dev/disk/(?P<folder>by-id|by-path)/(?P<disk>.+?)(?:-part(?P<number>[1-9][0-9]{0,2}))?")
 # by-id names that come from what is written on the disks, and so last
@@ -169,6 +170,8 @@ def _parsed(name: str) -> _DeviceName | None:
         # one namespace a controller, or all of them on the first: else the order is anybody's guess
         position = controller if namespace == 1 else namespace - 1 if controller == 0 else None
         return _DeviceName("nvme", match["disk"], position, int(match["number"] or 0))
+    if match := _DASD.fullmatch(name):
+        return _DeviceName("dasd", match["disk"], _letters(match["letters"]), int(match["number"] or 0))
     if match := _CCISS.fullmatch(name):
         return _DeviceName("cciss", match["disk"], int(match["drive"]), int(match["number"] or 0))
     if match := _MULTIPATH.fullmatch(name):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from drivers.changes import Change, DeleteFile, EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux import grub_script
+from drivers.linux.architectures import PC, Architecture, architecture_of
 from drivers.linux.bootloader import INITRD_COMMANDS, LINUX_COMMANDS
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import deletion
@@ -27,7 +28,6 @@ from drivers.linux.kernel_arguments import (
     elsewhere,
     finder_of,
     lasting,
-    moves_consoles,
     unresolved,
 )
 from drivers.linux.resume import baked_in_resume
@@ -57,19 +57,19 @@ def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     """Everything about GRUB 2's files; nothing for other boot loaders."""
     if facts.boot_loader.kind != "grub2":
         return Contribution()
-    consoles = moves_consoles(facts)
+    here = architecture_of(facts)
     changes: list[Change] = []
     warnings: list[Finding] = []
     blockers: list[Finding] = []
     menu = menu_text(facts)
     if menu is not None:
         script = grub_script.parse(menu.text)
-        if edit := plan_menu(menu, script, names, baked_in_resume(facts, names), consoles=consoles):
+        if edit := plan_menu(menu, script, names, baked_in_resume(facts, names), here=here):
             changes.append(edit)
         for finding in _menu_findings(facts, menu, script, names):
             (blockers if finding.id.endswith("root-unresolved") else warnings).append(finding)
     for file in settings_files(facts):
-        changes += [edit] if (edit := plan_defaults(file, names, consoles=consoles)) else []
+        changes += [edit] if (edit := plan_defaults(file, names, here=here)) else []
         warnings += _default_findings(file, names)
     changes += [change for path in DEVICE_MAPS if (change := plan_device_map(facts.texts.get(path), names))]
     warnings += _install_findings(facts, names)
@@ -94,7 +94,7 @@ def menu_text(facts: GuestFacts) -> TextFile | None:
 
 
 def plan_menu(
-    file: TextFile, script: Script, names: DeviceNames, resume: str | None = None, *, consoles: bool = True
+    file: TextFile, script: Script, names: DeviceNames, resume: str | None = None, *, here: Architecture = PC
 ) -> EditFile | None:
     """The edit of grub.cfg, read as ``script``: every kernel's root= and resume= by UUID, all else left as it is.
 
@@ -107,21 +107,21 @@ def plan_menu(
         for word in command.words[2:]:
             if (splice := _argument_splice(file.text, word, names, has_initramfs, command.words[1].text)) is not None:
                 splices.append(splice)
-            elif consoles:
-                splices += console_splices(file.text, word.start, word.end)
+            else:
+                splices += console_splices(file.text, word.start, word.end, here)
         if resume and has_initramfs and command.name in LINUX_COMMANDS and not _says_resume(command):
             end = command.words[-1].end
             extra.append(Splice(end, end, f" resume={resume}"))
     for start, end in _variable_values(script):
         splices += device_splices(file.text, CommandLine(start, end), names)
-        splices += console_splices(file.text, start, end) if consoles else ()
+        splices += console_splices(file.text, start, end, here)
     if not splices and not extra:
         return None
     why = WHY_MENU + (WHY_RESUME if extra else "")
     return EditFile(file.resolved, file.text, spliced(file.text, [*splices, *extra]), why)
 
 
-def plan_defaults(file: TextFile, names: DeviceNames, *, consoles: bool = True) -> EditFile | None:
+def plan_defaults(file: TextFile, names: DeviceNames, *, here: Architecture = PC) -> EditFile | None:
     """The edit of /etc/default/grub: device names in kernel arguments, and the switch that asks for them."""
     splices: list[Splice] = []
     for setting in _SETTING.finditer(file.text):
@@ -129,7 +129,7 @@ def plan_defaults(file: TextFile, names: DeviceNames, *, consoles: bool = True) 
             continue
         line = CommandLine(setting.start("value"), setting.end("value"))
         splices += device_splices(file.text, line, names)
-        splices += console_splices(file.text, line.start, line.end) if consoles else ()
+        splices += console_splices(file.text, line.start, line.end, here)
     if names.root is not None and (names.stable(names.root) or "").startswith("UUID="):
         # a value, not a comment: the line may be all that stands inside an "if"
         splices += [Splice(m.start("value"), m.end("value"), "false") for m in _NO_UUIDS.finditer(file.text)]

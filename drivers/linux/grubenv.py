@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from drivers.changes import EditFile
 from drivers.facts import BootEntry, GuestFacts, TextFile
+from drivers.linux.architectures import PC, Architecture, architecture_of
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames
-from drivers.linux.kernel_arguments import ARGUMENT, CommandLine, lasting, line_findings, moves_consoles, plan_lines
+from drivers.linux.kernel_arguments import ARGUMENT, CommandLine, lasting, line_findings, plan_lines
 from drivers.plan import Finding
 
 SIGNATURE = "# GRUB Environment Block\n"
@@ -35,9 +36,9 @@ def command_lines(block: TextFile) -> Iterator[CommandLine]:
         yield CommandLine(variable.start("value"), variable.end("value"))
 
 
-def plan_environment(block: TextFile, names: DeviceNames, *, consoles: bool = True) -> EditFile | None:
+def plan_environment(block: TextFile, names: DeviceNames, *, here: Architecture = PC) -> EditFile | None:
     """The edit of a block, of the same size as before; None when none is needed or it does not fit."""
-    edit = plan_lines(block, command_lines(block), names, consoles=consoles)
+    edit = plan_lines(block, command_lines(block), names, here=here)
     after = _refilled(edit) if edit is not None else None
     return None if edit is None or after is None else replace(edit, after=after)
 
@@ -47,7 +48,7 @@ def contribute(facts: GuestFacts, names: DeviceNames, default: BootEntry | None)
     block = environment_block(facts)
     if facts.boot_loader.kind != "grub2" or block is None:
         return Contribution()
-    edit = plan_environment(block, names, consoles=moves_consoles(facts))
+    edit = plan_environment(block, names, here=architecture_of(facts))
     found = list(line_findings(block, command_lines(block), names, default))
     kept = [] if edit else [name for line in command_lines(block) for name in _resolvable(block, line, names)]
     if kept:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from drivers.changes import EditFile
 from drivers.facts import BootEntry, GuestFacts, TextFile
+from drivers.linux.architectures import PC, Architecture
 from drivers.linux.devices import DeviceNames
 from drivers.linux.splice import Splice, spliced
 from drivers.plan import Finding
@@ -22,7 +23,6 @@ WHY_RESUME = (
     "; resume= overrides the old device name kept in the initramfs, which would be waited for at every start "
     "until the initramfs is built anew"
 )
-SERIAL = "ttyS0"
 
 # "boot=" is where a FIPS guest checks its kernel's signature
 DEVICE_ARGUMENTS = frozenset({"root", "resume", "boot", "real_root", "crypt_root", "cryptroot", "cryptdevice"})
@@ -30,13 +30,10 @@ DEVICE_ARGUMENTS = frozenset({"root", "resume", "boot", "real_root", "crypt_root
 ARGUMENT = re.compile(
     r"(?<![A-Za-z0-9_.-])(?P<key>[A-Za-z0-9_.-]+)=(?P<device>(?<=cryptdevice=)/dev/[^\s\"',;:]+|(?<!cryptdevice=)/dev/[^\s\"',;]+)"
 )
-# Xen's consoles; a virtual machine on KVM has a serial port instead
-_CONSOLE = re.compile(r"(?<![^\s\"'])console=(?P<console>[xh]vc0)(?=[\s\"',]|\Z)")
+_CONSOLE = re.compile(r"(?<![^\s\"'])console=(?P<console>[A-Za-z]+[0-9]+)(?=[\s\"',]|\Z)")
 _RESUMES = re.compile(r"(?<!\S)(?:noresume\b|resume=)")
 # what is not opened to look for more file systems
 _PLAIN_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs", "swap", "vfat", "ntfs"})
-# where hvc0 is what every virtual machine has
-_HVC_ARCHITECTURES = ("ppc", "s390")
 # "PARTUUID=" of an MBR's partition came with Linux 3.8 (init/do_mounts.c)
 _PARTUUID_SINCE = (3, 8)
 
@@ -70,11 +67,6 @@ def finder_of(kernel: str, has_initramfs: bool) -> RootFinder:
     return RootFinder.OLD_KERNEL if is_old else RootFinder.KERNEL
 
 
-def moves_consoles(facts: GuestFacts) -> bool:
-    """Whether ``hvc0`` was Xen's: on other architectures than the PC it is every hypervisor's."""
-    return not (facts.os is not None and facts.os.arch.startswith(_HVC_ARCHITECTURES))
-
-
 def lasting(argument: re.Match[str], names: DeviceNames, finder: RootFinder) -> str | None:
     """The name to put in place of the device in a match of ``ARGUMENT``; None to leave it."""
     found = names.resolve(argument["device"]) if argument["key"] in DEVICE_ARGUMENTS else None
@@ -96,10 +88,11 @@ def device_splices(text: str, line: CommandLine, names: DeviceNames) -> Iterator
             yield Splice(argument.start("device"), argument.end("device"), name)
 
 
-def console_splices(text: str, start: int, end: int) -> Iterator[Splice]:
-    """Xen's consoles as the serial port."""
+def console_splices(text: str, start: int, end: int, here: Architecture) -> Iterator[Splice]:
+    """Consoles that will be gone as the first serial line."""
     for match in _CONSOLE.finditer(text, start, end):
-        yield Splice(match.start("console"), match.end("console"), SERIAL)
+        if match["console"] in here.gone:
+            yield Splice(match.start("console"), match.end("console"), here.console)
 
 
 def plan_lines(
@@ -107,7 +100,7 @@ def plan_lines(
     lines: Iterable[CommandLine],
     names: DeviceNames,
     *,
-    consoles: bool = True,
+    here: Architecture = PC,
     resume: str | None = None,
 ) -> EditFile | None:
     """The edit of a text that holds command lines; None when none needs it.
@@ -119,7 +112,7 @@ def plan_lines(
     why = WHY
     for line in lines:
         splices += device_splices(file.text, line, names)
-        splices += console_splices(file.text, line.start, line.end) if consoles else ()
+        splices += console_splices(file.text, line.start, line.end, here)
         if resume and line.finder is RootFinder.INITRAMFS and not _RESUMES.search(file.text, line.start, line.end):
             splices.append(Splice(line.end, line.end, f" resume={resume}"))
             why = WHY + WHY_RESUME

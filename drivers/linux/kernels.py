@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from drivers.facts import BootEntry, BootLoader, Initramfs, Kernel
+from drivers.linux import zipl
+from drivers.linux.architectures import named
 from drivers.linux.initramfs import module_name, read_initramfs
 from drivers.linux.paths import resolve
 from drivers.linux.unified import UnifiedKernel, read_unified, section_tree, unified_initramfs
@@ -22,7 +24,7 @@ KERNELS_AT_MOST = 64
 
 #: What a virtio machine may want; the second group is loaded through the first, or serves its disks.
 VIRTIO_MODULES = frozenset({
-    "virtio", "virtio_ring", "virtio_pci", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+    "virtio", "virtio_ring", "virtio_pci", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_ccw",
     "virtio_blk", "virtio_scsi", "virtio_net", "virtio_rng", "virtio_balloon", "virtio_console", "virtio_gpu",
     "net_failover", "failover", "sd_mod",
 })  # fmt: skip
@@ -61,8 +63,14 @@ _CONFIG_MODULES = {
     "CONFIG_8139TOO": ("8139too",),
 }
 
+# What no kernel has as a module is in no list of what it has built in (modules.builtin has what could be one).
+_NEVER_MODULES = {"CONFIG_S390_GUEST": ("virtio_ccw",), "CONFIG_VIRTIO_CCW": ("virtio_ccw",)}
+
 VERSION = re.compile(r"[0-9]+\.[0-9]+[A-Za-z0-9._+~-]*")
-_IMAGE_NAME = re.compile(r"(?:vmlinuz|vmlinux|kernel)-(.+)")
+# "Image" and "image" are SUSE's for aarch64 and s390x
+_IMAGE_NAME = re.compile(r"(?:vmlinuz|vmlinux|kernel|[Ii]mage)-(.+)")
+# SUSE's zipl starts this one, which runs GRUB
+_FIRST_KERNEL = (f"{zipl.FIRST_KERNEL_FOLDER}image", f"{zipl.FIRST_KERNEL_FOLDER}initrd")
 _MODULE_ROOTS = ("/lib/modules", "/usr/lib/modules")
 _INITRAMFS_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initrd-{}.img", "initramfs-{}")
 # Images that stand before the real one in an entry, and the one that only a crashed kernel starts.
@@ -80,6 +88,7 @@ class _Search:
     """What was read so far, so that nothing is read twice."""
 
     tree: GuestTree
+    transport: str
     seen: set[tuple[str, str | None]] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     initramfs: dict[tuple[str, str], Initramfs] = field(default_factory=dict)
@@ -95,13 +104,13 @@ class _Modules:
     builtin: tuple[str, ...]
 
 
-def find_kernels(tree: GuestTree, loader: BootLoader) -> tuple[Kernel, ...]:
+def find_kernels(tree: GuestTree, loader: BootLoader, arch: str = "") -> tuple[Kernel, ...]:
     """The kernels, those of the boot menu first and in its order, then the others, newest first.
 
     ``dependencies`` are in the order in which they are loaded. A module whose file (or a dependency's) is missing
-    keeps its place in ``dependencies`` but not in ``modules``.
+    keeps its place in ``dependencies`` but not in ``modules``. ``arch``: the system's (``OperatingSystem.arch``).
     """
-    search = _Search(tree)
+    search = _Search(tree, named(arch).transport)
     found: list[Kernel] = []
     for image, initramfs in _candidates(search, loader):
         if len(found) == KERNELS_AT_MOST:
@@ -124,6 +133,9 @@ def _candidates(search: _Search, loader: BootLoader) -> Iterator[tuple[str, str 
         search.seen.add((image, initramfs))
         search.images.add(image)
         yield image, initramfs
+    if search.transport == "virtio_ccw" and (first := _file(tree, _FIRST_KERNEL[0])) is not None:
+        search.images.add(first)
+        yield first, _file(tree, _FIRST_KERNEL[1])
     names = (name for name in tree.list("/boot") if _IMAGE_NAME.fullmatch(name))
     for name in sorted(names, key=_version_key, reverse=True):
         resolved = _file(tree, posixpath.join("/boot", name))
@@ -166,6 +178,7 @@ def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel |
         modules=modules.paths,
         builtin=modules.builtin,
         dependencies=modules.dependencies,
+        transport=search.transport,
     )
 
 
@@ -183,6 +196,7 @@ def _unified_kernel(search: _Search, unified: UnifiedKernel) -> Kernel:
         modules=modules.paths,
         builtin=modules.builtin,
         dependencies=modules.dependencies,
+        transport=search.transport,
     )
 
 
@@ -279,10 +293,17 @@ def _builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ..
     listed = text_of(tree, f"{folder}/modules.builtin", _INDEX_BYTES) if folder else None
     if listed is not None:
         names = {module_name(line.strip()) for line in listed.splitlines()}
-        return tuple(sorted(_LISTED_MODULES & {name for name in names if name}))
-    found: set[str] = set()
-    for line in (text_of(tree, f"/boot/config-{version}", _INDEX_BYTES) or "").splitlines():
+        found = _LISTED_MODULES & {name for name in names if name}
+        return tuple(sorted(found.union(_configured(tree, version, folder, _NEVER_MODULES))))
+    return tuple(sorted(set(_configured(tree, version, folder, {**_CONFIG_MODULES, **_NEVER_MODULES}))))
+
+
+def _configured(
+    tree: GuestTree, version: str, folder: str | None, options: Mapping[str, tuple[str, ...]]
+) -> Iterator[str]:
+    """What the kernel's configuration builds in, of the modules that stand beside options."""
+    texts = (text_of(tree, path, _INDEX_BYTES) for path in (f"/boot/config-{version}", f"{folder}/config"))
+    for line in (next((text for text in texts if text is not None), "")).splitlines():
         option, _, value = line.partition("=")
         if value.strip() == "y":
-            found.update(_CONFIG_MODULES.get(option, ()))
-    return tuple(sorted(found))
+            yield from options.get(option, ())

@@ -8,6 +8,7 @@ from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.families import UNKNOWN_FAMILY
 from drivers.linux import (
+    architectures,
     boot_check,
     boot_entries,
     cloud_init,
@@ -22,6 +23,7 @@ from drivers.linux import (
     initramfs_copies,
     initramfs_tools,
     lvm_config,
+    mainframe,
     mdadm,
     next_initramfs,
     nic_names,
@@ -37,7 +39,6 @@ from drivers.linux.devices import DeviceNames
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
 _TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
-ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
 
 
 def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
@@ -51,6 +52,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     caps = boot_check.plan_caps(facts, names, supplements, options)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
+        architectures.contribute(facts),
+        mainframe.contribute(facts),
         fstab.contribute(facts, names),
         crypttab.contribute(facts, names),
         mdadm.contribute(facts),
@@ -113,8 +116,6 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
             )
             hint = "Start the source once more and shut it down; its memory does not fit other hardware."
             yield Finding("linux.hibernated", message, hint)
-    if facts.os is not None and facts.os.arch and facts.os.arch not in ARCHITECTURES:
-        yield Finding("linux.arch-unsupported", f"guests for {facts.os.arch} are not rewritten yet")
     if loader.kind == "none":
         hint = "The disk with /boot may be missing, or the guest is started by its hypervisor."
         yield Finding("linux.boot-loader.missing", "no boot loader's configuration was found", hint)

@@ -21,6 +21,7 @@ from drivers.linux import (
     identity,
     initramfs_tools,
     lvm_config,
+    mainframe,
     mdadm,
     next_initramfs,
     nic_names,
@@ -65,6 +66,7 @@ TEXTS: tuple[str, ...] = (
     *device_files.TEXTS,
     *identity.TEXTS,
     *firstboot.TEXTS,
+    *mainframe.TEXTS,
 )
 
 LINKS: tuple[str, ...] = (

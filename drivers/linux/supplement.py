@@ -16,8 +16,8 @@ from drivers.linux.supplement_build import build_supplement
 __all__ = ["build_supplement", "plan_initramfs", "why_not"]
 
 # virtio-scsi shows its disks through sd_mod, which an NVMe or Xen guest may never have packed.
-_WANTED = ("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod")
-_REQUIRED = ("virtio_pci", "virtio_blk")
+_WANTED = ("virtio_blk", "virtio_scsi", "sd_mod")
+_REQUIRED = ("virtio_blk",)
 
 
 def plan_initramfs(kernel: Kernel, files: tuple[InitramfsFile, ...] = ()) -> ExtendInitramfs | None:
@@ -49,7 +49,7 @@ def why_not(kernel: Kernel) -> str:
     """Why the initramfs of ``kernel`` cannot be extended; empty when it can, or need not be."""
     if kernel.finds_virtio_root():
         return ""
-    missing = [name for name in _REQUIRED if name not in kernel.builtin and name not in kernel.modules]
+    missing = [name for name in (kernel.transport, *_REQUIRED) if name not in kernel.builtin and name not in kernel.modules]
     for name in missing:
         # The initramfs itself may be the only place that still has it.
         if kernel.initramfs is not None and name in kernel.initramfs.modules:
@@ -79,7 +79,7 @@ def _modules_to_add(kernel: Kernel, initramfs: Initramfs) -> tuple[str, ...]:
     """Paths below the module folder, what is needed first before what needs it."""
     have = {*kernel.builtin, *initramfs.modules}
     paths: dict[str, None] = {}
-    for name in _WANTED:
+    for name in (kernel.transport, *_WANTED):
         path = kernel.modules.get(name)
         if path is None or name in have:
             continue

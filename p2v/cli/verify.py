@@ -13,7 +13,7 @@ from p2v.documents import to_data
 from p2v.inspection import Reading
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetDisk
-from p2v.verify import EvidenceFiles, verify
+from p2v.verify import EvidenceFiles, require_tools, verify
 from p2v.verify.text import render
 
 _BOOTABLE = ("qcow2", "raw")
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{source.path}: QEMU is not handed a {source.image.format} image of unknown origin",
                 "Convert it first; `p2v convert --verify` boots the result.",
             )
+    require_tools(document.hardware)
     disks = tuple(
         TargetDisk(s.path, s.image.format, d.serial)
         for s, d in zip(document.sources, document.machine.disks, strict=True)

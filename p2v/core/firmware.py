@@ -13,10 +13,11 @@ class FirmwareFiles:
     code: Path
     variables: Path
     secure_boot: bool = False
+    arch: str = "x86_64"
 
 
-def _pair(folder: str, code: str, variables: str, *, secure_boot: bool = False) -> FirmwareFiles:
-    return FirmwareFiles(Path(folder, code), Path(folder, variables), secure_boot)
+def _pair(folder: str, code: str, variables: str, *, secure_boot: bool = False, arch: str = "x86_64") -> FirmwareFiles:
+    return FirmwareFiles(Path(folder, code), Path(folder, variables), secure_boot, arch)
 
 
 FIRMWARE_PAIRS: tuple[FirmwareFiles, ...] = (
@@ -29,10 +30,21 @@ FIRMWARE_PAIRS: tuple[FirmwareFiles, ...] = (
     _pair("/usr/share/edk2/ovmf", "OVMF_CODE.secboot.fd", "OVMF_VARS.secboot.fd", secure_boot=True),
     _pair("/usr/share/edk2/x64", "OVMF_CODE.secboot.4m.fd", "OVMF_VARS.4m.fd", secure_boot=True),
     _pair("/usr/share/qemu", "ovmf-x86_64-ms-code.bin", "ovmf-x86_64-ms-vars.bin", secure_boot=True),
+    _pair("/usr/share/AAVMF", "AAVMF_CODE.fd", "AAVMF_VARS.fd", arch="aarch64"),  # Debian, Ubuntu
+    _pair("/usr/share/edk2/aarch64", "QEMU_EFI-pflash.raw", "vars-template-pflash.raw", arch="aarch64"),  # Fedora, RHEL
+    _pair("/usr/share/edk2/aarch64", "QEMU_CODE.fd", "QEMU_VARS.fd", arch="aarch64"),  # Arch
+    _pair("/usr/share/qemu", "aavmf-aarch64-code.bin", "aavmf-aarch64-vars.bin", arch="aarch64"),  # SUSE
 )
+# what brings them
+FIRMWARE_PACKAGES = {"x86_64": "ovmf (dnf: edk2-ovmf)", "aarch64": "qemu-efi-aarch64 (dnf: edk2-aarch64)"}
 
 
-def installed_firmware(*, secure_boot: bool = False) -> FirmwareFiles | None:
+def firmware_pairs(*, secure_boot: bool = False, arch: str = "x86_64") -> tuple[FirmwareFiles, ...]:
+    """Where a firmware may be, best first."""
+    return tuple(p for p in FIRMWARE_PAIRS if p.secure_boot is secure_boot and p.arch == arch)
+
+
+def installed_firmware(*, secure_boot: bool = False, arch: str = "x86_64") -> FirmwareFiles | None:
     """The first pair that this host has, None when there is none."""
-    pairs = (p for p in FIRMWARE_PAIRS if p.secure_boot is secure_boot)
+    pairs = firmware_pairs(secure_boot=secure_boot, arch=arch)
     return next((p for p in pairs if p.code.exists() and p.variables.exists()), None)

@@ -31,6 +31,9 @@ _GRACE_SECONDS = 5.0
 PACKAGES: Mapping[str, str] = {
     "qemu-img": "qemu-utils (dnf: qemu-img)",
     "qemu-system-x86_64": "qemu-system-x86 (dnf: qemu-kvm)",
+    "qemu-system-aarch64": "qemu-system-arm (dnf: qemu-system-aarch64-core)",
+    "qemu-system-ppc64": "qemu-system-ppc (dnf: qemu-system-ppc-core)",
+    "qemu-system-s390x": "qemu-system-misc (dnf: qemu-system-s390x-core)",
     "qemu-nbd": "qemu-utils (dnf: qemu-img)",
     "prlimit": "util-linux",
     "setpriv": "util-linux",

@@ -5,7 +5,6 @@ Every target takes it, and the boot check runs exactly it.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import re
 import uuid
@@ -15,21 +14,12 @@ from pathlib import Path
 
 from drivers.caps import GuestCaps
 from p2v.core.errors import Usage
-from p2v.core.units import MIB, round_up
+from p2v.core.units import round_up
 from p2v.machine import Clock, DiskBus, Firmware, Machine, NicModel
+from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
 
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
-
-_MACHINE_TYPES = ("q35", "pc")
-
-
-class Video(enum.Enum):
-    """The graphics card."""
-
-    VGA = "vga"
-    """QEMU's standard VGA: every system has a driver for it, and its text mode can be read from outside."""
-    VIRTIO = "virtio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +42,15 @@ class TargetNic:
 
 @dataclass(frozen=True, slots=True)
 class TargetHardware:
-    """A virtual machine's hardware; ``memory_bytes`` is a multiple of 1 MiB."""
+    """A virtual machine's hardware; ``memory_bytes`` is a multiple of 1 MiB, or of what its machine asks for.
+
+    ``firmware``: UEFI, or what the machine has without it (``bios``: SeaBIOS; SLOF on pseries, s390-ccw on s390x).
+    """
 
     name: str
     uuid: str
     machine: str
-    """``q35`` or ``pc``."""
+    """QEMU's machine type: ``q35``, ``pc``, ``virt``, ``pseries``, ``s390-ccw-virtio``."""
     cpus: int
     memory_bytes: int
     firmware: Firmware
@@ -79,7 +72,9 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     The firmware is the machine's own where the source states it: a disk may hold boot loaders for both. Raises Usage
     when the disks cannot all hang on the only bus the guest knows.
     """
-    bus = DiskBus(caps.disk_buses[0]) if caps.disk_buses else DiskBus.SATA
+    arch = known_architecture(caps.arch)
+    here = PLATFORMS[arch]
+    bus = next((bus for bus in map(DiskBus, caps.disk_buses) if bus in here.disk_buses), here.disk_buses[0])
     if bus is DiskBus.IDE and len(disks) > IDE_DISKS:
         raise Usage(
             f"{machine.name}: the guest knows only IDE disks, and {len(disks)} disks do not fit on one controller",
@@ -91,11 +86,13 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         uuid=machine.uuid or _stable_uuid(machine.name),
         machine=_machine_type(caps, bus),
         cpus=machine.cpus,
-        memory_bytes=round_up(machine.memory_bytes, MIB),
+        memory_bytes=round_up(machine.memory_bytes, here.memory_step_bytes),
         firmware=stated or Firmware(caps.firmware),
         disk_bus=bus,
         disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
+        arch=arch,
+        video=here.video,
         rng=caps.rng,
         balloon=caps.balloon,
         clock=Clock.LOCAL_TIME if caps.local_time else Clock.UTC,
@@ -124,11 +121,13 @@ def _machine_type(caps: GuestCaps, bus: DiskBus) -> str:
     # q35 has no IDE controller: a disk called IDE would hang on AHCI there, for which the guest may have no driver
     if bus is DiskBus.IDE:
         return "pc"
-    return caps.machine if caps.machine in _MACHINE_TYPES else "q35"
+    machines = platform_of(caps.arch).machines
+    return caps.machine if caps.machine in machines else machines[0]
 
 
 def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:
-    model = NicModel(caps.nic_models[0]) if caps.nic_models else NicModel.E1000
+    offered = platform_of(caps.arch).nic_models
+    model = next((model for model in map(NicModel, caps.nic_models) if model in offered), offered[0])
     return tuple(
         TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model, nic.network)
         for index, nic in enumerate(machine.nics)

@@ -8,8 +8,10 @@ from xml.etree import ElementTree as ET
 
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
+from p2v.core.qemu import guest_acceleration
 from p2v.machine import Clock, DiskBus, Firmware
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic, Video
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.targets.platforms import Platform, Video, platform_of
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 _DEVICE_PREFIXES = {DiskBus.VIRTIO_BLK: "vd", DiskBus.VIRTIO_SCSI: "sd", DiskBus.SATA: "sd", DiskBus.IDE: "hd"}
@@ -22,19 +24,21 @@ def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleratio
 
     ``acceleration``: what the host can do; without it the domain is for KVM. Raises Usage for a name XML cannot hold.
     """
-    kvm = acceleration is None or acceleration.accelerator is Accelerator.KVM
+    kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
+    here = platform_of(hardware.arch)
     domain = ET.Element("domain", type="kvm" if kvm else "qemu")
     _text(domain, "name", hardware.name)
     _text(domain, "uuid", hardware.uuid)
     _text(domain, "memory", str(hardware.memory_bytes // 1024), unit="KiB")
     _text(domain, "vcpu", str(hardware.cpus))
     _firmware(domain, hardware)
-    features = ET.SubElement(domain, "features")
-    ET.SubElement(features, "acpi")
-    ET.SubElement(features, "apic")
-    if hardware.secure_boot:
-        ET.SubElement(features, "smm", state="on")
-    ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
+    if here.libvirt_features or hardware.secure_boot:
+        features = ET.SubElement(domain, "features")
+        for name in here.libvirt_features:
+            ET.SubElement(features, name)
+        if hardware.secure_boot:
+            ET.SubElement(features, "smm", state="on")
+    _cpu(domain, here, kvm)
     _clock(domain, hardware)
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
@@ -42,6 +46,14 @@ def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleratio
     _devices(domain, hardware, folder.absolute())
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
+
+
+def _cpu(domain: ET.Element, here: Platform, kvm: bool) -> None:
+    if kvm or not here.emulated_cpu:
+        ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
+    else:
+        cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+        _text(cpu, "model", here.emulated_cpu)
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
@@ -81,6 +93,7 @@ def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
 
 
 def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path) -> None:
+    here = platform_of(hardware.arch)
     devices = ET.SubElement(domain, "devices")
     for index, disk in enumerate(hardware.disks):
         _disk(devices, hardware, index, disk, folder)
@@ -88,22 +101,32 @@ def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path) -> None
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     for nic in hardware.nics:
         _nic(devices, nic)
-    serial = ET.SubElement(devices, "serial", type="pty")
-    ET.SubElement(serial, "target", port="0")
-    console = ET.SubElement(devices, "console", type="pty")
-    ET.SubElement(console, "target", type="serial", port="0")
+    _consoles(devices, here)
     channel = ET.SubElement(devices, "channel", type="unix")
     ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if hardware.tpm:
         tpm = ET.SubElement(devices, "tpm", model="tpm-crb")
         ET.SubElement(tpm, "backend", type="emulator", version="2.0")
-    ET.SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
+    if hardware.video is not Video.NONE:
+        ET.SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")
     video = ET.SubElement(devices, "video")
-    ET.SubElement(video, "model", type="virtio" if hardware.video is Video.VIRTIO else "vga")
+    ET.SubElement(video, "model", type=hardware.video.value)
     ET.SubElement(devices, "memballoon", model="virtio" if hardware.balloon else "none")
     if hardware.rng:
         rng = ET.SubElement(devices, "rng", model="virtio")
         _text(rng, "backend", "/dev/urandom", model="random")
+
+
+def _consoles(devices: ET.Element, here: Platform) -> None:
+    if not here.console:
+        serial = ET.SubElement(devices, "serial", type="pty")
+        ET.SubElement(serial, "target", port="0")
+    console = ET.SubElement(devices, "console", type="pty")
+    ET.SubElement(console, "target", type=here.console or "serial", port="0")
+    if here.usb_input:
+        ET.SubElement(devices, "controller", type="usb", model="qemu-xhci")
+        ET.SubElement(devices, "input", type="keyboard", bus="usb")
+        ET.SubElement(devices, "input", type="tablet", bus="usb")
 
 
 def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, folder: Path) -> None:

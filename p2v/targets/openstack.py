@@ -13,7 +13,8 @@ from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
 from p2v.machine import Clock, DiskBus, NicModel
-from p2v.targets.hardware import TargetHardware, Video
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.firmware import FIRMWARE_PAIRS, FirmwareFiles
-from p2v.core.qemu import QEMU_PROGRAMS, cpu_model, option_value, require_qemu
+from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, firmware_pairs
+from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_value, require_qemu
+from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import TargetDisk, TargetHardware, Video
+from p2v.targets.hardware import TargetDisk, TargetHardware
+from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
 _NIC_DEVICES = {
-    NicModel.VIRTIO: "virtio-net-pci",
     NicModel.E1000: "e1000",
     NicModel.E1000E: "e1000e",
     NicModel.RTL8139: "rtl8139",
 }
-_VIDEO_DEVICES = {Video.VGA: "VGA", Video.VIRTIO: "virtio-vga"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def qemu_arguments(
     hardware: TargetHardware, acceleration: Acceleration, wiring: Wiring, folder: Path = Path()
 ) -> list[str]:
     """The whole command that runs the hardware; relative disk paths are taken below ``folder``. Raises ToolMissing."""
-    accelerator = acceleration.accelerator
+    accelerator = guest_acceleration(acceleration, hardware.arch).accelerator
     return [
-        require_qemu(),
-        *("-accel", accelerator.value, "-cpu", wiring.cpu or cpu_model(accelerator)),
+        require_qemu(hardware.arch),
+        *("-accel", accelerator.value, "-cpu", wiring.cpu or cpu_model(accelerator, hardware.arch)),
         *(part for option in hardware_options(hardware, wiring, folder) for part in option),
         *wiring.rest,
     ]
@@ -57,14 +57,16 @@ def qemu_arguments(
 
 def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Path()) -> Iterator[tuple[str, ...]]:
     """The options that make the hardware, in groups that belong on one line; nothing of the host's speed in them."""
+    here = platform_of(hardware.arch)
+    virtio = f"virtio-%s-{here.bus}"
     yield ("-name", f"guest={option_value(hardware.name)}")
-    smm = ",smm=on" if hardware.secure_boot else ""
-    yield ("-machine", f"{hardware.machine}{smm}")
+    smm = "smm=on" if hardware.secure_boot else ""
+    yield ("-machine", ",".join(filter(None, (hardware.machine, smm, here.machine_options))))
     yield ("-smp", str(hardware.cpus), "-m", f"{hardware.memory_bytes // MIB}M")
     yield ("-uuid", hardware.uuid, "-rtc", f"base={hardware.clock.value}" + _drift(hardware))
     yield ("-nodefaults", "-no-user-config")
     yield from _firmware(hardware, wiring.firmware)
-    yield ("-device", _VIDEO_DEVICES[hardware.video])
+    yield from _screen(hardware)
     yield from _controllers(hardware)
     for index, disk in enumerate(hardware.disks):
         for blockdev in wiring.blockdevs[index] if wiring.blockdevs is not None else (_blockdev(index, disk, folder),):
@@ -72,13 +74,21 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
         yield ("-device", _disk_device(hardware, index, disk))
     for index, nic in enumerate(hardware.nics):
         yield ("-netdev", f"{wiring.netdev},id=net{index}")
-        yield ("-device", f"{_NIC_DEVICES[nic.model]},netdev=net{index},mac={option_value(nic.mac)}")
-    yield ("-device", "virtio-serial-pci", "-chardev", f"{wiring.agent},id=agent")
+        yield ("-device", f"{_NIC_DEVICES.get(nic.model, virtio % 'net')},netdev=net{index},mac={option_value(nic.mac)}")
+    yield ("-device", virtio % "serial", "-chardev", f"{wiring.agent},id=agent")
     yield ("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0")
     if hardware.rng:
-        yield ("-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=entropy")
+        yield ("-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", f"{virtio % 'rng'},rng=entropy")
     if hardware.balloon:
-        yield ("-device", "virtio-balloon-pci")
+        yield ("-device", virtio % "balloon")
+
+
+def _screen(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
+    here = platform_of(hardware.arch)
+    if hardware.video is not Video.NONE:
+        yield ("-device", "VGA" if hardware.video is Video.VGA else here.virtio_video)
+    if here.usb_input:
+        yield ("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet")
 
 
 def _drift(hardware: TargetHardware) -> str:
@@ -105,7 +115,7 @@ def _blockdev(index: int, disk: TargetDisk, folder: Path) -> str:
 
 def _controllers(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
-        yield ("-device", "virtio-scsi-pci,id=scsi0")
+        yield ("-device", f"virtio-scsi-{platform_of(hardware.arch).bus},id=scsi0")
     if hardware.disk_bus is DiskBus.SATA:
         for number in range(-(-len(hardware.disks) // _PORTS_PER_SATA_CONTROLLER)):
             yield ("-device", f"ich9-ahci,id=sata{number}")
@@ -114,7 +124,7 @@ def _controllers(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
 def _disk_device(hardware: TargetHardware, index: int, disk: TargetDisk) -> str:
     match hardware.disk_bus:
         case DiskBus.VIRTIO_BLK:
-            device = "virtio-blk-pci"
+            device = f"virtio-blk-{platform_of(hardware.arch).bus}"
         case DiskBus.VIRTIO_SCSI:
             device = f"scsi-hd,bus=scsi0.0,channel=0,scsi-id={index},lun=0"
         case DiskBus.SATA:
@@ -138,11 +148,16 @@ set -eu
 unset CDPATH
 cd -- "$(dirname -- "$0")"
 
+# what RHEL and its relatives call QEMU for the host's own architecture
+own=
+case $(uname -m) in
+%(hosts)s) own="qemu-kvm /usr/libexec/qemu-kvm" ;;
+esac
 accel=${P2V_ACCEL:-%(default)s}
 case $accel in
 kvm)
-	if ! { [ -r /dev/kvm ] && [ -w /dev/kvm ]; }; then
-		echo "no usable /dev/kvm: emulating, which is slow" >&2
+	if ! { [ -n "$own" ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }; then
+		echo "no usable /dev/kvm for this guest: emulating, which is slow" >&2
 		accel=tcg
 	fi
 	;;
@@ -158,13 +173,13 @@ if [ "$accel" = kvm ]; then
 fi
 
 qemu=${P2V_QEMU:-}
-for candidate in %(programs)s /usr/libexec/qemu-kvm; do
+for candidate in %(program)s $own; do
 	if [ -z "$qemu" ] && command -v "$candidate" >/dev/null; then
 		qemu=$candidate
 	fi
 done
 if [ -z "$qemu" ]; then
-	echo "QEMU is not installed: apt install qemu-system-x86, or dnf install qemu-kvm" >&2
+	echo "QEMU for %(arch)s is not installed: %(package)s" >&2
 	exit 69
 fi
 
@@ -185,7 +200,7 @@ for pair in %(pairs)s; do
 	fi
 done
 if [ -z "$code" ]; then
-	echo "UEFI firmware is not installed: apt install ovmf, or dnf install edk2-ovmf" >&2
+	echo "UEFI firmware for %(arch)s is not installed: %(package)s" >&2
 	exit 69
 fi
 set -- -drive "if=pflash,unit=0,format=raw,readonly=on,file=$code" \\
@@ -199,10 +214,14 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
     ``acceleration``: the doctor's answer becomes the default of P2V_ACCEL; without one it is KVM.
     """
     default = acceleration.accelerator if acceleration else Accelerator.KVM
+    emulator = emulator_of(hardware.arch)
     values = {
         "default": default.value,
-        "tcg_cpu": shlex.quote(cpu_model(Accelerator.TCG)),
-        "programs": " ".join(QEMU_PROGRAMS),
+        "tcg_cpu": shlex.quote(emulator.emulated_cpu),
+        "hosts": " | ".join(emulator.hosts),
+        "program": emulator.program,
+        "arch": hardware.arch,
+        "package": PACKAGES[emulator.program],
     }
     head = _SCRIPT_HEAD % values + (_uefi_part(hardware) if hardware.firmware is Firmware.UEFI else "")
     lines = [" ".join(_quoted(option)) for option in hardware_options(hardware, Wiring())]
@@ -217,9 +236,11 @@ def variable_store_name(hardware: TargetHardware) -> str:
 
 def _uefi_part(hardware: TargetHardware) -> str:
     store = "./" + variable_store_name(hardware)
-    pairs = [p for p in FIRMWARE_PAIRS if p.secure_boot is hardware.secure_boot]
+    pairs = firmware_pairs(secure_boot=hardware.secure_boot, arch=hardware.arch)
     return _SCRIPT_UEFI % {
         "store": shlex.quote(store),
+        "arch": hardware.arch,
+        "package": FIRMWARE_PACKAGES.get(hardware.arch, "none is known"),
         "pairs": " ".join(f"{p.code}:{p.variables}" for p in pairs),
         "store_option": shlex.quote(f"if=pflash,unit=1,format=raw,file={option_value(store)}"),
     }

@@ -21,16 +21,18 @@ from drivers.keys import Key
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import ToolMissing
 from p2v.core.events import Reporter, phase, silent
-from p2v.core.firmware import FirmwareFiles, installed_firmware
-from p2v.core.qemu import option_value
+from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, installed_firmware
+from p2v.core.qemu import guest_acceleration, option_value, require_qemu
 from p2v.core.run import Background, SystemRunner, background
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
+from p2v.targets.platforms import platform_of
 from p2v.targets.qemu import Wiring, qemu_arguments
 from p2v.verify.console import GrowingLog
 from p2v.verify.diagnose import Observations, Patience, qemu_failed
 from p2v.verify.evidence import BootEvidence
+from p2v.verify.guest_report import CHANNEL
 from p2v.verify.instrument import instrument_overlays
 from p2v.verify.qmp import MonitorFailed, connected
 from p2v.verify.watch import RunningMachine, Watch
@@ -89,7 +91,9 @@ def verify(
     Raises ToolMissing, ProgramFailed (qemu-img; also for a disk that a running machine uses), never for a guest that
     does not boot.
     """
-    patience = patience_for(acceleration, os.getloadavg()[0] / (os.cpu_count() or 1))
+    require_tools(hardware)
+    here = guest_acceleration(acceleration, hardware.arch)
+    patience = patience_for(here, os.getloadavg()[0] / (os.cpu_count() or 1))
     if timeout_seconds is not None:
         patience = replace(patience, total=timeout_seconds)
     nonce = secrets.token_hex(8)
@@ -98,8 +102,8 @@ def verify(
             hardware=hardware,
             disks=tuple((folder / disk.path).absolute() for disk in hardware.disks),
             overlays=tuple(work / f"overlay{index}.qcow2" for index in range(len(hardware.disks))),
-            acceleration=acceleration,
-            cpu=_cpu(facts, acceleration),
+            acceleration=here,
+            cpu=_cpu(hardware.arch, facts, here),
             work=work,
             sockets=sockets,
         )
@@ -113,6 +117,13 @@ def verify(
             return _boot(bench, patience, nonce, reason, files or EvidenceFiles(), secrets_given)
 
 
+def require_tools(hardware: TargetHardware) -> None:
+    """Look for what booting a machine takes, before anything is done for it. Raises ToolMissing."""
+    require_qemu(hardware.arch)
+    if hardware.firmware is Firmware.UEFI:
+        _firmware(hardware)
+
+
 def patience_for(acceleration: Acceleration, load: float) -> Patience:
     """How long to wait, given the host's runnable processes per CPU: a guest on a busy host is slow, not broken."""
     usual = PATIENCE_KVM if acceleration.kvm else PATIENCE_TCG
@@ -120,9 +131,9 @@ def patience_for(acceleration: Acceleration, load: float) -> Patience:
     return Patience(usual.total * stretch, usual.silence * stretch, usual.report * stretch)
 
 
-def _cpu(facts: GuestFacts | None, acceleration: Acceleration) -> str | None:
+def _cpu(arch: str, facts: GuestFacts | None, acceleration: Acceleration) -> str | None:
     family = facts.os.family if facts is not None and facts.os is not None else ""
-    return _CPU_WITHOUT_AVX if not acceleration.kvm and family in _FAMILIES_WITHOUT_AVX else None
+    return _CPU_WITHOUT_AVX if arch == "x86_64" and not acceleration.kvm and family in _FAMILIES_WITHOUT_AVX else None
 
 
 def _make_overlays(bench: _Bench) -> None:
@@ -176,9 +187,8 @@ def _command(bench: _Bench) -> list[str]:
         *("-action", "shutdown=pause,panic=none"),
         *("-chardev", f"socket,id=serial0,path={console},server=on,wait=off,logfile={path('serial0')}"),
         *("-serial", "chardev:serial0"),
-        *("-chardev", f"file,id=serial1,path={path('serial1')}", "-serial", "chardev:serial1"),
-        *("-chardev", f"file,id=firmware,path={path('firmware')}"),
-        *("-device", "isa-debugcon,iobase=0x402,chardev=firmware"),
+        *("-chardev", f"file,id=report,path={path('report')}", *_report_line(bench.hardware)),
+        *_firmware_log(bench.hardware, path("firmware")),
     )
     wiring = Wiring(
         blockdevs=tuple(_chain(bench, index) for index in range(len(bench.disks))),
@@ -188,6 +198,19 @@ def _command(bench: _Bench) -> list[str]:
         rest=rest,
     )
     return qemu_arguments(bench.hardware, bench.acceleration, wiring)
+
+
+def _report_line(hardware: TargetHardware) -> tuple[str, ...]:
+    if hardware.arch == "x86_64":
+        return ("-serial", "chardev:report")
+    return ("-device", f"virtserialport,chardev=report,name={CHANNEL}")
+
+
+def _firmware_log(hardware: TargetHardware, path: str) -> tuple[str, ...]:
+    """Where a PC's firmware writes; elsewhere it speaks on the serial line."""
+    if hardware.arch != "x86_64":
+        return ()
+    return ("-chardev", f"file,id=firmware,path={path}", "-device", "isa-debugcon,iobase=0x402,chardev=firmware")
 
 
 def _chain(bench: _Bench, index: int) -> tuple[str, ...]:
@@ -205,12 +228,18 @@ def _chain(bench: _Bench, index: int) -> tuple[str, ...]:
 def _own_firmware(hardware: TargetHardware, work: Path) -> FirmwareFiles | None:
     if hardware.firmware is not Firmware.UEFI:
         return None
-    found = installed_firmware(secure_boot=hardware.secure_boot)
-    if found is None:
-        raise ToolMissing("UEFI firmware for virtual machines", "ovmf (dnf: edk2-ovmf)")
+    found = _firmware(hardware)
     variables = work / "variables.fd"
     shutil.copyfile(found.variables, variables)
     return replace(found, variables=variables)
+
+
+def _firmware(hardware: TargetHardware) -> FirmwareFiles:
+    found = installed_firmware(secure_boot=hardware.secure_boot, arch=hardware.arch)
+    if found is None:
+        package = FIRMWARE_PACKAGES.get(hardware.arch, "none is known")
+        raise ToolMissing(f"UEFI firmware for virtual machines ({hardware.arch})", package)
+    return found
 
 
 @contextmanager
@@ -229,7 +258,8 @@ def _connected(qemu: Background, bench: _Bench) -> Iterator[RunningMachine]:
             console_socket=bench.sockets / "console",
             serial=GrowingLog(bench.work / "serial0"),
             firmware=GrowingLog(bench.work / "firmware"),
-            reporter=GrowingLog(bench.work / "serial1"),
+            has_text_screen=platform_of(bench.hardware.arch).has_text_screen,
+            reporter=GrowingLog(bench.work / "report"),
         )
 
 

@@ -1,7 +1,8 @@
 """The reporter that a boot check puts into the throw-away overlay, and how what it says is read.
 
-It is a systemd unit and a shell script that writes to the second serial port, with programs that every systemd
-guest has. Everything it says is the guest's word: parsed strictly, cut to size, never trusted with more than a text.
+It is a systemd unit and a shell script that writes to a second line to the host (on a PC a serial port, elsewhere a
+channel of virtio's, as those machines have one serial line only), with programs that every systemd guest has.
+Everything it says is the guest's word: parsed strictly, cut to size, never trusted with more than a text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ UNIT_PATH = f"/etc/systemd/system/{UNIT_NAME}"
 WANTED_FOLDER = "/etc/systemd/system/sysinit.target.wants"
 SCRIPT_PATH = "/etc/p2v-boot-check"
 PORT = "/dev/ttyS1"
+CHANNEL = "org.p2v.boot-check"
+_CHANNEL_PORT = f"/dev/virtio-ports/{CHANNEL}"
 _LONGEST_LIST = 200
 _LONGEST_LINE = 500
 
@@ -41,9 +44,6 @@ _SCRIPT = """\
 # Put here by a boot check, in an overlay that is thrown away.
 port=%(port)s
 mark=%(mark)s
-[ -c "$port" ] || exit 0
-exec >"$port" 2>/dev/null
-
 waited=0
 while [ "$waited" -lt %(seconds)d ]; do
 	state=$(systemctl is-system-running)
@@ -55,8 +55,11 @@ while [ "$waited" -lt %(seconds)d ]; do
 	fi
 	sleep 1
 	waited=$((waited + 1))
-done
+done 2>/dev/null
 
+# udev makes the name of a channel
+[ -c "$port" ] || exit 0
+exec >"$port" 2>/dev/null
 section() { echo "$mark $1"; }
 echo
 section begin
@@ -92,9 +95,13 @@ section end
 """
 
 
-def reporter_script(nonce: str, wait_seconds: int) -> str:
-    """The shell script; it reports when the boot is over, or after ``wait_seconds`` in any case."""
-    return _SCRIPT % {"port": PORT, "mark": _mark(nonce), "seconds": wait_seconds}
+def reporter_script(nonce: str, wait_seconds: int, arch: str = "x86_64") -> str:
+    """The shell script; it reports when the boot is over, or after ``wait_seconds`` in any case.
+
+    ``arch``: of the machine it runs on (``TargetHardware.arch``).
+    """
+    port = PORT if arch == "x86_64" else _CHANNEL_PORT
+    return _SCRIPT % {"port": port, "mark": _mark(nonce), "seconds": wait_seconds}
 
 
 def _mark(nonce: str) -> str:

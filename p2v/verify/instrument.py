@@ -1,4 +1,4 @@
-"""What a boot check puts into the throw-away overlay: the reporter, and the console on the first serial port."""
+"""What a boot check puts into the throw-away overlay: the reporter, and the console on the first serial line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError
 from p2v.core.events import Reporter
+from p2v.targets.platforms import known_architecture
 from p2v.verify.guest_report import SCRIPT_PATH, UNIT, UNIT_NAME, UNIT_PATH, WANTED_FOLDER, reporter_script
 
 # The last console is the one that an initramfs shell and systemd's messages appear on.
 CONSOLES = "console=tty0 console=ttyS0,115200"
+_CONSOLES = {"aarch64": "console=tty0 console=ttyAMA0,115200", "ppc64le": "console=tty0 console=hvc0"}
 _QUIET = frozenset({"quiet", "splash", "rhgb"})
 _KERNEL_LINE = re.compile(r"^(?P<head>[ \t]*(?:linux|linux16|linuxefi|options)[ \t]+)(?P<rest>.*)$", re.MULTILINE)
 _BLS_FOLDER = "/boot/loader/entries"
@@ -81,7 +83,8 @@ def instrument(guest: WritableGuest, facts: GuestFacts, nonce: str, wait_seconds
     """
     link = f"{WANTED_FOLDER}/{UNIT_NAME}"
     labels, _ = labels_for(facts.label_policy, (SCRIPT_PATH, UNIT_PATH), (link,))
-    put(guest, SCRIPT_PATH, reporter_script(nonce, wait_seconds).encode(), labels)
+    arch = facts.os.arch if facts.os is not None else ""
+    put(guest, SCRIPT_PATH, reporter_script(nonce, wait_seconds, known_architecture(arch)).encode(), labels)
     put(guest, UNIT_PATH, UNIT.encode(), labels)
     if not guest.exists(WANTED_FOLDER):
         guest.make_folder(WANTED_FOLDER, 0o755)
@@ -91,7 +94,8 @@ def instrument(guest: WritableGuest, facts: GuestFacts, nonce: str, wait_seconds
         set_new_label(guest, link, labels)
     for path in _kernel_configs(guest, facts):
         text = guest.read(path, _LARGEST_CONFIG)
-        guest.write(path, with_console(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+        seen = with_console(text.decode("utf-8", "surrogateescape"), _CONSOLES.get(arch, CONSOLES))
+        guest.write(path, seen.encode("utf-8", "surrogateescape"))
     guest.sync()
 
 
@@ -104,17 +108,20 @@ def put(guest: WritableGuest, path: str, data: bytes, labels: Mapping[str, str])
         set_new_label(guest, path, labels)
 
 
-def with_console(text: str) -> str:
-    """A boot menu whose kernels speak on the first serial port as well as on the screen."""
-    return _KERNEL_LINE.sub(lambda line: line["head"] + _arguments(line["rest"]), text)
+def with_console(text: str, consoles: str = CONSOLES) -> str:
+    """A boot menu whose kernels speak on the first serial line as well as on the screen."""
+    return _KERNEL_LINE.sub(lambda line: line["head"] + _arguments(line["rest"], consoles), text)
 
 
-def _arguments(rest: str) -> str:
+def _arguments(rest: str, consoles: str) -> str:
     words = [word for word in rest.split(" ") if word not in _QUIET]
-    return " ".join(words).rstrip() + f" {CONSOLES}"
+    return " ".join(words).rstrip() + f" {consoles}"
 
 
 def _kernel_configs(guest: WritableGuest, facts: GuestFacts) -> list[str]:
+    # zipl starts what is in its map, whatever stands there
+    if facts.boot_loader.kind == "zipl":
+        return []
     config = facts.boot_loader.config
     found = [config] if config and guest.exists(config) else []
     return found + [f"{_BLS_FOLDER}/{name}" for name in guest.list(_BLS_FOLDER) if name.endswith(".conf")]

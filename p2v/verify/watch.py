@@ -38,6 +38,8 @@ class RunningMachine:
     serial: GrowingLog
     firmware: GrowingLog
     reporter: GrowingLog
+    has_text_screen: bool = True
+    """Whether the screen's text can be read from the guest's memory."""
 
     @property
     def logs(self) -> tuple[GrowingLog, ...]:
@@ -121,7 +123,7 @@ class Watch:
         monitor, qemu = self.machine.monitor, self.machine.qemu
         try:
             status = monitor.status()
-            screen = clean(monitor.text_screen(self.machine.scratch))
+            screen = clean(monitor.text_screen(self.machine.scratch)) if self.machine.has_text_screen else ""
             moved = monitor.bytes_moved()
         except (MonitorFailed, OSError) as error:
             qemu.wait(_LOOK_SECONDS)

@@ -140,6 +140,6 @@ def test_a_qemu_that_does_not_start_is_a_verdict_with_its_words(
 
 
 def test_uefi_without_firmware_on_the_host_is_a_missing_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "installed_firmware", lambda *, secure_boot: None)
+    monkeypatch.setattr(boot, "installed_firmware", lambda **_: None)
     with pytest.raises(ToolMissing):
         booted(guest("empty-disk"), tmp_path, facts=None, firmware=Firmware.UEFI)

@@ -1,0 +1,106 @@
+"""QEMU's machines by architecture: what can be plugged into each, and how it is called there.
+
+Sources: QEMU's System Emulation User's Guide ("Arm 'virt'", "pSeries family boards", "S390 system emulator") and libvirt's
+"Domain XML format".
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from p2v.core.units import MIB
+from p2v.machine import DiskBus, NicModel
+
+
+class Video(enum.Enum):
+    """The graphics card."""
+
+    VGA = "vga"
+    """QEMU's standard VGA: every system has a driver for it, and its text mode can be read from outside."""
+    VIRTIO = "virtio"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One architecture's machine.
+
+    ``machines``: machine types, the usual one first. ``virtio_video``: QEMU's name of the card for ``Video.VIRTIO``.
+    ``machine_options``: what QEMU is told besides. ``bus``: what virtio devices hang on, as the ending of QEMU's names
+    (``pci``, ``ccw``). ``disk_buses``, ``nic_models``: what there is, the first where the guest knows nothing better.
+    ``usb_input``: keyboard and pointer come with no chipset.
+    ``memory_step_bytes``: sizes of memory are multiples of it. ``libvirt_features``: of the domain.
+    ``emulated_cpu``: libvirt's name of the emulation's CPU; empty for all that it has. ``console``: libvirt's target of the
+    first serial line where that is no serial port. ``has_text_screen``: VGA text can be read from the guest's memory.
+    """
+
+    machines: tuple[str, ...]
+    disk_buses: tuple[DiskBus, ...]
+    nic_models: tuple[NicModel, ...]
+    video: Video
+    virtio_video: str = "virtio-gpu-pci"
+    machine_options: str = ""
+    bus: str = "pci"
+    usb_input: bool = False
+    memory_step_bytes: int = MIB
+    libvirt_features: tuple[str, ...] = ()
+    emulated_cpu: str = ""
+    console: str = ""
+    has_text_screen: bool = False
+
+
+_VIRTIO_DISKS = (DiskBus.VIRTIO_BLK, DiskBus.VIRTIO_SCSI)
+_PCI_NICS = (NicModel.E1000, NicModel.VIRTIO, NicModel.E1000E, NicModel.RTL8139)
+
+PLATFORMS: Mapping[str, Platform] = {
+    "x86_64": Platform(
+        machines=("q35", "pc"),
+        disk_buses=(DiskBus.SATA, *_VIRTIO_DISKS, DiskBus.IDE),
+        nic_models=_PCI_NICS,
+        video=Video.VGA,
+        virtio_video="virtio-vga",
+        libvirt_features=("acpi", "apic"),
+        has_text_screen=True,
+    ),
+    # AAVMF starts from virtio's disks; a VGA card's memory cannot be mapped by it, nor by a guest under KVM
+    "aarch64": Platform(
+        machines=("virt",),
+        disk_buses=_VIRTIO_DISKS,
+        nic_models=_PCI_NICS,
+        video=Video.VIRTIO,
+        # the host's own interrupt controller under KVM, the newest one under emulation
+        machine_options="gic-version=max",
+        usb_input=True,
+        libvirt_features=("acpi",),
+    ),
+    # SLOF has drivers for virtio's disks and for VGA
+    "ppc64le": Platform(
+        machines=("pseries",),
+        disk_buses=_VIRTIO_DISKS,
+        nic_models=_PCI_NICS,
+        video=Video.VGA,
+        usb_input=True,
+        memory_step_bytes=256 * MIB,
+        emulated_cpu="POWER9",
+    ),
+    "s390x": Platform(
+        machines=("s390-ccw-virtio",),
+        disk_buses=_VIRTIO_DISKS,
+        nic_models=(NicModel.VIRTIO,),
+        video=Video.NONE,
+        bus="ccw",
+        console="sclp",
+    ),
+}
+
+
+def platform_of(arch: str) -> Platform:
+    """The machine for guests of an architecture; the PC for those that are not known, and for 32-bit PCs."""
+    return PLATFORMS[known_architecture(arch)]
+
+
+def known_architecture(arch: str) -> str:
+    """The architecture a guest's hardware has: a PC of 32 bits is one of 64."""
+    return arch if arch in PLATFORMS else "x86_64"
