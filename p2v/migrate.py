@@ -362,7 +362,7 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
 
 def _write_definitions(job: _Job) -> None:
     name = job.document.machine.name
-    xml = domain_xml(job.hardware, job.request.folder.absolute(), job.acceleration)
+    xml = domain_xml(job.hardware, job.request.folder.absolute(), job.acceleration, job.document.facts.os)
     write_synced(job.outputs.partial(f"{name}.xml"), xml)
     write_synced(job.outputs.partial(f"{name}.sh"), qemu_script(job.hardware, job.acceleration), 0o755)
 

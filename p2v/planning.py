@@ -15,7 +15,7 @@ from p2v.documents import Inspection, PlanDocument
 from p2v.inspection import Reading, inspect
 from p2v.machine import Machine
 from p2v.sources import checks
-from p2v.targets.hardware import TargetDisk, target_hardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, losses, target_hardware
 
 _NOTHING_MORE = PlanOptions()
 
@@ -40,18 +40,21 @@ def plan_machine(
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
     plan = plan_guest(found.facts, replace(wanted, nic_macs=tuple(nic.mac for nic in machine.nics)))
-    plan = _with_machine_findings(plan, machine, found)
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
+    plan = _with_machine_findings(plan, machine, found, hardware)
     # absolute, so that a plan can be carried out from another folder
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
     return PlanDocument(replace(machine, disks=disks), sources, found.facts, plan, hardware)
 
 
-def _with_machine_findings(plan: GuestPlan, machine: Machine, found: Inspection) -> GuestPlan:
+def _with_machine_findings(
+    plan: GuestPlan, machine: Machine, found: Inspection, hardware: TargetHardware
+) -> GuestPlan:
     """What is to be said of the machine comes before what is to be said of its guest."""
     images = [source.image for source in found.sources]
-    warnings = (*machine.warnings, *checks.warnings(machine, images), *plan.warnings)
+    lost = losses(machine, plan.caps, hardware)
+    warnings = (*machine.warnings, *checks.warnings(machine, images), *lost, *plan.warnings)
     blockers = (*machine.blockers, *checks.blockers(machine, images), *plan.blockers)
     return replace(plan, warnings=warnings, blockers=blockers)
 

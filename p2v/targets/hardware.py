@@ -8,15 +8,26 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from drivers.caps import GuestCaps
+from drivers.plan import Finding
 from p2v.core.errors import Usage
-from p2v.core.units import round_up
-from p2v.machine import Clock, DiskBus, Firmware, Machine, NicModel
+from p2v.core.text import printable
+from p2v.core.units import format_bytes, round_up
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, Machine, Nic, NicModel, Topology
 from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
+
+# What sources call cards that QEMU has too, in small letters.
+_KEPT_CARDS = {
+    **{model.value: model for model in NicModel},
+    "vlance": NicModel.PCNET, "flexible": NicModel.PCNET, "pcnet32": NicModel.PCNET, "am79c970a": NicModel.PCNET,
+    "am79c973": NicModel.PCNET, "am79c960": NicModel.PCNET, "82540em": NicModel.E1000, "82543gc": NicModel.E1000,
+    "82545em": NicModel.E1000, "82574l": NicModel.E1000E, "e1000-82540em": NicModel.E1000, "dec21140": NicModel.TULIP,
+    "ne2k": NicModel.NE2000, "virtio-net": NicModel.VIRTIO, "virtio-net-pci": NicModel.VIRTIO,
+}  # fmt: skip
 
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
@@ -64,6 +75,10 @@ class TargetHardware:
     rng: bool = False
     balloon: bool = False
     clock: Clock = Clock.UTC
+    topology: Topology | None = None
+    generation_id: str | None = None
+    cdroms: int = 0
+    floppies: int = 0
 
 
 def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDisk]) -> TargetHardware:
@@ -81,13 +96,18 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
             f"Convert at most {IDE_DISKS} disks, or add a driver for SATA or virtio to the guest first.",
         )
     stated = machine.firmware if "firmware" not in machine.assumed else None
+    firmware = stated or Firmware(caps.firmware)
+    machine_type = _machine_type(caps, bus)
+    cpus = min(machine.cpus, caps.cpus_at_most or machine.cpus)
+    memory = min(machine.memory_bytes, caps.memory_at_most_bytes or machine.memory_bytes)
+    drives = [drive.kind for drive in machine.removable]
     return TargetHardware(
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
-        machine=_machine_type(caps, bus),
-        cpus=machine.cpus,
-        memory_bytes=round_up(machine.memory_bytes, here.memory_step_bytes),
-        firmware=stated or Firmware(caps.firmware),
+        machine=machine_type,
+        cpus=cpus,
+        memory_bytes=round_up(memory, here.memory_step_bytes),
+        firmware=firmware,
         disk_bus=bus,
         disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
@@ -95,8 +115,50 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         video=here.video,
         rng=caps.rng,
         balloon=caps.balloon,
-        clock=Clock.LOCAL_TIME if caps.local_time else Clock.UTC,
+        clock=Clock.LOCAL_TIME if caps.local_time else machine.clock or Clock.UTC,
+        secure_boot=machine.secure_boot and firmware is Firmware.UEFI and here.has_secure_boot,
+        tpm=machine.tpm and here.has_tpm,
+        topology=machine.topology if cpus == machine.cpus else None,
+        generation_id=machine.generation_id if here.has_generation_id else None,
+        cdroms=min(drives.count(DriveKind.CDROM), 1 if here.has_ide_drives else 0),
+        # of the PC's chipsets only the old one has a floppy controller
+        floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
     )
+
+
+def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Iterator[Finding]:
+    """What the machine had and KVM does not give the guest; pure."""
+    if hardware.cpus < machine.cpus:
+        yield Finding("hardware.cpus", f"the guest can use {hardware.cpus} of the machine's {machine.cpus} CPUs; it gets no more")
+    if caps.memory_at_most_bytes and machine.memory_bytes > caps.memory_at_most_bytes:
+        had, gets = format_bytes(machine.memory_bytes), format_bytes(hardware.memory_bytes)
+        yield Finding("hardware.memory", f"the guest can use {gets} of the machine's {had} of memory; it gets no more")
+    if machine.secure_boot and not hardware.secure_boot:
+        yield Finding("hardware.secure-boot", "the machine started with secure boot, which it will not have")
+    if machine.tpm and not hardware.tpm:
+        yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
+    kinds = [drive.kind for drive in machine.removable]
+    for kind, count in ((DriveKind.CDROM, hardware.cdroms), (DriveKind.FLOPPY, hardware.floppies)):
+        if kinds.count(kind) > count:
+            what = "CD-ROM" if kind is DriveKind.CDROM else "floppy"
+            yield Finding("hardware.drives", f"the machine had {kinds.count(kind)} {what} drives, and will have {count}")
+    for drive in machine.removable:
+        if drive.medium:
+            message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
+            yield Finding("hardware.medium", message)
+    for number, (nic, given) in enumerate(zip(machine.nics, hardware.nics, strict=True), 1):
+        if caps.keeps_cards and nic.model and kept_card(nic.model) is not given.model:
+            was = printable(nic.model, keep="")[:80]
+            message = f"network card {number} was a {was}, which KVM has not; it becomes {given.model.value}"
+            yield Finding("hardware.card", message, "The guest may need a driver for it.")
+        if not nic.connected:
+            message = f"network card {number} was not connected; here it is"
+            yield Finding("hardware.link", message, "Unplug it before the first start.")
+
+
+def kept_card(model: str) -> NicModel | None:
+    """KVM's own card of the kind that a source names; None where it has none."""
+    return _KEPT_CARDS.get(model.strip().lower())
 
 
 def usable_serial(serial: str | None) -> str | None:
@@ -127,8 +189,13 @@ def _machine_type(caps: GuestCaps, bus: DiskBus) -> str:
 
 def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:
     offered = platform_of(caps.arch).nic_models
-    model = next((model for model in map(NicModel, caps.nic_models) if model in offered), offered[0])
+    best = next((model for model in map(NicModel, caps.nic_models) if model in offered), offered[0])
+
+    def model_of(nic: Nic) -> NicModel:
+        kept = kept_card(nic.model) if caps.keeps_cards else None
+        return kept if kept in offered else best
+
     return tuple(
-        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model, nic.network)
+        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model_of(nic), nic.network)
         for index, nic in enumerate(machine.nics)
     )

@@ -14,12 +14,13 @@ import yaml
 
 from p2v.core.errors import Usage
 from p2v.core.units import MIB, round_up
-from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.proxmox import dns_name
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata"}
-_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+# its names are QEMU's; these it refuses
+_NO_CARDS = frozenset({NicModel.TULIP, NicModel.VMXNET3})
 # What a volume's own file system takes of it (CDI's default overhead is 5.5 %).
 _OVERHEAD = 1.06
 
@@ -79,7 +80,7 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
         devices["tpm"] = {"persistent": True}
     devices["autoattachMemBalloon"] = hardware.balloon
     domain: dict[str, Any] = {
-        "cpu": {"sockets": 1, "cores": hardware.cpus, "threads": 1},
+        "cpu": _cpus(hardware),
         "memory": {"guest": f"{hardware.memory_bytes // MIB}Mi"},
         "machine": {"type": "q35"},
         "firmware": {"uuid": hardware.uuid, "bootloader": _boot_loader(hardware)},
@@ -101,6 +102,11 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
     }
 
 
+def _cpus(hardware: TargetHardware) -> dict[str, int]:
+    made = hardware.topology or Topology(1, hardware.cpus)
+    return {"sockets": made.sockets, "cores": made.cores, "threads": made.threads}
+
+
 def _disk(hardware: TargetHardware, index: int) -> dict[str, Any]:
     found: dict[str, Any] = {"name": f"disk{index}", "disk": {"bus": _BUSES[hardware.disk_bus]}, "bootOrder": index + 1}
     if hardware.disks[index].serial:
@@ -112,7 +118,9 @@ def _interface(hardware: TargetHardware, index: int) -> dict[str, Any]:
     nic = hardware.nics[index]
     # the pod's network does not let a guest keep its own address; a bridge of the cluster's does
     binding = "masquerade" if nic.network == "default" else "bridge"
-    return {"name": f"net{index}", "model": _MODELS[nic.model], "macAddress": nic.mac, binding: {}}
+    if nic.model in _NO_CARDS:
+        raise Usage(f"{hardware.name}: the guest's network card is a {nic.model.value}, which KubeVirt has not")
+    return {"name": f"net{index}", "model": nic.model.value, "macAddress": nic.mac, binding: {}}
 
 
 def _network(network: str) -> dict[str, Any]:

@@ -6,29 +6,42 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from drivers.facts import OperatingSystem
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
 from p2v.machine import Clock, DiskBus, Firmware
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware, TargetNic
 from p2v.targets.platforms import Platform, Video, platform_of
+from p2v.targets.system_names import libosinfo_id
 
+_LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
+ET.register_namespace("libosinfo", _LIBOSINFO)
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 _DEVICE_PREFIXES = {DiskBus.VIRTIO_BLK: "vd", DiskBus.VIRTIO_SCSI: "sd", DiskBus.SATA: "sd", DiskBus.IDE: "hd"}
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleration | None = None) -> str:
+def domain_xml(
+    hardware: TargetHardware,
+    folder: Path,
+    acceleration: Acceleration | None = None,
+    system: OperatingSystem | None = None,
+) -> str:
     """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
 
-    ``acceleration``: what the host can do; without it the domain is for KVM. Raises Usage for a name XML cannot hold.
+    ``acceleration``: what the host can do; without it the domain is for KVM. ``system``: what runs in it.
+    Raises Usage for a name XML cannot hold.
     """
     kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
     here = platform_of(hardware.arch)
     domain = ET.Element("domain", type="kvm" if kvm else "qemu")
     _text(domain, "name", hardware.name)
     _text(domain, "uuid", hardware.uuid)
+    if hardware.generation_id:
+        _text(domain, "genid", hardware.generation_id)
+    _system_name(domain, system)
     _text(domain, "memory", str(hardware.memory_bytes // 1024), unit="KiB")
     _text(domain, "vcpu", str(hardware.cpus))
     _firmware(domain, hardware)
@@ -38,7 +51,7 @@ def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleratio
             ET.SubElement(features, name)
         if hardware.secure_boot:
             ET.SubElement(features, "smm", state="on")
-    _cpu(domain, here, kvm)
+    _cpu(domain, hardware, here, kvm)
     _clock(domain, hardware)
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
@@ -48,12 +61,23 @@ def domain_xml(hardware: TargetHardware, folder: Path, acceleration: Acceleratio
     return ET.tostring(domain, encoding="unicode") + "\n"
 
 
-def _cpu(domain: ET.Element, here: Platform, kvm: bool) -> None:
+def _cpu(domain: ET.Element, hardware: TargetHardware, here: Platform, kvm: bool) -> None:
     if kvm or not here.emulated_cpu:
-        ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
+        cpu = ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
     else:
         cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
         _text(cpu, "model", here.emulated_cpu)
+    made = hardware.topology
+    if made is not None:
+        ET.SubElement(cpu, "topology", sockets=str(made.sockets), cores=str(made.cores), threads=str(made.threads))
+
+
+def _system_name(domain: ET.Element, system: OperatingSystem | None) -> None:
+    """What runs in it, for virt-manager and its kin."""
+    name = libosinfo_id(system)
+    if name is not None:
+        libosinfo = ET.SubElement(ET.SubElement(domain, "metadata"), f"{{{_LIBOSINFO}}}libosinfo")
+        ET.SubElement(libosinfo, f"{{{_LIBOSINFO}}}os", id=name)
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> ET.Element:
@@ -99,6 +123,7 @@ def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path) -> None
         _disk(devices, hardware, index, disk, folder)
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    _removable(devices, hardware)
     for nic in hardware.nics:
         _nic(devices, nic)
     _consoles(devices, here)
@@ -137,6 +162,25 @@ def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: Targe
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=_BUSES[bus])
     if disk.serial:
         _text(element, "serial", disk.serial)
+
+
+def _removable(devices: ET.Element, hardware: TargetHardware) -> None:
+    """Empty drives behind the disks, on buses that every guest knows."""
+    is_old = hardware.machine == "pc"
+    used = 0 if hardware.disk_bus is DiskBus.VIRTIO_BLK else len(hardware.disks)
+    for number in range(hardware.cdroms):
+        if hardware.disk_bus is DiskBus.IDE and used + number >= IDE_DISKS:
+            break
+        bus = "ide" if is_old else "sata"
+        # libvirt derives the unit from the letter, and no two drives may share one: disks on virtio have others
+        letter = IDE_DISKS - 1 - number if is_old else used + number
+        element = ET.SubElement(devices, "disk", type="file", device="cdrom")
+        ET.SubElement(element, "driver", name="qemu", type="raw")
+        ET.SubElement(element, "target", dev=("hd" if is_old else "sd") + drive_letters(letter), bus=bus)
+        ET.SubElement(element, "readonly")
+    for number in range(hardware.floppies):
+        element = ET.SubElement(devices, "disk", type="file", device="floppy")
+        ET.SubElement(element, "target", dev=f"fd{drive_letters(number)}", bus="fdc")
 
 
 def _nic(devices: ET.Element, nic: TargetNic) -> None:

@@ -18,17 +18,21 @@ from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
-_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+# Nova's names are QEMU's; it has no tulip
+_NO_CARDS = frozenset({NicModel.TULIP})
 
 
 def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -> dict[str, str]:
-    """What Nova needs to know to give the guest hardware it has drivers for."""
+    """What Nova needs to know to give the guest hardware it has drivers for.
+
+    Raises Usage when cards of several models are needed (an image names one for all), or one that Nova has not.
+    """
     found = {
         "architecture": hardware.arch if hardware.arch != "i386" else "i686",
         "hypervisor_type": "qemu",
         "hw_machine_type": hardware.machine,
         "hw_disk_bus": _BUSES[hardware.disk_bus],
-        "hw_vif_model": _MODELS[hardware.nics[0].model] if hardware.nics else "virtio",
+        "hw_vif_model": _card(hardware),
         "hw_firmware_type": hardware.firmware.value,
         "hw_video_model": "virtio" if hardware.video is Video.VIRTIO else "vga",
         "hw_rng_model": "virtio" if hardware.rng else "",
@@ -38,6 +42,7 @@ def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -
         # Nova gives Windows guests a clock of local time, and all others UTC
         "os_type": "windows" if hardware.clock is Clock.LOCAL_TIME else "",
         "os_secure_boot": "required" if hardware.secure_boot else "",
+        "hw_cdrom_bus": ("ide" if hardware.machine == "pc" else "sata") if hardware.cdroms else "",
         "hw_tpm_version": "2.0" if hardware.tpm else "",
         "hw_tpm_model": "tpm-crb" if hardware.tpm else "",
         **glance_names(system),
@@ -72,10 +77,8 @@ def images(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSyst
 def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None) -> str:
     """A POSIX sh script of ``openstack image create`` commands, to be run beside the disks with a cloud's credentials.
 
-    Raises Usage when cards of several models are needed: an image has one for all.
+    Raises Usage as ``image_properties``.
     """
-    if len({nic.model for nic in hardware.nics}) > 1:
-        raise Usage(f"{hardware.name}: its network cards are of several models, and an OpenStack image names one for all")
     lines = [
         "#!/bin/sh",
         "# Uploads this machine's disks as images; needs the openstack client and a cloud's credentials.",
@@ -94,6 +97,15 @@ def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: Operat
         lines.append(f"# its card {index + 1}: openstack port create --network NETWORK --mac-address {nic.mac} "
                      f"{shlex.quote(f'{hardware.name}-{index + 1}')}")  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _card(hardware: TargetHardware) -> str:
+    models = list(dict.fromkeys(nic.model for nic in hardware.nics)) or [NicModel.VIRTIO]
+    if len(models) > 1:
+        raise Usage(f"{hardware.name}: its network cards are of several models, and an OpenStack image names one for all")
+    if models[0] in _NO_CARDS:
+        raise Usage(f"{hardware.name}: the guest's network card is a {models[0].value}, which Nova has not")
+    return models[0].value
 
 
 def _image_name(hardware: TargetHardware, index: int) -> str:

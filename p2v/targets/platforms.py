@@ -34,6 +34,7 @@ class Platform:
     ``memory_step_bytes``: sizes of memory are multiples of it. ``libvirt_features``: of the domain.
     ``emulated_cpu``: libvirt's name of the emulation's CPU; empty for all that it has. ``console``: libvirt's target of the
     first serial line where that is no serial port. ``has_text_screen``: VGA text can be read from the guest's memory.
+    ``has_secure_boot``, ``has_tpm``, ``has_generation_id``: what this version can give such a machine.
     """
 
     machines: tuple[str, ...]
@@ -49,6 +50,11 @@ class Platform:
     emulated_cpu: str = ""
     console: str = ""
     has_text_screen: bool = False
+    has_secure_boot: bool = False
+    has_tpm: bool = False
+    has_generation_id: bool = False
+    has_ide_drives: bool = False
+    """CD-ROM drives on SATA or IDE, which every guest can read."""
 
 
 _VIRTIO_DISKS = (DiskBus.VIRTIO_BLK, DiskBus.VIRTIO_SCSI)
@@ -58,11 +64,15 @@ PLATFORMS: Mapping[str, Platform] = {
     "x86_64": Platform(
         machines=("q35", "pc"),
         disk_buses=(DiskBus.SATA, *_VIRTIO_DISKS, DiskBus.IDE),
-        nic_models=_PCI_NICS,
+        nic_models=(*_PCI_NICS, NicModel.VMXNET3, NicModel.PCNET, NicModel.NE2000, NicModel.TULIP),
         video=Video.VGA,
         virtio_video="virtio-vga",
         libvirt_features=("acpi", "apic"),
         has_text_screen=True,
+        has_secure_boot=True,
+        has_tpm=True,
+        has_generation_id=True,
+        has_ide_drives=True,
     ),
     # AAVMF starts from virtio's disks; a VGA card's memory cannot be mapped by it, nor by a guest under KVM
     "aarch64": Platform(

@@ -21,7 +21,8 @@ _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SAT
 # how many units qm knows of a bus
 _UNITS = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
 _NICS_AT_MOST = 32
-_MODELS = {NicModel.VIRTIO: "virtio", NicModel.E1000: "e1000", NicModel.E1000E: "e1000e", NicModel.RTL8139: "rtl8139"}
+# its names are QEMU's; it has no tulip
+_NO_CARDS = frozenset({NicModel.TULIP})
 
 _SCRIPT = """\
 #!/bin/sh
@@ -86,8 +87,10 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
     yield "machine", hardware.machine
     yield "bios", "ovmf" if hardware.firmware is Firmware.UEFI else "seabios"
     yield "cpu", "host"
-    yield "sockets", "1"
-    yield "cores", str(hardware.cpus)
+    # qm knows no threads: two of a core are two cores to the guest's scheduler at worst
+    sockets = hardware.topology.sockets if hardware.topology else 1
+    yield "sockets", str(sockets)
+    yield "cores", str(hardware.cpus // sockets)
     yield "memory", str(hardware.memory_bytes // MIB)
     yield "balloon", str(hardware.memory_bytes // MIB if hardware.balloon else 0)
     yield "agent", "1"
@@ -102,7 +105,13 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
     if len(hardware.nics) > _NICS_AT_MOST:
         raise Usage(f"{hardware.name}: Proxmox VE has at most {_NICS_AT_MOST} network cards, and {len(hardware.nics)} are needed")
     for index, nic in enumerate(hardware.nics):
-        yield f"net{index}", f"{_MODELS[nic.model]}={nic.mac.upper()},bridge={_bridge(nic.network)}"
+        if nic.model in _NO_CARDS:
+            raise Usage(f"{hardware.name}: the guest's network card is a {nic.model.value}, which Proxmox VE has not")
+        yield f"net{index}", f"{nic.model.value}={nic.mac.upper()},bridge={_bridge(nic.network)}"
+    for index in range(hardware.cdroms):
+        yield f"ide{2 + index}", "none,media=cdrom"
+    if hardware.generation_id:
+        yield "vmgenid", hardware.generation_id
 
 
 def _bridge(network: str) -> str:

@@ -13,7 +13,7 @@ from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_val
 from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import TargetDisk, TargetHardware
+from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware
 from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -21,6 +21,10 @@ _NIC_DEVICES = {
     NicModel.E1000: "e1000",
     NicModel.E1000E: "e1000e",
     NicModel.RTL8139: "rtl8139",
+    NicModel.VMXNET3: "vmxnet3",
+    NicModel.PCNET: "pcnet",
+    NicModel.NE2000: "ne2k_pci",
+    NicModel.TULIP: "tulip",
 }
 
 
@@ -30,6 +34,7 @@ class Wiring:
 
     ``blockdevs`` replaces how disks are opened (one option value per disk, nodes named ``disk0``, ``disk1``, ...).
     ``netdev``: options of every card's user-mode network. ``agent``: the character device of the guest agent's channel.
+    ``tpm``: the socket of the TPM's emulator (swtpm); empty: the machine goes without it here.
     ``firmware``: the UEFI code and this machine's own variable store. ``cpu``: a CPU model other than the usual one.
     ``rest``: options of the host alone.
     """
@@ -37,6 +42,7 @@ class Wiring:
     blockdevs: tuple[tuple[str, ...], ...] | None = None
     netdev: str = "user"
     agent: str = "null"
+    tpm: str = ""
     firmware: FirmwareFiles | None = None
     cpu: str | None = None
     rest: tuple[str, ...] = ()
@@ -62,7 +68,7 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     yield ("-name", f"guest={option_value(hardware.name)}")
     smm = "smm=on" if hardware.secure_boot else ""
     yield ("-machine", ",".join(filter(None, (hardware.machine, smm, here.machine_options))))
-    yield ("-smp", str(hardware.cpus), "-m", f"{hardware.memory_bytes // MIB}M")
+    yield ("-smp", _cpus(hardware), "-m", f"{hardware.memory_bytes // MIB}M")
     yield ("-uuid", hardware.uuid, "-rtc", f"base={hardware.clock.value}" + _drift(hardware))
     yield ("-nodefaults", "-no-user-config")
     yield from _firmware(hardware, wiring.firmware)
@@ -81,6 +87,33 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
         yield ("-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", f"{virtio % 'rng'},rng=entropy")
     if hardware.balloon:
         yield ("-device", virtio % "balloon")
+    if hardware.generation_id:
+        yield ("-device", f"vmgenid,guid={hardware.generation_id}")
+    yield from _removable(hardware)
+    if hardware.tpm and wiring.tpm:
+        yield ("-chardev", f"socket,id=tpm,path={option_value(wiring.tpm)}")
+        yield ("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+
+
+def _cpus(hardware: TargetHardware) -> str:
+    made = hardware.topology
+    parts = f",sockets={made.sockets},cores={made.cores},threads={made.threads}" if made else ""
+    return f"{hardware.cpus}{parts}"
+
+
+def _removable(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
+    """Empty drives, behind the disks on their controller or on one of their own."""
+    used = len(hardware.disks)
+    for number in range(hardware.cdroms):
+        if hardware.disk_bus is DiskBus.IDE and used + number >= IDE_DISKS:
+            return
+        if hardware.disk_bus is DiskBus.IDE or hardware.machine == "pc":
+            # the old PC's own controller: its second channel's end, which disks reach last
+            yield ("-device", f"ide-cd,bus=ide.1,unit={1 - number}")
+        else:
+            yield ("-device", "ich9-ahci,id=drives", "-device", f"ide-cd,bus=drives.{number}")
+    for number in range(hardware.floppies):
+        yield ("-device", f"floppy,unit={number},drive-type=144")
 
 
 def _screen(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
@@ -208,6 +241,18 @@ set -- -drive "if=pflash,unit=0,format=raw,readonly=on,file=$code" \\
 """
 
 
+_SCRIPT_TPM = """
+state=%(state)s
+if ! command -v swtpm >/dev/null; then
+	echo "the machine's TPM needs swtpm: apt install swtpm, or dnf install swtpm" >&2
+	exit 69
+fi
+mkdir -p -m 700 -- "$state"
+swtpm socket --tpm2 --daemon --terminate --tpmstate "dir=$state" --ctrl "type=unixio,path=$state/socket"
+set -- -chardev "socket,id=tpm,path=$state/socket" -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 "$@"
+"""
+
+
 def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = None) -> str:
     """A POSIX sh script that runs the machine from the folder it lies in; disk paths must be relative to that.
 
@@ -224,6 +269,7 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
         "package": PACKAGES[emulator.program],
     }
     head = _SCRIPT_HEAD % values + (_uefi_part(hardware) if hardware.firmware is Firmware.UEFI else "")
+    head += _SCRIPT_TPM % {"state": shlex.quote(f"./{tpm_state_name(hardware)}")} if hardware.tpm else ""
     lines = [" ".join(_quoted(option)) for option in hardware_options(hardware, Wiring())]
     command = ['exec "$qemu"', '-accel "$accel" -cpu "$cpu"', *lines, "-serial mon:stdio", '"$@"']
     return head + "\n" + " \\\n\t".join(command) + "\n"
@@ -232,6 +278,11 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
 def variable_store_name(hardware: TargetHardware) -> str:
     """The file beside the script that keeps a UEFI machine's variables."""
     return f"{hardware.name}_VARS.fd"
+
+
+def tpm_state_name(hardware: TargetHardware) -> str:
+    """The folder beside the script that keeps what the machine's TPM holds."""
+    return f"{hardware.name}.tpm"
 
 
 def _uefi_part(hardware: TargetHardware) -> str:

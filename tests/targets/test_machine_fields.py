@@ -1,0 +1,151 @@
+"""What of a machine reaches the hardware, what is lost and told, and that QEMU and libvirt take every combination."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from drivers.caps import GuestCaps
+from p2v.core.units import GIB, MIB
+from p2v.machine import (
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    NicModel,
+    RemovableDrive,
+    Topology,
+)
+from p2v.targets.hardware import TargetDisk, TargetHardware, losses, target_hardware
+from p2v.targets.libvirt import domain_xml
+from tests.targets.test_libvirt import VALIDATOR, valid
+from tests.targets.test_qemu import options_seen, runs, written
+
+VIRTIO = GuestCaps(("virtio-blk",), ("virtio",), "bios", "x86_64", rng=True, balloon=True)
+OLD = GuestCaps(
+    ("ide",), ("rtl8139",), "bios", "i386", local_time=True, machine="pc", cpus_at_most=1, memory_at_most_bytes=512 * MIB,
+    keeps_cards=True,
+)  # fmt: skip
+GENERATION = "6f1d2c3b-4a59-4877-9665-544332211001"
+FULL = Machine(
+    "db1",
+    (MachineDisk(Path("db1.vmdk")),),
+    nics=(Nic("00:0c:29:00:00:01", "VM Network", "vmxnet3"), Nic("00:0c:29:00:00:02", "dmz", "e1000", connected=False)),
+    cpus=8,
+    memory_bytes=4 * GIB,
+    firmware=Firmware.UEFI,
+    uuid="564d308b-9a22-1821-0f1b-2f3a4b5c6d7e",
+    topology=Topology(2, 2, 2),
+    generation_id=GENERATION,
+    secure_boot=True,
+    tpm=True,
+    clock=Clock.LOCAL_TIME,
+    removable=(RemovableDrive(DriveKind.CDROM, "tools.iso"), RemovableDrive(DriveKind.FLOPPY)),
+)
+
+
+def made(machine: Machine = FULL, caps: GuestCaps = VIRTIO) -> TargetHardware:
+    return target_hardware(machine, caps, (TargetDisk(Path("db1.qcow2")),))
+
+
+def lost(machine: Machine = FULL, caps: GuestCaps = VIRTIO) -> list[str]:
+    return [finding.id for finding in losses(machine, caps, made(machine, caps))]
+
+
+def test_what_a_machine_had_it_has_on_kvm() -> None:
+    hardware = made()
+    assert (hardware.cpus, hardware.topology, hardware.uuid) == (8, FULL.topology, FULL.uuid)
+    assert (hardware.firmware, hardware.secure_boot, hardware.tpm) == (Firmware.UEFI, True, True)
+    assert (hardware.generation_id, hardware.clock, hardware.cdroms, hardware.floppies) == (GENERATION, Clock.LOCAL_TIME, 1, 0)
+    assert [nic.mac for nic in hardware.nics] == ["00:0c:29:00:00:01", "00:0c:29:00:00:02"]
+    assert [nic.model for nic in hardware.nics] == [NicModel.VIRTIO, NicModel.VIRTIO]
+
+
+def test_what_is_lost_is_told() -> None:
+    assert lost() == ["hardware.drives", "hardware.medium", "hardware.link"]
+
+
+def test_a_machine_with_nothing_to_lose_gets_no_word() -> None:
+    assert lost(Machine("web1", FULL.disks)) == []
+
+
+def test_an_old_guest_gets_no_more_than_it_stands_and_the_cards_it_had() -> None:
+    hardware = made(dataclasses.replace(FULL, firmware=Firmware.BIOS, secure_boot=False), OLD)
+    assert (hardware.cpus, hardware.topology, hardware.memory_bytes) == (1, None, 512 * MIB)
+    assert (hardware.machine, hardware.floppies, hardware.cdroms) == ("pc", 1, 1)
+    assert [nic.model for nic in hardware.nics] == [NicModel.VMXNET3, NicModel.E1000]
+    assert {"hardware.cpus", "hardware.memory"} <= set(lost(FULL, OLD))
+
+
+@pytest.mark.parametrize(
+    ("said", "model"),
+    [
+        ("vlance", NicModel.PCNET),
+        ("Am79C973", NicModel.PCNET),
+        ("82540EM", NicModel.E1000),
+        ("tulip", NicModel.TULIP),
+        ("ne2k_pci", NicModel.NE2000),
+        ("netvsc", NicModel.RTL8139),
+        ("", NicModel.RTL8139),
+    ],
+)
+def test_a_card_that_kvm_has_stays_what_it_was(said: str, model: NicModel) -> None:
+    machine = dataclasses.replace(FULL, nics=(Nic("00:0c:29:00:00:01", "lan", said),))
+    assert made(machine, OLD).nics[0].model is model
+    assert ("hardware.card" in lost(machine, OLD)) is (said == "netvsc")
+
+
+def test_secure_boot_needs_uefi() -> None:
+    machine = dataclasses.replace(FULL, firmware=Firmware.BIOS)
+    assert not made(machine).secure_boot
+    assert "hardware.secure-boot" in lost(machine)
+
+
+def test_other_architectures_get_what_their_machine_has() -> None:
+    caps = GuestCaps(("virtio-blk",), ("virtio",), "uefi", "aarch64")
+    hardware = made(caps=caps)
+    assert (hardware.secure_boot, hardware.tpm, hardware.generation_id, hardware.cdroms) == (False, False, None, 0)
+    assert {"hardware.secure-boot", "hardware.tpm", "hardware.drives"} <= set(lost(caps=caps))
+
+
+MACHINES = {
+    "everything": (dataclasses.replace(FULL, secure_boot=False, tpm=False, firmware=Firmware.BIOS), VIRTIO),
+    "old": (FULL, OLD),
+    "every card": (
+        dataclasses.replace(FULL, nics=tuple(Nic(None, "lan", model.value) for model in NicModel), firmware=Firmware.BIOS),
+        dataclasses.replace(OLD, cpus_at_most=None),
+    ),
+    "sata": (dataclasses.replace(FULL, firmware=Firmware.BIOS), dataclasses.replace(VIRTIO, disk_buses=("sata",))),
+    "scsi": (dataclasses.replace(FULL, firmware=Firmware.BIOS), dataclasses.replace(VIRTIO, disk_buses=("virtio-scsi",))),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_qemu_takes_it(tmp_path: Path, name: str) -> None:
+    machine, caps = MACHINES[name]
+    small = dataclasses.replace(made(dataclasses.replace(machine, tpm=False), caps), cpus=1, topology=None)
+    hardware = dataclasses.replace(small, memory_bytes=64 * MIB)
+    assert runs(["sh", str(written(tmp_path, hardware))], tmp_path)
+
+
+@VALIDATOR
+@pytest.mark.parametrize("name", [*MACHINES, "secure"])
+def test_libvirt_takes_it(tmp_path: Path, name: str) -> None:
+    machine, caps = MACHINES.get(name, (FULL, VIRTIO))
+    assert valid(tmp_path, domain_xml(made(machine, caps), tmp_path))
+
+
+def test_the_scripts_tpm_is_an_emulator_with_a_state_of_its_own(tmp_path: Path) -> None:
+    hardware = dataclasses.replace(made(), firmware=Firmware.BIOS, secure_boot=False)
+    fake = tmp_path / "swtpm"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > emulator\n', "utf-8")
+    fake.chmod(0o755)
+    seen = options_seen(tmp_path, written(tmp_path, hardware), PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert "tpm-crb,tpmdev=tpm0" in seen
+    assert (tmp_path / "db1.tpm").stat().st_mode & 0o777 == 0o700
+    emulator = (tmp_path / "emulator").read_text("utf-8").splitlines()
+    assert {"dir=./db1.tpm", "type=unixio,path=./db1.tpm/socket", "--terminate"} <= set(emulator)
