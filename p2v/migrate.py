@@ -47,9 +47,8 @@ from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
 from p2v.supplements import Supplements, building
+from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
-from p2v.targets.libvirt import domain_xml
-from p2v.targets.qemu import qemu_script
 from p2v.tools import tool_versions
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
@@ -68,6 +67,7 @@ class Request:
     boot_check: bool = False
     fresh: bool = False
     keys: tuple[Key, ...] = ()
+    front_end: FrontEnd = FrontEnd.QEMU
 
 
 @dataclass
@@ -79,6 +79,7 @@ class _Job:
     acceleration: Acceleration
     report: PhaseTimes
     hardware: TargetHardware
+    definitions: tuple[DefinitionFile, ...]
     outputs: Outputs
     work: Path
     qemu_img: QemuImg
@@ -171,14 +172,18 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
-    names = [*(str(d.path) for d in disks), f"{name}.xml", f"{name}.sh"]
+    hardware = replace(document.hardware, disks=disks)
+    placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
+    files = definitions(request.front_end, hardware, document.facts.os, placing)
+    names = [*(str(d.path) for d in disks), *(file.name for file in files)]
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,
         request=request,
         acceleration=acceleration,
         report=report,
-        hardware=replace(document.hardware, disks=disks),
+        hardware=hardware,
+        definitions=files,
         outputs=Outputs(request.folder, (*names, f"{name}.json")),
         work=request.folder / f"{name}.partial.work",
         qemu_img=QemuImg(SystemRunner()),
@@ -361,10 +366,8 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
 
 
 def _write_definitions(job: _Job) -> None:
-    name = job.document.machine.name
-    xml = domain_xml(job.hardware, job.request.folder.absolute(), job.acceleration, job.document.facts.os)
-    write_synced(job.outputs.partial(f"{name}.xml"), xml)
-    write_synced(job.outputs.partial(f"{name}.sh"), qemu_script(job.hardware, job.acceleration), 0o755)
+    for file in job.definitions:
+        write_synced(job.outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
 
 
 def _boot_check(job: _Job) -> BootEvidence:

@@ -14,6 +14,7 @@ from p2v.inspection import Reading
 from p2v.migrate import Request, convert
 from p2v.planning import plan_machine
 from p2v.record import record_json
+from p2v.targets.front_ends import FrontEnd
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-format", choices=options.FORMAT_IDS, help="take the disks for this format")
     options.add_lookup(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--to",
+        choices=[each.value for each in FrontEnd],
+        default=FrontEnd.QEMU.value,
+        help="whom to tell of the machine, by files beside its disks (default qemu: a script, and libvirt's definition)",
+    )
     parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
@@ -51,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         boot_check=arguments.verify,
         fresh=arguments.fresh,
         keys=machine_options.keys_of(arguments),
+        front_end=FrontEnd(arguments.to),
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:

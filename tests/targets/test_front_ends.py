@@ -20,6 +20,7 @@ from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB
 from p2v.machine import Clock, DiskBus, Firmware, NicModel
 from p2v.targets import kubevirt, openstack, proxmox
+from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
@@ -244,3 +245,13 @@ def test_what_is_not_known_is_not_named() -> None:
     assert (libosinfo_id(None), libosinfo_id(unknown)) == (None, None)
     assert (proxmox_ostype(None), proxmox_ostype(DEBIAN)) == ("other", "l26")
     assert glance_names(unknown) == {}
+
+
+@pytest.mark.parametrize("front_end", FrontEnd)
+def test_every_front_end_has_its_files_and_the_script_that_tries_the_machine(tmp_path: Path, front_end: FrontEnd) -> None:
+    made = dataclasses.replace(hardware(), nics=hardware().nics[:1])
+    files = definitions(front_end, made, DEBIAN, Placing(tmp_path, [GIB]))
+    assert [file.name for file in files if file.name == "web1.sh" and file.is_program]
+    names = [file.name for file in files]
+    assert len(set(names)) == len(names) >= 2
+    assert all(name.startswith("web1.") for name in names)

@@ -1,0 +1,80 @@
+"""Who is told of the converted machine, and by which files. Pure: what a front end cannot have is said before a byte is copied."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.facts import OperatingSystem
+from p2v.core.acceleration import Acceleration
+from p2v.targets import kubevirt, openstack, proxmox
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.libvirt import domain_xml
+from p2v.targets.qemu import qemu_script
+
+
+class FrontEnd(enum.Enum):
+    """What runs the machine."""
+
+    QEMU = "qemu"
+    """QEMU alone, by a script; with libvirt's definition beside it."""
+    LIBVIRT = "libvirt"
+    PROXMOX = "proxmox"
+    KUBEVIRT = "kubevirt"
+    OPENSTACK = "openstack"
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionFile:
+    """A file beside the disks."""
+
+    name: str
+    text: str
+    is_program: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """What the files say of the host: the folder of the disks, their virtual sizes in bytes, what accelerates there."""
+
+    folder: Path
+    sizes: Sequence[int]
+    acceleration: Acceleration | None = None
+
+
+def definitions(
+    front_end: FrontEnd, hardware: TargetHardware, system: OperatingSystem | None, placing: Placing
+) -> tuple[DefinitionFile, ...]:
+    """The files for a front end, and the script that tries the machine with QEMU alone.
+
+    Raises Usage for hardware or names that the front end cannot have.
+    """
+    name = hardware.name
+    script = DefinitionFile(f"{name}.sh", qemu_script(hardware, placing.acceleration), is_program=True)
+    match front_end:
+        case FrontEnd.QEMU | FrontEnd.LIBVIRT:
+            xml = domain_xml(hardware, placing.folder, placing.acceleration, system)
+            return (DefinitionFile(f"{name}.xml", xml), script)
+        case FrontEnd.PROXMOX:
+            commands = f"{name}.qm.sh"
+            return (
+                script,
+                DefinitionFile(f"{name}.qm.conf", proxmox.qm_conf(hardware, system)),
+                DefinitionFile(commands, proxmox.import_script(hardware, system, commands), is_program=True),
+            )
+        case FrontEnd.KUBEVIRT:
+            objects = f"{name}.kubevirt.yaml"
+            return (
+                script,
+                DefinitionFile(objects, kubevirt.manifest(hardware, placing.sizes)),
+                DefinitionFile(f"{name}.kubevirt.sh", kubevirt.upload_script(hardware, objects), is_program=True),
+            )
+        case FrontEnd.OPENSTACK:
+            upload = openstack.upload_script(hardware, placing.sizes, system)
+            return (
+                script,
+                DefinitionFile(f"{name}.openstack.json", openstack.images(hardware, placing.sizes, system)),
+                DefinitionFile(f"{name}.openstack.sh", upload, is_program=True),
+            )
