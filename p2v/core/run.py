@@ -41,6 +41,7 @@ PACKAGES: Mapping[str, str] = {
     "depmod": "kmod",
     "virt-xml-validate": "libvirt-clients (dnf: libvirt-client)",
     "e2fsck": "e2fsprogs",
+    "swtpm": "swtpm",
 }
 
 

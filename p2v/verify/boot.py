@@ -23,7 +23,7 @@ from p2v.core.errors import ToolMissing
 from p2v.core.events import Reporter, phase, silent
 from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, installed_firmware
 from p2v.core.qemu import guest_acceleration, option_value, require_qemu
-from p2v.core.run import Background, SystemRunner, background
+from p2v.core.run import PACKAGES, Background, SystemRunner, background, find_program
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
@@ -122,6 +122,8 @@ def require_tools(hardware: TargetHardware) -> None:
     require_qemu(hardware.arch)
     if hardware.firmware is Firmware.UEFI:
         _firmware(hardware)
+    if hardware.tpm and find_program("swtpm") is None:
+        raise ToolMissing("swtpm", PACKAGES["swtpm"])
 
 
 def patience_for(acceleration: Acceleration, load: float) -> Patience:
@@ -151,7 +153,10 @@ def _boot(
     passphrases: tuple[str, ...],
 ) -> BootEvidence:
     seen = Observations(instrumented=not not_instrumented)
-    with background(_command(bench), stderr_file=bench.work / "qemu-stderr", ends_with_us=True) as qemu:
+    with (
+        _tpm(bench) as tpm,
+        background(_command(bench, tpm), stderr_file=bench.work / "qemu-stderr", ends_with_us=True) as qemu,
+    ):
         started = time.monotonic()
         picture = None
         try:
@@ -176,7 +181,23 @@ def _boot(
     )
 
 
-def _command(bench: _Bench) -> list[str]:
+@contextmanager
+def _tpm(bench: _Bench) -> Iterator[str]:
+    """An emulated TPM with an empty state, which is thrown away; its socket, empty where the machine has none."""
+    if not bench.hardware.tpm:
+        yield ""
+        return
+    state, sockets = bench.work / "tpm", bench.sockets / "tpm"
+    state.mkdir(mode=0o700)
+    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={sockets}"]
+    with background(command, stderr_file=bench.work / "swtpm-stderr", ends_with_us=True) as emulator:
+        deadline = time.monotonic() + _MONITOR_SECONDS
+        while not sockets.exists() and emulator.running() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield str(sockets)
+
+
+def _command(bench: _Bench, tpm: str = "") -> list[str]:
     def path(name: str) -> str:
         return option_value(str(bench.work / name))
 
@@ -193,6 +214,7 @@ def _command(bench: _Bench) -> list[str]:
     wiring = Wiring(
         blockdevs=tuple(_chain(bench, index) for index in range(len(bench.disks))),
         netdev="user,restrict=on",
+        tpm=tpm,
         firmware=_own_firmware(bench.hardware, bench.work),
         cpu=bench.cpu,
         rest=rest,
