@@ -28,7 +28,7 @@ from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -49,6 +49,8 @@ from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, 
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
+from p2v.targets.libvirt import domain_xml
+from p2v.targets.libvirt_host import Delivery, Pool, deliver
 from p2v.tools import tool_versions
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
@@ -68,6 +70,8 @@ class Request:
     fresh: bool = False
     keys: tuple[Key, ...] = ()
     front_end: FrontEnd = FrontEnd.QEMU
+    delivery: Delivery | None = None
+    """Into which libvirt the machine goes when its files are there."""
 
 
 @dataclass
@@ -139,6 +143,30 @@ def convert(
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
+
+
+def _check_delivery(job: _Job) -> Pool | None:
+    if job.request.delivery is None:
+        return None
+    hardware, wanted = job.hardware, job.request.delivery
+    networks = [nic.network for nic in hardware.nics]
+    pool = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pool)
+    if pool is not None and not pool.takes_files and job.target_format is not TargetFormat.RAW:
+        raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")
+    return pool
+
+
+def _deliver(job: _Job, wanted: Delivery, pool: Pool | None) -> None:
+    folder, system = job.request.folder.absolute(), job.document.facts.os
+    disks = [
+        (job.outputs.final(str(disk.path)), disk.format, source.image.virtual_size)
+        for disk, source in zip(job.hardware.disks, job.document.sources, strict=True)
+    ]
+
+    def xml(into: Pool | None) -> str:
+        return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None)
+
+    deliver(wanted, pool, disks, job.hardware.name, xml)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:

@@ -9,12 +9,14 @@ from p2v.cli import console, machine_options, options
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
+from p2v.core.run import SystemRunner
 from p2v.documents import PlanDocument, load_plan, relocated
 from p2v.inspection import Reading
 from p2v.migrate import Request, convert
 from p2v.planning import plan_machine
 from p2v.record import record_json
 from p2v.targets.front_ends import FrontEnd
+from p2v.targets.libvirt_host import Delivery, LibvirtHost
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=FrontEnd.QEMU.value,
         help="whom to tell of the machine, by files beside its disks (default qemu: a script, and libvirt's definition)",
     )
+    parser.add_argument("--connect", metavar="URI", help="with --to libvirt: define the machine there (as qemu:///system)")
+    parser.add_argument("--pool", help="with --connect: copy the disks into this storage pool")
+    parser.add_argument("--start", action="store_true", help="with --connect: start the machine")
     parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
@@ -59,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         fresh=arguments.fresh,
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
+        delivery=_delivery(arguments),
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:
@@ -69,6 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
         console.note(f"p2v: converted, but the boot check failed: {record.boot.verdict.sentence}")
         return 3
     return 0
+
+
+def _delivery(arguments: argparse.Namespace) -> Delivery | None:
+    if arguments.connect is None:
+        if arguments.pool or arguments.start:
+            raise Usage("--pool and --start need a libvirt to go to", "As in --to libvirt --connect qemu:///system.")
+        return None
+    if FrontEnd(arguments.to) is not FrontEnd.LIBVIRT:
+        raise Usage("--connect is for --to libvirt")
+    return Delivery(LibvirtHost(arguments.connect, SystemRunner()), arguments.pool, arguments.start)
 
 
 def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:

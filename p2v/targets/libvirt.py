@@ -28,11 +28,12 @@ def domain_xml(
     folder: Path,
     acceleration: Acceleration | None = None,
     system: OperatingSystem | None = None,
+    pool: str | None = None,
 ) -> str:
     """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
 
     ``acceleration``: what the host can do; without it the domain is for KVM. ``system``: what runs in it.
-    Raises Usage for a name XML cannot hold.
+    ``pool``: the disks are volumes of this storage pool, called as their files are. Raises Usage for a name XML cannot hold.
     """
     kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
     here = platform_of(hardware.arch)
@@ -56,7 +57,7 @@ def domain_xml(
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
-    _devices(domain, hardware, folder.absolute())
+    _devices(domain, hardware, folder.absolute(), pool)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -116,11 +117,11 @@ def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
         ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
 
 
-def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path) -> None:
+def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path, pool: str | None) -> None:
     here = platform_of(hardware.arch)
     devices = ET.SubElement(domain, "devices")
     for index, disk in enumerate(hardware.disks):
-        _disk(devices, hardware, index, disk, folder)
+        _disk(devices, hardware, index, disk, folder if pool is None else pool)
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
     _removable(devices, hardware)
@@ -154,10 +155,15 @@ def _consoles(devices: ET.Element, here: Platform) -> None:
         ET.SubElement(devices, "input", type="tablet", bus="usb")
 
 
-def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, folder: Path) -> None:
-    element = ET.SubElement(devices, "disk", type="file", device="disk")
+def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, where: Path | str) -> None:
+    """``where``: the folder of the files, or the name of the pool."""
+    kind = "file" if isinstance(where, Path) else "volume"
+    element = ET.SubElement(devices, "disk", type=kind, device="disk")
     ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
-    ET.SubElement(element, "source", file=_holdable(str(folder / disk.path)))
+    if isinstance(where, Path):
+        ET.SubElement(element, "source", file=_holdable(str(where / disk.path)))
+    else:
+        ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(disk.path.name))
     bus = hardware.disk_bus
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=_BUSES[bus])
     if disk.serial:

@@ -1,0 +1,144 @@
+"""A real libvirtd is asked and told: pools, volumes, domains; nothing that exists is replaced, what fails is taken back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.errors import P2vError, ProgramFailed, TargetExists, Usage
+from p2v.core.run import SystemRunner
+from p2v.core.workspace import socket_folder
+from p2v.targets.hardware import TargetHardware
+from p2v.targets.libvirt import domain_xml
+from p2v.targets.libvirt_host import Delivery, LibvirtHost, Pool, deliver
+from tests.targets.libvirtd import libvirtd, why_not
+from tests.targets.samples import hardware
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+RUNNER = SystemRunner()
+TCG = Acceleration(Accelerator.TCG, "in a test")
+MIB = 1 << 20
+# needs no firewall and no bridge until a machine starts
+NETWORK = '<network><name>{name}</name><forward mode="bridge"/><bridge name="nobridge0"/></network>'
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[LibvirtHost]:
+    with socket_folder() as folder, libvirtd(folder) as uri:
+        yield LibvirtHost(uri, RUNNER)
+
+
+def virsh(host: LibvirtHost, *words: str) -> str:
+    return RUNNER.run(["virsh", "--quiet", "--connect", host.uri, *words], timeout=60).stdout
+
+
+@pytest.fixture(scope="module")
+def pool(host: LibvirtHost, tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    folder = tmp_path_factory.mktemp("pool")
+    virsh(host, "pool-define-as", "tank", "dir", "--target", str(folder))
+    virsh(host, "pool-start", "tank")
+    return Pool("tank", "dir", is_active=True)
+
+
+def network(host: LibvirtHost, folder: Path, name: str, *, started: bool) -> None:
+    file = folder / f"{name}.xml"
+    file.write_text(NETWORK.format(name=name))
+    virsh(host, "net-define", str(file))
+    if started:
+        virsh(host, "net-start", name)
+
+
+def machine(name: str, number: int) -> TargetHardware:
+    made = hardware(name)
+    return dataclasses.replace(made, uuid=f"2b4ad1e5-0c74-5a77-8a44-{number:012d}", nics=())
+
+
+def disk(folder: Path, made: TargetHardware) -> tuple[Path, str, int]:
+    path = folder / made.disks[0].path
+    RUNNER.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "64M"], timeout=60)
+    RUNNER.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 3M", str(path)], timeout=60)
+    return path, "qcow2", 64 * MIB
+
+
+def told(host: LibvirtHost, made: TargetHardware, folder: Path, pool: Pool | None = None, *, start: bool = False) -> None:
+    deliver(
+        Delivery(host, start=start),
+        pool,
+        [disk(folder, made)],
+        made.name,
+        lambda pool: domain_xml(made, folder, TCG, pool=pool.name if pool else None),
+    )
+
+
+def test_disks_become_volumes_with_the_same_contents_and_the_machine_starts(
+    host: LibvirtHost, pool: Pool, tmp_path: Path
+) -> None:
+    made = machine("web1", 1)
+    told(host, made, tmp_path, pool, start=True)
+    assert virsh(host, "domstate", "web1").strip() == "running"
+    virsh(host, "destroy", "web1")
+    volume = Path(virsh(host, "vol-path", "--pool", "tank", "web1-0.qcow2").strip())
+    RUNNER.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(volume), str(tmp_path / "web1-0.qcow2")], timeout=60)
+
+
+def test_without_a_pool_the_disks_stay_where_they_are(host: LibvirtHost, tmp_path: Path) -> None:
+    told(host, machine("web2", 2), tmp_path)
+    assert str(tmp_path / "web2-0.qcow2") in virsh(host, "dumpxml", "web2")
+
+
+@pytest.mark.parametrize(("name", "number"), [("web3", 99), ("other", 3)], ids=["its name is taken", "its UUID is taken"])
+def test_a_domain_that_exists_is_told_before_anything_is_copied(
+    host: LibvirtHost, tmp_path: Path, name: str, number: int
+) -> None:
+    if "web3" not in virsh(host, "list", "--all", "--name"):
+        told(host, machine("web3", 3), tmp_path)
+    with pytest.raises(TargetExists):
+        host.check(name, machine(name, number).uuid, [], None)
+
+
+def test_a_volume_that_exists_is_never_replaced(host: LibvirtHost, pool: Pool, tmp_path: Path) -> None:
+    made = machine("web4", 4)
+    path, _, size = disk(tmp_path, made)
+    host.upload(pool, path, "qcow2", size)
+    path.unlink()
+    with pytest.raises(TargetExists):
+        told(host, made, tmp_path, pool)
+    assert "web4-0.qcow2" in virsh(host, "vol-list", "--pool", "tank")
+    assert "web4" not in virsh(host, "list", "--all", "--name")
+
+
+def test_volumes_are_taken_back_when_the_domain_is_refused(host: LibvirtHost, pool: Pool, tmp_path: Path) -> None:
+    made = machine("web5", 5)
+    with pytest.raises(ProgramFailed):
+        deliver(Delivery(host), pool, [disk(tmp_path, made)], "web5", lambda _: "<domain/>")
+    assert "web5" not in virsh(host, "vol-list", "--pool", "tank")
+
+
+@pytest.mark.parametrize(
+    ("networks", "pool_name"),
+    [(["nowhere"], None), (["stopped"], None), ([], "nowhere")],
+    ids=["no such network", "a network that is not started", "no such pool"],
+)
+def test_what_is_not_there_is_told_before_anything_is_copied(
+    host: LibvirtHost, tmp_path: Path, networks: list[str], pool_name: str | None
+) -> None:
+    if "stopped" in networks:
+        network(host, tmp_path, "stopped", started=False)
+    with pytest.raises(Usage):
+        host.check("web6", machine("web6", 6).uuid, networks, pool_name)
+
+
+def test_what_is_there_is_good(host: LibvirtHost, pool: Pool, tmp_path: Path) -> None:
+    network(host, tmp_path, "lab", started=True)
+    assert host.check("web7", machine("web7", 7).uuid, ["lab", "lab"], "tank") == pool
+
+
+def test_a_libvirt_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    nobody = LibvirtHost(f"qemu+unix:///system?socket={tmp_path}/none", RUNNER)
+    with pytest.raises(P2vError):
+        nobody.check("web8", "2b4ad1e5-0c74-5a77-8a44-000000000008", [], None)
