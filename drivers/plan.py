@@ -25,10 +25,23 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressing:
+    """How a network card is to get its IPv4 address.
+
+    ``address``: with its prefix (``10.0.2.40/24``), None for DHCP. ``gateway``: None for no default route by this card.
+    ``dns``: servers; empty leaves those that are configured.
+    """
+
+    address: str | None
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlanOptions:
     """What planning knows besides the guest.
 
-    ``nic_macs``: the machine's network cards in order, each with the MAC address it keeps; None where that is
+    ``nic_macs``: the machine's network cards in order, each with the MAC address it has on KVM; None where that is
     not known. ``new_identity``: a copy that runs beside its source. ``install_agent``, ``purge_tools``: the guest
     itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot.
     """
@@ -39,6 +52,10 @@ class PlanOptions:
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False
+    mac_changes: tuple[tuple[str, str], ...] = ()
+    """MAC addresses of the source and those that the same cards have on KVM, in the spelling of ``normal_mac``."""
+    addressing: tuple[Addressing | None, ...] = ()
+    """For each of ``nic_macs``; None (or nothing) leaves a card's address as the guest has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,12 @@ from drivers.linux import (
     initramfs_copies,
     initramfs_tools,
     lvm_config,
+    mac_changes,
     mdadm,
     next_initramfs,
     nic_names,
     old_drivers,
+    readdressing,
     resume,
     selinux,
     space,
@@ -43,14 +45,20 @@ ARCHITECTURES = frozenset({"x86_64", "i386", "i686"})
 def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Linux guest, in an order that depends on nothing but the facts.
 
-    Changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
+    Other network addresses come first where they are asked for: all else is planned for the guest that has them. Then
+    changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
     the network, then foreign tools, then what was asked for besides.
     """
+    renamed = mac_changes.change_macs(facts, options.mac_changes)
+    readdressed = readdressing.readdress(renamed.facts, options)
+    facts = readdressed.facts
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts, names)
     caps = boot_check.plan_caps(facts, names, supplements, options)
     every = joined((
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
+        renamed.contribution,
+        readdressed.contribution,
         fstab.contribute(facts, names),
         crypttab.contribute(facts, names),
         mdadm.contribute(facts),
@@ -68,7 +76,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         console.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         udev_rules.contribute(facts, options.nic_macs),
-        cloud_init.contribute(facts),
+        cloud_init.contribute(facts, options),
         old_drivers.contribute(facts, caps),
         tools.contribute(facts),
         tools.missing_agent(facts, options),

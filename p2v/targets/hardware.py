@@ -16,7 +16,7 @@ from pathlib import Path
 from drivers.caps import GuestCaps
 from p2v.core.errors import Usage
 from p2v.core.units import MIB, round_up
-from p2v.machine import DiskBus, Firmware, Machine, NicModel
+from p2v.machine import Connection, DiskBus, Firmware, Machine, NicModel
 
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
@@ -50,11 +50,12 @@ class TargetDisk:
 
 @dataclass(frozen=True, slots=True)
 class TargetNic:
-    """One network card; ``network`` is the name of the host's network it hangs on."""
+    """One network card; ``network`` is the name of the host's network or bridge it hangs on."""
 
     mac: str
     model: NicModel
     network: str = "default"
+    connection: Connection = Connection.NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,6 @@ def _machine_type(caps: GuestCaps, bus: DiskBus) -> str:
 def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:
     model = NicModel(caps.nic_models[0]) if caps.nic_models else NicModel.E1000
     return tuple(
-        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model, nic.network)
+        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model, nic.network, nic.connection)
         for index, nic in enumerate(machine.nics)
     )

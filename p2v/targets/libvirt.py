@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
-from p2v.machine import DiskBus, Firmware
+from p2v.machine import Connection, DiskBus, Firmware
 from p2v.targets.hardware import Clock, TargetDisk, TargetHardware, TargetNic, Video
 
 _BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
@@ -117,9 +117,11 @@ def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: Targe
 
 
 def _nic(devices: ET.Element, nic: TargetNic) -> None:
-    element = ET.SubElement(devices, "interface", type="network")
+    element = ET.SubElement(devices, "interface", type=nic.connection.value)
     ET.SubElement(element, "mac", address=nic.mac)
-    ET.SubElement(element, "source", network=_holdable(nic.network))
+    if nic.connection is not Connection.USER:
+        # the attribute is called as the type is
+        ET.SubElement(element, "source", {nic.connection.value: _holdable(nic.network)})
     ET.SubElement(element, "model", type=nic.model.value)
 
 
