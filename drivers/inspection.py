@@ -21,6 +21,7 @@ from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.linux.reading import collect_digests, collect_texts
+from drivers.linux.rebuild import find_builders
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
@@ -120,6 +121,7 @@ def facts_from_tree(
         digests=collect_digests(tree),
         notes=_limited(all_notes),
         volumes=layout.volumes,
+        programs=find_builders(tree),
     )
 
 

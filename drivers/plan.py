@@ -52,6 +52,8 @@ class PlanOptions:
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False
+    rebuild_initramfs: bool = False
+    """The guest's own program builds its initramfs anew in the appliance."""
     mac_changes: tuple[tuple[str, str], ...] = ()
     """MAC addresses of the source and those that the same cards have on KVM, in the spelling of ``normal_mac``."""
     addressing: tuple[Addressing | None, ...] = ()
@@ -59,11 +61,24 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestProgram:
+    """A program of the guest's own that is run in the appliance once all changes are made, as the user asked for.
+
+    ``argv``: the program's path in the guest and its arguments. ``writes``: the file that it makes anew, resolved.
+    """
+
+    argv: tuple[str, ...]
+    writes: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class GuestPlan:
     """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards.
 
     ``labels``: the SELinux labels of names that the changes make and of folders above them, by path; what is not
-    there gets the label of its folder.
+    there gets the label of its folder. ``programs``: empty unless the user asked for what only they can do; they are run
+    each time the plan is carried out.
     """
 
     changes: tuple[Change, ...]
@@ -71,3 +86,4 @@ class GuestPlan:
     blockers: tuple[Finding, ...]
     caps: GuestCaps
     labels: Mapping[str, str] = field(default_factory=dict)
+    programs: tuple[GuestProgram, ...] = ()

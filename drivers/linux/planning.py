@@ -28,6 +28,7 @@ from drivers.linux import (
     nic_names,
     old_drivers,
     readdressing,
+    rebuild,
     resume,
     selinux,
     space,
@@ -51,7 +52,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """
     renamed = mac_changes.change_macs(facts, options.mac_changes)
     readdressed = readdressing.readdress(renamed.facts, options)
-    facts = readdressed.facts
+    rebuilt = rebuild.plan_rebuild(readdressed.facts, options)
+    facts = rebuilt.facts
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts, names)
     caps = boot_check.plan_caps(facts, names, supplements, options)
@@ -59,6 +61,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         renamed.contribution,
         readdressed.contribution,
+        rebuilt.contribution,
         fstab.contribute(facts, names),
         crypttab.contribute(facts, names),
         mdadm.contribute(facts),
@@ -87,7 +90,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     blockers = (*every.blockers, *space.contribute(facts, changes))
     labels, unusable = selinux.labels_of(facts.label_policy, changes)
     warnings = (*every.warnings, *_unusable_rules(unusable))
-    return GuestPlan(changes, warnings, blockers, caps, labels)
+    return GuestPlan(changes, warnings, blockers, caps, labels, rebuilt.programs)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:

@@ -41,6 +41,12 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
     )
     group.add_argument(
+        "--rebuild-initramfs",
+        action="store_true",
+        help="run the guest's own program (update-initramfs, dracut, mkinitcpio, mkinitrd) for each kernel in the appliance, "
+        "instead of adding drivers to what it built; takes minutes without KVM",
+    )
+    group.add_argument(
         "--compatible",
         action="store_true",
         help="run on hardware it has drivers for (SATA or IDE, e1000e) where it cannot be made ready for virtio",
@@ -54,6 +60,7 @@ def guest_of(arguments: argparse.Namespace) -> PlanOptions:
         install_agent=arguments.install_agent,
         purge_tools=arguments.purge_tools,
         compatible=arguments.compatible,
+        rebuild_initramfs=arguments.rebuild_initramfs,
     )
 
 

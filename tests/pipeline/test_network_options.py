@@ -13,6 +13,7 @@ from tests.pipeline.running import p2v
 OLD, NEW = "00:0c:29:aa:bb:01", "52:54:00:0a:0b:0c"
 
 
+@pytest.mark.matrix
 @pytest.mark.boots
 def test_a_guest_boots_with_the_mac_and_the_address_that_were_asked_for(tmp_path: Path) -> None:
     cards = ["--mac", f"{OLD}={NEW}", "--ip", f"{OLD}:10.0.2.77/24,10.0.2.2", "--network", "bridge:br0"]
