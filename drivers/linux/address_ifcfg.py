@@ -63,7 +63,8 @@ def _rewrite_in(
     if not own and name not in above:
         return
     held = holder(name, above, {f.name for f in files if f.found.method != "manual"})
-    chosen = [f for f in files if f.name == held] or (own if held == name else [])
+    # a file that knows its card by the address alone has no name
+    chosen = own if own and held == name else [f for f in files if f.name and f.name == held]
     if not chosen:
         where = own[0] if own else next(f for f in files if f.name in above[name])
         found.problems[where.text.path] = SEVERAL if held is None else f"no file is for {held}"

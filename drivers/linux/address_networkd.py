@@ -19,6 +19,7 @@ _YES = frozenset({"yes", "true", "1", "on", "both"})
 _EVERYWHERE = ("", "0.0.0.0/0", "0.0.0.0")
 # what a pattern for any card is tried on
 _USUAL_NAMES = ("eth0", "ens3", "enp1s0")
+_INTERFACES_AT_MOST = 64
 _UPPERS = ("Bridge", "Bond", "VLAN", "MACVLAN", "IPVLAN", "VRF")
 
 
@@ -28,7 +29,8 @@ class _File:
     settings: tuple[Setting, ...]
 
     def is_for(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in keyfile.values(self.settings, "Match", "Name"))
+        patterns = keyfile.values(self.settings, "Match", "Name")[:_INTERFACES_AT_MOST]
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def is_for_card(self, card: Card) -> bool:
         words = [w for key in ("MACAddress", "PermanentMACAddress") for w in keyfile.values(self.settings, "Match", key)]
@@ -53,18 +55,29 @@ def rewrite(texts: Mapping[str, TextFile], card: Card, wanted: Addressing) -> Re
     if own is None:
         return found
     this = card.name or "the card"
-    names = {name for file in files for name in keyfile.values(file.settings, "Match", "Name")}
-    by_name = {name: next(file for file in files if file.is_for(name)) for name in names} | {this: own}
-    above = {
-        name: [upper for key in _UPPERS for upper in keyfile.values(file.settings, "Network", key)]
-        for name, file in by_name.items()
-    }
+    by_name, above = _made_of(this, own, files)
     name = holder(this, above, {name for name, file in by_name.items() if file.has_address})
     if name is None or name not in by_name:
         found.problems[own.text.path] = SEVERAL if name is None else f"no file is for {name}, which is made of the card"
         return found
     found.texts[by_name[name].text.path] = _with_address(by_name[name], wanted)
     return found
+
+
+def _made_of(this: str, own: _File, files: list[_File]) -> tuple[dict[str, _File], dict[str, list[str]]]:
+    """The files of the card and of everything that is made of it, by interface, and what is made of each."""
+    by_name, above, todo = {this: own}, dict[str, list[str]](), [this]
+    while todo and len(by_name) < _INTERFACES_AT_MOST:
+        name = todo.pop()
+        settings = by_name[name].settings
+        uppers = [upper for key in _UPPERS for upper in keyfile.values(settings, "Network", key)]
+        above[name] = uppers[:_INTERFACES_AT_MOST]
+        for upper in above[name]:
+            file = next((each for each in files if each.is_for(upper)), None) if upper not in by_name else None
+            if file is not None:
+                by_name[upper] = file
+                todo.append(upper)
+    return by_name, above
 
 
 def _with_address(file: _File, wanted: Addressing) -> str:

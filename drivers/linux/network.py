@@ -37,10 +37,11 @@ _TEXTS = (
 )  # fmt: skip
 _TEXTS_AT_MOST = 200
 _TEXT_AT_MOST = 64 * 1024
+# bounded, as a line may be as long as the file
 _SECRET = re.compile(
-    r"^[^#\n]*(?:psk|passw|passphrase|secret|private.?key|wep.?key|wireless.?key|\bkey)[\w-]*[\"']?[ \t]*"
-    r"[:= \t][ \t]*[\"']?[^\s\"']",
-    re.MULTILINE | re.IGNORECASE,
+    r"(?:psk|passw|passphrase|secret|private.?key|wep.?key|wireless.?key|\bkey)[\w-]{0,40}[\"']?[ \t]{0,20}"
+    r"[:= \t][ \t]{0,20}[\"']?[^\s\"']",
+    re.IGNORECASE,
 )
 
 
@@ -109,6 +110,7 @@ def sourced(
     """/etc/network/interfaces and the files that it sources, each once, wherever they are read from."""
     todo = [INTERFACES]
     seen: set[str] = set()
+    patterns: set[str] = set()
     while todo and len(seen) < _SOURCES_AT_MOST:
         path = todo.pop(0)
         file = None if path in seen else read(path)
@@ -121,7 +123,9 @@ def sourced(
             if len(words) > 1 and words[0] in ("source", "source-directory"):
                 pattern = posixpath.join(posixpath.dirname(path), words[1])
                 pattern += "/*" if words[0] == "source-directory" else ""
-                todo += sorted(matching(pattern))
+                if pattern not in patterns and len(patterns) < _SOURCES_AT_MOST:
+                    patterns.add(pattern)
+                    todo += sorted(matching(pattern))
 
 
 def _networkd(tree: GuestTree) -> Iterator[InterfaceConfig]:
@@ -214,8 +218,13 @@ def network_texts(tree: GuestTree) -> Iterator[TextFile]:
     found |= dict.fromkeys(path for pattern in _TEXTS for path in paths.matching(tree, pattern))
     for path in list(found)[:_TEXTS_AT_MOST]:
         file = paths.read_text(tree, path) if not path.endswith(_BACKUPS) else None
-        if file is not None and len(file.text) <= _TEXT_AT_MOST and not _SECRET.search(file.text):
+        if file is not None and len(file.text) <= _TEXT_AT_MOST and not _has_secret(file.text):
             yield file
+
+
+def _has_secret(text: str) -> bool:
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith(("#", ";")))
+    return any(_SECRET.search(line) for line in lines)
 
 
 # Every reader of network configuration, in the order its files are listed in the facts.

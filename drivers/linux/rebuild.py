@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from drivers.facts import GuestFacts, Initramfs, Kernel
@@ -105,6 +105,7 @@ def plan_rebuild(facts: GuestFacts, options: PlanOptions) -> Rebuilt:
             programs[image.path] = GuestProgram(argv, image.path, WHY.format(kernel.version))
     if not programs:
         return Rebuilt(facts, (), Contribution(blockers=(_blocker(f"{builder.name} can build none of its initramfs anew"),)))
+    left += _doubts(facts)
     kernels = tuple(_built(k, builder) if k.initramfs and k.initramfs.path in programs else k for k in facts.kernels)
     return Rebuilt(replace(facts, kernels=kernels), tuple(programs.values()), Contribution(warnings=tuple(left)))
 
@@ -139,6 +140,12 @@ def _built(kernel: Kernel, builder: Builder) -> Kernel:
 def _blocker(problem: str) -> Finding:
     hint = "Convert without --rebuild-initramfs; drivers are then added to what the guest has built."
     return Finding("linux.rebuild.impossible", f"the guest's initramfs cannot be built anew in the appliance: {problem}", hint)
+
+
+def _doubts(facts: GuestFacts) -> Iterator[Finding]:
+    if any(volume.kind == "luks" for volume in facts.volumes):
+        message = "programs that build an initramfs look at how the root is opened where they run, and that is the appliance"
+        yield Finding("linux.rebuild.encrypted", message, "Check with `p2v verify` that the guest asks for its passphrase.")
 
 
 def _left(image: Initramfs, builder: Builder) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -426,6 +427,22 @@ def test_suses_file_that_has_the_mac_in_its_name_gets_another_name() -> None:
     assert after[f"{SUSE}/ifcfg-eth-id-{NEW}"] == text
     assert any(isinstance(change, WriteFile) for change in plan.changes)
     assert not any(finding.id == "linux.network.by-mac" for finding in plan.warnings)
+
+
+def test_of_suses_files_with_macs_for_names_the_cards_own_is_changed() -> None:
+    text = "BOOTPROTO='dhcp'\n"
+    paths = [f"{SUSE}/ifcfg-eth-id-{mac}" for mac in (OLD, OTHER)]
+    after, _ = planned(guest(dict.fromkeys(paths, text)), options(STATIC, (OLD, OTHER), 1))
+    assert after[paths[0]] == text
+    assert "IPADDR='10.0.2.40/24'" in str(after[paths[1]])
+
+
+@pytest.mark.parametrize("text", ["key" * 20_000, "key" + " " * 60_000, "psk_" * 15_000 + "\n", "source /*\n" * 6_000])
+def test_a_hostile_text_takes_no_longer_than_any_other(text: str) -> None:
+    started = time.monotonic()
+    facts = facts_of(guest({PLAIN: text, f"{NM}/a": text, f"{NETWORKD}/a.network": text, f"{RH}/ifcfg-a": text}))
+    plan_guest(facts, options(WITH_DNS))
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("around", ["80:00:{}", "{}:ff:ff", "a{}", "{}0"])
