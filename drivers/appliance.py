@@ -28,6 +28,7 @@ import guestfs
 
 from drivers.facts import Mount, Volume
 from drivers.keys import Key, fitting
+from drivers.layout import device_name
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramTimedOut
 from p2v.core.events import Reporter, phase, silent
@@ -136,15 +137,6 @@ class FileSystemCheck:
 def appliance_memory_mib(disk_bytes: int) -> int:
     """Memory for work on that much disk: checkers keep maps of the file system, below 1 MiB for 2 GiB of it."""
     return min(SMALLEST_MEMORY_MIB + disk_bytes // (2 * GIB), _LARGEST_MEMORY_MIB)
-
-
-def device_name(disk: int, partition: int) -> str:
-    """The appliance's device of a partition: disks are numbered as they were given; partition 0 is the whole disk."""
-    letters, rest = "", disk + 1
-    while rest:
-        rest, digit = divmod(rest - 1, 26)
-        letters = chr(ord("a") + digit) + letters
-    return f"/dev/sd{letters}{partition or ''}"
 
 
 def place_of(device: str) -> tuple[int, int] | None:

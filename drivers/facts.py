@@ -349,6 +349,8 @@ class GuestFacts:
     """SHA-256 (hex) of files that hold secrets, which planning may delete but nobody needs to know."""
     notes: tuple[str, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    programs: tuple[str, ...] = ()
+    """Programs that build an initramfs, by the first path that they were found at."""
 
     def filesystem_of(self, mount: Mount) -> FileSystem | None:
         """What is mounted there, as it was found."""

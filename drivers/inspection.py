@@ -12,7 +12,8 @@ from typing import Any
 
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
-from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, mount_of, place
+from drivers.keys import Key
+from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, locked, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
@@ -20,6 +21,7 @@ from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.linux.reading import collect_digests, collect_texts
+from drivers.linux.rebuild import find_builders
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
@@ -120,6 +122,7 @@ def facts_from_tree(
         digests=collect_digests(tree),
         notes=_limited(all_notes),
         volumes=layout.volumes,
+        programs=find_builders(tree),
     )
 
 
@@ -149,17 +152,24 @@ def _facts_of(data: Any, name: str) -> GuestFacts:
         raise ReaderCrashed(name, f"gave facts that are none: {str(error)[:200]}") from error
 
 
-def needs_appliance(layout: Layout, facts: GuestFacts | None = None) -> str:
+def needs_appliance(layout: Layout, facts: GuestFacts | None = None, keys: Sequence[Key] = ()) -> str:
     """Why only an appliance can read this guest; empty when the host's readers can, or when neither helps.
 
     By the layout alone: the first file system that might hold the system and that the host may not read. With
-    the host's facts: once a root was found, only what is mounted into its tree matters.
+    the host's facts: once a root was found, only what is mounted into its tree matters. An encrypted container that none
+    of the keys is for stays closed in an appliance as well (``layout.locked``).
     """
+    unread = _unread_device(layout, keys)
     if facts is not None and facts.root is not None:
-        return _unread_mount(facts)
+        return _unread_mount(facts) or (_unseen_mount(facts) if unread or not locked(layout, keys) else "")
+    return unread
+
+
+def _unread_device(layout: Layout, keys: Sequence[Key]) -> str:
+    closed = locked(layout, keys)
     for device in layout.devices:
         filesystem = device.filesystem
-        if filesystem is None or not filesystem.why_not_host or layout.is_opened(device):
+        if filesystem is None or not filesystem.why_not_host or layout.is_opened(device) or device in closed:
             continue
         # FreeBSD's ZFS, OS/2's JFS: the appliance knows nothing of those systems
         if isinstance(device, Partition) and system_by_type(device) is not None:
@@ -355,6 +365,11 @@ def _unread_mount(facts: GuestFacts) -> str:
         if filesystem and filesystem.why_not_host and _is_needed(mount.mountpoint):
             where = mount.volume or place(Partition(mount.disk, mount.partition, 0, 0, ""))
             return f"{mount.mountpoint} ({where}, {filesystem.kind}): {filesystem.why_not_host}"
+    return ""
+
+
+def _unseen_mount(facts: GuestFacts) -> str:
+    """The first mount of fstab that facts should have been read from, and that stands on nothing the host sees."""
     known = {mount.mountpoint for mount in facts.mounts}
     text = facts.texts[_FSTAB].text if _FSTAB in facts.texts else ""
     for entry in parse_fstab(text):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from drivers import filesystems
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
+from drivers.keys import Key, fitting
 from drivers.linux.devices import DeviceNames
 from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
 from drivers.volumes import find_volumes
@@ -91,6 +92,29 @@ def place(device: Device) -> str:
         return device.device
     disk = f"disk {device.disk + 1}"
     return f"{disk}, partition {device.number}" if device.number else disk
+
+
+def device_name(disk: int, partition: int) -> str:
+    """The name of a partition where disks are sd and in their order, as in the appliance; partition 0 is the whole disk."""
+    letters, rest = "", disk + 1
+    while rest:
+        rest, digit = divmod(rest - 1, 26)
+        letters = chr(ord("a") + digit) + letters
+    return f"/dev/sd{letters}{partition or ''}"
+
+
+def locked(layout: Layout, keys: Sequence[Key]) -> tuple[Device, ...]:
+    """Encrypted containers that are closed and that none of the keys is for, so that nobody can look into them."""
+    closed = (d for d in layout.devices if d.filesystem is not None and d.filesystem.kind == "luks")
+    return tuple(device for device in closed if not layout.is_opened(device) and not _may_open(keys, device))
+
+
+def _may_open(keys: Sequence[Key], device: Device) -> bool:
+    uuid = (device.filesystem.uuid if device.filesystem else None) or ""
+    if isinstance(device, Volume):
+        # arrays and volumes have further names in an appliance
+        return any(key.selector.startswith("/dev/") for key in keys) or any(fitting(keys, (uuid,)))
+    return any(fitting(keys, (uuid, device_name(device.disk, device.number))))
 
 
 def mount_of(device: Device, mountpoint: str, options: str = "") -> Mount:

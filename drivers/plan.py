@@ -25,10 +25,23 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Addressing:
+    """How a network card is to get its IPv4 address.
+
+    ``address``: with its prefix (``10.0.2.40/24``), None for DHCP. ``gateway``: None for no default route by this card.
+    ``dns``: servers; empty leaves those that are configured.
+    """
+
+    address: str | None
+    gateway: str | None = None
+    dns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PlanOptions:
     """What planning knows besides the guest.
 
-    ``nic_macs``: the machine's network cards in order, each with the MAC address it keeps; None where that is
+    ``nic_macs``: the machine's network cards in order, each with the MAC address it has on KVM; None where that is
     not known. ``new_identity``: a copy that runs beside its source. ``install_agent``, ``purge_tools``: the guest
     itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot.
     """
@@ -39,6 +52,24 @@ class PlanOptions:
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False
+    rebuild_initramfs: bool = False
+    """The guest's own program builds its initramfs anew in the appliance."""
+    mac_changes: tuple[tuple[str, str], ...] = ()
+    """MAC addresses of the source and those that the same cards have on KVM, in the spelling of ``normal_mac``."""
+    addressing: tuple[Addressing | None, ...] = ()
+    """For each of ``nic_macs``; None (or nothing) leaves a card's address as the guest has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestProgram:
+    """A program of the guest's own that is run in the appliance once all changes are made, as the user asked for.
+
+    ``argv``: the program's path in the guest and its arguments. ``writes``: the file that it makes anew, resolved.
+    """
+
+    argv: tuple[str, ...]
+    writes: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +77,8 @@ class GuestPlan:
     """Ordered changes, warnings, all blockers at once, and what the guest can use afterwards.
 
     ``labels``: the SELinux labels of names that the changes make and of folders above them, by path; what is not
-    there gets the label of its folder.
+    there gets the label of its folder. ``programs``: empty unless the user asked for what only they can do; they are run
+    each time the plan is carried out.
     """
 
     changes: tuple[Change, ...]
@@ -54,3 +86,4 @@ class GuestPlan:
     blockers: tuple[Finding, ...]
     caps: GuestCaps
     labels: Mapping[str, str] = field(default_factory=dict)
+    programs: tuple[GuestProgram, ...] = ()

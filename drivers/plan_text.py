@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import posixpath
+import shlex
 from collections.abc import Iterator, Sequence
 
 from drivers.changes import (
@@ -40,6 +41,7 @@ def render(plan: GuestPlan) -> str:
         lines += [f"{_INDENT}{line}" for line in _details(change)]
         if change.path in plan.labels and isinstance(change, WriteFile | CopyFile | MakeSymlink):
             lines.append(f"{_INDENT}SELinux label: {escaped(plan.labels[change.path])}")
+    lines += _programs(plan)
     lines += _findings("Warnings", plan.warnings)
     lines += _findings("Blockers", plan.blockers)
     return "\n".join([*lines, "", "What the guest can use afterwards", *_hardware(plan), ""])
@@ -72,8 +74,20 @@ def _header(plan: GuestPlan) -> str:
         _counted(len(plan.warnings), "warning"),
         _counted(len(plan.blockers), "blocker"),
     )
-    state = "cannot be carried out" if plan.blockers else "nothing needs to be changed" if not plan.changes else "ready"
-    return f"Plan: {', '.join(counts)}; {state}"
+    is_idle = not plan.changes and not plan.programs
+    state = "cannot be carried out" if plan.blockers else "nothing needs to be changed" if is_idle else "ready"
+    programs = f", {_counted(len(plan.programs), 'program')} of the guest's to run" if plan.programs else ""
+    return f"Plan: {', '.join(counts)}{programs}; {state}"
+
+
+def _programs(plan: GuestPlan) -> Iterator[str]:
+    if plan.programs:
+        yield ""
+        yield "Programs of the guest's that are run in the appliance after the changes"
+    for program in plan.programs:
+        command = escaped(shlex.join(program.argv))
+        yield f"- runs the guest's program {command} in the appliance, which writes {escaped(program.writes)}"
+        yield f"{_INDENT}why: {escaped(program.why)}"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem
 from drivers.families import FAMILIES, UNKNOWN_FAMILY
+from drivers.layout import Device, Layout, locked, place
 from drivers.linux.planning import plan_linux
 from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -37,6 +38,10 @@ GUESTS: tuple[GuestKind, ...] = (
 def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """The plan of the first of ``GUESTS`` that fits; for other guests a plan that changes nothing, with blockers."""
     system = facts.os
+    if system is None and (closed := locked(Layout.of(facts), ())):
+        message = f"no operating system was found, and {_listed(closed)} encrypted and not opened"
+        hint = "Give its passphrase with --key, as in --key all:file:secret.txt."
+        return _nothing(facts, Finding("guest.encrypted", message, hint))
     if system is None:
         hint = "`p2v inspect` shows what was found; a disk may be missing, empty or encrypted."
         return _nothing(facts, Finding("guest.no-os", "no operating system was found in the disks", hint))
@@ -44,6 +49,10 @@ def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         if guest.kind == system.kind and system.family in guest.families:
             return guest.plan(facts, options)
     return _nothing(facts, _unknown(system))
+
+
+def _listed(devices: Sequence[Device]) -> str:
+    return f"{'; '.join(map(place, devices))} {'is' if len(devices) == 1 else 'are each'}"
 
 
 def _unknown(system: OperatingSystem) -> Finding:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from drivers import guest_programs
 from drivers.appliance import (
     Appliance,
     ApplianceDisk,
@@ -32,6 +33,7 @@ from p2v.core.errors import Blocked, GuestNotUnderstood
 from p2v.core.events import PhaseTimes, Reporter, Warned, phase, silent
 
 _REASON_LINES = 12
+_SYSTEM_FOLDERS = ("/boot/", "/efi/", "/usr/", "/var/", "/opt/", "/etc/", "/lib/", "/tmp/")
 
 Supplements = Callable[[ExtendInitramfs, ApplianceTree], bytes]
 """Gives what to append to an initramfs; called once for each when the guest is mounted, so it can be built meanwhile
@@ -63,21 +65,22 @@ def rewrite(
 ) -> RewriteResult:
     """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
 
-    A plan without changes launches nothing. Setting ``stop`` in another thread ends the work. When this raises, the
+    A plan without changes and programs launches nothing. Setting ``stop`` in another thread ends the work. When this raises, the
     disks are in no defined state: throw them away.
 
     Raises Blocked when the plan has blockers, or a file system is damaged before (in its checker's words); PlanStale,
     GuestFull, GuestNotUnderstood; ApplianceFailed (also when a file system is damaged afterwards), ApplianceStopped,
-    ApplianceNotStarted, ProgramTimedOut.
+    ApplianceNotStarted, ProgramTimedOut; GuestProgramFailed when a program of the guest's that was asked for fails.
     """
     name = str(disks[0].path_or_uri) if disks else "the guest"
     if plan.blockers:
         raise Blocked(name, tuple(blocker.message for blocker in plan.blockers))
-    if not plan.changes:
+    if not plan.changes and not plan.programs:
         return RewriteResult((), (), (), {})
     times = PhaseTimes(report)
-    work = _Rewriting(name, mounts_of(facts, plan.changes), facts, times)
+    work = _Rewriting(name, mounts_of(facts, plan.changes, with_system=bool(plan.programs)), facts, times)
     memory_mib = appliance_memory_mib(sum(disk.size_bytes for disk in facts.disks))
+    memory_mib = max(memory_mib, guest_programs.MEMORY_MIB) if plan.programs else memory_mib
     with (
         work.step_times(),
         open_appliance(
@@ -92,14 +95,19 @@ def rewrite(
             guest = ApplianceGuest(appliance)
             extended = {c.path: supplements(c, guest) for c in plan.changes if isinstance(c, ExtendInitramfs)}
             applied = apply_changes(guest, plan.changes, extended, times, plan.labels)
+            if plan.programs:
+                applied += guest_programs.run_all(guest, plan.programs, times)
             appliance.umount()
         with phase(times, "check-after", "Checking the guest's file systems again"):
             after = work.check_after(appliance)
     return RewriteResult(applied, before, after, work.seconds)
 
 
-def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]:
-    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root."""
+def mounts_of(facts: GuestFacts, changes: Sequence[Change], *, with_system: bool = False) -> tuple[Mount, ...]:
+    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root.
+
+    ``with_system``: also what programs of the guest's need (/usr, /var, ...).
+    """
     if facts.root is None:
         raise GuestNotUnderstood("the guest", "no root file system was found in it")
     known = {mount.mountpoint: mount for mount in facts.mounts}
@@ -109,6 +117,8 @@ def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]
     for path in [*paths, *(change.source for change in changes if isinstance(change, CopyFile))]:
         inside = (m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/"))
         needed.add(max(inside, key=len))
+    if with_system:
+        needed |= {point for point in known if f"{point}/".startswith(_SYSTEM_FOLDERS)}
     return tuple(known[mountpoint] for mountpoint in sorted(needed))
 
 

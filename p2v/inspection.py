@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from converters import nbd
 from converters.image import describe, identity, open_disk
@@ -15,8 +16,8 @@ from drivers.appliance_reading import facts_by_appliance
 from drivers.confinement import confined
 from drivers.facts import GuestFacts
 from drivers.inspection import inspect_confined, needs_appliance
-from drivers.keys import Key
-from drivers.layout import Layout, lay_out
+from drivers.keys import EVERY, Key
+from drivers.layout import Layout, lay_out, locked, place
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import BadImage
@@ -25,6 +26,9 @@ from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import Inspection, SourceDisk
 from p2v.machine import MachineDisk
+
+# what would be wanted of an appliance that can open everything
+_ANY_KEY = (Key(EVERY, ""),)
 
 
 class Reading(enum.Enum):
@@ -68,13 +72,21 @@ def _facts(
     if reading is not Reading.APPLIANCE:
         facts = inspect_confined(readers, keep_fds=_kept_fds(readers))
         layout = Layout.of(facts)
-        why = needs_appliance(layout, facts)
+        why = needs_appliance(layout, facts, keys)
         if reading is Reading.HOST or not why:
-            return facts
+            return _with_what_is_missing(facts, layout, keys)
         report(Warned(f"{why}; reading it in an appliance, which takes longer"))
     else:
         layout, why = _confined_layout(readers), "asked for"
     return _by_appliance(disks, readers, layout, why, acceleration(), report, keys)
+
+
+def _with_what_is_missing(facts: GuestFacts, layout: Layout, keys: Sequence[Key]) -> GuestFacts:
+    """The facts with a note for each container that was not opened, where that may be why something was not found."""
+    if facts.root is not None and not needs_appliance(layout, facts, _ANY_KEY):
+        return facts
+    notes = (f"{place(device)} is encrypted, and no key was given for it (--key)" for device in locked(layout, keys))
+    return replace(facts, notes=(*facts.notes, *notes))
 
 
 def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.references import NOTHING_SAID, DiskSpec, Lookup
-from drivers.plan import Finding
+from drivers.plan import Addressing, Finding
 from p2v.core.units import GIB
 
 
@@ -92,17 +92,33 @@ class MachineDisk:
         return DiskSpec(self.path, self.input_format, self.lookup)
 
 
+class Connection(enum.Enum):
+    """What of the host a network card hangs on."""
+
+    NETWORK = "network"
+    """A network of libvirt's, by its name; QEMU alone has none and uses its own (NAT)."""
+    BRIDGE = "bridge"
+    """A bridge of the host's, by its name."""
+    USER = "user"
+    """QEMU's own network: NAT, no name, nothing reaches the guest from outside."""
+
+
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """One network card; ``mac`` in lower-case colon form, None where the source does not say.
+    """One network card as it is to be; ``mac`` in lower-case colon form, None where the source does not say.
 
-    ``network`` and ``model`` are the source's own words for what it hangs on and what card it is.
+    ``network`` and ``model`` are the source's own words for what it hangs on and what card it is, until the user says
+    otherwise. ``source_mac``: what the card had, where ``mac`` is another one. ``addressing``: what its address in the
+    guest is to be, where the user wants another one.
     """
 
     mac: str | None = None
     network: str = "default"
     model: str = ""
     connected: bool = True
+    connection: Connection = Connection.NETWORK
+    source_mac: str | None = None
+    addressing: Addressing | None = None
 
 
 class DriveKind(enum.Enum):

@@ -43,6 +43,7 @@ from p2v.core.workspace import (
     write_synced,
 )
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
+from p2v.machine import Connection
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
@@ -149,7 +150,7 @@ def _check_delivery(job: _Job) -> Pool | None:
     if job.request.delivery is None:
         return None
     hardware, wanted = job.hardware, job.request.delivery
-    networks = [nic.network for nic in hardware.nics]
+    networks = [nic.network for nic in hardware.nics if nic.connection is Connection.NETWORK]
     pool = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pool)
     if pool is not None and not pool.takes_files and job.target_format is not TargetFormat.RAW:
         raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")

@@ -39,7 +39,7 @@ def plan_machine(
 
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
-    plan = plan_guest(found.facts, replace(wanted, nic_macs=tuple(nic.mac for nic in machine.nics)))
+    plan = plan_guest(found.facts, _with_cards(wanted, machine))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     plan = _with_machine_findings(plan, machine, found, hardware)
     # absolute, so that a plan can be carried out from another folder
@@ -57,6 +57,15 @@ def _with_machine_findings(
     warnings = (*machine.warnings, *checks.warnings(machine, images), *lost, *plan.warnings)
     blockers = (*machine.blockers, *checks.blockers(machine, images), *plan.blockers)
     return replace(plan, warnings=warnings, blockers=blockers)
+
+
+def _with_cards(wanted: PlanOptions, machine: Machine) -> PlanOptions:
+    return replace(
+        wanted,
+        nic_macs=tuple(nic.mac for nic in machine.nics),
+        mac_changes=tuple((nic.source_mac, nic.mac) for nic in machine.nics if nic.source_mac and nic.mac),
+        addressing=tuple(nic.addressing for nic in machine.nics),
+    )
 
 
 def disk_names(name: str, count: int, disk_format: str) -> tuple[TargetDisk, ...]:

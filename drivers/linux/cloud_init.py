@@ -10,13 +10,14 @@ from __future__ import annotations
 from drivers.facts import GuestFacts
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import written
-from drivers.plan import Finding
+from drivers.plan import Finding, PlanOptions
 
 FOLDER = "/etc/cloud/cloud.cfg.d"
 CONFIG = f"{FOLDER}/99_p2v.cfg"
+NETWORK_CONFIG = f"{FOLDER}/99_p2v-network.cfg"
 DISABLED = "/etc/cloud/cloud-init.disabled"
 LAST_SOURCE = "/var/lib/cloud/instance/datasource"
-TEXTS = (CONFIG, DISABLED, LAST_SOURCE)
+TEXTS = (CONFIG, NETWORK_CONFIG, DISABLED, LAST_SOURCE)
 """The other files below /etc/cloud may hold passwords."""
 
 WHY = "cloud-init would wait for the old cloud's metadata service, then configure the machine as a new one"
@@ -28,16 +29,28 @@ preserve_hostname: true
 ssh_deletekeys: false
 """
 
+WHY_NETWORK = "cloud-init would write the network's configuration anew, as the machine had it before"
+NETWORK_TEXT = """\
+# Made by p2v when this machine was moved to KVM, with other network addresses.
+network: {config: disabled}
+"""
+
 # sources that are on the guest's own disks, or that KVM can offer
 _LASTING = ("DataSourceNoCloud", "DataSourceConfigDrive", "DataSourceNone", "DataSourceOpenStack")
 
 
-def contribute(facts: GuestFacts) -> Contribution:
-    """Its new list of sources, where it is used and came from a cloud."""
+_NOTHING = PlanOptions()
+
+
+def contribute(facts: GuestFacts, options: PlanOptions = _NOTHING) -> Contribution:
+    """Its new list of sources, where it is used and came from a cloud; hands off the network where ``options`` change that."""
     last = facts.texts.get(LAST_SOURCE)
     source = last.text.partition(":")[0].strip() if last else ""
-    if not _is_enabled(facts) or not source or source.startswith(_LASTING):
+    if not _is_enabled(facts):
         return Contribution()
+    if not source or source.startswith(_LASTING):
+        is_changed = bool(options.mac_changes) or any(options.addressing)
+        return Contribution(tuple(written(facts, NETWORK_CONFIG, NETWORK_TEXT, 0o644, WHY_NETWORK)) if is_changed else ())
     message = (
         f"cloud-init was configured by {source[:60]!r}, which is not there on KVM; it will leave the machine as it is"
     )

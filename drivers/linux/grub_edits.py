@@ -23,12 +23,11 @@ from drivers.linux.kernel_arguments import (
     WHY_RESUME,
     CommandLine,
     absent_root,
+    argument_findings,
     console_splices,
     device_splices,
-    elsewhere,
     finder_of,
     lasting,
-    unresolved,
 )
 from drivers.linux.resume import baked_in_resume
 from drivers.linux.splice import Splice, spliced
@@ -179,21 +178,13 @@ def _says_resume(command: Command) -> bool:
 def _menu_findings(facts: GuestFacts, file: TextFile, script: Script, names: DeviceNames) -> Iterator[Finding]:
     entries = (e for e in facts.boot_loader.entries if e.title == facts.boot_loader.default and not e.source)
     default = next((entry.arguments.split() for entry in entries), [])
-    told: set[str] = set()
-    for command, has_initramfs in _kernel_lines(script):
-        for word in command.words[2:]:
-            for argument in ARGUMENT.finditer(word.text):
-                found = names.resolve(argument["device"])
-                if found is None or argument[0] in told:
-                    continue
-                told.add(argument[0])
-                root = argument["key"] == "root" and argument[0] in default
-                if _argument_splice(file.text, word, names, has_initramfs, command.words[1].text) is None:
-                    # a name that only hardware can keep is boot_check's
-                    if not (root and found.stable):
-                        yield unresolved(file.path, argument, found.problem, root)
-                elif root and (problem := elsewhere(names, argument["device"])):
-                    yield unresolved(file.path, argument, problem, root)
+    arguments = (
+        (argument, _argument_splice(file.text, word, names, has_initramfs, command.words[1].text) is not None)
+        for command, has_initramfs in _kernel_lines(script)
+        for word in command.words[2:]
+        for argument in ARGUMENT.finditer(word.text)
+    )
+    yield from argument_findings(file.path, arguments, names, default)
     yield from absent_root(facts, file.path, default)
 
 

@@ -1,9 +1,9 @@
-"""Configuration that an initramfs keeps copies of, and that names devices: crypttab, mdadm.conf, LVM's filters, arguments.
+"""Configuration that an initramfs keeps copies of, and that names devices: crypttab, mdadm.conf, LVM's filters, arguments, swap.
 
 The copies were made when the initramfs was built and are what its scripts go by, so editing the guest's own files does
 not reach them. What is appended to an image takes the place of what stands in it under the same path, so each copy gets
 the edit that the guest's own file gets. Their places: initramfs-tools' hooks (``cryptroot/crypttab``, ``etc/mdadm/mdadm.conf``,
-``etc/lvm``), dracut's modules (``etc/crypttab``, ``etc/mdadm.conf``, ``etc/cmdline.d``), dracut.cmdline(7).
+``etc/lvm``, ``conf/conf.d/resume``), dracut's modules (``etc/crypttab``, ``etc/mdadm.conf``, ``etc/cmdline.d``), dracut.cmdline(7).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from drivers.changes import ExtendInitramfs, InitramfsFile
 from drivers.facts import GuestFacts, Initramfs, TextFile
-from drivers.linux import crypttab, kernel_arguments, lvm_config, mdadm
+from drivers.linux import crypttab, kernel_arguments, lvm_config, mdadm, resume
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames
 from drivers.linux.kernel_arguments import CommandLine, RootFinder
@@ -62,6 +62,8 @@ def _edited(facts: GuestFacts, names: DeviceNames, path: str, text: str) -> str:
             edit = lvm_config.plan_filters(file, facts)
         case "cryptroot":
             return spliced(text, [splice for match in _SOURCE.finditer(text) if (splice := _source(match, names))])
+        case _ if path.startswith("conf/"):
+            edit = resume.plan_resume(file, names)
         case _:
             line = CommandLine(0, len(text), RootFinder.INITRAMFS)
             return spliced(text, list(kernel_arguments.device_splices(text, line, names)))

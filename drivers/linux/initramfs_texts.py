@@ -9,16 +9,16 @@ TEXTS_AT_MOST = 32
 
 _FILES = frozenset({
     "cryptroot/crypttab", "etc/crypttab", "etc/mdadm/mdadm.conf", "etc/mdadm.conf", "etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf",
-    "conf/conf.d/cryptroot",
+    "conf/initramfs.conf",
 })  # fmt: skip
-_ARGUMENTS = re.compile(r"etc/cmdline(?:\.d/[^/]+\.conf)?")
+_FOLDERS = re.compile(r"etc/cmdline(?:\.d/[^/]+\.conf)?|conf/conf\.d/[^/]+")
 # The file as it is packed is nearly all comments; only lines that filter matter.
 _FILTERS = re.compile(rb"^[ \t]*(?:global_)?filter\b", re.MULTILINE)
 
 
 def is_kept(path: str) -> bool:
     """Whether facts hold the text of such a file of an initramfs."""
-    return path in _FILES or _ARGUMENTS.fullmatch(path) is not None
+    return path in _FILES or _FOLDERS.fullmatch(path) is not None
 
 
 def is_worth_keeping(path: str, data: bytes) -> bool:

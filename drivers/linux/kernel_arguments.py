@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from drivers.changes import EditFile
@@ -123,22 +123,34 @@ def line_findings(
     file: TextFile, lines: Iterable[CommandLine], names: DeviceNames, default: BootEntry | None
 ) -> Iterator[Finding]:
     """What keeps a name that may mean nothing on KVM. ``default``: the entry whose root is a reason not to go on."""
-    decisive = default.arguments.split() if default else []
+    arguments = (
+        (argument, lasting(argument, names, line.finder) is not None)
+        for line in lines
+        for argument in ARGUMENT.finditer(file.text, line.start, line.end)
+    )
+    yield from argument_findings(file.path, arguments, names, default.arguments.split() if default else [])
+
+
+def argument_findings(
+    path: str, arguments: Iterable[tuple[re.Match[str], bool]], names: DeviceNames, decisive: Collection[str]
+) -> Iterator[Finding]:
+    """The same for arguments found by whatever reads their text, each with whether it gets a name that lasts.
+
+    ``decisive``: the arguments of the entry whose root is a reason not to go on.
+    """
     told: set[str] = set()
-    for line in lines:
-        for argument in ARGUMENT.finditer(file.text, line.start, line.end):
-            found = names.resolve(argument["device"])
-            if found is None or argument[0] in told:
-                continue
-            told.add(argument[0])
-            is_root = argument["key"] == "root" and argument[0] in decisive
-            problem = found.problem or elsewhere(names, argument["device"])
-            if lasting(argument, names, line.finder) is None:
-                # a name that only hardware can keep is boot_check's
-                if not (is_root and found.stable):
-                    yield unresolved(file.path, argument, found.problem, is_root)
-            elif is_root and problem:
-                yield unresolved(file.path, argument, problem, is_root)
+    for argument, is_replaced in arguments:
+        found = names.resolve(argument["device"])
+        if found is None or argument[0] in told:
+            continue
+        told.add(argument[0])
+        is_root = argument["key"] == "root" and argument[0] in decisive
+        if not is_replaced:
+            # a name that only hardware can keep is boot_check's
+            if not (is_root and found.stable):
+                yield unresolved(path, argument, found.problem, is_root)
+        elif is_root and (problem := elsewhere(names, argument["device"])):
+            yield unresolved(path, argument, problem, is_root)
 
 
 def elsewhere(names: DeviceNames, device: str) -> str:

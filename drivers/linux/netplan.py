@@ -12,7 +12,7 @@ from drivers.tree import GuestTree
 
 FOLDERS = ("/usr/lib/netplan", "/lib/netplan", "/etc/netplan")
 """In the order in which one hides another's file of the same name; /run/netplan is not on the disk."""
-_TRUE = frozenset({"true", "yes", "on", "y"})
+TRUE = frozenset({"true", "yes", "on", "y"})
 
 
 def files(tree: GuestTree) -> tuple[str, ...]:
@@ -47,8 +47,8 @@ def _card(name: str, source: str, settings: dict[str, plain_yaml.Value]) -> Inte
     driver = match.get("driver", "")
     drivers = driver if isinstance(driver, list) else [driver]
     listed = settings.get("addresses", [])
-    addresses = tuple(_address(item) for item in listed) if isinstance(listed, list) else ()
-    dhcp = any(_text(settings, key).lower() in _TRUE for key in ("dhcp4", "dhcp6"))
+    addresses = tuple(address(item) for item in listed) if isinstance(listed, list) else ()
+    dhcp = any(_text(settings, key).lower() in TRUE for key in ("dhcp4", "dhcp6"))
     return InterfaceConfig(
         # with a match, the definition's name is no more than a handle
         name=_text(settings, "set-name") or (_text(match, "name") if match else name),
@@ -60,7 +60,8 @@ def _card(name: str, source: str, settings: dict[str, plain_yaml.Value]) -> Inte
     )
 
 
-def _address(item: plain_yaml.Value) -> str:
+def address(item: plain_yaml.Value) -> str:
+    """The address in an item of ``addresses``."""
     # an address with options is a mapping of one key
     return next(iter(item), "") if isinstance(item, dict) else item if isinstance(item, str) else ""
 

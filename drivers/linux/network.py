@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from drivers.facts import InterfaceConfig, Network, TextFile
@@ -25,8 +25,24 @@ _ETHERNET = ("ethernet", "802-3-ethernet")
 _ADDRESS_KEY = re.compile(r"address(?:es)?[0-9]*")
 # leftovers that neither initscripts nor wicked read
 _BACKUPS = ("~", ".bak", ".old", ".orig", ".rpmnew", ".rpmorig", ".rpmsave", ".scpmbackup")
+IFCFG_FOLDERS = ("/etc/sysconfig/network-scripts", "/etc/sysconfig/network")
+"""Red Hat's and SUSE's."""
 _ETH_ID = re.compile(r"ifcfg-eth-(id|bus)-(.+)")
-_CONNECTIONS = "/etc/NetworkManager/system-connections/*"
+CONNECTIONS = "/etc/NetworkManager/system-connections/*"
+# "route" files have further routes, SUSE's also the default one
+_TEXTS = (
+    "/etc/systemd/network/*.network", CONNECTIONS, "/etc/sysconfig/network", "/etc/sysconfig/network/config",
+    *(f"/etc/sysconfig/network-scripts/{name}" for name in ("ifcfg-*", "route-*")),
+    *(f"/etc/sysconfig/network/{name}" for name in ("ifcfg-*", "ifroute-*", "routes")),
+)  # fmt: skip
+_TEXTS_AT_MOST = 200
+_TEXT_AT_MOST = 64 * 1024
+# bounded, as a line may be as long as the file
+_SECRET = re.compile(
+    r"(?:psk|passw|passphrase|secret|private.?key|wep.?key|wireless.?key|\bkey)[\w-]{0,40}[\"']?[ \t]{0,20}"
+    r"[:= \t][ \t]{0,20}[\"']?[^\s\"']",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +101,19 @@ def _with_option(known: InterfaceConfig, words: list[str]) -> InterfaceConfig:
 
 
 def _sourced(tree: GuestTree) -> Iterator[TextFile]:
+    return sourced(lambda path: paths.read_text(tree, path), lambda pattern: paths.matching(tree, pattern))
+
+
+def sourced(
+    read: Callable[[str], TextFile | None], matching: Callable[[str], Iterable[str]]
+) -> Iterator[TextFile]:
+    """/etc/network/interfaces and the files that it sources, each once, wherever they are read from."""
     todo = [INTERFACES]
     seen: set[str] = set()
+    patterns: set[str] = set()
     while todo and len(seen) < _SOURCES_AT_MOST:
         path = todo.pop(0)
-        file = None if path in seen else paths.read_text(tree, path)
+        file = None if path in seen else read(path)
         if file is None:
             continue
         seen.add(path)
@@ -99,7 +123,9 @@ def _sourced(tree: GuestTree) -> Iterator[TextFile]:
             if len(words) > 1 and words[0] in ("source", "source-directory"):
                 pattern = posixpath.join(posixpath.dirname(path), words[1])
                 pattern += "/*" if words[0] == "source-directory" else ""
-                todo += sorted(paths.matching(tree, pattern))
+                if pattern not in patterns and len(patterns) < _SOURCES_AT_MOST:
+                    patterns.add(pattern)
+                    todo += sorted(matching(pattern))
 
 
 def _networkd(tree: GuestTree) -> Iterator[InterfaceConfig]:
@@ -119,7 +145,7 @@ def _networkd(tree: GuestTree) -> Iterator[InterfaceConfig]:
 
 def _network_manager(tree: GuestTree) -> Iterator[InterfaceConfig]:
     """nm-settings-keyfile(5)."""
-    for path in paths.matching(tree, _CONNECTIONS):
+    for path in paths.matching(tree, CONNECTIONS):
         settings = keyfile.parse(file.text if (file := paths.read_text(tree, path)) else "")
         macs = [keyfile.first(settings, section, "mac-address") for section in _ETHERNET]
         mac = next((mac for text in macs if (mac := normal_mac(text))), None)
@@ -135,20 +161,47 @@ def _network_manager(tree: GuestTree) -> Iterator[InterfaceConfig]:
             yield InterfaceConfig(name, path, method, addresses, mac, " ".join(hardware))
 
 
+@dataclass(frozen=True, slots=True)
+class Ifcfg:
+    """An ifcfg file: the interface it is for by name, MAC address or place on a bus, and its assignments."""
+
+    name: str
+    mac: str | None
+    by_bus: str
+    settings: Mapping[str, str]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What it gives the interface itself."""
+        return tuple(value for key, value in self.settings.items() if re.fullmatch(r"IPADDR[0-9]*", key))
+
+    @property
+    def method(self) -> str:
+        """As in ``InterfaceConfig``."""
+        dhcp = self.settings.get("BOOTPROTO", "").startswith("dhcp")
+        return "dhcp" if dhcp else "static" if self.addresses else "manual"
+
+
+def read_ifcfg(path: str, text: str) -> Ifcfg:
+    """What initscripts and wicked see in an ifcfg file."""
+    settings = dict(_ASSIGNMENT.findall(text))
+    named, by_mac, by_bus = _ifcfg_name(posixpath.basename(path))
+    return Ifcfg(settings.get("DEVICE") or named, normal_mac(settings.get("HWADDR", "")) or by_mac, by_bus, settings)
+
+
+def is_ifcfg(path: str, folder: str) -> bool:
+    """Whether a path is that of an ifcfg file that is read."""
+    parent, base = posixpath.split(path)
+    return parent == folder and base.startswith("ifcfg-") and not base.endswith(_BACKUPS)
+
+
 def _ifcfg(tree: GuestTree) -> Iterator[InterfaceConfig]:
     """initscripts' and SUSE wicked's ifcfg files."""
-    for folder in ("/etc/sysconfig/network-scripts", "/etc/sysconfig/network"):
+    for folder in IFCFG_FOLDERS:
         for path in paths.matching(tree, f"{folder}/ifcfg-*"):
-            if path.endswith(_BACKUPS):
-                continue
-            settings = dict(_ASSIGNMENT.findall(file.text if (file := paths.read_text(tree, path)) else ""))
-            named, by_mac, by_bus = _ifcfg_name(posixpath.basename(path))
-            name = settings.get("DEVICE") or named
-            mac = normal_mac(settings.get("HWADDR", "")) or by_mac
-            addresses = tuple(value for key, value in settings.items() if re.fullmatch(r"IPADDR[0-9]*", key))
-            dhcp = settings.get("BOOTPROTO", "").startswith("dhcp")
-            method = "dhcp" if dhcp else "static" if addresses else "manual"
-            yield InterfaceConfig(name, path, method, addresses, mac, by_bus)
+            if is_ifcfg(path, folder):
+                found = read_ifcfg(path, file.text if (file := paths.read_text(tree, path)) else "")
+                yield InterfaceConfig(found.name, path, found.method, found.addresses, found.mac, found.by_bus)
 
 
 def _ifcfg_name(base: str) -> tuple[str, str | None, str]:
@@ -159,11 +212,26 @@ def _ifcfg_name(base: str) -> tuple[str, str | None, str]:
     return ("", normal_mac(kind[2]), "") if kind[1] == "id" else ("", None, kind[2])
 
 
+def network_texts(tree: GuestTree) -> Iterator[TextFile]:
+    """Configuration of the network that may have to be rewritten; a file with passwords or keys in it stays out of plans."""
+    found = dict.fromkeys((*(file.path for file in _sourced(tree)), *netplan.files(tree)))
+    found |= dict.fromkeys(path for pattern in _TEXTS for path in paths.matching(tree, pattern))
+    for path in list(found)[:_TEXTS_AT_MOST]:
+        file = paths.read_text(tree, path) if not path.endswith(_BACKUPS) else None
+        if file is not None and len(file.text) <= _TEXT_AT_MOST and not _has_secret(file.text):
+            yield file
+
+
+def _has_secret(text: str) -> bool:
+    lines = (line for line in text.split("\n") if not line.lstrip().startswith(("#", ";")))
+    return any(_SECRET.search(line) for line in lines)
+
+
 # Every reader of network configuration, in the order its files are listed in the facts.
 STACKS: tuple[Stack, ...] = (
     Stack("ifupdown", _ifupdown, (INTERFACES,)),
     Stack("networkd", _networkd, ()),
-    Stack("networkmanager", _network_manager, (_CONNECTIONS,)),
+    Stack("networkmanager", _network_manager, (CONNECTIONS,)),
     Stack("ifcfg", _ifcfg, ()),
     Stack("netplan", netplan.interfaces, ("/etc/netplan/*.yaml",)),
 )

@@ -88,7 +88,7 @@ def is_card(name: str) -> bool:
 
 
 def _names_to_keep(facts: GuestFacts, namings: Sequence[Naming], cards: Sequence[str | None]) -> tuple[str, ...]:
-    if _kernel_names_apply(facts):
+    if kernel_names_apply(facts):
         return ()
     kept = {naming.name for naming in namings if naming.mac and naming.mac in cards}
     given = {naming.name for naming in namings if naming.name and not naming.any_card}
@@ -98,10 +98,10 @@ def _names_to_keep(facts: GuestFacts, namings: Sequence[Naming], cards: Sequence
     by_mac = {interface.name for interface in facts.network.interfaces if interface.mac and interface.mac in cards}
     # beside a card named by its place, an eth0 is a leftover: systemd calls none so
     names = (predictable or names) | (given & configured) | (names & by_mac)
-    return tuple(sorted((name for name in names - kept if SAFE_NAME.fullmatch(name)), key=_natural))
+    return tuple(sorted((name for name in names - kept if SAFE_NAME.fullmatch(name)), key=natural))
 
 
-def _kernel_names_apply(facts: GuestFacts) -> bool:
+def kernel_names_apply(facts: GuestFacts) -> bool:
     """Whether the guest takes the kernel's eth0, eth1, ...: these go by order, which the move keeps."""
     if without_systemd(facts):
         return True
@@ -206,7 +206,8 @@ def _shadowing(naming: Naming) -> Finding:
     )
 
 
-def _natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, str], ...]:
+    """A key to sort names of cards by: numbers by their size."""
     pieces = re.findall(r"[0-9]+|[^0-9]+", name)
     return tuple((int(piece), "") if piece[0] in "0123456789" else (-1, piece) for piece in pieces)
 

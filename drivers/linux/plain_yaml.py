@@ -6,6 +6,8 @@ expansion is up to the text: an alias may stand for as much as its writer likes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import yaml
 
 TEXT_AT_MOST = 256 * 1024
@@ -19,8 +21,41 @@ class BadYaml(Exception):
     """The text is no YAML, or more than configuration needs."""
 
 
+@dataclass
+class Node:
+    """A value with the characters it stands on. A mapping has ``pairs``, a list ``items``, a scalar neither.
+
+    ``is_flow``: it is written in brackets. Only scalars and what is in brackets know where they end by themselves; the end of
+    anything else is that of the last thing in it.
+    """
+
+    start: int
+    end: int
+    text: str = ""
+    pairs: list[tuple[Node, Node]] | None = None
+    items: list[Node] | None = None
+    is_flow: bool = False
+
+    @property
+    def value(self) -> Value:
+        """As plain values; the last of several equal keys counts."""
+        if self.pairs is not None:
+            return {key.text: node.value for key, node in self.pairs}
+        return [node.value for node in self.items] if self.items is not None else self.text
+
+    def child(self, key: str) -> Node | None:
+        """What a mapping has under a key."""
+        return next((node for each, node in reversed(self.pairs or []) if each.text == key), None)
+
+
 def load(text: str) -> Value:
     """The first document; every scalar is a string, an empty text is an empty mapping. Raises BadYaml."""
+    root = locate(text)
+    return root.value if root is not None else {}
+
+
+def locate(text: str) -> Node | None:
+    """The first document with the places of everything in it; None for an empty text. Raises BadYaml."""
     if len(text) > TEXT_AT_MOST:
         raise BadYaml(f"it has more than {TEXT_AT_MOST} characters")
     builder = _Builder()
@@ -33,7 +68,7 @@ def load(text: str) -> Value:
             builder.take(event)
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise BadYaml(str(error)[:200]) from error
-    return builder.root if builder.root is not None else {}
+    return builder.root
 
 
 def mapping(value: Value | None, *keys: str) -> dict[str, Value]:
@@ -45,40 +80,47 @@ def mapping(value: Value | None, *keys: str) -> dict[str, Value]:
 
 class _Builder:
     def __init__(self) -> None:
-        self.root: Value | None = None
-        self._open: list[dict[str, Value] | list[Value]] = []
-        self._keys: list[str | None] = []
+        self.root: Node | None = None
+        self._open: list[Node] = []
+        self._keys: list[Node | None] = []
 
     def take(self, event: yaml.Event) -> None:
         match event:
             case yaml.AliasEvent():
                 raise BadYaml("it has aliases")
             case yaml.ScalarEvent():
-                self._add(event.value)
+                self._add(Node(event.start_mark.index, event.end_mark.index, event.value))
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
                 if len(self._open) >= _DEPTH_AT_MOST:
                     raise BadYaml(f"it is nested deeper than {_DEPTH_AT_MOST}")
-                made: dict[str, Value] | list[Value] = {} if isinstance(event, yaml.MappingStartEvent) else []
+                made = Node(event.start_mark.index, event.end_mark.index, is_flow=bool(event.flow_style))
+                if isinstance(event, yaml.MappingStartEvent):
+                    made.pairs = []
+                else:
+                    made.items = []
                 self._add(made)
                 self._open.append(made)
                 self._keys.append(None)
             case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                self._open.pop()
+                closed = self._open.pop()
                 self._keys.pop()
+                inside = [node for pair in closed.pairs or [] for node in pair] + (closed.items or [])
+                ends = [event.end_mark.index] if closed.is_flow else [node.end for node in inside]
+                closed.end = max([closed.end, *ends])
 
-    def _add(self, value: Value) -> None:
+    def _add(self, node: Node) -> None:
         if not self._open:
-            self.root = value
+            self.root = node
             return
         into = self._open[-1]
-        if isinstance(into, list):
-            into.append(value)
+        if into.items is not None:
+            into.items.append(node)
             return
         key = self._keys[-1]
         if key is None:
-            if not isinstance(value, str):
+            if node.pairs is not None or node.items is not None:
                 raise BadYaml("a key is no word")
-            self._keys[-1] = value
-        else:
-            into[key] = value
+            self._keys[-1] = node
+        elif into.pairs is not None:
+            into.pairs.append((key, node))
             self._keys[-1] = None

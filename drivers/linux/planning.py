@@ -23,11 +23,14 @@ from drivers.linux import (
     initramfs_copies,
     initramfs_tools,
     lvm_config,
+    mac_changes,
     mainframe,
     mdadm,
     next_initramfs,
     nic_names,
     old_drivers,
+    readdressing,
+    rebuild,
     resume,
     selinux,
     space,
@@ -44,9 +47,14 @@ _TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
 def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Linux guest, in an order that depends on nothing but the facts.
 
-    Changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
+    Other network addresses come first where they are asked for: all else is planned for the guest that has them. Then
+    changes come as people would look for them: what is mounted, what is started, what the initramfs holds, then
     the network, then foreign tools, then what was asked for besides.
     """
+    renamed = mac_changes.change_macs(facts, options.mac_changes)
+    readdressed = readdressing.readdress(renamed.facts, options)
+    rebuilt = rebuild.plan_rebuild(readdressed.facts, options)
+    facts = rebuilt.facts
     names = device_names(facts)
     supplements = boot_check.plan_supplements(facts, names)
     caps = boot_check.plan_caps(facts, names, supplements, options)
@@ -54,6 +62,9 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         Contribution(warnings=tuple(_condition(facts)), blockers=tuple(_unsupported(facts))),
         architectures.contribute(facts),
         mainframe.contribute(facts),
+        renamed.contribution,
+        readdressed.contribution,
+        rebuilt.contribution,
         fstab.contribute(facts, names),
         crypttab.contribute(facts, names),
         mdadm.contribute(facts),
@@ -71,7 +82,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         console.contribute(facts),
         nic_names.contribute(facts, options.nic_macs),
         udev_rules.contribute(facts, options.nic_macs),
-        cloud_init.contribute(facts),
+        cloud_init.contribute(facts, options),
         old_drivers.contribute(facts, caps),
         tools.contribute(facts),
         tools.missing_agent(facts, options),
@@ -82,7 +93,7 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     blockers = (*every.blockers, *space.contribute(facts, changes))
     labels, unusable = selinux.labels_of(facts.label_policy, changes)
     warnings = (*every.warnings, *_unusable_rules(unusable))
-    return GuestPlan(changes, warnings, blockers, caps, labels)
+    return GuestPlan(changes, warnings, blockers, caps, labels, rebuilt.programs)
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:

@@ -23,10 +23,12 @@ from drivers.linux import (
     lvm_config,
     mainframe,
     mdadm,
+    network,
     next_initramfs,
     nic_names,
     old_drivers,
     paths,
+    resolv_conf,
     services,
     tools,
 )
@@ -58,6 +60,7 @@ TEXTS: tuple[str, ...] = (
     f"{nic_names.LINK_FOLDER}/*.link",
     *nic_names.PERSISTENT_RULES,
     *cloud_init.TEXTS,
+    resolv_conf.PATH,
     *old_drivers.TEXTS,
     crypttab.CRYPTTAB,
     *mdadm.CONFIGS,
@@ -94,7 +97,7 @@ def collect_texts(tree: GuestTree) -> tuple[Mapping[str, TextFile], Mapping[str,
     """
     patterns = (*TEXTS, *services.upstart_texts(tree, tools.service_names()))
     found = dict.fromkeys(path for pattern in patterns for path in paths.matching(tree, pattern))
-    texts: dict[str, TextFile] = {}
+    texts: dict[str, TextFile] = {file.path: file for file in network.network_texts(tree)}
     for path in found:
         if (file := paths.read_text(tree, path)) is not None:
             texts[path] = file

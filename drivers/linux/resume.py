@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 from drivers.changes import EditFile
-from drivers.facts import GuestFacts, TextFile
+from drivers.facts import GuestFacts, Kernel, TextFile
 from drivers.linux.contribution import Contribution
 from drivers.linux.devices import DeviceNames
 from drivers.linux.initramfs_tools import settings_files
 from drivers.linux.splice import Splice, spliced
+from drivers.linux.supplement import why_not_image
 from drivers.plan import Finding
 
 WHY = "the swap area is found by UUID, whatever its disk is called"
@@ -32,17 +33,25 @@ def plan_resume(file: TextFile, names: DeviceNames) -> EditFile | None:
 
 
 def baked_in_resume(facts: GuestFacts, names: DeviceNames) -> str | None:
-    """The lasting name of the swap area that the guest's initramfs knows by a device name; None when it does not.
+    """The lasting name of the swap area that an initramfs knows by a device name and cannot be told otherwise.
 
-    The configuration is copied into the initramfs when that is built, so a device name there is one in the
-    initramfs too, and a missing resume device is waited for (30 seconds in initramfs-tools' scripts/local).
+    The configuration is copied into the initramfs when that is built, and a missing resume device is waited for (30 seconds
+    in initramfs-tools' scripts/local). The copy is replaced where something can be appended (``initramfs_copies``); where
+    not, the setting as it is now says what is in there, and a kernel argument overrides it.
     """
+    if not any(_is_out_of_reach(facts, kernel) for kernel in facts.kernels):
+        return None
     last = None
     for file in settings_files(facts):
         for match in _RESUME.finditer(file.text):
             last = match["device"]
     found = names.resolve(last, "swap") if last else None
     return found.stable if found else None
+
+
+def _is_out_of_reach(facts: GuestFacts, kernel: Kernel) -> bool:
+    # LILO loads an image as it was
+    return kernel.initramfs is not None and (facts.boot_loader.kind == "lilo" or bool(why_not_image(kernel)))
 
 
 def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:

@@ -13,7 +13,7 @@ from drivers.facts import Initramfs, Kernel
 from drivers.linux.initramfs import module_name
 from drivers.linux.supplement_build import build_supplement
 
-__all__ = ["build_supplement", "plan_initramfs", "why_not"]
+__all__ = ["build_supplement", "plan_initramfs", "why_not", "why_not_image"]
 
 # virtio-scsi shows its disks through sd_mod, which an NVMe or Xen guest may never have packed.
 _WANTED = ("virtio_blk", "virtio_scsi", "sd_mod")
@@ -27,7 +27,7 @@ def plan_initramfs(kernel: Kernel, files: tuple[InitramfsFile, ...] = ()) -> Ext
     """
     initramfs = kernel.initramfs
     needs_modules = not kernel.finds_virtio_root() and not why_not(kernel)
-    if initramfs is None or _why_not_image(kernel) or not (needs_modules or files):
+    if initramfs is None or why_not_image(kernel) or not (needs_modules or files):
         return None
     reasons = [f"the initramfs of {kernel.version} has no driver for virtio disks and would not find its root"] * needs_modules
     reasons += ["its copies of the guest's configuration name devices of the old machine"] * bool(files)
@@ -57,10 +57,11 @@ def why_not(kernel: Kernel) -> str:
         if name in kernel.dependencies:
             return f"files of the module {name} are missing from {kernel.modules_folder}"
         return f"kernel {kernel.version} has no {name}, neither built in nor as a module"
-    return _why_not_image(kernel)
+    return why_not_image(kernel)
 
 
-def _why_not_image(kernel: Kernel) -> str:
+def why_not_image(kernel: Kernel) -> str:
+    """Why nothing at all can be appended to the initramfs of ``kernel``; empty when something can."""
     initramfs = kernel.initramfs
     if initramfs is None:
         return f"kernel {kernel.version} has no initramfs, and its virtio drivers are modules"

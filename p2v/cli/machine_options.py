@@ -13,14 +13,14 @@ from converters.references import Lookup
 from drivers.keys import Key, parse_key
 from drivers.plan import PlanOptions
 from p2v.acceleration import acceleration
+from p2v.cli import cards
 from p2v.cli.options import lookup_of
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner
 from p2v.core.units import parse_size
-from p2v.machine import Firmware, Machine, MachineDisk, Nic
+from p2v.machine import Firmware, Machine, MachineDisk
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 
 
@@ -41,6 +41,12 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
     )
     group.add_argument(
+        "--rebuild-initramfs",
+        action="store_true",
+        help="run the guest's own program (update-initramfs, dracut, mkinitcpio, mkinitrd) for each kernel in the appliance, "
+        "instead of adding drivers to what it built; takes minutes without KVM",
+    )
+    group.add_argument(
         "--compatible",
         action="store_true",
         help="run on hardware it has drivers for (SATA or IDE, e1000e) where it cannot be made ready for virtio",
@@ -54,6 +60,7 @@ def guest_of(arguments: argparse.Namespace) -> PlanOptions:
         install_agent=arguments.install_agent,
         purge_tools=arguments.purge_tools,
         compatible=arguments.compatible,
+        rebuild_initramfs=arguments.rebuild_initramfs,
     )
 
 
@@ -80,10 +87,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--name", help="name of the machine and of the files made (default: the first disk's name)")
     group.add_argument("--cpus", type=int, help="virtual CPUs (default 2)")
     group.add_argument("--memory", help="memory, as 2G or 512M (default 2G)")
-    group.add_argument(
-        "--mac", action="append", default=[], metavar="MAC", help="MAC address of a network card; repeat for more cards"
-    )
-    group.add_argument("--network", default="default", help="name of the network the cards join (default: default)")
+    cards.configure(group)
     group.add_argument("--firmware", choices=[f.value for f in Firmware], help="default: what the disk boots with")
 
 
@@ -103,13 +107,10 @@ def machine_of(arguments: argparse.Namespace) -> Machine:
             "Letters, digits and . _ + - only, at most 63, beginning with a letter or digit; give one with --name.",
         )
     assumed = [f for f in ("cpus", "memory") if getattr(arguments, f) is None] + ([] if arguments.mac else ["mac"])
-    macs = tuple(_mac(text) for text in arguments.mac)
-    if len(set(macs)) != len(macs):
-        raise Usage("the same MAC address was given twice")
     return Machine(
         name=name,
         disks=tuple(MachineDisk(path, arguments.input_format, lookup=each) for path, each in _lookups(arguments)),
-        nics=tuple(Nic(mac, arguments.network) for mac in macs) or (Nic(None, arguments.network),),
+        nics=cards.cards_of(arguments),
         cpus=_cpus(arguments.cpus),
         memory_bytes=_memory(arguments.memory),
         firmware=Firmware(arguments.firmware) if arguments.firmware else None,
@@ -130,15 +131,6 @@ def _name_from(disk: Path) -> str:
     for suffix in (".001", ".000", ".gz", ".ova", ".tar", ".zip", *sorted(known, key=len, reverse=True)):
         stem = stem.removesuffix(suffix)
     return re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip(".-_+")[:63] or "machine"
-
-
-def _mac(text: str) -> str:
-    mac = text.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
-        raise Usage(f"{text!r} is not a MAC address", "As in --mac 00:50:56:aa:bb:cc.")
-    if int(mac[:2], 16) & 1:
-        raise Usage(f"{text} is a multicast address; a network card cannot have it")
-    return mac
 
 
 def _cpus(given: int | None) -> int:

@@ -10,7 +10,9 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
+from p2v.machine import Connection
 from p2v.planning import plan_machine
+from p2v.targets.hardware import TargetNic
 
 _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 
@@ -57,10 +59,15 @@ def render(document: PlanDocument) -> str:
     return "\n".join(lines)
 
 
+def _card(nic: TargetNic) -> str:
+    is_usual = nic.connection is Connection.NETWORK and nic.network == "default"
+    return nic.mac if is_usual else f"{nic.mac} on {nic.connection.value} {printable(nic.network)}".rstrip()
+
+
 def hardware_rows(document: PlanDocument) -> list[str]:
     """What KVM will offer, with a word on what was assumed."""
     hardware, machine = document.hardware, document.machine
-    macs = ", ".join(nic.mac for nic in hardware.nics)
+    macs = ", ".join(_card(nic) for nic in hardware.nics)
     rows = [
         f"  machine     {hardware.machine}, {hardware.firmware.value.upper()}, {hardware.arch}",
         f"  CPUs        {hardware.cpus}",

@@ -17,7 +17,7 @@ from drivers.plan import Finding
 from p2v.core.errors import Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, round_up
-from p2v.machine import Clock, DiskBus, DriveKind, Firmware, Machine, Nic, NicModel, Topology
+from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, Machine, Nic, NicModel, Topology
 from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
 
 # What sources call cards that QEMU has too, in small letters.
@@ -44,11 +44,12 @@ class TargetDisk:
 
 @dataclass(frozen=True, slots=True)
 class TargetNic:
-    """One network card; ``network`` is the name of the host's network it hangs on."""
+    """One network card; ``network`` is the name of the host's network or bridge it hangs on."""
 
     mac: str
     model: NicModel
     network: str = "default"
+    connection: Connection = Connection.NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,6 @@ def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:
         return kept if kept in offered else best
 
     return tuple(
-        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model_of(nic), nic.network)
+        TargetNic((nic.mac or stable_mac(machine.name, index)).lower(), model_of(nic), nic.network, nic.connection)
         for index, nic in enumerate(machine.nics)
     )

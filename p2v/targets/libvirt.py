@@ -10,7 +10,7 @@ from drivers.facts import OperatingSystem
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
-from p2v.machine import Clock, DiskBus, Firmware
+from p2v.machine import Clock, Connection, DiskBus, Firmware
 from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware, TargetNic
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
@@ -190,9 +190,11 @@ def _removable(devices: ET.Element, hardware: TargetHardware) -> None:
 
 
 def _nic(devices: ET.Element, nic: TargetNic) -> None:
-    element = ET.SubElement(devices, "interface", type="network")
+    element = ET.SubElement(devices, "interface", type=nic.connection.value)
     ET.SubElement(element, "mac", address=nic.mac)
-    ET.SubElement(element, "source", network=_holdable(nic.network))
+    if nic.connection is not Connection.USER:
+        # the attribute is called as the type is
+        ET.SubElement(element, "source", {nic.connection.value: _holdable(nic.network)})
     ET.SubElement(element, "model", type=nic.model.value)
 
 

@@ -12,8 +12,8 @@ from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, firmware_pairs
 from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_value, require_qemu
 from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
-from p2v.machine import Clock, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware
+from p2v.machine import Clock, Connection, DiskBus, Firmware, NicModel
+from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware, TargetNic
 from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -33,14 +33,15 @@ class Wiring:
     """The host's ends of the hardware, which a script and a boot check connect differently.
 
     ``blockdevs`` replaces how disks are opened (one option value per disk, nodes named ``disk0``, ``disk1``, ...).
-    ``netdev``: options of every card's user-mode network. ``agent``: the character device of the guest agent's channel.
+    ``netdev``: options of every card's network, whatever it hangs on; None: what it hangs on.
+    ``agent``: the character device of the guest agent's channel.
     ``tpm``: the socket of the TPM's emulator (swtpm); empty: the machine goes without it here.
     ``firmware``: the UEFI code and this machine's own variable store. ``cpu``: a CPU model other than the usual one.
     ``rest``: options of the host alone.
     """
 
     blockdevs: tuple[tuple[str, ...], ...] | None = None
-    netdev: str = "user"
+    netdev: str | None = None
     agent: str = "null"
     tpm: str = ""
     firmware: FirmwareFiles | None = None
@@ -79,7 +80,7 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
             yield ("-blockdev", blockdev)
         yield ("-device", _disk_device(hardware, index, disk))
     for index, nic in enumerate(hardware.nics):
-        yield ("-netdev", f"{wiring.netdev},id=net{index}")
+        yield ("-netdev", f"{wiring.netdev or _netdev(nic)},id=net{index}")
         yield ("-device", f"{_NIC_DEVICES.get(nic.model, virtio % 'net')},netdev=net{index},mac={option_value(nic.mac)}")
     yield ("-device", virtio % "serial", "-chardev", f"{wiring.agent},id=agent")
     yield ("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0")
@@ -122,6 +123,11 @@ def _screen(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
         yield ("-device", "VGA" if hardware.video is Video.VGA else here.virtio_video)
     if here.usb_input:
         yield ("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet")
+
+
+def _netdev(nic: TargetNic) -> str:
+    # a network of libvirt's is nothing that QEMU knows
+    return f"bridge,br={option_value(nic.network)}" if nic.connection is Connection.BRIDGE else "user"
 
 
 def _drift(hardware: TargetHardware) -> str:
@@ -171,7 +177,8 @@ def _disk_device(hardware: TargetHardware, index: int, disk: TargetDisk) -> str:
 
 _SCRIPT_HEAD = """\
 #!/bin/sh
-# Starts this virtual machine with QEMU. It needs no root, and its network is QEMU's own (NAT).
+# Starts this virtual machine with QEMU. It needs no root, and its network is QEMU's own (NAT), but for cards that were to
+# hang on a bridge: for those QEMU's helper must be allowed to use the bridge (/etc/qemu/bridge.conf).
 #
 # P2V_ACCEL    kvm or tcg (emulation: slow, works everywhere)
 # P2V_DISPLAY  for instance gtk or none; without it the screen is at VNC on 127.0.0.1, port 5900 or the next free one

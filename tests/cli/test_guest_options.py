@@ -12,7 +12,7 @@ from drivers.plan import PlanOptions
 from p2v.cli import convert, machine_options, plan
 from p2v.core.errors import Usage
 
-ASKED = ["--new-identity", "--install-agent", "--purge-tools", "--compatible"]
+ASKED = ["--new-identity", "--install-agent", "--purge-tools", "--compatible", "--rebuild-initramfs"]
 
 
 def parsed(configure: Callable[[argparse.ArgumentParser], None], *argv: str) -> argparse.Namespace:
@@ -30,12 +30,14 @@ def test_options_of_the_guest_reach_planning(configure: Callable[[argparse.Argum
     wanted = machine_options.guest_of(
         parsed(configure, "disk", *ASKED, *(["-o", "x"] if configure is convert.configure else []))
     )
-    assert wanted == PlanOptions(new_identity=True, install_agent=True, purge_tools=True, compatible=True)
+    assert wanted == PlanOptions(
+        new_identity=True, install_agent=True, purge_tools=True, compatible=True, rebuild_initramfs=True
+    )
 
 
-@pytest.mark.parametrize("option", ASKED)
+@pytest.mark.parametrize("option", [*ASKED, "--ip=1:dhcp", "--network=user", "--mac=00:0c:29:aa:bb:01"])
 def test_a_plan_that_is_made_takes_no_further_wishes(option: str, tmp_path: Path) -> None:
     arguments = parsed(convert.configure, "--plan", str(tmp_path / "plan"), "-o", str(tmp_path), option)
     with pytest.raises(Usage) as caught:
         convert.run(arguments)
-    assert option in caught.value.sentence()
+    assert option.partition("=")[0] in caught.value.sentence()

@@ -22,7 +22,6 @@ from drivers.appliance import (
     ApplianceNotStarted,
     ApplianceStopped,
     appliance_memory_mib,
-    device_name,
     open_appliance,
     place_of,
 )
@@ -37,6 +36,7 @@ from drivers.changes import (
     WriteFile,
 )
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy
+from drivers.layout import device_name
 from drivers.plan import Finding, GuestPlan
 from drivers.rewrite import RewriteResult, mounts_of, rewrite
 from drivers.tree import FileType, Stat

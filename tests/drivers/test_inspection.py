@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from drivers.facts import GuestFacts, ReadBy, Tool
+from drivers.facts import Disk, FileSystem, GuestFacts, Partition, ReadBy, Tool
 from drivers.families import family_of
 from drivers.inspection import facts_from_tree, inspect_confined, inspect_disks, mounts_from_fstab, needs_appliance
-from drivers.layout import Layout, lay_out
+from drivers.keys import Key
+from drivers.layout import Layout, lay_out, locked
 from drivers.offline import Limits
+from drivers.planning import PlanOptions, plan_guest
 from drivers.systems import parse_assignments, read_selinux, read_system
 from drivers.tree import GuestTree
 from p2v.core.errors import ReaderCrashed
@@ -157,6 +159,45 @@ def test_mount_that_is_no_partition_needs_the_appliance(tmp_path: Path) -> None:
     if "/etc/fstab" not in facts.texts:
         pytest.fail("collect_texts does not give /etc/fstab")
     assert "/dev/mapper/vg-boot" in needs_appliance(Layout.of(facts), facts)
+
+
+LUKS_UUID = "7e1f0c9a-0000-4000-8000-00000000feed"
+
+
+def encrypted(*more: Partition) -> Layout:
+    closed = FileSystem("luks", LUKS_UUID, why_not_host="it is encrypted")
+    return Layout((Disk(0, 50 * MIB, "mbr"),), (Partition(0, 2, MIB, MIB, "83", filesystem=closed), *more))
+
+
+@pytest.mark.parametrize(
+    ("selectors", "is_wanted"),
+    [((), False), (("all",), True), ((LUKS_UUID.upper(),), True), (("/dev/sda2",), True), (("/dev/sda1", "another"), False)],
+)
+def test_a_container_is_worth_an_appliance_only_with_a_key_for_it(selectors: tuple[str, ...], is_wanted: bool) -> None:
+    keys = [Key(selector, "secret") for selector in selectors]
+    assert bool(needs_appliance(encrypted(), None, keys)) is is_wanted
+    assert [device.filesystem is not None for device in locked(encrypted(), keys)] == ([] if is_wanted else [True])
+
+
+def test_beside_a_container_without_key_an_appliance_may_still_be_worth_it() -> None:
+    dirty = Partition(0, 3, 2 * MIB, MIB, "83", filesystem=FileSystem("btrfs", why_not_host="no reader here"))
+    assert "btrfs" in needs_appliance(encrypted(dirty))
+
+
+def test_a_mount_in_a_container_without_key_is_not_looked_for_in_an_appliance(tmp_path: Path) -> None:
+    facts = inspected(two_partitions(tmp_path, "/dev/mapper/crypt-boot"))
+    layout = encrypted(*facts.partitions)
+    assert "crypt-boot" in needs_appliance(Layout.of(facts), facts)
+    assert needs_appliance(layout, facts) == ""
+    assert "crypt-boot" in needs_appliance(layout, facts, [Key("all", "secret")])
+
+
+def test_a_plan_says_at_once_that_a_key_is_missing() -> None:
+    facts = GuestFacts(ReadBy.HOST, encrypted().disks, encrypted().partitions)
+    (blocker,) = plan_guest(facts, PlanOptions()).blockers
+    assert blocker.id == "guest.encrypted"
+    assert "disk 1, partition 2" in blocker.message
+    assert "--key" in blocker.hint
 
 
 def test_uuid_that_two_partitions_have_is_not_mounted(tmp_path: Path) -> None:

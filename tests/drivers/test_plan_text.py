@@ -20,7 +20,7 @@ from drivers.changes import (
     MakeSymlink,
     WriteFile,
 )
-from drivers.plan import Finding, GuestPlan, PlanOptions
+from drivers.plan import Finding, GuestPlan, GuestProgram, PlanOptions
 from drivers.plan_text import escaped, render, unified_diff
 from drivers.planning import plan_guest
 from tests.drivers.linux.guest import facts_of, files
@@ -68,6 +68,14 @@ def test_findings_come_with_their_ids_and_hints_blockers_last() -> None:
     text = render(GuestPlan((), (Finding("w.id", "careful", "look"),), (Finding("b.id", "stop"),), CAPS))
     assert text.index("careful [w.id]") < text.index("look") < text.index("stop [b.id]")
     assert "cannot be carried out" in text.split("\n", 1)[0]
+
+
+def test_a_program_of_the_guests_that_is_run_is_said_with_its_arguments() -> None:
+    program = GuestProgram(("/usr/bin/dracut", "--force", "/boot/a b", "6.1"), "/boot/a b", "as was asked for")
+    text = render(GuestPlan((), (), (), CAPS, programs=(program,)))
+    assert "runs the guest's program /usr/bin/dracut --force '/boot/a b' 6.1 in the appliance" in text
+    assert "1 program of the guest's to run; ready" in text.split("\n", 1)[0]
+    assert "as was asked for" in text
 
 
 def test_a_plan_that_changes_nothing_says_so() -> None:

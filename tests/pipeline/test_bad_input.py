@@ -143,6 +143,8 @@ def _damage_stored_file(stream: Path, path: str) -> None:
     [
         ["--mac", "01:00:5e:00:00:01"],
         ["--mac", "nonsense"],
+        ["--ip", "1:10.0.2.40"],
+        ["--network", "2:user"],
         ["--memory", "lots"],
         ["--memory", "1"],
         ["--cpus", "0"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -11,7 +12,7 @@ import pytest
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner, find_program
-from p2v.machine import DiskBus, Firmware
+from p2v.machine import Connection, DiskBus, Firmware
 from p2v.targets.libvirt import domain_xml, drive_letters
 from tests.targets.samples import HOSTILE, hardware
 
@@ -76,6 +77,15 @@ def test_disks_and_cards_keep_their_order(tmp_path: Path) -> None:
         "52:54:00:aa:bb:02",
     ]
     assert [s.get("network") for s in domain.findall("devices/interface/source")] == ["default", "dmz"]
+
+
+def test_a_card_hangs_on_a_bridge_or_on_qemus_own_network(tmp_path: Path) -> None:
+    made = hardware()
+    bridged, own = dataclasses.replace(made.nics[0], connection=Connection.BRIDGE, network="br<0>"), made.nics[1]
+    nics = (bridged, dataclasses.replace(own, connection=Connection.USER, network=""))
+    first, second = ET.fromstring(domain_xml(dataclasses.replace(made, nics=nics), tmp_path)).findall("devices/interface")
+    assert (first.get("type"), [source.attrib for source in first.findall("source")]) == ("bridge", [{"bridge": "br<0>"}])
+    assert (second.get("type"), second.findall("source")) == ("user", [])
 
 
 def test_drive_letters_go_on_after_z() -> None:

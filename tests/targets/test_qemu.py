@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import socket
@@ -12,9 +13,9 @@ import pytest
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.firmware import installed_firmware
 from p2v.core.run import SystemRunner, background, find_program
-from p2v.machine import DiskBus, Firmware
+from p2v.machine import Connection, DiskBus, Firmware
 from p2v.targets.hardware import TargetHardware
-from p2v.targets.qemu import Wiring, qemu_arguments, qemu_script
+from p2v.targets.qemu import Wiring, hardware_options, qemu_arguments, qemu_script
 from tests.targets.samples import HOSTILE, hardware
 
 TCG = Acceleration(Accelerator.TCG, "in a test")
@@ -123,6 +124,16 @@ def test_qemu_takes_every_bus(tmp_path: Path, bus: DiskBus, disks: int) -> None:
     written(tmp_path, made)
     wiring = Wiring(netdev="user,restrict=on", rest=("-display", "none"))
     assert runs(qemu_arguments(made, TCG, wiring, tmp_path), tmp_path)
+
+
+def test_a_card_hangs_on_its_bridge_unless_all_are_to_be_kept_apart() -> None:
+    made = hardware()
+    nics = (dataclasses.replace(made.nics[0], connection=Connection.BRIDGE, network="br0"), *made.nics[1:])
+    bridged = dataclasses.replace(made, nics=nics)
+    assert "-netdev bridge,br=br0,id=net0" in qemu_script(bridged)
+    assert "-netdev user,id=net1" in qemu_script(bridged)
+    apart = [word for option in hardware_options(bridged, Wiring(netdev="user,restrict=on")) for word in option]
+    assert [word for word in apart if "id=net" in word] == ["user,restrict=on,id=net0", "user,restrict=on,id=net1"]
 
 
 @QEMU

@@ -32,6 +32,7 @@ from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.network import read_network
 from drivers.linux.reading import collect_texts
+from drivers.linux.rebuild import find_builders
 from drivers.linux.tools import find_tools
 from p2v.core.units import GIB, MIB
 from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
@@ -123,6 +124,7 @@ def facts_of(
         texts=texts,
         links=links,
         folders=folders,
+        programs=find_builders(tree),
     )
 
 

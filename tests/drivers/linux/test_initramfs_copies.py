@@ -52,6 +52,8 @@ def edited(path: str, text: str) -> str:
         ("conf/conf.d/cryptroot", "target=c,source=/dev/sda5,key=none\n", "target=c,source=UUID=feed-0001,key=none\n"),
         ("etc/mdadm/mdadm.conf", "DEVICE /dev/sda1 /dev/sdb1\n", "DEVICE partitions\n"),
         ("etc/cmdline.d/90-resume.conf", "resume=/dev/sda2", f"resume=UUID={SWAP.filesystem.uuid}"),  # type: ignore[union-attr]
+        ("conf/conf.d/resume", "RESUME=/dev/sda2\n", f"RESUME=UUID={SWAP.filesystem.uuid}\n"),  # type: ignore[union-attr]
+        ("conf/initramfs.conf", "RESUME=/dev/sda9\n", "RESUME=/dev/sda9\n"),
         ("etc/crypttab", "x UUID=feed-0001 none luks\n", "x UUID=feed-0001 none luks\n"),
     ],
 )  # fmt: skip
@@ -80,8 +82,8 @@ def test_copies_that_cannot_be_reached_are_warned_of() -> None:
     assert "linux.initramfs.copies" in [finding.id for finding in plan.warnings]
 
 
-def extended_image(folder: Path, more: Mapping[str, Node], overrides: tuple[InitramfsFile, ...]) -> Initramfs:
-    image = pack("gzip", gnu_cpio(folder / "root", {**archived(), **more}))
+def extended_image(folder: Path, more: Mapping[str, Node], overrides: tuple[InitramfsFile, ...], codec: str = "gzip") -> Initramfs:
+    image = pack(codec, gnu_cpio(folder / "root", {**archived(), **more}))
     tree = guest_tree(image)
     (known,) = find_kernels(tree, BootLoader("none"))
     change = plan_initramfs(known, overrides)
@@ -103,6 +105,16 @@ def test_a_copy_below_a_link_is_known_by_where_it_is(tmp_path: Path) -> None:
     found = read_initramfs(guest_tree(image), f"/boot/initrd.img-{host_version()}", host_version())
     # the path of the archive, not the name that scripts use
     assert found.texts == {}
+
+
+@pytest.mark.parametrize("codec", ["gzip", "xz", "zstd", "lz4"])
+def test_where_a_hibernated_system_is_looked_for_is_replaced_behind_every_kind_of_archive(codec: str, tmp_path: Path) -> None:
+    path, swap = "conf/conf.d/resume", "RESUME=UUID=b1d7e2a4-6f93-4a0c-8c25-7e4d9a3f5b22\n"
+    more: dict[str, Node] = {path: b"RESUME=/dev/sda2\n"}
+    found = extended_image(tmp_path, more, (InitramfsFile(path, "RESUME=/dev/sda2\n", swap),), codec)
+    # a name that lasts is nothing to remember
+    assert (found.texts, found.problem) == ({}, "")
+    assert {"virtio_blk", "ahci"} <= set(found.modules)
 
 
 def test_a_path_that_facts_would_not_keep_is_never_written(tmp_path: Path) -> None:

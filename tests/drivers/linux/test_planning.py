@@ -82,6 +82,15 @@ def test_after_the_plan_no_text_names_a_disk_by_the_old_machines_name() -> None:
         assert "/dev/sda" not in text
     assert after["/etc/fstab"] == etc.fstab(etc.Naming.UUID)
     assert after["/etc/initramfs-tools/conf.d/resume"] == f"RESUME=UUID={SWAP_UUID}\n"
+    # a device name in the initramfs is replaced there, so the kernel need not be told
+    assert after["/boot/grub/grub.cfg"] == etc.grub_cfg(f"UUID={ROOT_UUID}", [VERSION, OLDER])
+
+
+def test_a_kernel_whose_initramfs_cannot_be_told_is_told_where_to_resume() -> None:
+    nodes, known = files((VERSION, OLDER)), kernel(OLDER, ("virtio_pci", "virtio_blk"))
+    assert known.initramfs is not None
+    closed = dataclasses.replace(known, initramfs=dataclasses.replace(known.initramfs, problem="it is of a kind unknown here"))
+    after = applied(nodes, plan(facts_of(nodes, [kernel(), closed])).changes)
     resumed = etc.grub_cfg(f"UUID={ROOT_UUID}", [VERSION, OLDER]).replace("  quiet", f"  quiet resume=UUID={SWAP_UUID}")
     assert after["/boot/grub/grub.cfg"] == resumed.replace("single ", f"single resume=UUID={SWAP_UUID} ")
 
