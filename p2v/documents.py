@@ -55,6 +55,8 @@ class Inspection:
     facts: GuestFacts
     schema: int = INSPECTION_SCHEMA
     suite_version: str = p2v.__version__
+    machine: Machine | None = None
+    """As a description tells of it; None for disks alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ class Nic:
 
     ``network`` and ``model`` are the source's own words for what it hangs on and what card it is, until the user says
     otherwise. ``source_mac``: what the card had, where ``mac`` is another one. ``addressing``: what its address in the
-    guest is to be, where the user wants another one.
+    guest is to be, where the user wants another one. ``source_network``: what it hung on, where a description says it;
+    ``is_mapped``: somebody said what that is here.
     """
 
     mac: str | None = None
@@ -119,6 +120,8 @@ class Nic:
     connection: Connection = Connection.NETWORK
     source_mac: str | None = None
     addressing: Addressing | None = None
+    source_network: str = ""
+    is_mapped: bool = False
 
 
 class DriveKind(enum.Enum):

@@ -47,6 +47,7 @@ from p2v.machine import Connection
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
+from p2v.sources.networks import require_mapped
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
@@ -128,6 +129,8 @@ def convert(
     interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
     _refuse_blocked(document)
+    if request.front_end is not FrontEnd.QEMU:
+        require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))

@@ -11,11 +11,14 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from drivers.linux.macs import normal_mac
 from drivers.plan import Addressing
 from p2v.core.errors import Usage
 from p2v.machine import Connection, Nic
+from p2v.sources.description import read_small
+from p2v.sources.networks import parse_mapping
 
 _CARD = re.compile(r"(?P<card>(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|[0-9]{1,3}):(?P<rest>.*)", re.DOTALL)
 _IP_FORM = "As in --ip 1:10.0.2.40/24,10.0.2.2 (CARD:ADDRESS/PREFIX[,GATEWAY[,DNS...]]) or --ip 1:dhcp."
@@ -41,6 +44,14 @@ def configure(group: argparse._ArgumentGroup) -> None:
         "is a MAC address or a number from 1 on, all cards without it (default: network:default); repeat for more cards",
     )
     group.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="SOURCE=NETWORK",
+        help="what a network of the source's description is here, as for --network; repeat for more networks",
+    )
+    group.add_argument("--map-file", type=Path, metavar="FILE", help="the same from a file, a line each; # begins a comment")
+    group.add_argument(
         "--ip",
         action="append",
         default=[],
@@ -50,12 +61,44 @@ def configure(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def cards_of(arguments: argparse.Namespace) -> tuple[Nic, ...]:
-    """The machine's cards: one for each ``--mac``, one of which nothing is known without any. Raises Usage."""
-    cards = tuple(_card(text) for text in arguments.mac) or (Nic(),)
+def cards_of(arguments: argparse.Namespace, described: tuple[Nic, ...] | None = None) -> tuple[Nic, ...]:
+    """The machine's cards: one for each ``--mac``, one of which nothing is known without any.
+
+    ``described``: the cards that the source's description tells of, to which the options are then applied. Raises Usage.
+    """
+    if described is None:
+        cards = tuple(_card(text) for text in arguments.mac) or (Nic(),)
+    else:
+        cards = _renumbered(described, arguments.mac)
     _refuse_repeated(cards)
     cards = _connected(cards, arguments.network)
     return _addressed(cards, arguments.ip)
+
+
+def networks_of(arguments: argparse.Namespace) -> dict[str, tuple[Connection, str]]:
+    """What ``--map`` and ``--map-file`` say: networks of the source to what they are here. Raises Usage, NoSource."""
+    texts = list(arguments.map)
+    if arguments.map_file is not None:
+        lines = (line.strip() for line in read_small(arguments.map_file).decode("utf-8", "surrogateescape").splitlines())
+        texts += [line for line in lines if line and not line.startswith("#")]
+    made = {name: _on(Nic(), target, target) for name, target in parse_mapping(texts).items()}
+    return {name: (nic.connection, nic.network) for name, nic in made.items()}
+
+
+def _renumbered(cards: tuple[Nic, ...], texts: Sequence[str]) -> tuple[Nic, ...]:
+    """The described cards with new addresses where ``--mac OLD=NEW`` gives them."""
+    changed = list(cards)
+    for text in texts:
+        old, equals, new = text.rpartition("=")
+        if not equals:
+            message = f"--mac {text}: the machine's description says what cards it has"
+            raise Usage(message, "Write --mac OLD=NEW (or NUMBER=NEW) to give one of them another address.")
+        index = _index(cards, old, f"--mac {text}")
+        mac, had = _mac(new, text), cards[index].mac
+        if mac == had:
+            raise Usage(f"--mac {text}: both addresses are the same", "Leave it out for a card that keeps its address.")
+        changed[index] = replace(cards[index], mac=mac, source_mac=had)
+    return tuple(changed)
 
 
 def _card(text: str) -> Nic:
@@ -104,6 +147,7 @@ def _connected(cards: tuple[Nic, ...], texts: Sequence[str]) -> tuple[Nic, ...]:
 
 def _on(card: Nic, text: str, option: str) -> Nic:
     kind, colon, name = text.partition(":")
+    card = replace(card, is_mapped=True)
     if text == Connection.USER.value:
         return replace(card, connection=Connection.USER, network="")
     if not colon:
@@ -160,7 +204,7 @@ def _ipv4(text: str, option: str) -> str:
 def _index(cards: Sequence[Nic], name: str, option: str) -> int:
     mac = normal_mac(name)
     for index, card in enumerate(cards):
-        if (mac is not None and mac in (card.mac, card.source_mac)) or (mac is None and int(name) == index + 1):
+        if (mac is not None and mac in (card.mac, card.source_mac)) or (mac is None and name.strip() == str(index + 1)):
             return index
     known = ", ".join(_described(cards))
     hint = f"The machine has {known}. Name its cards with --mac, in their order."

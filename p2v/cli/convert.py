@@ -21,7 +21,7 @@ from p2v.targets.libvirt_host import Delivery, LibvirtHost
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("disks", nargs="*", type=Path, metavar="DISK", help="disk image or block device, in boot order")
+    parser.add_argument("disks", nargs="*", type=Path, metavar="SOURCE", help=options.SOURCE_HELP)
     parser.add_argument("--input-format", choices=options.FORMAT_IDS, help="take the disks for this format")
     options.add_lookup(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -90,7 +90,7 @@ def _delivery(arguments: argparse.Namespace) -> Delivery | None:
 def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
     if arguments.plan is None:
         if not arguments.disks:
-            raise Usage("no disk was named", "As in p2v convert disk.vmdk -o converted")
+            raise Usage("no source was named", "As in p2v convert disk.vmdk -o converted")
         return plan_machine(
             machine_options.machine_of(arguments),
             Reading(arguments.reader),
@@ -99,7 +99,8 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.keys_of(arguments),
             machine_options.guest_of(arguments),
         )
-    of_machine = ("name", "cpus", "memory", "mac", "network", "ip", "firmware", "input_format", "parent", "extent_dir", "allow")
+    of_cards = ("mac", "network", "map", "map_file", "ip")
+    of_machine = ("name", "cpus", "memory", *of_cards, "firmware", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "purge_tools", "compatible", "rebuild_initramfs")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:

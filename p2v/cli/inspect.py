@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import replace
 
 from drivers.facts import Disk, FileSystem, GuestFacts, Initramfs, Kernel, Partition, ReadBy, Volume
 from p2v.cli import console, machine_options, options
@@ -12,6 +12,7 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
+from p2v.machine import Attachment, Machine, Topology
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +27,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
-    machine = machine_options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
+    machine = machine_options.described_by(arguments)
+    disks = machine_options.disks_of(arguments) if machine is None else machine.disks
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     chosen, keys = machine_options.acceleration_of(arguments), machine_options.keys_of(arguments)
-    found = inspect(machine.disks, Reading(arguments.reader), chosen, report, keys)
+    found = inspect(disks, Reading(arguments.reader), chosen, report, keys)
+    found = replace(found, machine=machine)
     if arguments.json:
         console.out_json(jsontext.pretty(to_data(found)))
     else:
@@ -37,15 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_NO_MACHINE: dict[str, Any] = {
-    "name": "machine", "cpus": None, "memory": None, "mac": [], "network": "default", "firmware": None,
-}  # fmt: skip
-
-
 def render(found: Inspection) -> str:
     """The inspection as text for people."""
     facts = found.facts
-    lines = [line for source in found.sources for line in _image(source)]
+    lines = _machine(found.machine) if found.machine is not None else []
+    lines += [line for source in found.sources for line in _image(source)]
     for disk in facts.disks:
         lines += _disk(disk, facts)
     if facts.volumes:
@@ -59,6 +58,40 @@ def render(found: Inspection) -> str:
 
 def _row(name: str, value: str) -> str:
     return f"  {name:<18}{value}"
+
+
+def _machine(machine: Machine) -> list[str]:
+    firmware = [machine.firmware.value.upper() if machine.firmware else "firmware not told"]
+    firmware += ["secure boot"] if machine.secure_boot else []
+    firmware += ["TPM"] if machine.tpm else []
+    rows = [
+        f"{machine.name}: {machine.described_by}",
+        _row("CPUs", f"{machine.cpus}" + (f" ({_topology(machine.topology)})" if machine.topology else "")),
+        _row("memory", format_bytes(machine.memory_bytes)),
+        _row("firmware", ", ".join(firmware)),
+    ]
+    rows += [_row("UUID", machine.uuid)] if machine.uuid else []
+    rows += [_row("said to run", machine.guest)] if machine.guest else []
+    rows += [_row("disk", f"{disk.path.name}{_place(disk.attachment)}") for disk in machine.disks]
+    for nic in machine.nics:
+        state = "" if nic.connected else ", not connected"
+        rows.append(_row("network card", f"{nic.mac or 'address not told'} {nic.model or 'card'} on {nic.network!r}{state}"))
+    rows += [_row(drive.kind.value, drive.medium or "empty") for drive in machine.removable]
+    rows += [_row("not told", ", ".join(machine.assumed))] if machine.assumed else []
+    rows += [_row("warning", finding.message) for finding in machine.warnings]
+    rows += [_row("blocker", finding.message) for finding in machine.blockers]
+    return [*rows, ""]
+
+
+def _topology(made: Topology) -> str:
+    return f"{made.sockets} sockets, {made.cores} cores, {made.threads} threads each"
+
+
+def _place(attachment: Attachment | None) -> str:
+    if attachment is None:
+        return ""
+    model = f" {attachment.model}" if attachment.model else ""
+    return f" on {attachment.bus.value}{attachment.controller}:{attachment.unit}{model}"
 
 
 def _image(source: SourceDisk) -> list[str]:

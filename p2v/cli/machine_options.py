@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from converters.formats import FORMATS
 from converters.references import Lookup
@@ -20,6 +21,8 @@ from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner
 from p2v.core.units import parse_size
 from p2v.machine import Firmware, Machine, MachineDisk
+from p2v.sources.networks import mapped, unmapped
+from p2v.sources.recognition import read_machine
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 
@@ -83,12 +86,14 @@ def keys_of(arguments: argparse.Namespace) -> tuple[Key, ...]:
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
     """What a bare disk does not tell about its machine."""
-    group = parser.add_argument_group("the machine (a bare disk does not tell; defaults are said to be defaults)")
-    group.add_argument("--name", help="name of the machine and of the files made (default: the first disk's name)")
-    group.add_argument("--cpus", type=int, help="virtual CPUs (default 2)")
-    group.add_argument("--memory", help="memory, as 2G or 512M (default 2G)")
+    group = parser.add_argument_group("the machine (goes before what a description says; for disks alone, defaults are told)")
+    group.add_argument("--name", help="name of the machine and of the files made (default: the description's or first disk's)")
+    group.add_argument("--cpus", type=int, help="virtual CPUs (for disks alone 2)")
+    group.add_argument("--memory", help="memory, as 2G or 512M (for disks alone 2G)")
     cards.configure(group)
-    group.add_argument("--firmware", choices=[f.value for f in Firmware], help="default: what the disk boots with")
+    group.add_argument(
+        "--firmware", choices=[f.value for f in Firmware], help="default: the description's, else what the disk boots with"
+    )
 
 
 def add_acceleration(parser: argparse.ArgumentParser) -> None:
@@ -99,23 +104,71 @@ def add_acceleration(parser: argparse.ArgumentParser) -> None:
 
 
 def machine_of(arguments: argparse.Namespace) -> Machine:
-    """The machine that the options describe. Raises Usage."""
-    name = arguments.name or _name_from(arguments.disks[0])
-    if not _NAME.fullmatch(name):
-        raise Usage(
-            f"{name!r} cannot be the name of a machine",
-            "Letters, digits and . _ + - only, at most 63, beginning with a letter or digit; give one with --name.",
-        )
+    """The machine that a description tells of, as the options overrule it, or that the options alone describe.
+
+    Raises Usage, and what reading a description raises.
+    """
+    described = described_by(arguments)
+    return _bare(arguments) if described is None else _overruled(described, arguments)
+
+
+def described_by(arguments: argparse.Namespace) -> Machine | None:
+    """The machine that the one source named describes; None when the sources are disks. Raises as ``read_machine``."""
+    # who says the format says that it is a disk
+    if arguments.input_format is not None:
+        return None
+    for path in arguments.disks:
+        found = read_machine(path, lookup_of(arguments))
+        if found is not None and len(arguments.disks) > 1:
+            raise Usage(f"{path} describes a machine with its disks", "Name it alone: its description says what disks it has.")
+        if found is not None:
+            return found
+    return None
+
+
+def disks_of(arguments: argparse.Namespace) -> tuple[MachineDisk, ...]:
+    """The disks that were named, as they were named."""
+    return tuple(MachineDisk(path, arguments.input_format, lookup=each) for path, each in _lookups(arguments))
+
+
+def _overruled(machine: Machine, arguments: argparse.Namespace) -> Machine:
+    """What the options say goes before what a description says."""
+    given: dict[str, Any] = {}
+    if arguments.cpus is not None:
+        given.update(cpus=_cpus(arguments.cpus), topology=None)
+    if arguments.memory is not None:
+        given.update(memory_bytes=_memory(arguments.memory))
+    if arguments.firmware is not None:
+        given.update(firmware=Firmware(arguments.firmware))
+    known = {"cpus": arguments.cpus, "memory": arguments.memory, "firmware": arguments.firmware}
+    assumed = tuple(field for field in machine.assumed if known.get(field) is None)
+    placed = mapped(replace(machine, **given, assumed=assumed), cards.networks_of(arguments))
+    placed = replace(placed, name=_checked(arguments.name or machine.name), nics=cards.cards_of(arguments, placed.nics))
+    return replace(placed, warnings=(*placed.warnings, *unmapped(placed)))
+
+
+def _bare(arguments: argparse.Namespace) -> Machine:
+    if arguments.map or arguments.map_file is not None:
+        raise Usage("--map needs a source that describes its networks", "For disks alone, say --network.")
     assumed = [f for f in ("cpus", "memory") if getattr(arguments, f) is None] + ([] if arguments.mac else ["mac"])
     return Machine(
-        name=name,
-        disks=tuple(MachineDisk(path, arguments.input_format, lookup=each) for path, each in _lookups(arguments)),
+        name=_checked(arguments.name or _name_from(arguments.disks[0])),
+        disks=disks_of(arguments),
         nics=cards.cards_of(arguments),
         cpus=_cpus(arguments.cpus),
         memory_bytes=_memory(arguments.memory),
         firmware=Firmware(arguments.firmware) if arguments.firmware else None,
         assumed=tuple(assumed),
     )
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Usage(
+            f"{name!r} cannot be the name of a machine",
+            "Letters, digits and . _ + - only, at most 63, beginning with a letter or digit; give one with --name.",
+        )
+    return name
 
 
 def _lookups(arguments: argparse.Namespace) -> Iterator[tuple[Path, Lookup]]:

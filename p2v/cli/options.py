@@ -8,12 +8,16 @@ from pathlib import Path
 from converters.formats import FORMATS
 from converters.references import Lookup, SizeBy
 
+SOURCE_HELP = (
+    "a machine's description (.vmx, OVF, OVA, ...), a folder or archive with one in it, or its disks (images, block devices) "
+    "in boot order"
+)
 FORMAT_IDS = tuple(known.id for known in FORMATS)
 
 
 def add_disks(parser: argparse.ArgumentParser) -> None:
     """DISK... and how to read them."""
-    parser.add_argument("disks", nargs="+", type=Path, metavar="DISK", help="disk image or block device, in boot order")
+    parser.add_argument("disks", nargs="+", type=Path, metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument(
         "--input-format", choices=FORMAT_IDS, help="take the disks for this format instead of looking at their contents"
     )

@@ -51,7 +51,8 @@ def render(document: PlanDocument) -> str:
     """The whole plan as text: guest, changes with diffs, findings, hardware."""
     system = document.facts.os
     title = f"Plan for {document.machine.name}: {(system.name or system.id) if system else 'no known system'}"
-    sources = (f"  source: {s.path} ({s.image.format})" for s in document.sources)
+    described = [f"  {document.machine.described_by}"] if document.machine.described_by else []
+    sources = [*described, *(f"  source: {s.path} ({s.image.format})" for s in document.sources)]
     # a name with a newline in it must not look like a line of ours
     lines = [*(printable(line, keep="\t") for line in (title, *sources)), ""]
     lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
@@ -78,5 +79,5 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     ]
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
-        rows.append(f"  A disk does not tell everything: these are defaults, set them with {named}.")
+        rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
     return rows
