@@ -66,10 +66,7 @@ def cards_of(arguments: argparse.Namespace, described: tuple[Nic, ...] | None = 
 
     ``described``: the cards that the source's description tells of, to which the options are then applied. Raises Usage.
     """
-    if described is None:
-        cards = tuple(_card(text) for text in arguments.mac) or (Nic(),)
-    else:
-        cards = _renumbered(described, arguments.mac)
+    cards = _named(arguments.mac) if described is None else _renumbered(described, arguments.mac)
     _refuse_repeated(cards)
     cards = _connected(cards, arguments.network)
     return _addressed(cards, arguments.ip)
@@ -83,6 +80,10 @@ def networks_of(arguments: argparse.Namespace) -> dict[str, tuple[Connection, st
         texts += [line for line in lines if line and not line.startswith("#")]
     made = {name: _on(Nic(), target, target) for name, target in parse_mapping(texts).items()}
     return {name: (nic.connection, nic.network) for name, nic in made.items()}
+
+
+def _named(texts: Sequence[str]) -> tuple[Nic, ...]:
+    return tuple(_card(text) for text in texts) or (Nic(),)
 
 
 def _renumbered(cards: tuple[Nic, ...], texts: Sequence[str]) -> tuple[Nic, ...]:
