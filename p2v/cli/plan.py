@@ -1,4 +1,4 @@
-"""``p2v plan DISK...``: what a conversion would do, with the real diffs; nothing is done."""
+"""``p2v plan SOURCE...``: what a conversion would do, with the real diffs; nothing is done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
-from p2v.machine import Connection
+from p2v.machine import Clock, Connection
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetNic
 
@@ -60,24 +60,29 @@ def render(document: PlanDocument) -> str:
     return "\n".join(lines)
 
 
-def _card(nic: TargetNic) -> str:
-    is_usual = nic.connection is Connection.NETWORK and nic.network == "default"
-    return nic.mac if is_usual else f"{nic.mac} on {nic.connection.value} {printable(nic.network)}".rstrip()
-
-
 def hardware_rows(document: PlanDocument) -> list[str]:
     """What KVM will offer, with a word on what was assumed."""
     hardware, machine = document.hardware, document.machine
-    macs = ", ".join(_card(nic) for nic in hardware.nics)
+    firmware = hardware.firmware.value.upper() + (", secure boot" if hardware.secure_boot else "")
+    made = hardware.topology
+    topology = f" ({made.sockets} sockets, {made.cores} cores, {made.threads} threads each)" if made else ""
     rows = [
-        f"  machine     {hardware.machine}, {hardware.firmware.value.upper()}, {hardware.arch}",
-        f"  CPUs        {hardware.cpus}",
+        f"  machine     {hardware.machine}, {firmware}, {hardware.arch}" + (", TPM 2.0" if hardware.tpm else ""),
+        f"  CPUs        {hardware.cpus}{topology}",
         f"  memory      {format_bytes(hardware.memory_bytes)}",
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",
-        f"  network     {', '.join(sorted({n.model.value for n in hardware.nics})) or 'none'}"
-        + (f" ({macs})" if macs else ""),
+        *(f"  network     {nic.model.value} ({nic.mac}) on {_network(nic)}" for nic in hardware.nics),
     ]
+    rows += [] if hardware.nics else ["  network     none"]
+    drives = [f"{count} {what}" for count, what in ((hardware.cdroms, "CD-ROM"), (hardware.floppies, "floppy")) if count]
+    rows += [f"  drives      {', '.join(drives)}"] if drives else []
+    rows += ["  clock       local time"] if hardware.clock is Clock.LOCAL_TIME else []
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
         rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
     return rows
+
+
+def _network(nic: TargetNic) -> str:
+    name = printable(nic.network, keep="")
+    return "QEMU's own network (NAT)" if nic.connection is Connection.USER else f"{nic.connection.value} {name}"

@@ -140,9 +140,10 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
     kinds = [drive.kind for drive in machine.removable]
     for kind, count in ((DriveKind.CDROM, hardware.cdroms), (DriveKind.FLOPPY, hardware.floppies)):
-        if kinds.count(kind) > count:
-            what = "CD-ROM" if kind is DriveKind.CDROM else "floppy"
-            yield Finding("hardware.drives", f"the machine had {kinds.count(kind)} {what} drives, and will have {count}")
+        drives = kinds.count(kind)
+        if drives > count:
+            what = ("CD-ROM" if kind is DriveKind.CDROM else "floppy") + (" drive" if drives == 1 else " drives")
+            yield Finding("hardware.drives", f"the machine had {drives} {what}, and will have {count or 'none'}")
     for drive in machine.removable:
         if drive.medium:
             message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
