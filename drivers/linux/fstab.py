@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.changes import EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.devices import DeviceNames, Resolution
+from drivers.linux.devices import DeviceNames, Resolution, Use
 from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
@@ -79,9 +79,14 @@ def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     return Contribution((edit,) if edit else (), tuple(warnings), tuple(blockers))
 
 
-def named_devices(entries: Iterable[FstabEntry]) -> tuple[tuple[str, str], ...]:
-    """(device, mount point) of every entry that may stand on a disk."""
-    return tuple((entry.spec, entry.mountpoint) for entry in entries if not _optical(entry))
+def named_devices(entries: Iterable[FstabEntry]) -> tuple[Use, ...]:
+    """Every entry that may stand on a disk."""
+    return tuple(Use(entry.spec, entry.mountpoint, entry.fstype) for entry in entries if not _optical(entry))
+
+
+def _is_shared(entry: FstabEntry) -> bool:
+    # fuse's own program may stand in the first field
+    return entry.fstype in _SHARED or (entry.fstype == "fuse" and entry.spec.partition("#")[0] in ("vmhgfs-fuse", "prl_fsd"))
 
 
 def _optical(entry: FstabEntry) -> bool:
