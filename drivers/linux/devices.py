@@ -220,9 +220,14 @@ def _placed(
 
 
 def _may_be(partition: Partition | None, use: Use, root: Partition | None) -> bool:
-    if partition is None or (use.mountpoint == "/" and root is not None and partition != root):
+    if partition is None:
         return False
-    return _fits(use.fstype, partition.filesystem.kind if partition.filesystem else "unknown")
+    kind = partition.filesystem.kind if partition.filesystem else "unknown"
+    is_root = partition == root
+    if use.mountpoint == "/":
+        return (is_root or root is None) and _fits(use.fstype, kind)
+    # only Btrfs is mounted at several places
+    return not (is_root and use.mountpoint.startswith("/") and kind != "btrfs") and _fits(use.fstype, kind)
 
 
 def _letters(letters: str) -> int:

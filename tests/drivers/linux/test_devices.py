@@ -159,10 +159,12 @@ def test_a_name_by_id_or_path_is_the_only_disk_that_has_what_the_tables_expect_t
     # the other disk has no second partition
     assert stable_of(f"{BY_PATH}-part2", Use(f"{BY_PATH}-part2")) == "UUID=uuid-a2"
     assert stable_of(f"{BY_PATH}-part1", Use(f"{BY_PATH}-part1", "/", "auto")) == "UUID=uuid-a1"
+    # what is mounted elsewhere is not the root
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "auto")) == "UUID=uuid-b1"
 
 
 def test_a_name_by_id_that_more_than_one_disk_fits_stays_unknown() -> None:
-    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "auto")) is None
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1")) is None
     assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "btrfs")) is None
 
 
