@@ -16,7 +16,7 @@ from drivers.keys import Key
 from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, locked, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
-from drivers.linux.fstab import FstabEntry, parse_fstab
+from drivers.linux.fstab import FstabEntry, named_devices, parse_fstab
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
@@ -185,7 +185,7 @@ def mounts_from_fstab(
 ) -> tuple[tuple[tuple[FstabEntry, Device], ...], tuple[str, ...]]:
     """The entries of an fstab that stand on these disks, in mounting order, and what was not found."""
     entries = parse_fstab(text)[: 16 * MOUNTS_AT_MOST]
-    sources = Sources(layout, root, [(entry.spec, entry.mountpoint) for entry in entries])
+    sources = Sources(layout, root, named_devices(entries))
     found: list[tuple[FstabEntry, Device]] = []
     notes: list[str] = []
     for entry in entries:

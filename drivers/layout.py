@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from drivers import filesystems
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.keys import Key, fitting
-from drivers.linux.devices import DeviceNames
+from drivers.linux.devices import DeviceNames, Use
 from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
 from drivers.volumes import find_volumes
 from p2v.core.disk import DiskReader
@@ -153,9 +153,9 @@ def _has_bios_boot(layout: Layout, disk: Disk) -> bool:
 class Sources:
     """Finds the partition or volume that the first field of an fstab line names."""
 
-    def __init__(self, layout: Layout, root: Device | None, specs: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, layout: Layout, root: Device | None, uses: Iterable[Use]) -> None:
         self._layout = layout
-        self._names = _device_names(layout, root if isinstance(root, Partition) else None, specs)
+        self._names = _device_names(layout, root if isinstance(root, Partition) else None, uses)
 
     def find(self, spec: str) -> tuple[Device | None, str]:
         """The device, or why there is none (empty when the name is no disk's at all)."""
@@ -190,10 +190,10 @@ def _are_one(devices: Sequence[Device]) -> bool:
     return bool(devices) and all(system is not None and system.kind == "btrfs" for system in systems)
 
 
-def _device_names(layout: Layout, root: Partition | None, specs: Iterable[tuple[str, str]]) -> DeviceNames:
+def _device_names(layout: Layout, root: Partition | None, uses: Iterable[Use]) -> DeviceNames:
     """Names by position, with what the table itself tells about the order of the disks."""
     mount = Mount("/", root.disk, root.number) if root else None
-    return DeviceNames.of(GuestFacts(ReadBy.HOST, layout.disks, layout.partitions, root=mount), specs)
+    return DeviceNames.of(GuestFacts(ReadBy.HOST, layout.disks, layout.partitions, root=mount), uses)
 
 
 def _tag(spec: str) -> tuple[str, str]:

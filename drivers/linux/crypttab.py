@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drivers.changes import EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.devices import DeviceNames, Resolution, device_path
+from drivers.linux.devices import DeviceNames, Resolution, Use, device_path
 from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
@@ -39,6 +39,10 @@ class _Line:
         words = {option.partition("=")[0] for option in self.options}
         return words.isdisjoint(_WITHOUT_HEADER) and "header" not in words
 
+    def fstype(self) -> str:
+        """What is expected on the device; empty where nothing tells."""
+        return "luks" if self.has_header() else ""
+
 
 def plan_crypttab(file: TextFile, names: DeviceNames) -> EditFile | None:
     """The edit that names every resolvable device by what lasts; None when no line needs it."""
@@ -60,8 +64,13 @@ def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     return Contribution((edit,) if edit else (), tuple(_findings(file, names)))
 
 
+def named_devices(file: TextFile | None) -> tuple[Use, ...]:
+    """Every device of the table."""
+    return tuple(Use(line.device, "", line.fstype()) for line in _lines(file.text)) if file is not None else ()
+
+
 def _resolution(line: _Line, names: DeviceNames) -> Resolution | None:
-    return names.resolve(line.device, "luks" if line.has_header() else "")
+    return names.resolve(line.device, line.fstype())
 
 
 def _stable(line: _Line, found: Resolution, names: DeviceNames) -> str | None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from drivers.facts import GuestFacts, Partition
 
@@ -30,6 +31,14 @@ _ALIKE = (
     frozenset({"ntfs", "ntfs3", "ntfs-3g", "fuseblk"}),
 )
 _ANY_TYPE = frozenset({"", "auto", "none"})
+
+
+class Use(NamedTuple):
+    """A device name in one of the guest's tables: where it is mounted (empty: nowhere), and what is expected on it."""
+
+    name: str
+    mountpoint: str = ""
+    fstype: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,8 @@ class DeviceNames:
     """Resolves the guest's device names; built once for each plan.
 
     ``anchors`` holds disk names whose disk is known for certain (name -> index) although their position says
-    otherwise; when there are any, positions are not believed. ``doubt`` says why no name is believed at all.
+    otherwise; when there are any, positions are not believed. ``placed`` holds names without a position whose
+    disk is known by what is on it. ``doubt`` says why no name is believed at all.
     """
 
     def __init__(
@@ -74,10 +84,12 @@ class DeviceNames:
         root: Partition | None = None,
         anchors: Mapping[str, int] | None = None,
         doubt: str = "",
+        placed: Mapping[str, int] | None = None,
     ) -> None:
         self.root = root
         self._disk_count = disk_count
         self._anchors = dict(anchors or {})
+        self._placed = dict(placed or {})
         self._doubt = doubt
         self._partitions = {(p.disk, p.number): p for p in partitions}
         everywhere = self._partitions.values()
@@ -85,24 +97,26 @@ class DeviceNames:
         self._partuuids = Counter(p.partuuid.lower() for p in everywhere if p.partuuid)
 
     @classmethod
-    def of(cls, facts: GuestFacts, specs: Iterable[tuple[str, str]] = ()) -> DeviceNames:
-        """For a guest; ``specs`` are its fstab's (device, mount point) pairs, which tell about the disks' order."""
+    def of(cls, facts: GuestFacts, uses: Iterable[Use] = ()) -> DeviceNames:
+        """For a guest; ``uses`` are of its tables, which tell which disk is which."""
         root = None
         # a volume's name does not depend on the machine, and the partition that carries it is not what is mounted
         if facts.root is not None and not facts.root.volume:
             place = (facts.root.disk, facts.root.partition)
             root = next((p for p in facts.partitions if (p.disk, p.number) == place), None)
-        named = [(name, mountpoint) for spec, mountpoint in specs if (name := _parsed(spec)) and name.kind]
+        parsed = [(name, use) for use in uses if (name := _parsed(use.name))]
+        named = [(name, use) for name, use in parsed if name.kind]
         anchors = {
             name.disk: root.disk
-            for name, mountpoint in named
-            if mountpoint == "/" and root and name.number == root.number and name.position != root.disk
+            for name, use in named
+            if use.mountpoint == "/" and root and name.number == root.number and name.position != root.disk
         }
         kinds = sorted({name.kind for name, _ in named})
         doubt = ""
         if len(facts.disks) > 1 and len(kinds) > 1:
             doubt = f"the guest names disks of several kinds ({', '.join(kinds)}), so their order is not known"
-        return cls(len(facts.disks), facts.partitions, root, anchors, doubt)
+        placed = _placed([pair for pair in parsed if not pair[0].kind], facts, root)
+        return cls(len(facts.disks), facts.partitions, root, anchors, doubt, placed)
 
     def resolve(self, name: str, fstype: str = "") -> Resolution | None:
         """What a name stands for; None when the name does not depend on the machine, or is no disk's.
@@ -148,7 +162,7 @@ class DeviceNames:
         if parsed.disk in self._anchors:
             return self._anchors[parsed.disk]
         if not parsed.kind:
-            return 0 if self._disk_count == 1 else None
+            return 0 if self._disk_count == 1 else self._placed.get(parsed.disk)
         if self._anchors or parsed.position is None or parsed.position >= self._disk_count:
             return None
         return parsed.position
@@ -180,6 +194,43 @@ def _parsed(name: str) -> _DeviceName | None:
     if match is None or (match["folder"] == "by-id" and match["disk"].startswith(_LASTING_IDS)):
         return None
     return _DeviceName("", match["disk"], None, int(match["number"] or 0))
+
+
+def _placed(
+    uses: Iterable[tuple[_DeviceName, Use]], facts: GuestFacts, root: Partition | None
+) -> dict[str, int]:
+    """Which disk each name without a position is: the only one that has every partition so named, with what is expected there.
+
+    Names that would then share a partition are not believed: one of their disks is not among those given.
+    """
+    wanted: dict[str, list[tuple[int, Use]]] = {}
+    for name, use in uses:
+        wanted.setdefault(name.disk, []).append((name.number, use))
+    partitions = {(partition.disk, partition.number): partition for partition in facts.partitions}
+    found: dict[str, int] = {}
+    for disk, claims in wanted.items():
+        fitting = [
+            index
+            for index in range(len(facts.disks))
+            if all(_may_be(partitions.get((index, number)), use, root) for number, use in claims)
+        ]
+        if len(fitting) == 1:
+            found[disk] = fitting[0]
+    shared = Counter((index, number) for disk, index in found.items() for number in {number for number, _ in wanted[disk]})
+    return {
+        disk: index for disk, index in found.items() if all(shared[(index, number)] == 1 for number, _ in wanted[disk])
+    }
+
+
+def _may_be(partition: Partition | None, use: Use, root: Partition | None) -> bool:
+    if partition is None:
+        return False
+    kind = partition.filesystem.kind if partition.filesystem else "unknown"
+    is_root = partition == root
+    if use.mountpoint == "/":
+        return (is_root or root is None) and _fits(use.fstype, kind)
+    # only Btrfs is mounted at several places
+    return not (is_root and use.mountpoint.startswith("/") and kind != "btrfs") and _fits(use.fstype, kind)
 
 
 def _letters(letters: str) -> int:

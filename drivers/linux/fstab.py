@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from drivers.changes import EditFile
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux.contribution import Contribution
-from drivers.linux.devices import DeviceNames, Resolution
+from drivers.linux.devices import DeviceNames, Resolution, Use
 from drivers.linux.splice import Splice, lines_of, spliced
 from drivers.plan import Finding
 
 FSTAB = "/etc/fstab"
 WHY = "device names change with the machine; UUIDs name the same file systems on every machine"
+WHY_SHARED = "what the old hypervisor shared is not there on KVM, and a line that fails stops the start"
 
 _FIELD = re.compile(r"[^ \t\r]+")
 _OCTAL = re.compile(rb"\\([0-3][0-7]{2})")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 # a CD drive may be called like a disk (/dev/hdc)
 _OPTICAL = frozenset({"iso9660", "udf"})
+# file systems that only the hypervisor they belong to serves: VMware's and VirtualBox' shared folders, Parallels', Xen's own
+_SHARED = frozenset({"vmhgfs", "fuse.vmhgfs-fuse", "vboxsf", "prl_fs", "fuse.prl_fsd", "xenfs"})
+_NOT_AT_START = frozenset({"noauto", "x-systemd.automount", "comment=systemd.automount"})
 _OPTION_DEVICE = re.compile(r"(?:^|,)[A-Za-z0-9_.-]+=(/dev/[^,]+)")
 
 
@@ -39,11 +43,13 @@ class FstabEntry:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An entry and where its first field stands in the text."""
+    """An entry, where its first field stands in the text, and where its type and options end."""
 
     entry: FstabEntry
     start: int
     end: int
+    options_end: int
+    has_options: bool
 
 
 def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
@@ -52,14 +58,24 @@ def parse_fstab(text: str) -> tuple[FstabEntry, ...]:
 
 
 def plan_fstab(file: TextFile, names: DeviceNames) -> EditFile | None:
-    """The edit that names every resolvable device by what stands on it; None when no line needs it."""
-    splices = [
+    """The edit that names every resolvable device by what stands on it, and leaves the old hypervisor's shares unmounted.
+
+    None when no line needs it.
+    """
+    lines = list(_lines(file.text))
+    named = [
         Splice(line.start, line.end, found.stable)
-        for line in _lines(file.text)
+        for line in lines
         if (found := _resolution(line.entry, names)) is not None and found.stable is not None
     ]
-    after = spliced(file.text, splices)
-    return None if after == file.text else EditFile(file.resolved, file.text, after, WHY)
+    shared = [
+        Splice(line.options_end, line.options_end, ",noauto" if line.has_options else " noauto")
+        for line in lines
+        if _is_shared(line.entry) and _NOT_AT_START.isdisjoint(line.entry.options.split(","))
+    ]
+    why = "; ".join([*([WHY] if named else []), *([WHY_SHARED] if shared else [])])
+    after = spliced(file.text, [*named, *shared])
+    return None if after == file.text else EditFile(file.resolved, file.text, after, why)
 
 
 def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
@@ -79,9 +95,14 @@ def contribute(facts: GuestFacts, names: DeviceNames) -> Contribution:
     return Contribution((edit,) if edit else (), tuple(warnings), tuple(blockers))
 
 
-def named_devices(entries: Iterable[FstabEntry]) -> tuple[tuple[str, str], ...]:
-    """(device, mount point) of every entry that may stand on a disk."""
-    return tuple((entry.spec, entry.mountpoint) for entry in entries if not _optical(entry))
+def named_devices(entries: Iterable[FstabEntry]) -> tuple[Use, ...]:
+    """Every entry that may stand on a disk."""
+    return tuple(Use(entry.spec, entry.mountpoint, entry.fstype) for entry in entries if not _optical(entry))
+
+
+def _is_shared(entry: FstabEntry) -> bool:
+    # fuse's own program may stand in the first field
+    return entry.fstype in _SHARED or (entry.fstype == "fuse" and entry.spec.partition("#")[0] in ("vmhgfs-fuse", "prl_fsd"))
 
 
 def _optical(entry: FstabEntry) -> bool:
@@ -135,7 +156,8 @@ def _lines(text: str) -> Iterator[_Line]:
                 passno=_number(texts, 5),
                 line_number=number,
             )
-            yield _Line(entry, begin + fields[0].start(), begin + fields[0].end())
+            end = fields[min(3, len(fields) - 1)].end()
+            yield _Line(entry, begin + fields[0].start(), begin + fields[0].end(), begin + end, len(fields) > 3)
 
 
 def _number(texts: list[str], index: int) -> int:

@@ -97,10 +97,11 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
 
 
 def device_names(facts: GuestFacts) -> DeviceNames:
-    """The guest's device names, its fstab's root considered."""
+    """The guest's device names, with what its own tables tell of them."""
     table = facts.texts.get(fstab.FSTAB)
     entries = fstab.parse_fstab(table.text) if table else ()
-    return DeviceNames.of(facts, fstab.named_devices(entries))
+    uses = (*fstab.named_devices(entries), *crypttab.named_devices(facts.texts.get(crypttab.CRYPTTAB)))
+    return DeviceNames.of(facts, uses)
 
 
 def _once(changes: tuple[Change, ...]) -> tuple[Change, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from drivers.apply import set_new_label
-from drivers.facts import GuestFacts, Mount
+from drivers.facts import GuestFacts, Mount, TextFile
 from drivers.keys import Key
+from drivers.linux import bls, extlinux, grub_legacy
+from drivers.linux.kernel_arguments import CommandLine
 from drivers.linux.selinux import labels_for
+from drivers.linux.splice import Splice, spliced
 from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError
@@ -21,9 +24,29 @@ from p2v.verify.guest_report import SCRIPT_PATH, UNIT, UNIT_NAME, UNIT_PATH, WAN
 CONSOLES = "console=tty0 console=ttyS0,115200"
 _CONSOLES = {"aarch64": "console=tty0 console=ttyAMA0,115200", "ppc64le": "console=tty0 console=hvc0"}
 _QUIET = frozenset({"quiet", "splash", "rhgb"})
-_KERNEL_LINE = re.compile(r"^(?P<head>[ \t]*(?:linux|linux16|linuxefi|options)[ \t]+)(?P<rest>.*)$", re.MULTILINE)
+_GRUB_LINE = re.compile(r"^[ \t]*(?:linux|linux16|linuxefi)[ \t]+(?P<arguments>.*)$", re.MULTILINE)
 _BLS_FOLDER = "/boot/loader/entries"
 _LARGEST_CONFIG = 4 * 1024 * 1024
+
+
+def grub_lines(file: TextFile) -> Iterator[CommandLine]:
+    """Where arguments (after the kernel's path) stand in GRUB 2's menu."""
+    for line in _GRUB_LINE.finditer(file.text):
+        yield CommandLine(*line.span("arguments"))
+
+
+_LinesOf = Callable[[TextFile], Iterable[CommandLine]]
+# where each loader's configuration, and the further files that its entries come from, have arguments
+_MENUS: Mapping[str, _LinesOf] = {
+    "grub2": grub_lines,
+    "grub1": grub_legacy.command_lines,
+    "extlinux": extlinux.command_lines,
+}
+_OTHER_FILES: Mapping[str, _LinesOf] = {
+    "grub2": bls.command_lines,
+    "systemd-boot": bls.command_lines,
+    "extlinux": extlinux.command_lines,
+}
 
 
 def instrument_overlays(
@@ -92,10 +115,11 @@ def instrument(guest: WritableGuest, facts: GuestFacts, nonce: str, wait_seconds
     if UNIT_NAME not in guest.list(WANTED_FOLDER):
         guest.make_symlink(link, UNIT_PATH)
         set_new_label(guest, link, labels)
-    for path in _kernel_configs(guest, facts):
-        text = guest.read(path, _LARGEST_CONFIG)
-        seen = with_console(text.decode("utf-8", "surrogateescape"), _CONSOLES.get(arch, CONSOLES))
-        guest.write(path, seen.encode("utf-8", "surrogateescape"))
+    consoles = _CONSOLES.get(arch, CONSOLES)
+    for path, lines_of in _kernel_configs(guest, facts).items():
+        text = guest.read(path, _LARGEST_CONFIG).decode("utf-8", "surrogateescape")
+        lines = lines_of(TextFile(path, path, text))
+        guest.write(path, with_console(text, lines, consoles).encode("utf-8", "surrogateescape"))
     guest.sync()
 
 
@@ -108,20 +132,28 @@ def put(guest: WritableGuest, path: str, data: bytes, labels: Mapping[str, str])
         set_new_label(guest, path, labels)
 
 
-def with_console(text: str, consoles: str = CONSOLES) -> str:
+def with_console(text: str, lines: Iterable[CommandLine], consoles: str = CONSOLES) -> str:
     """A boot menu whose kernels speak on the first serial line as well as on the screen."""
-    return _KERNEL_LINE.sub(lambda line: line["head"] + _arguments(line["rest"], consoles), text)
+    told = [Splice(line.start, line.end, _arguments(text[line.start : line.end], consoles)) for line in lines]
+    return spliced(text, told)
 
 
-def _arguments(rest: str, consoles: str) -> str:
-    words = [word for word in rest.split(" ") if word not in _QUIET]
-    return " ".join(words).rstrip() + f" {consoles}"
+def _arguments(given: str, consoles: str) -> str:
+    words = [word for word in re.split(r"([ \t]+)", given.rstrip()) if word not in _QUIET]
+    return f"{''.join(words).rstrip()} {consoles}"
 
 
-def _kernel_configs(guest: WritableGuest, facts: GuestFacts) -> list[str]:
-    # zipl starts what is in its map, whatever stands there
-    if facts.boot_loader.kind == "zipl":
-        return []
-    config = facts.boot_loader.config
-    found = [config] if config and guest.exists(config) else []
-    return found + [f"{_BLS_FOLDER}/{name}" for name in guest.list(_BLS_FOLDER) if name.endswith(".conf")]
+def _kernel_configs(guest: WritableGuest, facts: GuestFacts) -> dict[str, _LinesOf]:
+    """The files that tell kernels their arguments, each with what finds them in it.
+
+    LILO's and zipl's maps and a unified kernel image are none: what they say was laid down when they were made.
+    """
+    loader = facts.boot_loader
+    in_menu, in_others = _MENUS.get(loader.kind), _OTHER_FILES.get(loader.kind)
+    paths = {entry.source: in_others for entry in loader.entries if entry.source not in ("", entry.kernel)}
+    if loader.kind == "grub2":
+        names = (name for name in guest.list(_BLS_FOLDER) if name.endswith(".conf"))
+        paths |= {f"{_BLS_FOLDER}/{name}": in_others for name in names}
+    if loader.config and in_menu is not None:
+        paths[loader.config] = in_menu
+    return {path: lines for path, lines in paths.items() if lines is not None and guest.exists(path)}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from p2v.record import ConversionRecord, load_record
+from tests.fixtures import rootfs
 from tests.fixtures.families import FAMILIES
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.records import Guest
@@ -23,6 +24,7 @@ from tests.support_matrix import ROWS_FOLDER, Row
 OFTEN = ("lvm", "uefi", "dracut")
 # Its command line is inside the signed image and names /dev/sda2: only hardware that keeps the name starts it.
 FIXED = ("uki",)
+KERNELS_FIRST_WORDS = "Linux version "
 
 ALL = [
     pytest.param(guest, id=guest.name, marks=() if guest.name in OFTEN else pytest.mark.matrix) for guest in FAMILIES
@@ -42,8 +44,8 @@ def noted(guest: Guest, record: ConversionRecord | None, problems: list[str]) ->
         (Path(folder) / f"{guest.name}.json").write_text(json.dumps(row.data()), "utf-8")
 
 
-def seen_wrong(guest: Guest, record: ConversionRecord) -> list[str]:
-    """What the booted guest shows that it should not, or does not show."""
+def seen_wrong(guest: Guest, record: ConversionRecord, folder: Path) -> list[str]:
+    """What the booted guest shows that it should not, or does not show; ``folder`` has the conversion's files."""
     boot, wanted = record.boot, guest.converted
     if boot is None or not boot.booted:
         return [boot.verdict.sentence if boot else "it was not booted"]
@@ -56,12 +58,22 @@ def seen_wrong(guest: Guest, record: ConversionRecord) -> list[str]:
     root = root.replace("/dev/vd", "/dev/sd") if guest.name in FIXED else root
     if root not in (report.root_device, report.root_source):
         problems.append(f"its root is {report.root_source or report.root_device} instead of {root}")
+    versions = [f"vmlinuz-{kernel.version}" for kernel in record.document.facts.kernels]
+    started = rootfs.kernel_versions(versions)[-1 if wanted.oldest_kernel else 0]
+    if report.kernel != started:
+        problems.append(f"its kernel is {report.kernel} instead of {started}")
     addresses = {each.name: each.addresses for each in report.interfaces}
     if wanted.interface and wanted.interface not in addresses:
         problems.append(f"{wanted.interface} is missing among {', '.join(addresses)}")
     elif wanted.address and wanted.address not in addresses[wanted.interface]:
         problems.append(f"{wanted.interface} has {addresses[wanted.interface]} instead of {wanted.address}")
+    if not boot.log or KERNELS_FIRST_WORDS not in (folder / boot.log).read_text("utf-8"):
+        problems.append("its kernel was not heard on the serial port")
     return problems
+
+
+def is_quiet(arguments: str) -> bool:
+    return "quiet" in arguments.split()
 
 
 def converted(guest: Guest, folder: Path, *more: str) -> Ran:
@@ -78,7 +90,8 @@ def test_a_guest_boots_on_virtio_with_its_root_and_its_address(guest: Guest, tmp
     before = [state(disk) for disk in guest_disks(guest.name)]
     ran = converted(guest, tmp_path, *(["--compatible"] if guest.name in FIXED else []))
     record = load_record(tmp_path / "vm.json") if (tmp_path / "vm.json").exists() else None
-    problems = seen_wrong(guest, record) if record else [ran.err.strip().splitlines()[-1] if ran.err.strip() else "no record"]
+    last_words = ran.err.strip().splitlines()[-1:] or ["no record"]
+    problems = seen_wrong(guest, record, tmp_path) if record else last_words
     noted(guest, record, problems)
     assert problems == [], ran.err
     assert ran.status == 0
@@ -87,8 +100,12 @@ def test_a_guest_boots_on_virtio_with_its_root_and_its_address(guest: Guest, tmp
     # planned again from the result, there is nothing left to do
     disks = [tmp_path / str(disk.path) for disk in record.hardware.disks] if record else []
     again = p2v("plan", *disks, "--input-format", "raw", "--json", *keys(guest))
-    plan = json.loads(again.out)["plan"]
-    assert [change for change in plan["changes"] if change] == []
+    document = json.loads(again.out)
+    assert [change for change in document["plan"]["changes"] if change] == []
+    # the boot check has its kernels speak up; that stayed in its overlay
+    left = [entry["arguments"] for entry in document["facts"]["boot_loader"]["entries"]]
+    found = [entry.arguments for entry in record.document.facts.boot_loader.entries] if record else []
+    assert [is_quiet(arguments) for arguments in left] == [is_quiet(arguments) for arguments in found]
 
 
 @pytest.mark.matrix

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from drivers.facts import BootLoader, GuestFacts, LabelPolicy, LabelRule
+from drivers.facts import BootEntry, BootLoader, GuestFacts, LabelPolicy, LabelRule, TextFile
 from drivers.tree import Stat
 from drivers.writable import Space
 from p2v.core.run import SystemRunner, find_program
 from p2v.verify.evidence import InterfaceAddresses
 from p2v.verify.guest_report import SCRIPT_PATH, UNIT_NAME, UNIT_PATH, WANTED_FOLDER, parse_report, reporter_script
-from p2v.verify.instrument import CONSOLES, instrument, why_not, with_console
+from p2v.verify.instrument import CONSOLES, grub_lines, instrument, why_not, with_console
 from tests.drivers.memory_guest import MemoryGuest as LabelledGuest
 from tests.drivers.memory_guest import folder
 from tests.verify.guests import DEBIAN
@@ -139,15 +139,11 @@ menuentry 'Debian' {
 
 
 def test_every_kernel_gets_both_consoles_and_speaks_up() -> None:
-    lines = with_console(GRUB).splitlines()
+    lines = with_console(GRUB, grub_lines(TextFile("x", "x", GRUB))).splitlines()
     assert lines[1].split() == ["linux", "/boot/vmlinuz-6.1", "root=UUID=1234", "ro", *CONSOLES.split()]
     assert lines[5].endswith(f"console=ttyS1 {CONSOLES}")
     assert "quiet" not in lines[5]
     assert [lines[i] for i in (0, 2, 3, 4)] == [GRUB.splitlines()[i] for i in (0, 2, 3, 4)]
-
-
-def test_boot_loader_specification_entries_get_them_too() -> None:
-    assert with_console("title x\noptions root=UUID=1 ro quiet\n") == f"title x\noptions root=UUID=1 ro {CONSOLES}\n"
 
 
 class MemoryGuest:
@@ -222,6 +218,58 @@ def test_everything_is_put_into_the_guest_and_doing_so_twice_is_harmless() -> No
     assert guest.links == {f"{WANTED_FOLDER}/{UNIT_NAME}": UNIT_PATH}
     assert CONSOLES.encode() in guest.files[config]
     assert CONSOLES.encode() in guest.files[entry]
+
+
+ARGUMENTS = f"root=UUID=1 ro {CONSOLES}"
+
+
+@pytest.mark.parametrize(
+    ("loader", "before", "after"),
+    [
+        (
+            BootLoader("systemd-boot", "/boot/efi/loader/loader.conf", (
+                BootEntry("a", "/boot/efi/m/6.1/linux", (), "", "/boot/efi/loader/entries/a.conf"),
+                BootEntry("b", "/boot/efi/EFI/Linux/b.efi", (), "", "/boot/efi/EFI/Linux/b.efi"),
+            )),
+            {
+                "/boot/efi/loader/loader.conf": "timeout 1\n",
+                "/boot/efi/loader/entries/a.conf": "title a\nlinux /m/6.1/linux\noptions    root=UUID=1 ro quiet\r\n",
+                "/boot/efi/EFI/Linux/b.efi": "options quiet\n",
+            },
+            {"/boot/efi/loader/entries/a.conf": f"title a\nlinux /m/6.1/linux\noptions    {ARGUMENTS}\r\n"},
+        ),
+        (
+            BootLoader("extlinux", "/boot/extlinux/extlinux.conf", (
+                BootEntry("l0", "/boot/vmlinuz", (), ""), BootEntry("l1", "/boot/old", (), "", "/boot/extlinux/more.conf"),
+            )),
+            {
+                "/boot/extlinux/extlinux.conf": "label l0\n\tLINUX /boot/vmlinuz\n\tAPPEND root=UUID=1 ro quiet\n",
+                "/boot/extlinux/more.conf": "label l1\nlinux /boot/old\nappend root=UUID=1 quiet ro\n",
+            },
+            {
+                "/boot/extlinux/extlinux.conf": f"label l0\n\tLINUX /boot/vmlinuz\n\tAPPEND {ARGUMENTS}\n",
+                "/boot/extlinux/more.conf": f"label l1\nlinux /boot/old\nappend {ARGUMENTS.replace('1 ro', '1  ro')}\n",
+            },
+        ),
+        (
+            BootLoader("grub1", "/boot/grub/menu.lst", (BootEntry("a", "/boot/vmlinuz", (), ""),)),
+            {"/boot/grub/menu.lst": "title a\nroot (hd0,0)\nkernel=/boot/vmlinuz root=UUID=1 ro splash\ninitrd /boot/i\n"},
+            {"/boot/grub/menu.lst": f"title a\nroot (hd0,0)\nkernel=/boot/vmlinuz {ARGUMENTS}\ninitrd /boot/i\n"},
+        ),
+        (
+            BootLoader("lilo", "/etc/lilo.conf", (BootEntry("a", "/boot/vmlinuz", (), ""),)),
+            {"/etc/lilo.conf": "image=/boot/vmlinuz\nappend=quiet\n"},
+            {},
+        ),
+    ],
+    ids=("systemd-boot", "extlinux", "grub1", "lilo"),
+)  # fmt: skip
+def test_every_loaders_own_files_get_both_consoles(
+    loader: BootLoader, before: dict[str, str], after: dict[str, str]
+) -> None:
+    guest = MemoryGuest(**before)
+    instrument(guest, dataclasses.replace(DEBIAN, boot_loader=loader), NONCE, 60)
+    assert {path: guest.files[path].decode() for path in before} == before | after
 
 
 def test_what_is_put_into_a_guest_with_selinux_is_labelled_by_its_policy() -> None:

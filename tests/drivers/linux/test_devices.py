@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy
-from drivers.linux.devices import DeviceNames
+from drivers.linux.devices import DeviceNames, Use
 
 A1 = Partition(0, 1, 0, 1, "83", partuuid="aaaaaaaa-01", filesystem=FileSystem("ext4", "uuid-a1"))
 A2 = Partition(0, 2, 0, 1, "82", partuuid="aaaaaaaa-02", filesystem=FileSystem("swap", "uuid-a2"))
@@ -116,7 +116,7 @@ def facts(disks: int) -> GuestFacts:
 
 
 def test_a_root_on_another_letter_tells_which_disk_that_letter_is() -> None:
-    names = DeviceNames.of(facts(1), [("/dev/sdb1", "/"), ("/dev/sdb2", "none")])
+    names = DeviceNames.of(facts(1), [Use("/dev/sdb1", "/"), Use("/dev/sdb2", "none")])
     found, other = names.resolve("/dev/sdb2"), names.resolve("/dev/sda1")
     assert found is not None
     assert other is not None
@@ -125,7 +125,7 @@ def test_a_root_on_another_letter_tells_which_disk_that_letter_is() -> None:
 
 
 def test_disks_of_several_kinds_have_no_known_order() -> None:
-    names = DeviceNames.of(facts(2), [("/dev/sda1", "/"), ("/dev/nvme0n1p1", "/data")])
+    names = DeviceNames.of(facts(2), [Use("/dev/sda1", "/"), Use("/dev/nvme0n1p1", "/data")])
     found = names.resolve("/dev/nvme0n1p1")
     assert found is not None
     assert (found.stable, "several kinds" in found.problem) == (None, True)
@@ -142,3 +142,37 @@ def test_a_root_on_a_volume_is_no_partition() -> None:
     physical = Partition(0, 3, 0, 1, "8e", False, "c0ffee12-03", filesystem=FileSystem("lvm2", "AbCdEf-1234"))
     facts = GuestFacts(ReadBy.HOST, (), (physical,), root=Mount("/", 0, 3, volume="/dev/mapper/vg-root"))
     assert DeviceNames.of(facts).root is None
+
+
+BY_ID, BY_PATH = "/dev/disk/by-id/nvme-Maker_Model_1234", "/dev/disk/by-path/pci-0000:03:00.0-nvme-1"
+
+
+def stable_of(name: str, *uses: Use) -> str | None:
+    found = DeviceNames.of(facts(2), uses).resolve(name)
+    assert found is not None
+    assert bool(found.problem) is (found.stable is None)
+    return found.stable
+
+
+def test_a_name_by_id_or_path_is_the_only_disk_that_has_what_the_tables_expect_there() -> None:
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "xfs")) == "UUID=uuid-b1"
+    # the other disk has no second partition
+    assert stable_of(f"{BY_PATH}-part2", Use(f"{BY_PATH}-part2")) == "UUID=uuid-a2"
+    assert stable_of(f"{BY_PATH}-part1", Use(f"{BY_PATH}-part1", "/", "auto")) == "UUID=uuid-a1"
+    # what is mounted elsewhere is not the root
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "auto")) == "UUID=uuid-b1"
+
+
+def test_a_name_by_id_that_more_than_one_disk_fits_stays_unknown() -> None:
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1")) is None
+    assert stable_of(f"{BY_ID}-part1", Use(f"{BY_ID}-part1", "/srv", "btrfs")) is None
+
+
+def test_two_names_of_one_partition_are_of_disks_that_are_not_all_there() -> None:
+    uses = (Use(f"{BY_ID}-part1", "/srv", "xfs"), Use(f"{BY_PATH}-part1", "/data", "xfs"))
+    assert [stable_of(use.name, *uses) for use in uses] == [None, None]
+
+
+def test_names_by_id_and_by_path_may_be_of_one_disk() -> None:
+    uses = (Use(f"{BY_ID}-part1", "/", "ext4"), Use(f"{BY_PATH}-part2", "none", "swap"))
+    assert [stable_of(use.name, *uses) for use in uses] == ["UUID=uuid-a1", "UUID=uuid-a2"]

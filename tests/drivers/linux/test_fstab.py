@@ -147,3 +147,28 @@ def test_only_first_fields_change_and_planning_again_changes_nothing(lines: list
             old_spec, new_spec = old.split()[0], new.split()[0]
             assert new_spec.startswith("UUID=")
             assert new.replace(new_spec, old_spec, 1) == old
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("downloads /mnt/s vboxsf uid=1000,gid=1000 0 0", "downloads /mnt/s vboxsf uid=1000,gid=1000,noauto 0 0"),
+        (".host:/ /mnt/hgfs fuse.vmhgfs-fuse nofail 0 0", ".host:/ /mnt/hgfs fuse.vmhgfs-fuse nofail,noauto 0 0"),
+        ("vmhgfs-fuse\t/mnt/hgfs\tfuse\tdefaults\t0\t0\r", "vmhgfs-fuse\t/mnt/hgfs\tfuse\tdefaults,noauto\t0\t0\r"),
+        ("none /proc/xen xenfs", "none /proc/xen xenfs noauto"),
+    ],
+)  # fmt: skip
+def test_what_the_old_hypervisor_shared_is_not_mounted_at_the_start(before: str, after: str) -> None:
+    assert planned(f"{before}\n") == f"{after}\n"
+    assert planned(f"{after}\n") == f"{after}\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "share /mnt vboxsf noauto 0 0", "share /mnt vboxsf rw,noauto,x-systemd.automount 0 0", "share /mnt 9p trans=virtio 0 0",
+        "sshfs#me@host: /mnt fuse defaults 0 0", "vboxsf /mnt nfs4 defaults 0 0",
+    ],
+)  # fmt: skip
+def test_shares_that_do_not_stop_the_start_stay(line: str) -> None:
+    assert planned(f"{line}\n") == f"{line}\n"
