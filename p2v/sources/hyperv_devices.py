@@ -195,9 +195,13 @@ def _mac(node: Element) -> str:
     """The address, under any spelling of its key: no file with a legacy card was at hand."""
     for each in (*node, *(below for level in node if _NUMBERED.fullmatch(local(level).lower()) for below in level)):
         if local(each).lower().replace("_", "") in _MAC_KEYS and (value := (each.text or "").strip()):
-            # a dynamic address is given at the first start; before that it is zero
-            return value if value.strip("0-:") else ""
+            return assigned(value)
     return ""
+
+
+def assigned(mac: str) -> str:
+    """A card's address; empty for a dynamic one before the first start, which is written as zeroes."""
+    return mac if mac.strip("0-:") else ""
 
 
 def what_stays(draft: Draft, found: tuple[Device, ...]) -> None:
