@@ -24,8 +24,8 @@ FIRMWARE = "ac6b8dc1-3257-4a70-b1b2-a9c9215659ad"
 CLOCK = "e51b7ef6-4a7f-4780-aaae-d4b291aacd2e"
 TPM = "736e6aa9-a3f8-49c0-9550-a963214d259a"
 _PASSED_THROUGH = {
-    "2fcc454e-a36a-4c77-bb5e-a2d75a51f02c": "a PCI device of the old host",
-    "99dcd00c-fbd6-42d3-9dfd-1b5ad7058f61": "a part of a GPU of the old host",
+    "2fcc454e-a36a-4c77-bb5e-a2d75a51f02c": "a PCI device",
+    "99dcd00c-fbd6-42d3-9dfd-1b5ad7058f61": "a part of a GPU",
 }
 _PASSED_BY_NAME = {"fibre": "a Fibre Channel adapter", "fiber": "a Fibre Channel adapter", "3d": "a RemoteFX graphics adapter"}
 # The settings of a switch port that are about VLANs (Msvm_EthernetSwitchPortVlanSettingData).
@@ -158,11 +158,7 @@ def _add_disk(draft: Draft, files: WindowsFiles, drive: Drive) -> None:
         )
     elif drive.kind == "VHD" or lowered.endswith(_DISK_SUFFIXES):
         if drive.shared:
-            draft.warn(
-                "disk-shared",
-                f"the disk {drive.key} is shared with other machines; the copy is this machine's own",
-                "Shut the others down before it is copied, and decide which of them keeps the data.",
-            )
+            draft.disk_shared(drive.key)
         draft.add_disk(files.named(drive.path), drive.attachment)
     else:
         draft.block(
@@ -210,11 +206,11 @@ def what_stays(draft: Draft, found: tuple[Device, ...]) -> None:
         by_name = (what for word, what in _PASSED_BY_NAME.items() if word in device.name.lower())
         what = _PASSED_THROUGH.get(device.type_id) or next(by_name, "")
         if what:
-            draft.warn("passthrough", f"the machine has {what}; it does not travel")
+            draft.passed_through(what)
         if device.type_id == SERIAL and device.node is not None:
             for number, port in _numbered(device.node, "port"):
                 if target := text(port, "connection"):
-                    draft.warn("port", f"COM{number + 1} leads to {target} on the old host, which stays there")
+                    draft.port_stays(f"serial port COM{number + 1}", target)
 
 
 def device(found: tuple[Device, ...], type_id: str) -> Element | None:

@@ -183,4 +183,4 @@ def _memory(draft: Draft, own: list[Instance]) -> int | None:
 def _what_stays(draft: Draft, own: list[Instance]) -> None:
     for each in own:
         if "serial port" in each.text("resourcesubtype").lower() and (target := each.text("connection")):
-            draft.warn("port", f"{each.text('elementname') or 'a COM port'} leads to {target} on the old host, which stays there")
+            draft.port_stays(f"serial port {each.text('elementname')}".strip(), target)

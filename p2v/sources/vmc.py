@@ -132,11 +132,7 @@ def _add_disk(draft: Draft, files: WindowsFiles, settings: Element | None, drive
         draft.warn("drive-empty", f"the drive {drive.key} names no file and is left out")
         return
     if drive.shared:
-        draft.warn(
-            "disk-shared",
-            f"the disk {drive.key} is on a bus that is shared with another machine; the copy is this machine's own",
-            "Shut the other down before it is copied, and decide which of them keeps the data.",
-        )
+        draft.disk_shared(drive.key)
     draft.add_disk(_undo(draft, files, settings, drive) or files.named(*stated), drive.attachment)
 
 
@@ -210,15 +206,15 @@ def _guest(draft: Draft, root: Element) -> str:
 
 
 def _ports(draft: Draft, hardware: Element | None) -> None:
-    for kind, what in (("serial_port", "COM"), ("parallel_port", "LPT")):
+    for kind, what in (("serial_port", "serial port COM"), ("parallel_port", "parallel port LPT")):
         for element in _children(child(hardware, "super_io"), kind):
             place = next((each for each in (_path(element, "pathname"), _path(element, "name")) if any(each)), ("", ""))
             target = place[1] or place[0] or text(element, "port_name") or text(element, "name")
             port_type = text(element, "port_type")
             if port_type in _NO_PORT or (kind == "parallel_port" and not target):
                 continue
-            to = target or _PORT_TYPES.get(port_type, "something")
-            draft.warn("port", f"{what}{_id(draft, element, 'port') + 1} leads to {to} on the old host, which stays there")
+            where = f"{what}{_id(draft, element, 'port') + 1}"
+            draft.port_stays(where, target or _PORT_TYPES.get(port_type, "something"))
 
 
 def _children(element: Element | None, name: str) -> Iterator[Element]:

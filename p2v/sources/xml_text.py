@@ -14,15 +14,13 @@ from defusedxml.ElementTree import fromstring
 
 from p2v.sources.description import Description
 
-# Real ones have a few thousand elements; snapshots of snapshots nest a few dozen levels.
+# Real ones have a few thousand elements; VirtualBox nests snapshots up to 250 deep, with two elements each.
 _ELEMENTS_AT_MOST = 200_000
-_DEEPEST = 200
+_DEEPEST = 600
 # How a file begins whose text is in an encoding; without a mark, "<" tells.
 _ENCODINGS = (
     (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
 )  # fmt: skip
-
-_SAYS_UTF_16 = re.compile(rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,64}encoding=[\"'])utf-16", re.IGNORECASE)
 
 
 def parse(description: Description, data: bytes | None = None) -> Element:
@@ -81,9 +79,18 @@ def text(element: Element | None, *names: str) -> str:
     return (found.text or "").strip() if found is not None else ""
 
 
+def is_on(element: Element | None, name: str, *, default: bool = False) -> bool:
+    """A yes-or-no attribute, as XML and its writers spell it."""
+    value = attribute(element, name) if element is not None else None
+    return default if not value else value.lower() in ("true", "yes", "on", "1")
+
+
 def below(element: Element, name: str) -> Iterator[Element]:
     """All elements of that local name at any depth, in document order."""
     return (each for each in element.iter() if local(each) == name)
+
+
+_SAYS_UTF_16 = re.compile(rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,64}encoding=[\"'])utf-16", re.IGNORECASE)
 
 
 def _without_padding(raw: bytes) -> bytes:

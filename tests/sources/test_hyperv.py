@@ -58,7 +58,7 @@ def test_a_generation_1_machine_has_ide_before_scsi_and_its_cards_in_the_order_o
         ),
     )
     assert ids(machine.warnings) == ["source.port"]
-    assert r"\\.\pipe\console" in machine.warnings[0].message
+    assert "COM2" in machine.warnings[0].message
 
 
 def test_a_generation_2_machine_has_uefi_secure_boot_and_the_disks_of_its_present_state(tmp_path: Path) -> None:
