@@ -243,7 +243,13 @@ def named_file(owner: Path, name: str, lookup: Lookup, roots: Sequence[Path] = (
         if place is None:
             raise ForbiddenReference(owner, f"names {shown(name)}, which is no file beside it")
         allowed = (*_own_folder(file), *(folder.resolve() for folder in (*roots, *lookup.allowed)))
-        return Opening(lookup, _no_image, allowed)._find(file, name, place)
+        try:
+            return Opening(lookup, _no_image, allowed)._find(file, name, place)
+        except ForbiddenReference:
+            # a path of the old host's that this one has not is a file that is missing, and nothing worse
+            if _exists(_resolved(file, owner.parent / place, name)):
+                raise
+            return None
 
 
 def _no_image(file: SourceFile, _format: str | None, _opening: Opening) -> MappedDisk:

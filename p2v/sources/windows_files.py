@@ -10,11 +10,6 @@ from p2v.core.errors import ForbiddenReference
 from p2v.sources.description import Description
 
 
-def is_elsewhere(name: str) -> bool:
-    """Whether a name has a drive or a share of Windows in it, and so says nothing about this host's folders."""
-    return bool(PureWindowsPath(name).drive)
-
-
 @dataclass(frozen=True)
 class WindowsFiles:
     """The files around a description, found by the names Windows knows them by."""
@@ -36,8 +31,7 @@ class WindowsFiles:
     def named(self, *stated: str) -> str:
         """Of several ways to name one file the first by which it is there, in the letters it really has.
 
-        Where it is there by none: the last of them that says anything, for the message that it is missing, without the
-        drive and the folders of the old host.
+        Where it is there by none: the last of them that says anything, for the message that it is missing.
         """
         said = [name.strip() for name in stated if name.strip()]
         for name in said:
@@ -48,9 +42,7 @@ class WindowsFiles:
             same = self._by_last_name.get(PureWindowsPath(name).name.casefold(), ())
             if len(same) == 1 and self._there(same[0]) is not None:
                 return same[0]
-        if not said:
-            return ""
-        return PureWindowsPath(said[-1]).name if is_elsewhere(said[-1]) else said[-1]
+        return said[-1] if said else ""
 
     def has(self, *stated: str) -> bool:
         """Whether the file is there by any of the names."""

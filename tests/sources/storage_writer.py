@@ -51,7 +51,9 @@ class _Laid:
         return at
 
 
-def store(configuration: str, *, objects: int = 200, version: int = 0x0400, pending: int = 0, newer: int = 1) -> bytes:
+def store(
+    configuration: str, *, objects: int = 200, version: int = 0x0400, pending: int = 0, newer: int = 1, older_version: int = 0x0400
+) -> bytes:
     """The store of an XML configuration. ``objects``: entries in a table of objects; ``newer``: which header counts."""
     laid = _Laid()
     root = fromstring(configuration.replace('encoding="UTF-16"', ""))
@@ -61,7 +63,7 @@ def store(configuration: str, *, objects: int = 200, version: int = 0x0400, pend
         place = laid.add(_entry(laid, parent, order, element))
         waiting += [(place, number + 1, each) for number, each in enumerate(element)]
     laid.close()
-    return _assembled(laid, objects, version, pending, newer)
+    return _assembled(laid, objects, [older_version, version] if newer else [version, older_version], pending, newer)
 
 
 def _entry(laid: _Laid, parent: tuple[int, int], order: int, element: Element) -> bytes:
@@ -92,7 +94,7 @@ def _value(kind: int, element: Element) -> bytes:
     return struct.pack("<I", len(raw)) + raw
 
 
-def _assembled(laid: _Laid, objects: int, version: int, pending: int, newer: int) -> bytes:
+def _assembled(laid: _Laid, objects: int, versions: list[int], pending: int, newer: int) -> bytes:
     entries: list[tuple[int, int, int]] = []
     body = bytearray()
     tables = [_sealed(table, number + 1) for number, table in enumerate(laid.tables)]
@@ -104,7 +106,7 @@ def _assembled(laid: _Laid, objects: int, version: int, pending: int, newer: int
     body += more
     log_at = 3 * PAGE + len(body)
     log = struct.pack("<IIIB", 0x01110003, 0, pending, 0).ljust(PAGE, b"\0")
-    headers = b"".join(_header(version, log_at, 8 if number == newer else 7) for number in (0, 1))
+    headers = b"".join(_header(versions[number], log_at, 8 if number == newer else 7) for number in (0, 1))
     return headers + first + bytes(body) + log
 
 

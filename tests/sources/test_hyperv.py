@@ -170,10 +170,10 @@ def test_a_controller_the_manifest_does_not_name_keeps_its_disks(tmp_path: Path)
     assert disk.attachment.bus is SourceBus.SCSI
 
 
-def test_all_missing_disks_are_told_at_once_without_the_old_hosts_folders(tmp_path: Path) -> None:
+def test_all_missing_disks_are_told_at_once_by_their_paths_on_the_old_host(tmp_path: Path) -> None:
     with pytest.raises(BadDescription) as caught:
         hyperv.read(lay(tmp_path, MACHINE_FILE, windows_text(NEW)))
-    assert all(name in caught.value.problem for name in (Path(AVHDX).name, "data.vhdx", "Shared Log.vhdx"))
+    assert all(name in caught.value.problem for name in ("ClusterStorage", Path(AVHDX).name, "data.vhdx", "Shared Log.vhdx"))
 
 
 def test_an_export_in_an_archive_finds_its_disks_there(tmp_path: Path) -> None:

@@ -78,9 +78,15 @@ def test_a_store_gives_every_value_of_its_configuration_in_order(tmp_path: Path,
     assert list(values(found)) == list(values(wanted))
 
 
-def test_the_newer_of_two_headers_counts(tmp_path: Path) -> None:
-    data = bytearray(store(NEW, newer=0))
-    struct.pack_into("<I", data, PAGE + 10, 0x0100)  # the older one is of a version nobody reads, and its sum is wrong
+@pytest.mark.parametrize("newer", [0, 1])
+def test_the_newer_of_two_headers_counts(tmp_path: Path, newer: int) -> None:
+    # what is older is of a version that nobody reads
+    assert vmcx.read(laid(tmp_path, store(NEW, newer=newer, older_version=0x0100))).cpus == 2
+
+
+def test_a_header_whose_sum_is_wrong_does_not_count(tmp_path: Path) -> None:
+    data = bytearray(store(NEW, newer=1))
+    struct.pack_into("<I", data, PAGE + 10, 0x0100)
     assert vmcx.read(laid(tmp_path, bytes(data))).cpus == 2
     data[20] ^= 1
     with pytest.raises(BadDescription, match="no sound header"):
@@ -164,12 +170,12 @@ def test_a_damaged_store_is_an_error_that_says_where(tmp_path: Path, at: int, ra
 
 def test_tables_that_name_each_other_without_end_are_soon_given_up(tmp_path: Path) -> None:
     data = bytearray(store(NEW).ljust(4 << 20, b"\0"))
-    count = (len(data) - 2 * PAGE - 8) // 18
-    table = struct.pack("<II", 0x01110001, count)
-    entry = struct.pack("<BIQIB", 1, 0, 2 * PAGE, 18, 1)
-    data[2 * PAGE :] = (table + entry * count).ljust(len(data) - 2 * PAGE, b"\0")
-    for place in range(0, len(data) - 2 * PAGE - 1000, 180):
-        struct.pack_into("<II", data, 2 * PAGE + place, 0x01110001, (len(data) - 2 * PAGE - place) // 18 - 1)
+    blocks = (len(data) - 2 * PAGE) // 180
+    for n in range(blocks):
+        # each block is a table to the file's end, of entries that lead to the blocks and one that ends before the next
+        at = 2 * PAGE + 180 * n
+        entries = b"".join(struct.pack("<BIQIB", 1, 0, 2 * PAGE + 180 * ((9 * n + each) % blocks), 8, 1) for each in range(9))
+        data[at : at + 170] = struct.pack("<II", 0x01110001, (len(data) - at - 8) // 18) + entries
     started = time.process_time()
     with pytest.raises(BadDescription):
         vmcx.read(laid(tmp_path, bytes(data)))
