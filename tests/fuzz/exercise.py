@@ -85,7 +85,10 @@ class Exerciser:
         finding = ""
         try:
             with limited(SECONDS):
-                exercise(self._opened, self._target.format or None, chosen)
+                if self._target.read is not None:
+                    self._target.read(self._opened)
+                else:
+                    exercise(self._opened, self._target.format or None, chosen)
             text = "read"
         except P2vError as error:
             text = f"{type(error).__name__} {_place(error.__traceback__)}"

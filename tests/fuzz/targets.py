@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats import FORMATS
+from p2v.sources.description import LARGEST_BYTES
 from tests.converters import vmdk_writer
 from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums
+from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 
 KIB, MIB = 1024, 1024 * 1024
@@ -35,7 +36,8 @@ class Target:
 
     ``format`` is the one the input is opened with; empty: what is found by its contents, as with archives.
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
-    the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
+    the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes. ``read`` is
+    what is done with a file that is no image.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Target:
     place: str = "input"
     opened: str = ""
     largest: int = MAX_FILE_BYTES
+    read: Callable[[Path], object] | None = None
 
 
 def content(size: int = _SIZE) -> bytes:
@@ -227,6 +230,10 @@ _TARGETS = (
     Target("gzip", "", archive_seeds.gzips, archive_checksums.tar, largest=_DEFLATED_BYTES),
     Target("qcow2", "qcow2", of_variants("qcow2")),
     Target("qcow2-child", "qcow2", _qcow2_children),
+    *(
+        Target(f"source-{kind}", "", descriptions.seeds(kind), sums, largest=LARGEST_BYTES, read=descriptions.reader(kind))
+        for kind, sums in (("vmc", None), ("hyperv", None), ("hyperv_exp", None), ("vmcx", descriptions.store_sums))
+    ),
 )
 
 

@@ -98,7 +98,7 @@ def _with_atheris(arguments: argparse.Namespace, work: Path) -> int:
     from tests.fuzz import mutate, sparse
 
     # The readers are imported in here and nowhere before, or they would not be instrumented.
-    with atheris.instrument_imports(include=["converters"]):
+    with atheris.instrument_imports(include=["converters", "p2v.sources"]):
         target, exerciser = _ready(arguments, work)
     stats = Stats(arguments.stats, arguments.findings)
 
