@@ -32,7 +32,7 @@ KIND = "Hyper-V virtual machine (.xml)"
 _TELLING = re.compile(r"<(_[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}_|global_settings|manifest)\b")
 _CHECKPOINTS = "snapshots"
 _CHECKPOINT_SUFFIXES = (".xml", ".vmcx", ".exp")
-_CHECKPOINTS_READ, _CHECKPOINTS_NAMED = 16, 8
+_CHECKPOINTS_NAMED = 8
 # In units of 100 ns: a clock that differs by less shows UTC, or the local time of a zone that is UTC at times.
 _SKEW_OF_A_ZONE = 30 * 60 * 10_000_000
 
@@ -147,8 +147,8 @@ def checkpoints(draft: Draft, files: WindowsFiles, stated: str = "", type_id: st
     kept = [name for name in files.names if _is_checkpoint(name)]
     if not kept or stated == "0":
         return
-    titles = [_title(description, name) for name in kept[:_CHECKPOINTS_READ]]
-    said = ", ".join(shown(title) for title in titles[:_CHECKPOINTS_NAMED]) + (" ..." if len(kept) > _CHECKPOINTS_NAMED else "")
+    titles = [shown(_title(description, name)) for name in kept[:_CHECKPOINTS_NAMED]]
+    said = ", ".join(titles) + (" ..." if len(kept) > _CHECKPOINTS_NAMED else "")
     count = "a checkpoint" if len(kept) == 1 else f"{len(kept)} checkpoints"
     draft.warn(
         "checkpoints",

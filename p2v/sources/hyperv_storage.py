@@ -1,9 +1,9 @@
 """HyperVStorage: the store of keys and values that .vmcx and .vmrs files are, read as a tree of elements.
 
 Sources: the document "HyperV Storage File Format", published with a writer of .vmrs files, and the structures that other
-published readers agree on with it. Structures are packed and little-endian; sums
-are CRC-32. The header stands twice, the better one counts; object tables, the first at 8192, name key tables; a key table is a
-row of entries, each with the table and the offset of its parent. Names are UTF-8, strings UTF-16.
+published readers agree on with it. Structures are packed and little-endian, sums are CRC-32. The header stands twice, the newer
+sound one counts; object tables, the first at 8192, name key tables; a key table is a row of entries, each with the table and
+the offset of its parent. Names are UTF-8, strings UTF-16.
 """
 
 from __future__ import annotations
