@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
@@ -13,9 +14,13 @@ from defusedxml.ElementTree import fromstring
 
 from p2v.sources.description import Description
 
-# Real ones have a few thousand elements; snapshots of snapshots nest a few dozen levels.
+# Real ones have a few thousand elements; VirtualBox nests snapshots up to 250 deep, with two elements each.
 _ELEMENTS_AT_MOST = 200_000
-_DEEPEST = 200
+_DEEPEST = 600
+# How a file begins whose text is in an encoding; without a mark, "<" tells.
+_ENCODINGS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
+)  # fmt: skip
 
 
 def parse(description: Description, data: bytes | None = None) -> Element:
@@ -29,6 +34,16 @@ def parse(description: Description, data: bytes | None = None) -> Element:
         raise description.error(f"is no sound XML: {ascii(str(error))[1:-1]}") from error
     _check(description, root)
     return root
+
+
+def from_first_tag(head: bytes) -> str:
+    """The text of a file's first bytes from its first element on, for a look at what XML it is; empty where it is none."""
+    encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), "utf-8")
+    text = head.decode(encoding, "replace").lstrip()
+    while text.startswith(("<?", "<!--")):
+        end = "?>" if text.startswith("<?") else "-->"
+        text = text.partition(end)[2].lstrip()
+    return text if re.match(r"<[A-Za-z_]", text) else ""
 
 
 def local(element: Element) -> str:
@@ -62,6 +77,12 @@ def text(element: Element | None, *names: str) -> str:
     """The stripped text of the element at the end of a path; empty where there is none."""
     found = child(element, *names)
     return (found.text or "").strip() if found is not None else ""
+
+
+def is_on(element: Element | None, name: str, *, default: bool = False) -> bool:
+    """A yes-or-no attribute, as XML and its writers spell it."""
+    value = attribute(element, name) if element is not None else None
+    return default if not value else value.lower() in ("true", "yes", "on", "1")
 
 
 def below(element: Element, name: str) -> Iterator[Element]:
