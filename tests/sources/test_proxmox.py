@@ -1,0 +1,199 @@
+"""Proxmox VE's configurations to machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.plan import Finding
+from p2v.core.errors import BadDescription, P2vError
+from p2v.core.units import GIB, MIB
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    SourceBus,
+    Topology,
+)
+from p2v.sources import proxmox
+from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
+
+
+def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_path: Path) -> None:
+    description = from_data(tmp_path, "proxmox/100.conf", "vm-100-disk-1.raw", "vm-100-disk-2.qcow2", "vm-100-disk-5.raw")
+    assert proxmox.read(description) == Machine(
+        name="web.example.org",
+        disks=(
+            MachineDisk(
+                tmp_path / "vm-100-disk-2.qcow2", "qcow2", attachment=Attachment(SourceBus.SCSI, 0, 1), stated_bytes=512 * MIB
+            ),
+            MachineDisk(
+                tmp_path / "vm-100-disk-1.raw", "raw", "SN0001", attachment=Attachment(SourceBus.SCSI, 0, 0), stated_bytes=32 * GIB
+            ),
+            MachineDisk(tmp_path / "vm-100-disk-5.raw", "raw", attachment=Attachment(SourceBus.VIRTIO, 0, 5)),
+        ),
+        nics=(
+            Nic("bc:24:11:00:00:01", "vmbr0.20", "virtio"),
+            Nic("bc:24:11:00:00:02", "vmbr1", "e1000", connected=False),
+            Nic("bc:24:11:00:00:03", "vmbr0", "vmxnet3"),
+            Nic("bc:24:11:00:00:10", "nat", "rtl8139"),
+        ),
+        cpus=8,
+        memory_bytes=4096 * MIB,
+        firmware=Firmware.UEFI,
+        uuid="a5d2e1c0-8f2f-4dae-a0f2-6a1b8e5c7d01",
+        described_by="Proxmox VE machine",
+        guest="l26",
+        topology=Topology(2, 4),
+        generation_id="0d3d2f4d-4d0f-4a6d-8e3a-94cfe9bbd0b1",
+        secure_boot=True,
+        tpm=True,
+        clock=Clock.UTC,
+        display="virtio",
+        removable=(RemovableDrive(DriveKind.CDROM, "local:iso/debian-12.5.0-amd64-netinst.iso", Attachment(SourceBus.IDE, 1, 0)),),
+        warnings=(
+            Finding("source.disk-mode", "the disk virtio5 is in snapshot mode: what a run wrote to it was thrown away at its end"),
+            Finding("source.passthrough", "PCI 0000:01:00 is a device of the old host; it does not travel"),
+            Finding("source.port", "a serial port leads to '/dev/ttyS0' on the old host, which stays there"),
+            Finding("source.disk-unused", "the disk 'local-lvm:vm-100-disk-9' is not attached to the machine and is left out"),
+            Finding("source.passthrough", "USB host=1234:5678 is a device of the old host; it does not travel"),
+            Finding(
+                "source.snapshots",
+                "the machine is converted as it is now; its snapshots (the last is 'before_update') do not travel",
+            ),
+            Finding(
+                "source.tpm",
+                "what the machine's TPM holds does not travel: it gets an empty one",
+                "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
+            ),
+        ),
+    )
+
+
+def test_an_old_machine_with_a_boot_disk_carriage_returns_and_a_host_device(tmp_path: Path) -> None:
+    description = from_data(tmp_path, "proxmox/101.conf", "101/vm-101-disk-1.vmdk", "vm-101-disk-2.raw", "ata-OLD")
+    assert proxmox.read(description) == Machine(
+        name="nt4",
+        disks=(
+            MachineDisk(
+                tmp_path / "101/vm-101-disk-1.vmdk", "vmdk", attachment=Attachment(SourceBus.IDE, 0, 0), stated_bytes=10 * GIB
+            ),
+            MachineDisk(tmp_path / "ata-OLD", "raw", attachment=Attachment(SourceBus.IDE, 0, 1)),
+            MachineDisk(tmp_path / "vm-101-disk-2.raw", "raw", attachment=Attachment(SourceBus.VIRTIO, 0, 0)),
+        ),
+        nics=(Nic("aa:bb:cc:00:00:01", "vmbr0", "ne2k_pci"),),
+        cpus=1,
+        memory_bytes=768 * MIB,
+        firmware=Firmware.BIOS,
+        described_by="Proxmox VE machine",
+        guest="wxp",
+        topology=Topology(1, 1),
+        clock=Clock.UTC,  # said so, though Windows would have local time
+        removable=(
+            RemovableDrive(DriveKind.CDROM, "", Attachment(SourceBus.IDE, 1, 0)),
+            RemovableDrive(DriveKind.CDROM, "", Attachment(SourceBus.SATA, 0, 3)),
+        ),
+        warnings=(
+            Finding(
+                "source.disk-shared",
+                "the disk 'virtio0' is shared with other machines; the copy is this machine's own",
+                "Shut the others down before it is copied, and decide which of them keeps the data.",
+            ),
+            Finding("source.disk-mode", "the disk virtio0 could not be written to; its copy can be"),
+            Finding("source.port", "a parallel port leads to '/dev/parport0' on the old host, which stays there"),
+            Finding("source.arguments", "arguments that the machine's hypervisor was given beside its description do not travel"),
+        ),
+    )
+
+
+def test_a_backups_configuration_with_defaults_and_block_volumes_saved_as_files(tmp_path: Path) -> None:
+    description = from_data(tmp_path, "proxmox/qemu-server.conf", "vm-102-disk-0", "vm-102-disk-1.qcow2")
+    assert proxmox.read(description) == Machine(
+        name="win2019",
+        disks=(
+            MachineDisk(tmp_path / "vm-102-disk-0", "raw", attachment=Attachment(SourceBus.VIRTIO, 0, 0), stated_bytes=80 * GIB),
+            MachineDisk(
+                tmp_path / "vm-102-disk-1.qcow2", "qcow2", attachment=Attachment(SourceBus.SATA, 0, 0), stated_bytes=100 * GIB
+            ),
+        ),
+        nics=(Nic("bc:24:11:0a:00:01", "nat", "virtio"),),
+        cpus=3,
+        memory_bytes=2048 * MIB,
+        firmware=Firmware.BIOS,
+        described_by="Proxmox VE machine",
+        guest="win10",
+        topology=None,  # three of four sockets were plugged in
+        clock=Clock.LOCAL_TIME,
+    )
+
+
+def _read(tmp_path: Path, text: str, *files: str) -> Machine:
+    path = tmp_path / "100.conf"
+    path.write_text(text)
+    return proxmox.read(described(path, "a.raw", *files))
+
+
+@pytest.mark.parametrize(
+    "line, blocker",
+    (
+        ("lock: suspended", "source.suspended"),
+        ("vmstate: local:100/vm-100-state-suspend.raw", "source.suspended"),
+        ("lock: backup", "source.running"),
+        ("lock: migrate", "source.running"),
+        ("arch: aarch64", "source.architecture"),
+    ),
+)
+def test_locked_suspended_and_foreign_machines_are_blocked(tmp_path: Path, line: str, blocker: str) -> None:
+    assert ids(_read(tmp_path, f"{line}\nscsi0: local:a.raw\n").blockers) == [blocker]
+
+
+def test_what_stands_in_a_snapshot_is_not_the_machines(tmp_path: Path) -> None:
+    machine = _read(tmp_path, "scsi0: local:a.raw\n[suspended]\nlock: suspended\nscsi1: local:b.raw\nmemory: 1\n")
+    assert machine.blockers == ()
+    assert [disk.path.name for disk in machine.disks] == ["a.raw"]
+    assert machine.memory_bytes == 512 * MIB  # the default that qm.conf(5) states
+
+
+def test_containers_are_refused(tmp_path: Path) -> None:
+    text = "arch: amd64\nrootfs: local:100/vm-100-disk-0.raw\nostype: debian\nmemory: 512\n"
+    assert not proxmox.recognises(text.encode())
+    with pytest.raises(BadDescription, match="container"):
+        _read(tmp_path, text)
+
+
+def test_missing_volumes_are_told_in_one_sentence_by_their_names(tmp_path: Path) -> None:
+    with pytest.raises(BadDescription, match=r"'vm-100-disk-0', '100/vm-100-disk-1\.qcow2'"):
+        _read(tmp_path, "scsi0: local-lvm:vm-100-disk-0\nscsi1: local:100/vm-100-disk-1.qcow2\n")
+
+
+def test_a_drive_without_a_volume_is_left_out(tmp_path: Path) -> None:
+    assert ids(_read(tmp_path, "scsi0: local:a.raw\nscsi1: size=4G\nscsi2: none\n").warnings) == ["source.drive-empty"] * 2
+
+
+def test_more_cpus_than_any_machine_has_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(P2vError, match="CPUs"):
+        _read(tmp_path, "scsi0: local:a.raw\ncores: 4096\nsockets: 4096\n")
+
+
+def test_configurations_are_recognised_and_other_settings_are_not() -> None:
+    for sample in (DATA / "proxmox").iterdir():
+        assert proxmox.recognises(sample.read_bytes()[:4096])
+    for other in (DATA / "xen").iterdir():
+        assert not proxmox.recognises(other.read_bytes()[:4096])
+    for text in ("scsi0: x\n", "memory: 512\ncores: 1\n", 'scsi0:0.fileName = "a"\nmemory: 1', "\0scsi0: x\nmemory: 1\n"):
+        assert not proxmox.recognises(text.encode())
+
+
+def test_broken_descriptions_are_refused_or_read_and_nothing_else_comes_of_them(tmp_path: Path) -> None:
+    names = ("vm-100-disk-1.raw", "vm-100-disk-2.qcow2", "vm-100-disk-5.raw", "vm-101-disk-1.vmdk", "vm-101-disk-2.raw")
+    for name in (*names, "ata-OLD", "vm-102-disk-0", "vm-102-disk-1"):
+        (tmp_path / name).write_bytes(b"a disk")
+    was_read, refused = stands_mutations(proxmox.read, tmp_path, "proxmox", count=200)
+    assert was_read > 50
+    assert refused > 50
