@@ -19,6 +19,7 @@ CPUS_AT_MOST = 4096
 MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
 _DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
 _DISKS_AT_MOST = _NICS_AT_MOST = 256
+_FINDINGS_AT_MOST, _LONGEST_MESSAGE = 1000, 1000
 _MAC = re.compile(r"[0-9a-f]{12}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}")
 _NAME_AT_MOST = 63
@@ -42,11 +43,11 @@ class Draft:
 
     def warn(self, finding: str, message: str, hint: str = "") -> None:
         """Something that does not travel, or was put right."""
-        self.warnings.append(Finding(f"source.{finding}", printable(message), hint))
+        self.warnings.append(self._finding(finding, message, hint))
 
     def block(self, finding: str, message: str, hint: str = "") -> None:
         """Something for which the machine must not be converted as it stands."""
-        self.blockers.append(Finding(f"source.{finding}", printable(message), hint))
+        self.blockers.append(self._finding(finding, message, hint))
 
     def number(self, text: str | None, what: str, low: int, high: int) -> int | None:
         """A decimal number within its bounds; None with a warning for anything else, None alone for nothing."""
@@ -193,6 +194,12 @@ class Draft:
             warnings=tuple(self.warnings),
             blockers=tuple(self.blockers),
         )
+
+    def _finding(self, finding: str, message: str, hint: str) -> Finding:
+        if len(self.warnings) + len(self.blockers) >= _FINDINGS_AT_MOST:
+            raise self.description.error(f"has more than {_FINDINGS_AT_MOST} things in it that cannot travel or are wrong")
+        cut = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "..."
+        return Finding(f"source.{finding}", printable(cut), hint)
 
     def _looked_up(self, name: str) -> Path | None:
         try:

@@ -27,11 +27,14 @@ _TARGET = re.compile(r"(hd|sd|vd|xvd|fd|ubd)([a-z]{1,3})\d*")
 _FORMATS = {"aio": "raw", "phy": "raw", "file": "raw", "vpc": "vhd", "iso": "raw", "dmg": None, "auto": None}
 _OUR_FORMATS = ("raw", "qcow2", "vmdk", "vhdx", "vhd", "vdi", "qcow", "qed", "parallels")
 _FILES = {"file": "file", "block": "dev", "volume": "volume", "": "file"}
+# The models of controllers by their kind and number.
+Models = dict[tuple[str, str], str]
 _HOST_TARGETS = ("file", "pipe", "unix", "tcp", "udp", "dev")
 
 
 def add_disks(draft: Draft, devices: Element | None) -> None:
     """Take the fixed disks in, as the firmware tries them."""
+    models = _controller_models(devices)
     disks = [each for each in _elements(devices, "disk") if (attribute(each, "device") or "disk").lower() in ("disk", "lun")]
 
     def rank(disk: Element) -> int:
@@ -40,14 +43,14 @@ def add_disks(draft: Draft, devices: Element | None) -> None:
         return stated or 65536
 
     for disk in sorted(disks, key=rank):
-        _add_disk(draft, devices, disk)
+        _add_disk(draft, models, disk)
 
 
 def removable_drives(draft: Draft, devices: Element | None) -> tuple[RemovableDrive, ...]:
     """CD and floppy drives, in the description's order."""
-    kinds = {"cdrom": DriveKind.CDROM, "floppy": DriveKind.FLOPPY}
+    kinds, models = {"cdrom": DriveKind.CDROM, "floppy": DriveKind.FLOPPY}, _controller_models(devices)
     return tuple(
-        RemovableDrive(kind, _medium(disk), _attachment(draft, devices, disk))
+        RemovableDrive(kind, _medium(disk), _attachment(draft, models, disk))
         for disk in _elements(devices, "disk")
         if (kind := kinds.get((attribute(disk, "device") or "").lower())) is not None
     )
@@ -88,7 +91,7 @@ def _elements(devices: Element | None, name: str) -> Iterator[Element]:
     return iter(()) if devices is None else children(devices, name)
 
 
-def _add_disk(draft: Draft, devices: Element | None, disk: Element) -> None:
+def _add_disk(draft: Draft, models: Models, disk: Element) -> None:
     target, source = child(disk, "target"), child(disk, "source")
     place = (attribute(target, "dev") if target is not None else None) or "?"
     kind = (attribute(disk, "type") or "file").lower()
@@ -104,7 +107,7 @@ def _add_disk(draft: Draft, devices: Element | None, disk: Element) -> None:
         draft.block("encrypted", f"the disk {place} is encrypted by its host", "Decrypt it where it is (qemu-img convert) first.")
     serial = child(disk, "serial")
     stated = (serial.text or "").strip() if serial is not None else ""
-    draft.add_disk(name, _attachment(draft, devices, disk), serial=stated, input_format=_format(draft, disk, place))
+    draft.add_disk(name, _attachment(draft, models, disk), serial=stated, input_format=_format(draft, disk, place))
 
 
 def _warn_of_uses(draft: Draft, disk: Element, place: str) -> None:
@@ -160,7 +163,7 @@ def _format(draft: Draft, disk: Element, place: str) -> str | None:
     return None
 
 
-def _attachment(draft: Draft, devices: Element | None, disk: Element) -> Attachment:
+def _attachment(draft: Draft, models: Models, disk: Element) -> Attachment:
     target = child(disk, "target")
     name = (attribute(target, "dev") or "").lower() if target is not None else ""
     matched = _TARGET.fullmatch(name)
@@ -176,14 +179,14 @@ def _attachment(draft: Draft, devices: Element | None, disk: Element) -> Attachm
     if bus is SourceBus.IDE:
         return Attachment(bus, 2 * controller + channel, unit)
     # QEMU's virtio and LSI controllers have a unit or a target a disk, the other one is 0
-    return Attachment(bus, controller, unit or scsi_target, _controller_model(devices, stated, controller))
+    return Attachment(bus, controller, unit or scsi_target, models.get((stated, str(controller)), ""))
 
 
-def _controller_model(devices: Element | None, kind: str, number: int) -> str:
-    for element in _elements(devices, "controller"):
-        if (attribute(element, "type") or "").lower() == kind and (attribute(element, "index") or "0") == str(number):
-            return attribute(element, "model") or ""
-    return ""
+def _controller_models(devices: Element | None) -> Models:
+    return {
+        ((attribute(each, "type") or "").lower(), attribute(each, "index") or "0"): attribute(each, "model") or ""
+        for each in _elements(devices, "controller")
+    }
 
 
 def _network(element: Element, kind: str) -> str:

@@ -21,7 +21,7 @@ from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
 KIND = "Proxmox VE machine"
 
 _LINES_AT_MOST = 20_000
-_LINE = re.compile(r"([a-z][a-z_]*\d*):[ \t]*(.*?)[ \t]*")
+_KEY = re.compile(r"[a-z][a-z_]{0,40}\d{0,3}")
 _DRIVE_LINE = re.compile(rb"^(?:scsi|virtio|ide|sata|efidisk)\d{1,2}:[ \t]+\S", re.MULTILINE)
 _OTHER_LINE = re.compile(
     rb"^(?:memory|cores|sockets|net\d{1,2}|ostype|boot|bootdisk|name|scsihw|smbios1|vmgenid|numa|bios|agent):[ \t]+\S", re.MULTILINE
@@ -72,8 +72,9 @@ def parse(description: Description) -> dict[str, str]:
     for line in lines:
         if line.startswith("["):
             break
-        if (match := _LINE.fullmatch(line)) is not None:
-            values[match[1]] = match[2]
+        key, colon, value = line.partition(":")
+        if colon and _KEY.fullmatch(key):
+            values[key] = value.strip()
     return values
 
 
@@ -110,7 +111,7 @@ def read(description: Description) -> Machine:
         topology=topology if topology.sockets * topology.cores == cpus else None,
         clock=Clock.LOCAL_TIME if clock == "1" else Clock.UTC,
         display=_options(values.get("vga", "")).get("type") or values.get("vga", "").split(",")[0],
-        removable=tuple(_removable(values, drive) for drive in drives if drive.is_removable),
+        removable=tuple(_removable(drive) for drive in drives if drive.is_removable),
         warnings=tuple(draft.warnings),
     )
 
@@ -138,11 +139,12 @@ def _drives(values: dict[str, str]) -> Iterator[_Drive]:
 def _in_boot_order(drives: list[_Drive], values: dict[str, str]) -> list[_Drive]:
     """Disks as the firmware tries them: what ``boot: order=`` names, or ``bootdisk``, then the others by kind and number."""
     order = _options(values.get("boot", "")).get("order", "")
-    first = order.replace(";", " ").split() or [values.get("bootdisk", "")]
+    named = order.replace(";", " ").split() or [values.get("bootdisk", "")]
+    first = {key: place for place, key in reversed(list(enumerate(named)))}
     disks = [drive for drive in drives if not drive.is_removable]
 
     def rank(drive: _Drive) -> tuple[int, int, int]:
-        return first.index(drive.key) if drive.key in first else len(first), _ORDER.index(drive.bus), drive.number
+        return first.get(drive.key, len(named)), _ORDER.index(drive.bus), drive.number
 
     return sorted(disks, key=rank)
 
@@ -214,7 +216,7 @@ def _topology(draft: Draft, values: dict[str, str]) -> Topology:
     return Topology(sockets, draft.number(values.get("cores"), "cores", 1, CPUS_AT_MOST) or 1)
 
 
-def _removable(values: dict[str, str], drive: _Drive) -> RemovableDrive:
+def _removable(drive: _Drive) -> RemovableDrive:
     medium = drive.volume if drive.volume.lower() not in ("none", "cdrom") else ""
     return RemovableDrive(DriveKind.CDROM, medium, _attachment(drive))
 
@@ -241,6 +243,12 @@ def _what_stays(draft: Draft, values: dict[str, str]) -> None:
             draft.port_stays(f"{kind} port", value)
         elif kind == "unused":
             draft.warn("disk-unused", f"the disk {shown(value)} is not attached to the machine and is left out")
+        elif "cloudinit" in value.split(",")[0] and _DRIVE.fullmatch(key):
+            draft.warn(
+                "cloud-init",
+                f"the drive {key} gave the guest its name, network and keys (cloud-init); it does not travel",
+                "Switch cloud-init off in the guest before, so that it keeps what it was given.",
+            )
         elif kind == "virtiofs":
             draft.shared_folder(value.split(",")[0].removeprefix("dirid="))
         elif key == "args" and value:

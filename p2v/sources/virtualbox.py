@@ -122,7 +122,7 @@ def _state(draft: Draft, machine: Element) -> None:
     if state:
         draft.block(
             "suspended",
-            f"the machine's state is saved ({state}): its memory is not on its disks",
+            f"the machine's state is saved ({shown(state)}): its memory is not on its disks",
             "Start it, shut its system down, then try again.",
         )
     if is_on(machine, "aborted"):

@@ -17,6 +17,7 @@ from p2v.sources.draft import Draft
 from p2v.sources.xml_text import attribute, child, children, is_on, local, parse
 
 GLOBAL_REGISTRY = "VirtualBox.xml"
+_REGISTRIES_AT_MOST = 4
 _DISK_ELEMENTS = ("HardDisk", "DiffHardDisk")
 
 
@@ -50,8 +51,9 @@ def media_of_all_machines(draft: Draft) -> Media:
     """The media of the VirtualBox.xml among the machine's files; none where there is no such file."""
     around = draft.description.around
     found: Media = {}
-    for name in around.names():
-        data = around.read(name) if PurePosixPath(name).name.lower() == GLOBAL_REGISTRY.lower() else None
+    named = [name for name in around.names() if PurePosixPath(name).name.lower() == GLOBAL_REGISTRY.lower()]
+    for name in named[:_REGISTRIES_AT_MOST]:
+        data = around.read(name)
         if data is None:
             continue
         try:

@@ -21,6 +21,7 @@ _PREFIXES = {
     "qed": "qed", "tap": "raw", "tap2": "raw", "ioemu": "", "tapdisk": "raw", "sync": "raw", "ram": "raw",
 }  # fmt: skip
 _FORMATS = {"raw": "raw", "qcow": "qcow", "qcow2": "qcow2", "vhd": "vhd", "qed": "qed", "vmdk": "vmdk", "": "raw", "empty": "raw"}
+_LONGEST_ENTRY = 8192
 _POSITIONS = ("target", "format", "vdev", "access")
 _FLAGS = ("discard", "no-discard", "direct-io-safe", "colo", "no-colo")
 _PREFIX = re.compile(r"([a-z][a-z0-9-]*):(?!//)")
@@ -125,6 +126,8 @@ def _away(values: dict[str, str]) -> str:
 def add_drives(draft: Draft, entries: tuple[str, ...], *, is_full: bool) -> tuple[RemovableDrive, ...]:
     """Take the disks in; the removable drives. A firmware tries disks by their names, Xen's loaders the first that is listed."""
     removable: list[RemovableDrive] = []
+    if any(len(entry) > _LONGEST_ENTRY for entry in entries):
+        raise draft.description.error(f"has an entry of {_LONGEST_ENTRY} letters and more in its list of disks")
     drives = [drive_of(entry) for entry in entries]
     for drive in sorted(drives, key=lambda each: each.rank) if is_full else drives:
         if drive.is_removable:

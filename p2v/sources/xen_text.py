@@ -16,11 +16,12 @@ from p2v.sources.description import Description
 
 _TOKENS_AT_MOST = 100_000
 _DEEPEST = 8
+_LONGEST = 64 * 1024
 _TOKEN = re.compile(
     r"(?P<space>[ \t\f\v\0]+|\\\n|#[^\n]*)"
-    r"|(?P<end>[\n;])"
+    r"|(?P<end>\n[\n \t]*|;)"
     r"|(?P<long>\"\"\"|''')"
-    r"|(?P<string>[uUrRbB]?(?:\"(?:[^\"\\\n]|\\[^\n]|\\\n)*\"|'(?:[^'\\\n]|\\[^\n]|\\\n)*'))"
+    r"|(?P<string>[uUrRbB]?(?:\"(?:[^\"\\\n]++|\\.)*+\"|'(?:[^'\\\n]++|\\.)*+'))"
     r"|(?P<number>[+-]?(?:0[xX][0-9A-Fa-f]{1,16}|\d{1,20})(?![\w.]))"
     r"|(?P<word>[A-Za-z_][A-Za-z0-9_]*)"
     r"|(?P<sign>\+=|[\[\](),=])"
@@ -86,7 +87,7 @@ def _tokens(description: Description, text: str) -> list[_Token]:
         if kind == "sign":
             depth += (piece in _OPEN) - (piece in _CLOSED)
         # inside brackets a line's end means nothing
-        if kind != "space" and not (kind == "end" and piece == "\n" and depth > 0):
+        if kind != "space" and not (kind == "end" and piece != ";" and depth > 0):
             found.append(_Token(kind, piece, line))
         line += piece.count("\n")
         at += len(piece)
@@ -127,6 +128,9 @@ class _Parser:
             if end.kind != "end":
                 raise self._unexpected(end)
             _put(values, name.text, value, is_more=sign.text == "+=")
+            put = values.get(name.text)
+            if isinstance(put, str | tuple) and len(put) > _LONGEST:
+                raise self._description.error(f"line {name.line}: has a value of more than {_LONGEST} letters or entries")
         return values
 
     def _next(self) -> _Token:
@@ -140,10 +144,10 @@ class _Parser:
     def _value(self, depth: int) -> Value | None:
         token = self._next()
         if token.kind == "string":
-            text = _unquoted(token.text)
+            pieces = [_unquoted(token.text)]
             while self._peek().kind == "string":  # Python joins strings that stand side by side
-                text += _unquoted(self._next().text)
-            return text
+                pieces.append(_unquoted(self._next().text))
+            return "".join(pieces)
         if token.kind == "number":
             return _number(token.text)
         if token.kind == "word" and token.text in _CONSTANTS:

@@ -54,13 +54,13 @@ def stands_mutations(read: Callable[[Description], Machine], folder: Path, kind:
         around = Folder(folder, path)
         noise = random.Random(number)
         for broken in _mutations(sample.read_bytes(), noise, count):
-            began = time.monotonic()
+            began = time.process_time()
             try:
                 read(Description(path, broken, around))
                 was_read += 1
             except P2vError:
                 refused += 1
-            assert time.monotonic() - began < 2, broken
+            assert time.process_time() - began < 2, broken
     return was_read, refused
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,16 @@ def test_domains_are_recognised_and_other_programs_domains_are_not() -> None:
 @pytest.mark.parametrize("name", ("server.xml", "paravirtual.xml", "vmware.xml"))
 def test_the_samples_are_what_libvirt_itself_accepts(name: str) -> None:
     SystemRunner().run(["virt-xml-validate", str(DATA / "libvirt" / name), "domain"], timeout=60)
+
+
+def test_large_descriptions_take_no_long_time(tmp_path: Path) -> None:
+    drive = "<disk device='cdrom'><target bus='scsi'/><address type='drive'/></disk>"
+    began = time.process_time()
+    machine = _read(tmp_path, _domain(devices=drive * 20_000 + "<controller type='scsi' index='1'/>" * 20_000))
+    assert len(machine.removable) == 20_000
+    with pytest.raises(BadDescription, match="more than 1000 things"):
+        _read(tmp_path, _domain(devices="<hostdev/>" * 20_000))
+    assert time.process_time() - began < 5
 
 
 def test_entities_are_refused(tmp_path: Path) -> None:

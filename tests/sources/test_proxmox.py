@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,25 @@ def test_missing_volumes_are_told_in_one_sentence_by_their_names(tmp_path: Path)
 
 def test_a_drive_without_a_volume_is_left_out(tmp_path: Path) -> None:
     assert ids(_read(tmp_path, "scsi0: local:a.raw\nscsi1: size=4G\nscsi2: none\n").warnings) == ["source.drive-empty"] * 2
+
+
+def test_a_cloud_init_drive_is_named(tmp_path: Path) -> None:
+    machine = _read(tmp_path, "scsi0: local:a.raw\nide2: local-lvm:vm-100-cloudinit,media=cdrom\n")
+    assert ids(machine.warnings) == ["source.cloud-init"]
+
+
+_LARGE = {
+    "spaces": "name: a" + " " * 2_000_000 + "x\n",
+    "a boot order": "boot: order=" + "net0;" * 400_000 + "\n" + "".join(f"scsi{n}: none\n" for n in range(1, 99)),
+    "colons": "a:" * 1_000_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("text", _LARGE.values(), ids=_LARGE.keys())
+def test_large_descriptions_take_no_long_time(tmp_path: Path, text: str) -> None:
+    began = time.process_time()
+    _read(tmp_path, f"scsi0: local:a.raw\n{text}")
+    assert time.process_time() - began < 3
 
 
 def test_more_cpus_than_any_machine_has_are_an_error(tmp_path: Path) -> None:

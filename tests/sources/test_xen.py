@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from drivers.plan import Finding
-from p2v.core.errors import BadDescription
+from p2v.core.errors import BadDescription, P2vError
 from p2v.core.units import MIB
 from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, MachineDisk, Nic, RemovableDrive, SourceBus
 from p2v.sources import xen
@@ -234,6 +235,26 @@ def test_without_disks_and_with_missing_ones_there_is_no_machine(tmp_path: Path)
         _read(tmp_path, "type='hvm'\nname='x'")
     with pytest.raises(BadDescription, match=r"not there: 'b\.img', 'c\.img'"):
         _read(tmp_path, "disk=['b.img,raw,hda','c.img,raw,hdb']")
+
+
+_LARGE = {
+    "commas": "disk = ['" + "," * 3_000_000 + "']",
+    "a text grows": "a = 'x'\n" + f"a += '{'y' * 200}'\n" * 15_000,
+    "a list grows": "a = []\n" + "a += [1]\n" * 24_000,
+    "texts side by side": "a = " + "'x' " * 90_000,
+    "drives": "disk = [" + "'hda:cdrom'," * 40_000 + "]",
+    "a comment": "#" * 3_000_000,
+    "backslashes": "a = '" + "\\" * 3_000_000,
+    "line ends": "a = [" + "\n" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("text", _LARGE.values(), ids=_LARGE.keys())
+def test_large_descriptions_take_no_long_time(tmp_path: Path, text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(P2vError):
+        _read(tmp_path, text)
+    assert time.process_time() - began < 3
 
 
 def test_configurations_are_recognised_and_other_settings_are_not() -> None:
