@@ -85,7 +85,7 @@ def read(description: Description) -> Machine:
         raise description.error("is encrypted as a whole", "Remove the encryption in VirtualBox (Settings, Disk Encryption) first.")
     machine = child(root, "Machine")
     hardware = child(machine, "Hardware")
-    if machine is None or hardware is None:
+    if local(root) != "VirtualBox" or machine is None or hardware is None:
         raise description.error("has no machine in it")
     draft = Draft(description, KIND)
     _state(draft, machine)

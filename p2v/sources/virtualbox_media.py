@@ -79,8 +79,7 @@ def chain_of(media: Media, key: str) -> Iterator[Medium]:
 def _listed(registry: Element) -> Media:
     found: Media = {}
     waiting: list[tuple[Element, str]] = [(each, "") for each in _disks(child(registry, "HardDisks"))]
-    while waiting:
-        element, parent = waiting.pop()
+    for element, parent in waiting:  # it grows on the way
         key = key_of(attribute(element, "uuid"))
         if not key or key in found:
             continue

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from converters.image import open_disk
+from converters.references import Lookup
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.units import MIB
@@ -22,6 +25,8 @@ from p2v.machine import (
     SourceBus,
 )
 from p2v.sources import virtualbox
+from p2v.sources.virtualbox_media import Medium, chain_of
+from tests.converters.vdi_writer import write_vdi
 from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
 
 _CURRENT = "Snapshots/{aaaaaaaa-0000-0000-0000-000000000003}.vdi"
@@ -205,10 +210,136 @@ def test_a_controller_that_is_not_bootable_comes_last_and_a_32_bit_uefi_is_named
     assert "source.firmware-32" in ids(machine.warnings)
 
 
+def _small(tmp_path: Path, *, hardware: str = "", storage: str = "", registry: str = "", version: str = "1.16-linux") -> Machine:
+    disk = '<HardDisk uuid="{d0}" location="d0.vdi" format="VDI"/><HardDisk uuid="{d1}" location="d1.vdi" format="VDI"/>'
+    path = tmp_path / "m.vbox"
+    path.write_text(
+        f'<VirtualBox version="{version}"><Machine name="m" uuid="{{0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9}}">'
+        f"<MediaRegistry><HardDisks>{disk}{registry}</HardDisks></MediaRegistry>"
+        f"<Hardware>{hardware}</Hardware><StorageControllers>{storage}</StorageControllers></Machine></VirtualBox>"
+    )
+    return virtualbox.read(described(path, "d0.vdi", "d1.vdi"))
+
+
+def _controller(model: str, *places: tuple[int, int, str], attributes: str = "") -> str:
+    devices = "".join(
+        f'<AttachedDevice type="HardDisk" port="{port}" device="{device}"><Image uuid="{{{disk}}}"/></AttachedDevice>'
+        for port, device, disk in places
+    )
+    return f'<StorageController name="x" type="{model}" {attributes}>{devices}</StorageController>'
+
+
+@pytest.mark.parametrize(
+    "model, bus",
+    (
+        ("PIIX3", SourceBus.IDE),
+        ("PIIX4", SourceBus.IDE),
+        ("ICH6", SourceBus.IDE),
+        ("AHCI", SourceBus.SATA),
+        ("LsiLogic", SourceBus.SCSI),
+        ("LsiLogicSas", SourceBus.SCSI),
+        ("BusLogic", SourceBus.SCSI),
+        ("VirtioSCSI", SourceBus.SCSI),
+        ("USB", SourceBus.USB),
+        ("NVMe", SourceBus.NVME),
+        ("Tape", SourceBus.UNKNOWN),
+    ),
+)
+def test_every_controller_is_known_by_its_type(tmp_path: Path, model: str, bus: SourceBus) -> None:
+    machine = _small(tmp_path, storage=_controller(model, (1, 0, "d0")))
+    assert machine.disks[0].attachment == Attachment(bus, 1 if bus is SourceBus.IDE else 0, 0 if bus is SourceBus.IDE else 1, model)
+
+
+@pytest.mark.parametrize(
+    "mode, network",
+    (
+        ("<NAT/>", "NAT"),
+        ('<BridgedInterface name="eth0"/>', "eth0"),
+        ("<BridgedInterface/>", "BridgedInterface"),
+        ('<InternalNetwork name="intnet"/>', "intnet"),
+        ('<HostOnlyInterface name="vboxnet0"/>', "vboxnet0"),
+        ('<HostOnlyNetwork name="net1"/>', "net1"),
+        ('<NATNetwork name="NatNetwork"/>', "NatNetwork"),
+        ('<CloudNetwork name="cloud"/>', "cloud"),
+        ('<GenericInterface driver="VDE"/>', "VDE"),
+        ('<VDE network="/tmp/vde"/>', "/tmp/vde"),
+        ("<DisabledModes><NAT/></DisabledModes><NAT/>", "NAT"),
+    ),
+)
+def test_every_kind_of_network_is_named(tmp_path: Path, mode: str, network: str) -> None:
+    adapter = f'<Network><Adapter slot="0" enabled="true" MACAddress="080027000001">{mode}</Adapter></Network>'
+    machine = _small(tmp_path, hardware=adapter, storage=_controller("AHCI", (0, 0, "d0")))
+    assert machine.nics == (Nic("08:00:27:00:00:01", network, "Am79C973"),)
+
+
+@pytest.mark.parametrize("version, is_new", (("1.15-linux", False), ("1.16-macosx", True), ("1.20-windows", True), ("2.0", True)))
+def test_the_defaults_of_network_cards_changed_with_a_version(tmp_path: Path, version: str, is_new: bool) -> None:
+    adapter = '<Network><Adapter slot="0" enabled="true" MACAddress="080027000001"><NAT/></Adapter></Network>'
+    machine = _small(tmp_path, hardware=adapter, storage=_controller("AHCI", (0, 0, "d0")), version=version)
+    assert machine.nics == (Nic("08:00:27:00:00:01", "NAT", "Am79C973" if is_new else "Am79C970A", is_new),)
+
+
+def test_ide_disks_come_before_sata_ones_which_come_before_scsi_ones(tmp_path: Path) -> None:
+    pair = _controller("LsiLogic", (0, 0, "d0")) + _controller("AHCI", (5, 0, "d1"))
+    assert [disk.path.name for disk in _small(tmp_path, storage=pair).disks] == ["d1.vdi", "d0.vdi"]
+    pair = _controller("AHCI", (0, 0, "d0")) + _controller("PIIX4", (1, 1, "d1"))
+    assert [disk.path.name for disk in _small(tmp_path, storage=pair).disks] == ["d1.vdi", "d0.vdi"]
+    one = _controller("PIIX4", (1, 0, "d0"), (0, 1, "d1"))
+    assert [disk.path.name for disk in _small(tmp_path, storage=one).disks] == ["d1.vdi", "d0.vdi"]
+
+
+def test_a_hard_disk_without_an_image_is_left_out_and_a_place_that_is_none_is_the_first(tmp_path: Path) -> None:
+    empty = '<StorageController type="AHCI"><AttachedDevice type="HardDisk" port="x"/></StorageController>'
+    machine = _small(tmp_path, storage=empty + _controller("AHCI", (0, 0, "d0")))
+    assert ids(machine.warnings) == ["source.number", "source.drive-empty"]
+    assert [disk.attachment for disk in machine.disks] == [Attachment(SourceBus.SATA, 1, 0, "AHCI")]
+
+
+def test_a_medium_that_a_registry_lists_again_is_where_it_was_listed_first(tmp_path: Path) -> None:
+    again = '<HardDisk uuid="{D0}" location="other.vdi"><HardDisk uuid="{d0}" location="x"/></HardDisk>'
+    machine = _small(tmp_path, storage=_controller("AHCI", (0, 0, "d0")), registry=again)
+    assert [disk.path.name for disk in machine.disks] == ["d0.vdi"]
+
+
+def test_a_chain_of_media_that_goes_round_in_circles_ends() -> None:
+    media = {"a": Medium("a.vdi", parent="b"), "b": Medium("b.vdi", parent="a")}
+    assert [medium.location for medium in chain_of(media, "a")] == ["a.vdi", "b.vdi"]
+
+
+def test_too_many_controllers_and_settings_without_hardware_are_errors(tmp_path: Path) -> None:
+    assert _small(tmp_path, storage=_controller("AHCI") * 63 + _controller("AHCI", (0, 0, "d0"))).disks
+    with pytest.raises(BadDescription, match="more than 64 storage controllers"):
+        _small(tmp_path, storage=_controller("AHCI") * 65)
+    path = tmp_path / "m.vbox"
+    for text in ("<VirtualBox><Machine/></VirtualBox>", "<VirtualBox/>", "<V><Machine><Hardware/></Machine></V>"):
+        path.write_text(text)
+        with pytest.raises(BadDescription, match="no machine in it"):
+            virtualbox.read(described(path))
+
+
 def test_an_iscsi_disk_is_an_error_that_names_it(tmp_path: Path) -> None:
     edit = ('location="scsi.vdi" format="VDI"', 'location="10.0.0.1|iqn.2020-01.x:a" format="iSCSI"')
     with pytest.raises(BadDescription, match=re.escape("iSCSI 10.0.0.1|iqn.2020-01.x:a")):
         _edited(tmp_path, edit)
+
+
+def test_a_current_disk_over_a_snapshot_reads_through_to_the_base_disk(tmp_path: Path) -> None:
+    (tmp_path / "Snapshots").mkdir()
+    size = 1 << 20
+    base = write_vdi(tmp_path / "files.vdi", size, {0: b"base" * 1024, 1: b"base" * 1024})
+    middle = "Snapshots/{aaaaaaaa-0000-0000-0000-000000000002}.vdi"
+    between = write_vdi(tmp_path / middle, size, {5: b"snap" * 1024}, parent=base)
+    write_vdi(tmp_path / _CURRENT, size, {1: b"now!" * 1024}, parent=between)
+    for name in ("mail.vmdk", "fast.raw"):
+        (tmp_path / name).write_bytes(b"a disk")
+    # what recognition sets for the disks of a machine in a folder of its own
+    lookup = Lookup(folders=(tmp_path, tmp_path / "Snapshots"), allowed=(tmp_path,))
+    machine = virtualbox.read(from_data(tmp_path, "virtualbox/server.vbox", lookup=lookup))
+    current = machine.disks[0]
+    with closing(open_disk(current.path, current.input_format, current.lookup)) as disk:
+        assert disk.pread(4096, 0) == b"base" * 1024
+        assert disk.pread(4096, 4096) == b"now!" * 1024
+        assert disk.pread(4096, 5 * 4096) == b"snap" * 1024
 
 
 def test_missing_disks_are_told_in_one_sentence(tmp_path: Path) -> None:
