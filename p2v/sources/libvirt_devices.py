@@ -172,7 +172,8 @@ def _attachment(draft: Draft, models: Models, disk: Element) -> Attachment:
     bus = _BUSES.get(stated, SourceBus.UNKNOWN) if stated else _BUS_OF_PREFIX.get(prefix, SourceBus.UNKNOWN)
     address = child(disk, "address")
     if address is None or (attribute(address, "type") or "").lower() != "drive":
-        return Attachment(bus, number // 2, number % 2) if bus is SourceBus.IDE else Attachment(bus, 0, number)
+        model = models.get((stated, "0"), "")
+        return Attachment(bus, number // 2, number % 2) if bus is SourceBus.IDE else Attachment(bus, 0, number, model)
     numbers = [draft.number(attribute(address, key), f"the address of {name}", 0, 65535) or 0
                for key in ("controller", "bus", "target", "unit")]  # fmt: skip
     controller, channel, scsi_target, unit = numbers

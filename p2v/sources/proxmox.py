@@ -47,6 +47,7 @@ class _Drive:
     number: int
     volume: str
     options: dict[str, str]
+    model: str = ""
 
     @property
     def key(self) -> str:
@@ -133,7 +134,8 @@ def _drives(values: dict[str, str]) -> Iterator[_Drive]:
         volume = options.get("file", "") if "=" in first else first
         if key == "cdrom":
             options["media"] = "cdrom"
-        yield _Drive(match[1], int(match[2]), volume, options)
+        model = values.get("scsihw", "lsi") if match[1] == "scsi" else ""
+        yield _Drive(match[1], int(match[2]), volume, options, model)
 
 
 def _in_boot_order(drives: list[_Drive], values: dict[str, str]) -> list[_Drive]:
@@ -182,7 +184,7 @@ def _file_of(draft: Draft, volume: str) -> str:
 def _attachment(drive: _Drive) -> Attachment:
     if drive.bus == "ide":
         return Attachment(SourceBus.IDE, drive.number // 2, drive.number % 2)
-    return Attachment(_BUSES[drive.bus], 0, drive.number)
+    return Attachment(_BUSES[drive.bus], 0, drive.number, drive.model)
 
 
 def _size(text: str) -> int | None:

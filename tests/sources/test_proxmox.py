@@ -32,10 +32,17 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
         name="web.example.org",
         disks=(
             MachineDisk(
-                tmp_path / "vm-100-disk-2.qcow2", "qcow2", attachment=Attachment(SourceBus.SCSI, 0, 1), stated_bytes=512 * MIB
+                tmp_path / "vm-100-disk-2.qcow2",
+                "qcow2",
+                attachment=Attachment(SourceBus.SCSI, 0, 1, "virtio-scsi-single"),
+                stated_bytes=512 * MIB,
             ),
             MachineDisk(
-                tmp_path / "vm-100-disk-1.raw", "raw", "SN0001", attachment=Attachment(SourceBus.SCSI, 0, 0), stated_bytes=32 * GIB
+                tmp_path / "vm-100-disk-1.raw",
+                "raw",
+                "SN0001",
+                attachment=Attachment(SourceBus.SCSI, 0, 0, "virtio-scsi-single"),
+                stated_bytes=32 * GIB,
             ),
             MachineDisk(tmp_path / "vm-100-disk-5.raw", "raw", attachment=Attachment(SourceBus.VIRTIO, 0, 5)),
         ),
@@ -152,6 +159,11 @@ def _read(tmp_path: Path, text: str, *files: str) -> Machine:
 )
 def test_locked_suspended_and_foreign_machines_are_blocked(tmp_path: Path, line: str, blocker: str) -> None:
     assert ids(_read(tmp_path, f"{line}\nscsi0: local:a.raw\n").blockers) == [blocker]
+
+
+def test_scsi_disks_hang_on_the_controller_that_is_named_or_on_the_default_one(tmp_path: Path) -> None:
+    assert _read(tmp_path, "scsi3: local:a.raw\n").disks[0].attachment == Attachment(SourceBus.SCSI, 0, 3, "lsi")
+    assert _read(tmp_path, "scsi3: a.raw\nscsihw: pvscsi\n").disks[0].attachment == Attachment(SourceBus.SCSI, 0, 3, "pvscsi")
 
 
 def test_what_stands_in_a_snapshot_is_not_the_machines(tmp_path: Path) -> None:
