@@ -20,6 +20,8 @@ MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
 _DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
 _DISKS_AT_MOST = _NICS_AT_MOST = 256
 _FINDINGS_AT_MOST, _LONGEST_MESSAGE = 1000, 1000
+# Those that p2v.targets has hardware for, and the names of 32-bit PCs.
+_ARCHITECTURES = ("x86_64", "amd64", "i686", "i586", "i486", "i386", "aarch64", "ppc64le", "s390x")
 _MAC = re.compile(r"[0-9a-f]{12}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}")
 _NAME_AT_MOST = 63
@@ -132,6 +134,11 @@ class Draft:
     def port_stays(self, what: str, target: str) -> None:
         """A serial or parallel port with something of the old host at its other end."""
         self.warn("port", f"a {what} leads to {shown(target)} on the old host, which stays there")
+
+    def require_architecture(self, name: str) -> None:
+        """Block a machine for which there is no hardware here; nothing said is a PC."""
+        if name and name.lower() not in _ARCHITECTURES:
+            self.block("architecture", f"the machine's CPU is a {shown(name)}", "PCs, aarch64, ppc64le and s390x are converted.")
 
     def kernel_stays(self, kernel: str) -> None:
         """A kernel of the old host that the machine was started with."""

@@ -23,7 +23,6 @@ KIND = "libvirt domain"
 _CONTAINERS = ("lxc", "openvz", "uml")
 _TYPES = ("qemu", "kvm", "kqemu", "xen", "vmware", "hyperv", "vbox", "hvf", "bhyve", "vz", "parallels", "test", *_CONTAINERS)
 _ROOT = re.compile(r"<domain\b[^<>]*\stype\s*=\s*[\"'](\w+)[\"']|<domstatus[\s>]")
-_ARCHITECTURES = ("", "x86_64", "i686", "i586", "i486", "i386", "amd64")
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 1000, "k": 1 << 10, "kib": 1 << 10, "mb": 1000**2, "m": 1 << 20, "mib": 1 << 20,
     "gb": 1000**3, "g": 1 << 30, "gib": 1 << 30, "tb": 1000**4, "t": 1 << 40, "tib": 1 << 40,
@@ -190,9 +189,8 @@ def _display(devices: Element | None) -> str:
 
 def _what_of_the_domain_stays(draft: Draft, domain: Element) -> None:
     system = child(domain, "os")
-    architecture = (attribute(element, "arch") or "").lower() if (element := child(system, "type")) is not None else ""
-    if architecture not in _ARCHITECTURES:
-        draft.block("architecture", f"the machine is one for {shown(architecture)}, not a PC", "Only x86 machines are converted.")
+    kind = child(system, "type")
+    draft.require_architecture((attribute(kind, "arch") or "") if kind is not None else "")
     if not _is_full(domain):
         draft.paravirtual(text(system, "kernel"), text(domain, "bootloader"))
     elif text(system, "kernel"):

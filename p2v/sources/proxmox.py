@@ -255,8 +255,7 @@ def _what_stays(draft: Draft, values: dict[str, str]) -> None:
             draft.shared_folder(value.split(",")[0].removeprefix("dirid="))
         elif key == "args" and value:
             draft.warn("arguments", "arguments that the machine's hypervisor was given beside its description do not travel")
-        elif key == "arch" and value not in ("", "x86_64"):
-            draft.block("architecture", f"the machine is one for {shown(value)}, not a PC", "Only x86 machines are converted.")
+    draft.require_architecture(values.get("arch", ""))
     if "parent" in values:
         last = shown(values["parent"])
         draft.warn("snapshots", f"the machine is converted as it is now; its snapshots (the last is {last}) do not travel")

@@ -232,9 +232,14 @@ def test_a_running_domain_a_saved_one_and_one_that_is_being_copied_are_blocked(t
     assert _read(tmp_path, _domain()).blockers == ()
 
 
+@pytest.mark.parametrize("name", ("x86_64", "i686", "aarch64", "ppc64le", "s390x"))
+def test_machines_of_architectures_that_kvm_has_are_read(tmp_path: Path, name: str) -> None:
+    assert _read(tmp_path, _domain(f"<os><type arch='{name}'>hvm</type></os>")).blockers == ()
+
+
 def test_an_encrypted_disk_and_another_architecture_are_blocked(tmp_path: Path) -> None:
     encrypted = "<disk type='file'><source file='b.img'><encryption format='luks'/></source><target dev='vdb'/></disk>"
-    machine = _read(tmp_path, _domain("<os><type arch='aarch64'>hvm</type></os>", encrypted), files=("a.img", "b.img"))
+    machine = _read(tmp_path, _domain("<os><type arch='riscv64'>hvm</type></os>", encrypted), files=("a.img", "b.img"))
     assert ids(machine.blockers) == ["source.encrypted", "source.architecture"]
 
 

@@ -154,7 +154,7 @@ def _read(tmp_path: Path, text: str, *files: str) -> Machine:
         ("vmstate: local:100/vm-100-state-suspend.raw", "source.suspended"),
         ("lock: backup", "source.running"),
         ("lock: migrate", "source.running"),
-        ("arch: aarch64", "source.architecture"),
+        ("arch: riscv64", "source.architecture"),
     ),
 )
 def test_locked_suspended_and_foreign_machines_are_blocked(tmp_path: Path, line: str, blocker: str) -> None:
@@ -171,6 +171,10 @@ def test_what_stands_in_a_snapshot_is_not_the_machines(tmp_path: Path) -> None:
     assert machine.blockers == ()
     assert [disk.path.name for disk in machine.disks] == ["a.raw"]
     assert machine.memory_bytes == 512 * MIB  # the default that qm.conf(5) states
+
+
+def test_machines_of_other_architectures_that_kvm_has_are_read(tmp_path: Path) -> None:
+    assert _read(tmp_path, "arch: aarch64\nscsi0: local:a.raw\n").blockers == ()
 
 
 def test_containers_are_refused(tmp_path: Path) -> None:
