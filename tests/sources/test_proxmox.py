@@ -9,7 +9,7 @@ import pytest
 
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, P2vError
-from p2v.core.units import GIB, MIB
+from p2v.core.units import GIB, KIB, MIB
 from p2v.machine import (
     Attachment,
     Clock,
@@ -164,6 +164,117 @@ def test_locked_suspended_and_foreign_machines_are_blocked(tmp_path: Path, line:
 def test_scsi_disks_hang_on_the_controller_that_is_named_or_on_the_default_one(tmp_path: Path) -> None:
     assert _read(tmp_path, "scsi3: local:a.raw\n").disks[0].attachment == Attachment(SourceBus.SCSI, 0, 3, "lsi")
     assert _read(tmp_path, "scsi3: a.raw\nscsihw: pvscsi\n").disks[0].attachment == Attachment(SourceBus.SCSI, 0, 3, "pvscsi")
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    (
+        ("4096", 4096),
+        ("528K", 528 * KIB),
+        ("4M", 4 * MIB),
+        ("32G", 32 * GIB),
+        ("2T", 2048 * GIB),
+        ("1.5T", None),
+        ("x", None),
+        ("", None),
+    ),
+)
+def test_sizes_have_their_units_and_a_rounded_one_is_not_used(tmp_path: Path, size: str, expected: int | None) -> None:
+    assert _read(tmp_path, f"scsi0: local:a.raw,size={size}\n").disks[0].stated_bytes == expected
+
+
+@pytest.mark.parametrize(
+    "volume, found, expected",
+    (
+        ("s:100/d.qcow2", "d.qcow2", "qcow2"),
+        ("s:100/d.vmdk", "d.vmdk", "vmdk"),
+        ("s:100/d.qcow", "d.qcow", "qcow"),
+        ("s:100/d.qed", "d.qed", "qed"),
+        ("s:100/d.raw", "d.raw", "raw"),
+        ("s:100/d.subvol", "d.subvol", None),
+        ("s:d,format=qcow2", "d", "qcow2"),
+        ("s:d", "d", "raw"),
+        ("s:d", "d.vmdk", "vmdk"),
+        ("s:d", "d.img", None),
+        ("/dev/vg/d", "d", "raw"),
+        ("file=s:d", "d", "raw"),
+    ),
+)
+def test_a_disks_format_is_stated_or_that_of_its_suffix_and_a_block_volume_is_raw(
+    tmp_path: Path, volume: str, found: str, expected: str | None
+) -> None:
+    disk = _read(tmp_path, f"scsi0: {volume}\n", found).disks[0]
+    assert (disk.path.name, disk.input_format) == (found, expected)
+
+
+@pytest.mark.parametrize(
+    "lines, clock",
+    (
+        ("", Clock.UTC),
+        ("ostype: l26", Clock.UTC),
+        ("ostype: other", Clock.UTC),
+        *((f"ostype: {name}", Clock.LOCAL_TIME) for name in ("wxp", "w2k", "w2k3", "w2k8", "wvista", "win7", "win11")),
+        ("ostype: win7\nlocaltime: 0", Clock.UTC),
+        ("ostype: l26\nlocaltime: 1", Clock.LOCAL_TIME),
+    ),
+)
+def test_the_clock_is_local_for_windows_or_where_that_is_said(tmp_path: Path, lines: str, clock: Clock) -> None:
+    assert _read(tmp_path, f"scsi0: local:a.raw\n{lines}\n").clock is clock
+
+
+@pytest.mark.parametrize(
+    "lines, firmware, secure",
+    (
+        ("efidisk0: s:e,pre-enrolled-keys=1", Firmware.BIOS, False),
+        ("bios: seabios", Firmware.BIOS, False),
+        ("bios: ovmf", Firmware.UEFI, False),
+        ("bios: ovmf\nefidisk0: s:e,efitype=4m", Firmware.UEFI, False),
+        ("bios: ovmf\nefidisk0: s:e,efitype=4m,pre-enrolled-keys=1", Firmware.UEFI, True),
+    ),
+)
+def test_secure_boot_needs_keys_in_the_firmwares_variables(tmp_path: Path, lines: str, firmware: Firmware, secure: bool) -> None:
+    machine = _read(tmp_path, f"scsi0: local:a.raw\n{lines}\n")
+    assert (machine.firmware, machine.secure_boot) == (firmware, secure)
+
+
+@pytest.mark.parametrize(
+    "lines, cpus, topology",
+    (
+        ("", 1, Topology(1, 1)),
+        ("cores: 3", 3, Topology(1, 3)),
+        ("smp: 2", 2, Topology(2, 1)),
+        ("sockets: 2\ncores: 4\nvcpus: 8", 8, Topology(2, 4)),
+        ("sockets: 2\ncores: 4\nvcpus: 7", 7, None),
+        ("sockets: 4096", 4096, Topology(4096, 1)),
+    ),
+)
+def test_cpus_are_sockets_times_cores_or_those_that_are_plugged_in(
+    tmp_path: Path, lines: str, cpus: int, topology: Topology | None
+) -> None:
+    machine = _read(tmp_path, f"scsi0: local:a.raw\n{lines}\n")
+    assert (machine.cpus, machine.topology, machine.warnings) == (cpus, topology, ())
+
+
+@pytest.mark.parametrize(
+    "lines, order",
+    (
+        ("", ["b", "c", "d", "e"]),
+        ("boot: cdn", ["b", "c", "d", "e"]),
+        ("bootdisk: virtio0", ["d", "b", "c", "e"]),
+        ("boot: cdn\nbootdisk: sata0", ["e", "b", "c", "d"]),
+        ("boot: order=net0;sata0;scsi10;sata0", ["e", "c", "b", "d"]),
+        ("boot: order=scsi10\nbootdisk: sata0", ["c", "b", "d", "e"]),
+    ),
+)
+def test_disks_are_in_boot_order_and_then_by_kind_and_number(tmp_path: Path, lines: str, order: list[str]) -> None:
+    text = "sata0: s:e\nvirtio0: s:d\nscsi10: s:c\nide3: s:b\n"
+    assert [disk.path.name for disk in _read(tmp_path, f"{text}{lines}\n", *"bcde").disks] == order
+
+
+def test_more_lines_than_any_configuration_has_are_an_error(tmp_path: Path) -> None:
+    _read(tmp_path, "scsi0: local:a.raw\n" + "#\n" * 19_999)
+    with pytest.raises(BadDescription, match="20000 lines"):
+        _read(tmp_path, "scsi0: local:a.raw\n" + "#\n" * 20_000)
 
 
 def test_what_stands_in_a_snapshot_is_not_the_machines(tmp_path: Path) -> None:
