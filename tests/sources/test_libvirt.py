@@ -209,6 +209,152 @@ def test_the_firmware_is_found_however_it_is_said(tmp_path: Path, system: str, f
     assert (machine.firmware, machine.secure_boot) == (firmware, secure)
 
 
+@pytest.mark.parametrize(
+    "driver, expected",
+    (
+        ("", None),
+        ("<driver name='qemu'/>", None),
+        ("<driver name='qemu' type='raw'/>", "raw"),
+        ("<driver name='qemu' type='QCOW2'/>", "qcow2"),
+        ("<driver name='qemu' type='vpc'/>", "vhd"),
+        ("<driver name='qemu' type='vdi'/>", "vdi"),
+        ("<driver name='qemu' type='vmdk'/>", "vmdk"),
+        ("<driver name='qemu' type='vhdx'/>", "vhdx"),
+        ("<driver name='qemu' type='qed'/>", "qed"),
+        ("<driver name='qemu' type='qcow'/>", "qcow"),
+        ("<driver name='qemu' type='parallels'/>", "parallels"),
+        ("<driver name='tap2' type='aio'/>", "raw"),
+        ("<driver name='tap' type='vhd'/>", "vhd"),
+        ("<driver name='phy'/>", "raw"),
+        ("<driver name='file'/>", "raw"),
+        ("<driver name='file' type='qcow2'/>", "qcow2"),
+        ("<driver type='auto'/>", None),
+    ),
+)
+def test_a_disks_format_is_the_one_that_is_stated(tmp_path: Path, driver: str, expected: str | None) -> None:
+    disk = f"<domain type='kvm'><devices><disk>{driver}<source file='a.img'/></disk></devices></domain>"
+    machine = _read(tmp_path, disk)
+    assert (machine.disks[0].input_format, machine.warnings) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    "place, attachment",
+    (
+        ("<target dev='vda' bus='virtio'/>", Attachment(SourceBus.VIRTIO)),
+        ("<target dev='vdz'/>", Attachment(SourceBus.VIRTIO, 0, 25)),
+        ("<target dev='sdb' bus='sata'/>", Attachment(SourceBus.SATA, 0, 1)),
+        ("<target dev='sdc' bus='usb'/>", Attachment(SourceBus.USB, 0, 2)),
+        ("<target dev='sdc' bus='scsi'/>", Attachment(SourceBus.SCSI, 0, 2, "lsilogic")),
+        ("<target dev='hdc'/>", Attachment(SourceBus.IDE, 1, 0)),
+        ("<target dev='xvda1' bus='xen'/>", Attachment(SourceBus.XEN)),
+        ("<target dev='nvme0n1' bus='nvme'/>", Attachment(SourceBus.NVME)),
+        ("<target dev='vda' bus='sd'/>", Attachment(SourceBus.UNKNOWN)),
+        ("", Attachment(SourceBus.UNKNOWN)),
+        ("<target dev='hda' bus='ide'/><address type='drive' controller='1' bus='1' unit='1'/>", Attachment(SourceBus.IDE, 3, 1)),
+        ("<target dev='sda' bus='sata'/><address type='drive' controller='1' unit='4'/>", Attachment(SourceBus.SATA, 1, 4)),
+        ("<target bus='scsi'/><address type='drive' controller='7' target='3'/>", Attachment(SourceBus.SCSI, 7, 3, "auto")),
+        ("<target dev='vdc' bus='virtio'/><address type='pci' slot='0x07'/>", Attachment(SourceBus.VIRTIO, 0, 2)),
+    ),
+)
+def test_a_disk_hangs_where_its_address_or_its_name_says(tmp_path: Path, place: str, attachment: Attachment) -> None:
+    controllers = "<controller type='scsi' model='lsilogic'/><controller type='scsi' index='7' model='auto'/>"
+    disk = f"<domain type='kvm'><devices>{controllers}<disk><source file='a.img'/>{place}</disk></devices></domain>"
+    assert _read(tmp_path, disk).disks[0].attachment == attachment
+
+
+@pytest.mark.parametrize(
+    "interface, nic",
+    (
+        ("<interface type='network'><source network='lan'/></interface>", Nic(None, "lan")),
+        ("<interface type='bridge'><source bridge='br0'/></interface>", Nic(None, "br0")),
+        ("<interface type='direct'><source dev='eth0' mode='bridge'/></interface>", Nic(None, "eth0")),
+        ("<interface type='internal'><source name='VM Network'/></interface>", Nic(None, "VM Network")),
+        ("<interface type='bridge'><source type='vds' switchid='50 3f'/></interface>", Nic(None, "50 3f")),
+        ("<interface type='vhostuser'><source type='unix' path='/tmp/s'/></interface>", Nic(None, "/tmp/s")),
+        ("<interface type='user'><source/></interface>", Nic(None, "user")),
+        ("<interface/>", Nic(None, "default")),
+        ("<interface type='user'><model/><link/><mac/></interface>", Nic(None, "user")),
+        ("<interface type='user'><link state='up'/><model type='ne2k_pci'/></interface>", Nic(None, "user", "ne2k_pci")),
+        ("<interface type='user'><link state='down'/></interface>", Nic(None, "user", "", False)),
+    ),
+)
+def test_every_kind_of_interface_names_its_network(tmp_path: Path, interface: str, nic: Nic) -> None:
+    machine = _read(tmp_path, _domain(devices=interface))
+    assert (machine.nics, machine.warnings) == ((nic,), ())
+
+
+@pytest.mark.parametrize(
+    "clock, expected",
+    (
+        ("", Clock.UTC),
+        ("<clock/>", Clock.UTC),
+        ("<clock offset='utc'/>", Clock.UTC),
+        ("<clock offset='localtime'/>", Clock.LOCAL_TIME),
+        ("<clock offset='timezone' timezone='Europe/Paris'/>", Clock.LOCAL_TIME),
+        ("<clock offset='variable' adjustment='0'/>", Clock.UTC),
+        ("<clock offset='variable' basis='localtime'/>", Clock.LOCAL_TIME),
+        ("<clock offset='absolute' start='0'/>", Clock.UTC),
+    ),
+)
+def test_the_clock_is_utc_or_local(tmp_path: Path, clock: str, expected: Clock) -> None:
+    assert _read(tmp_path, _domain(clock)).clock is expected
+
+
+@pytest.mark.parametrize(
+    "inside, cpus, topology",
+    (
+        ("", 1, None),
+        ("<vcpu>6</vcpu>", 6, None),
+        ("<vcpu current='2'>6</vcpu>", 2, None),
+        ("<vcpu>6</vcpu><cpu><topology sockets='1' cores='3' threads='2'/></cpu>", 6, Topology(1, 3, 2)),
+        ("<vcpu>24</vcpu><cpu><topology sockets='1' dies='2' clusters='2' cores='3' threads='2'/></cpu>", 24, Topology(1, 12, 2)),
+        ("<vcpu current='2'>6</vcpu><cpu><topology sockets='6' cores='1' threads='1'/></cpu>", 2, None),
+        ("<vcpu>4</vcpu><cpu mode='host-model'/>", 4, None),
+    ),
+)
+def test_cpus_are_those_that_are_plugged_in(tmp_path: Path, inside: str, cpus: int, topology: Topology | None) -> None:
+    machine = _read(tmp_path, _domain(inside))
+    assert (machine.cpus, machine.topology, machine.warnings) == (cpus, topology, ())
+
+
+@pytest.mark.parametrize(
+    "orders, expected",
+    (
+        (("", "", ""), ["a.img", "b.img", "c.img"]),
+        (("", "", "<boot order='1'/>"), ["c.img", "a.img", "b.img"]),
+        (("<boot order='3'/>", "<boot order='2'/>", ""), ["b.img", "a.img", "c.img"]),
+    ),
+)
+def test_disks_are_in_boot_order_and_then_as_they_are_listed(tmp_path: Path, orders: tuple[str, ...], expected: list[str]) -> None:
+    disks = "".join(f"<disk><source file='{name}.img'/>{order}</disk>" for name, order in zip("abc", orders, strict=True))
+    machine = _read(tmp_path, f"<domain type='kvm'><devices>{disks}</devices></domain>", files=("a.img", "b.img", "c.img"))
+    assert [disk.path.name for disk in machine.disks] == expected
+
+
+@pytest.mark.parametrize(
+    "devices, warned",
+    (
+        ("<serial type='pty'><source path='/dev/pts/1'/></serial><serial type='null'/><serial type='file'/>", []),
+        ("<serial type='tcp'><source mode='connect' host='10.0.0.1' service='23'/></serial>", ["source.port"]),
+        ("<parallel type='dev'><source path='/dev/parport0'/></parallel>", ["source.port"]),
+        ("<hostdev mode='subsystem' type='usb'/>", ["source.passthrough"]),
+        ("<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>", ["source.passthrough"]),
+        ("<shmem name='shared'/>", ["source.shared-memory"]),
+        ("<filesystem><source name='x'/></filesystem><filesystem/>", ["source.shared-folder"] * 2),
+        ("<tpm model='tpm-tis'><backend type='passthrough'/></tpm>", ["source.tpm"]),
+    ),
+)
+def test_what_is_tied_to_the_old_host_is_named(tmp_path: Path, devices: str, warned: list[str]) -> None:
+    assert ids(_read(tmp_path, _domain(devices=devices)).warnings) == warned
+
+
+def test_the_uuid_may_stand_in_the_smbios_tables_alone_and_sealed_memory_is_named(tmp_path: Path) -> None:
+    number = "6a5f5d1c-1f1c-4d39-9a52-7f4c8ac5e0a1"
+    tables = f"<sysinfo type='smbios'><system><entry name='serial'>1</entry><entry name='uuid'>{number}</entry></system></sysinfo>"
+    machine = _read(tmp_path, _domain(tables + "<launchSecurity type='sev'/>"))
+    assert (machine.uuid, ids(machine.warnings)) == (number, ["source.launch-security"])
+
+
 def test_disks_that_are_no_files_are_one_error_that_names_them(tmp_path: Path) -> None:
     devices = (
         "<disk type='network'><source protocol='rbd' name='pool/image'><host name='mon1' port='6789'/></source></disk>"

@@ -223,6 +223,121 @@ def test_a_program_is_not_run_and_the_error_has_its_line(tmp_path: Path, text: s
     assert f"line {line}: {what!r} is not expected" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text, guest, firmware, warned",
+    (
+        ("type='hvm'", "HVM", Firmware.BIOS, []),
+        ("builder='hvm'", "HVM", Firmware.BIOS, []),
+        ("kernel='/usr/lib/xen/boot/hvmloader'", "HVM", Firmware.BIOS, []),
+        ("type='hvm'\nkernel='/usr/lib/xen/boot/hvmloader.gz'", "HVM", Firmware.BIOS, []),
+        ("type='HVM'\nbios='ovmf'", "HVM", Firmware.UEFI, []),
+        ("type='hvm'\nbios='seabios'", "HVM", Firmware.BIOS, []),
+        ("type='hvm'\nfirmware='uefi'", "HVM", Firmware.UEFI, []),
+        ("type='hvm'\nbios_path_override='/usr/share/OVMF/ovmf.bin'", "HVM", Firmware.UEFI, []),
+        ("", "PV", None, ["source.paravirtual"]),
+        ("builder='linux'", "PV", None, ["source.paravirtual"]),
+        ("type='pv'\nbuilder='hvm'", "PV", None, ["source.paravirtual"]),
+        ("type='pvh'", "PVH", None, ["source.paravirtual"]),
+        ("kernel='/boot/vmlinuz-xen'", "PV", None, ["source.direct-kernel", "source.paravirtual"]),
+    ),
+)
+def test_full_and_paravirtual_guests_are_told_apart(
+    tmp_path: Path, text: str, guest: str, firmware: Firmware | None, warned: list[str]
+) -> None:
+    machine = _read(tmp_path, f"disk=['a.img,raw,xvda']\n{text}")
+    assert (machine.guest, machine.firmware, ids(machine.warnings)) == (guest, firmware, warned)
+
+
+@pytest.mark.parametrize(
+    "text, nic",
+    (
+        ("''", Nic(None, "xenbr0", "rtl8139")),
+        ("'bridge=br1'", Nic(None, "br1", "rtl8139")),
+        ("'BRIDGE = br1 , Model=e1000'", Nic(None, "br1", "e1000")),
+        ("'type=vif'", Nic(None, "xenbr0", "netfront")),
+        ("'type=netfront,vlan=5'", Nic(None, "xenbr0.5", "netfront")),
+        ("'type=ioemu,script=vif-nat,ip=10.0.0.1'", Nic(None, "vif-nat", "rtl8139")),
+        ("'bridge=br1,script=/etc/xen/scripts/vif-openvswitch'", Nic(None, "br1", "rtl8139")),
+    ),
+)
+def test_a_card_has_the_manuals_defaults(tmp_path: Path, text: str, nic: Nic) -> None:
+    assert _read(tmp_path, f"type='hvm'\ndisk=['a.img,raw,hda']\nvif=[{text}]").nics == (nic,)
+
+
+@pytest.mark.parametrize(
+    "vdev, attachment, partition",
+    (
+        ("hda", Attachment(SourceBus.IDE, 0, 0), 0),
+        ("hdd", Attachment(SourceBus.IDE, 1, 1), 0),
+        ("sdb", Attachment(SourceBus.SCSI, 0, 1), 0),
+        ("vdc", Attachment(SourceBus.VIRTIO, 0, 2), 0),
+        ("xvdaa", Attachment(SourceBus.XEN, 0, 26), 0),
+        ("xvda15", Attachment(SourceBus.XEN, 0, 0), 15),
+        ("d5p0", Attachment(SourceBus.XEN, 0, 5), 0),
+        ("d5p2", Attachment(SourceBus.XEN, 0, 5), 2),
+        ("ubda", Attachment(SourceBus.UNKNOWN), 0),
+    ),
+)
+def test_a_disks_name_says_where_it_hangs(vdev: str, attachment: Attachment, partition: int) -> None:
+    drive = drive_of(f"/x,raw,{vdev},w")
+    assert (drive.attachment, drive.partition) == (attachment, partition)
+
+
+@pytest.mark.parametrize(
+    "text, format_id",
+    (
+        ("/x", "raw"),
+        ("/x,,hda", "raw"),
+        ("/x,qcow2,hda", "qcow2"),
+        ("/x,QCOW,hda", "qcow"),
+        ("/x,vhd,hda", "vhd"),
+        ("/x,qed,hda", "qed"),
+        ("tap:qcow:/x,hda,w", "qcow"),
+        ("tap2:tapdisk:vhd:/x,hda,w", "vhd"),
+        ("tap:vmdk:/x,hda,w", "vmdk"),
+        ("file:/x,hda,w", "raw"),
+        ("ioemu:qcow2:/x,hda,w", "qcow2"),
+        ("raw:/x,hda", "raw"),
+    ),
+)
+def test_a_disks_format_is_stated_or_raw(text: str, format_id: str) -> None:
+    drive = drive_of(text)
+    assert (drive.target, drive.format, drive.away) == ("/x", format_id, "")
+
+
+@pytest.mark.parametrize(
+    "text", ("/x,raw,hdc,cdrom", "/x,,hdc,,cdrom", "vdev=hdc,devtype=cdrom,target=/x", "/x,raw,hdc:cdrom,r", "/x,raw,fda")
+)
+def test_removable_drives_are_told_from_disks(text: str) -> None:
+    assert drive_of(text).is_removable
+
+
+def test_a_firmware_takes_disks_by_their_names_and_xens_own_loaders_as_they_are_listed(tmp_path: Path) -> None:
+    disks = "disk=['b.img,raw,sda','c.img,raw,hdb','a.img,raw,xvda']\n"
+    for name in "bc":
+        (tmp_path / f"{name}.img").write_bytes(b"a disk")
+    assert [disk.path.name for disk in _read(tmp_path, f"{disks}type='hvm'").disks] == ["a.img", "c.img", "b.img"]
+    assert [disk.path.name for disk in _read(tmp_path, f"{disks}type='pv'").disks] == ["b.img", "c.img", "a.img"]
+
+
+@pytest.mark.parametrize(
+    "text, warned",
+    (
+        ("usbdev=['type=hostdev,hostbus=1']", ["source.passthrough"]),
+        ("dtdev=['/soc/x']", ["source.passthrough"]),
+        ("gfx_passthru='igd'", ["source.passthrough"]),
+        ("gfx_passthru=0\nserial='pty'", []),
+        ("serial=['none','null','stdio','vc']", []),
+        ("device_model_args=['-s']", ["source.arguments"]),
+        ("memory=512\nmaxmem=512", []),
+        ("memory=256\nmaxmem=512", ["source.memory-balloon"]),
+        ("vcpus=0", ["source.number"]),
+    ),
+)
+def test_what_does_not_travel_is_named(tmp_path: Path, text: str, warned: list[str]) -> None:
+    assert ids(_read(tmp_path, f"type='hvm'\ndisk=['a.img,raw,hda']\n{text}").warnings) == warned
+
+
 def test_a_kernel_beside_the_firmware_of_a_full_guest_is_named(tmp_path: Path) -> None:
     machine = _read(tmp_path, "type='hvm'\nkernel='/boot/vmlinuz'\ndisk=['a.img,qcow9,hda']\nvif=[]")
     assert ids(machine.warnings) == ["source.disk-format", "source.direct-kernel"]
