@@ -206,7 +206,7 @@ class Draft:
         if len(self.warnings) + len(self.blockers) >= _FINDINGS_AT_MOST:
             raise self.description.error(f"has more than {_FINDINGS_AT_MOST} things in it that cannot travel or are wrong")
         cut = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "..."
-        return Finding(f"source.{finding}", printable(cut), hint)
+        return Finding(f"source.{finding}", printable(cut, keep=""), hint)
 
     def _looked_up(self, name: str) -> Path | None:
         try:

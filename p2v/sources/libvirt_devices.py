@@ -24,7 +24,7 @@ _BUS_OF_PREFIX = {
 }  # fmt: skip
 _TARGET = re.compile(r"(hd|sd|vd|xvd|fd|ubd)([a-z]{1,3})\d*")
 # The names of formats, where they are not ours; those that are missing here and in ours are no disks.
-_FORMATS = {"aio": "raw", "phy": "raw", "file": "raw", "vpc": "vhd", "iso": "raw", "dmg": None, "auto": None}
+_FORMATS = {"aio": "raw", "iso": "raw", "vpc": "vhd", "auto": None}
 _OUR_FORMATS = ("raw", "qcow2", "vmdk", "vhdx", "vhd", "vdi", "qcow", "qed", "parallels")
 _FILES = {"file": "file", "block": "dev", "volume": "volume", "": "file"}
 # The models of controllers by their kind and number.

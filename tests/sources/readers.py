@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import random
-import re
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from converters.references import NOTHING_SAID, Lookup
 from p2v.core.errors import P2vError
 from p2v.machine import Machine
 from p2v.sources.description import Description, Folder
+from tests.fuzz.mutate import mutated_text
 
 DATA = Path(__file__).parent / "data"
-_TOKENS = re.compile(rb"[A-Za-z0-9_.{}/:-]+|\s+|.", re.DOTALL)
-_ODD = (
-    b"", b"0", b"-1", b"99999999999999999999", b"18446744073709551616", b"\xff\xfe", b"\0", b"\xc3\x28", b"{", b"[", b"'", b'"',
-    b"../../x", b"/dev/zero", b"C:\\x\\y.vdi", b"nbd://h/x", b"<", b">", b"&amp;", b"\r", b"=", b",", b"A" * 5000,
-    "\u0661".encode(), b"1e9", b"0x",
-)  # fmt: skip
+# The disks that the samples of a kind name, as files beside them.
+DISKS = {
+    "virtualbox": (
+        "XP.vhd", "scsi.vdi", "quorum.vdi", "mail.vmdk", "fast.raw", "system.vdi", "data.vmdk",
+        "{aaaaaaaa-0000-0000-0000-000000000003}.vdi", "{aaaaaaaa-1000-0000-0000-000000000004}.vdi",
+        "{aaaaaaaa-2000-0000-0000-000000000004}.vdi",
+    ),
+    "libvirt": (
+        "web.img", "web-data.qcow2", "old.vhd", "office", "swap.img", "home.img", "Windows Server.vmdk", "second.vmdk", "lun.raw",
+    ),
+    "xen": (
+        "win2012.img", "data,2.qcow2", "logs", "old.vhd", "legacy-disk", "legacy-swap.img", "legacy-home.img", "a.vhd", "c.qcow2",
+    ),
+    "proxmox": (
+        "vm-100-disk-1.raw", "vm-100-disk-2.qcow2", "vm-100-disk-5.raw", "vm-101-disk-1.vmdk", "vm-101-disk-2.raw", "ata-OLD",
+        "vm-102-disk-0", "vm-102-disk-1",
+    ),
+}  # fmt: skip
+
+
+def put_samples(folder: Path, kind: str) -> list[Path]:
+    """A kind's samples in a folder, with all that they name beside them; the samples' paths."""
+    for name in DISKS[kind]:
+        (folder / name).write_bytes(b"a disk")
+    if kind == "virtualbox":
+        shutil.copyfile(DATA / "virtualbox-registry/VirtualBox.xml", folder / "VirtualBox.xml")
+    return [Path(shutil.copyfile(sample, folder / sample.name)) for sample in sorted((DATA / kind).iterdir())]
 
 
 def described(path: Path, *disks: str, lookup: Lookup = NOTHING_SAID) -> Description:
@@ -43,17 +65,13 @@ def ids(findings: object) -> list[str]:
     return [finding.id for finding in findings]
 
 
-def stands_mutations(read: Callable[[Description], Machine], folder: Path, kind: str, *, count: int = 250) -> tuple[int, int]:
+def stands_mutations(read: Callable[[Description], Machine], folder: Path, kind: str, *, count: int = 150) -> tuple[int, int]:
     """Read broken copies of a kind's samples: only P2vError may come of it, and soon. How many were read, and how many not."""
     was_read = refused = 0
-    samples = sorted((DATA / kind).iterdir())
-    assert samples
-    for number, sample in enumerate(samples):
-        path = folder / sample.name
-        path.write_bytes(sample.read_bytes())
-        around = Folder(folder, path)
-        noise = random.Random(number)
-        for broken in _mutations(sample.read_bytes(), noise, count):
+    for number, path in enumerate(put_samples(folder, kind)):
+        sample, around, noise = path.read_bytes(), Folder(folder, path), random.Random(number)
+        for _ in range(count):
+            broken = mutated_text(sample, noise)
             began = time.process_time()
             try:
                 read(Description(path, broken, around))
@@ -62,29 +80,3 @@ def stands_mutations(read: Callable[[Description], Machine], folder: Path, kind:
                 refused += 1
             assert time.process_time() - began < 2, broken
     return was_read, refused
-
-
-def _mutations(data: bytes, noise: random.Random, count: int) -> Iterator[bytes]:
-    tokens = _TOKENS.findall(data)
-    words = [at for at, token in enumerate(tokens) if token[:1].isalnum()]
-    for _ in range(count):
-        broken = list(tokens)
-        for _ in range(noise.choice((1, 1, 2, 3))):
-            at = min(noise.choice(words), len(broken) - 1)
-            other = min(noise.choice(words), len(broken) - 1)
-            match noise.randrange(9):
-                case 0 | 6:
-                    broken[at] = noise.choice(_ODD)
-                case 1:
-                    del broken[at : at + noise.randrange(1, 8)]
-                case 2 | 7 | 8:
-                    # a word in another's place: a number where a name was, a disk's where a card's was
-                    broken[at] = broken[other]
-                case 3:
-                    broken[at:at] = broken[other : other + noise.randrange(1, 200)]
-                case 4:
-                    broken[at] = bytes(letter ^ 1 << noise.randrange(8) for letter in broken[at][:50])
-                case _:
-                    del broken[noise.randrange(1, len(broken)) :]
-            broken = broken or [b"x"]
-        yield b"".join(broken)

@@ -229,6 +229,7 @@ def test_the_firmware_is_found_however_it_is_said(tmp_path: Path, system: str, f
         ("<driver name='file'/>", "raw"),
         ("<driver name='file' type='qcow2'/>", "qcow2"),
         ("<driver type='auto'/>", None),
+        ("<driver type='iso'/>", "raw"),
     ),
 )
 def test_a_disks_format_is_the_one_that_is_stated(tmp_path: Path, driver: str, expected: str | None) -> None:
@@ -246,6 +247,7 @@ def test_a_disks_format_is_the_one_that_is_stated(tmp_path: Path, driver: str, e
         ("<target dev='sdc' bus='usb'/>", Attachment(SourceBus.USB, 0, 2)),
         ("<target dev='sdc' bus='scsi'/>", Attachment(SourceBus.SCSI, 0, 2, "lsilogic")),
         ("<target dev='hdc'/>", Attachment(SourceBus.IDE, 1, 0)),
+        ("<target dev='fdb'/>", Attachment(SourceBus.FLOPPY, 0, 1)),
         ("<target dev='xvda1' bus='xen'/>", Attachment(SourceBus.XEN)),
         ("<target dev='nvme0n1' bus='nvme'/>", Attachment(SourceBus.NVME)),
         ("<target dev='vda' bus='sd'/>", Attachment(SourceBus.UNKNOWN)),
@@ -447,9 +449,6 @@ def test_entities_are_refused(tmp_path: Path) -> None:
 
 
 def test_broken_descriptions_are_refused_or_read_and_nothing_else_comes_of_them(tmp_path: Path) -> None:
-    names = ("web.img", "web-data.qcow2", "old.vhd", "office", "swap.img", "home.img", "Windows Server.vmdk", "second.vmdk")
-    for name in (*names, "lun.raw"):
-        (tmp_path / name).write_bytes(b"a disk")
-    was_read, refused = stands_mutations(libvirt.read, tmp_path, "libvirt", count=150)
+    was_read, refused = stands_mutations(libvirt.read, tmp_path, "libvirt")
     assert was_read > 50
     assert refused > 50

@@ -338,9 +338,6 @@ def test_configurations_are_recognised_and_other_settings_are_not() -> None:
 
 
 def test_broken_descriptions_are_refused_or_read_and_nothing_else_comes_of_them(tmp_path: Path) -> None:
-    names = ("vm-100-disk-1.raw", "vm-100-disk-2.qcow2", "vm-100-disk-5.raw", "vm-101-disk-1.vmdk", "vm-101-disk-2.raw")
-    for name in (*names, "ata-OLD", "vm-102-disk-0", "vm-102-disk-1"):
-        (tmp_path / name).write_bytes(b"a disk")
-    was_read, refused = stands_mutations(proxmox.read, tmp_path, "proxmox", count=200)
+    was_read, refused = stands_mutations(proxmox.read, tmp_path, "proxmox")
     assert was_read > 50
     assert refused > 50

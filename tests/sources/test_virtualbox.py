@@ -374,12 +374,6 @@ def test_machines_are_recognised_in_any_encoding_and_the_settings_of_all_machine
 
 
 def test_broken_descriptions_are_refused_or_read_and_nothing_else_comes_of_them(tmp_path: Path) -> None:
-    _old(tmp_path)
-    children = (_CURRENT, *(f"Snapshots/{{aaaaaaaa-{number}000-0000-0000-000000000004}}.vdi" for number in (1, 2)))
-    names = ("XP.vhd", "scsi.vdi", "quorum.vdi", "mail.vmdk", "fast.raw", "system.vdi", "data.vmdk", *children)
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"a disk")
-    was_read, refused = stands_mutations(virtualbox.read, tmp_path, "virtualbox", count=150)
+    was_read, refused = stands_mutations(virtualbox.read, tmp_path, "virtualbox")
     assert was_read > 50
     assert refused > 50

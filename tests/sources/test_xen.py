@@ -298,6 +298,11 @@ def test_a_disks_name_says_where_it_hangs(vdev: str, attachment: Attachment, par
         ("file:/x,hda,w", "raw"),
         ("ioemu:qcow2:/x,hda,w", "qcow2"),
         ("raw:/x,hda", "raw"),
+        ("qed:/x,hda", "qed"),
+        ("aio:/x,hda", "raw"),
+        ("tap:sync:/x,hda", "raw"),
+        ("tap:ram:/x,hda", "raw"),
+        ("tap2:/x,hda", "raw"),
     ),
 )
 def test_a_disks_format_is_stated_or_raw(text: str, format_id: str) -> None:
@@ -382,9 +387,6 @@ def test_configurations_are_recognised_and_other_settings_are_not() -> None:
 
 
 def test_broken_descriptions_are_refused_or_read_and_nothing_else_comes_of_them(tmp_path: Path) -> None:
-    names = ("win2012.img", "data,2.qcow2", "logs", "old.vhd", "legacy-disk", "legacy-swap.img", "legacy-home.img", "a.vhd")
-    for name in (*names, "c.qcow2"):
-        (tmp_path / name).write_bytes(b"a disk")
-    was_read, refused = stands_mutations(xen.read, tmp_path, "xen", count=200)
+    was_read, refused = stands_mutations(xen.read, tmp_path, "xen")
     assert was_read > 50
     assert refused > 50
