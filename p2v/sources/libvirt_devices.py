@@ -26,7 +26,7 @@ _TARGET = re.compile(r"(hd|sd|vd|xvd|fd|ubd)([a-z]{1,3})\d*")
 # The names of formats, where they are not ours; those that are missing here and in ours are no disks.
 _FORMATS = {"aio": "raw", "iso": "raw", "vpc": "vhd", "auto": None}
 _OUR_FORMATS = ("raw", "qcow2", "vmdk", "vhdx", "vhd", "vdi", "qcow", "qed", "parallels")
-_FILES = {"file": "file", "block": "dev", "volume": "volume", "": "file"}
+_FILES = ("file", "block", "volume")
 # The models of controllers by their kind and number.
 Models = dict[tuple[str, str], str]
 _HOST_TARGETS = ("file", "pipe", "unix", "tcp", "udp", "dev")
@@ -145,10 +145,8 @@ def _said(disk: Element) -> str:
     source = child(disk, "source")
     if source is None:
         return ""
-    kind = (attribute(disk, "type") or "file").lower()
-    stated = attribute(source, _FILES.get(kind, "file"))
-    # old dumps have one word for both
-    return stated or attribute(source, "file") or attribute(source, "dev") or ""
+    # a volume's pool is a name that says nothing here; old dumps have one word for files and devices
+    return next((value for key in ("volume", "file", "dev") if (value := attribute(source, key))), "")
 
 
 def _format(draft: Draft, disk: Element, place: str) -> str | None:

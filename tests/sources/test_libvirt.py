@@ -339,6 +339,10 @@ def test_disks_are_in_boot_order_and_then_as_they_are_listed(tmp_path: Path, ord
         ("<serial type='pty'><source path='/dev/pts/1'/></serial><serial type='null'/><serial type='file'/>", []),
         ("<serial type='tcp'><source mode='connect' host='10.0.0.1' service='23'/></serial>", ["source.port"]),
         ("<parallel type='dev'><source path='/dev/parport0'/></parallel>", ["source.port"]),
+        *(
+            (f"<serial type='{kind}'><source path='/tmp/x'/></serial>", ["source.port"])
+            for kind in ("file", "pipe", "unix", "udp", "dev")
+        ),
         ("<hostdev mode='subsystem' type='usb'/>", ["source.passthrough"]),
         ("<interface type='vdpa'><source dev='/dev/vhost-vdpa-0'/></interface>", ["source.passthrough"]),
         ("<shmem name='shared'/>", ["source.shared-memory"]),
