@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from converters.source_file import shown
 from drivers.plan import Finding
@@ -112,6 +112,21 @@ class Draft:
         disk = MachineDisk(path, input_format, serial or None, self.description.lookup, attachment, stated_bytes)
         self.disks.append(disk)
         return disk
+
+    def warn_of_place(self, name: str, disk: MachineDisk | None) -> None:
+        """Name a disk that was found by its last name alone in a folder below the description's, which need not be the machine's.
+
+        For descriptions that stand among other things, as people write them into their home folder.
+        """
+        if disk is None or disk.path.parts[-2:] == PurePosixPath(name.replace("\\", "/")).parts[-2:]:
+            return
+        folders = (self.description.path.parent, *self.description.lookup.folders)
+        if disk.path.parent not in {folder.resolve() for folder in folders}:
+            self.warn(
+                "disk-found",
+                f"{shown(name)} is not there; {shown(str(disk.path))} is taken for it",
+                "If it is another disk: put the right one beside the description, or say where it is with --extent-dir DIR.",
+            )
 
     def disk_elsewhere(self, what: str) -> None:
         """A disk that is no file and no device, in words for people (``rbd pool/image``); told when the draft is finished."""

@@ -107,7 +107,8 @@ def _add_disk(draft: Draft, models: Models, disk: Element) -> None:
         draft.block("encrypted", f"the disk {place} is encrypted by its host", "Decrypt it where it is (qemu-img convert) first.")
     serial = child(disk, "serial")
     stated = (serial.text or "").strip() if serial is not None else ""
-    draft.add_disk(name, _attachment(draft, models, disk), serial=stated, input_format=_format(draft, disk, place))
+    at, known = _attachment(draft, models, disk), _format(draft, disk, place)
+    draft.warn_of_place(name, draft.add_disk(name, at, serial=stated, input_format=known))
 
 
 def _warn_of_uses(draft: Draft, disk: Element, place: str) -> None:

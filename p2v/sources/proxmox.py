@@ -166,8 +166,9 @@ def _add_disk(draft: Draft, drive: _Drive) -> None:
     stated = drive.options.get("format", "").lower() or suffix
     # a volume without a suffix is a logical volume's or a device's contents
     known = _FORMATS.get(stated) if stated else "raw"
-    draft.add_disk(name, _attachment(drive), serial=drive.options.get("serial"), stated_bytes=_size(drive.options.get("size", "")),
-                   input_format=known)  # fmt: skip
+    size, serial = _size(drive.options.get("size", "")), drive.options.get("serial")
+    disk = draft.add_disk(name, _attachment(drive), serial=serial, stated_bytes=size, input_format=known)
+    draft.warn_of_place(name, disk)
 
 
 def _file_of(draft: Draft, volume: str) -> str:

@@ -157,7 +157,7 @@ def _add_disk(draft: Draft, drive: Drive) -> None:
     if known is None:
         text = f"the disk {drive.vdev} has the format {shown(drive.format)}, which is not known here; its contents tell"
         draft.warn("disk-format", text)
-    draft.add_disk(drive.target, drive.attachment, input_format=known)
+    draft.warn_of_place(drive.target, draft.add_disk(drive.target, drive.attachment, input_format=known))
 
 
 def add_nics(draft: Draft, entries: tuple[str, ...], count: int, *, is_full: bool) -> None:

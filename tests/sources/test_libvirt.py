@@ -418,6 +418,30 @@ def test_a_disk_in_the_hosts_image_folder_is_followed_only_when_that_is_allowed(
     assert machine.disks == (MachineDisk(tmp_path / "images/vm.img", lookup=lookup, attachment=Attachment(SourceBus.VIRTIO)),)
 
 
+@pytest.mark.parametrize(
+    "name, place, is_named",
+    (
+        ("/var/lib/libvirt/images/root.img", "root.img", False),
+        ("/var/lib/libvirt/images/root.img", "images/root.img", False),
+        ("images/root.img", "images/root.img", False),
+        ("/var/lib/libvirt/images/root.img", "Downloads/other/root.img", True),
+    ),
+)
+def test_a_disk_that_is_found_deep_below_by_its_last_name_alone_is_named(
+    tmp_path: Path, name: str, place: str, is_named: bool
+) -> None:
+    machine = _read(tmp_path, _domain().replace("a.img", name), files=(place,))
+    assert machine.disks[0].path == tmp_path / place
+    assert ids(machine.warnings) == (["source.disk-found"] if is_named else [])
+
+
+def test_a_disk_in_a_folder_that_the_user_named_is_the_right_one(tmp_path: Path) -> None:
+    lookup = Lookup(folders=(tmp_path / "Downloads/other",))
+    place = "Downloads/other/root.img"
+    machine = _read(tmp_path, _domain().replace("a.img", "/images/root.img"), files=(place,), lookup=lookup)
+    assert (machine.disks[0].path, machine.warnings) == (tmp_path / place, ())
+
+
 def test_the_same_disk_twice_is_a_blocker(tmp_path: Path) -> None:
     again = "<disk type='file'><source file='./a.img'/><target dev='vdb'/></disk>"
     assert ids(_read(tmp_path, _domain(devices=again)).blockers) == ["source.disk-twice"]

@@ -147,6 +147,7 @@ def test_an_old_full_guest_with_prefixes_carriage_returns_and_escapes(tmp_path: 
         "phy:/dev/vg/guest-volume,hda",
         "phy:/dev/vg/guest-volume,ioemu:hda",
         "vdev=hda,/dev/vg/guest-volume",
+        *(f"{flag},/dev/vg/guest-volume,raw,hda" for flag in ("discard", "no-discard", "direct-io-safe", "colo", "no-colo")),
         "backendtype=phy, vdev=hda ,discard, backend=Domain-0,target=/dev/vg/guest-volume",
     ),
 )
