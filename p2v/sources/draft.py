@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from converters.source_file import shown
 from drivers.plan import Finding
@@ -19,6 +19,9 @@ CPUS_AT_MOST = 4096
 MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
 _DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
 _DISKS_AT_MOST = _NICS_AT_MOST = 256
+_FINDINGS_AT_MOST, _LONGEST_MESSAGE = 1000, 1000
+# Those that p2v.targets has hardware for, and the names of 32-bit PCs.
+_ARCHITECTURES = ("x86_64", "amd64", "i686", "i586", "i486", "i386", "aarch64", "ppc64le", "s390x")
 _MAC = re.compile(r"[0-9a-f]{12}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}")
 _NAME_AT_MOST = 63
@@ -42,11 +45,11 @@ class Draft:
 
     def warn(self, finding: str, message: str, hint: str = "") -> None:
         """Something that does not travel, or was put right."""
-        self.warnings.append(Finding(f"source.{finding}", printable(message), hint))
+        self.warnings.append(self._finding(finding, message, hint))
 
     def block(self, finding: str, message: str, hint: str = "") -> None:
         """Something for which the machine must not be converted as it stands."""
-        self.blockers.append(Finding(f"source.{finding}", printable(message), hint))
+        self.blockers.append(self._finding(finding, message, hint))
 
     def number(self, text: str | None, what: str, low: int, high: int) -> int | None:
         """A decimal number within its bounds; None with a warning for anything else, None alone for nothing."""
@@ -110,6 +113,21 @@ class Draft:
         self.disks.append(disk)
         return disk
 
+    def warn_of_place(self, name: str, disk: MachineDisk | None) -> None:
+        """Name a disk that was found by its last name alone in a folder below the description's, which need not be the machine's.
+
+        For descriptions that stand among other things, as people write them into their home folder.
+        """
+        if disk is None or disk.path.parts[-2:] == PurePosixPath(name.replace("\\", "/")).parts[-2:]:
+            return
+        folders = (self.description.path.parent, *self.description.lookup.folders)
+        if disk.path.parent not in {folder.resolve() for folder in folders}:
+            self.warn(
+                "disk-found",
+                f"{shown(name)} is not there; {shown(str(disk.path))} is taken for it",
+                "If it is another disk: put the right one beside the description, or say where it is with --extent-dir DIR.",
+            )
+
     def disk_elsewhere(self, what: str) -> None:
         """A disk that is no file and no device, in words for people (``rbd pool/image``); told when the draft is finished."""
         if len(self._elsewhere) >= _DISKS_AT_MOST:
@@ -131,6 +149,11 @@ class Draft:
     def port_stays(self, what: str, target: str) -> None:
         """A serial or parallel port with something of the old host at its other end."""
         self.warn("port", f"a {what} leads to {shown(target)} on the old host, which stays there")
+
+    def require_architecture(self, name: str) -> None:
+        """Block a machine for which there is no hardware here; nothing said is a PC."""
+        if name and name.lower() not in _ARCHITECTURES:
+            self.block("architecture", f"the machine's CPU is a {shown(name)}", "PCs, aarch64, ppc64le and s390x are converted.")
 
     def kernel_stays(self, kernel: str) -> None:
         """A kernel of the old host that the machine was started with."""
@@ -194,6 +217,12 @@ class Draft:
             blockers=tuple(self.blockers),
         )
 
+    def _finding(self, finding: str, message: str, hint: str) -> Finding:
+        if len(self.warnings) + len(self.blockers) >= _FINDINGS_AT_MOST:
+            raise self.description.error(f"has more than {_FINDINGS_AT_MOST} things in it that cannot travel or are wrong")
+        cut = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "..."
+        return Finding(f"source.{finding}", printable(cut, keep=""), hint)
+
     def _looked_up(self, name: str) -> Path | None:
         try:
             return self.description.disk(name)
@@ -214,7 +243,9 @@ class Draft:
             advice = "Copy the machine's whole folder, or say where its disks are with --extent-dir DIR."
             raise BadDescription(self.description.path, f"names {what} not there: {names}", advice)
         if not self.disks:
-            raise self.description.error("describes a machine without any fixed disk", "Nothing of it could be converted.")
+            reasons = "; ".join(finding.message for finding in self.blockers[:4])
+            reasons = reasons or "Nothing of it could be converted."
+            raise self.description.error("describes a machine without any fixed disk", reasons)
 
 
 def _listed(names: list[str]) -> str:

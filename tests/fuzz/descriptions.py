@@ -1,22 +1,21 @@
-"""Descriptions of machines as fuzzing targets: the fixtures of a kind as seeds, tiny files as the disks that they name."""
+"""Microsoft's descriptions as fuzzing targets: their fixtures as seeds, tiny files as the disks that they name."""
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from p2v.sources.description import Description, Folder, read_small
 from tests.fuzz.sparse import Sparse
-from tests.sources.laid import DATA, windows_text
+from tests.sources.laid import DATA
 from tests.sources.storage_writer import store
 
-# Of each kind's module: the folder of its fixtures, and what makes its files' bytes of their text.
+# Of each kind's module: the folder of its fixtures, and what makes bytes of their text. Not UTF-16, for words of it to be
+# changed; the tests of the readers do that.
 KINDS: dict[str, tuple[str, Callable[[str], bytes]]] = {
-    "vmc": ("vmc", windows_text),
-    "hyperv": ("hyperv", windows_text),
-    "hyperv_exp": ("hyperv_exp", windows_text),
+    "vmc": ("vmc", str.encode),
+    "hyperv": ("hyperv", str.encode),
+    "hyperv_exp": ("hyperv_exp", str.encode),
     "vmcx": ("hyperv", store),
 }
 _DISKS = (
@@ -28,7 +27,7 @@ _STORE_HEADERS, _STORE_HEADER_BYTES = (0, 4096), 46
 
 
 def seeds(kind: str) -> Callable[[Path], Iterable[Path]]:
-    """What lays a kind's fixtures out in a folder, as their product writes them, with their disks beside them."""
+    """What lays a kind's fixtures out in a folder with their disks beside them."""
     fixtures, to_bytes = KINDS[kind]
 
     def make(folder: Path) -> Iterable[Path]:
@@ -41,18 +40,6 @@ def seeds(kind: str) -> Callable[[Path], Iterable[Path]]:
         return made
 
     return make
-
-
-def reader(kind: str) -> Callable[[Path], object]:
-    """What reads a description of that kind, and asks first whether it is one."""
-    module = importlib.import_module(f"p2v.sources.{kind}")
-
-    def read(path: Path) -> object:
-        data = read_small(path)
-        module.recognises(data[: 64 * 1024])
-        return module.read(Description(path, data, Folder(path.parent, path)))
-
-    return read
 
 
 def store_sums(file: Sparse) -> None:
