@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from converters.source_file import shown
 from drivers.plan import Finding
@@ -19,6 +19,9 @@ CPUS_AT_MOST = 4096
 MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
 _DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
 _DISKS_AT_MOST = _NICS_AT_MOST = 256
+_FINDINGS_AT_MOST, _LONGEST_MESSAGE = 1000, 1000
+# Those that p2v.targets has hardware for, and the names of 32-bit PCs.
+_ARCHITECTURES = ("x86_64", "amd64", "i686", "i586", "i486", "i386", "aarch64", "ppc64le", "s390x")
 _MAC = re.compile(r"[0-9a-f]{12}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}")
 _NAME_AT_MOST = 63
@@ -37,15 +40,16 @@ class Draft:
     disks: list[MachineDisk] = field(default_factory=list)
     nics: list[Nic] = field(default_factory=list)
     _missing: list[str] = field(default_factory=list)
+    _elsewhere: list[str] = field(default_factory=list)
     _forbidden: ForbiddenReference | None = None
 
     def warn(self, finding: str, message: str, hint: str = "") -> None:
         """Something that does not travel, or was put right."""
-        self.warnings.append(Finding(f"source.{finding}", printable(message), hint))
+        self.warnings.append(self._finding(finding, message, hint))
 
     def block(self, finding: str, message: str, hint: str = "") -> None:
         """Something for which the machine must not be converted as it stands."""
-        self.blockers.append(Finding(f"source.{finding}", printable(message), hint))
+        self.blockers.append(self._finding(finding, message, hint))
 
     def number(self, text: str | None, what: str, low: int, high: int) -> int | None:
         """A decimal number within its bounds; None with a warning for anything else, None alone for nothing."""
@@ -68,8 +72,13 @@ class Draft:
             return None
         return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
-    def uuid(self, text: str | None, *, what: str = "the machine's UUID") -> str | None:
-        """A UUID in its usual form, from any way of writing it; None with a warning for what is none."""
+    def uuid(self, text: str | None, *, what: str = "the machine's UUID", swapped: bool = False) -> str | None:
+        """A UUID in its usual form, from any way of writing it; None with a warning for what is none.
+
+        ``swapped``: the guest reads the first three fields of these bytes as little-endian numbers. SMBIOS says so since 2.6
+        (DSP0134, System UUID), which dmidecode and Linux follow; Windows reads all versions so. QEMU writes what it is given in
+        that order, so what the guest saw is what it must be given.
+        """
         if text is None or not text.strip():
             return None
         try:
@@ -77,6 +86,8 @@ class Draft:
         except ValueError:
             self.warn("uuid", f"{what} is {shown(text)}, which is no UUID; the machine gets a new one")
             return None
+        if swapped:
+            made = uuid.UUID(bytes_le=made.bytes)
         return str(made) if made.int else None
 
     def add_disk(
@@ -101,6 +112,79 @@ class Draft:
         disk = MachineDisk(path, input_format, serial or None, self.description.lookup, attachment, stated_bytes)
         self.disks.append(disk)
         return disk
+
+    def warn_of_place(self, name: str, disk: MachineDisk | None) -> None:
+        """Name a disk that was found by its last name alone in a folder below the description's, which need not be the machine's.
+
+        For descriptions that stand among other things, as people write them into their home folder.
+        """
+        if disk is None or disk.path.parts[-2:] == PurePosixPath(name.replace("\\", "/")).parts[-2:]:
+            return
+        folders = (self.description.path.parent, *self.description.lookup.folders)
+        if disk.path.parent not in {folder.resolve() for folder in folders}:
+            self.warn(
+                "disk-found",
+                f"{shown(name)} is not there; {shown(str(disk.path))} is taken for it",
+                "If it is another disk: put the right one beside the description, or say where it is with --extent-dir DIR.",
+            )
+
+    def disk_elsewhere(self, what: str) -> None:
+        """A disk that is no file and no device, in words for people (``rbd pool/image``); told when the draft is finished."""
+        if len(self._elsewhere) >= _DISKS_AT_MOST:
+            raise self.description.error(f"has more than {_DISKS_AT_MOST} disks")
+        self._elsewhere.append(what)
+
+    def disk_shared(self, name: str) -> None:
+        """A disk that other machines write to as well."""
+        self.warn(
+            "disk-shared",
+            f"the disk {shown(name)} is shared with other machines; the copy is this machine's own",
+            "Shut the others down before it is copied, and decide which of them keeps the data.",
+        )
+
+    def passed_through(self, device: str) -> None:
+        """A device of the old host that the guest had for itself."""
+        self.warn("passthrough", f"{device.strip()} is a device of the old host; it does not travel")
+
+    def port_stays(self, what: str, target: str) -> None:
+        """A serial or parallel port with something of the old host at its other end."""
+        self.warn("port", f"a {what} leads to {shown(target)} on the old host, which stays there")
+
+    def require_architecture(self, name: str) -> None:
+        """Block a machine for which there is no hardware here; nothing said is a PC."""
+        if name and name.lower() not in _ARCHITECTURES:
+            self.block("architecture", f"the machine's CPU is a {shown(name)}", "PCs, aarch64, ppc64le and s390x are converted.")
+
+    def kernel_stays(self, kernel: str) -> None:
+        """A kernel of the old host that the machine was started with."""
+        self.warn(
+            "direct-kernel",
+            f"the machine was started with the kernel {shown(kernel)} of the old host, which stays there",
+            "It needs a kernel and a boot loader on its own disk.",
+        )
+
+    def paravirtual(self, kernel: str, bootloader: str) -> None:
+        """One of Xen's paravirtual guests: no firmware, and no boot loader that a PC could start."""
+        if kernel:
+            self.kernel_stays(kernel)
+        started = f" ({shown(bootloader)} read its menu)" if bootloader else ""
+        self.warn(
+            "paravirtual",
+            f"the machine is one of Xen's paravirtual guests: Xen started its kernel{started}, no boot loader on its disk did",
+            "It needs a boot loader in its first disk's boot sector, and a kernel that runs outside Xen too.",
+        )
+
+    def tpm_is_emptied(self) -> None:
+        """Say what becomes of a TPM, which every kind of description has in the same way."""
+        self.warn(
+            "tpm",
+            "what the machine's TPM holds does not travel: it gets an empty one",
+            "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
+        )
+
+    def shared_folder(self, name: str) -> None:
+        """A folder of the old host that the guest could see."""
+        self.warn("shared-folder", f"the shared folder {shown(name)} is on the old host and stays there")
 
     def add_nic(self, nic: Nic) -> None:
         """Take a network card in."""
@@ -133,6 +217,12 @@ class Draft:
             blockers=tuple(self.blockers),
         )
 
+    def _finding(self, finding: str, message: str, hint: str) -> Finding:
+        if len(self.warnings) + len(self.blockers) >= _FINDINGS_AT_MOST:
+            raise self.description.error(f"has more than {_FINDINGS_AT_MOST} things in it that cannot travel or are wrong")
+        cut = message if len(message) <= _LONGEST_MESSAGE else message[:_LONGEST_MESSAGE] + "..."
+        return Finding(f"source.{finding}", printable(cut, keep=""), hint)
+
     def _looked_up(self, name: str) -> Path | None:
         try:
             return self.description.disk(name)
@@ -143,13 +233,31 @@ class Draft:
     def _require_disks(self) -> None:
         if self._forbidden is not None:
             raise self._forbidden
+        if self._elsewhere:
+            names = _listed(self._elsewhere)
+            advice = "Copy them into files where they are (qemu-img convert), and name the files in the description."
+            raise BadDescription(self.description.path, f"has disks that are no files: {names}", advice)
         if self._missing:
-            names = ", ".join(shown(name) for name in self._missing[:8]) + (" ..." if len(self._missing) > 8 else "")
+            names = _listed(self._missing)
             what = "disks that are" if len(self._missing) > 1 else "a disk that is"
             advice = "Copy the machine's whole folder, or say where its disks are with --extent-dir DIR."
             raise BadDescription(self.description.path, f"names {what} not there: {names}", advice)
         if not self.disks:
-            raise self.description.error("describes a machine without any fixed disk", "Nothing of it could be converted.")
+            reasons = "; ".join(finding.message for finding in self.blockers[:4])
+            reasons = reasons or "Nothing of it could be converted."
+            raise self.description.error("describes a machine without any fixed disk", reasons)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(shown(name) for name in names[:8]) + (" ..." if len(names) > 8 else "")
+
+
+def disk_number(letters: str) -> int:
+    """The number of a disk from the letters of its name: a is 0, z is 25, aa is 26."""
+    number = 0
+    for letter in letters:
+        number = 26 * number + ord(letter) - ord("a") + 1
+    return number - 1
 
 
 def usable_name(text: str, path: Path) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element, ParseError
 
@@ -13,9 +14,13 @@ from defusedxml.ElementTree import fromstring
 
 from p2v.sources.description import Description
 
-# Real ones have a few thousand elements; snapshots of snapshots nest a few dozen levels.
+# Real ones have a few thousand elements; VirtualBox nests snapshots up to 250 deep, with two elements each.
 _ELEMENTS_AT_MOST = 200_000
-_DEEPEST = 200
+_DEEPEST = 600
+# How a file begins whose text is in an encoding; without a mark, "<" tells.
+_ENCODINGS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"),
+)  # fmt: skip
 
 
 def parse(description: Description, data: bytes | None = None) -> Element:
@@ -29,6 +34,16 @@ def parse(description: Description, data: bytes | None = None) -> Element:
         raise description.error(f"is no sound XML: {ascii(str(error))[1:-1]}") from error
     _check(description, root)
     return root
+
+
+def from_first_tag(head: bytes) -> str:
+    """The text of a file's first bytes from its first element on, for a look at what XML it is; empty where it is none."""
+    encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), "utf-8")
+    text = head.decode(encoding, "replace").lstrip()
+    while text.startswith(("<?", "<!--")):
+        end = "?>" if text.startswith("<?") else "-->"
+        text = text.partition(end)[2].lstrip()
+    return text if re.match(r"<[A-Za-z_]", text) else ""
 
 
 def local(element: Element) -> str:
@@ -64,19 +79,31 @@ def text(element: Element | None, *names: str) -> str:
     return (found.text or "").strip() if found is not None else ""
 
 
+def is_on(element: Element | None, name: str, *, default: bool = False) -> bool:
+    """A yes-or-no attribute, as XML and its writers spell it."""
+    value = attribute(element, name) if element is not None else None
+    return default if not value else value.lower() in ("true", "yes", "on", "1")
+
+
 def below(element: Element, name: str) -> Iterator[Element]:
     """All elements of that local name at any depth, in document order."""
     return (each for each in element.iter() if local(each) == name)
 
 
+_SAYS_UTF_16 = re.compile(rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,64}encoding=[\"'])utf-16", re.IGNORECASE)
+
+
 def _without_padding(raw: bytes) -> bytes:
+    if raw[:2] in (b"<\0", b"\0<"):  # UTF-16 without its mark
+        raw = (b"\xff\xfe" if raw[:1] == b"<" else b"\xfe\xff") + raw
     # files copied off VMFS or written in blocks end in NULs; a BOM before the declaration is the parser's own affair
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         end = len(raw) - len(raw) % 2
         while end >= 2 and raw[end - 2 : end] == b"\0\0":
             end -= 2
         return raw[:end]
-    return raw.rstrip(b"\0\r\n\t ").lstrip(b"\r\n\t ")
+    # people turn such files into UTF-8 and leave the declaration
+    return _SAYS_UTF_16.sub(rb"\g<1>utf-8", raw.rstrip(b"\0\r\n\t ").lstrip(b"\r\n\t "))
 
 
 def _check(description: Description, root: Element) -> None:

@@ -6,6 +6,7 @@ memory than an image of a few KiB may cost, and answers that contradict each oth
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import resource
@@ -27,6 +28,7 @@ from converters.image import describe, identity, open_disk
 from converters.layering import Link, links
 from converters.mapped import MappedDisk
 from p2v.core.errors import P2vError
+from p2v.sources.description import Description, Folder, read_small
 from tests.fuzz.sparse import Sparse, decoded
 from tests.fuzz.targets import Target
 
@@ -85,7 +87,10 @@ class Exerciser:
         finding = ""
         try:
             with limited(SECONDS):
-                exercise(self._opened, self._target.format or None, chosen)
+                if self._target.reader:
+                    exercise_description(self._opened, self._target.reader)
+                else:
+                    exercise(self._opened, self._target.format or None, chosen)
             text = "read"
         except P2vError as error:
             text = f"{type(error).__name__} {_place(error.__traceback__)}"
@@ -122,6 +127,16 @@ def exercise(path: Path, input_format: str | None, chosen: int) -> None:
             check_tables(disk)
     if chosen % _RARELY < 2:
         open_disk(path).close()
+
+
+def exercise_description(path: Path, reader: str) -> None:
+    """Recognise and read a machine's description. Raises P2vError; anything else is a finding."""
+    module = importlib.import_module(f"p2v.sources.{reader}")
+    data = read_small(path)
+    module.recognises(data[:_PIECE])
+    machine = module.read(Description(path, data, Folder(path.parent, path)))
+    if not machine.disks or any(not finding.message.isprintable() for finding in (*machine.warnings, *machine.blockers)):
+        raise Contradiction("a machine without disks, or what is said of it is no line of text")
 
 
 def _read(disk: MappedDisk, at: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
@@ -12,6 +13,13 @@ BytesMutator = Callable[[bytes, int], bytes]
 
 _CONSTANTS = (0, 1, 2, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63,
               (1 << 64) - 1)  # fmt: skip
+_LONGEST_TEXT = 64 * 1024
+_WORDS = re.compile(rb"[A-Za-z0-9_.{}/:-]+|\s+|.", re.DOTALL)
+_ODD = (
+    b"", b"0", b"-1", b"99999999999999999999", b"18446744073709551616", b"\xff\xfe", b"\0", b"\xc3\x28", b"{", b"[", b"'", b'"',
+    b"../../x", b"/dev/zero", b"C:\\x\\y.vdi", b"nbd://h/x", b"<", b">", b"&amp;", b"\r", b"=", b",", b"A" * 5000,
+    "\u0661".encode(), b"1e9", b"0x",
+)  # fmt: skip
 _UNITS = (1, 512, 4096, 65536, 1 << 20)
 
 
@@ -20,6 +28,36 @@ def mutated(file: Sparse, noise: random.Random, bytes_mutator: BytesMutator | No
     for _ in range(noise.choice((1, 1, 2, 4))):
         _OPERATIONS[noise.randrange(len(_OPERATIONS))](file, noise, bytes_mutator)
     return file
+
+
+def mutated_words(file: Sparse, noise: random.Random) -> Sparse:
+    """A text after mutations that know it is one."""
+    text = mutated_text(file.read(0, min(file.size, _LONGEST_TEXT)), noise)
+    return Sparse(len(text), [(0, bytearray(text))])
+
+
+def mutated_text(data: bytes, noise: random.Random) -> bytes:
+    """A text with one to three words of it changed, moved or gone."""
+    broken = _WORDS.findall(data)
+    for _ in range(noise.choice((1, 1, 2, 3))):
+        words = [at for at, token in enumerate(broken) if token[:1].isalnum()] or [0]
+        broken = broken or [b"x"]
+        at, other = noise.choice(words), noise.choice(words)
+        match noise.randrange(9):
+            case 0 | 6:
+                broken[at] = noise.choice(_ODD)
+            case 1:
+                del broken[at : at + noise.randrange(1, 8)]
+            case 2 | 7 | 8:
+                # a word in another's place: a number where a name was, a disk's where a card's was
+                broken[at] = broken[other]
+            case 3:
+                broken[at:at] = broken[other : other + noise.randrange(1, 200)]
+            case 4:
+                broken[at] = bytes(letter ^ 1 << noise.randrange(8) for letter in broken[at][:50])
+            case _:
+                del broken[noise.randrange(len(broken)) :]
+    return b"".join(broken)
 
 
 def set_field(file: Sparse, chunk: int, at: int, width: int, value: int, *, big: bool) -> None:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.formats import FORMATS
+from p2v.sources.description import LARGEST_BYTES
 from tests.converters import vmdk_writer
 from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums
+from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
+from tests.sources.readers import DISKS, put_samples
 
 KIB, MIB = 1024, 1024 * 1024
 _SIZE = 1 * MIB + 512
@@ -36,6 +38,7 @@ class Target:
     ``format`` is the one the input is opened with; empty: what is found by its contents, as with archives.
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
     the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
+    ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description.
     """
 
     id: str
@@ -45,6 +48,7 @@ class Target:
     place: str = "input"
     opened: str = ""
     largest: int = MAX_FILE_BYTES
+    reader: str = ""
 
 
 def content(size: int = _SIZE) -> bytes:
@@ -194,6 +198,11 @@ def _chunked_streams(folder: Path) -> Iterable[Path]:
     return [folder / "disk.vmdk.000000000"]
 
 
+def _described(kind: str) -> Target:
+    """The descriptions of a kind that tests have samples of."""
+    return Target(kind, "", lambda folder: put_samples(folder, kind), largest=LARGEST_BYTES, reader=kind)
+
+
 def _qcow2_children(folder: Path) -> Iterable[Path]:
     (folder / "base.raw").write_bytes(content())
     child = folder / "child.qcow2"
@@ -227,6 +236,11 @@ _TARGETS = (
     Target("gzip", "", archive_seeds.gzips, archive_checksums.tar, largest=_DEFLATED_BYTES),
     Target("qcow2", "qcow2", of_variants("qcow2")),
     Target("qcow2-child", "qcow2", _qcow2_children),
+    *(_described(kind) for kind in DISKS),
+    *(
+        Target(kind, "", descriptions.seeds(kind), sums, largest=LARGEST_BYTES, reader=kind)
+        for kind, sums in (("vmc", None), ("hyperv", None), ("hyperv_exp", None), ("vmcx", descriptions.store_sums))
+    ),
 )
 
 
