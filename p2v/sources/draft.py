@@ -68,8 +68,13 @@ class Draft:
             return None
         return ":".join(digits[i : i + 2] for i in range(0, 12, 2))
 
-    def uuid(self, text: str | None, *, what: str = "the machine's UUID") -> str | None:
-        """A UUID in its usual form, from any way of writing it; None with a warning for what is none."""
+    def uuid(self, text: str | None, *, what: str = "the machine's UUID", swapped: bool = False) -> str | None:
+        """A UUID in its usual form, from any way of writing it; None with a warning for what is none.
+
+        ``swapped``: the guest reads the first three fields of these bytes as little-endian numbers. SMBIOS says so since 2.6
+        (DSP0134, System UUID), which dmidecode and Linux follow; Windows reads all versions so. QEMU writes what it is given in
+        that order, so what the guest saw is what it must be given.
+        """
         if text is None or not text.strip():
             return None
         try:
@@ -77,6 +82,8 @@ class Draft:
         except ValueError:
             self.warn("uuid", f"{what} is {shown(text)}, which is no UUID; the machine gets a new one")
             return None
+        if swapped:
+            made = uuid.UUID(bytes_le=made.bytes)
         return str(made) if made.int else None
 
     def add_disk(
@@ -149,7 +156,9 @@ class Draft:
             advice = "Copy the machine's whole folder, or say where its disks are with --extent-dir DIR."
             raise BadDescription(self.description.path, f"names {what} not there: {names}", advice)
         if not self.disks:
-            raise self.description.error("describes a machine without any fixed disk", "Nothing of it could be converted.")
+            reasons = "; ".join(finding.message for finding in self.blockers)
+            reasons = reasons or "Nothing of it could be converted."
+            raise self.description.error("describes a machine without any fixed disk", reasons)
 
 
 def usable_name(text: str, path: Path) -> str:
