@@ -156,7 +156,7 @@ class Draft:
             advice = "Copy the machine's whole folder, or say where its disks are with --extent-dir DIR."
             raise BadDescription(self.description.path, f"names {what} not there: {names}", advice)
         if not self.disks:
-            reasons = "; ".join(finding.message for finding in self.blockers)
+            reasons = "; ".join(finding.message for finding in self.blockers[:4])
             reasons = reasons or "Nothing of it could be converted."
             raise self.description.error("describes a machine without any fixed disk", reasons)
 

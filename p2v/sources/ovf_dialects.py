@@ -18,6 +18,7 @@ from p2v.sources.xml_text import attribute, below, child, children, local, text
 # BiosType of oVirt: 0 the cluster's, 1 and 2 SeaBIOS, 3 OVMF, 4 OVMF with secure boot
 _OVIRT_FIRMWARE = {"1": Firmware.BIOS, "2": Firmware.BIOS, "3": Firmware.UEFI, "4": Firmware.UEFI}
 _ON = ("true", "1", "yes", "on")
+_BOOT_ORDER_AT_MOST = 256
 
 
 @dataclass
@@ -70,7 +71,8 @@ def _vmware(made: Dialect, system: System, hardware: Element) -> None:
     made.secure_boot = made.firmware is Firmware.UEFI and any(value in _ON for value in asked)
     for kind, section in sections(system.element):
         if kind == "BootOrder":
-            made.boot_order += (attribute(section, "instanceId") or "").replace(",", " ").split()
+            made.boot_order += (attribute(section, "instanceId") or "").replace(",", " ").split()[:_BOOT_ORDER_AT_MOST]
+    del made.boot_order[_BOOT_ORDER_AT_MOST:]
 
 
 def _virtualbox(draft: Draft, made: Dialect, machine: Element) -> None:

@@ -16,8 +16,10 @@ from p2v.sources import xml_text
 from p2v.sources.description import Description
 from p2v.sources.xml_text import attribute, children, local, text
 
+# Real packages have a few dozen; what is compared with what grows with their product.
 _SYSTEMS_AT_MOST = 512
-_ITEMS_AT_MOST = 4096
+_ITEMS_AT_MOST = 1024
+_FILES_AT_MOST = 2048
 _SYSTEM, _COLLECTION = "VirtualSystem", "VirtualSystemCollection"
 _ITEMS = ("Item", "StorageItem", "EthernetPortItem")
 
@@ -107,7 +109,7 @@ class Envelope:
     root: Element
     files: dict[str, OvfFile]
     disks: dict[str, OvfDisk]
-    networks: tuple[str, ...]
+    networks: frozenset[str]
     configurations: tuple[str, ...]
     systems: tuple[System, ...]
 
@@ -128,7 +130,7 @@ def envelope(description: Description) -> Envelope:
         root,
         _files(description, root),
         _disks(description, root),
-        tuple(attribute(each, "name") or "" for section in _all(root, "Network") for each in children(section, "Network")),
+        frozenset(attribute(each, "name") or "" for section in _all(root, "Network") for each in children(section, "Network")),
         _configurations(root),
         systems,
     )
@@ -208,6 +210,8 @@ def _files(description: Description, root: Element) -> dict[str, OvfFile]:
             )
             if files.setdefault(made.id, made) != made:
                 raise description.error(f"calls two files {shown(made.id)}")
+            if len(files) > _FILES_AT_MOST:
+                raise description.error(f"has more than {_FILES_AT_MOST} files")
     return files
 
 
@@ -219,6 +223,8 @@ def _disks(description: Description, root: Element) -> dict[str, OvfDisk]:
             made = OvfDisk(names[0], names[1], names[2], each)
             if disks.setdefault(made.id, made) is not made:
                 raise description.error(f"calls two disks {shown(made.id)}")
+            if len(disks) > _FILES_AT_MOST:
+                raise description.error(f"has more than {_FILES_AT_MOST} disks")
     return disks
 
 

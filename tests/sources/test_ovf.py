@@ -414,3 +414,21 @@ def test_damaged_packages_raise_errors_of_their_own_only(tmp_path: Path, fixture
         slowest = max(slowest, time.monotonic() - before)
     assert rounds > 5
     assert slowest < 1
+
+
+def test_a_package_made_to_take_long_does_not(tmp_path: Path) -> None:
+    items = "".join(
+        f"<Item><InstanceID>{n}</InstanceID><ResourceType>{6 if n % 4 else 17}</ResourceType><Address>0</Address>"
+        f"<Parent>{n + 1}</Parent><HostResource>ovf:/disk/none</HostResource></Item>"
+        for n in range(1000)
+    )
+    disks = "".join(f"<Disk diskId='{n}' fileRef='{n}'/>" for n in range(2000))
+    files = "".join(f"<File id='{n}' href='{n}' chunkSize='1' size='9'/>" for n in range(2000))
+    hardware = f"<VirtualHardwareSection><Item>{'<Limit/>' * 50_000}</Item>{items}</VirtualHardwareSection>"
+    boot = "<BootOrderSection instanceId='" + "1 " * 100_000 + "'/>"
+    raw = f"<Envelope><References>{files}</References><DiskSection>{disks}</DiskSection>"
+    raw += f"<VirtualSystem>{hardware}{boot}</VirtualSystem>"
+    started = time.process_time()
+    with pytest.raises(BadDescription, match="without any fixed disk"):
+        ovf.read(placed(tmp_path, "x.ovf", f"{raw}</Envelope>".encode(), ()))
+    assert time.process_time() - started < 5
