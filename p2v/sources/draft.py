@@ -109,6 +109,14 @@ class Draft:
         self.disks.append(disk)
         return disk
 
+    def tpm_is_emptied(self) -> None:
+        """Say what becomes of a TPM, which every kind of description has in the same way."""
+        self.warn(
+            "tpm",
+            "what the machine's TPM holds does not travel: it gets an empty one",
+            "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
+        )
+
     def add_nic(self, nic: Nic) -> None:
         """Take a network card in."""
         if len(self.nics) >= _NICS_AT_MOST:

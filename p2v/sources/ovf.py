@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from converters.references import NOTHING_SAID, Lookup
 from converters.source_file import shown
-from p2v.core.errors import BadDescription
 from p2v.machine import Clock, Firmware, Machine, Nic
 from p2v.sources import ovf_manifest
-from p2v.sources.description import Description, Members, archived, read_small
+from p2v.sources.description import Description
 from p2v.sources.draft import Draft
 from p2v.sources.ovf_dialects import Dialect, dialect
 from p2v.sources.ovf_envelope import Envelope, System, envelope, items, sections
@@ -42,25 +39,6 @@ def recognises(head: bytes) -> bool:
     return text.startswith("<") and _ROOT.search(text) is not None and "ovf" in text.lower()
 
 
-def description_in(archive: Path, lookup: Lookup = NOTHING_SAID) -> Description | None:
-    """The .ovf in an archive; None when it is no archive or has none. It need not be the first member, as OVA wants it to be.
-
-    Raises BadDescription when there are several, and what reading an archive raises.
-    """
-    members = archived(archive)
-    found = [PurePosixPath(name) for name in members or () if name.lower().endswith(".ovf")]
-    # macOS puts such beside every file
-    found = [name for name in found if not name.name.startswith("._")]
-    if not members or not found:
-        return None
-    if len(found) > 1:
-        names = ", ".join(shown(str(name)) for name in found[:8]) + (" ..." if len(found) > 8 else "")
-        raise BadDescription(archive, f"has several OVF descriptions in it: {names}", "Unpack it, and name one of them.")
-    folder = found[0].parent.as_posix()
-    path = archive / found[0]
-    return Description(path, read_small(path), Members(archive, members, "" if folder == "." else folder), lookup)
-
-
 def systems(description: Description) -> tuple[str, ...]:
     """The names of the machines in a package, as ``read`` takes them. Raises BadDescription."""
     return tuple(system.name or system.id for system in envelope(description).systems)
@@ -81,11 +59,7 @@ def read(description: Description, name: str | None = None) -> Machine:
     _addresses(draft, says)
     tpm = found.tpm or says.tpm
     if tpm:
-        draft.warn(
-            "tpm",
-            "what the machine's TPM holds does not travel: it gets an empty one",
-            "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
-        )
+        draft.tpm_is_emptied()
     if says.firmware is None:
         draft.assumed.append("firmware")
     machine = draft.finish(system.name or system.id, found.cpus, found.memory_bytes)
@@ -134,7 +108,7 @@ def _configuration(draft: Draft, package: Envelope) -> str:
 
 def _used_files(draft: Draft, package: Envelope) -> list[str]:
     """The names of the files the package refers to, in chunks where they come so."""
-    names = draft.description.around.names()
+    names = draft.description.beside()
     used = []
     for file in package.files.values():
         chunks = [name for name in names if name.startswith(f"{file.href}.")] if file.chunk_bytes else []

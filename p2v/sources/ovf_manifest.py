@@ -91,7 +91,7 @@ def check(draft: Draft, used: Iterable[str]) -> None:
         return
     if found.odd_lines:
         draft.warn("manifest", f"{found.odd_lines} lines of {found.name} are no digests this version knows; they are not used")
-    own = _own_name(description)
+    own = description.name
     for entry in found.entries:
         if entry.name == own and hashlib.new(entry.algorithm, description.data, usedforsecurity=False).hexdigest() != entry.digest:
             raise description.error(f"does not have the digest that {found.name} says it has", _ADVICE)
@@ -103,8 +103,7 @@ def check(draft: Draft, used: Iterable[str]) -> None:
     if missing:
         names = ", ".join(shown(name) for name in missing[:8]) + (" ..." if len(missing) > 8 else "")
         raise description.error(f"has a manifest that lists files that are not there: {names}", _ADVICE)
-    folder = PurePosixPath(own).parent.as_posix()
-    unlisted = sorted({_joined(folder, name) for name in (PurePosixPath(own).name, *used)} - listed)
+    unlisted = sorted({own, *(_joined(description.around.home, name) for name in used)} - listed)
     if unlisted:
         names = ", ".join(shown(name) for name in unlisted[:8]) + (" ..." if len(unlisted) > 8 else "")
         draft.warn("manifest-unlisted", f"{found.name} has no digest of {names}; whether they are whole is not known")
@@ -121,7 +120,7 @@ def verify(
     found = manifest(description)
     if found is None:
         return ()
-    own = _own_name(description)
+    own = description.name
     entries: dict[str, list[Entry]] = {}
     for entry in found.entries:
         if entry.name != own:
@@ -169,24 +168,10 @@ def _joined(folder: str, name: str) -> str:
     return posixpath.normpath(posixpath.join(folder, name.replace("\\", "/")))
 
 
-def _own_name(description: Description) -> str:
-    """The description's name among those around it: with its folder, where it lies in one of an archive."""
-    last = description.path.name
-    names = description.around.names()
-    if last in names:
-        return last
-    # a member's path is the archive's with the member's name below it
-    path = description.path.as_posix()
-    return max((name for name in names if path.endswith(f"/{name}")), key=len, default=last)
-
-
 def _beside(description: Description, suffix: str) -> str | None:
     """The file with that suffix in the description's own folder: of its name, else the only one."""
-    own = PurePosixPath(_own_name(description))
-    found = [
-        name for name in map(PurePosixPath, description.around.names())
-        if name.parent == own.parent and name.suffix.lower() == suffix and not name.name.startswith("._")
-    ]  # fmt: skip
-    same = [name for name in found if name.stem.lower() == own.stem.lower()]
+    found = [n for n in description.beside() if n.lower().endswith(suffix) and "/" not in n and not n.startswith("._")]
+    own = description.path.stem.lower()
+    same = [name for name in found if PurePosixPath(name).stem.lower() == own]
     chosen = same[0] if same else found[0] if len(found) == 1 else None
-    return None if chosen is None else chosen.as_posix()
+    return None if chosen is None else posixpath.join(description.around.home, chosen)

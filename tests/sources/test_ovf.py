@@ -9,7 +9,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -29,7 +29,7 @@ from p2v.machine import (
     Topology,
 )
 from p2v.sources import ovf
-from p2v.sources.description import Description, Folder
+from p2v.sources.description import Description, Folder, Members, archived, read_small
 from p2v.sources.ovf_units import size_bytes, unit_bytes
 
 DATA = Path(__file__).parent / "data" / "ovf"
@@ -322,9 +322,12 @@ def made_zip(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def opened(archive: Path) -> Description:
-    description = ovf.description_in(archive)
-    assert description is not None
-    return description
+    members = archived(archive)
+    assert members is not None
+    name = next(name for name in members if name.lower().endswith(".ovf") and "._" not in name)
+    folder = PurePosixPath(name).parent.as_posix()
+    path = archive / name
+    return Description(path, read_small(path), Members(archive, members, "" if folder == "." else folder))
 
 
 @pytest.mark.parametrize("make", [made_tar, made_zip])
@@ -345,18 +348,6 @@ def test_chunks_in_an_archive_are_found(tmp_path: Path) -> None:
     members = {"esx35.ovf": (DATA / "esx35.ovf").read_bytes(), **dict.fromkeys(FILES["esx35.ovf"], b"part")}
     machine = ovf.read(opened(made_tar(tmp_path / "f.ova", members)))
     assert machine.disks[0].path == tmp_path / "f.ova" / "files-disk0.vmdk.000000000"
-
-
-def test_several_descriptions_in_an_archive_are_named(tmp_path: Path) -> None:
-    archive = made_tar(tmp_path / "x.ova", {"a.ovf": b"<", "sub/b.ovf": b"<"})
-    with pytest.raises(BadDescription, match=r"'a.ovf', 'sub/b.ovf'"):
-        ovf.description_in(archive)
-
-
-def test_archives_and_files_without_a_description_are_left_to_others(tmp_path: Path) -> None:
-    (tmp_path / "disk.raw").write_bytes(bytes(4096))
-    assert ovf.description_in(tmp_path / "disk.raw") is None
-    assert ovf.description_in(made_tar(tmp_path / "x.tar", {"disk.vmdk": b"x"})) is None
 
 
 @pytest.mark.parametrize(
@@ -432,3 +423,13 @@ def test_a_package_made_to_take_long_does_not(tmp_path: Path) -> None:
     with pytest.raises(BadDescription, match="without any fixed disk"):
         ovf.read(placed(tmp_path, "x.ovf", f"{raw}</Envelope>".encode(), ()))
     assert time.process_time() - started < 5
+
+
+def test_a_description_in_a_folder_of_the_machine_knows_its_own_name_and_neighbours(tmp_path: Path) -> None:
+    for name in ("x.ovf", "a/x.ovf", "a/x.mf", "a/disks/d.vmdk"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_bytes(b"")
+    below = Description(tmp_path / "a/x.ovf", b"", Folder(tmp_path, tmp_path / "a/x.ovf"))
+    assert (below.name, below.beside()) == ("a/x.ovf", ("disks/d.vmdk", "x.mf", "x.ovf"))
+    top = Description(tmp_path / "x.ovf", b"", Folder(tmp_path, tmp_path / "x.ovf"))
+    assert (top.name, top.beside()) == ("x.ovf", ("a/disks/d.vmdk", "a/x.mf", "a/x.ovf", "x.ovf"))
