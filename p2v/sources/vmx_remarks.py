@@ -114,4 +114,4 @@ def _devices(draft: Draft, vmx: Settings) -> None:
     ]  # fmt: skip
     if folders:
         names = ", ".join(shown(name) for name in folders[:_NAMED_AT_MOST])
-        draft.warn("shared-folders", f"folders of the old host are shared with the machine: {names}; they do not travel")
+        draft.warn("shared-folder", f"folders of the old host are shared with the machine: {names}; they do not travel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import re
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from converters.image import open_disk
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference, P2vError
 from p2v.core.units import GIB, MIB
@@ -31,6 +33,7 @@ from p2v.machine import (
 from p2v.sources import ovf
 from p2v.sources.description import Description, Folder, Members, archived, read_small
 from p2v.sources.ovf_units import size_bytes, unit_bytes
+from tests.converters import vmdk_writer
 
 DATA = Path(__file__).parent / "data" / "ovf"
 FILES = {
@@ -405,6 +408,31 @@ def test_damaged_packages_raise_errors_of_their_own_only(tmp_path: Path, fixture
         slowest = max(slowest, time.monotonic() - before)
     assert rounds > 5
     assert slowest < 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("chunk_bytes", [0, 9000])
+@pytest.mark.parametrize("make", [made_tar, made_zip])
+def test_disks_of_a_package_open_where_they_stand(tmp_path: Path, make: object, chunk_bytes: int, packed: bool) -> None:
+    assert callable(make)
+    line = 'RW 8192 SPARSE "new.vmdk"'
+    text = vmdk_writer.descriptor(line, create_type="streamOptimized")
+    noise = random.Random(1).randbytes(64 * 1024)
+    data = vmdk_writer.stream({0: noise, 3: b"\3" * len(noise)}, 8192, text=text)
+    data = gzip.compress(data) if packed else data
+    extra = f" ovf:size='{len(data)}'" + (" ovf:compression='gzip'" if packed else "")
+    parts = {"disks/new.vmdk": data}
+    if chunk_bytes:
+        extra += f" ovf:chunkSize='{chunk_bytes}'"
+        begins = range(0, len(data), chunk_bytes)
+        parts = {f"disks/new.vmdk.{n:09d}": data[begin : begin + chunk_bytes] for n, begin in enumerate(begins)}
+        assert len(parts) > 3
+    raw = (DATA / "ovf2.ovf").read_bytes().replace(b'ovf:href="disks/new.vmdk"', f'ovf:href="disks/new.vmdk"{extra}'.encode())
+    (disk,) = ovf.read(opened(make(tmp_path / "new.ova", {"new.ovf": raw, **parts}))).disks
+    with open_disk(disk.path, disk.input_format, disk.lookup) as image:
+        assert image.virtual_size == 8192 * 512
+        assert image.pread(len(noise), 0) == noise
+        assert image.pread(4, 3 * len(noise)) == b"\3\3\3\3"
 
 
 def test_a_package_made_to_take_long_does_not(tmp_path: Path) -> None:

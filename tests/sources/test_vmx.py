@@ -101,7 +101,7 @@ def test_other_files_are_not_taken_for_machines(head: bytes) -> None:
 def test_a_machine_of_workstation_on_windows(tmp_path: Path) -> None:
     machine = vmx.read(described(tmp_path, "workstation.vmx"))
     assert ids(machine.warnings) == [
-        "source.port", "source.passthrough", "source.shared-folders", "source.smbios", "source.hypervisor-hidden",
+        "source.port", "source.passthrough", "source.shared-folder", "source.smbios", "source.hypervisor-hidden",
     ]  # fmt: skip
     assert machine.blockers == ()
     assert without_findings(machine) == without_findings(Machine(
