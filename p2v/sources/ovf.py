@@ -12,7 +12,7 @@ from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
-from p2v.machine import Clock, Firmware, Machine, Nic
+from p2v.machine import Clock, Machine, Nic
 from p2v.sources import ovf_manifest
 from p2v.sources.description import Description
 from p2v.sources.draft import Draft
@@ -66,7 +66,7 @@ def read(description: Description, name: str | None = None) -> Machine:
     return replace(
         machine,
         firmware=says.firmware,
-        secure_boot=says.secure_boot and says.firmware is Firmware.UEFI,
+        secure_boot=says.secure_boot,
         tpm=tpm,
         uuid=says.uuid,
         guest=says.guest,

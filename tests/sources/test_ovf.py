@@ -250,6 +250,19 @@ def test_what_does_not_fit_is_a_finding(
     assert ids(machine.blockers) == blocked
 
 
+def test_bounds_addresses_of_other_kinds_and_switches_of_other_firmware_count_for_nothing(tmp_path: Path) -> None:
+    item = "<rasd:InstanceID>1</rasd:InstanceID><rasd:ResourceType>3</rasd:ResourceType>"
+    bound = f'<Item ovf:bound="max">{item}<rasd:VirtualQuantity>64</rasd:VirtualQuantity></Item>'
+    edits = (
+        ("</System>", f"</System>{bound}"),
+        ("<rasd:Address>00:50:56:9A:00:1F<", "<rasd:Address>7<"),
+        ('vmw:key="firmware" vmw:value="efi"', 'vmw:key="firmware" vmw:value="bios"'),
+    )
+    machine = ovf.read(described(tmp_path, "esxi.ovf", edit=edits))
+    assert (machine.cpus, machine.nics[1].mac, machine.firmware, machine.secure_boot) == (4, None, Firmware.BIOS, False)
+    assert ids(machine.warnings) == ["source.passthrough", "source.port", "source.tpm"]
+
+
 def test_a_second_controller_of_the_same_address_has_its_own_number(tmp_path: Path) -> None:
     edit = ("<rasd:Parent>6</rasd:Parent>", "<rasd:Parent>4</rasd:Parent>")
     machine = ovf.read(described(tmp_path, "esxi.ovf", edit=(edit,)))

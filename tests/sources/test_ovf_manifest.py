@@ -98,7 +98,7 @@ def test_a_package_without_a_manifest_is_not_checked(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_package_is_not_taken(tmp_path: Path) -> None:
     description = package(tmp_path, lines())
-    (tmp_path / "other.mf").write_text("SHA256(nothing)= " + "0" * 64)
+    (tmp_path / "zoo.mf").write_text("SHA256(nothing)= " + "0" * 64)
     assert ovf_manifest.verify(description) == tuple(DISKS)
 
 
