@@ -7,18 +7,24 @@ what they leave to the deployment (properties, blank disks, choices of size) is 
 
 from __future__ import annotations
 
+import posixpath
 import re
+import threading
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from xml.etree.ElementTree import Element
 
+from converters.archives import open_stored
 from converters.source_file import shown
+from p2v.core.events import Reporter, silent
 from p2v.machine import Clock, Machine, Nic
 from p2v.sources import ovf_manifest
 from p2v.sources.description import Description
 from p2v.sources.draft import Draft
 from p2v.sources.ovf_dialects import Dialect, dialect
-from p2v.sources.ovf_envelope import Envelope, System, envelope, items, sections
-from p2v.sources.ovf_hardware import hardware
+from p2v.sources.ovf_envelope import Envelope, OvfFile, System, envelope, items, sections
+from p2v.sources.ovf_hardware import FIRST_CHUNK, found_name, hardware
 from p2v.sources.xml_text import attribute, below, local
 
 KIND = "OVF package"
@@ -72,8 +78,38 @@ def read(description: Description, name: str | None = None) -> Machine:
         guest=says.guest,
         topology=found.topology,
         clock=says.clock or _clock(says.guest),
+        display=says.display,
         removable=tuple(found.removable),
     )
+
+
+def verify(description: Description, *, report: Reporter = silent, cancelled: threading.Event | None = None) -> tuple[str, ...]:
+    """Whether a package's files arrived whole: by their digests where a manifest has them, else by their sizes.
+
+    To be called before the copy: it reads every file of the manifest. Returns the names whose digests are right. Raises
+    BadDescription, CopyCancelled, and what reading files raises.
+    """
+    checked = ovf_manifest.verify(description, report=report, cancelled=cancelled)
+    package, home = envelope(description), description.around.home
+    for reference in dict.fromkeys(disk.file_ref for disk in package.disks.values()):
+        file = package.file(reference)
+        if file is None or file.size is None:
+            continue
+        names = _parts_of(description, file)
+        if all(posixpath.join(home, name) in checked for name in names):
+            continue
+        paths = [path for name in names if (path := description.disk(name)) is not None]
+        # what is not there is told when its machine is read
+        size = sum(_stored_bytes(path) for path in paths)
+        if paths and size < file.size:
+            problem = f"says that {shown(file.href)} has {file.size} bytes, and it has {size}"
+            raise description.error(problem, "It was cut on its way: copy or download it again.")
+    return checked
+
+
+def _stored_bytes(path: Path) -> int:
+    with closing(open_stored(path)) as file:
+        return file.size
 
 
 def _chosen(description: Description, package: Envelope, name: str | None) -> System:
@@ -114,6 +150,15 @@ def _used_files(draft: Draft, package: Envelope) -> list[str]:
         chunks = [name for name in names if name.startswith(f"{file.href}.")] if file.chunk_bytes else []
         used += chunks or [file.href]
     return used
+
+
+def _parts_of(description: Description, file: OvfFile) -> list[str]:
+    """A file's name from the description, or those of its chunks where it comes in chunks."""
+    name = found_name(description, file)
+    if not name.endswith(FIRST_CHUNK):
+        return [name]
+    stem = name.removesuffix(FIRST_CHUNK)
+    return [other for other in description.beside() if re.fullmatch(r"\.[0-9]{9}", other.removeprefix(stem))]
 
 
 def _sections(draft: Draft, package: Envelope, system: System, parts: Element) -> None:

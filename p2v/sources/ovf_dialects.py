@@ -31,6 +31,7 @@ class Dialect:
     uuid: str | None = None
     clock: Clock | None = None
     guest: str = ""
+    display: str = ""
     macs: list[str] = field(default_factory=list)
     boot_order: list[str] = field(default_factory=list)
     is_xen: bool = False
@@ -47,8 +48,8 @@ def dialect(draft: Draft, system: System, hardware: Element) -> Dialect:
         made.guest = made.guest or _CIM_SYSTEMS.get(attribute(operating, "id") or "", "")
     _vmware(made, system, hardware)
     # before ESX 4 and Workstation 8 had UEFI, nothing was said about it
-    if made.firmware is None and kind.startswith("vmx-"):
-        made.firmware = Firmware.BIOS
+    if kind.startswith("vmx-"):
+        made.firmware, made.display = made.firmware or Firmware.BIOS, "svga"
     machine = next(children(system.element, "Machine"), None)
     if machine is not None:
         _virtualbox(draft, made, machine)
@@ -81,6 +82,8 @@ def _virtualbox(draft: Draft, made: Dialect, machine: Element) -> None:
     kind = (attribute(stated, "type") or "").lower() if stated is not None else ""
     made.firmware = Firmware.UEFI if kind.startswith("efi") else Firmware.BIOS
     made.guest = attribute(machine, "OSType") or made.guest
+    display = child(hardware, "Display")
+    made.display = (attribute(display, "controller") or "").lower() if display is not None else ""
     clock = child(hardware, "RTC")
     # the settings leave out what is the default
     made.clock = Clock.UTC if clock is not None and (attribute(clock, "localOrUTC") or "").upper() == "UTC" else Clock.LOCAL_TIME

@@ -15,6 +15,7 @@ from converters.source_file import shown
 from p2v.core.errors import ForbiddenReference
 from p2v.core.units import GIB, MIB, format_bytes
 from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, SourceBus, Topology
+from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.ovf_envelope import Envelope, Item, OvfDisk, OvfFile
 from p2v.sources.ovf_units import size_bytes
@@ -34,7 +35,7 @@ _OVIRT_CARDS = {"0": "rtl8139_pv", "1": "rtl8139", "2": "e1000", "3": "virtio", 
 _CHIPSET = ("5", "6", "20", "23", "24", "35")
 _QUIET_OTHERS = ("vmware.vmci", "vmware.soundcard", "vmware.watchdogtimer", "")
 _COMPRESSIONS = ("", "identity", "gzip")
-_FIRST_CHUNK = ".000000000"
+FIRST_CHUNK = ".000000000"
 
 
 @dataclass
@@ -223,33 +224,33 @@ def _add_file(draft: Draft, file: OvfFile, attachment: Attachment | None, size: 
     if file.compression not in _COMPRESSIONS:
         problem = f"{shown(file.href)} is compressed as {shown(file.compression)}, which is not read"
         draft.block("compression", problem, "Unpack it, and take the compression out of the description.")
-    found = draft.add_disk(chosen_name(draft, file), attachment, stated_bytes=size)
-    if found is None or file.chunk_bytes is None or not file.size or not found.path.name.endswith(_FIRST_CHUNK):
+    found = draft.add_disk(found_name(draft.description, file), attachment, stated_bytes=size)
+    if found is None or file.chunk_bytes is None or not file.size or not found.path.name.endswith(FIRST_CHUNK):
         return
     last = -(-file.size // file.chunk_bytes) - 1
     if last < 10**9 and draft.description.disk(f"{file.href}.{last:09d}") is None:
         raise draft.description.error(f"names {shown(file.href)} in {last + 1} chunks, of which the last one is not there")
 
 
-def chosen_name(draft: Draft, file: OvfFile) -> str:
+def found_name(description: Description, file: OvfFile) -> str:
     """The name under which a file is there: as it stands or as a URL's escapes mean it, whole or its first chunk.
 
     Raises ForbiddenReference for what is no path below the package's own folder.
     """
-    _require_below(draft, file.href)
+    _require_below(description, file.href)
     names = [file.href, unquote(file.href)]
     if names[0] == names[1]:
         names.pop()
     else:
-        _require_below(draft, names[1])
-    chunks = [f"{name}{_FIRST_CHUNK}" for name in names]
+        _require_below(description, names[1])
+    chunks = [f"{name}{FIRST_CHUNK}" for name in names]
     # a package that was put together again may still say that it is in chunks
     names = [*chunks, *names] if file.chunk_bytes else [*names, *chunks]
-    return next((name for name in names if draft.description.disk(name) is not None), file.href)
+    return next((name for name in names if description.disk(name) is not None), file.href)
 
 
-def _require_below(draft: Draft, href: str) -> None:
-    path = draft.description.path
+def _require_below(description: Description, href: str) -> None:
+    path = description.path
     if not href or "\0" in href:
         raise ForbiddenReference(path, f"names the file {shown(href)}, which is no name")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", href):

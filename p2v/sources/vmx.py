@@ -79,6 +79,7 @@ def read(description: Description) -> Machine:
         guest=vmx.text("guestos"),
         topology=topology,
         clock=_clock(vmx),
+        display="svga",
         removable=(*(_removable(d) for d in drives if d.kind is not None), *_floppies(vmx)),
     )
 

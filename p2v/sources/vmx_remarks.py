@@ -62,6 +62,8 @@ def what_stays(draft: Draft, vmx: Settings) -> None:
             "the guest saw serial numbers of its disks that are too long for KVM's; names that are made of them change",
             "Programs of the guest that look for a disk by its serial number or WWN (wwn-0x6000c29...) must be told the new one.",
         )
+    if vmx.is_on("mks.enable3d"):
+        draft.warn("graphics-3d", "the graphics card drew in three dimensions for the guest, which KVM's does not")
     if vmx.is_on("smbios.reflecthost") or vmx.is_on("smbios.addhostvendor"):
         draft.warn(
             "smbios",

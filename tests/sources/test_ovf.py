@@ -110,7 +110,7 @@ def test_a_machine_of_esxi(tmp_path: Path) -> None:
             Nic("00:50:56:9a:00:1f", "Büro & Lager", "e1000e", connected=False),
         ),
         cpus=4, topology=Topology(2, 2), memory_bytes=6 * GIB, firmware=Firmware.UEFI, secure_boot=True, tpm=True,
-        assumed=("mac",), described_by="OVF package", guest="windows9Server64Guest", clock=Clock.LOCAL_TIME,
+        assumed=("mac",), described_by="OVF package", display="svga", guest="windows9Server64Guest", clock=Clock.LOCAL_TIME,
         removable=(RemovableDrive(DriveKind.CDROM, "install.iso", Attachment(SourceBus.SATA, 0, 0, "vmware.sata.ahci")),),
     ))  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_a_package_of_ovf_0_9_with_its_disk_in_chunks(tmp_path: Path) -> None:
         ),
         nics=(Nic(None, "VLAN 12", "pcnet32"),),
         cpus=2, memory_bytes=GIB, firmware=Firmware.BIOS, assumed=("mac",), described_by="OVF package",
-        guest="Windows Server 2003", clock=Clock.LOCAL_TIME,
+        display="svga", guest="Windows Server 2003", clock=Clock.LOCAL_TIME,
         removable=(RemovableDrive(DriveKind.FLOPPY, "", Attachment(SourceBus.FLOPPY, 0, 0)),),
     )  # fmt: skip
 
@@ -141,7 +141,7 @@ def test_a_machine_of_virtualbox_keeps_what_its_own_settings_say(tmp_path: Path)
         ),
         nics=(Nic("08:00:27:ab:cd:ef", "NAT", "e1000"), Nic("08:00:27:ab:cd:f0", "HostOnly", "pcnet32")),
         cpus=1, memory_bytes=GIB, firmware=Firmware.UEFI, uuid="00112233-4455-6677-8899-aabbccddeeff",
-        described_by="OVF package", guest="Debian_64", clock=Clock.UTC,
+        described_by="OVF package", display="vmsvga", guest="Debian_64", clock=Clock.UTC,
         removable=(RemovableDrive(DriveKind.CDROM, "", Attachment(SourceBus.IDE, 1, 0, "piix4")),),
     ))  # fmt: skip
 

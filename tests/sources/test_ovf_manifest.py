@@ -144,6 +144,40 @@ def test_chunks_are_checked_one_by_one(tmp_path: Path) -> None:
     assert ovf_manifest.verify(opened(archive)) == tuple(chunks)
 
 
+def sized(folder: Path, size: int, manifest: str | None, make: object = None) -> Description:
+    raw = OVF.replace(b'ovf:href="wiki-disk001.vmdk"', f'ovf:href="wiki-disk001.vmdk" ovf:size="{size}"'.encode())
+    files = {"wiki.ovf": raw, **DISKS} | ({} if manifest is None else {"wiki.mf": manifest.encode()})
+    if callable(make):
+        return opened(make(folder / "wiki.ova", {f"a/{name}": data for name, data in files.items()}))
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return placed(folder, "wiki.ovf", raw, ())
+
+
+@pytest.mark.parametrize("make", [None, made_tar, made_zip])
+def test_a_disk_shorter_than_its_package_says_is_refused(tmp_path: Path, make: object) -> None:
+    assert ovf.verify(sized(tmp_path, 5000, None, make)) == ()
+    with pytest.raises(BadDescription, match=r"'wiki-disk001.vmdk' has 5001 bytes, and it has 5000"):
+        ovf.verify(sized(tmp_path, 5001, None, make))
+
+
+def test_a_right_digest_counts_more_than_a_size(tmp_path: Path) -> None:
+    description = sized(tmp_path, 5001, "".join(line(name, data) for name, data in DISKS.items()))
+    assert ovf.verify(description) == tuple(DISKS)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_the_sizes_of_chunks_are_added(tmp_path: Path, cut: int) -> None:
+    raw = (DATA / "esx35.ovf").read_bytes()
+    chunks = {f"files-disk0.vmdk.{number:09d}": b"x" * count for number, count in enumerate((400, 400, 200 - cut))}
+    description = opened(made_tar(tmp_path / "f.ova", {"esx35.ovf": raw, **chunks}))
+    if not cut:
+        assert ovf.verify(description) == ()
+        return
+    with pytest.raises(BadDescription, match="has 1000 bytes, and it has 999"):
+        ovf.verify(description)
+
+
 def test_checking_can_be_cancelled_and_tells_how_far_it_is(tmp_path: Path) -> None:
     description = package(tmp_path, lines())
     told: list[Event] = []
