@@ -263,6 +263,15 @@ def test_bounds_addresses_of_other_kinds_and_switches_of_other_firmware_count_fo
     assert ids(machine.warnings) == ["source.passthrough", "source.port", "source.tpm"]
 
 
+def test_of_several_descriptions_of_the_hardware_the_first_counts(tmp_path: Path) -> None:
+    item = "<Item><ResourceType>3</ResourceType><VirtualQuantity>9</VirtualQuantity></Item>"
+    other = f"<VirtualHardwareSection>{item}</VirtualHardwareSection>"
+    edit = ("</VirtualHardwareSection>", f"</VirtualHardwareSection>{other}")
+    machine = ovf.read(described(tmp_path, "ovf2.ovf", edit=(edit,)))
+    assert machine.cpus == 2
+    assert ids(machine.warnings) == ["source.hardware-alternatives"]
+
+
 def test_a_second_controller_of_the_same_address_has_its_own_number(tmp_path: Path) -> None:
     edit = ("<rasd:Parent>6</rasd:Parent>", "<rasd:Parent>4</rasd:Parent>")
     machine = ovf.read(described(tmp_path, "esxi.ovf", edit=(edit,)))

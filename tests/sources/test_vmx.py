@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from converters.image import open_disk
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference, P2vError
 from p2v.core.units import GIB, MIB
@@ -28,6 +29,7 @@ from p2v.machine import (
 from p2v.sources import vmx
 from p2v.sources.description import Description, Folder, Members
 from p2v.sources.vmx_settings import settings
+from tests.converters import vmdk_writer
 
 DATA = Path(__file__).parent / "data" / "vmx"
 KIND = "VMware virtual machine (.vmx)"
@@ -362,6 +364,22 @@ def test_a_description_made_to_take_long_does_not(tmp_path: Path, raw: bytes) ->
     with pytest.raises(P2vError):
         vmx.read(Description(tmp_path / "m.vmx", raw, Folder(tmp_path, tmp_path / "m.vmx")))
     assert time.process_time() - started < 5
+
+
+def test_the_current_disk_is_read_through_its_chain_of_snapshots(tmp_path: Path) -> None:
+    base = {n: bytes([n + 1]) * 4096 for n in range(3)}
+    line = 'RW 8192 SPARSE "{}"'
+    for name, grains, ids_ in (
+        ("mail.vmdk", base, {"cid": "1"}),
+        # ESXi names parents by paths of its own
+        ("mail-000001.vmdk", {1: b"\x11" * 4096}, {"cid": "2", "parent_cid": "1", "hint": "/vmfs/volumes/5f2b/mail/mail.vmdk"}),
+        ("mail-000002.vmdk", {2: b"\x22" * 4096}, {"cid": "3", "parent_cid": "2", "hint": "mail-000001.vmdk"}),
+    ):
+        text = vmdk_writer.descriptor(line.format(name), create_type="monolithicSparse", **ids_)
+        vmdk_writer.put(tmp_path, name, vmdk_writer.sparse(grains, 8192, grain_sectors=8, text=text))
+    (disk,) = said(tmp_path, 'config.version = "8"', "/vmfs/volumes/5f2b/mail/mail-000002.vmdk").disks
+    with open_disk(disk.path, disk.input_format, disk.lookup) as image:
+        assert [image.pread(1, n * 4096) for n in range(4)] == [b"\1", b"\x11", b"\x22", b"\0"]
 
 
 @pytest.mark.parametrize("fixture", sorted(FILES))
