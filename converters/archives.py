@@ -59,6 +59,31 @@ def open_source_or_member(path: Path, looks_like_disk: LooksLikeDisk) -> SourceF
     return file
 
 
+def open_stored(path: Path) -> SourceFile:
+    """Open a file, or the member of an archive that a path below it names, as it is: neither joined with further parts of a
+    split file nor inflated, whatever is in it (a zip's own packing of a member is undone).
+
+    Raises as ``open_source_or_member``.
+    """
+    archive, wanted = _split(path)
+    file = open_source(archive)
+    if not wanted:
+        return file
+    try:
+        file = joined_beside(file)
+        for _ in range(_DEEPEST):
+            head = file.pread(_TAR_AT + len(_TAR), 0)
+            if (members := _members(file, head)) is not None:
+                return _Archive(file, members).stored(wanted)
+            if not head.startswith(_GZIP):
+                break
+            file = _inflated(file)
+        raise NoSource(str(path), f"{archive.name} is no archive, so nothing is in it")
+    except BaseException:
+        file.close()
+        raise
+
+
 def member_names(path: Path) -> tuple[str, ...] | None:
     """The names of the files in an archive; None when the file is no archive. Raises as ``open_source_or_member``."""
     file = joined_beside(open_source(path))
@@ -137,6 +162,13 @@ class _Archive:
             what += f" called {shown(wanted)}" if wanted else " that are disks" if found else " that is a disk"
             raise NoSource(str(self._file.path), f"{what}; in it: {names}", f"Name one as in {self._file.host_path.name}/NAME.")
         return self._joined(found[0], owns=True)
+
+    def stored(self, name: str) -> SourceFile:
+        """The member of exactly that name, as it is. Owns the archive. Raises NoSource."""
+        found = self._by_name.get(name, [])
+        if len(found) != 1:
+            raise NoSource(str(self._file.path), f"has {len(found) or 'no'} members called {shown(name)}")
+        return self._opened(found[0], owns=True)
 
     def _is_disk(self, member: Member, looks_like_disk: LooksLikeDisk) -> bool:
         if member.deflated and PurePosixPath(member.name).suffix.lower() in _NO_DISKS:

@@ -29,6 +29,11 @@ _FOLDERS_DEEP = 3
 class Surroundings(Protocol):
     """The files among which a description stands. Names are paths from the machine's folder, with ``/``."""
 
+    @property
+    def home(self) -> str:
+        """The folder of the description itself among the names; empty for the machine's own."""
+        ...
+
     def names(self) -> tuple[str, ...]:
         """Every file's name, sorted; of a large folder the first few thousand."""
         ...
@@ -58,6 +63,16 @@ class Description:
         """An error about it; ``problem`` is a clause about "it"."""
         return BadDescription(self.path, problem, advice) if advice else BadDescription(self.path, problem)
 
+    @property
+    def name(self) -> str:
+        """Its own name among those around it."""
+        return posixpath.join(self.around.home, self.path.name)
+
+    def beside(self) -> tuple[str, ...]:
+        """What stands in its own folder or below, by names from there."""
+        home = f"{self.around.home}/" if self.around.home else ""
+        return tuple(name.removeprefix(home) for name in self.around.names() if name.startswith(home))
+
     def disk(self, name: str) -> Path | None:
         """The disk a name in it means; None when it is not there. Raises ForbiddenReference."""
         return self.around.find(name)
@@ -70,6 +85,13 @@ class Folder:
     root: Path
     description: Path
     lookup: Lookup = NOTHING_SAID
+
+    @property
+    def home(self) -> str:
+        """See ``Surroundings``."""
+        folder = self.description.parent
+        place = folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else "."
+        return "" if place == "." else place
 
     def names(self) -> tuple[str, ...]:
         """See ``Surroundings``. Links to other folders are not followed."""
@@ -101,6 +123,11 @@ class Members:
     archive: Path
     members: tuple[str, ...]
     folder: str = ""
+
+    @property
+    def home(self) -> str:
+        """See ``Surroundings``."""
+        return self.folder
 
     def names(self) -> tuple[str, ...]:
         """See ``Surroundings``."""

@@ -56,7 +56,20 @@ class SourceKind:
         return cast(Reader, importlib.import_module(f"p2v.sources.{self.module}"))
 
 
-KINDS: tuple[SourceKind, ...] = (SourceKind("vmx", (".vmx",)),)
+_SNAPSHOTS = ("snapshots",)
+KINDS: tuple[SourceKind, ...] = (
+    SourceKind("vmx", (".vmx",)),
+    SourceKind("ovf", (".ovf",)),
+    # Windows Virtual PC's .vmcx is a shortcut to a .vmc
+    SourceKind("vmc", (".vmc", ".vmcx")),
+    SourceKind("hyperv", (".xml",), _SNAPSHOTS),
+    SourceKind("hyperv_exp", (".exp",), _SNAPSHOTS),
+    SourceKind("vmcx", (".vmcx",), _SNAPSHOTS),
+    SourceKind("virtualbox", (".vbox", ".xml")),
+    SourceKind("libvirt", (".xml",)),
+    SourceKind("xen", (".cfg", ".xl", ".sxp")),
+    SourceKind("proxmox", (".conf",)),
+)
 
 
 def read_machine(path: Path, lookup: Lookup = NOTHING_SAID) -> Machine | None:
@@ -141,8 +154,8 @@ def _reader_of(head: bytes) -> Reader | None:
     return next((reader for reader in readers if reader.recognises(head)), None)
 
 
-# Descriptions that are no text; none is read yet.
-_BINARY_HEADS: tuple[bytes, ...] = ()
+# Descriptions that are no text: Hyper-V's .vmcx.
+_BINARY_HEADS = (b"\x14\x20\x28\x01",)
 
 
 def _is_text(head: bytes) -> bool:

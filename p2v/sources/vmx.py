@@ -8,102 +8,79 @@ after a snapshot they are delta disks, whose chain the VMDK reader follows.
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from converters.vmdk_descriptor import decoded
+from converters.source_file import shown
 from p2v.core.units import MIB
 from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus, Topology
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.vmx_remarks import state, what_stays
+from p2v.sources.vmx_settings import Settings, settings
 
 KIND = "VMware virtual machine (.vmx)"
 
-_LINES_AT_MOST = 20_000
-_LINE = re.compile(r"^\s*([A-Za-z.][\w.:\-]*)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|(.*?))\s*$")
 _TELLING = re.compile(rb"^[ \t]*(config\.version|virtualhw\.version|displayname|memsize)[ \t]*=[ \t]*\"", re.MULTILINE)
-# A quote and a bar in a value are written as their codes.
-_CODE = re.compile(r"\|([0-9A-Fa-f]{2})")
 _DRIVE = re.compile(r"^(scsi|ide|sata|nvme)(\d{1,2}):(\d{1,3})\.")
 _NIC = re.compile(r"^ethernet(\d{1,2})\.")
-_ON = frozenset({"true", "yes", "on", "1", "t", "y"})
 # What stands for "nothing is in it" and "the host's own drive".
 _NO_MEDIUM = frozenset({"", "auto detect", "emptybackingstring", "none"})
 _BUSES = {"scsi": SourceBus.SCSI, "ide": SourceBus.IDE, "sata": SourceBus.SATA, "nvme": SourceBus.NVME}
 # The order in which VMware's BIOS tries disks where bios.hddOrder says nothing: controllers by kind, then by number.
+_ORDERED_AT_MOST = 64
 _ORDER = ("scsi", "nvme", "sata", "ide")
-_RAW_DEVICES = ("rawdisk", "physicaldrive", "scsi-passthru", "scsi-passthrough", "ata-harddisk-raw")
+_PASSED = ("scsi-passthru", "scsi-passthrough")
+_RAW_DEVICES = ("rawdisk", "physicaldrive", "ata-harddisk-raw", *_PASSED)
+# The virtual hardware with which SMBIOS 2.7 came.
+_SMBIOS_2_7 = 13
 # The id of Windows guests' families begins so; their hardware clock shows local time.
 _WINDOWS = ("win", "whistler", "longhorn", "nt")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The values of a .vmx by their keys in small letters."""
-
-    values: dict[str, str]
-
-    def text(self, key: str) -> str:
-        """The value, empty where there is none."""
-        return self.values.get(key, "")
-
-    def is_on(self, key: str, *, default: bool = False) -> bool:
-        """A yes-or-no value."""
-        value = self.values.get(key)
-        return default if value is None or not value.strip() else value.strip().lower() in _ON
-
-
 def recognises(head: bytes) -> bool:
     """Whether a file's first bytes begin a .vmx: it says its own or the hardware's version, or where its disks hang."""
-    text = head.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").lower()
+    # an editor of a Windows host may have saved it so; files copied off VMFS end in NULs
+    text = head.decode("utf-16", "replace").encode() if head[:2] in (b"\xff\xfe", b"\xfe\xff") else head.rstrip(b"\0")
+    text = text.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n").lower()
     if b"\0" in text or text.lstrip().startswith(b"<"):
         return False
     return _TELLING.search(text) is not None
 
 
-def parse(description: Description) -> Settings:
-    """The settings. Of a key that comes twice the last counts, as VMware takes it. Raises BadDescription."""
-    text, _ = decoded(description.data)
-    lines = re.split(r"[\r\n]+", text)
-    if len(lines) > _LINES_AT_MOST:
-        raise description.error(f"has more than {_LINES_AT_MOST} lines")
-    values: dict[str, str] = {}
-    for line in lines:
-        if (match := _LINE.match(line)) is not None:
-            value = match[2] if match[2] is not None else match[3]
-            values[match[1].lower()] = _CODE.sub(lambda code: chr(int(code[1], 16)), value)
-    return Settings(values)
-
-
 def read(description: Description) -> Machine:
     """The machine. Raises BadDescription, ForbiddenReference."""
-    settings = parse(description)
+    vmx = settings(description, description.data)
     draft = Draft(description, KIND)
-    _state(draft, settings)
-    drives = list(_drives(draft, settings))
-    for drive in _in_boot_order(drives, settings.text("bios.hddorder")):
+    state(draft, vmx)
+    drives = list(_drives(draft, vmx))
+    for drive in _in_boot_order(drives, vmx.word("bios.hddorder")):
         if drive.kind is None:
-            _add_disk(draft, settings, drive)
-    for number in sorted({int(m[1]) for key in settings.values if (m := _NIC.match(key))}):
-        _add_nic(draft, settings, f"ethernet{number}")
-    _what_stays(draft, settings)
-    cpus = draft.number(settings.text("numvcpus"), "numvcpus", 1, CPUS_AT_MOST) or 1
-    megabytes = draft.number(settings.text("memsize"), "memsize", 4, MEMORY_AT_MOST_BYTES // MIB)
-    machine = draft.finish(settings.text("displayname"), cpus, megabytes * MIB if megabytes else None)
-    firmware = Firmware.UEFI if settings.text("firmware").strip().lower() == "efi" else Firmware.BIOS
+            _add_disk(draft, vmx, drive)
+    for number in sorted({int(m[1]) for key in vmx.values if (m := _NIC.match(key))}):
+        _add_nic(draft, vmx, f"ethernet{number}")
+    what_stays(draft, vmx)
+    firmware = _firmware(draft, vmx)
+    cpus = draft.number(vmx.text("numvcpus"), "numvcpus", 1, CPUS_AT_MOST) or 1
+    topology = _topology(draft, vmx, cpus)
+    identity = _uuid(draft, vmx)
+    # VMware gives a machine that states no memory 32 MB, in which hardly anything starts: the default is called one
+    megabytes = draft.number(vmx.text("memsize"), "memsize", 4, MEMORY_AT_MOST_BYTES // MIB)
+    machine = draft.finish(vmx.text("displayname"), cpus, megabytes * MIB if megabytes else None)
     return replace(
         machine,
         firmware=firmware,
-        secure_boot=firmware is Firmware.UEFI and settings.is_on("uefi.secureboot.enabled"),
-        tpm=settings.is_on("vtpm.present"),
-        uuid=draft.uuid(settings.text("uuid.bios")),
-        generation_id=_generation_id(settings),
-        guest=settings.text("guestos"),
-        topology=_topology(draft, settings, cpus),
-        clock=Clock.LOCAL_TIME if settings.text("guestos").lower().startswith(_WINDOWS) else Clock.UTC,
-        removable=(*(_removable(d) for d in drives if d.kind is not None), *_floppies(settings)),
-        warnings=tuple(draft.warnings),
+        secure_boot=firmware is Firmware.UEFI and vmx.is_on("uefi.secureboot.enabled"),
+        tpm=vmx.is_on("vtpm.present") or vmx.word("managedvm.autoaddvtpm") == "software",
+        uuid=identity,
+        generation_id=_generation_id(vmx),
+        guest=vmx.text("guestos"),
+        topology=topology,
+        clock=_clock(vmx),
+        display="svga",
+        removable=(*(_removable(d) for d in drives if d.kind is not None), *_floppies(vmx)),
     )
 
 
@@ -128,26 +105,30 @@ class _Drive:
         return Attachment(_BUSES[self.bus], self.controller, self.unit, self.model)
 
 
-def _drives(draft: Draft, settings: Settings) -> Iterator[_Drive]:
-    places = {(m[1], int(m[2]), int(m[3])) for key in settings.values if (m := _DRIVE.match(key))}
+def _drives(draft: Draft, vmx: Settings) -> Iterator[_Drive]:
+    places = {(m[1], int(m[2]), int(m[3])) for key in vmx.values if (m := _DRIVE.match(key))}
     for bus, controller, unit in sorted(places):
         key = f"{bus}{controller}:{unit}"
         # IDE controllers are always there; the others are said to be
-        if not settings.is_on(f"{key}.present") or not (bus == "ide" or settings.is_on(f"{bus}{controller}.present")):
+        if not vmx.is_on(f"{key}.present") or not (bus == "ide" or vmx.is_on(f"{bus}{controller}.present")):
             continue
-        device = settings.text(f"{key}.devicetype").strip().lower()
+        device = vmx.word(f"{key}.devicetype")
         removable = "cdrom" in device or device == "atapi-cdrom"
-        name = settings.text(f"{key}.filename").strip()
+        # ESX 2 says LABEL:FILE in another key
+        name = vmx.text(f"{key}.filename").strip() or vmx.text(f"{key}.name").strip().rpartition(":")[2]
+        if device.startswith(_PASSED) and not name.lower().endswith(".vmdk"):
+            draft.warn("passthrough", f"the drive {key} is a SCSI device of the old host ({name}); it does not travel")
+            continue
         if not removable and name.lower() in _NO_MEDIUM:
             draft.warn("drive-empty", f"the drive {key} names no file and is left out")
             continue
         kind = DriveKind.CDROM if removable else None
-        yield _Drive(bus, controller, unit, name, kind, device, settings.text(f"{bus}{controller}.virtualdev"))
+        yield _Drive(bus, controller, unit, name, kind, device, vmx.text(f"{bus}{controller}.virtualdev"))
 
 
 def _in_boot_order(drives: list[_Drive], stated: str) -> list[_Drive]:
     """Disks as the firmware tries them: those that bios.hddOrder names first (KB 1011654), then by controller."""
-    first = [key.strip().lower() for key in stated.split(",") if key.strip()]
+    first = [key.strip() for key in stated.split(",") if key.strip()][:_ORDERED_AT_MOST]
 
     def rank(drive: _Drive) -> tuple[int, int, int, int]:
         place = first.index(drive.key) if drive.key in first else len(first)
@@ -156,9 +137,9 @@ def _in_boot_order(drives: list[_Drive], stated: str) -> list[_Drive]:
     return sorted(drives, key=rank)
 
 
-def _add_disk(draft: Draft, settings: Settings, drive: _Drive) -> None:
-    shared = settings.text(f"{drive.bus}{drive.controller}.sharedbus").strip().lower()
-    if shared in ("virtual", "physical") or settings.text(f"{drive.key}.sharing").strip().lower() == "multi-writer":
+def _add_disk(draft: Draft, vmx: Settings, drive: _Drive) -> None:
+    shared = vmx.word(f"{drive.bus}{drive.controller}.sharedbus")
+    if shared in ("virtual", "physical") or vmx.word(f"{drive.key}.sharing").endswith("multi-writer"):
         draft.warn(
             "disk-shared",
             f"the disk {drive.key} is shared with other machines; the copy is this machine's own",
@@ -166,65 +147,85 @@ def _add_disk(draft: Draft, settings: Settings, drive: _Drive) -> None:
         )
     if any(drive.device.startswith(raw) for raw in _RAW_DEVICES):
         draft.warn("disk-raw", f"the disk {drive.key} stands for a device of the old host; its contents are copied if it is there")
-    mode = settings.text(f"{drive.key}.mode").strip().lower()
+    mode = vmx.word(f"{drive.key}.mode")
     if mode in ("undoable", "independent-nonpersistent", "nonpersistent", "append"):
         draft.warn("disk-mode", f"the disk {drive.key} is in the mode {mode}: what was not written back to it does not travel")
-    redo = settings.text(f"{drive.key}.redo").strip()
+    redo = vmx.text(f"{drive.key}.redo").strip()
     if redo and draft.description.disk(redo) is not None:
+        name = PurePosixPath(redo.replace("\\", "/")).name
         draft.block(
             "redo-log",
-            f"the disk {drive.key} has a redo log ({PurePosixPath(redo).name}) that is neither kept nor thrown away",
+            f"the disk {drive.key} has a redo log ({name}) that is neither kept nor thrown away",
             "Power the machine on and off once where it runs, and say there what becomes of the changes.",
         )
     draft.add_disk(drive.name, drive.attachment)
 
 
-def _add_nic(draft: Draft, settings: Settings, key: str) -> None:
-    if not settings.is_on(f"{key}.present"):
+def _add_nic(draft: Draft, vmx: Settings, key: str) -> None:
+    if not vmx.is_on(f"{key}.present"):
         return
-    kind = settings.text(f"{key}.addresstype").strip().lower()
-    # "static" has its address in .address, the generated kinds in .generatedAddress; either may be all there is
+    kind = vmx.word(f"{key}.addresstype")
+    # "static" has its address in .address; "generated" by the host and by vCenter ("vpx") in .generatedAddress; either may be
+    # all there is
     keys = ("address", "generatedaddress") if kind == "static" else ("generatedaddress", "address")
-    mac = next((draft.mac(settings.text(f"{key}.{k}")) for k in keys if settings.text(f"{key}.{k}").strip()), None)
-    connection = settings.text(f"{key}.connectiontype").strip().lower() or "bridged"
-    network = settings.text(f"{key}.networkname") or settings.text(f"{key}.vnet") or settings.text(f"{key}.dvs.portgroupid")
-    model = settings.text(f"{key}.virtualdev").strip().lower() or "vlance"
-    draft.add_nic(Nic(mac, network.strip() or connection, model, settings.is_on(f"{key}.startconnected", default=True)))
+    mac = next((draft.mac(vmx.text(f"{key}.{k}")) for k in keys if vmx.text(f"{key}.{k}").strip()), None)
+    connection = vmx.word(f"{key}.connectiontype") or "bridged"
+    # port groups of ESXi, networks of Workstation, devices of ESX 2 and Linux hosts, ports of distributed switches
+    names = (vmx.text(f"{key}.{k}").strip() for k in ("networkname", "vnet", "devname", "dvs.portgroupid"))
+    network = next(filter(None, names), connection)
+    # the default of 64-bit guests is another one (vSphere 4 administration guide, Network Adapter Types)
+    model = vmx.word(f"{key}.virtualdev") or ("e1000" if vmx.word("guestos").endswith("-64") else "vlance")
+    draft.add_nic(Nic(mac, network, model, vmx.is_on(f"{key}.startconnected", default=True)))
 
 
-def _state(draft: Draft, settings: Settings) -> None:
-    """Machines that must not be copied as they stand: running, suspended, encrypted."""
-    name = draft.description.path.name
-    names = draft.description.around.names()
-    locks = [n for n in names if n.lower().startswith(f"{name.lower()}.lck/") or n.lower() == f"{name.lower()}.lck"]
-    if locks:
-        draft.block("running", f"{locks[0]} says that the machine is open in VMware", "Shut it down and close it there first.")
-    state = settings.text("checkpoint.vmstate").strip()
-    if state:
-        draft.block(
-            "suspended",
-            f"the machine is suspended ({state}): its memory is not on its disks",
-            "Resume it, shut its system down, then try again.",
-        )
-    if settings.text("encryption.keysafe") or settings.text("encryption.data"):
-        draft.block("encrypted", "the machine is encrypted", "Remove the encryption in VMware (VM settings, Access Control) first.")
-
-
-def _topology(draft: Draft, settings: Settings, cpus: int) -> Topology | None:
-    cores = draft.number(settings.text("cpuid.corespersocket"), "cpuid.coresPerSocket", 1, cpus)
+def _topology(draft: Draft, vmx: Settings, cpus: int) -> Topology | None:
+    cores = draft.number(vmx.text("cpuid.corespersocket"), "cpuid.coresPerSocket", 1, cpus)
     if cores is None or cpus % cores:
         return None
     return Topology(cpus // cores, cores)
 
 
-def _generation_id(settings: Settings) -> str | None:
-    """The VM generation id: two signed 64-bit numbers, which make the UUID's halves."""
-    halves = [settings.text(key).strip() for key in ("vm.genid", "vm.genidx")]
-    if not all(re.fullmatch(r"-?\d{1,19}", half) for half in halves):
+def _generation_id(vmx: Settings) -> str | None:
+    """The VM generation id: two signed 64-bit numbers.
+
+    The guest finds them in its memory one behind the other, lowest byte first, and takes the 16 bytes for a GUID, whose first
+    three fields are numbers (Microsoft, Virtual Machine Generation ID).
+    """
+    halves = [vmx.text(key).strip() for key in ("vm.genid", "vm.genidx")]
+    if not all(re.fullmatch(r"-?[0-9]{1,19}", half) for half in halves):
         return None
-    first, second = (int(half) & (2**64 - 1) for half in halves)
-    digits = f"{first:016x}{second:016x}"
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    numbers = (int(half) & (2**64 - 1) for half in halves)
+    return str(uuid.UUID(bytes_le=b"".join(number.to_bytes(8, "little") for number in numbers)))
+
+
+def _uuid(draft: Draft, vmx: Settings) -> str | None:
+    """The SMBIOS UUID as the guest saw it.
+
+    ``uuid.bios`` has the bytes of the table in their order; machines of GSX Server and ESX 2 may have ``uuid.location`` alone.
+    Virtual hardware 13 (vSphere 6.5) went from SMBIOS 2.4 to 2.7, since when Linux reads the first three fields as numbers
+    (VMware's KB 53609); Windows always did.
+    """
+    hardware = draft.number(vmx.text("virtualhw.version"), "virtualHW.version", 1, 1000) or 0
+    stated = vmx.text("uuid.bios").strip() or vmx.text("uuid.location")
+    return draft.uuid(stated, swapped=hardware >= _SMBIOS_2_7 or _is_windows(vmx))
+
+
+def _firmware(draft: Draft, vmx: Settings) -> Firmware:
+    stated = vmx.word("firmware")
+    if stated not in ("", "bios", "efi"):
+        draft.warn("firmware", f"the firmware is called {shown(stated)}, which is not known here; BIOS is taken")
+    return Firmware.UEFI if stated == "efi" else Firmware.BIOS
+
+
+def _is_windows(vmx: Settings) -> bool:
+    return vmx.word("guestos").startswith(_WINDOWS)
+
+
+def _clock(vmx: Settings) -> Clock:
+    offset = vmx.word("rtc.difffromutc")
+    if re.fullmatch(r"[+-]?0+", offset):
+        return Clock.UTC
+    return Clock.LOCAL_TIME if offset or _is_windows(vmx) else Clock.UTC
 
 
 def _removable(drive: _Drive) -> RemovableDrive:
@@ -232,29 +233,9 @@ def _removable(drive: _Drive) -> RemovableDrive:
     return RemovableDrive(drive.kind or DriveKind.CDROM, medium, drive.attachment)
 
 
-def _floppies(settings: Settings) -> Iterator[RemovableDrive]:
+def _floppies(vmx: Settings) -> Iterator[RemovableDrive]:
     for number in (0, 1):
-        if settings.is_on(f"floppy{number}.present"):
-            is_file = settings.text(f"floppy{number}.filetype").strip().lower() == "file"
-            medium = settings.text(f"floppy{number}.filename").strip() if is_file else ""
+        if vmx.is_on(f"floppy{number}.present"):
+            is_file = vmx.word(f"floppy{number}.filetype") == "file"
+            medium = vmx.text(f"floppy{number}.filename").strip() if is_file else ""
             yield RemovableDrive(DriveKind.FLOPPY, medium, Attachment(SourceBus.FLOPPY, 0, number))
-
-
-def _what_stays(draft: Draft, settings: Settings) -> None:
-    """Parts that have no counterpart, or that stand for things of the old host."""
-    for kind, what in (("serial", "serial port"), ("parallel", "parallel port")):
-        for number in range(4):
-            target = settings.text(f"{kind}{number}.filename").strip()
-            if settings.is_on(f"{kind}{number}.present") and target and target.lower() != "auto detect":
-                draft.warn("port", f"the {what} {kind}{number} leads to {target} on the old host, which stays there")
-    passed = sorted({key.split(".")[0] for key in settings.values if key.startswith("pcipassthru")})
-    for key in passed:
-        if settings.is_on(f"{key}.present"):
-            what = "a virtual GPU" if settings.text(f"{key}.vgpu") else "a PCI device of the old host"
-            draft.warn("passthrough", f"{key} is {what}; it does not travel")
-    if settings.is_on("vtpm.present"):
-        draft.warn(
-            "tpm",
-            "what the machine's TPM holds does not travel: it gets an empty one",
-            "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
-        )
