@@ -174,6 +174,8 @@ class Machine:
     clock: Clock | None = None
     display: str = ""
     removable: tuple[RemovableDrive, ...] = ()
+    description: Path | None = None
+    """What was named as the source: the description, or the folder or archive it is in; None for disks alone."""
     beside: tuple[Path, ...] = ()
     """Files that by their names are disks and lie in the machine's folder, whether or not they are its own."""
     warnings: tuple[Finding, ...] = ()

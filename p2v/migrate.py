@@ -48,6 +48,7 @@ from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
 from p2v.sources.networks import require_mapped
+from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
@@ -143,10 +144,23 @@ def convert(
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
+            _verify_package(job)
             with _locked(job):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
+
+
+def _verify_package(job: _Job) -> None:
+    """A package whose manifest does not fit its files is not copied. Raises BadDescription."""
+    machine = job.document.machine
+    if machine.description is None:
+        return
+    if not machine.description.exists() and not any(above.is_file() for above in machine.description.parents):
+        # the plan is carried out elsewhere, on disks that were named
+        job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
+        return
+    verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
 
 
 def _check_delivery(job: _Job) -> Pool | None:

@@ -45,7 +45,8 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     # absolute, so that a plan can be carried out from another folder
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
-    return PlanDocument(replace(machine, disks=disks), sources, found.facts, plan, hardware)
+    described = machine.description.absolute() if machine.description is not None else None
+    return PlanDocument(replace(machine, disks=disks, description=described), sources, found.facts, plan, hardware)
 
 
 def _with_machine_findings(

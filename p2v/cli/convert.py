@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("disks", nargs="*", type=Path, metavar="SOURCE", help=options.SOURCE_HELP)
     parser.add_argument("--input-format", choices=options.FORMAT_IDS, help="take the disks for this format")
+    options.add_system(parser)
     options.add_lookup(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument(
@@ -100,7 +101,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.guest_of(arguments),
         )
     of_cards = ("mac", "network", "map", "map_file", "ip")
-    of_machine = ("name", "cpus", "memory", *of_cards, "firmware", "input_format", "parent", "extent_dir", "allow")
+    of_machine = ("name", "cpus", "memory", *of_cards, "firmware", "system", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "purge_tools", "compatible", "rebuild_initramfs")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:

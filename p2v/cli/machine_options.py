@@ -118,7 +118,7 @@ def described_by(arguments: argparse.Namespace) -> Machine | None:
     if arguments.input_format is not None:
         return None
     for path in arguments.disks:
-        found = read_machine(path, lookup_of(arguments))
+        found = read_machine(path, lookup_of(arguments), arguments.system)
         if found is not None and len(arguments.disks) > 1:
             raise Usage(f"{path} describes a machine with its disks", "Name it alone: its description says what disks it has.")
         if found is not None:

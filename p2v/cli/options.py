@@ -21,11 +21,17 @@ def add_disks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input-format", choices=FORMAT_IDS, help="take the disks for this format instead of looking at their contents"
     )
+    add_system(parser)
     add_lookup(parser)
 
 
+def add_system(parser: argparse.ArgumentParser) -> None:
+    """Which machine of a package."""
+    parser.add_argument("--system", metavar="NAME", help="which machine of a package that describes several (OVF)")
+
+
 def add_lookup(parser: argparse.ArgumentParser) -> None:
-    """Where files may be that images name."""
+    """Where files may be that images and descriptions name."""
     group = parser.add_argument_group("files that images name (a snapshot's parent, the extents of a split disk)")
     group.add_argument(
         "--parent",

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from converters.formats import FORMATS
 from converters.references import NOTHING_SAID, Lookup
 from converters.source_file import open_source
 from p2v.core.errors import NoSource, P2vError, Usage
+from p2v.core.events import Reporter
 from p2v.core.text import printable
 from p2v.machine import Machine
 from p2v.sources.description import Description, Folder, Members, Surroundings, archived, read_small
@@ -39,6 +41,27 @@ class Reader(Protocol):
 
     def read(self, description: Description) -> Machine:
         """The machine. Raises BadDescription, ForbiddenReference."""
+        ...
+
+
+@runtime_checkable
+class PackageReader(Protocol):
+    """A reader of descriptions that may tell of several machines, and how to know their files (OVF)."""
+
+    KIND: str
+
+    def recognises(self, head: bytes) -> bool:
+        """See ``Reader``."""
+        ...
+
+    def read(self, description: Description, name: str | None = None) -> Machine:
+        """The machine; of several the one called ``name``."""
+        ...
+
+    def verify(
+        self, description: Description, *, report: Reporter, cancelled: threading.Event | None
+    ) -> tuple[str, ...]:
+        """Read the files through their digests; the names of those that are right. Raises BadDescription."""
         ...
 
 
@@ -72,35 +95,60 @@ KINDS: tuple[SourceKind, ...] = (
 )
 
 
-def read_machine(path: Path, lookup: Lookup = NOTHING_SAID) -> Machine | None:
+def read_machine(path: Path, lookup: Lookup = NOTHING_SAID, name: str | None = None) -> Machine | None:
     """The machine that a description, or the one description in a folder or archive, tells of; None for a disk.
 
-    Raises what readers raise, NoSource, NotPermitted, ReadFailed, and Usage for a folder or an archive with several machines
-    in it, or a folder with none.
+    ``name``: which one, where a description tells of several. Raises what readers raise, NoSource, NotPermitted, ReadFailed, and
+    Usage for a folder or an archive with several machines in it, a folder with none, and a name where there is one machine.
     """
+    found = _find(path, lookup)
+    if found is None:
+        return None
+    reader, description = found
+    if name is not None and not isinstance(reader, PackageReader):
+        raise Usage(f"{path}: it describes one machine, which needs no name to be told from others")
+    machine = reader.read(description, name) if isinstance(reader, PackageReader) else reader.read(description)
+    return _with_surroundings(replace(machine, description=path), description)
+
+
+def verify_files(path: Path, lookup: Lookup, report: Reporter, cancelled: threading.Event | None = None) -> tuple[str, ...]:
+    """Whether the files that a description names arrived whole, where it says how to tell (an OVF package's manifest).
+
+    Reads them all; returns the names that were right. Raises BadDescription, CopyCancelled and what reading raises.
+    """
+    found = _find(path, lookup)
+    if found is None:
+        return ()
+    reader, description = found
+    return reader.verify(description, report=report, cancelled=cancelled) if isinstance(reader, PackageReader) else ()
+
+
+def _find(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None:
     if path.is_dir():
         return _in_folder(path, lookup)
+    if not path.exists():
+        return _in_named_member(path, lookup)
     try:
         head = _head(path)
     except NoSource:
-        return None  # a device, a disk inside an archive: whoever opens it says what is wrong
+        return None  # whoever opens it says what is wrong
     if _is_archive(head):
         return _in_archive(path, lookup)
     reader = _reader_of(head)
-    return None if reader is None else _read(reader, path, Folder(_machine_folder(path), path, lookup), lookup)
+    return None if reader is None else (reader, _description(path, Folder(_machine_folder(path), path, lookup), lookup))
 
 
-def _in_folder(path: Path, lookup: Lookup) -> Machine:
+def _in_folder(path: Path, lookup: Lookup) -> tuple[Reader, Description]:
     names = Folder(path, path, lookup).names()
     found = [(name, reader) for name in _candidates(names) if (reader := _reader_at(path / name)) is not None]
     if not found:
         raise Usage(f"{path}: a folder without a machine's description in it", "Name the machine's disks themselves.")
     name, reader = _only(path, found)
     file = path / name
-    return _read(reader, file, Folder(path, file, lookup), lookup)
+    return reader, _description(file, Folder(path, file, lookup), lookup)
 
 
-def _in_archive(path: Path, lookup: Lookup) -> Machine | None:
+def _in_archive(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None:
     members = archived(path)
     if members is None:
         return None
@@ -108,12 +156,31 @@ def _in_archive(path: Path, lookup: Lookup) -> Machine | None:
     if not found:
         return None  # an archive of disks
     name, reader = _only(path, found)
+    return reader, _member(path, members, name, lookup)
+
+
+def _in_named_member(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None:
+    """A path that leads into an archive, to a description."""
+    archive = next((above for above in path.parents if above.is_file()), None)
+    members = archived(archive) if archive is not None else None
+    if archive is None or members is None:
+        return None
+    name = path.relative_to(archive).as_posix()
+    reader = _reader_at(path) if name in members else None
+    return None if reader is None else (reader, _member(archive, members, name, lookup))
+
+
+def _member(archive: Path, members: tuple[str, ...], name: str, lookup: Lookup) -> Description:
     folder = str(PurePosixPath(name).parent)
-    return _read(reader, path / name, Members(path, members, "" if folder == "." else folder), lookup)
+    return _description(archive / name, Members(archive, members, "" if folder == "." else folder), lookup)
 
 
-def _read(reader: Reader, path: Path, around: Surroundings, lookup: Lookup) -> Machine:
-    machine = reader.read(Description(path, read_small(path), around, lookup))
+def _description(path: Path, around: Surroundings, lookup: Lookup) -> Description:
+    return Description(path, read_small(path), around, lookup)
+
+
+def _with_surroundings(machine: Machine, description: Description) -> Machine:
+    around, lookup = description.around, description.lookup
     if not isinstance(around, Folder):
         return machine
     # a chain of child disks may lie in several of the machine's folders

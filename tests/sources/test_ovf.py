@@ -322,8 +322,9 @@ def test_a_file_put_together_from_its_chunks_is_taken(tmp_path: Path) -> None:
         (b"<Envelope><VirtualSystem><VirtualHardwareSection/></VirtualSystem></Envelope>", "without any fixed disk"),
         (b"<Envelope><References><File id='a' href='b'/><File id='a'/></References><VirtualSystem/></Envelope>", "two files"),
         (b"<Envelope>" + b"<VirtualSystem/>" * 600 + b"</Envelope>", "more than 512 machines"),
-        (b"<Envelope>" + b"<VirtualSystemCollection>" * 300 + b"</VirtualSystemCollection>" * 300 + b"</Envelope>", "levels"),
+        (b"<Envelope>" + b"<VirtualSystemCollection>" * 900 + b"</VirtualSystemCollection>" * 900 + b"</Envelope>", "levels"),
     ],
+    ids=["empty", "a domain", "cut", "entities", "no hardware", "no disk", "a reference twice", "machines", "levels"],
 )  # fmt: skip
 def test_what_is_no_package_is_an_error(tmp_path: Path, raw: bytes, problem: str) -> None:
     with pytest.raises(BadDescription, match=problem):
