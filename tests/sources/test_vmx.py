@@ -328,7 +328,7 @@ def test_two_cards_with_one_address_get_two(tmp_path: Path) -> None:
     ("name", "error"),
     [
         ("../secret.vmdk", ForbiddenReference), ("/etc/passwd", ForbiddenReference), ("nbd:unix:/x", ForbiddenReference),
-        ("x|00y", ForbiddenReference), ("lost.vmdk", BadDescription), ("C:\\VMs\\lost.vmdk", ForbiddenReference),
+        ("x|00y", ForbiddenReference), ("lost.vmdk", BadDescription), ("C:\\VMs\\lost.vmdk", BadDescription),
         ("[datastore1] m/lost.vmdk", BadDescription),
     ],
 )  # fmt: skip
