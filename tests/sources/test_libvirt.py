@@ -395,7 +395,15 @@ def test_an_encrypted_disk_and_another_architecture_are_blocked(tmp_path: Path) 
     assert ids(machine.blockers) == ["source.encrypted", "source.architecture"]
 
 
-@pytest.mark.parametrize("domain", (_domain(attributes="type='lxc'"), _domain("<os><type>exe</type></os>")))
+def test_encryption_is_seen_in_the_old_place_too(tmp_path: Path) -> None:
+    old = "<disk type='file'><source file='b.img'/><target dev='vdb'/><encryption format='qcow'/></disk>"
+    assert ids(_read(tmp_path, _domain(devices=old), files=("a.img", "b.img")).blockers) == ["source.encrypted"]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    (*(_domain(attributes=f"type='{kind}'") for kind in ("lxc", "openvz", "uml")), _domain("<os><type>exe</type></os>")),
+)
 def test_containers_are_refused(tmp_path: Path, domain: str) -> None:
     with pytest.raises(BadDescription, match="container"):
         _read(tmp_path, domain)
@@ -451,6 +459,8 @@ def test_domains_are_recognised_and_other_programs_domains_are_not() -> None:
     for sample in (DATA / "libvirt").iterdir():
         assert libvirt.recognises(sample.read_bytes()[:4096])
     assert libvirt.recognises(_domain().encode("utf-16"))
+    for kind in ("qemu", "kqemu", "xen", "hyperv", "vbox", "hvf", "bhyve", "vz", "parallels", "test", "lxc", "openvz", "uml"):
+        assert libvirt.recognises(f'<domain id="1" type="{kind}">'.encode())
     others = ("<domain xmlns='urn:jboss:domain:4.0'>", "<domain type='server'>", "<domains type='kvm'>", "<domainsnapshot>", "")
     assert not any(libvirt.recognises(other.encode()) for other in others)
 

@@ -191,6 +191,7 @@ def _values(tmp_path: Path, text: str) -> dict[str, Value]:
         ("a=['x']\na += ['y']\nb='p'\nb+='q'\nc+=[1]", {"a": ("x", "y"), "b": "pq", "c": (1,)}),
         ("a=('x')\nb=('x',)\nc=()\nd=True\ne=1\ne=None", {"a": "x", "b": ("x",), "c": (), "d": 1}),
         ("a='''x\n'y'\n''' \"z\"", {"a": "x\n'y'\nz"}),
+        ("a=['x']\na=['y']\nb='p'\nb='q'\nc=False\nd='\\r'", {"a": ("y",), "b": "q", "c": 0, "d": "\r"}),
         ("a=r'x\\n'\nb=u'\u00e9'", {"a": "x\\n", "b": "\u00e9"}),
         ("\ufeffa=1\r\nb=2\rc=3", {"a": 1, "b": 2, "c": 3}),
         ("# nothing", {}),
@@ -338,10 +339,15 @@ def test_a_firmware_takes_disks_by_their_names_and_xens_own_loaders_as_they_are_
         ("memory=512\nmaxmem=512", []),
         ("memory=256\nmaxmem=512", ["source.memory-balloon"]),
         ("vcpus=0", ["source.number"]),
+        ("disk=['a.img,raw,hda', 'vdev=hdb']", ["source.drive-empty"]),
     ),
 )
 def test_what_does_not_travel_is_named(tmp_path: Path, text: str, warned: list[str]) -> None:
     assert ids(_read(tmp_path, f"type='hvm'\ndisk=['a.img,raw,hda']\n{text}").warnings) == warned
+
+
+def test_maxmem_alone_is_the_memory(tmp_path: Path) -> None:
+    assert _read(tmp_path, "type='hvm'\ndisk=['a.img,raw,hda']\nmaxmem=512").memory_bytes == 512 * MIB
 
 
 def test_a_kernel_beside_the_firmware_of_a_full_guest_is_named(tmp_path: Path) -> None:
