@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
@@ -85,6 +85,11 @@ class Folder:
     root: Path
     description: Path
     lookup: Lookup = NOTHING_SAID
+    _walked: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # once: a machine's disks are looked for one by one, and its folder may be somebody's home
+        object.__setattr__(self, "_walked", tuple(_walk(self.root)))
 
     @property
     def home(self) -> str:
@@ -95,16 +100,11 @@ class Folder:
 
     def names(self) -> tuple[str, ...]:
         """See ``Surroundings``. Links to other folders are not followed."""
-        found: list[str] = []
-        for folder, names in _walk(self.root):
-            found += (posixpath.join(folder, name) for name in names)
-            if len(found) >= _NAMES_AT_MOST:
-                break
-        return tuple(sorted(found[:_NAMES_AT_MOST]))
+        return tuple(sorted(posixpath.join(folder, name) for folder, names in self._walked for name in names))
 
     def find(self, name: str) -> Path | None:
         """See ``Surroundings``: beside the description, below the machine's folder, in the folders the user named."""
-        below = tuple(self.root / folder for folder, names in _walk(self.root) if names)
+        below = tuple(self.root / folder for folder, names in self._walked if names)
         wider = Lookup(folders=(*self.lookup.folders, *below), allowed=self.lookup.allowed)
         return named_file(self.description, name, wider, (self.root,))
 
@@ -185,10 +185,15 @@ def _any(_file: SourceFile) -> bool:
     return True
 
 
-def _walk(root: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    """Folders below ``root`` and the names of the files in them, a few levels deep."""
+def _walk(root: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Folders below ``root`` and the names of the files in them, a few levels deep and a few thousand names."""
+    left = _NAMES_AT_MOST
     for folder, below, names in os.walk(root):
         place = os.path.relpath(folder, root)
         depth = 0 if place == "." else place.count(os.sep) + 1
-        below[:] = sorted(below)[:_NAMES_AT_MOST] if depth < _FOLDERS_DEEP else []
-        yield "" if place == "." else place.replace(os.sep, "/"), sorted(names)
+        below[:] = sorted(below)[:left] if depth < _FOLDERS_DEEP else []
+        found = tuple(sorted(names)[:left])
+        left -= len(found)
+        yield "" if place == "." else place.replace(os.sep, "/"), found
+        if left <= 0:
+            return
