@@ -10,7 +10,8 @@ import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
@@ -78,18 +79,18 @@ class Description:
         return self.around.find(name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Folder:
     """The folder of the host that is the machine's, below which its description and disks lie."""
 
     root: Path
     description: Path
     lookup: Lookup = NOTHING_SAID
-    _walked: tuple[tuple[str, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _walked(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         # once: a machine's disks are looked for one by one, and its folder may be somebody's home
-        object.__setattr__(self, "_walked", tuple(_walk(self.root)))
+        return tuple(_walk(self.root))
 
     @property
     def home(self) -> str:
