@@ -19,7 +19,7 @@ from p2v.cli.options import lookup_of
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner
-from p2v.core.units import parse_size
+from p2v.core.units import MIB, parse_size
 from p2v.machine import Firmware, Machine, MachineDisk
 from p2v.sources.networks import mapped, unmapped
 from p2v.sources.recognition import read_machine
@@ -199,8 +199,9 @@ def _memory(given: str | None) -> int:
         size = parse_size(given or "2G")
     except ValueError as error:
         raise Usage(f"--memory: {error}") from error
-    if size < 64 * 1024 * 1024:
-        raise Usage(f"--memory {given}: less than 64 MiB", "Sizes without a unit are bytes; write 2G or 512M.")
+    # systems of the nineties had no more
+    if size < 16 * MIB:
+        raise Usage(f"--memory {given}: less than 16 MiB", "Sizes without a unit are bytes; write 2G or 512M.")
     return size
 
 

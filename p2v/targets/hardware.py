@@ -138,7 +138,8 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         yield Finding("hardware.secure-boot", "the machine started with secure boot, which it will not have")
     if machine.tpm and not hardware.tpm:
         yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
-    kinds = [drive.kind for drive in machine.removable]
+    # nearly every old machine has a floppy drive with nothing in it, which nobody misses
+    kinds = [drive.kind for drive in machine.removable if drive.medium or drive.kind is DriveKind.CDROM]
     for kind, count in ((DriveKind.CDROM, hardware.cdroms), (DriveKind.FLOPPY, hardware.floppies)):
         drives = kinds.count(kind)
         if drives > count:

@@ -66,7 +66,10 @@ def test_what_a_machine_had_it_has_on_kvm() -> None:
 
 
 def test_what_is_lost_is_told() -> None:
-    assert lost() == ["hardware.drives", "hardware.medium", "hardware.link"]
+    assert lost() == ["hardware.medium", "hardware.link"]
+    two = RemovableDrive(DriveKind.CDROM)
+    assert "hardware.drives" in lost(dataclasses.replace(FULL, removable=(two, two)))
+    assert "hardware.drives" in lost(dataclasses.replace(FULL, removable=(RemovableDrive(DriveKind.FLOPPY, "a.img"),)))
 
 
 def test_a_machine_with_nothing_to_lose_gets_no_word() -> None:
