@@ -10,7 +10,9 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
+from p2v.machine import Firmware
 from p2v.planning import plan_machine
+from p2v.targets.hardware import TargetHardware
 
 _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 
@@ -57,12 +59,17 @@ def render(document: PlanDocument) -> str:
     return "\n".join(lines)
 
 
+def _firmware(hardware: TargetHardware) -> str:
+    is_pc = hardware.arch == "x86_64"
+    return hardware.firmware.value.upper() if is_pc or hardware.firmware is Firmware.UEFI else "its own firmware"
+
+
 def hardware_rows(document: PlanDocument) -> list[str]:
     """What KVM will offer, with a word on what was assumed."""
     hardware, machine = document.hardware, document.machine
     macs = ", ".join(nic.mac for nic in hardware.nics)
     rows = [
-        f"  machine     {hardware.machine}, {hardware.firmware.value.upper()}, {hardware.arch}",
+        f"  machine     {hardware.machine}, {_firmware(hardware)}, {hardware.arch}",
         f"  CPUs        {hardware.cpus}",
         f"  memory      {format_bytes(hardware.memory_bytes)}",
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",

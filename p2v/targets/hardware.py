@@ -78,7 +78,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     """What KVM offers: the machine's sizes and cards, on buses and models the guest has drivers for.
 
     The firmware is the machine's own where the source states it: a disk may hold boot loaders for both. Raises Usage
-    when the disks cannot all hang on the only bus the guest knows.
+    when the disks cannot all hang on the only bus the guest knows, or the machine cannot have the firmware that is stated.
     """
     arch = known_architecture(caps.arch)
     here = PLATFORMS[arch]
@@ -88,14 +88,13 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
             f"{machine.name}: the guest knows only IDE disks, and {len(disks)} disks do not fit on one controller",
             f"Convert at most {IDE_DISKS} disks, or add a driver for SATA or virtio to the guest first.",
         )
-    stated = machine.firmware if "firmware" not in machine.assumed else None
     return TargetHardware(
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
         machine=_machine_type(caps, bus),
         cpus=machine.cpus,
         memory_bytes=round_up(machine.memory_bytes, here.memory_step_bytes),
-        firmware=stated or Firmware(caps.firmware),
+        firmware=_firmware(machine, caps),
         disk_bus=bus,
         disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
@@ -131,6 +130,16 @@ def _machine_type(caps: GuestCaps, bus: DiskBus) -> str:
         return "pc"
     machines = platform_of(caps.arch).machines
     return caps.machine if caps.machine in machines else machines[0]
+
+
+def _firmware(machine: Machine, caps: GuestCaps) -> Firmware:
+    stated = machine.firmware if "firmware" not in machine.assumed else None
+    offered = platform_of(caps.arch).firmwares
+    if stated is not None and stated not in offered:
+        names = " or ".join(firmware.value for firmware in offered)
+        raise Usage(f"{machine.name}: virtual machines for {caps.arch} have no {stated.value} firmware, only {names}")
+    wanted = stated or Firmware(caps.firmware)
+    return wanted if wanted in offered else offered[0]
 
 
 def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:
