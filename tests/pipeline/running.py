@@ -26,11 +26,13 @@ class Ran:
     err: str
 
 
-def p2v(*words: str | Path, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> Ran:
+def p2v(
+    *words: str | Path, env: dict[str, str] | None = None, prefix: Sequence[str] = (), seconds: float = SECONDS
+) -> Ran:
     """Run the command line to its end."""
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "p2v", *map(str, words)],
-        capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, check=False,
+        capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL, check=False,
         env={**os.environ, **(env or {})},
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
