@@ -68,7 +68,7 @@ def seen_wrong(guest: Guest, record: ConversionRecord) -> list[str]:
 
 def converted(guest: Guest, folder: Path, *more: str) -> Ran:
     disks = guest_disks(guest.name)
-    words = ["convert", *disks, "-o", folder, "--name", "vm", "--format", "raw", "--verify", *keys(guest), *more]
+    words: list[str | Path] = ["convert", *disks, "-o", folder, "--name", "vm", "--format", "raw", "--verify", *keys(guest), *more]
     return p2v(*words, seconds=SECONDS if guest.arch == "x86_64" else EMULATED_SECONDS)
 
 
