@@ -23,7 +23,8 @@ class Architecture:
     """``machine``: QEMU's machine type. ``transport``: the kernel module through which virtio devices are found.
     ``console``: the kernel's name of the first serial line. ``gone``: consoles that a guest may have had elsewhere and has
     not on KVM. ``disk_buses``: what disks can hang on so that the firmware starts from them, best first.
-    ``nic_models``: cards there are for it. ``loaders``: boot loaders its firmware can start.
+    ``nic_models``: cards there are for it. ``card_paths``: what udev calls their places (``ID_PATH``), as patterns of
+    systemd.link(5)'s ``Path=``. ``loaders``: boot loaders its firmware can start.
     """
 
     machine: str
@@ -32,6 +33,7 @@ class Architecture:
     gone: tuple[str, ...]
     disk_buses: tuple[str, ...]
     nic_models: tuple[str, ...]
+    card_paths: str
     loaders: frozenset[str]
 
 
@@ -42,6 +44,7 @@ PC = Architecture(
     gone=("hvc0", "xvc0"),
     disk_buses=("virtio-blk", "virtio-scsi", "sata", "ide"),
     nic_models=("virtio", "e1000e", "e1000", "rtl8139"),
+    card_paths="pci-*",
     loaders=_PC_LOADERS,
 )
 
@@ -57,6 +60,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         gone=("hvc0", "xvc0", "ttyS0"),
         disk_buses=("virtio-blk", "virtio-scsi"),
         nic_models=PC.nic_models,
+        # a device tree in place of ACPI names the bridge before the card
+        card_paths="pci-* *-pci-*",
         loaders=frozenset({"grub2", "systemd-boot"}),
     ),
     # hvc0 is the console of PowerVM, of OPAL and of KVM
@@ -67,6 +72,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         gone=(),
         disk_buses=("virtio-blk", "virtio-scsi"),
         nic_models=PC.nic_models,
+        card_paths="pci-* *-pci-*",
         loaders=frozenset({"grub2"}),
     ),
     "s390x": Architecture(
@@ -76,6 +82,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         gone=(),
         disk_buses=("virtio-blk", "virtio-scsi"),
         nic_models=("virtio",),
+        card_paths="ccw-*",
         loaders=frozenset({"zipl", "grub2"}),
     ),
 }

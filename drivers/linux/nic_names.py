@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.linux import keyfile
+from drivers.linux.architectures import architecture_of
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import written
 from drivers.linux.macs import normal_mac
@@ -140,8 +141,8 @@ def matched(
 
 def _link(facts: GuestFacts, name: str, mac: str | None) -> Iterator[Change]:
     path = f"{LINK_FOLDER}/{LINK_PREFIX}{name}.link"
-    # Path= fits cards on PCI and no VLAN or bridge, which may carry the card's MAC
-    match = (f"MACAddress={mac}\n" if mac else "") + "Path=pci-*\n"
+    # Path= fits real cards and no VLAN or bridge, which may carry the card's MAC
+    match = (f"MACAddress={mac}\n" if mac else "") + f"Path={architecture_of(facts).card_paths}\n"
     text = (
         f"# Made by p2v when this machine was moved to KVM: its network configuration names {name}.\n"
         "# Without this file the card gets a name by its new place.\n"

@@ -24,7 +24,8 @@ XORG = ("/etc/X11/xorg.conf", "/etc/X11/XF86Config", "/etc/X11/XF86Config-4", "/
 CHRONY = ("/etc/chrony.conf", "/etc/chrony/chrony.conf", "/etc/chrony.d/*.conf", "/etc/chrony/conf.d/*.conf")
 TEXTS = (*MODPROBE, *XORG, *CHRONY)
 MODESETTING = tuple(
-    f"/usr/{lib}/xorg/modules/drivers/modesetting_drv.so" for lib in ("lib", "lib64", "lib/x86_64-linux-gnu")
+    f"/usr/{lib}/xorg/modules/drivers/modesetting_drv.so"
+    for lib in ("lib", "lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib/powerpc64le-linux-gnu")
 )
 """Where X servers keep the driver that works with whatever the kernel drives; old ones have none."""
 

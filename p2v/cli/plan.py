@@ -10,9 +10,9 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
-from p2v.machine import Clock, Connection
+from p2v.machine import Clock, Connection, Firmware
 from p2v.planning import plan_machine
-from p2v.targets.hardware import TargetNic
+from p2v.targets.hardware import TargetHardware, TargetNic
 
 _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 
@@ -60,14 +60,19 @@ def render(document: PlanDocument) -> str:
     return "\n".join(lines)
 
 
+def _firmware(hardware: TargetHardware) -> str:
+    is_pc = hardware.arch == "x86_64"
+    name = hardware.firmware.value.upper() if is_pc or hardware.firmware is Firmware.UEFI else "its own firmware"
+    return name + (", secure boot" if hardware.secure_boot else "")
+
+
 def hardware_rows(document: PlanDocument) -> list[str]:
     """What KVM will offer, with a word on what was assumed."""
     hardware, machine = document.hardware, document.machine
-    firmware = hardware.firmware.value.upper() + (", secure boot" if hardware.secure_boot else "")
     made = hardware.topology
     topology = f" ({made.sockets} sockets, {made.cores} cores, {made.threads} threads each)" if made else ""
     rows = [
-        f"  machine     {hardware.machine}, {firmware}, {hardware.arch}" + (", TPM 2.0" if hardware.tpm else ""),
+        f"  machine     {hardware.machine}, {_firmware(hardware)}, {hardware.arch}" + (", TPM 2.0" if hardware.tpm else ""),
         f"  CPUs        {hardware.cpus}{topology}",
         f"  memory      {format_bytes(hardware.memory_bytes)}",
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",

@@ -86,7 +86,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     """What KVM offers: the machine's sizes and cards, on buses and models the guest has drivers for.
 
     The firmware is the machine's own where the source states it: a disk may hold boot loaders for both. Raises Usage
-    when the disks cannot all hang on the only bus the guest knows.
+    when the disks cannot all hang on the only bus the guest knows, or the machine cannot have the firmware that is stated.
     """
     arch = known_architecture(caps.arch)
     here = PLATFORMS[arch]
@@ -96,8 +96,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
             f"{machine.name}: the guest knows only IDE disks, and {len(disks)} disks do not fit on one controller",
             f"Convert at most {IDE_DISKS} disks, or add a driver for SATA or virtio to the guest first.",
         )
-    stated = machine.firmware if "firmware" not in machine.assumed else None
-    firmware = stated or Firmware(caps.firmware)
+    firmware = _firmware(machine, caps)
     machine_type = _machine_type(caps, bus)
     cpus = min(machine.cpus, caps.cpus_at_most or machine.cpus)
     memory = min(machine.memory_bytes, caps.memory_at_most_bytes or machine.memory_bytes)
@@ -188,6 +187,16 @@ def _machine_type(caps: GuestCaps, bus: DiskBus) -> str:
         return "pc"
     machines = platform_of(caps.arch).machines
     return caps.machine if caps.machine in machines else machines[0]
+
+
+def _firmware(machine: Machine, caps: GuestCaps) -> Firmware:
+    stated = machine.firmware if "firmware" not in machine.assumed else None
+    offered = platform_of(caps.arch).firmwares
+    if stated is not None and stated not in offered:
+        names = " or ".join(firmware.value for firmware in offered)
+        raise Usage(f"{machine.name}: virtual machines for {caps.arch} have no {stated.value} firmware, only {names}")
+    wanted = stated or Firmware(caps.firmware)
+    return wanted if wanted in offered else offered[0]
 
 
 def _nics(machine: Machine, caps: GuestCaps) -> tuple[TargetNic, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2v.core.units import MIB
-from p2v.machine import DiskBus, NicModel
+from p2v.machine import DiskBus, Firmware, NicModel
 
 
 class Video(enum.Enum):
@@ -27,7 +27,8 @@ class Video(enum.Enum):
 class Platform:
     """One architecture's machine.
 
-    ``machines``: machine types, the usual one first. ``virtio_video``: QEMU's name of the card for ``Video.VIRTIO``.
+    ``machines``: machine types, the usual one first. ``firmwares``: what can start there, likewise.
+    ``virtio_video``: QEMU's name of the card for ``Video.VIRTIO``.
     ``machine_options``: what QEMU is told besides. ``bus``: what virtio devices hang on, as the ending of QEMU's names
     (``pci``, ``ccw``). ``disk_buses``, ``nic_models``: what there is, the first where the guest knows nothing better.
     ``usb_input``: keyboard and pointer come with no chipset.
@@ -38,6 +39,7 @@ class Platform:
     """
 
     machines: tuple[str, ...]
+    firmwares: tuple[Firmware, ...]
     disk_buses: tuple[DiskBus, ...]
     nic_models: tuple[NicModel, ...]
     video: Video
@@ -63,6 +65,7 @@ _PCI_NICS = (NicModel.E1000, NicModel.VIRTIO, NicModel.E1000E, NicModel.RTL8139)
 PLATFORMS: Mapping[str, Platform] = {
     "x86_64": Platform(
         machines=("q35", "pc"),
+        firmwares=(Firmware.BIOS, Firmware.UEFI),
         disk_buses=(DiskBus.SATA, *_VIRTIO_DISKS, DiskBus.IDE),
         nic_models=(*_PCI_NICS, NicModel.VMXNET3, NicModel.PCNET, NicModel.NE2000, NicModel.TULIP),
         video=Video.VGA,
@@ -77,6 +80,7 @@ PLATFORMS: Mapping[str, Platform] = {
     # AAVMF starts from virtio's disks; a VGA card's memory cannot be mapped by it, nor by a guest under KVM
     "aarch64": Platform(
         machines=("virt",),
+        firmwares=(Firmware.UEFI,),
         disk_buses=_VIRTIO_DISKS,
         nic_models=_PCI_NICS,
         video=Video.VIRTIO,
@@ -88,6 +92,7 @@ PLATFORMS: Mapping[str, Platform] = {
     # SLOF has drivers for virtio's disks and for VGA
     "ppc64le": Platform(
         machines=("pseries",),
+        firmwares=(Firmware.BIOS,),
         disk_buses=_VIRTIO_DISKS,
         nic_models=_PCI_NICS,
         video=Video.VGA,
@@ -97,6 +102,7 @@ PLATFORMS: Mapping[str, Platform] = {
     ),
     "s390x": Platform(
         machines=("s390-ccw-virtio",),
+        firmwares=(Firmware.BIOS,),
         disk_buses=_VIRTIO_DISKS,
         nic_models=(NicModel.VIRTIO,),
         video=Video.NONE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from drivers.caps import GuestCaps
 from p2v.core import qemu
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.errors import ToolMissing
+from p2v.core.errors import ToolMissing, Usage
 from p2v.core.firmware import FirmwareFiles
 from p2v.core.qemu import cpu_model, guest_acceleration, qemu_programs, require_qemu
 from p2v.core.run import PACKAGES, SystemRunner, background, find_program
@@ -61,6 +62,13 @@ def test_each_architecture_has_its_machine(
         machine, video, memory_mib * MIB, firmware,
     )  # fmt: skip
     assert hardware.arch == (arch if arch in OTHERS else "x86_64")
+
+
+def test_a_firmware_that_a_machine_cannot_have_is_refused() -> None:
+    caps = GuestCaps(("virtio-blk",), ("virtio",), "bios", "s390x")
+    with pytest.raises(Usage):
+        target_hardware(dataclasses.replace(MACHINE, firmware=Firmware.UEFI), caps, (TargetDisk(Path("a")),))
+    assert made("aarch64").firmware is Firmware.UEFI
 
 
 @pytest.mark.parametrize("arch", OTHERS)
@@ -224,10 +232,10 @@ def test_qemu_takes_the_machine(tmp_path: Path, arch: str, bus: DiskBus) -> None
         for _ in range(400):
             if running.wait(0.05) is not None:
                 pytest.fail(running.stderr_tail())
-            if monitor.exists():
-                with socket.socket(socket.AF_UNIX) as connection:
-                    connection.settimeout(10)
-                    connection.connect(str(monitor))
-                    assert b"QMP" in connection.recv(1000)
+            # its name is there a moment before anybody listens
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(10)
+                connection.connect(str(monitor))
+                assert b"QMP" in connection.recv(1000)
                 return
     pytest.fail("it did not start")

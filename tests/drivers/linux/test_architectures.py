@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from drivers.changes import CopyFile, EditFile, ExtendInitramfs, MakeSymlink
+from drivers.changes import CopyFile, EditFile, ExtendInitramfs, MakeSymlink, WriteFile
 from drivers.facts import FileSystem, GuestFacts, Partition
 from drivers.linux import console
 from drivers.linux.bootloader import read_boot_loader
@@ -18,7 +18,7 @@ from drivers.systems import read_system
 from p2v.core.units import GIB, MIB
 from tests.drivers.linux import images
 from tests.drivers.linux.guest import ROOT, SWAP, applied, extended, facts_of, text_file
-from tests.drivers.memory_tree import InMemoryTree, Link, Node
+from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
 from tests.fixtures.layout import ROOT_UUID
 
 V = "6.1.0-9-arm64"
@@ -173,6 +173,17 @@ def test_logins_on_an_arm_guests_old_serial_port_move() -> None:
     (link,) = [change for change in changes if isinstance(change, MakeSymlink)]
     assert link.path == f"{console.WANTS}/serial-getty@ttyAMA0.service"
     assert console.plan_inittab(text_file("S0:23:respawn:/sbin/getty ttyS0\n", "/etc/inittab")) is None
+
+
+@pytest.mark.parametrize(
+    ("arch", "path"), [("aarch64", "Path=pci-* *-pci-*\n"), ("s390x", "Path=ccw-*\n"), ("x86_64", "Path=pci-*\n")]
+)
+def test_a_card_keeps_its_name_wherever_its_architecture_puts_it(arch: str, path: str) -> None:
+    nodes = {**(mainframe() if arch == "s390x" else arm()), "/etc/systemd/network": Folder()}
+    nodes["/etc/network/interfaces"] = "auto ens160\niface ens160 inet dhcp\n"
+    changes = plan(facts(nodes, arch, ESP, firmware="uefi")).changes
+    (link,) = [c.content for c in changes if isinstance(c, WriteFile) and c.path.endswith("ens160.link")]
+    assert path in link
 
 
 # -- ppc64le -----------------------------------------------------------------------------------------------------------
