@@ -8,8 +8,12 @@ import pytest
 
 from drivers.plan import Addressing
 from p2v.cli import cards
+from p2v.cli.plan import hardware_rows
 from p2v.core.errors import Usage
-from p2v.machine import Connection, Nic
+from p2v.documents import Inspection
+from p2v.machine import Connection, Machine, Nic
+from p2v.planning import plan_found
+from tests.drivers.linux.guest import facts_of, files
 
 A, B, C = "00:0c:29:aa:bb:01", "00:0c:29:aa:bb:02", "52:54:00:11:22:33"
 
@@ -101,3 +105,13 @@ def test_what_makes_no_sense_is_a_usage_error_that_says_what(argv: list[str], sa
     assert said in caught.value.sentence()
     assert argv[-2] in caught.value.sentence()
     assert caught.value.exit_code == 64
+
+
+def test_cards_reach_the_plan_and_the_hardware() -> None:
+    nics = made("--mac", f"{A}={C}", "--ip", "1:10.0.2.40/24", "--network", "bridge:br0")
+    document = plan_found(Machine("vm", (), nics), Inspection((), facts_of(files())))
+    changes = {change.path: change for change in document.plan.changes}
+    assert "10.0.2.40" in repr(changes["/etc/network/interfaces"])
+    assert f"MACAddress={C}" in repr(changes["/etc/systemd/network/70-p2v-ens33.link"])
+    assert [(nic.mac, nic.connection, nic.network) for nic in document.hardware.nics] == [(C, Connection.BRIDGE, "br0")]
+    assert any(f"({C} on bridge br0)" in row for row in hardware_rows(document))
