@@ -23,7 +23,7 @@ _NETWORK_FORM = "As in --network lan, --network bridge:br0, or for one card --ne
 
 
 def configure(group: argparse._ArgumentGroup) -> None:
-    """Add the options."""
+    """Add the options that say what cards there are."""
     group.add_argument(
         "--mac",
         action="append",
@@ -40,6 +40,10 @@ def configure(group: argparse._ArgumentGroup) -> None:
         help="what a card hangs on: network:NAME (of libvirt's; NAME alone is the same), bridge:NAME or user (QEMU's NAT); CARD "
         "is a MAC address or a number from 1 on, all cards without it (default: network:default); repeat for more cards",
     )
+
+
+def configure_addresses(group: argparse._ArgumentGroup) -> None:
+    """Add the option that says what their addresses in the guest are to be."""
     group.add_argument(
         "--ip",
         action="append",
@@ -55,7 +59,8 @@ def cards_of(arguments: argparse.Namespace) -> tuple[Nic, ...]:
     cards = tuple(_card(text) for text in arguments.mac) or (Nic(),)
     _refuse_repeated(cards)
     cards = _connected(cards, arguments.network)
-    return _addressed(cards, arguments.ip)
+    # a verb that changes nothing in the guest has no such option
+    return _addressed(cards, getattr(arguments, "ip", ()))
 
 
 def _card(text: str) -> Nic:

@@ -12,6 +12,7 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
+from p2v.machine import Machine
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect and print. 0 when something was found, 76 is raised by the engine when nothing can be read."""
-    machine = machine_options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
+    machine = machine_of(arguments)
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
     chosen, keys = machine_options.acceleration_of(arguments), machine_options.keys_of(arguments)
     found = inspect(machine.disks, Reading(arguments.reader), chosen, report, keys)
@@ -38,8 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 _NO_MACHINE: dict[str, Any] = {
-    "name": "machine", "cpus": None, "memory": None, "mac": [], "network": "default", "firmware": None,
+    "name": "machine", "cpus": None, "memory": None, "mac": [], "network": [], "ip": [], "firmware": None,
 }  # fmt: skip
+
+
+def machine_of(arguments: argparse.Namespace) -> Machine:
+    """The disks as a machine of which nothing else is known. Raises Usage."""
+    return machine_options.machine_of(argparse.Namespace(**vars(arguments) | _NO_MACHINE))
 
 
 def render(found: Inspection) -> str:
