@@ -115,6 +115,15 @@ def test_a_sourced_stanza_is_found_and_the_resolver_follows() -> None:
     assert after["/etc/resolv.conf"] == "search a\nnameserver 10.0.2.3\nnameserver 9.9.9.9\n# x\n"
 
 
+def test_a_line_of_hosts_with_the_old_address_is_warned_of() -> None:
+    hosts = "127.0.0.1 localhost\n1.2.3.4 vm vm.example\n"
+    nodes = guest({PLAIN: "iface ens33 inet static\n address 1.2.3.4/8\n", "/etc/hosts": hosts})
+    plan = plan_guest(facts_of(nodes), options(STATIC))
+    (finding,) = [each for each in plan.warnings if each.id == "linux.network.address-in-hosts"]
+    assert "/etc/hosts line 2 has the old address 1.2.3.4" in finding.message
+    assert planned(nodes, options(STATIC))[0]["/etc/hosts"] == hosts
+
+
 def test_alpines_eth0_is_the_first_card() -> None:
     nodes = guest({PLAIN: "auto eth0\niface eth0 inet dhcp\n\thostname alp\nauto eth1\niface eth1 inet dhcp\n"})
     facts = facts_of(nodes)
