@@ -7,13 +7,13 @@ rewritten: which of them the guest uses is not told by its files alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drivers.changes import Change
 from drivers.facts import GuestFacts, TextFile
 from drivers.linux import address_ifcfg, address_ifupdown, address_netplan, address_networkd, address_networkmanager
-from drivers.linux.address_parts import Card, Rewritten
+from drivers.linux.address_parts import Card, Rewritten, bare, is_ipv4
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import written
 from drivers.linux.nic_names import (
@@ -26,6 +26,7 @@ from drivers.linux.nic_names import (
     namings_of,
     natural,
 )
+from drivers.linux.splice import lines_of
 from drivers.plan import Addressing, Finding, PlanOptions
 
 STYLES: tuple[Callable[[Mapping[str, TextFile], Card, Addressing], Rewritten], ...] = (
@@ -37,6 +38,7 @@ STYLES: tuple[Callable[[Mapping[str, TextFile], Card, Addressing], Rewritten], .
 )
 """Every style of configuration that is rewritten."""
 
+HOSTS = "/etc/hosts"
 _HINT = "Set the address in the converted guest, or at its console."
 
 
@@ -62,6 +64,7 @@ def readdress(facts: GuestFacts, options: PlanOptions) -> Readdressed:
         results = [style(facts.texts, card, wanted) for style in STYLES]
         if not any(result.knows_card for result in results):
             warnings.append(_unknown(facts, card, index))
+        warnings += _hosts(facts, {path for result in results for path in result.texts}, wanted)
         for result in results:
             facts, made = _with_texts(facts, result.texts, why)
             changes += made
@@ -102,6 +105,18 @@ def _unknown(facts: GuestFacts, card: Card, index: int) -> Finding:
     what = card.name or card.mac or "which has no name in it that can be told"
     message = f"no configuration ({stacks}) is for network card {index + 1} ({what}), so its address is not set"
     return Finding("linux.network.address-not-set", message, _HINT)
+
+
+def _hosts(facts: GuestFacts, changed: Collection[str], wanted: Addressing) -> Iterator[Finding]:
+    """Where hosts(5) has an address that goes: what else it is known by is the user's to say."""
+    file = facts.texts.get(HOSTS)
+    given = [each for interface in facts.network.interfaces if interface.source in changed for each in interface.addresses]
+    old = {bare(address) for address in given if is_ipv4(address)} - {bare(wanted.address or "")}
+    for number, _, line in lines_of(file.text) if file is not None else ():
+        words = line.split()
+        if words and words[0] in old:
+            message = f"{HOSTS} line {number} has the old address {words[0]}"
+            yield Finding("linux.network.address-in-hosts", message, "Change it in the converted guest.")
 
 
 def _kept(path: str, problem: str) -> Finding:

@@ -26,7 +26,7 @@ _NETWORK_FORM = "As in --network lan, --network bridge:br0, or for one card --ne
 
 
 def configure(group: argparse._ArgumentGroup) -> None:
-    """Add the options."""
+    """Add the options that say what cards there are."""
     group.add_argument(
         "--mac",
         action="append",
@@ -43,6 +43,10 @@ def configure(group: argparse._ArgumentGroup) -> None:
         help="what a card hangs on: network:NAME (of libvirt's; NAME alone is the same), bridge:NAME or user (QEMU's NAT); CARD "
         "is a MAC address or a number from 1 on, all cards without it (default: network:default); repeat for more cards",
     )
+
+
+def configure_addresses(group: argparse._ArgumentGroup) -> None:
+    """Add the option that says what their addresses in the guest are to be."""
     group.add_argument(
         "--map",
         action="append",
@@ -69,7 +73,8 @@ def cards_of(arguments: argparse.Namespace, described: tuple[Nic, ...] | None = 
     cards = _named(arguments.mac) if described is None else _renumbered(described, arguments.mac)
     _refuse_repeated(cards)
     cards = _connected(cards, arguments.network)
-    return _addressed(cards, arguments.ip)
+    # a verb that changes nothing in the guest has no such option
+    return _addressed(cards, getattr(arguments, "ip", ()))
 
 
 def networks_of(arguments: argparse.Namespace) -> dict[str, tuple[Connection, str]]:

@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 def add_guest(parser: argparse.ArgumentParser) -> None:
     """What is to be done in the guest besides making it start."""
     group = parser.add_argument_group("the guest")
+    cards.configure_addresses(group)
     group.add_argument(
         "--new-identity",
         action="store_true",

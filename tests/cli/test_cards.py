@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from drivers.plan import Addressing
-from p2v.cli import cards
+from p2v.cli import cards, convert, inspect, machine_options, plan, verify
 from p2v.core.errors import Usage
-from p2v.machine import Connection, Nic
+from p2v.documents import Inspection
+from p2v.machine import Connection, Machine, Nic
+from p2v.planning import plan_found
+from tests.drivers.linux.guest import facts_of, files
 
 A, B, C = "00:0c:29:aa:bb:01", "00:0c:29:aa:bb:02", "52:54:00:11:22:33"
 
@@ -17,11 +22,23 @@ A, B, C = "00:0c:29:aa:bb:01", "00:0c:29:aa:bb:02", "52:54:00:11:22:33"
 def made(*argv: str) -> tuple[Nic, ...]:
     parser = argparse.ArgumentParser()
     cards.configure(parser.add_argument_group("x"))
+    cards.configure_addresses(parser.add_argument_group("y"))
     return cards.cards_of(parser.parse_args(argv))
 
 
 def test_without_options_there_is_one_card_of_which_nothing_is_known() -> None:
     assert made() == (Nic(),)
+
+
+@pytest.mark.parametrize("verb", [inspect, verify, plan, convert])
+def test_every_verb_that_takes_disks_has_a_machine_for_them(verb: ModuleType) -> None:
+    parser = argparse.ArgumentParser()
+    verb.configure(parser)
+    arguments = parser.parse_args(["disk.raw", *(["-o", "x"] if verb is convert else [])])
+    assert [disk.path for disk in machine_options.disks_of(arguments)] == [Path("disk.raw")]
+    assert machine_options.described_by(arguments) is None
+    if verb is not inspect:
+        assert machine_options.machine_of(arguments).nics == (Nic(),)
 
 
 def test_macs_are_cards_in_their_order_in_one_spelling() -> None:
@@ -101,3 +118,13 @@ def test_what_makes_no_sense_is_a_usage_error_that_says_what(argv: list[str], sa
     assert said in caught.value.sentence()
     assert argv[-2] in caught.value.sentence()
     assert caught.value.exit_code == 64
+
+
+def test_cards_reach_the_plan_and_the_hardware() -> None:
+    nics = made("--mac", f"{A}={C}", "--ip", "1:10.0.2.40/24", "--network", "bridge:br0")
+    document = plan_found(Machine("vm", (), nics), Inspection((), facts_of(files())))
+    changes = {change.path: change for change in document.plan.changes}
+    assert "10.0.2.40" in repr(changes["/etc/network/interfaces"])
+    assert f"MACAddress={C}" in repr(changes["/etc/systemd/network/70-p2v-ens33.link"])
+    assert [(nic.mac, nic.connection, nic.network) for nic in document.hardware.nics] == [(C, Connection.BRIDGE, "br0")]
+    assert any(f"({C} on bridge br0)" in row for row in plan.hardware_rows(document))

@@ -19,7 +19,7 @@ from drivers.planning import plan_guest
 from tests.drivers.linux.guest import applied, facts_of, files, kernel, text_file
 from tests.drivers.memory_tree import Folder, InMemoryTree, Node
 
-OLD, NEW, OTHER = "00:0c:29:aa:bb:01", "52:54:00:11:22:33", "00:0c:29:aa:bb:02"
+OLD, NEW, OTHER = "00:0c:29:aa:bb:01", "52:54:00:1a:2b:3c", "00:0c:29:aa:bb:02"
 STATIC = Addressing("10.0.2.40/24", "10.0.2.2")
 WITH_DNS = Addressing("10.0.2.40/24", "10.0.2.2", ("10.0.2.3", "9.9.9.9"))
 DHCP = Addressing(None)
@@ -113,6 +113,15 @@ def test_a_sourced_stanza_is_found_and_the_resolver_follows() -> None:
     assert "10.0.2.40" in str(after["/etc/network/interfaces.d/lan"])
     assert after["/etc/network/interfaces.d/old/lan"] == "iface ens33 inet dhcp\n"
     assert after["/etc/resolv.conf"] == "search a\nnameserver 10.0.2.3\nnameserver 9.9.9.9\n# x\n"
+
+
+def test_a_line_of_hosts_with_the_old_address_is_warned_of() -> None:
+    hosts = "127.0.0.1 localhost\n1.2.3.4 vm vm.example\n"
+    nodes = guest({PLAIN: "iface ens33 inet static\n address 1.2.3.4/8\n", "/etc/hosts": hosts})
+    plan = plan_guest(facts_of(nodes), options(STATIC))
+    (finding,) = [each for each in plan.warnings if each.id == "linux.network.address-in-hosts"]
+    assert "/etc/hosts line 2 has the old address 1.2.3.4" in finding.message
+    assert planned(nodes, options(STATIC))[0]["/etc/hosts"] == hosts
 
 
 def test_alpines_eth0_is_the_first_card() -> None:
@@ -345,7 +354,7 @@ def test_of_netplans_files_the_last_has_the_address_and_earlier_ones_say_nothing
     })  # fmt: skip
     after, _ = planned(nodes, options(STATIC))
     assert read_network(InMemoryTree(after)).interfaces[0].addresses == ("10.0.2.40/24",)
-    assert "1.2.3" not in str(after[f"{NETPLAN}/10.yaml"])
+    assert after[f"{NETPLAN}/10.yaml"] == "network:\n  ethernets:\n    ens33:\n      {}\n"
 
 
 def test_netplans_bridge_over_a_card_known_by_its_mac_has_the_address() -> None:
