@@ -76,7 +76,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.guest_of(arguments),
         )
     of_machine = ("name", "cpus", "memory", "mac", "firmware", "input_format", "parent", "extent_dir", "allow")
-    of_guest = ("new_identity", "install_agent", "purge_tools", "compatible")
+    of_guest = ("new_identity", "install_agent", "agent_package", "purge_tools", "compatible")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
