@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from drivers.changes import CarryFile, Change, DeleteFile, EditFile, MakeSymlink, WriteFile
-from drivers.facts import GuestFacts, Tool
+from drivers.facts import BootEntry, BootLoader, GuestFacts, Tool
 from drivers.linux import firstboot, identity, tool_catalogue
 from drivers.linux.firstboot import LOG, MANAGERS, SCRIPT
 from drivers.linux.reading import collect_digests
@@ -23,8 +23,9 @@ from drivers.packages import PackageFile, PackageFormat
 from drivers.plan import PlanOptions
 from drivers.planning import plan_guest
 from p2v.core.run import find_program
-from tests.drivers.linux.guest import applied, facts_of, files
+from tests.drivers.linux.guest import applied, extended, facts_of, files
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
+from tests.fixtures.layout import ROOT_UUID
 
 BOTH = PlanOptions(install_agent=True, purge_tools=True)
 IDENTITY = PlanOptions(new_identity=True)
@@ -349,6 +350,54 @@ def test_a_new_identity_planned_again_changes_nothing() -> None:
     after = applied(nodes, changes)
     facts = dataclasses.replace(facts_of(after), digests=collect_digests(InMemoryTree(after)))
     assert identity.contribute(facts).changes == ()
+
+
+OLD_ARGUMENT = f"systemd.machine_id={MACHINE_ID.strip()}"
+
+
+def entry(arguments: str) -> str:
+    version = "6.1.0-9-amd64"
+    return f"title Debian\nversion {version}\noptions {arguments}\nlinux /vmlinuz-{version}\ninitrd /initrd.img-{version}\n"
+
+
+def test_no_kernel_is_told_the_old_machine_id_and_its_entries_keep_their_names() -> None:
+    snippet = f"/boot/loader/entries/{MACHINE_ID.strip()}-6.1.0-9-amd64.conf"
+    told = entry(f"root=/dev/sda1 {OLD_ARGUMENT} quiet noresume {OLD_ARGUMENT}")
+    nodes: dict[str, Node] = {
+        "/etc/machine-id": MACHINE_ID, "/boot/loader/loader.conf": "timeout 1\n", snippet: told,
+        "/etc/kernel/cmdline": f"{OLD_ARGUMENT} ro\n", "/etc/default/grub": f'X="a {OLD_ARGUMENT}0"\n',
+    }  # fmt: skip
+    nodes = {path: node for path, node in {**files(), **nodes}.items() if path != "/boot/grub/grub.cfg"}
+    facts = guest(more=nodes)
+    facts = dataclasses.replace(facts, boot_loader=BootLoader("systemd-boot", "/boot/loader/loader.conf"))
+    plan = plan_guest(facts, IDENTITY)
+    after = applied(nodes, plan.changes)
+    assert after[snippet] == entry(f"root=UUID={ROOT_UUID} quiet noresume")
+    assert after["/etc/kernel/cmdline"] == " ro\n"
+    assert f"{OLD_ARGUMENT}0" in str(after["/etc/default/grub"])
+    assert after["/etc/kernel/entry-token"] == MACHINE_ID
+    kernels = extended(facts.kernels, plan.changes)
+    again = dataclasses.replace(guest(more=after), boot_loader=facts.boot_loader, digests={}, kernels=kernels)
+    assert plan_guest(again, IDENTITY).changes == ()
+    kept = applied(nodes, plan_guest(facts, PlanOptions()).changes)
+    assert OLD_ARGUMENT in str(kept[snippet])
+    assert "/etc/kernel/entry-token" not in kept
+
+
+def test_a_block_of_grubs_environment_keeps_its_size_without_the_old_id() -> None:
+    block = f"# GRUB Environment Block\nkernelopts=root=UUID={ROOT_UUID} {OLD_ARGUMENT} ro\n".ljust(1024, "#")
+    facts = guest(more={"/etc/machine-id": MACHINE_ID, "/boot/grub/grubenv": block})
+    (edit,) = identity.forgotten(facts, ())
+    assert isinstance(edit, EditFile)
+    assert len(edit.after) == 1024
+    assert OLD_ARGUMENT not in edit.after
+    assert edit.after.endswith("#")
+
+
+def test_an_old_id_inside_an_image_is_told_of() -> None:
+    image = BootEntry("Debian", "/efi/a.efi", (), f"ro {OLD_ARGUMENT}", "/efi/a.efi")
+    facts = dataclasses.replace(guest(more={"/etc/machine-id": MACHINE_ID}), boot_loader=BootLoader("systemd-boot", "", (image,)))
+    assert [finding.id for finding in identity.contribute(facts).warnings] == ["linux.identity.machine-id-fixed"]
 
 
 def test_links_in_place_of_keys_are_left_alone() -> None:
