@@ -13,7 +13,7 @@ from p2v.core.events import Reporter, phase
 from p2v.documents import Inspection, PlanDocument
 from p2v.inspection import Reading, inspect
 from p2v.machine import Machine
-from p2v.targets.hardware import TargetDisk, target_hardware
+from p2v.targets.hardware import TargetDisk, copys_uuid, target_hardware
 
 _NOTHING_MORE = PlanOptions()
 
@@ -37,6 +37,8 @@ def plan_machine(
 
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
+    if wanted.new_identity:
+        machine = replace(machine, uuid=copys_uuid(machine))
     plan = plan_guest(found.facts, replace(wanted, nic_macs=tuple(nic.mac for nic in machine.nics)))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     # absolute, so that a plan can be carried out from another folder
