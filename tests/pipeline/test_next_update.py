@@ -54,8 +54,7 @@ grub-mkconfig -o /root/grub.cfg
 class Update:
     """A family's update: the guest, what it runs for the table of the support matrix, the script itself.
 
-    ``menu``: a text in the guest that its tools wrote, to be looked at where entries are not read from it. ``options``: of
-    the conversion.
+    ``menu``: a text in the guest that its tools wrote, to be looked at where entries are not read from it.
     """
 
     guest: str
@@ -63,7 +62,6 @@ class Update:
     script: str
     files: tuple[Put, ...] = ()
     menu: str = ""
-    options: tuple[str, ...] = ()
     often: bool = False
 
 
@@ -81,12 +79,6 @@ UPDATES = (
         menu="/root/grub.cfg",
     ),
     Update("extlinux-menu", "the kernel package's hooks: update-initramfs, u-boot-update", _KERNEL_HOOKS),
-    Update(
-        "uki-ukify",
-        "the kernel package's hooks: update-initramfs, kernel-install, ukify; on SATA before, on virtio since",
-        _KERNEL_HOOKS,
-        options=("--compatible",),
-    ),
     Update("systemd-boot", "the kernel package's hooks: update-initramfs, kernel-install", _KERNEL_HOOKS),
 )
 
@@ -99,7 +91,7 @@ UPDATES = (
 )
 def test_update_in_the_booted_result_still_boots_from_virtio(update: Update, tmp_path: Path) -> None:
     guest = named(update.guest)
-    result = converted(guest, tmp_path, *update.options)
+    result = converted(guest, tmp_path)
     appended = _default_initramfs(result.facts())
     give_task(result, update.script, update.files)
     said = run_to_its_end(result)
@@ -132,6 +124,5 @@ def _default_initramfs(facts: dict[str, Any]) -> dict[str, Any]:
     """The initramfs of the kernel that starts; one kernel may be found twice (/boot and the ESP)."""
     loader = facts["boot_loader"]
     (entry,) = [e for e in loader["entries"] if e["title"] == loader["default"]]
-    images = [*entry["initramfs"], entry["kernel"]]
-    found = [k["initramfs"] for k in facts["kernels"] if k["initramfs"] and k["initramfs"]["path"] in images]
+    found = [k["initramfs"] for k in facts["kernels"] if k["initramfs"] and k["initramfs"]["path"] in entry["initramfs"]]
     return dict(found[0])
