@@ -12,12 +12,16 @@ All expectations are looked at first; when one does not hold, nothing at all has
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from drivers.changes import (
+    CARRIED_BYTES_AT_MOST,
     COPY_BYTES_AT_MOST,
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -30,7 +34,7 @@ from drivers.changes import (
 )
 from drivers.expectations import Expectations, Verdict, encoded, file_digest, parents
 from drivers.writable import GuestFull, WritableGuest
-from p2v.core.errors import P2vError
+from p2v.core.errors import P2vError, PlanStale
 from p2v.core.events import ChangeApplied, Reporter, silent
 from p2v.core.units import KIB, round_up
 
@@ -82,7 +86,11 @@ def apply_changes(
     if missing:
         raise ValueError(f"no supplements for {', '.join(missing)}")
     verdicts = Expectations(guest, supplements).verdicts(changes)
-    _require_space(guest, [c for c, v in zip(changes, verdicts, strict=True) if v is Verdict.MAKE], supplements)
+    to_make = [change for change, verdict in zip(changes, verdicts, strict=True) if verdict is Verdict.MAKE]
+    for change in to_make:
+        if isinstance(change, CarryFile):
+            carried(change)
+    _require_space(guest, to_make, supplements)
     applied = []
     for change, verdict in zip(changes, verdicts, strict=True):
         skipped = verdict is Verdict.SKIP
@@ -102,7 +110,7 @@ def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements:
         spaces[space.mountpoint] = space
         needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
         inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(
-            change, WriteFile | CopyFile | MakeSymlink
+            change, WriteFile | CopyFile | CarryFile | MakeSymlink
         )
     for mountpoint, space in spaces.items():
         if needed[mountpoint] > space.free_bytes:
@@ -115,7 +123,7 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
     match change:
         case WriteFile():
             return round_up(len(encoded(change.content)), _BLOCK_BYTES) + _BLOCK_BYTES
-        case CopyFile():
+        case CopyFile() | CarryFile():
             return round_up(change.size, _BLOCK_BYTES) + _BLOCK_BYTES
         case EditFile():
             grown = len(encoded(change.after)) - len(encoded(change.before))
@@ -139,6 +147,10 @@ def _make(
         case CopyFile():
             _copy(guest, change, labels)
             return set_new_label(guest, change.target, labels)
+        case CarryFile():
+            _make_parents(guest, change.path, labels)
+            guest.create(change.path, carried(change), change.mode)
+            return set_new_label(guest, change.path, labels)
         case EditFile():
             guest.write(change.path, encoded(change.after))
         case DeleteFile() | DeleteSymlink():
@@ -159,6 +171,22 @@ def _copy(guest: WritableGuest, change: CopyFile, labels: Mapping[str, str]) -> 
     guest.create(change.target, guest.read(change.source, COPY_BYTES_AT_MOST), change.mode)
     if file_digest(guest, change.target, change.size) != change.sha256:
         raise NotWritten(change.target, f"differs from {change.source}, which it was copied from")
+
+
+def carried(change: CarryFile) -> bytes:
+    """The contents of a file of this host that goes into the guest. Raises PlanStale when it is not the planned one."""
+    expected = f"a file of {change.size} bytes with SHA-256 {change.sha256}"
+    if not 0 <= change.size <= CARRIED_BYTES_AT_MOST:
+        raise PlanStale(change.source, f"a file of at most {CARRIED_BYTES_AT_MOST} bytes", f"{change.size} in the plan")
+    try:
+        with open(os.open(change.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(change.size + 1)
+    except OSError as error:
+        raise PlanStale(change.source, expected, error.strerror or "nothing that can be read") from error
+    found = hashlib.sha256(data).hexdigest()
+    if (len(data), found) != (change.size, change.sha256):
+        raise PlanStale(change.source, expected, f"another one ({len(data)} bytes or more, SHA-256 {found})")
+    return data
 
 
 def _make_parents(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> None:

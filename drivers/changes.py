@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from p2v.core.units import MIB
 
 COPY_BYTES_AT_MOST = 16 * MIB
+CARRIED_BYTES_AT_MOST = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,22 @@ class CopyFile:
     def path(self) -> str:
         """Where something is changed."""
         return self.target
+
+
+@dataclass(frozen=True, slots=True)
+class CarryFile:
+    """Put a file of this host, of ``size`` bytes and this SHA-256, to where nothing is yet (owner root:root).
+
+    At most ``CARRIED_BYTES_AT_MOST`` are carried.
+    """
+
+    source: str
+    """An absolute path of the host."""
+    size: int
+    sha256: str
+    path: str
+    mode: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +139,7 @@ class ExtendInitramfs:
     files: tuple[InitramfsFile, ...] = ()
 
 
-Change = WriteFile | EditFile | CopyFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
+Change = WriteFile | EditFile | CopyFile | CarryFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
 
 
 def summary(change: Change) -> str:
@@ -134,6 +151,8 @@ def summary(change: Change) -> str:
             return f"edit {change.path}"
         case CopyFile():
             return f"copy {change.source} to {change.target}"
+        case CarryFile():
+            return f"put {change.source} of this host to {change.path}"
         case DeleteFile():
             return f"delete {change.path}"
         case MakeSymlink():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from drivers.changes import (
     COPY_BYTES_AT_MOST,
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -113,6 +114,8 @@ class Expectations:
                 return stat is None
             case CopyFile():
                 return stat is None and self._is_source(change)
+            case CarryFile():
+                return stat is None
             case EditFile():
                 return self._holds(change.path, stat, encoded(change.before))
             case DeleteFile():
@@ -133,6 +136,9 @@ class Expectations:
             case CopyFile():
                 # FAT keeps neither owner nor mode
                 return self._is_copy(change, stat, change.target)
+            case CarryFile():
+                ours = stat is not None and (stat.size, stat.uid, stat.gid) == (change.size, 0, 0)
+                return ours and self._has_digest(change.path, stat, change.sha256)
             case EditFile():
                 return self._holds(change.path, stat, encoded(change.after))
             case DeleteFile() | DeleteSymlink():
@@ -184,7 +190,7 @@ class Expectations:
 
 def _expected(change: Change) -> str:
     match change:
-        case WriteFile() | MakeSymlink(replaces=None):
+        case WriteFile() | CarryFile() | MakeSymlink(replaces=None):
             return "nothing there"
         case CopyFile():
             return f"nothing there, and {change.source} with SHA-256 {change.sha256[:_DIGEST_SHOWN]}..."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from drivers.caps import GuestCaps
 from drivers.changes import Change
+from drivers.packages import PackageFile
 
 PLAN_SCHEMA = 1
 
@@ -43,7 +44,8 @@ class PlanOptions:
 
     ``nic_macs``: the machine's network cards in order, each with the MAC address it has on KVM; None where that is
     not known. ``new_identity``: a copy that runs beside its source. ``install_agent``, ``purge_tools``: the guest
-    itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot.
+    itself installs the QEMU guest agent, and removes other hypervisors' tools, at its first boot. ``agent_packages``: it
+    installs the agent from these files of the host, and not from its own repositories.
     """
 
     nic_macs: tuple[str | None, ...] = ()
@@ -52,6 +54,7 @@ class PlanOptions:
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False
+    agent_packages: tuple[PackageFile, ...] = ()
     rebuild_initramfs: bool = False
     """The guest's own program builds its initramfs anew in the appliance."""
     mac_changes: tuple[tuple[str, str], ...] = ()

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from drivers.changes import (
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -39,7 +40,7 @@ def render(plan: GuestPlan) -> str:
     for number, change in enumerate(plan.changes, start=1):
         lines += ["", f"{number}. {escaped(summary(change))}", f"{_INDENT}why: {escaped(change.why)}"]
         lines += [f"{_INDENT}{line}" for line in _details(change)]
-        if change.path in plan.labels and isinstance(change, WriteFile | CopyFile | MakeSymlink):
+        if change.path in plan.labels and isinstance(change, WriteFile | CopyFile | CarryFile | MakeSymlink):
             lines.append(f"{_INDENT}SELinux label: {escaped(plan.labels[change.path])}")
     lines += _programs(plan)
     lines += _findings("Warnings", plan.warnings)
@@ -105,9 +106,9 @@ def _details(change: Change) -> Iterator[str]:
             yield from _marked("+", lines)
         case EditFile():
             yield from unified_diff(change.before, change.after, change.path)
-        case CopyFile():
+        case CopyFile() | CarryFile():
             what = f"{format_bytes(change.size)}, mode {change.mode:04o}, SHA-256 {escaped(change.sha256)}"
-            yield f"+ {escaped(change.target)} ({what})"
+            yield f"+ {escaped(change.path)} ({what})"
         case DeleteFile():
             yield f"- {escaped(change.path)} (SHA-256 {escaped(change.sha256)})"
         case MakeSymlink():

@@ -15,7 +15,7 @@ from p2v.documents import Inspection, PlanDocument
 from p2v.inspection import Reading, inspect
 from p2v.machine import Machine
 from p2v.sources import checks
-from p2v.targets.hardware import TargetDisk, TargetHardware, losses, target_hardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, copys_uuid, losses, target_hardware
 
 _NOTHING_MORE = PlanOptions()
 
@@ -39,6 +39,8 @@ def plan_machine(
 
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
+    if wanted.new_identity:
+        machine = replace(machine, uuid=copys_uuid(machine))
     plan = plan_guest(found.facts, _with_cards(wanted, machine))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     plan = _with_machine_findings(plan, machine, found, hardware)

@@ -1,11 +1,13 @@
-"""The table of booted guests in docs/support-matrix.md, from what the last ``make matrix`` really saw.
+"""The tables of booted guests in docs/support-matrix.md, from what the last ``make matrix`` really saw.
 
-Each test of ``tests/pipeline/test_families.py`` leaves a row in the folder that the environment's ``P2V_MATRIX_ROWS`` names;
+Each test of ``tests/pipeline/test_families.py``, and each that looks at what a converted guest does afterwards, leaves a row
+in the folder that the environment's ``P2V_MATRIX_ROWS`` names;
 ``python -m tests.support_matrix FOLDER`` puts them into the page. A guest without a row is said not to have run.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -20,11 +22,15 @@ from tests.fixtures.records import Guest
 ROWS_FOLDER = "P2V_MATRIX_ROWS"
 PAGE = Path("docs/support-matrix.md")
 BEGIN, END = "<!-- booted guests: written by make matrix -->", "<!-- end of booted guests -->"
+BEGIN_AFTERWARDS, END_AFTERWARDS = "<!-- guests afterwards: written by make matrix -->", "<!-- end of guests afterwards -->"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one guest did. ``problems`` empty: all that was expected was seen."""
+    """What one guest did. ``problems`` empty: all that was expected was seen.
+
+    ``afterwards``: what the converted guest had done itself; empty for what was seen at once.
+    """
 
     name: str
     what: str
@@ -37,13 +43,14 @@ class Row:
     boot_seconds: float
     problems: tuple[str, ...]
     day: str
+    afterwards: str = ""
 
     @classmethod
-    def of(cls, guest: Guest, record: ConversionRecord | None, problems: list[str]) -> Row:
+    def of(cls, guest: Guest, record: ConversionRecord | None, problems: list[str], afterwards: str = "") -> Row:
         """From a conversion's record; None where there is none."""
         day = time.strftime("%Y-%m-%d", time.gmtime())
         if record is None or record.boot is None:
-            return cls(guest.name, guest.description, "", 0, "", "", "", "", 0.0, tuple(problems), day)
+            return cls(guest.name, guest.description, "", 0, "", "", "", "", 0.0, tuple(problems), day, afterwards)
         report = record.boot.report
         addresses = [f"{each.name} {each.addresses[0]}" for each in report.interfaces if each.addresses] if report else []
         return cls(
@@ -58,7 +65,14 @@ class Row:
             record.boot.seconds,
             tuple(problems),
             day,
+            afterwards,
         )
+
+    @property
+    def file_stem(self) -> str:
+        """Under which it is kept: one guest may have several rows."""
+        digest = hashlib.sha256(self.afterwards.encode()).hexdigest()[:8]
+        return f"{self.name}+{digest}" if self.afterwards else self.name
 
     def data(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -66,17 +80,18 @@ class Row:
 
     def line(self) -> str:
         """As a line of the table."""
+        what = f"{self.what} | {self.read} | {self.changes}" if not self.afterwards else self.afterwards
         result = "booted" if not self.problems else "NOT as expected: " + "; ".join(self.problems)
         seen = f"root {self.root}, {self.address}" if self.root else "seen from outside only"
         return (
-            f"| {self.name} | {self.what} | {self.read} | {self.changes} | {self.bus} | {result} | "
+            f"| {self.name} | {what} | {self.bus} | {result} | "
             f"{seen}, kernel {self.kernel or 'unknown'}, {self.boot_seconds:.0f} s, {self.day} |"
         )
 
 
 def table(rows: list[Row]) -> str:
     """All guests in their order; those without a row say so."""
-    known = {row.name: row for row in rows}
+    known = {row.name: row for row in rows if not row.afterwards}
     lines = [
         "| guest | what it is | read by | changes | disks on | result | seen in the booted guest |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -87,15 +102,26 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def table_afterwards(rows: list[Row]) -> str:
+    """What converted guests did afterwards, guest by guest."""
+    lines = ["| guest | afterwards | disks on | result | seen in the booted guest |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*lines, *(row.line() for row in sorted(rows, key=lambda r: (r.afterwards, r.name)) if row.afterwards)])
+
+
 def main() -> int:
     """Rewrite the page."""
     folder = Path(sys.argv[1])
     rows = [_row(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.json"))]
     text = PAGE.read_text("utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    PAGE.write_text(f"{head}{BEGIN}\n\n{table(rows)}\n\n{END}{tail}", "utf-8")
+    text = _between(text, BEGIN, END, table(rows))
+    text = _between(text, BEGIN_AFTERWARDS, END_AFTERWARDS, table_afterwards(rows))
+    PAGE.write_text(text, "utf-8")
     return 0
+
+
+def _between(text: str, begin: str, end: str, lines: str) -> str:
+    head, rest = text.split(begin)
+    return f"{head}{begin}\n\n{lines}\n\n{end}{rest.split(end)[1]}"
 
 
 def _row(data: dict[str, Any]) -> Row:

@@ -71,7 +71,7 @@ def _command_files(facts: GuestFacts) -> Iterator[tuple[TextFile, list[CommandLi
         lines = None if file.resolved in seen else _lines(facts, file)
         if lines is not None:
             seen.add(file.resolved)
-            is_setting = path in extlinux.SETTINGS or any(fnmatchcase(path, pattern) for pattern in COMMAND_LINES)
+            is_setting = extlinux.is_setting(path) or any(fnmatchcase(path, pattern) for pattern in COMMAND_LINES)
             yield file, lines, not is_setting
 
 
@@ -83,7 +83,7 @@ def _lines(facts: GuestFacts, file: TextFile) -> list[CommandLine] | None:
         return list(bls.command_lines(file))
     if kind == "grub1" and path in grub_legacy.MENUS:
         return list(grub_legacy.command_lines(file))
-    if kind == "extlinux" and (path in (*extlinux.CONFIGS, *extlinux.SETTINGS) or _is_included(path)):
+    if kind == "extlinux" and (path in extlinux.CONFIGS or extlinux.is_setting(path) or _is_included(path)):
         return list(extlinux.command_lines(file))
     return None
 

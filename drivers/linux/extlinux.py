@@ -1,7 +1,8 @@
 """SYSLINUX and EXTLINUX configurations (wiki.syslinux.org, "Config"): labels, what they start, and what they include.
 
 Keywords are taken in any case. Paths are relative to the folder of the configuration, or begin at its file system's
-root. Alpine and Debian make the file from settings that are kept consistent with it.
+root. Alpine and Debian make the file from settings that are kept consistent with it; Debian's u-boot-menu makes one for U-Boot,
+which reads the same format.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from drivers.facts import BootEntry, BootLoader, TextFile
 from drivers.linux import paths
@@ -23,14 +25,20 @@ CONFIGS = (
 )  # fmt: skip
 # what a configuration may include
 INCLUDED = ("/boot/extlinux/*.c*f*", "/boot/syslinux/*.c*f*")
-SETTINGS = ("/etc/default/extlinux", "/etc/update-extlinux.conf")
+# extlinux-update(8), Alpine's update-extlinux, u-boot-update(8) in the order it reads them
+SETTINGS = (
+    "/etc/default/extlinux", "/etc/update-extlinux.conf", "/etc/default/u-boot",
+    "/usr/share/u-boot-menu/conf.d/*.conf", "/etc/u-boot-menu/conf.d/*.conf",
+)  # fmt: skip
 FILES_AT_MOST = 32
 
 _LINE = re.compile(r"^[ \t]*(?P<key>[A-Za-z]+)[ \t]+(?P<value>[^ \t\r\n][^\r\n]*)", re.MULTILINE)
 _MENU_DEFAULT = re.compile(r"default", re.IGNORECASE)
 _INCLUDE = re.compile(r"include[ \t]+(\S+)", re.IGNORECASE)
 _INITRD = re.compile(r"(?:^|\s)initrd=(\S+)")
-_SETTING = re.compile(r"^[ \t]*(?:EXTLINUX_(?:ROOT|PARAMETERS)|root|default_kernel_opts)=[^\r\n]*", re.MULTILINE)
+_SETTING = re.compile(
+    r"^[ \t]*(?:(?:EXTLINUX|U_BOOT)_(?:ROOT|PARAMETERS)|root|default_kernel_opts)=[^\r\n]*", re.MULTILINE
+)
 
 
 @dataclass
@@ -69,9 +77,14 @@ def read(tree: GuestTree) -> BootLoader | None:
     return BootLoader("extlinux", main.path, tuple(entries), default)
 
 
+def is_setting(path: str) -> bool:
+    """Whether a file holds what configurations are made from."""
+    return any(fnmatchcase(path, pattern) for pattern in SETTINGS)
+
+
 def command_lines(file: TextFile) -> Iterator[CommandLine]:
     """Where arguments stand in one file: ``APPEND`` of labels, or the settings that it is made from."""
-    if file.path in SETTINGS:
+    if is_setting(file.path):
         for match in _SETTING.finditer(file.text):
             yield CommandLine(match.start(), match.end())
         return

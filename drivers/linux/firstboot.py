@@ -1,29 +1,35 @@
 """What only the running guest can do, done by itself at its first boot: installing and removing packages.
 
 A script runs once, beside the boot and not as a part of it: nothing waits for it, it has its limits in time, it waits for a
-network only when it needs packages, it removes itself however it ends, and what it did is in ``LOG``. It is started by
+network only when it needs packages, it removes itself however it ends, and what it did is in ``LOG``. What failed is told to the
+journal as well, and the unit has failed. It is started by
 systemd, by OpenRC, or by a link of SysV init where links alone decide (Red Hat's; Debian's and SUSE's insserv keeps an index that
 only its own program can write). Everything is in the plan as files, with the very commands.
 
-Commands: apt-get(8), dnf(8), yum(8), zypper(8), apk(8), pacman(8), tdnf(8), xbps-install(1).
+Commands: apt-get(8), dpkg(1), dnf(8), yum(8), rpm(8), zypper(8), apk(8), pacman(8), tdnf(8), xbps-install(1).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from drivers.changes import Change
-from drivers.facts import GuestFacts, Tool
+from drivers.changes import CarryFile, Change
+from drivers.facts import GuestFacts, OperatingSystem, Tool
 from drivers.linux import tool_catalogue
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import linked, written
 from drivers.linux.tool_catalogue import AGENT
+from drivers.packages import PackageFile, PackageFormat
 from drivers.plan import Finding, PlanOptions
 
 SCRIPT = "/etc/p2v-firstboot"
 LOG = "/var/log/p2v-firstboot.log"
+PACKAGES_FOLDER = "/var/lib/p2v"
 _NAME = "p2v-firstboot"
+_ODD = re.compile(r"[^A-Za-z0-9.+~-]")
+_NAME_AT_MOST = 150
 _UNITS = "/etc/systemd/system"
 _WANTS = f"{_UNITS}/multi-user.target.wants"
 _OPENRC = f"/etc/init.d/{_NAME}"
@@ -98,34 +104,47 @@ LINKS = (*(f"{_WANTS}/{name}" for name in UNIT_NAMES), _OPENRC_LINK, *_SYSV_LINK
 
 @dataclass(frozen=True, slots=True)
 class PackageManager:
-    """How packages are asked about, removed and installed; ``$@`` are their names."""
+    """How packages are asked about, removed and installed; ``$@`` are their names.
+
+    ``install_files``: how files of ``file_format`` are, of which ``$@`` are the paths.
+    """
 
     installed: str
     remove: str
     install: str
     agent: str = AGENT
+    file_format: PackageFormat | None = None
+    install_files: str = ""
 
 
 _RPM = 'rpm -q --quiet "$1"'
 _DNF = 'if command -v dnf >/dev/null; then dnf -y {0} "$@"; else yum -y {0} "$@"; fi'
 _APT = "DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300"
+# what lacks something is made whole where there are repositories, else removed: no package stays half installed
+_DPKG = f'DEBIAN_FRONTEND=noninteractive dpkg -i -G -E "$@" || {{ {_APT} -f install; return 1; }}'
+_RPM_FILES = (PackageFormat.RPM, 'rpm -U --replacepkgs "$@"')
 MANAGERS: Mapping[str, PackageManager] = {
     "debian": PackageManager(
         "dpkg-query -W -f '${Status}' \"$1\" 2>/dev/null | grep -q ' installed$'",
         f'{_APT} purge "$@"',
         f'apt-get update && {_APT} install "$@"',
+        AGENT, PackageFormat.DEB, _DPKG,
     ),
-    "redhat": PackageManager(_RPM, _DNF.format("remove"), _DNF.format("install")),
-    "suse": PackageManager(_RPM, 'zypper --non-interactive remove "$@"', 'zypper --non-interactive install "$@"'),
-    "alt": PackageManager(_RPM, 'apt-get -y remove "$@"', 'apt-get update && apt-get -y install "$@"'),
-    "mageia": PackageManager(_RPM, 'urpme --auto "$@"', 'urpmi --auto "$@"'),
-    "photon": PackageManager(_RPM, 'tdnf -y remove "$@"', 'tdnf -y install "$@"'),
+    "redhat": PackageManager(_RPM, _DNF.format("remove"), _DNF.format("install"), AGENT, *_RPM_FILES),
+    "suse": PackageManager(
+        _RPM, 'zypper --non-interactive remove "$@"', 'zypper --non-interactive install "$@"', AGENT, *_RPM_FILES
+    ),
+    "alt": PackageManager(
+        _RPM, 'apt-get -y remove "$@"', 'apt-get update && apt-get -y install "$@"', AGENT, *_RPM_FILES
+    ),
+    "mageia": PackageManager(_RPM, 'urpme --auto "$@"', 'urpmi --auto "$@"', AGENT, *_RPM_FILES),
+    "photon": PackageManager(_RPM, 'tdnf -y remove "$@"', 'tdnf -y install "$@"', AGENT, *_RPM_FILES),
     "alpine": PackageManager('apk info -e "$1" >/dev/null', 'apk del "$@"', 'apk add "$@"'),
     "arch": PackageManager(
         'pacman -Q "$1" >/dev/null 2>&1', 'pacman -Rs --noconfirm "$@"', 'pacman -Sy --noconfirm --needed "$@"'
     ),
     "void": PackageManager('xbps-query "$1" >/dev/null', 'xbps-remove -Ry "$@"', 'xbps-install -Sy "$@"', "qemu-ga"),
-}
+}  # fmt: skip
 """By family (``OperatingSystem.family``)."""
 
 # Tools that came without a package bring what removes them: program (a pattern) and option.
@@ -138,10 +157,16 @@ _HEAD = """\
 #!/bin/sh
 # Put here by p2v when this machine was moved to KVM: does what follows once, at the first boot, and goes away.
 umask 027
-exec >>{log} 2>&1 </dev/null
-finish() {{ rm -f {own}; echo "$(date) done"; }}
+exec 3>&1 >>{log} 2>&1 </dev/null
+status=0
+failed() {{ echo "$*"; echo "p2v, first boot: $*; see {log}" >&3; status=1; }}
+finish() {{
+	rm -f {own}
+	echo "$(date) done"
+	exit "$status"
+}}
 trap finish EXIT
-trap 'exit 1' HUP INT TERM
+trap 'failed "stopped before everything was done"; exit 1' HUP INT TERM
 echo "$(date) p2v: first boot on KVM"
 """
 # Other work on packages holds a lock, and repositories answer only some time after the interfaces are up.
@@ -150,7 +175,7 @@ retry() {
 	tries=0
 	until "$@"; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 20 ] || return 1
+		[ "$tries" -lt "${tries_at_most:-20}" ] || return 1
 		sleep 15
 	done
 }
@@ -162,22 +187,34 @@ for name in {names}; do
 done
 if [ $# -gt 0 ]; then
 	echo "removing $*"
-	retry remove "$@" || echo "removing failed"
+	retry remove "$@" || failed "removing $* failed"
 fi
 """
 _UNINSTALL = """\
 for program in {program}; do
 	if [ -x "$program" ]; then
 		echo "running $program"
-		"$program" {option} || echo "it failed"
+		"$program" {option} || failed "$program failed"
 	fi
 done
 """
 _INSTALL = """\
 if ! is_installed {name}; then
 	echo "installing {name}"
-	retry install {name} || echo "installing failed"
+	retry install {name} || failed "installing {name} failed"
 fi
+"""
+# files need no network: what fails twice lacks something
+_INSTALL_FILES = """{digests}
+if ! is_installed {name}; then
+	set -- {paths}
+	echo "installing $*"
+	tries_at_most=4
+	retry install_files "$@" || failed "installing $* failed"
+	tries_at_most=
+fi
+rm -f {paths}
+rmdir {folder} 2>/dev/null
 """
 _START: Mapping[str, str] = {
     "systemd": "systemctl enable {name}; systemctl start {name}\n",
@@ -189,27 +226,82 @@ _START: Mapping[str, str] = {
 def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     """The script, and what starts it; a warning for everything asked for that cannot be done."""
     foreign = [t for t in facts.tools if t.vendor not in tool_catalogue.KEPT_VENDORS] if options.purge_tools else []
-    wants_agent = options.install_agent and not any(tool.name == AGENT for tool in facts.tools)
+    has_agent = any(tool.name == AGENT for tool in facts.tools)
+    wants_agent = (options.install_agent or bool(options.agent_packages)) and not has_agent
+    unneeded = (_unneeded(),) if options.agent_packages and has_agent else ()
     if not foreign and not wants_agent:
-        return Contribution()
+        return Contribution(warnings=unneeded)
     system = facts.os
     manager = MANAGERS.get(system.family) if system is not None else None
     init = _init(facts)
-    if manager is None or init is None:
+    if system is None or manager is None or init is None:
         what = "how packages are managed in" if manager is None else "how something is run at the first boot of"
         return Contribution(warnings=(_impossible(f"{what} this guest is not known"),))
-    steps, warnings = _removals(foreign)
+    packages = options.agent_packages if wants_agent else ()
+    if blockers := tuple(_unfit(packages, system, manager)):
+        return Contribution(blockers=blockers)
+    steps, left = _removals(foreign)
     if wants_agent:
-        steps.append(_INSTALL.format(name=manager.agent) + _START[init].format(name=manager.agent))
+        steps.append(_installation(manager, packages) + _START[init].format(name=manager.agent))
+    warnings = (*unneeded, *left)
     if not steps:
-        return Contribution(warnings=tuple(warnings))
+        return Contribution(warnings=warnings)
     script = _script(init, [_functions(manager), _RETRY, *steps])
-    return Contribution(tuple(_changes(facts, init, script)), tuple(warnings))
+    return Contribution((*_carried(facts, packages, script), *_changes(facts, init, script)), warnings)
 
 
 def _impossible(reason: str) -> Finding:
     hint = "Install or remove the packages yourself in the converted guest."
     return Finding("linux.first-boot.impossible", f"nothing is done at the first boot: {reason}", hint)
+
+
+def _unneeded() -> Finding:
+    message = f"{AGENT} is installed already, so the package files given are not used"
+    return Finding("linux.agent-package.unneeded", message, "Leave out --agent-package.")
+
+
+def _unfit(packages: Sequence[PackageFile], system: OperatingSystem, manager: PackageManager) -> Iterator[Finding]:
+    """Why package files cannot be installed in this guest."""
+    for package in packages:
+        wanted = manager.file_format
+        if wanted is not package.format:
+            takes = f"takes .{wanted.value} files" if wanted else "has no package files that are known here"
+            message = f"{package.path} is a .{package.format.value} file, and {system.name or system.id} {takes}"
+            yield Finding("linux.agent-package.format", message, "Give a package made for the guest's distribution.")
+        elif system.arch and not package.fits(system.arch):
+            message = f"{package.path} is made for {package.arch}, and the guest is {system.arch}"
+            yield Finding("linux.agent-package.architecture", message, "Give the package for the guest's architecture.")
+    if packages and not any(package.name == manager.agent for package in packages):
+        named = ", ".join(package.name for package in packages)
+        message = f"none of the package files is {manager.agent} (they are {named})"
+        yield Finding("linux.agent-package.missing", message, "Name its file too, with one --agent-package each.")
+
+
+def _place(package: PackageFile) -> str:
+    """Where a package file lies in the guest until it is installed: a name that needs no quoting."""
+    name = _ODD.sub("_", f"{package.name}_{package.version}_{package.arch}")[:_NAME_AT_MOST]
+    return f"{PACKAGES_FOLDER}/{name}.{package.format.value}"
+
+
+def _installation(manager: PackageManager, packages: Sequence[PackageFile]) -> str:
+    if not packages:
+        return _INSTALL.format(name=manager.agent)
+    return f"install_files() {{ {manager.install_files}; }}\n" + _INSTALL_FILES.format(
+        # by its digests the script stands for the files: where it is there, so are they
+        digests="\n".join(f"# {_place(package)}: SHA-256 {package.sha256}" for package in packages),
+        name=manager.agent,
+        paths=" ".join(_place(package) for package in packages),
+        folder=PACKAGES_FOLDER,
+    )
+
+
+def _carried(facts: GuestFacts, packages: Sequence[PackageFile], script: str) -> Iterator[Change]:
+    there = facts.texts.get(SCRIPT)
+    if there is not None and there.text == script:
+        return
+    for package in {_place(package): package for package in packages}.values():
+        why = f"the guest installs {package.name} {package.version} from it at its first boot"
+        yield CarryFile(package.path, package.size, package.sha256, _place(package), 0o600, why)
 
 
 def _init(facts: GuestFacts) -> str | None:

@@ -90,6 +90,8 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         firstboot.contribute(facts, options),
     ))  # fmt: skip
     changes = _once(every.changes)
+    if options.new_identity:
+        changes = identity.forgotten(facts, changes)
     blockers = (*every.blockers, *space.contribute(facts, changes))
     labels, unusable = selinux.labels_of(facts.label_policy, changes)
     warnings = (*every.warnings, *_unusable_rules(unusable))

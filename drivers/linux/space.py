@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from drivers.changes import Change, CopyFile, EditFile, ExtendInitramfs, MakeSymlink, WriteFile
+from drivers.changes import CarryFile, Change, CopyFile, EditFile, ExtendInitramfs, MakeSymlink, WriteFile
 from drivers.facts import FileSystem, GuestFacts
 from drivers.plan import Finding
 from p2v.core.units import MIB, format_bytes, round_up
@@ -25,7 +25,7 @@ def contribute(facts: GuestFacts, changes: Iterable[Change]) -> tuple[Finding, .
     for change in changes:
         mountpoint = _mountpoint(facts, change.path)
         needed[mountpoint] += bytes_needed(change)
-        inodes[mountpoint] += isinstance(change, WriteFile | CopyFile | MakeSymlink)
+        inodes[mountpoint] += isinstance(change, WriteFile | CopyFile | CarryFile | MakeSymlink)
     return tuple(finding for at in sorted(needed) for finding in _findings(facts, at, needed[at], inodes[at]))
 
 
@@ -35,7 +35,7 @@ def bytes_needed(change: Change) -> int:
         case WriteFile():
             # the folder may need a block for the name
             return round_up(_size(change.content), BLOCK_BYTES) + BLOCK_BYTES
-        case CopyFile():
+        case CopyFile() | CarryFile():
             return round_up(change.size, BLOCK_BYTES) + BLOCK_BYTES
         case EditFile():
             return max(0, round_up(_size(change.after), BLOCK_BYTES) - round_up(_size(change.before), BLOCK_BYTES))

@@ -94,7 +94,7 @@ def contribute(facts: GuestFacts) -> Contribution:
 
 def missing_agent(facts: GuestFacts, options: PlanOptions) -> Contribution:
     """What the guest lacks for its host to shut it down and freeze its file systems in order."""
-    if options.install_agent or any(tool.name == AGENT for tool in facts.tools):
+    if options.install_agent or options.agent_packages or any(tool.name == AGENT for tool in facts.tools):
         return Contribution()
     message = f"{AGENT} is not installed: the host can neither tell the guest's addresses nor freeze its file systems"
     hint = f"Give --install-agent, or install {AGENT} in the converted guest."

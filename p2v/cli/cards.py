@@ -43,10 +43,6 @@ def configure(group: argparse._ArgumentGroup) -> None:
         help="what a card hangs on: network:NAME (of libvirt's; NAME alone is the same), bridge:NAME or user (QEMU's NAT); CARD "
         "is a MAC address or a number from 1 on, all cards without it (default: network:default); repeat for more cards",
     )
-
-
-def configure_addresses(group: argparse._ArgumentGroup) -> None:
-    """Add the option that says what their addresses in the guest are to be."""
     group.add_argument(
         "--map",
         action="append",
@@ -55,6 +51,10 @@ def configure_addresses(group: argparse._ArgumentGroup) -> None:
         help="what a network of the source's description is here, as for --network; repeat for more networks",
     )
     group.add_argument("--map-file", type=Path, metavar="FILE", help="the same from a file, a line each; # begins a comment")
+
+
+def configure_addresses(group: argparse._ArgumentGroup) -> None:
+    """Add the option that says what their addresses in the guest are to be."""
     group.add_argument(
         "--ip",
         action="append",

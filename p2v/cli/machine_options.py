@@ -12,6 +12,7 @@ from typing import Any
 from converters.formats import FORMATS
 from converters.references import Lookup
 from drivers.keys import Key, parse_key
+from drivers.packages import read_package
 from drivers.plan import PlanOptions
 from p2v.acceleration import acceleration
 from p2v.cli import cards
@@ -40,6 +41,14 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         "--install-agent", action="store_true", help="the guest installs the QEMU guest agent itself at its first boot"
     )
     group.add_argument(
+        "--agent-package",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="the same from this .deb or .rpm, which is carried into the guest; repeat for what it depends on",
+    )
+    group.add_argument(
         "--purge-tools",
         action="store_true",
         help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
@@ -58,13 +67,14 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
 
 
 def guest_of(arguments: argparse.Namespace) -> PlanOptions:
-    """What the options ask for in the guest."""
+    """What the options ask for in the guest. Raises NoSource for a package file that is none."""
     return PlanOptions(
         new_identity=arguments.new_identity,
         install_agent=arguments.install_agent,
         purge_tools=arguments.purge_tools,
         compatible=arguments.compatible,
         rebuild_initramfs=arguments.rebuild_initramfs,
+        agent_packages=tuple(read_package(path) for path in arguments.agent_package),
     )
 
 

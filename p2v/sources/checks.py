@@ -16,7 +16,7 @@ _NAMED_AT_MOST = 8
 
 def blockers(machine: Machine, images: Sequence[ImageInfo]) -> Iterator[Finding]:
     """Disks that are not the ones the description means: of another size than it says."""
-    for disk, image in zip(machine.disks, images, strict=True):
+    for disk, image in zip(machine.disks, images, strict=False):
         stated = disk.stated_bytes
         # descriptions round: to MiB, to whole cylinders
         if stated is not None and abs(stated - image.virtual_size) > max(8 * MIB, stated // 200):

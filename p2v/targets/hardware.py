@@ -173,6 +173,14 @@ def stable_mac(name: str, index: int) -> str:
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in _digest(f"{name}/{index}")[:3])
 
 
+def copys_uuid(machine: Machine) -> str:
+    """The SMBIOS UUID of a copy that runs beside its machine: neither the machine's nor that of its plain conversion.
+
+    The same on every run. In a virtual machine systemd makes the machine id from it (machine-id(5)).
+    """
+    return _stable_uuid(f"copy/{machine.uuid or ''}/{machine.name}")
+
+
 def _stable_uuid(name: str) -> str:
     return str(uuid.UUID(bytes=_digest(f"uuid/{name}")[:16], version=5))
 

@@ -127,4 +127,4 @@ def test_cards_reach_the_plan_and_the_hardware() -> None:
     assert "10.0.2.40" in repr(changes["/etc/network/interfaces"])
     assert f"MACAddress={C}" in repr(changes["/etc/systemd/network/70-p2v-ens33.link"])
     assert [(nic.mac, nic.connection, nic.network) for nic in document.hardware.nics] == [(C, Connection.BRIDGE, "br0")]
-    assert any(f"({C} on bridge br0)" in row for row in plan.hardware_rows(document))
+    assert any(f"({C}) on bridge br0" in row for row in plan.hardware_rows(document))

@@ -10,7 +10,8 @@ import pytest
 
 from drivers.plan import PlanOptions
 from p2v.cli import convert, machine_options, plan
-from p2v.core.errors import Usage
+from p2v.core.errors import NoSource, Usage
+from tests.drivers.test_packages import control_tar, deb
 
 ASKED = ["--new-identity", "--install-agent", "--purge-tools", "--compatible", "--rebuild-initramfs"]
 
@@ -35,7 +36,16 @@ def test_options_of_the_guest_reach_planning(configure: Callable[[argparse.Argum
     )
 
 
-@pytest.mark.parametrize("option", [*ASKED, "--ip=1:dhcp", "--network=user", "--mac=00:0c:29:aa:bb:01"])
+def test_package_files_are_read_when_they_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "agent.deb"
+    path.write_bytes(deb(control_tar()))
+    wanted = machine_options.guest_of(parsed(plan.configure, "disk", "--agent-package", str(path)))
+    assert [package.name for package in wanted.agent_packages] == ["qemu-guest-agent"]
+    with pytest.raises(NoSource):
+        machine_options.guest_of(parsed(plan.configure, "disk", "--agent-package", str(tmp_path)))
+
+
+@pytest.mark.parametrize("option", [*ASKED, "--agent-package=x", "--ip=1:dhcp", "--network=user", "--mac=00:0c:29:aa:bb:01"])
 def test_a_plan_that_is_made_takes_no_further_wishes(option: str, tmp_path: Path) -> None:
     arguments = parsed(convert.configure, "--plan", str(tmp_path / "plan"), "-o", str(tmp_path), option)
     with pytest.raises(Usage) as caught:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from drivers.apply import NotWritten, apply_changes
 from drivers.changes import (
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -46,6 +49,8 @@ RELINK = MakeSymlink("/etc/alias", "/new", "/old", WHY)
 UNLINK = DeleteSymlink("/etc/wants", "/lib/tools.service", WHY)
 LOADER = bytes(range(255)) * 9000  # more than one piece
 COPY = CopyFile("/boot/loader.efi", len(LOADER), sha256(LOADER), "/boot/efi/EFI/BOOT/BOOTX64.EFI", 0o755, WHY)
+CARRIED = Path(__file__).read_bytes()
+CARRY = CarryFile(__file__, len(CARRIED), sha256(CARRIED), "/var/lib/p2v/agent.deb", 0o600, WHY)
 EXTEND = ExtendInitramfs(INITRD, len(INITRAMFS), sha256(INITRAMFS), "6.1", "/usr/lib/modules/6.1", (), "", "none", WHY)
 
 
@@ -75,6 +80,12 @@ CASES: Mapping[str, Case] = {
         None,
         file(LOADER, 0o755),
         (OTHER, folder(), link(COPY.source), file(LOADER[:-1]), file(LOADER[:-1] + b"X")),
+    ),
+    "carry": Case(
+        CARRY,
+        None,
+        file(CARRIED, 0o600),
+        (OTHER, folder(), link("/etc/fstab"), file(CARRIED[:-1], 0o600), file(CARRIED, 0o600, uid=1)),
     ),
     "delete": Case(DELETE, file("old"), None, (OTHER, folder(), link("/etc/fstab"))),
     "link": Case(LINK, None, link("/dev/null"), (OTHER, folder(), link("/dev/zero"))),
@@ -123,6 +134,32 @@ def test_a_copy_whose_source_is_another_is_stale(source: Node | None) -> None:
         apply_changes(guest, [COPY], {})
     assert caught.value.where == COPY.target
     assert guest.writes == []
+
+
+@pytest.mark.parametrize("source", [None, b"", CARRIED[:-1], CARRIED + b"X", CARRIED[:-1] + b"X"])
+def test_a_file_of_the_host_that_is_another_now_is_stale_and_nothing_is_written(
+    source: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.deb"
+    if source is not None:
+        path.write_bytes(source)
+    guest = guest_before()
+    with pytest.raises(PlanStale) as caught:
+        apply_changes(guest, [EDIT, dataclasses.replace(CARRY, source=str(path))], {})
+    assert caught.value.where == str(path)
+    assert guest.writes == []
+
+
+@pytest.mark.parametrize("size", [-2, 1 << 60])
+def test_no_more_of_the_host_is_read_than_may_be_carried(size: int) -> None:
+    with pytest.raises(PlanStale):
+        apply_changes(guest_before(), [dataclasses.replace(CARRY, source="/dev/zero", size=size)], {})
+
+
+def test_a_carried_file_that_is_there_asks_nothing_of_the_host() -> None:
+    guest = guest_with({CARRY.path: file(CARRIED, 0o600)})
+    (applied,) = apply_changes(guest, [dataclasses.replace(CARRY, source="/gone")], {})
+    assert applied.skipped
 
 
 def test_a_copy_on_a_file_system_without_modes_and_owners_is_already_so() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from drivers.caps import GuestCaps
 from drivers.changes import (
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -50,6 +51,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
             "/i", 2048, "00", "6.1", "/usr/lib/modules/6.1", ("kernel/a.ko",), "usr/lib/modules/6.1", "lz4", "x"
         ),
         CopyFile("/g", 2048, "cd34", "/h", 0o644, "c"),
+        CarryFile("/host/j", 2048, "ef56", "/k", 0o600, "c"),
     )
     stripped = [line.strip() for line in lines]
     for expected in (
@@ -59,6 +61,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         "+ /d -> /dev/null (was nothing)", "+ /e -> /dev/null (was -> /old)", "- /f -> /t",
         "7. add 1 module to /i", "/i, 2.0 KiB; appended, compression: lz4", "+ usr/lib/modules/6.1/kernel/a.ko",
         "8. copy /g to /h", "+ /h (2.0 KiB, mode 0644, SHA-256 cd34)",
+        "9. put /host/j of this host to /k", "+ /k (2.0 KiB, mode 0600, SHA-256 ef56)",
         "- disks: virtio-blk, sata", "- network cards: virtio", "- virtio devices besides: random numbers",
     ):  # fmt: skip
         assert expected in stripped, expected

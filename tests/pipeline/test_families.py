@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from p2v.machine import DiskBus
 from p2v.record import ConversionRecord, load_record
 from tests.fixtures import rootfs
 from tests.fixtures.families import FAMILIES
@@ -37,13 +38,16 @@ def keys(guest: Guest) -> list[str]:
     return ["--key", f"key:{guest.passphrase}"] if guest.passphrase else []
 
 
-def noted(guest: Guest, record: ConversionRecord | None, problems: list[str]) -> None:
-    """Keep what happened for the support matrix; also of a test that then fails."""
+def noted(guest: Guest, record: ConversionRecord | None, problems: list[str], afterwards: str = "") -> None:
+    """Keep what happened for the support matrix; also of a test that then fails.
+
+    ``afterwards``: what the converted guest had done itself when it was looked at.
+    """
     folder = os.environ.get(ROWS_FOLDER)
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        row = Row.of(guest, record, problems)
-        (Path(folder) / f"{guest.name}.json").write_text(json.dumps(row.data()), "utf-8")
+        row = Row.of(guest, record, problems, afterwards)
+        (Path(folder) / f"{row.file_stem}.json").write_text(json.dumps(row.data()), "utf-8")
 
 
 def seen_wrong(guest: Guest, record: ConversionRecord, folder: Path) -> list[str]:
@@ -57,7 +61,7 @@ def seen_wrong(guest: Guest, record: ConversionRecord, folder: Path) -> list[str
     problems = [f"{unit} failed" for unit in report.failed_units if unit not in wanted.may_fail]
     # findmnt adds the subvolume, the reporter does not
     root = wanted.root_device.partition("[")[0]
-    root = root.replace("/dev/vd", "/dev/sd") if guest.name in FIXED else root
+    root = root.replace("/dev/vd", "/dev/sd") if record.hardware.disk_bus is DiskBus.SATA else root
     if root not in (report.root_device, report.root_source):
         problems.append(f"its root is {report.root_source or report.root_device} instead of {root}")
     versions = [f"vmlinuz-{kernel.version}" for kernel in record.document.facts.kernels]

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from drivers.caps import GuestCaps
+from drivers.plan import PlanOptions
 from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
+from p2v.documents import Inspection
 from p2v.machine import Clock, DiskBus, Firmware, Machine, MachineDisk, Nic, NicModel
+from p2v.planning import plan_found
 from p2v.targets.hardware import TargetDisk, TargetHardware, stable_mac, target_hardware
+from tests.drivers.linux.guest import facts_of, files
 
 CAPS = GuestCaps(("virtio-blk", "virtio-scsi", "sata"), ("virtio", "e1000"), "bios", "x86_64", rng=True, balloon=True)
 MACHINE = Machine("web1", (MachineDisk(Path("web1.vmdk")),), cpus=3, memory_bytes=1500 * MIB + 1)
@@ -90,3 +94,15 @@ def test_hardware_survives_json() -> None:
     made = target_hardware(MACHINE, CAPS, DISKS)
     conv = jsonio.converter()
     assert jsonio.decode(conv, jsonio.encode(conv, made), TargetHardware) == made
+
+
+@pytest.mark.parametrize("own", [None, "11111111-2222-4333-8444-555555555555"])
+def test_a_copy_with_a_new_identity_has_a_uuid_of_its_own_on_every_run(own: str | None) -> None:
+    # systemd makes the machine id of a virtual machine from it
+    found, machine = Inspection((), facts_of(files())), dataclasses.replace(MACHINE, uuid=own)
+    plain = plan_found(machine, found).hardware.uuid
+    copies = {plan_found(machine, found, PlanOptions(new_identity=True)).hardware.uuid for _ in range(2)}
+    assert len(copies) == 1
+    assert copies.isdisjoint({plain, own})
+    other = dataclasses.replace(machine, name="web2")
+    assert plan_found(other, found, PlanOptions(new_identity=True)).hardware.uuid not in copies

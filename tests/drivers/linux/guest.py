@@ -7,6 +7,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 
 from drivers.changes import (
+    CarryFile,
     Change,
     CopyFile,
     DeleteFile,
@@ -139,6 +140,9 @@ def applied(nodes: Mapping[str, Node], changes: Sequence[Change]) -> dict[str, N
             case CopyFile():
                 assert change.target not in after
                 after[change.target] = after[change.source]
+            case CarryFile():
+                assert change.path not in after
+                after[change.path] = change.sha256
             case EditFile():
                 assert after[change.path] == change.before
                 after[change.path] = change.after

@@ -12,6 +12,7 @@ from tests.drivers.linux.boot_guests import (
     NEW,
     OLD,
     ROOT_ARGUMENT,
+    SWAP_ARGUMENT,
     after,
     images_header,
     kernel,
@@ -58,6 +59,14 @@ def test_alpines_labels_and_settings_are_named_by_uuid() -> None:
     assert found["/boot/extlinux.conf"] == ALPINE.replace("root=/dev/sda1", ROOT_ARGUMENT)
     settings_text = str(nodes["/etc/update-extlinux.conf"])
     assert found["/etc/update-extlinux.conf"] == settings_text.replace("root=/dev/sda1", ROOT_ARGUMENT, 1)
+
+
+@pytest.mark.parametrize("path", ["/etc/default/u-boot", "/etc/u-boot-menu/conf.d/local.conf"])
+def test_what_u_boot_menu_makes_its_labels_from_is_named_by_uuid(path: str) -> None:
+    settings_text = '#U_BOOT_ROOT="root=/dev/sda2"\nU_BOOT_PARAMETERS="ro quiet resume=/dev/sda2"\nU_BOOT_ROOT="root=/dev/sda1"\n'
+    named = settings_text.replace('U_BOOT_ROOT="root=/dev/sda1', f'U_BOOT_ROOT="{ROOT_ARGUMENT}')
+    named = named.replace("resume=/dev/sda2", SWAP_ARGUMENT)
+    assert after({**alpine(), path: settings_text})[path] == named
 
 
 def test_included_labels_are_read_and_edited_where_they_stand_and_circles_end() -> None:
