@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 
+from drivers.deployments import is_physical_root
 from drivers.facts import OperatingSystem
 from drivers.families import NOT_LINUX, RELEASE_FILES, family_of
 from drivers.tree import GuestTree, text_of
@@ -40,11 +41,15 @@ class Likeness(enum.IntEnum):
     NONE = 0
     NAMED = 1
     """It says what it is, but has no programs where Linux has them."""
-    LINUX = 2
+    DEPLOYMENTS = 2
+    """ostree's: the system is in one of its folders."""
+    LINUX = 3
 
 
 def root_likeness(tree: GuestTree) -> Likeness:
     """Whether a file system could be a system's root."""
+    if is_physical_root(tree):
+        return Likeness.DEPLOYMENTS
     if not _is_there(tree, "/etc") or not any(_is_there(tree, path) for path in _MARKERS):
         return Likeness.NONE
     return Likeness.LINUX if _has_programs(tree) else Likeness.NAMED
