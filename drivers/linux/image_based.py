@@ -134,7 +134,8 @@ def contribute(facts: GuestFacts, changes: tuple[Change, ...]) -> tuple[tuple[Ch
 
 
 def _is_appended(image: ImageSystem, change: Change) -> bool:
-    return isinstance(change, ExtendInitramfs) and image.kind in _STORES
+    # Guix loads modules by a list in its initrd's program, so there an addition would do nothing
+    return isinstance(change, ExtendInitramfs) and image.kind == "nix"
 
 
 def _is_needed(change: Change) -> bool:
@@ -160,7 +161,7 @@ def _left_out(left: list[Change], advice: _Advice) -> Iterator[Finding]:
 def _later(facts: GuestFacts, image: ImageSystem, changes: tuple[Change, ...]) -> Iterator[Finding]:
     """What the next image does with what was appended to this one's initramfs."""
     extended = [change for change in changes if isinstance(change, ExtendInitramfs)]
-    if extended and image.kind in ("ostree", *_STORES):
+    if extended and image.kind in ("ostree", "nix"):
         name = facts.os.name if facts.os else "this system"
         message = (
             f"the initramfs of {name}'s present image is extended with virtio drivers; the next image brings its own, and a "
