@@ -16,12 +16,13 @@ APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-gu
             python3-venv libvirt-clients libxml2-utils
 # What building sample guests, the tests and the benchmarks need on top.
 APT_TEST := mmdebstrap arch-test fdisk mtools dosfstools xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
-            xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps binutils selinux-utils extlinux
+            xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps binutils selinux-utils extlinux rpm db-util
 # Fedora, RHEL and their kin: the same by their names there (not run on this project's machines).
 DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs python3-hivex guestfs-tools \
             libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2
 DNF_TEST := mmdebstrap util-linux mtools dosfstools xfsprogs btrfs-progs grub2-pc-modules cpio gzip xz zstd lz4 \
-            libnbd ntfs-3g virt-v2v procps-ng binutils libselinux-utils syslinux-extlinux
+            libnbd ntfs-3g virt-v2v procps-ng binutils libselinux-utils syslinux-extlinux \
+            rpm-build libdb-utils
 
 .PHONY: help setup packages demo convert test lint matrix bench fuzz clean
 

@@ -192,6 +192,10 @@ def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     wants_agent = options.install_agent and not any(tool.name == AGENT for tool in facts.tools)
     if not foreign and not wants_agent:
         return Contribution()
+    if facts.image is not None and facts.image.seals("/usr/bin"):
+        reason = "the guest's packages belong to its image"
+        hint = "Remove or add them in the image; or in the converted guest, with rpm-ostree or transactional-update."
+        return Contribution(warnings=(_impossible(reason, hint),))
     system = facts.os
     manager = MANAGERS.get(system.family) if system is not None else None
     init = _init(facts)
@@ -207,8 +211,7 @@ def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     return Contribution(tuple(_changes(facts, init, script)), tuple(warnings))
 
 
-def _impossible(reason: str) -> Finding:
-    hint = "Install or remove the packages yourself in the converted guest."
+def _impossible(reason: str, hint: str = "Install or remove the packages yourself in the converted guest.") -> Finding:
     return Finding("linux.first-boot.impossible", f"nothing is done at the first boot: {reason}", hint)
 
 

@@ -82,7 +82,7 @@ def test_a_system_that_is_an_image_as_a_whole_is_blocked_with_a_way_out(kind: st
     [(MICROOS_FSTAB + ETC_OVERLAY, ("/var", "/boot/writable")), (MICROOS_FSTAB + ETC_BIND, ("/var", "/boot/writable", "/etc"))],
 )
 def test_a_transactional_system_is_known_by_its_tool_and_its_read_only_root(table: str, opened: tuple[str, ...]) -> None:
-    nodes = {"/usr/sbin/transactional-update": b"#!", "/etc/fstab": table}
+    nodes: dict[str, Node] = {"/usr/sbin/transactional-update": b"#!", "/etc/fstab": table}
     assert image_of(nodes) == ImageSystem("transactional", "", ("/",), opened)
     # the tool is there on servers whose root is like any other
     assert image_of({**nodes, "/etc/fstab": "/dev/sda1 / btrfs defaults 0 0\n"}) is None
@@ -172,6 +172,14 @@ def test_changes_of_any_kind_are_kept_or_told_of() -> None:
     (warning,) = found.warnings
     assert "create /usr/lib/a" in warning.message
     assert "link /usr/b" in warning.message
+
+
+@pytest.mark.parametrize("options", [PlanOptions(purge_tools=True), PlanOptions(install_agent=True)])
+def test_packages_of_an_image_are_not_managed_at_the_first_boot(options: PlanOptions) -> None:
+    facts = dataclasses.replace(facts_of(files()), image=ImageSystem("ostree", "x.0", ("/",), ("/etc", "/var", "/boot", "/efi")))
+    plan = plan_guest(facts, options)
+    assert "linux.first-boot.impossible" in ids(plan)[1]
+    assert not any("firstboot" in change.path for change in plan.changes)
 
 
 # --- NixOS -----------------------------------------------------------------------------------------------------------
