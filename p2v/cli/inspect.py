@@ -106,7 +106,8 @@ def _content(system: FileSystem | None, size_bytes: int, where: str) -> str:
     extra += [f"label {system.label}"] if system and system.label else []
     extra += [f"{format_bytes(system.free_bytes)} free"] if system and system.free_bytes is not None else []
     extra += [f"({system.why_not_host})"] if system and system.why_not_host else []
-    return f"{format_bytes(size_bytes):<11}{what:<10}{where:<8}{', '.join(extra)}"
+    gap = "" if len(where) < 8 else "  "
+    return f"{format_bytes(size_bytes):<11}{what:<10}{where:<8}{gap}{', '.join(extra)}"
 
 
 def _guest(facts: GuestFacts) -> list[str]:
