@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from drivers.changes import Change, EditFile, ExtendInitramfs, summary
 from drivers.deployments import REPOSITORY
 from drivers.facts import BootLoader, GuestFacts, ImageSystem, Mount
-from drivers.linux import paths
+from drivers.linux import keyfile, paths
 from drivers.linux.contribution import Contribution
 from drivers.linux.fstab import FSTAB, parse_fstab
 from drivers.plan import Finding
@@ -97,7 +97,8 @@ def read_image(tree: GuestTree, loader: BootLoader, root: Mount | None) -> Image
     if tree.exists(REPOSITORY) and tree.exists("/ostree/deploy"):
         # the deployment's own folder is immutable (chattr +i), its /etc and /var are not
         deployment = root.folder.rpartition("/")[2] if root is not None else ""
-        return ImageSystem("ostree", deployment, ("/",), ("/etc", "/var", "/boot", "/efi"))
+        kept = ("/var", "/boot", "/efi") if _forgets_etc(tree) else ("/etc", "/var", "/boot", "/efi")
+        return ImageSystem("ostree", deployment, ("/",), kept)
     for kind, store in _STORES.items():
         if any((paths.resolve(tree, path) or "").startswith(f"{store}/") for path in _INTO_STORE):
             return ImageSystem(kind, "", (store, *_links_into(tree, store)))
@@ -174,6 +175,15 @@ def _later(facts: GuestFacts, image: ImageSystem, changes: tuple[Change, ...]) -
             else _ADVICE[image.kind].instead
         )
         yield Finding("linux.image.next-initramfs", message, hint)
+
+
+def _forgets_etc(tree: GuestTree) -> bool:
+    """Whether an ostree system makes its /etc anew from the image at each start (ostree-prepare-root(1), ``etc.transient``)."""
+    for folder in ("/etc", "/usr/lib"):
+        text = text_of(tree, f"{folder}/ostree/prepare-root.conf", _SMALL)
+        if text is not None:
+            return keyfile.first(keyfile.parse(text), "etc", "transient").lower() in ("true", "yes", "1")
+    return False
 
 
 def _links_into(tree: GuestTree, store: str) -> Iterator[str]:

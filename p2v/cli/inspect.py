@@ -122,6 +122,7 @@ def _guest(facts: GuestFacts) -> list[str]:
         f"Guest: {system.name or system.id}",
         _row("system", f"{system.id} {system.version} ({system.family} family), {system.arch or 'unknown'}, "
                        f"{system.init or 'unknown init'}"),
+        *([_row("image", f"{facts.image.kind} {facts.image.deployment}".rstrip())] if facts.image else []),
         _row("host name", system.hostname or "not set"),
         _row("firmware", facts.firmware.upper()),
         _row("boot loader", f"{facts.boot_loader.kind} {facts.boot_loader.config}".strip()),
@@ -133,7 +134,7 @@ def _guest(facts: GuestFacts) -> list[str]:
         _row("read", how),
     ]  # fmt: skip
     if not facts.kernels:
-        rows.insert(5, _row("kernel", "none found"))
+        rows.insert(6 if facts.image else 5, _row("kernel", "none found"))
     return rows
 
 

@@ -118,6 +118,25 @@ def test_what_an_image_seals_ends_at_its_folders(path: str, sealed: bool) -> Non
     assert ImageSystem("ostree", "", ("/",), ("/etc", "/var", "/boot", "/efi")).seals(path) is sealed
 
 
+@pytest.mark.parametrize(
+    ("conf", "is_sealed"),
+    [
+        ("[etc]\ntransient = true\n", True),
+        ("[etc]\ntransient=false\n", False),
+        ("[root]\ntransient=true\n", False),
+        ("\udcff[", False),
+    ],
+)
+def test_an_etc_that_ostree_makes_anew_at_each_start_is_part_of_the_image(conf: str, is_sealed: bool) -> None:
+    nodes: dict[str, Node] = {
+        "/sysroot/ostree/repo/config": "", "/sysroot/ostree/deploy": Folder(), "/ostree": Link("sysroot/ostree"),
+        "/usr/lib/ostree/prepare-root.conf": conf,
+    }  # fmt: skip
+    image = image_of(nodes, root=Mount("/", 0, 1, folder="/ostree/deploy/a/deploy/x.0"))
+    assert image is not None
+    assert (image.kind, image.deployment, image.seals("/etc/fstab")) == ("ostree", "x.0", is_sealed)
+
+
 # --- done and not done -----------------------------------------------------------------------------------------------
 
 
