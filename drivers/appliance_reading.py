@@ -20,6 +20,7 @@ from drivers.inspection import facts_confined, mounts_from_fstab
 from drivers.keys import Key
 from drivers.layout import CARRIERS, Device, Layout, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.image_based import image_of_partitions
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
 from drivers.tree import GuestTree, text_of
@@ -45,19 +46,28 @@ def facts_by_appliance(appliance: Appliance, layout: Layout, why: str, keys: Seq
     if len(roots) != 1:
         what = "; ".join(_where(mount) for mount in roots)
         found = f"{len(roots)} systems were found ({what}), so none was chosen" if roots else "no system was found"
-        facts = GuestFacts(ReadBy.APPLIANCE, layout.disks, layout.partitions, volumes=layout.volumes)
-        return replace(facts, notes=(*layout.notes, *notes, found))
+        return _without_system(layout, (*notes, found))
     first: tuple[Mount, ...] = (roots[0],)
     appliance.mount(first, read_only=True)
     if is_physical_root(tree):
         first, problem = _deployed(appliance, tree, layout, roots[0])
         if problem:
-            facts = GuestFacts(ReadBy.APPLIANCE, layout.disks, layout.partitions, volumes=layout.volumes)
-            return replace(facts, notes=(*layout.notes, *notes, problem))
+            return _without_system(layout, (*notes, problem))
     layout = _with_guest_names(layout, text_of(tree, "/etc/crypttab", TEXT_BYTES_AT_MOST) or "")
     table = text_of(tree, "/etc/fstab", TEXT_BYTES_AT_MOST) or ""
     mounts, problems = _fstab_mounts(appliance, layout, first, table)
     return facts_confined(layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems))
+
+
+def _without_system(layout: Layout, notes: Sequence[str]) -> GuestFacts:
+    return GuestFacts(
+        ReadBy.APPLIANCE,
+        layout.disks,
+        layout.partitions,
+        notes=(*layout.notes, *notes),
+        volumes=layout.volumes,
+        image=image_of_partitions(layout.partitions),
+    )
 
 
 def _where(mount: Mount) -> str:

@@ -17,7 +17,7 @@ from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, m
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, parse_fstab
-from drivers.linux.image_based import read_image
+from drivers.linux.image_based import image_of_partitions, read_image
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
@@ -124,7 +124,7 @@ def facts_from_tree(
         digests=collect_digests(tree),
         notes=_limited(all_notes),
         volumes=layout.volumes,
-        image=read_image(tree, loader, root),
+        image=read_image(tree, loader, root) or image_of_partitions(layout.partitions),
     )
 
 
@@ -302,6 +302,7 @@ def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
         firmware=firmware(layout),
         notes=_limited((*layout.notes, *notes, "no operating system was found on the host's way", *found)),
         volumes=layout.volumes,
+        image=image_of_partitions(layout.partitions),
     )
 
 

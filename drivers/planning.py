@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem
 from drivers.families import FAMILIES, UNKNOWN_FAMILY
+from drivers.linux import image_based
 from drivers.linux.planning import plan_linux
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
@@ -34,7 +35,8 @@ def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     system = facts.os
     if system is None:
         hint = "`p2v inspect` shows what was found; a disk may be missing, empty or encrypted."
-        return _nothing(facts, Finding("guest.no-os", "no operating system was found in the disks", hint))
+        unknown = Finding("guest.no-os", "no operating system was found in the disks", hint)
+        return _nothing(facts, image_based.closed(facts.image) or unknown)
     for guest in GUESTS:
         if guest.kind == system.kind and system.family in guest.families:
             return guest.plan(facts, options)

@@ -14,12 +14,12 @@ Bottlerocket's README ("Security"); Talos' "Architecture"; systemd-veritysetup-g
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from drivers.changes import Change, EditFile, ExtendInitramfs, summary
 from drivers.deployments import REPOSITORY
-from drivers.facts import BootLoader, GuestFacts, ImageSystem, Mount
+from drivers.facts import BootLoader, GuestFacts, ImageSystem, Mount, Partition
 from drivers.linux import keyfile, paths
 from drivers.linux.contribution import Contribution
 from drivers.linux.fstab import FSTAB, parse_fstab
@@ -43,6 +43,16 @@ _WHOLE: Mapping[str, str] = {
     "bottlerocket": "bottlerocket", "talos": "talos", "chromeos": "chromeos", "cos": "chromeos",
     "flatcar": "flatcar", "coreos": "flatcar", "ubuntu-core": "ubuntu-core",
 }  # fmt: skip
+
+# Names of GPT partitions by which such a system is known where its files do not say so: /usr or the root is a partition that no
+# fstab names, or an image of a kind that is not read.
+_PARTITIONS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("bottlerocket", frozenset({"BOTTLEROCKET-BOOT-A", "BOTTLEROCKET-ROOT-A"})),
+    ("chromeos", frozenset({"KERN-A", "ROOT-A", "KERN-B", "ROOT-B"})),
+    ("flatcar", frozenset({"USR-A", "USR-B", "OEM"})),
+    ("talos", frozenset({"META", "STATE", "EPHEMERAL"})),
+    ("ubuntu-core", frozenset({"ubuntu-seed", "ubuntu-data"})),
+)
 
 _ESSENTIAL_TEXTS = frozenset({FSTAB, "/etc/crypttab", "/etc/mdadm.conf", "/etc/mdadm/mdadm.conf", "/etc/lvm/lvm.conf"})
 _BOOT = ("/boot/", "/efi/")
@@ -81,6 +91,10 @@ _VERITY_ADVICE = _Advice("an image with a hash tree", "Build the image anew with
 
 _REPROVISION = "Its images are made for one kind of machine: start the vendor's image for KVM (QEMU) and move the data to it."
 # Nothing of such a system is its owner's to edit: what starts it is checked as a whole, or made by its own installer only.
+_NAMES: Mapping[str, str] = {
+    "bottlerocket": "Bottlerocket", "chromeos": "Chromium OS or Container-Optimized OS", "flatcar": "Flatcar Container Linux",
+    "talos": "Talos", "ubuntu-core": "Ubuntu Core",
+}  # fmt: skip
 _CLOSED: Mapping[str, str] = {
     "ubuntu-core": "Its recovery and run modes check every file that starts it. Install Ubuntu Core for a KVM machine and "
     "move the data (`snap save`, `snap restore`).",
@@ -113,14 +127,28 @@ def read_image(tree: GuestTree, loader: BootLoader, root: Mount | None) -> Image
     return _verity(loader)
 
 
+def image_of_partitions(partitions: Iterable[Partition]) -> ImageSystem | None:
+    """A system that is an image as a whole, by its partitions' names alone."""
+    names = {partition.partlabel for partition in partitions if partition.partlabel}
+    kind = next((kind for kind, needed in _PARTITIONS if needed <= names), "")
+    return ImageSystem(kind, "", ("/",)) if kind else None
+
+
+def closed(image: ImageSystem | None) -> Finding | None:
+    """Why nothing of a system is rewritten, and what to do instead; None where something is."""
+    if image is None or image.kind not in _CLOSED:
+        return None
+    message = f"this is {_NAMES[image.kind]}, an image as a whole, of which nothing is rewritten"
+    return Finding("linux.image.closed", message, _CLOSED[image.kind])
+
+
 def contribute(facts: GuestFacts, changes: tuple[Change, ...]) -> tuple[tuple[Change, ...], Contribution]:
     """The changes that can be made, and what becomes of those that would be made in an image."""
     image = facts.image
     if image is None:
         return changes, Contribution()
-    if image.kind in _CLOSED:
-        message = f"{facts.os.name if facts.os else image.kind} is an image as a whole, of which nothing is rewritten"
-        return (), Contribution(blockers=(Finding("linux.image.closed", message, _CLOSED[image.kind]),))
+    if (blocker := closed(image)) is not None:
+        return (), Contribution(blockers=(blocker,))
     sealed = [change for change in changes if image.seals(change.path) and not _is_appended(image, change)]
     needed = [change for change in sealed if _is_needed(change)]
     left = [change for change in sealed if change not in needed]

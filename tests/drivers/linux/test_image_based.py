@@ -9,13 +9,14 @@ from collections.abc import Mapping
 import pytest
 
 from drivers.changes import EditFile, ExtendInitramfs, MakeSymlink, WriteFile
-from drivers.facts import BootEntry, BootLoader, GuestFacts, ImageSystem, Mount, OperatingSystem
+from drivers.facts import BootEntry, BootLoader, GuestFacts, ImageSystem, Mount, OperatingSystem, Partition, ReadBy
 from drivers.linux.cpio import NewEntry, write_archive
-from drivers.linux.image_based import contribute, read_image
+from drivers.linux.image_based import contribute, image_of_partitions, read_image
 from drivers.linux.initramfs import read_initramfs
 from drivers.linux.kernels import find_kernels
 from drivers.plan import GuestPlan, PlanOptions
 from drivers.planning import plan_guest
+from p2v.core.units import MIB
 from tests.drivers.linux.guest import VERSION, applied, facts_of, files, kernel
 from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
 from tests.fixtures import etc
@@ -75,6 +76,33 @@ def test_a_system_that_is_an_image_as_a_whole_is_blocked_with_a_way_out(kind: st
     (blocker,) = (finding for finding in plan.blockers if finding.id.startswith("linux.image"))
     assert blocker.id == "linux.image.closed"
     assert "KVM" in blocker.hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("flatcar", ("EFI-SYSTEM", "BIOS-BOOT", "USR-A", "USR-B", "OEM", "OEM-CONFIG", "ROOT")),
+        ("chromeos", ("STATE", "KERN-A", "ROOT-A", "KERN-B", "ROOT-B", "OEM", "EFI-SYSTEM")),
+        ("talos", ("EFI", "BIOS", "BOOT", "META", "STATE", "EPHEMERAL")),
+        ("ubuntu-core", ("BIOS Boot", "ubuntu-seed", "ubuntu-boot", "ubuntu-save", "ubuntu-data")),
+        ("bottlerocket", ("BIOS-BOOT", "BOTTLEROCKET-BOOT-A", "BOTTLEROCKET-ROOT-A", "BOTTLEROCKET-DATA")),
+    ],
+)
+def test_a_system_whose_files_say_nothing_is_known_by_its_partitions(kind: str, labels: tuple[str, ...]) -> None:
+    partitions = tuple(Partition(0, n, n * MIB, MIB, "x", partlabel=label) for n, label in enumerate(labels, 1))
+    image = image_of_partitions(partitions)
+    assert image is not None
+    assert image.kind == kind
+    facts = GuestFacts(ReadBy.HOST, (), partitions, image=image)
+    assert [finding.id for finding in plan_guest(facts, PlanOptions()).blockers] == ["linux.image.closed"]
+    for number in range(len(labels)):
+        some = (*partitions[:number], *partitions[number + 1 :])
+        assert image_of_partitions(some) in (None, image)
+
+
+def test_partitions_of_any_machine_are_no_image() -> None:
+    labels = ("EFI System Partition", "ROOT", "STATE", "OEM", None)
+    assert image_of_partitions(Partition(0, n, n, 1, "x", partlabel=label) for n, label in enumerate(labels)) is None
 
 
 @pytest.mark.parametrize(
