@@ -67,6 +67,14 @@ def test_of_a_log_only_what_was_committed_counts(tmp_path: Path) -> None:
     assert "open-vm-tools" not in found(nodes)
 
 
+def test_frames_of_an_older_round_of_the_log_do_not_count(tmp_path: Path) -> None:
+    nodes = sqlite_database(tmp_path)
+    log = nodes["/var/lib/rpm/rpmdb.sqlite-wal"]
+    assert isinstance(log, bytes)
+    nodes["/var/lib/rpm/rpmdb.sqlite-wal"] = log[:16] + b"othersal" + log[24:]
+    assert "open-vm-tools" not in found(nodes)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_sqlite_file_ends_in_names_or_none(data: st.DataObject) -> None:
