@@ -57,16 +57,22 @@ def _apk(tree: GuestTree) -> Iterator[str]:
 
 def _pacman(tree: GuestTree) -> Iterator[str]:
     """Folders are called NAME-VERSION-RELEASE."""
-    for folder in tree.list(_PACMAN):
+    for folder in tree.list(_PACMAN)[:_NAMES_AT_MOST]:
         if folder.count("-") >= 2 and tree.exists(f"{_PACMAN}/{folder}/desc"):
             yield folder.rsplit("-", 2)[0]
 
 
 def _portage(tree: GuestTree) -> Iterator[str]:
+    left = _NAMES_AT_MOST
     for category in tree.list(_PORTAGE)[: paths.NAMES_AT_MOST]:
-        for package in tree.list(f"{_PORTAGE}/{category}"):
+        packages = tree.list(f"{_PORTAGE}/{category}")[:left]
+        for package in packages:
             if (name := _PORTAGE_VERSION.sub("", package)) != package:
                 yield name
+        # what is listed costs time, whatever its names are
+        left -= len(packages)
+        if left <= 0:
+            return
 
 
 def _xbps(tree: GuestTree) -> Iterator[str]:
