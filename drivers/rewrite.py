@@ -99,7 +99,7 @@ def rewrite(
 
 
 def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]:
-    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root."""
+    """The root and every other mount that a path of a change lies below. Raises GuestNotUnderstood when there is no root."""
     if facts.root is None:
         raise GuestNotUnderstood("the guest", "no root file system was found in it")
     known = {mount.mountpoint: mount for mount in facts.mounts}
@@ -107,8 +107,8 @@ def mounts_of(facts: GuestFacts, changes: Sequence[Change]) -> tuple[Mount, ...]
     needed = {"/"}
     paths = [change.path for change in changes]
     for path in [*paths, *(change.source for change in changes if isinstance(change, CopyFile))]:
-        inside = (m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/"))
-        needed.add(max(inside, key=len))
+        # those above it as well: what is mounted at /boot/efi has its place on the file system at /boot
+        needed |= {m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/")}
     return tuple(known[mountpoint] for mountpoint in sorted(needed))
 
 
