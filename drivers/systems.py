@@ -15,6 +15,10 @@ _TEXT_AT_MOST = 256
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _MARKERS = (*_OS_RELEASE, *(file.path for file in RELEASE_FILES), "/etc/lsb-release")
+# where no /sbin/init says it; NixOS' boot entries name one in its store
+_SYSTEMD = (
+    "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/nix/var/nix/profiles/system/systemd/lib/systemd/systemd",
+)  # fmt: skip
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 
@@ -187,7 +191,7 @@ def _init(tree: GuestTree) -> str:
             # Alpine's init is busybox's, which runs OpenRC
             return "openrc" if name == "busybox" and tree.exists("/sbin/openrc") else name
     if not tree.exists("/sbin/init"):
-        return "systemd" if tree.exists("/usr/lib/systemd/systemd") or tree.exists("/lib/systemd/systemd") else ""
+        return "systemd" if any(tree.exists(path) for path in _SYSTEMD) else ""
     if tree.exists("/sbin/openrc"):
         return "openrc"
     if tree.exists("/sbin/initctl") and tree.exists("/etc/init"):

@@ -16,6 +16,7 @@ from drivers.linux.initramfs import read_initramfs
 from drivers.linux.kernels import find_kernels
 from drivers.plan import GuestPlan, PlanOptions
 from drivers.planning import plan_guest
+from drivers.systems import read_system
 from p2v.core.units import MIB
 from tests.drivers.linux.guest import VERSION, applied, facts_of, files, kernel
 from tests.drivers.memory_tree import Folder, InMemoryTree, Link, Node
@@ -279,6 +280,16 @@ def test_nixos_is_known_and_what_leads_into_its_store_is_sealed() -> None:
     assert {"/nix/store", "/etc/static", "/etc/fstab", "/etc/systemd/system"} <= set(image.sealed)
     assert not image.seals("/etc/machine-id")
     assert not image.seals("/boot/loader/entries/nixos-generation-2.conf")
+
+
+def test_nixos_is_started_by_systemd_though_it_has_no_sbin_init() -> None:
+    nodes: dict[str, Node] = {
+        **nixos(), "/bin/sh": Link(f"{STORE}-bash/bin/bash"), f"{SYSTEM}/systemd": Link(f"{STORE}-systemd-255"),
+        f"{STORE}-systemd-255/lib/systemd/systemd": b"\x7fELF",
+    }  # fmt: skip
+    system = read_system(InMemoryTree(nodes))
+    assert system is not None
+    assert (system.kind, system.family, system.init) == ("linux", "nixos", "systemd")
 
 
 def test_modules_of_a_nixos_initramfs_are_found_in_its_store() -> None:
