@@ -43,6 +43,13 @@ def is_physical_root(tree: GuestTree) -> bool:
     return all(_is_folder(tree, path) for path in (REPOSITORY, _STATE_ROOTS))
 
 
+def unread_kind(tree: GuestTree) -> str:
+    """What a file system holds that is laid out alike and not read; empty for all others."""
+    # bootc(8), "composefs backend": no deployment is a folder of plain files there
+    is_composefs = _is_folder(tree, "/composefs/images") and _is_folder(tree, "/state/deploy")
+    return "a bootc system whose root is a composefs image, which is not read; install it anew on KVM" if is_composefs else ""
+
+
 def is_boot(tree: GuestTree) -> bool:
     """Whether a file system by itself is the /boot of an ostree system."""
     return any(_deployment_arguments(snippet.key("options")) for snippet in bls.read_snippets(tree, _ENTRIES))

@@ -232,6 +232,8 @@ def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System
         likeness = root_likeness(tree)
         if likeness is not Likeness.NONE:
             systems.append(_System(device, tree, likeness))
+        elif unread := deployments.unread_kind(tree):
+            notes.append(f"{place(device)} holds {unread}")
         elif tree.problems:
             notes.extend(f"{place(device)}: {problem}" for problem in tree.problems)
     # one that merely says what it is does not rival a whole system

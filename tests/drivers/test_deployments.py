@@ -205,6 +205,14 @@ def test_a_path_that_is_no_deployments_is_refused(path: str) -> None:
     assert deployments.at(path) is None
 
 
+def test_a_bootc_system_without_ostree_is_told_of(tmp_path: Path) -> None:
+    files: dict[str, bytes | str | Link] = {"/composefs/images/x": "", "/state/deploy/y/etc/hostname": "h\n"}
+    root = make_ext(tmp_path / "root", 48 * MIB, lay_files(tmp_path / "root.d", files))
+    facts = inspected(make_disk(tmp_path / "disk", 50 * MIB, ONE, [(MIB, root)]))
+    assert facts.root is None
+    assert any("bootc" in note for note in facts.notes)
+
+
 def test_a_system_beside_an_ostree_system_makes_two(tmp_path: Path) -> None:
     system: dict[str, bytes | str | Link] = {"/etc/os-release": "ID=debian\n", "/bin/sh": ELF_X86_64}
     root = make_ext(tmp_path / "root", 48 * MIB, lay_files(tmp_path / "root.d", physical()))
