@@ -26,6 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import guestfs
 
+from drivers.appliance_folders import bind_script, release_script
 from drivers.facts import Mount, Volume
 from drivers.keys import Key, fitting
 from drivers.layout import device_name
@@ -235,6 +236,9 @@ class Appliance:
     _stuck: bool = False
     _volumes: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
+    _has_folders: bool = False
+    mountpoints: set[str] = field(default_factory=set)
+    """Where in the guest's tree something is mounted."""
 
     def configure(
         self,
@@ -323,7 +327,7 @@ class Appliance:
 
     def shutdown(self) -> None:
         """Unmount, write everything out and end QEMU. Raises ApplianceFailed when something did not reach the disks."""
-        self.call("umount_all")
+        self._umount_all()
         self.call("shutdown")
 
     def close(self) -> None:
@@ -440,18 +444,38 @@ class Appliance:
     def mount(self, mounts: Sequence[Mount], *, read_only: bool) -> None:
         """Mount partitions where they belong in the guest's tree, parents first. Journals are replayed, also read-only.
 
-        Access times are left alone. Of the mounts' options only those that say *what* is mounted are used.
+        Access times are left alone. Of the mounts' options only those that say *what* is mounted are used. Raises
+        ApplianceFailed, also when a folder that is to be mounted is none or is reached through a link.
         """
         for mount in sorted(mounts, key=lambda m: (len(m.mountpoint.rstrip("/").split("/")), m.mountpoint)):
             options = ["noatime", *(["ro"] if read_only else [])]
             options += [o for o in mount.options.split(",") if o.startswith(("subvol=", "subvolid="))]
             device = self.device_of(mount)
-            self.call("mount_options", ",".join(options), device, mount.mountpoint)
+            if mount.folder:
+                self._bind(mount, device, ",".join(options))
+            else:
+                self.call("mount_options", ",".join(options), device, mount.mountpoint)
+            self.mountpoints.add(mount.mountpoint)
+
+    def _bind(self, mount: Mount, device: str, options: str) -> None:
+        """Mount a folder of a file system."""
+        self._has_folders = True
+        said = str(self.call("debug", "sh", [bind_script(_kernel_path(device), mount, options)])).rstrip()
+        words, _, status = said.rpartition("\n")
+        if status != "0":
+            raise ApplianceFailed(f"mount {mount.folder} at {mount.mountpoint}", words.strip() or "it did not say why")
 
     def umount(self) -> None:
         """Unmount everything; what was written is in the disks then."""
         self.call("sync")
+        self._umount_all()
+
+    def _umount_all(self) -> None:
         self.call("umount_all")
+        if self._has_folders:
+            self.call("debug", "sh", [release_script()])
+        self._has_folders = False
+        self.mountpoints.clear()
 
     def check_filesystem(self, device: str, kind: str) -> FileSystemCheck:
         """Check an unmounted file system without changing it.

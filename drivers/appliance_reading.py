@@ -10,15 +10,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from drivers import deployments
 from drivers.appliance import Appliance, ApplianceFailed, FoundFileSystem
 from drivers.appliance_tree import ApplianceTree
+from drivers.confinement import confined_over_tree
+from drivers.deployments import is_physical_root
 from drivers.facts import FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.inspection import facts_confined, mounts_from_fstab
 from drivers.keys import Key
 from drivers.layout import CARRIERS, Device, Layout, mount_of, place
+from drivers.linux.bootloader import read_boot_loader
+from drivers.linux.image_based import image_of_partitions
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
-from drivers.tree import text_of
+from drivers.tree import GuestTree, text_of
 
 _HOLDS_FILES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "reiserfs", "jfs", "f2fs"})
 _MOUNTED_TOO = _HOLDS_FILES | {"vfat"}
@@ -41,14 +46,28 @@ def facts_by_appliance(appliance: Appliance, layout: Layout, why: str, keys: Seq
     if len(roots) != 1:
         what = "; ".join(_where(mount) for mount in roots)
         found = f"{len(roots)} systems were found ({what}), so none was chosen" if roots else "no system was found"
-        facts = GuestFacts(ReadBy.APPLIANCE, layout.disks, layout.partitions, volumes=layout.volumes)
-        return replace(facts, notes=(*layout.notes, *notes, found))
-    root = roots[0]
-    appliance.mount([root], read_only=True)
+        return _without_system(layout, (*notes, found))
+    first: tuple[Mount, ...] = (roots[0],)
+    appliance.mount(first, read_only=True)
+    if is_physical_root(tree):
+        first, problem = _deployed(appliance, tree, layout, roots[0])
+        if problem:
+            return _without_system(layout, (*notes, problem))
     layout = _with_guest_names(layout, text_of(tree, "/etc/crypttab", TEXT_BYTES_AT_MOST) or "")
     table = text_of(tree, "/etc/fstab", TEXT_BYTES_AT_MOST) or ""
-    mounts, problems = _fstab_mounts(appliance, layout, root, table)
+    mounts, problems = _fstab_mounts(appliance, layout, first, table)
     return facts_confined(layout, tree, ReadBy.APPLIANCE, root=mounts[0], mounts=mounts, notes=(*notes, *problems))
+
+
+def _without_system(layout: Layout, notes: Sequence[str]) -> GuestFacts:
+    return GuestFacts(
+        ReadBy.APPLIANCE,
+        layout.disks,
+        layout.partitions,
+        notes=(*layout.notes, *notes),
+        volumes=layout.volumes,
+        image=image_of_partitions(layout.partitions),
+    )
 
 
 def _where(mount: Mount) -> str:
@@ -213,21 +232,63 @@ def _is_root(appliance: Appliance, tree: ApplianceTree, mount: Mount) -> bool:
     except ApplianceFailed:
         return False
     try:
-        return root_likeness(tree) is Likeness.LINUX
+        return root_likeness(tree) >= Likeness.DEPLOYMENTS
+    finally:
+        appliance.umount()
+
+
+def _deployed(appliance: Appliance, tree: ApplianceTree, layout: Layout, root: Mount) -> tuple[tuple[Mount, ...], str]:
+    """An ostree system's mounts, its root first and all of them mounted; or why nothing starts. ``root`` is mounted."""
+    appliance.umount()
+    boot = next((mount for mount in _possible_boots(layout, root) if _is_boot(appliance, tree, mount)), None)
+    appliance.mount([root, *([boot] if boot else [])], read_only=True)
+    path, problem = confined_over_tree(_booted, tree)
+    appliance.umount()
+    deployment = deployments.at(path)
+    if deployment is None:
+        return (), problem or "no deployment was found"
+    mounts = deployments.mounts(deployment, root, boot)
+    appliance.mount(mounts, read_only=True)
+    return mounts, ""
+
+
+def _booted(tree: GuestTree) -> list[str]:
+    """In the confined child: the deployment's path, and why there is none."""
+    deployment, problem = deployments.booted(tree, read_boot_loader(tree))
+    return [deployment.path, ""] if deployment is not None else ["", problem]
+
+
+def _possible_boots(layout: Layout, root: Mount) -> Iterator[Mount]:
+    for device in layout.devices:
+        kind = device.filesystem.kind if device.filesystem is not None else ""
+        if kind in _HOLDS_FILES and not layout.is_opened(device) and not _stands_on(root, device):
+            yield mount_of(device, "/boot")
+
+
+def _is_boot(appliance: Appliance, tree: ApplianceTree, mount: Mount) -> bool:
+    try:
+        appliance.mount([replace(mount, mountpoint="/")], read_only=True)
+    except ApplianceFailed:
+        return False
+    try:
+        return deployments.is_boot(tree)
     finally:
         appliance.umount()
 
 
 def _fstab_mounts(
-    appliance: Appliance, layout: Layout, root: Mount, text: str
+    appliance: Appliance, layout: Layout, first: Sequence[Mount], text: str
 ) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
-    """Mounts what the root's fstab mounts from these disks; the root comes first."""
+    """Mounts what the root's fstab mounts from these disks; ``first``, which is mounted, comes first."""
+    root = first[0]
     root_device = next(d for d in layout.devices if _stands_on(root, d))
     found, notes = mounts_from_fstab(text, layout, root_device)
     problems = list(notes)
-    mounts = [root]
+    mounts = list(first)
     for entry, device in found:
         mount = mount_of(device, entry.mountpoint, entry.options)
+        if any(_is_same(mount, known) for known in first[1:]):
+            continue
         if entry.mountpoint == "/":
             if _stands_on(root, device):
                 mounts[0] = replace(root, options=_joined(entry.options, root.options))
@@ -243,8 +304,15 @@ def _fstab_mounts(
         except ApplianceFailed as error:
             problems.append(f"{entry.mountpoint} ({place(device)}) cannot be mounted: {error.message}")
             continue
+        # fstab has the last word on what ostree mounted before it
+        mounts = [known for known in mounts if known not in first[1:] or known.mountpoint != mount.mountpoint]
         mounts.append(mount)
     return tuple(mounts), tuple(problems)
+
+
+def _is_same(mount: Mount, known: Mount) -> bool:
+    """Whether something is mounted already, by whatever options."""
+    return replace(mount, options=known.options) == known
 
 
 def _joined(of_fstab: str, found: str) -> str:

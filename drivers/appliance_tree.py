@@ -154,8 +154,7 @@ class ApplianceGuest(ApplianceTree):
 
     def space(self, path: str) -> Space:
         """See ``WritableGuest.space``."""
-        mountpoints = self.appliance.call("mountpoints").values()
-        holders = (m for m in mountpoints if m == "/" or path == m or path.startswith(m + "/"))
+        holders = (m for m in self.appliance.mountpoints if m == "/" or path == m or path.startswith(m + "/"))
         mountpoint = max(holders, key=len)
         found = self.appliance.call("statvfs", mountpoint)
         inodes = None if found["files"] == _NO_INODE_COUNT else int(found["ffree"])

@@ -126,6 +126,7 @@ class Mount:
     """A file system that belongs into the guest's tree: what stands where.
 
     ``volume``: the device of the volume it is on; ``disk`` and ``partition`` are then of the first partition that carries it.
+    ``folder``: where only a folder of the file system is mounted (a bind mount, an ostree deployment), its path there.
     """
 
     mountpoint: str
@@ -133,6 +134,7 @@ class Mount:
     partition: int
     options: str = ""
     volume: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +321,27 @@ class LabelPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSystem:
+    """A system that is put together from images: what of it is its owner's to change, and what the next image replaces.
+
+    ``kind``: ``ostree``, ``transactional``, ``nix``, ``guix``, ``flatcar``, ``ubuntu-core``, ``bottlerocket``, ``talos``,
+    ``chromeos``, or ``verity`` for any other whose root or /usr is checked against a hash tree. ``deployment``: what is
+    booted of several, in the image tool's own words. ``sealed``: folders in which nothing may be changed (``/`` for all),
+    except below ``open``.
+    """
+
+    kind: str
+    deployment: str = ""
+    sealed: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+    def seals(self, path: str) -> bool:
+        """Whether what stands at a path belongs to the image."""
+        closest = max((f for f in (*self.sealed, *self.open) if _is_within(path, f)), key=len, default="")
+        return closest in self.sealed
+
+
+@dataclass(frozen=True, slots=True)
 class GuestFacts:
     """Everything known about a guest. ``texts`` holds the configuration files that planning may edit, by path.
 
@@ -351,6 +374,8 @@ class GuestFacts:
     volumes: tuple[Volume, ...] = ()
     programs: tuple[str, ...] = ()
     """Programs that build an initramfs, by the first path that they were found at."""
+    image: ImageSystem | None = None
+    """None for a system that packages are installed into, as most are."""
 
     def filesystem_of(self, mount: Mount) -> FileSystem | None:
         """What is mounted there, as it was found."""
@@ -358,3 +383,7 @@ class GuestFacts:
             return next((v.filesystem for v in self.volumes if v.device == mount.volume), None)
         place = (mount.disk, mount.partition)
         return next((p.filesystem for p in self.partitions if (p.disk, p.number) == place), None)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return folder == "/" or path == folder or path.startswith(folder + "/")

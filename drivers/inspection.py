@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from drivers import deployments
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.keys import Key
@@ -17,6 +18,7 @@ from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, l
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
 from drivers.linux.fstab import FstabEntry, named_devices, parse_fstab
+from drivers.linux.image_based import image_of_partitions, read_image
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
@@ -69,6 +71,9 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     """
     layout = lay_out(readers)
     system, layout, notes = _find_system(layout, readers)
+    if system is not None and system.likeness is Likeness.DEPLOYMENTS:
+        system, problem = _deployed(system, layout, readers)
+        notes = (*notes, problem) if problem else notes
     if system is None:
         return _without_linux(layout, notes, readers)
     mounting = _mount_all(system, layout, readers)
@@ -123,6 +128,7 @@ def facts_from_tree(
         notes=_limited(all_notes),
         volumes=layout.volumes,
         programs=find_builders(tree),
+        image=read_image(tree, loader, root) or image_of_partitions(layout.partitions),
     )
 
 
@@ -208,6 +214,8 @@ class _System:
     device: Device
     tree: OfflineTree
     likeness: Likeness
+    mounts: tuple[Mount, ...] = ()
+    """What is mounted before fstab says anything, the root first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +246,52 @@ def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System
         likeness = root_likeness(tree)
         if likeness is not Likeness.NONE:
             systems.append(_System(device, tree, likeness))
+        elif unread := deployments.unread_kind(tree):
+            notes.append(f"{place(device)} holds {unread}")
         elif tree.problems:
             notes.extend(f"{place(device)}: {problem}" for problem in tree.problems)
     # one that merely says what it is does not rival a whole system
     best = max((system.likeness for system in systems), default=Likeness.NONE)
-    systems = [system for system in systems if system.likeness is best]
+    systems = [system for system in systems if system.likeness >= min(best, Likeness.DEPLOYMENTS)]
     if len(systems) > 1:
         where = "; ".join(place(system.device) for system in systems)
         notes.append(f"{len(systems)} systems were found ({where}), so none was chosen")
     return systems[0] if len(systems) == 1 else None, layout, tuple(notes)
+
+
+def _deployed(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System | None, str]:
+    """An ostree system with the deployment that starts as its root, or why there is none."""
+    boot = _boot_of_deployments(system, layout, readers)
+    if boot is not None:
+        system.tree.mount("/boot", open_device(boot, readers))
+    deployment, problem = deployments.booted(system.tree, read_boot_loader(system.tree))
+    if deployment is None:
+        return None, problem
+    at_boot = mount_of(boot, "/boot") if boot is not None else None
+    mounts = deployments.mounts(deployment, mount_of(system.device, "/"), at_boot)
+    try:
+        tree = OfflineTree(open_device(system.device, readers, deployment.path))
+        for mount in mounts[1:]:
+            device = boot if boot is not None and mount is at_boot else system.device
+            tree.mount(mount.mountpoint, open_device(device, readers, mount.folder))
+    except UnreadableVolume as error:
+        return None, f"{place(system.device)}: the deployment {deployment.name} cannot be read: {error}"
+    return _System(system.device, tree, Likeness.LINUX, mounts), ""
+
+
+def _boot_of_deployments(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> Device | None:
+    """The partition that is /boot: which one it is, only fstab inside a deployment says, or nothing but a label."""
+    for device in layout.devices:
+        filesystem = device.filesystem
+        if device is system.device or filesystem is None or filesystem.kind not in _LINUX_KINDS or filesystem.why_not_host:
+            continue
+        try:
+            tree = OfflineTree(open_device(device, readers))
+        except UnreadableVolume:
+            continue
+        if deployments.is_boot(tree):
+            return device
+    return None
 
 
 def _refused(layout: Layout, device: Device, error: UnreadableVolume) -> Layout:
@@ -284,14 +329,16 @@ def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
         firmware=firmware(layout),
         notes=_limited((*layout.notes, *notes, "no operating system was found on the host's way", *found)),
         volumes=layout.volumes,
+        image=image_of_partitions(layout.partitions),
     )
 
 
 def _mount_all(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> _Mounting:
     text = text_of(system.tree, _FSTAB, TEXT_BYTES_AT_MOST) or ""
     found, notes = mounts_from_fstab(text, layout, system.device)
-    root = mount_of(system.device, "/", _root_options(found))
-    mounting = _Mounting(layout, root, (root,), notes)
+    first = system.mounts or (mount_of(system.device, "/"),)
+    root = replace(first[0], options=_root_options(found))
+    mounting = _Mounting(layout, root, (root, *first[1:]), notes)
     for entry, device in found:
         if _plain(entry.mountpoint) != "/":
             mounting = _mounted(mounting, system, device, entry.mountpoint, entry.options, readers)
@@ -313,8 +360,9 @@ def _mounted(
     """The mount is a fact in any case; its files are read when facts may be in them and the host can."""
     mountpoint = _plain(mountpoint)
     filesystem = device.filesystem
-    mounts = (*mounting.mounts, mount_of(device, mountpoint, options))
-    mounting = replace(mounting, mounts=mounts)
+    # fstab has the last word on what was mounted before it
+    others = (mount for mount in mounting.mounts if mount.mountpoint != mountpoint or not system.mounts)
+    mounting = replace(mounting, mounts=(*others, mount_of(device, mountpoint, options)))
     if filesystem is None or not _is_needed(mountpoint):
         return mounting
     problem, layout = filesystem.why_not_host, mounting.layout

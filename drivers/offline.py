@@ -203,6 +203,32 @@ class _UfsVolume:
         return (name for name, _ in self._volume.entries(entry.handle))
 
 
+class FolderOfVolume:
+    """A folder of a file system as a volume: what a bind mount shows. No component of its path may be a link.
+
+    Raises UnreadableVolume where there is no such folder.
+    """
+
+    def __init__(self, volume: Volume, folder: str) -> None:
+        self._volume = volume
+        self._parts = _plain_parts(folder)
+        for length in range(1, len(self._parts) + 1):
+            try:
+                above = volume.find(self._parts[:length])
+            except (OSError, ValueError) as error:
+                raise UnreadableVolume(f"its folder {folder} cannot be read") from error
+            if above is None or above.stat.type is not FileType.DIRECTORY:
+                raise UnreadableVolume(f"it has no folder {folder}")
+
+    def find(self, parts: tuple[str, ...]) -> Entry | None:
+        """See ``Volume.find``."""
+        return self._volume.find((*self._parts, *parts))
+
+    def names(self, entry: Entry) -> Iterator[str | None]:
+        """See ``Volume.names``."""
+        return self._volume.names(entry)
+
+
 def open_volume(kind: str, reader: DiskReader, offset: int, length: int) -> Volume:
     """Open the file system of a kind (``FileSystem.kind``) at a place. Raises UnreadableVolume."""
     file = PartitionFile(reader, offset, length)
@@ -223,12 +249,15 @@ def _by_libyal(kind: str, volume: Any, file: PartitionFile) -> Volume:
     return _FatVolume(volume, file) if kind == "vfat" else _PosixVolume(volume, file)
 
 
-def open_device(device: Partition | facts.Volume, readers: Sequence[DiskReader]) -> Volume:
-    """Open the file system of a partition or volume of these disks. Raises UnreadableVolume."""
+def open_device(device: Partition | facts.Volume, readers: Sequence[DiskReader], folder: str = "") -> Volume:
+    """Open the file system of a partition or volume of these disks, or a folder of it. Raises UnreadableVolume."""
     kind = device.filesystem.kind if device.filesystem else "unknown"
     if isinstance(device, facts.Volume):
-        return open_volume(kind, MappedVolume(device.segments, device.size_bytes, readers), 0, device.size_bytes)
-    return open_volume(kind, readers[device.disk], device.offset, device.length)
+        mapped = MappedVolume(device.segments, device.size_bytes, readers)
+        opened = open_volume(kind, mapped, 0, device.size_bytes)
+    else:
+        opened = open_volume(kind, readers[device.disk], device.offset, device.length)
+    return FolderOfVolume(opened, folder) if folder else opened
 
 
 def _in_short(error: OSError) -> str:

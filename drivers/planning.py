@@ -9,6 +9,7 @@ from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem
 from drivers.families import FAMILIES, UNKNOWN_FAMILY
 from drivers.layout import Device, Layout, locked, place
+from drivers.linux import image_based
 from drivers.linux.planning import plan_linux
 from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
@@ -44,7 +45,8 @@ def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         return _nothing(facts, Finding("guest.encrypted", message, hint))
     if system is None:
         hint = "`p2v inspect` shows what was found; a disk may be missing, empty or encrypted."
-        return _nothing(facts, Finding("guest.no-os", "no operating system was found in the disks", hint))
+        unknown = Finding("guest.no-os", "no operating system was found in the disks", hint)
+        return _nothing(facts, image_based.closed(facts.image) or unknown)
     for guest in GUESTS:
         if guest.kind == system.kind and system.family in guest.families:
             return guest.plan(facts, options)

@@ -104,7 +104,7 @@ def rewrite(
 
 
 def mounts_of(facts: GuestFacts, changes: Sequence[Change], *, with_system: bool = False) -> tuple[Mount, ...]:
-    """The root and every other mount that a path of a change lies in. Raises GuestNotUnderstood when there is no root.
+    """The root and every other mount that a path of a change lies below. Raises GuestNotUnderstood when there is no root.
 
     ``with_system``: also what programs of the guest's need (/usr, /var, ...).
     """
@@ -115,8 +115,8 @@ def mounts_of(facts: GuestFacts, changes: Sequence[Change], *, with_system: bool
     needed = {"/"}
     paths = [change.path for change in changes]
     for path in [*paths, *(change.source for change in changes if isinstance(change, CopyFile))]:
-        inside = (m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/"))
-        needed.add(max(inside, key=len))
+        # those above it as well: what is mounted at /boot/efi has its place on the file system at /boot
+        needed |= {m for m in known if m == "/" or path == m or path.startswith(m.rstrip("/") + "/")}
     if with_system:
         needed |= {point for point in known if f"{point}/".startswith(_SYSTEM_FOLDERS)}
     return tuple(known[mountpoint] for mountpoint in sorted(needed))

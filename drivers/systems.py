@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 
+from drivers.deployments import is_physical_root
 from drivers.facts import OperatingSystem
 from drivers.families import NOT_LINUX, RELEASE_FILES, family_of
 from drivers.tree import GuestTree, text_of
@@ -14,6 +15,10 @@ _TEXT_AT_MOST = 256
 
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _MARKERS = (*_OS_RELEASE, *(file.path for file in RELEASE_FILES), "/etc/lsb-release")
+# where no /sbin/init says it; NixOS' boot entries name one in its store
+_SYSTEMD = (
+    "/usr/lib/systemd/systemd", "/lib/systemd/systemd", "/nix/var/nix/profiles/system/systemd/lib/systemd/systemd",
+)  # fmt: skip
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 
@@ -40,11 +45,15 @@ class Likeness(enum.IntEnum):
     NONE = 0
     NAMED = 1
     """It says what it is, but has no programs where Linux has them."""
-    LINUX = 2
+    DEPLOYMENTS = 2
+    """ostree's: the system is in one of its folders."""
+    LINUX = 3
 
 
 def root_likeness(tree: GuestTree) -> Likeness:
     """Whether a file system could be a system's root."""
+    if is_physical_root(tree):
+        return Likeness.DEPLOYMENTS
     if not _is_there(tree, "/etc") or not any(_is_there(tree, path) for path in _MARKERS):
         return Likeness.NONE
     return Likeness.LINUX if _has_programs(tree) else Likeness.NAMED
@@ -183,7 +192,7 @@ def _init(tree: GuestTree) -> str:
             # Alpine's init is busybox's, which runs OpenRC
             return "openrc" if name == "busybox" and tree.exists("/sbin/openrc") else name
     if not tree.exists("/sbin/init"):
-        return "systemd" if tree.exists("/usr/lib/systemd/systemd") or tree.exists("/lib/systemd/systemd") else ""
+        return "systemd" if any(tree.exists(path) for path in _SYSTEMD) else ""
     if tree.exists("/sbin/openrc"):
         return "openrc"
     if tree.exists("/sbin/initctl") and tree.exists("/etc/init"):

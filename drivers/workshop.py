@@ -88,7 +88,7 @@ def mounted(readers: Sequence[DiskReader], facts: GuestFacts) -> OfflineTree:
         filesystem = device.filesystem
         if filesystem is None or filesystem.why_not_host:
             continue
-        volume = open_device(device, readers)
+        volume = open_device(device, readers, mount.folder)
         if tree is None:
             if mount.mountpoint != "/":
                 break

@@ -3,8 +3,8 @@
 A script runs once, beside the boot and not as a part of it: nothing waits for it, it has its limits in time, it waits for a
 network only when it needs packages, it removes itself however it ends, and what it did is in ``LOG``. What failed is told to the
 journal as well, and the unit has failed. It is started by
-systemd, by OpenRC, or by a link of SysV init where links alone decide (Red Hat's; Debian's and SUSE's insserv keeps an index that
-only its own program can write). Everything is in the plan as files, with the very commands.
+systemd, by OpenRC, by Upstart (init(5)), or by a link of SysV init where links alone decide (Red Hat's; Debian's and SUSE's
+insserv keeps an index that only its own program can write). Everything is in the plan as files, with the very commands.
 
 Commands: apt-get(8), dpkg(1), dnf(8), yum(8), rpm(8), zypper(8), apk(8), pacman(8), tdnf(8), xbps-install(1).
 """
@@ -96,9 +96,17 @@ _SYSV_SERVICE = f"""\
 [ "$1" = start ] && [ -f {SCRIPT} ] && /bin/sh {SCRIPT} </dev/null &
 exit 0
 """
+_UPSTART = f"/etc/init/{_NAME}.conf"
+_UPSTART_JOB = f"""\
+# Put here by p2v when this machine was moved to KVM; goes away by itself.
+description "What p2v left for the first boot"
+start on stopped rc RUNLEVEL=[2345]
+# no task: the boot would wait for it
+exec /bin/sh {SCRIPT}
+"""
 # unit p2v-ssh-keys is identity's
 UNIT_NAMES = (_UNIT.name, "p2v-ssh-keys.service")
-TEXTS = (SCRIPT, *(f"{_UNITS}/{name}" for name in UNIT_NAMES), _OPENRC, _SYSV)
+TEXTS = (SCRIPT, *(f"{_UNITS}/{name}" for name in UNIT_NAMES), _OPENRC, _SYSV, _UPSTART)
 LINKS = (*(f"{_WANTS}/{name}" for name in UNIT_NAMES), _OPENRC_LINK, *_SYSV_LINKS)
 
 
@@ -220,6 +228,7 @@ _START: Mapping[str, str] = {
     "systemd": "systemctl enable {name}; systemctl start {name}\n",
     "openrc": "rc-update add {name} default; rc-service {name} start\n",
     "sysv": "chkconfig qemu-ga on; service qemu-ga start\n",
+    "upstart": "service {name} start\n",
 }
 
 
@@ -231,6 +240,10 @@ def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     unneeded = (_unneeded(),) if options.agent_packages and has_agent else ()
     if not foreign and not wants_agent:
         return Contribution(warnings=unneeded)
+    if facts.image is not None and facts.image.seals("/usr/bin"):
+        reason = "the guest's packages belong to its image"
+        hint = "Remove or add them in the image; or in the converted guest, with rpm-ostree or transactional-update."
+        return Contribution(warnings=(_impossible(reason, hint),))
     system = facts.os
     manager = MANAGERS.get(system.family) if system is not None else None
     init = _init(facts)
@@ -250,8 +263,7 @@ def contribute(facts: GuestFacts, options: PlanOptions) -> Contribution:
     return Contribution((*_carried(facts, packages, script), *_changes(facts, init, script)), warnings)
 
 
-def _impossible(reason: str) -> Finding:
-    hint = "Install or remove the packages yourself in the converted guest."
+def _impossible(reason: str, hint: str = "Install or remove the packages yourself in the converted guest.") -> Finding:
     return Finding("linux.first-boot.impossible", f"nothing is done at the first boot: {reason}", hint)
 
 
@@ -310,6 +322,8 @@ def _init(facts: GuestFacts) -> str | None:
         return None
     if system.init in ("systemd", "openrc"):
         return system.init
+    if system.init == "upstart" and system.family == "debian":
+        return "upstart"
     return "sysv" if system.init in ("sysv", "upstart") and system.family == "redhat" else None
 
 
@@ -349,7 +363,12 @@ def _functions(manager: PackageManager) -> str:
 
 
 def _script(init: str, steps: Sequence[str]) -> str:
-    own = {"systemd": (_UNIT.link, _UNIT.path), "openrc": (_OPENRC_LINK, _OPENRC), "sysv": (*_SYSV_LINKS, _SYSV)}[init]
+    own = {
+        "systemd": (_UNIT.link, _UNIT.path),
+        "openrc": (_OPENRC_LINK, _OPENRC),
+        "sysv": (*_SYSV_LINKS, _SYSV),
+        "upstart": (_UPSTART,),
+    }[init]
     return _HEAD.format(log=LOG, own=" ".join((*own, SCRIPT))) + "".join(steps)
 
 
@@ -361,6 +380,8 @@ def _changes(facts: GuestFacts, init: str, script: str) -> Iterator[Change]:
     elif init == "openrc":
         yield from written(facts, _OPENRC, _OPENRC_SERVICE, 0o755, why)
         yield from linked(facts, _OPENRC_LINK, _OPENRC, why)
+    elif init == "upstart":
+        yield from written(facts, _UPSTART, _UPSTART_JOB, 0o644, why)
     else:
         yield from written(facts, _SYSV, _SYSV_SERVICE, 0o755, why)
         for link in _SYSV_LINKS:

@@ -31,6 +31,7 @@ _SMALL_FILE_BYTES = 64 * 1024
 
 # one try at each name, however long it is
 MODULE_NAME = re.compile(r"(?:\A|(?<=/))([^/]+)\.ko(?:\.xz|\.zst|\.gz)?\Z")
+_NIX_MODULES = re.compile(r"nix/store/[^/]+/lib/modules/[^/]+")
 # dracut's "squash" module, in the places its releases put the image.
 _SQUASH_IMAGES = frozenset({"squashfs-root.img", "squash-root.img", "squash/root.img", "erofs-root.img"})
 _RELEASE_FILES = frozenset({"etc/initrd-release", "usr/lib/initrd-release"})
@@ -151,6 +152,17 @@ class Names:
             self.folders.add(path)
         return path
 
+    def module_prefix(self, version: str) -> str:
+        """Where libkmod in the archive finds a kernel's modules: below /lib/modules, wherever that leads.
+
+        NixOS makes that link only when its archive is running (nixos/modules/system/boot/stage-1-init.sh).
+        """
+        usual = self.resolve(f"lib/modules/{version}")
+        if usual in self.folders:
+            return usual
+        stores = [path for path in self.folders if _NIX_MODULES.fullmatch(path) and path.endswith(f"/{version}")]
+        return stores[0] if len(stores) == 1 else usual
+
     def _add_link(self, path: str, entry: Entry) -> None:
         if path in self.folders:
             return  # a folder that has something in it stays
@@ -233,8 +245,7 @@ class _Contents:
         return next((name for name in ("dracut", "initramfs-tools", "mkinitrd") if name in self.traits), "unknown")
 
     def prefix(self) -> str:
-        # libkmod in the archive looks below /lib/modules, wherever that leads.
-        return self.names.resolve(f"lib/modules/{self.kernel_version}")
+        return self.names.module_prefix(self.kernel_version)
 
     def module_names(self, prefix: str) -> tuple[str, ...]:
         below = (path for path in self.modules if path.startswith(prefix + "/"))

@@ -9,8 +9,11 @@ TEXTS_AT_MOST = 32
 
 _FILES = frozenset({
     "cryptroot/crypttab", "etc/crypttab", "etc/mdadm/mdadm.conf", "etc/mdadm.conf", "etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf",
-    "conf/initramfs.conf",
+    "conf/conf.d/cryptroot", "conf/initramfs.conf", "etc/lvm/devices/system.devices",
 })  # fmt: skip
+# What dracut waits for before it goes on, each device in a file of its own (modules.d/99base/dracut-dev-lib.sh).
+DEVICE_WAIT = re.compile(r"(?:usr/lib|lib|var/lib)/dracut/hooks/initqueue/finished/devexists-[^/]+\.sh")
+DEVICE_TIMEOUT = re.compile(r"etc/systemd/system/(?P<unit>dev-[^/]+)\.device\.d/timeout\.conf")
 _FOLDERS = re.compile(r"etc/cmdline(?:\.d/[^/]+\.conf)?|conf/conf\.d/[^/]+")
 # The file as it is packed is nearly all comments; only lines that filter matter.
 _FILTERS = re.compile(rb"^[ \t]*(?:global_)?filter\b", re.MULTILINE)
@@ -18,9 +21,11 @@ _FILTERS = re.compile(rb"^[ \t]*(?:global_)?filter\b", re.MULTILINE)
 
 def is_kept(path: str) -> bool:
     """Whether facts hold the text of such a file of an initramfs."""
-    return path in _FILES or _FOLDERS.fullmatch(path) is not None
+    return path in _FILES or any(pattern.fullmatch(path) for pattern in (_FOLDERS, DEVICE_WAIT, DEVICE_TIMEOUT))
 
 
 def is_worth_keeping(path: str, data: bytes) -> bool:
     """Whether anything in it could name a device; LVM's file is large and seldom says anything."""
-    return b"/dev/" in data and (not path.startswith("etc/lvm/") or _FILTERS.search(data) is not None)
+    if DEVICE_TIMEOUT.fullmatch(path):
+        return True
+    return b"/dev/" in data and (not path.startswith("etc/lvm/lvm") or _FILTERS.search(data) is not None)

@@ -72,6 +72,8 @@ _IMAGE_NAME = re.compile(r"(?:vmlinuz|vmlinux|kernel|[Ii]mage)-(.+)")
 # SUSE's zipl starts this one, which runs GRUB
 _FIRST_KERNEL = (f"{zipl.FIRST_KERNEL_FOLDER}image", f"{zipl.FIRST_KERNEL_FOLDER}initrd")
 _MODULE_ROOTS = ("/lib/modules", "/usr/lib/modules")
+# NixOS has its modules beside the system that an entry's init= names (nixos/modules/system/activation/top-level.nix)
+_NIX_INIT = re.compile(r"(?<!\S)init=(?P<system>/nix/store/[0-9A-Za-z+._?=-]+)/init(?!\S)")
 _INITRAMFS_NAMES = ("initrd.img-{}", "initramfs-{}.img", "initrd-{}", "initrd-{}.img", "initramfs-{}")
 # Images that stand before the real one in an entry, and the one that only a crashed kernel starts.
 _NOT_THE_INITRAMFS = re.compile(r"ucode|microcode|kdump")
@@ -89,6 +91,7 @@ class _Search:
 
     tree: GuestTree
     transport: str
+    module_roots: tuple[str, ...] = _MODULE_ROOTS
     seen: set[tuple[str, str | None]] = field(default_factory=set)
     images: set[str] = field(default_factory=set)
     initramfs: dict[tuple[str, str], Initramfs] = field(default_factory=dict)
@@ -110,7 +113,9 @@ def find_kernels(tree: GuestTree, loader: BootLoader, arch: str = "") -> tuple[K
     ``dependencies`` are in the order in which they are loaded. A module whose file (or a dependency's) is missing
     keeps its place in ``dependencies`` but not in ``modules``. ``arch``: the system's (``OperatingSystem.arch``).
     """
-    search = _Search(tree, named(arch).transport)
+    systems = (match["system"] for entry in loader.entries if (match := _NIX_INIT.search(entry.arguments)))
+    roots = (*_MODULE_ROOTS, *dict.fromkeys(f"{path}/kernel-modules/lib/modules" for path in systems))
+    search = _Search(tree, named(arch).transport, roots)
     found: list[Kernel] = []
     for image, initramfs in _candidates(search, loader):
         if len(found) == KERNELS_AT_MOST:
@@ -139,7 +144,7 @@ def _candidates(search: _Search, loader: BootLoader) -> Iterator[tuple[str, str 
     names = (name for name in tree.list("/boot") if _IMAGE_NAME.fullmatch(name))
     for name in sorted(names, key=_version_key, reverse=True):
         resolved = _file(tree, posixpath.join("/boot", name))
-        if resolved is not None and resolved not in search.images and _has_modules(tree, resolved):
+        if resolved is not None and resolved not in search.images and _has_modules(search, resolved):
             search.images.add(resolved)
             yield resolved, None
 
@@ -162,8 +167,8 @@ def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel |
     tree = search.tree
     if (unified := read_unified(tree, image)) is not None:
         return _unified_kernel(search, unified)
-    version = _image_version(tree, image)
-    folder = modules_folder(tree, version) if version else None
+    version = _image_version(search, image)
+    folder = modules_folder(tree, version, search.module_roots) if version else None
     path = initramfs_path or _initramfs_by_name(tree, image, version)
     has_config = tree.exists(f"/boot/config-{version}")
     # Entries also start memtest and network loaders, which have none of the three.
@@ -186,7 +191,7 @@ def _unified_kernel(search: _Search, unified: UnifiedKernel) -> Kernel:
     tree, path = search.tree, unified.path
     inside = section_tree(tree, path, ".linux")
     version = unified.version or (_version_inside(inside, path) if inside is not None else "")
-    folder = modules_folder(tree, version)
+    folder = modules_folder(tree, version, search.module_roots)
     modules = _modules(search, version, folder)
     return Kernel(
         version=version or posixpath.basename(path),
@@ -207,32 +212,32 @@ def _read_initramfs(search: _Search, path: str, version: str) -> Initramfs:
     return search.initramfs[key]
 
 
-def modules_folder(tree: GuestTree, version: str) -> str | None:
+def modules_folder(tree: GuestTree, version: str, roots: tuple[str, ...] = _MODULE_ROOTS) -> str | None:
     """The resolved folder of a kernel version's modules; None when there is none."""
     if not VERSION.fullmatch(version):
         return None
-    for root in _MODULE_ROOTS:
+    for root in roots:
         resolved = resolve(tree, f"{root}/{version}")
         if resolved is not None and tree.lstat(resolved).type is FileType.DIRECTORY:
             return resolved
     return None
 
 
-def _has_modules(tree: GuestTree, image: str) -> bool:
-    version = _image_version(tree, image)
-    return bool(version and modules_folder(tree, version))
+def _has_modules(search: _Search, image: str) -> bool:
+    version = _image_version(search, image)
+    return bool(version and modules_folder(search.tree, version, search.module_roots))
 
 
-def _image_version(tree: GuestTree, image: str) -> str:
+def _image_version(search: _Search, image: str) -> str:
     """From the file's name where modules of that version exist, else as the image itself says; empty: unknown."""
     match = _IMAGE_NAME.fullmatch(posixpath.basename(image))
     named = match[1] if match and VERSION.fullmatch(match[1]) else ""
     # kernel-install's layout: <machine id>/<version>/linux
     above = posixpath.basename(posixpath.dirname(image))
     for version in (named, above):
-        if version and modules_folder(tree, version):
+        if version and modules_folder(search.tree, version, search.module_roots):
             return version
-    return _version_inside(tree, image) or named
+    return _version_inside(search.tree, image) or named
 
 
 def _version_inside(tree: GuestTree, image: str) -> str:

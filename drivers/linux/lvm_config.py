@@ -40,9 +40,12 @@ def plan_filters(file: TextFile, facts: GuestFacts) -> EditFile | None:
 def plan_devices_file(facts: GuestFacts) -> DeleteFile | None:
     """The removal of the devices file; None when it has no entry by hardware, or is not there."""
     file = facts.texts.get(DEVICES_FILE)
-    if file is None or _LASTING_TYPES.issuperset(_ID_TYPE.findall(file.text)):
-        return None
-    return deletion(file, WHY_DEVICES_FILE)
+    return deletion(file, WHY_DEVICES_FILE) if file is not None and names_hardware(file.text) else None
+
+
+def names_hardware(text: str) -> bool:
+    """Whether a devices file has an entry that goes by hardware."""
+    return not _LASTING_TYPES.issuperset(_ID_TYPE.findall(text))
 
 
 def contribute(facts: GuestFacts) -> Contribution:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from drivers.facts import InterfaceConfig, Network, TextFile
-from drivers.linux import keyfile, netplan, paths
+from drivers.linux import keyfile, netplan, paths, wicked
 from drivers.linux.macs import normal_mac
 from drivers.tree import GuestTree
 
@@ -234,4 +234,5 @@ STACKS: tuple[Stack, ...] = (
     Stack("networkmanager", _network_manager, (CONNECTIONS,)),
     Stack("ifcfg", _ifcfg, ()),
     Stack("netplan", netplan.interfaces, ("/etc/netplan/*.yaml",)),
+    Stack("wicked", wicked.interfaces, (wicked.CONFIGS,)),
 )

@@ -20,6 +20,7 @@ from drivers.linux import (
     fstab,
     grub_edits,
     identity,
+    image_based,
     initramfs_copies,
     initramfs_tools,
     lvm_config,
@@ -89,12 +90,12 @@ def plan_linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         identity.contribute(facts) if options.new_identity else Contribution(),
         firstboot.contribute(facts, options),
     ))  # fmt: skip
-    changes = _once(every.changes)
+    changes, images = image_based.contribute(facts, _once(every.changes))
     if options.new_identity:
         changes = identity.forgotten(facts, changes)
-    blockers = (*every.blockers, *space.contribute(facts, changes))
+    blockers = (*every.blockers, *images.blockers, *space.contribute(facts, changes))
     labels, unusable = selinux.labels_of(facts.label_policy, changes)
-    warnings = (*every.warnings, *_unusable_rules(unusable))
+    warnings = (*every.warnings, *images.warnings, *_unusable_rules(unusable))
     return GuestPlan(changes, warnings, blockers, caps, labels, rebuilt.programs)
 
 

@@ -195,7 +195,7 @@ def _lay_out_archive(change: ExtendInitramfs, tree: GuestTree, layout: _Layout) 
         for entry in image.entries():
             layout.add_entry(entry)
         layout.follow_links()
-        prefix = layout.names.resolve(f"lib/modules/{change.kernel_version}")
+        prefix = layout.names.module_prefix(change.kernel_version)
         if prefix != change.archive_prefix:
             problem = f"an archive that keeps them in {prefix}"
     except BadArchive as e:

@@ -2,6 +2,9 @@
 
 What is left alone on purpose: cloud-init, irqbalance, kdump, mdadm, rasdaemon and smartd, which run on KVM as well, and
 the vendors' package sources.
+
+Names of packages, files and units are of the distributions' packages where they have one. Those of vendors who publish none were
+checked, in November 2026, against what a comment beside the entry says; without one they are as people report them, and unchecked.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 class Known:
     """How a tool is recognised, and what it runs.
 
-    ``packages``: of Debian, by which a tool is recognised; ``other_packages``: further ones that it may come in.
+    ``packages``: by which a tool is recognised, Debian's first; ``other_packages``: those of further distributions, or
+    further ones that it may come in.
     ``files``: that only it has. ``units``: systemd's; ``services``: those of SysV init, Upstart, OpenRC and runit, which
     systemd knows as units too. ``only_if``: a file of assignments, a variable, and the values with which (``""``: not set)
     the tool needs no hardware of the machine, and stays.
@@ -41,10 +45,16 @@ _HYPERVISORS: tuple[Known, ...] = (
         other_packages=("open-vm-tools-sdmp", "open-vm-tools-salt-minion", "open-vm-tools-guestinfo"),
     ),
     Known(
-        "vmware-tools", "vmware", (),
+        "vmware-tools", "vmware",
+        ("VMwareTools", "vmware-tools-esx", "vmware-tools-esx-nox", "vmware-tools-foundation", "vmware-tools-core",
+         "vmware-tools-services"),
         ("/etc/vmware-tools/locations", "/usr/bin/vmware-uninstall-tools.pl", "/usr/sbin/vmware-guestd"),
         ("vmware-tools.service", "vmware-tools-thinprint.service"),
         ("vmware-tools", "vmware-tools-services", "vmware-tools-thinprint"),
+        other_packages=("vmware-tools-guestlib", "vmware-tools-libraries-nox", "vmware-tools-libraries-x",
+                        "vmware-tools-plugins-guestInfo", "vmware-tools-plugins-timeSync", "vmware-tools-plugins-vmbackup",
+                        "vmware-tools-plugins-powerOps", "vmware-tools-plugins-deployPkg", "vmware-tools-vgauth",
+                        "kmod-vmware-tools-vmci", "kmod-vmware-tools-vmxnet3"),
     ),
     Known(
         "virtualbox-guest-additions", "virtualbox",
@@ -55,7 +65,7 @@ _HYPERVISORS: tuple[Known, ...] = (
         ("vboxadd", "vboxadd-service", "vboxadd-x11", "vboxadd-timesync", "virtualbox-guest-utils",
          "virtualbox-ose-guest-utils", "virtualbox-guest-additions", "vboxservice"),
         other_packages=("virtualbox-guest-additions", "virtualbox-guest-tools", "virtualbox-guest-dkms",
-                        "virtualbox-guest-utils-nox", "virtualbox-kmp-default"),
+                        "virtualbox-guest-utils-nox", "virtualbox-kmp-default", "virtualbox-ose-guest"),
     ),
     Known(
         "hyperv-daemons", "hyperv",
@@ -67,7 +77,7 @@ _HYPERVISORS: tuple[Known, ...] = (
          "hypervfcopyd.service", "hv_kvp_daemon.service", "hv_vss_daemon.service", "hv_fcopy_daemon.service"),
         ("hv-kvp-daemon", "hv-vss-daemon", "hv-fcopy-daemon", "hypervkvpd", "hypervvssd", "hypervfcopyd",
          "hv_kvp_daemon", "hv_vss_daemon", "hv_fcopy_daemon"),
-        other_packages=("hypervkvpd", "hypervvssd", "hypervfcopyd", "hyperv-tools", "hyper-v", "hvtools"),
+        other_packages=("hypervkvpd", "hypervvssd", "hypervfcopyd", "hyperv-tools", "hyper-v", "hvtools", "hyperv"),
     ),
     Known(
         "xe-guest-utilities", "xen",
@@ -76,13 +86,17 @@ _HYPERVISORS: tuple[Known, ...] = (
         other_packages=("xe-guest-utilities-latest", "xe-guest-utilities-xenstore"),
     ),
     Known("xen-guest-agent", "xen", ("xen-guest-agent",), ("/usr/sbin/xen-guest-agent",), ("xen-guest-agent.service",)),
+    # units: the installer's own list of files (installer/prltoolsd.service, prl-x11.service), as Gentoo users packaged it
     Known(
         "parallels-tools", "parallels", (), ("/usr/lib/parallels-tools/install", "/usr/bin/prltoolsd"),
-        ("prltoolsd.service", "prl-x11.service"), ("prltoolsd", "prl-x11"),
+        ("prltoolsd.service", "prl-x11.service", "prl-xorg-cleanup.service"), ("prltoolsd", "prl-x11"),
     ),
+    # installs below /usr/local/nutanix and as /etc/init.d/ngt_guest_agent: its own installer script;
+    # "service ngt_guest_agent restart": Nutanix' documentation of its certificates
     Known(
-        "nutanix-guest-tools", "nutanix", (), ("/usr/local/nutanix/ngt",),
-        ("ngt_guest_agent.service", "ngt_self_service_restore.service"), ("ngt_guest_agent", "ngt_self_service_restore"),
+        "nutanix-guest-tools", "nutanix", ("nutanix-guest-agent",), ("/usr/local/nutanix/ngt",),
+        ("ngt_guest_agent.service", "ngt_self_service_restore.service", "nutanix-guest-agent.service"),
+        ("ngt_guest_agent", "ngt_self_service_restore"),
     ),
 )  # fmt: skip
 
@@ -92,6 +106,8 @@ _CLOUDS: tuple[Known, ...] = (
         ("walinuxagent.service", "waagent.service", "waagent-network-setup.service", "walinuxagent-network-setup.service",
          "waagent-apt.service"),
         ("walinuxagent", "waagent"),
+        # Red Hat's and SUSE's: Microsoft's documentation of updating and removing the agent
+        other_packages=("WALinuxAgent", "WALinuxAgent-udev", "python-azure-agent"),
     ),
     Known(
         "google-guest-agent", "google", ("google-guest-agent", "google-compute-engine", "google-osconfig-agent"),
@@ -110,15 +126,19 @@ _CLOUDS: tuple[Known, ...] = (
         ("amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service"), ("amazon-ssm-agent",),
     ),
     Known("hibinit-agent", "amazon", ("ec2-hibinit-agent",), ("/usr/bin/hibinit-agent",), ("hibinit-agent.service",)),
+    # a snap on Ubuntu, an rpm on Oracle Linux, both units on either: Oracle's own how-tos ("systemctl status ...")
     Known(
-        "oracle-cloud-agent", "oracle", (), ("/snap/oracle-cloud-agent/current", "/usr/libexec/oracle-cloud-agent"),
+        "oracle-cloud-agent", "oracle", ("oracle-cloud-agent",),
+        ("/snap/oracle-cloud-agent/current", "/usr/libexec/oracle-cloud-agent"),
         ("oracle-cloud-agent.service", "oracle-cloud-agent-updater.service", "snap.oracle-cloud-agent.oracle-cloud-agent.service",
          "snap.oracle-cloud-agent.oracle-cloud-agent-updater.service"),
     ),
-    Known("aliyun-assist", "alibaba", (), ("/usr/sbin/aliyun-service",), ("aliyun.service",), ("aliyun-service",)),
+    Known("aliyun-assist", "alibaba", ("aliyun_assist",), ("/usr/sbin/aliyun-service",), ("aliyun.service",), ("aliyun-service",)),
 )  # fmt: skip
 
 _MACHINES: tuple[Known, ...] = (
+    # hp-health, hp-snmp-agents (/opt/hp/hp-snmp-agents/server/bin): "Managing ProLiant servers with Linux HOWTO"; amsd's units,
+    # with their sysconfig files: its package as container and NixOS users list it
     Known(
         "hp-management", "hpe", ("hp-health", "hp-snmp-agents", "hp-ams", "amsd"),
         ("/opt/hp/hp-health", "/opt/hp/hp-snmp-agents", "/sbin/amsd", "/sbin/amsHelper", "/usr/sbin/amsd"),
@@ -126,20 +146,25 @@ _MACHINES: tuple[Known, ...] = (
          "smad.service", "smad_rev.service", "ahslog.service", "cpqIde.service", "cpqFca.service", "cpqScsi.service",
          "cpqiScsi.service", "mr_cpqScsi.service"),
         ("hp-health", "hp-asrd", "hp-snmp-agents", "hp-ams", "hpasm", "hpsmhd", "amsd", "smad"),
+        other_packages=("hpsmh", "hpasm", "hp-OpenIPMI"),
     ),
+    # dsm_*: Dell's packages as Debian and Puppet users enable them; dcismeng: the service module's own installer script
     Known(
         "dell-openmanage", "dell", ("srvadmin-base", "srvadmin-omacore", "dcism"),
         ("/opt/dell/srvadmin/sbin/dsm_sa_datamgrd", "/opt/dell/srvadmin/iSM", "/opt/dell/srvadmin/sbin/dcismeng"),
         ("dataeng.service", "dsm_sa_datamgrd.service", "dsm_sa_eventmgrd.service", "dsm_sa_snmpd.service",
          "dsm_om_connsvc.service", "dsm_om_shrsvc.service", "instsvcdrv.service", "dcismeng.service"),
         ("dataeng", "dsm_om_connsvc", "dsm_om_shrsvc", "instsvcdrv", "dcismeng"),
+        other_packages=("srvadmin-all", "srvadmin-omcommon", "srvadmin-isvc", "srvadmin-storageservices", "dcism-osc"),
     ),
     Known("ibm-rsa", "ibm", (), ("/sbin/ibmasm", "/usr/sbin/ibmspup"), (), ("ibmasm", "ibmusbasm")),
     Known("superdoctor", "supermicro", (), ("/opt/Supermicro/SuperDoctor5",), ("sd5.service",), ("sd5",)),
+    # LSI Storage Authority: /etc/init.d/LsiSASH in its read-me file; its packages and units as administrators list them
     Known(
-        "megaraid-manager", "broadcom", (),
+        "megaraid-manager", "broadcom", ("lsistorageauthority", "LSIStorageAuthority", "MegaRAID_Storage_Manager"),
         ("/usr/local/MegaRAID Storage Manager", "/opt/lsi/LSIStorageAuthority", "/usr/sbin/mrmonitor"),
-        ("vivaldiframeworkd.service", "LsiSASH.service", "mrmonitor.service"), ("vivaldiframeworkd", "LsiSASH", "mrmonitor"),
+        ("vivaldiframeworkd.service", "LsiSASH.service", "LSISA.service", "mrmonitor.service"),
+        ("vivaldiframeworkd", "LsiSASH", "mrmonitor"),
     ),
     Known(
         "adaptec-manager", "adaptec", (), ("/usr/StorMan", "/usr/Adaptec_Event_Monitor"),
@@ -160,6 +185,7 @@ _MACHINES: tuple[Known, ...] = (
         ("openipmi.service", "ipmi.service", "ipmievd.service", "bmc-watchdog.service", "ipmidetectd.service",
          "ipmiseld.service", "bmc-snmp-proxy.service"),
         ("openipmi", "ipmi", "ipmievd", "bmc-watchdog", "ipmidetectd", "ipmiseld"),
+        other_packages=("OpenIPMI",),
     ),
     Known(
         "sensors", "physical", ("lm-sensors", "fancontrol", "thermald", "sensord", "i8kutils", "thinkfan"),
@@ -167,6 +193,7 @@ _MACHINES: tuple[Known, ...] = (
         ("lm-sensors.service", "lm_sensors.service", "fancontrol.service", "thermald.service", "sensord.service",
          "i8kmon.service", "thinkfan.service"),
         ("lm-sensors", "lm_sensors", "fancontrol", "thermald", "sensord", "thinkfan"),
+        other_packages=("lm_sensors", "lm_sensors-sensord"),
     ),
     Known(
         "mcelog", "physical", ("mcelog",), ("/usr/sbin/mcelog",), ("mcelog.service",), ("mcelog", "mcelogd"),
@@ -188,7 +215,7 @@ KNOWN: tuple[Known, ...] = (
     *_MACHINES,
     Known(
         AGENT, "qemu", (AGENT,), ("/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"),
-        ("qemu-guest-agent.service", "qemu-ga.service"), ("qemu-guest-agent", "qemu-ga"),
+        ("qemu-guest-agent.service", "qemu-ga.service"), ("qemu-guest-agent", "qemu-ga"), other_packages=("qemu-ga",),
     ),
 )  # fmt: skip
 """Every tool, in the order in which they are listed and turned off."""

@@ -7,7 +7,6 @@ packages stay, and can be removed in the guest when it runs on KVM.
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Collection, Iterator, Mapping
 
 from drivers.changes import Change
@@ -15,6 +14,7 @@ from drivers.facts import GuestFacts, Tool
 from drivers.linux import paths, services
 from drivers.linux.contribution import Contribution
 from drivers.linux.desired import linked
+from drivers.linux.packages import installed_packages
 from drivers.linux.tool_catalogue import AGENT, KEPT_VENDORS, KNOWN, Known
 from drivers.plan import Finding, PlanOptions
 from drivers.systems import parse_assignments
@@ -23,11 +23,6 @@ from drivers.tree import FileType, GuestTree
 SYSTEM_UNITS = "/etc/systemd/system"
 UNIT_FOLDERS = (SYSTEM_UNITS, "/usr/lib/systemd/system", "/lib/systemd/system")
 MASK = "/dev/null"
-DPKG_STATUS = "/var/lib/dpkg/status"
-
-_STATUS_BYTES_AT_MOST = 32 * 1024 * 1024
-_PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
-_INSTALLED = re.compile(r"^Status: \S+ \S+ installed$", re.MULTILINE)
 
 
 def find_tools(tree: GuestTree, links: Mapping[str, str]) -> tuple[Tool, ...]:
@@ -35,7 +30,7 @@ def find_tools(tree: GuestTree, links: Mapping[str, str]) -> tuple[Tool, ...]:
 
     ``links``: those by which services start, among others (``collect_texts``).
     """
-    installed = _installed_packages(tree)
+    installed = installed_packages(tree)
     units = frozenset(name for folder in UNIT_FOLDERS for name in tree.list(folder))
     scripts = frozenset(name for folder in services.INIT_SCRIPTS for name in tree.list(folder))
     started = services.started(links, _upstart_jobs(tree))
@@ -132,7 +127,8 @@ def _left(tool: Tool, why: str) -> Finding:
 
 
 def _evidence(tree: GuestTree, known: Known, installed: Collection[str]) -> str:
-    package = next((f"package {name}" for name in known.packages if name in installed), "")
+    names = (*known.packages, *known.other_packages)
+    package = next((f"package {name}" for name in names if name in installed), "")
     return package or next((f"file {path}" for path in known.files if tree.exists(path)), "")
 
 
@@ -147,16 +143,6 @@ def _needs_its_machine(tree: GuestTree, known: Known) -> bool:
 def _upstart_jobs(tree: GuestTree) -> frozenset[str]:
     jobs = (name.removesuffix(".conf") for name in tree.list(services.UPSTART_JOBS) if name.endswith(".conf"))
     return service_names() & frozenset(jobs)
-
-
-def _installed_packages(tree: GuestTree) -> frozenset[str]:
-    try:
-        status = tree.read(DPKG_STATUS, _STATUS_BYTES_AT_MOST).decode("utf-8", "replace")
-    except (FileNotFoundError, ValueError):
-        return frozenset()
-    return frozenset(
-        name[1] for stanza in status.split("\n\n") if _INSTALLED.search(stanza) and (name := _PACKAGE.search(stanza))
-    )
 
 
 def _may_start(tree: GuestTree, unit: str) -> bool:

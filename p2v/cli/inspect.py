@@ -139,7 +139,8 @@ def _content(system: FileSystem | None, size_bytes: int, where: str) -> str:
     extra += [f"label {system.label}"] if system and system.label else []
     extra += [f"{format_bytes(system.free_bytes)} free"] if system and system.free_bytes is not None else []
     extra += [f"({system.why_not_host})"] if system and system.why_not_host else []
-    return f"{format_bytes(size_bytes):<11}{what:<10}{where:<8}{', '.join(extra)}"
+    gap = "" if len(where) < 8 else "  "
+    return f"{format_bytes(size_bytes):<11}{what:<10}{where:<8}{gap}{', '.join(extra)}"
 
 
 def _guest(facts: GuestFacts) -> list[str]:
@@ -154,6 +155,7 @@ def _guest(facts: GuestFacts) -> list[str]:
         f"Guest: {system.name or system.id}",
         _row("system", f"{system.id} {system.version} ({system.family} family), {system.arch or 'unknown'}, "
                        f"{system.init or 'unknown init'}"),
+        *([_row("image", f"{facts.image.kind} {facts.image.deployment}".rstrip())] if facts.image else []),
         _row("host name", system.hostname or "not set"),
         _row("firmware", facts.firmware.upper()),
         _row("boot loader", f"{facts.boot_loader.kind} {facts.boot_loader.config}".strip()),
@@ -165,7 +167,7 @@ def _guest(facts: GuestFacts) -> list[str]:
         _row("read", how),
     ]  # fmt: skip
     if not facts.kernels:
-        rows.insert(5, _row("kernel", "none found"))
+        rows.insert(6 if facts.image else 5, _row("kernel", "none found"))
     return rows
 
 

@@ -135,6 +135,9 @@ def test_only_file_systems_that_are_written_to_are_mounted() -> None:
         mounts=(Mount("/", 0, 1), Mount("/boot", 0, 2), Mount("/boot/efi", 0, 3), Mount("/bo", 0, 4)),
     )
     assert [mount.mountpoint for mount in mounts_of(facts, CHANGES)] == ["/", "/boot"]
+    # a place to mount the partition at is on the file system above
+    on_esp = (WriteFile("/boot/efi/EFI/BOOT/x", "", 0o644, WHY),)
+    assert [mount.mountpoint for mount in mounts_of(facts, on_esp)] == ["/", "/boot", "/boot/efi"]
     with pytest.raises(GuestNotUnderstood):
         mounts_of(GuestFacts(ReadBy.HOST, (), ()), CHANGES)
 

@@ -41,6 +41,10 @@ OTHERS = [
     "/etc/NetworkManager/system-connections/x", "/etc/sysconfig/network-scripts/ifcfg-x", "/etc/ssh/ssh_host_x_key",
     f"/boot/vmlinuz-{VERSION}", f"/boot/initrd.img-{VERSION}", f"/usr/lib/modules/{VERSION}/modules.dep",
     f"/usr/lib/modules/{VERSION}/modules.builtin", "/etc/selinux/demo/contexts/files/file_contexts",
+    "/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite-wal", "/var/lib/rpm/Packages.db", "/var/lib/rpm/Name",
+    "/usr/lib/apk/db/installed", "/var/db/xbps/pkgdb-0.38.plist", "/var/lib/pacman/local/x-1-1/desc", "/etc/wicked/ifconfig/x.xml",
+    "/ostree/repo", "/ostree/deploy", "/usr/lib/ostree/prepare-root.conf", "/usr/sbin/transactional-update", "/etc/static",
+    "/nix/store", "/run/current-system",
 ]  # fmt: skip
 PLACES = list(dict.fromkeys([*PLAIN, *OTHERS]))
 SELINUX: Mapping[str, Node] = {"/etc/selinux/config": "SELINUX=enforcing\nSELINUXTYPE=demo\n"}

@@ -90,7 +90,7 @@ def test_only_what_is_asked_for_is_done(options: PlanOptions) -> None:
 @pytest.mark.parametrize("init", ["systemd", "openrc", "sysv", "upstart"])
 def test_every_family_has_its_own_commands_or_a_warning(family: str, init: str) -> None:
     contribution = firstboot.contribute(guest(family, init), BOTH)
-    if init in ("systemd", "openrc") or family == "redhat":
+    if init in ("systemd", "openrc") or family == "redhat" or (init, family) == ("upstart", "debian"):
         assert MANAGERS[family].remove in script_of(contribution.changes)
         assert all(change.path.startswith(CREATED_BELOW) for change in contribution.changes)
     else:
@@ -102,6 +102,14 @@ def test_a_family_without_known_packages_gets_a_warning() -> None:
     assert [f.id for f in firstboot.contribute(guest("unknown"), BOTH).warnings] == ["linux.first-boot.impossible"]
 
 
+def test_upstart_starts_a_job_that_goes_with_its_script_and_that_nothing_waits_for() -> None:
+    changes = planned(guest("debian", "upstart"))
+    (job,) = [change for change in changes if isinstance(change, WriteFile) and change.path == "/etc/init/p2v-firstboot.conf"]
+    assert "start on stopped rc" in job.content
+    assert "\ntask" not in job.content
+    assert f"rm -f {job.path} {SCRIPT}" in script_of(changes)
+
+
 def test_a_tool_whose_package_nobody_knows_is_said_to_stay() -> None:
     odd = Tool("strange-agent", "strange", "file /x")
     contribution = firstboot.contribute(guest(found=(odd,)), PlanOptions(purge_tools=True))
@@ -109,11 +117,11 @@ def test_a_tool_whose_package_nobody_knows_is_said_to_stay() -> None:
     assert [finding.id for finding in contribution.warnings] == ["linux.first-boot.tool-left"]
 
 
-@pytest.mark.parametrize("init", ["systemd", "openrc", "sysv"])
+@pytest.mark.parametrize("init", ["systemd", "openrc", "sysv", "upstart"])
 def test_planning_again_leaves_it_as_it_is(init: str) -> None:
     family = "redhat" if init == "sysv" else "debian"
     changes = planned(guest(family, init))
-    assert len(changes) >= 3
+    assert len(changes) >= 2
     assert planned(guest(family, init, more=applied({}, changes))) == ()
 
 

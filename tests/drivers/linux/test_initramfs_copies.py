@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from drivers.changes import ExtendInitramfs, InitramfsFile
 from drivers.facts import BootLoader, FileSystem, Initramfs, Kernel, Partition
 from drivers.linux import initramfs_copies
+from drivers.linux.cpio import NewEntry, write_archive
 from drivers.linux.initramfs import read_initramfs
 from drivers.linux.kernels import find_kernels
 from drivers.linux.planning import device_names
@@ -21,9 +23,9 @@ from p2v.core.errors import PlanStale
 from p2v.core.run import SystemRunner
 from p2v.core.units import KIB, MIB
 from tests.drivers.linux.archives import gnu_cpio, host_version, pack
-from tests.drivers.linux.guest import ROOT, SWAP, applied, extended, facts_of, files, kernel
+from tests.drivers.linux.guest import ROOT, SWAP, VERSION, applied, extended, facts_of, files, kernel
 from tests.drivers.linux.test_supplement import archived, guest_tree
-from tests.drivers.memory_tree import Link, Node
+from tests.drivers.memory_tree import InMemoryTree, Link, Node
 
 LUKS = Partition(0, 5, 0, MIB, "83", False, "c0ffee12-05", filesystem=FileSystem("luks", "feed-0001"))
 LVM = Partition(0, 6, MIB, MIB, "8e", False, "c0ffee12-06", filesystem=FileSystem("lvm2", "AbCd"))
@@ -59,6 +61,51 @@ def edited(path: str, text: str) -> str:
 )  # fmt: skip
 def test_a_copy_gets_the_edit_that_the_guests_own_file_gets(path: str, before: str, after: str) -> None:
     assert edited(path, before) == after
+
+
+HOOK = "usr/lib/dracut/hooks/initqueue/finished/devexists-\\x2fdev\\x2fdisk\\x2fby-path\\x2fpci-0000:03:00.0-scsi-0:0:0:0-part2.sh"
+TIMEOUT = (
+    "etc/systemd/system/dev-disk-by\\x2dpath-pci\\x2d0000:03:00.0\\x2dscsi\\x2d0:0:0:0\\x2dpart2.device.d/timeout.conf"
+)
+
+
+def test_a_dracut_archive_waits_for_its_devices_by_names_that_last() -> None:
+    assert SWAP.filesystem is not None
+    by_path = '[ -e "/dev/disk/by-path/pci-0000:03:00.0-scsi-0:0:0:0-part2" ]\n'
+    assert edited(HOOK, by_path) == f'[ -e "/dev/disk/by-uuid/{SWAP.filesystem.uuid}" ]\n'
+    assert edited(HOOK, '[ -e "/dev/sda5" ]\n') == '[ -e "/dev/disk/by-uuid/feed-0001" ]\n'
+    for lasting in ('[ -e "/dev/disk/by-uuid/x" ]\n', '[ -e "/dev/mapper/vg-root" ]\n', '[ -e "/dev/sdz9" ]\n'):
+        assert edited(HOOK, lasting) == lasting
+
+
+def test_systemd_in_a_dracut_archive_does_not_wait_without_end_for_a_name_that_is_gone() -> None:
+    text = "[Unit]\nJobTimeoutSec=0\nJobRunningTimeoutSec=0\n"
+    assert edited(TIMEOUT, text) == "[Unit]\nJobTimeoutSec=1\nJobRunningTimeoutSec=1\n"
+    lasting = TIMEOUT.replace("path-pci\\x2d0000:03:00.0\\x2dscsi\\x2d0:0:0:0\\x2dpart2", "uuid-feed\\x2d0001")
+    assert edited(lasting, text) == text
+
+
+def test_what_a_dracut_archive_waits_for_is_read_from_it() -> None:
+    hook, text = HOOK, b'[ -e "/dev/sda2" ]\n'
+    image = write_archive([
+        NewEntry("lib", stat.S_IFLNK | 0o777, b"usr/lib"),
+        *(NewEntry(path, stat.S_IFDIR | 0o755) for path in ("usr", "usr/lib")),
+        NewEntry(hook.removeprefix("usr/"), stat.S_IFREG | 0o755, text),
+        NewEntry(TIMEOUT, stat.S_IFREG | 0o644, b"[Unit]\nJobTimeoutSec=0\n"),
+    ])  # fmt: skip
+    found = read_initramfs(InMemoryTree({"/image": image}), "/image", VERSION)
+    assert set(found.texts) == {hook, TIMEOUT}
+
+
+def test_a_devices_file_in_an_initramfs_is_warned_of_and_left() -> None:
+    text = "VERSION=1.1.2\nIDTYPE=sys_wwid IDNAME=naa.5000 DEVNAME=/dev/sda2 PVID=abc\n"
+    facts = facts_of(files(), [with_texts({"etc/lvm/devices/system.devices": text})], EVERY)
+    plan = plan_guest(facts, PlanOptions())
+    assert "linux.lvm.devices-in-initramfs" in {finding.id for finding in plan.warnings}
+    assert edited("etc/lvm/devices/system.devices", text) == text
+    lasting = text.replace("sys_wwid", "devname")
+    facts = facts_of(files(), [with_texts({"etc/lvm/devices/system.devices": lasting})], EVERY)
+    assert "linux.lvm.devices-in-initramfs" not in {finding.id for finding in plan_guest(facts, PlanOptions()).warnings}
 
 
 def test_a_filter_of_lvm_that_accepts_old_names_only_is_widened_in_the_copy_too() -> None:

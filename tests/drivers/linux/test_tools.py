@@ -14,6 +14,7 @@ from drivers.linux.tool_catalogue import KEPT_VENDORS, KNOWN, Known
 from drivers.linux.tools import contribute, find_tools, missing_agent
 from drivers.plan import PlanOptions
 from tests.drivers.linux.guest import applied, facts_of, files
+from tests.drivers.linux.rpm_files import ndb
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 
 UNIT = "/lib/systemd/system/open-vm-tools.service"
@@ -82,6 +83,20 @@ def test_a_tool_without_package_is_known_by_its_files() -> None:
         ("vmware-tools", "file /etc/vmware-tools/locations", ()),
         ("virtualbox-guest-additions", "file /usr/sbin/VBoxService", ()),
     ]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "package"),
+    [
+        ({"/var/lib/pacman/local/virtualbox-guest-utils-7.0.18-1/desc": ""}, "virtualbox-guest-utils"),
+        ({"/lib/apk/db/installed": "P:hvtools\nV:6.6-r0\n"}, "hvtools"),
+        ({"/var/db/pkg/app-emulation/open-vm-tools-12.4.0/PF": ""}, "open-vm-tools"),
+        ({"/var/lib/rpm/Packages.db": ndb(("WALinuxAgent",))}, "WALinuxAgent"),
+        ({"/usr/share/rpm/Packages.db": ndb(("hypervkvpd",))}, "hypervkvpd"),
+    ],
+)
+def test_packages_of_every_manager_show_a_tool(nodes: dict[str, Node], package: str) -> None:
+    assert [tool.evidence for tool in found_in(nodes)] == [f"package {package}"]
 
 
 def test_the_qemu_guest_agent_is_kept() -> None:
