@@ -46,10 +46,11 @@ def test_a_guest_speaks_on_the_serial_line_of_its_machine(arch: str, console: st
 
 
 def test_what_zipl_started_from_is_not_edited_for_a_boot_check() -> None:
-    config = "/etc/zipl.conf"
-    guest = MemoryGuest(**{config: "[a]\nparameters = quiet\n"})
+    config, entry = "/etc/zipl.conf", "/boot/loader/entries/a.conf"
+    guest = MemoryGuest(**{config: "[a]\nparameters = quiet\n", entry: "options root=UUID=1 quiet\n"})
     instrument(guest, facts("s390x", "zipl"), NONCE, 60)
     assert guest.files[config] == b"[a]\nparameters = quiet\n"
+    assert guest.files[entry] == b"options root=UUID=1 quiet\n"
     assert CHANNEL.encode() in guest.files[SCRIPT_PATH]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drivers.changes import CopyFile, EditFile, ExtendInitramfs, MakeSymlink, WriteFile
 from drivers.facts import FileSystem, GuestFacts, Partition
@@ -338,3 +340,12 @@ def test_the_kernel_that_starts_suses_grub_must_find_the_disk_itself() -> None:
     found = plan(facts(suse(("dasd_mod",)), "s390x"))
     assert [finding.id for finding in found.blockers] == ["linux.s390x.first-kernel"]
     assert not any(isinstance(change, ExtendInitramfs) for change in found.changes)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(st.sampled_from("[]:=,\"'#\r\n\t defaultmenuimage/boot0.x\udcff"), max_size=80))
+def test_any_text_can_be_zipls_configuration_and_a_channels(text: str) -> None:
+    nodes = {**mainframe(), "/etc/zipl.conf": text, "/boot/parmfile": text, "/etc/dasd.conf": text, f"/boot/config-{S}": text}
+    first = plan(facts(nodes, "s390x"))
+    assert [change for change in first.changes if isinstance(change, ExtendInitramfs)] == []
+    assert first.caps.machine == "s390-ccw-virtio"
