@@ -200,7 +200,8 @@ def started(result: Result, agent: Path | None = None) -> Iterator[Background]:
     for name in (SERIAL_LOG, TASK_LOG):
         (result.folder / name).unlink(missing_ok=True)
     ports = [("-serial", f"file:{result.folder / name}") for name in (SERIAL_LOG, TASK_LOG)]
-    hardware = replace(result.record.hardware, disks=(TargetDisk(Path(IMAGE), "raw"),))
+    # one CPU: emulated ones of a busy host lose each other's timers
+    hardware = replace(result.record.hardware, cpus=1, disks=(TargetDisk(Path(IMAGE), "raw"),))
     wiring = Wiring(
         netdev="user,restrict=on",
         agent=f"socket,path={agent},server=on,wait=off" if agent else "null",

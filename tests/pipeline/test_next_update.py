@@ -113,9 +113,10 @@ def _undone(facts: dict[str, Any], before: dict[str, Any], menu: str) -> list[st
     problems = [] if rebuilt["sha256"] != before["sha256"] else ["the update wrote no new initramfs"]
     missing = {"virtio_pci", "virtio_blk", "virtio_scsi"} - set(rebuilt["modules"])
     problems += [f"its initramfs lacks {name}" for name in sorted(missing)]
-    lines = [entry["arguments"] for entry in facts["boot_loader"]["entries"]]
-    lines += [line for line in menu.splitlines() if line.strip().startswith("linux")]
+    # what rhel-like's stand-in for blscfg says is a variable, which the entries have the value of
+    lines = [e["arguments"] for e in facts["boot_loader"]["entries"] if not e["arguments"].startswith("$kernelopts")]
     assert lines
+    lines += [line for line in menu.splitlines() if line.strip().startswith("linux")]
     problems += [f"told {line}" for line in lines if "root=UUID=" not in line or "/dev/sd" in line]
     return problems
 
@@ -123,6 +124,6 @@ def _undone(facts: dict[str, Any], before: dict[str, Any], menu: str) -> list[st
 def _default_initramfs(facts: dict[str, Any]) -> dict[str, Any]:
     """The initramfs of the kernel that starts; one kernel may be found twice (/boot and the ESP)."""
     loader = facts["boot_loader"]
-    (entry,) = [e for e in loader["entries"] if e["title"] == loader["default"]]
+    entry = next(e for e in loader["entries"] if e["title"] == loader["default"])
     found = [k["initramfs"] for k in facts["kernels"] if k["initramfs"] and k["initramfs"]["path"] in entry["initramfs"]]
     return dict(found[0])
