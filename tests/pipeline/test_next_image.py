@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from p2v.record import load_record
 from tests.fixtures import images
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.programs import in_own_mounts
@@ -14,8 +15,8 @@ from tests.pipeline.running import p2v
 # The guest's ostree deploys the same commit once more, as its next update would: in a chroot, offline.
 _DEPLOY = """
 disk=$1 folder=$2 boot=$3 root=$4
-mount -o "loop,offset=$root" "$disk" "$folder"
-mount -o "loop,offset=$boot" "$disk" "$folder/boot"
+mount -o "loop,$root" "$disk" "$folder"
+mount -o "loop,$boot" "$disk" "$folder/boot"
 deployment=$(ls -d "$folder"/ostree/deploy/debian/deploy/*.0)
 mount --bind "$folder" "$deployment/sysroot"
 mount --bind "$folder/boot" "$deployment/sysroot/boot"
@@ -38,8 +39,9 @@ def test_the_next_deployment_has_the_root_the_fstab_and_the_initramfs_of_the_con
     assert ran.status == 0, ran.err
     folder = tmp_path / "mounted"
     folder.mkdir()
-    (disk,) = tmp_path.glob("vm*.raw")
-    boot, root = (str(partition.offset_bytes) for partition in images.PARTITIONS[:2])
+    (disk,) = (tmp_path / str(disk.path) for disk in load_record(tmp_path / "vm.json").hardware.disks)
+    # without the size, both devices would have the end of the disk in common
+    boot, root = (f"offset={p.offset_bytes},sizelimit={p.size_bytes}" for p in images.PARTITIONS[:2])
     said = in_own_mounts(_DEPLOY, disk, folder, boot, root).stdout
     assert f"root=UUID={images.ROOT_UUID} rw resume=UUID={images.SWAP_UUID}" in said
     assert f"UUID={images.ROOT_UUID} /" in said
