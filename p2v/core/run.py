@@ -254,6 +254,11 @@ class Background:
         return "\n".join(self.stderr_file.read_text("utf-8", "replace").splitlines()[-_STDERR_TAIL_LINES:])
 
 
+def _if_still_ours(command: list[str]) -> list[str]:
+    """A command that does nothing when we are gone already: nobody is told of a death that came before the asking."""
+    return [_require("sh"), "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()), *command]
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a program may use that handles hostile input.
@@ -300,7 +305,7 @@ def background(
     """
     command = [_require(argv[0]), *argv[1:]]
     if ends_with_us and find_program("setpriv") is not None:
-        command = [_require("setpriv"), "--pdeathsig", "KILL", "--", *command]
+        command = [_require("setpriv"), "--pdeathsig", "KILL", "--", *_if_still_ours(command)]
     sink: int | IO[bytes] = subprocess.DEVNULL
     opened = stderr_file.open("wb") if stderr_file is not None else None
     if opened is not None:

@@ -87,7 +87,11 @@ def names(folder: Path) -> set[str]:
 
 
 def programs_with(text: str) -> list[int]:
-    """Processes whose command line holds a text, a moment after: they may be on their way out."""
+    """Processes whose command line holds a text, a moment after: they may be on their way out.
+
+    None is none twice: a process that begins another program has no command line for an instant.
+    """
+    empty = 0
     for _ in range(100):
         found = []
         for entry in Path("/proc").iterdir():
@@ -97,7 +101,8 @@ def programs_with(text: str) -> list[int]:
                         found.append(int(entry.name))
                 except OSError:
                     continue
-        if not found:
+        empty = 0 if found else empty + 1
+        if empty == 2:
             return []
         time.sleep(0.2)
     return found
