@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from drivers.keys import Key
-from drivers.plan import GuestPlan, PlanOptions
+from drivers.plan import Finding, GuestPlan, PlanOptions
 from drivers.planning import plan_guest
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
@@ -44,6 +44,8 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     plan = plan_guest(found.facts, _with_cards(wanted, machine))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     plan = _with_machine_findings(plan, machine, found, hardware)
+    if wanted.new_identity:
+        plan = replace(plan, warnings=(*_kept_macs(machine), *plan.warnings))
     # absolute, so that a plan can be carried out from another folder
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
@@ -69,6 +71,14 @@ def _with_cards(wanted: PlanOptions, machine: Machine) -> PlanOptions:
         mac_changes=tuple((nic.source_mac, nic.mac) for nic in machine.nics if nic.source_mac and nic.mac),
         addressing=tuple(nic.addressing for nic in machine.nics),
     )
+
+
+def _kept_macs(machine: Machine) -> Iterator[Finding]:
+    """A copy that runs beside its source must not have its MAC addresses."""
+    kept = [nic.mac for nic in machine.nics if nic.mac is not None and nic.source_mac is None]
+    if kept:
+        message = f"the copy has its source's MAC addresses ({', '.join(kept)}): on one network they take each other's traffic"
+        yield Finding("machine.mac-kept", message, "Say --mac OLD=NEW for each, or keep the two on different networks.")
 
 
 def disk_names(name: str, count: int, disk_format: str) -> tuple[TargetDisk, ...]:

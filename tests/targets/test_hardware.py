@@ -106,3 +106,17 @@ def test_a_copy_with_a_new_identity_has_a_uuid_of_its_own_on_every_run(own: str 
     assert copies.isdisjoint({plain, own})
     other = dataclasses.replace(machine, name="web2")
     assert plan_found(other, found, PlanOptions(new_identity=True)).hardware.uuid not in copies
+
+
+@pytest.mark.parametrize(
+    ("nic", "told"),
+    [
+        (Nic("00:0c:29:00:00:01"), True),
+        (Nic(), False),
+        (Nic("52:54:00:00:00:01", source_mac="00:0c:29:00:00:01"), False),
+    ],
+)
+def test_a_copy_that_keeps_its_sources_mac_is_told(nic: Nic, told: bool) -> None:
+    machine = dataclasses.replace(MACHINE, nics=(nic,))
+    document = plan_found(machine, Inspection((), facts_of(files())), PlanOptions(new_identity=True))
+    assert ("machine.mac-kept" in {finding.id for finding in document.plan.warnings}) is told
