@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -96,11 +97,11 @@ def runs(arguments: list[str], folder: Path) -> bool:
         for _ in range(200):
             if qemu.wait(0.05) is not None:
                 pytest.fail(qemu.stderr_tail())
-            if monitor.exists():
-                with socket.socket(socket.AF_UNIX) as connection:
-                    connection.settimeout(10)
-                    connection.connect(str(monitor))
-                    return b"QMP" in connection.recv(1000)
+            # the socket is there an instant before anybody listens on it
+            with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                connection.settimeout(10)
+                connection.connect(str(monitor))
+                return b"QMP" in connection.recv(1000)
     return False
 
 
