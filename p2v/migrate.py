@@ -135,9 +135,16 @@ def convert(
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
-    finished = _finish_interrupted(job)
-    if finished is not None:
-        return finished
+    pool = _check_delivery(job)
+    record = _finish_interrupted(job) or _converted(job)
+    if request.delivery is not None:
+        with events.phase(job.report, "deliver", "Telling libvirt"):
+            _deliver(job, request.delivery, pool)
+    return record
+
+
+def _converted(job: _Job) -> ConversionRecord:
+    document, request = job.document, job.request
     job.outputs.refuse_existing()
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(source)) for source in document.sources]

@@ -65,12 +65,16 @@ def domain_xml(
 def _cpu(domain: ET.Element, hardware: TargetHardware, here: Platform, kvm: bool) -> None:
     if kvm or not here.emulated_cpu:
         cpu = ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
+        if not kvm and hardware.arch == "x86_64":
+            # as in the script: emulated five-level paging stops some boot loaders
+            ET.SubElement(cpu, "feature", policy="disable", name="la57")
     else:
         cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
         _text(cpu, "model", here.emulated_cpu)
     made = hardware.topology
     if made is not None:
-        ET.SubElement(cpu, "topology", sockets=str(made.sockets), cores=str(made.cores), threads=str(made.threads))
+        # the schema wants it before the features
+        cpu.insert(0, ET.Element("topology", sockets=str(made.sockets), cores=str(made.cores), threads=str(made.threads)))
 
 
 def _system_name(domain: ET.Element, system: OperatingSystem | None) -> None:
