@@ -34,7 +34,6 @@ def answers_the_power_button(uri: str, name: str) -> bool:
     return False
 
 
-@pytest.mark.matrix
 @pytest.mark.boots
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
