@@ -46,7 +46,10 @@ grub-editenv /boot/grub2/grubenv set "saved_entry=$(basename "$entry" .conf)"
 _RHEL_UPDATE = """
 version=$(uname -r)
 kernel-install --verbose add "$version" "/boot/vmlinuz-$version"
+# Debian's tool has its folder elsewhere than the guest
+mkdir /boot/grub
 grub-mkconfig -o /root/grub.cfg
+rm -r /boot/grub
 """
 
 
