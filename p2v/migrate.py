@@ -47,6 +47,7 @@ from p2v.machine import Connection
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
+from p2v.sources.description import is_file
 from p2v.sources.networks import require_mapped
 from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
@@ -163,7 +164,7 @@ def _verify_package(job: _Job) -> None:
     machine = job.document.machine
     if machine.description is None:
         return
-    if not machine.description.exists() and not any(above.is_file() for above in machine.description.parents):
+    if not machine.description.exists() and not any(map(is_file, machine.description.parents)):
         # the plan is carried out elsewhere, on disks that were named
         job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
         return

@@ -179,7 +179,15 @@ def archived(archive: Path) -> tuple[str, ...] | None:
 
 
 def _opened(path: Path) -> SourceFile:
-    return open_source(path) if path.is_file() else open_source_or_member(path, _any)
+    return open_source(path) if is_file(path) else open_source_or_member(path, _any)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there, as far as we may see."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _any(_file: SourceFile) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import closing
@@ -21,7 +22,7 @@ from p2v.core.errors import NoSource, P2vError, Usage
 from p2v.core.events import Reporter
 from p2v.core.text import printable
 from p2v.machine import Machine
-from p2v.sources.description import Description, Folder, Members, Surroundings, archived, read_small
+from p2v.sources.description import Description, Folder, Members, Surroundings, archived, is_file, read_small
 
 HEAD_BYTES = 64 * 1024
 _CANDIDATES_AT_MOST = 64
@@ -99,7 +100,7 @@ def read_machine(path: Path, lookup: Lookup = NOTHING_SAID, name: str | None = N
     """The machine that a description, or the one description in a folder or archive, tells of; None for a disk.
 
     ``name``: which one, where a description tells of several. Raises what readers raise, NoSource, NotPermitted, ReadFailed, and
-    Usage for a folder or an archive with several machines in it, a folder with none, and a name where there is one machine.
+    Usage for a folder or an archive with several machines in it and a name where there is one machine.
     """
     found = _find(path, lookup)
     if found is None:
@@ -124,10 +125,14 @@ def verify_files(path: Path, lookup: Lookup, report: Reporter, cancelled: thread
 
 
 def _find(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None:
-    if path.is_dir():
-        return _in_folder(path, lookup)
-    if not path.exists():
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
         return _in_named_member(path, lookup)
+    except (OSError, ValueError):
+        return None  # not ours to look at, or no name: whoever opens it says what is wrong
+    if is_folder:
+        return _in_folder(path, lookup)
     try:
         head = _head(path)
     except NoSource:
@@ -142,7 +147,7 @@ def _in_folder(path: Path, lookup: Lookup) -> tuple[Reader, Description]:
     names = Folder(path, path, lookup).names()
     found = [(name, reader) for name in _candidates(names) if (reader := _reader_at(path / name)) is not None]
     if not found:
-        raise Usage(f"{path}: a folder without a machine's description in it", "Name the machine's disks themselves.")
+        raise NoSource(str(path), "is a folder without a machine's description in it", "Name the machine's disks themselves.")
     name, reader = _only(path, found)
     file = path / name
     return reader, _description(file, Folder(path, file, lookup), lookup)
@@ -161,7 +166,7 @@ def _in_archive(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None
 
 def _in_named_member(path: Path, lookup: Lookup) -> tuple[Reader, Description] | None:
     """A path that leads into an archive, to a description."""
-    archive = next((above for above in path.parents if above.is_file()), None)
+    archive = next((above for above in path.parents if is_file(above)), None)
     members = archived(archive) if archive is not None else None
     if archive is None or members is None:
         return None

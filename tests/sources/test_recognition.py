@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from converters.references import Lookup
-from p2v.core.errors import BadDescription, ForbiddenReference, Usage
+from p2v.core.errors import BadDescription, ForbiddenReference, NoSource, Usage
 from p2v.sources.recognition import read_machine
 
 VMX = """\
@@ -57,8 +57,14 @@ def test_a_folder_with_two_machines_is_a_question_to_the_user(tmp_path: Path) ->
 
 def test_a_folder_of_disks_alone_asks_for_the_disks(tmp_path: Path) -> None:
     (tmp_path / "a.vmdk").write_bytes(b"KDMV" + bytes(508))
-    with pytest.raises(Usage):
+    with pytest.raises(NoSource):
         read_machine(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "file/below"], ids=["too long", "a NUL", "below a file"])
+def test_what_cannot_be_looked_at_is_left_to_those_who_open_disks(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"KDMV" + bytes(508))
+    assert read_machine(tmp_path / name) is None
 
 
 @pytest.mark.parametrize(
