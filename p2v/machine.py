@@ -71,6 +71,11 @@ class Attachment:
     unit: int = 0
     model: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where that is, for people: ``scsi0:1``."""
+        return f"{self.bus.value}{self.controller}:{self.unit}"
+
 
 @dataclass(frozen=True, slots=True)
 class MachineDisk:

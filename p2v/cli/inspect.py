@@ -91,7 +91,7 @@ def _place(attachment: Attachment | None) -> str:
     if attachment is None:
         return ""
     model = f" {attachment.model}" if attachment.model else ""
-    return f" on {attachment.bus.value}{attachment.controller}:{attachment.unit}{model}"
+    return f" on {attachment.place}{model}"
 
 
 def _image(source: SourceDisk) -> list[str]:

@@ -142,6 +142,10 @@ class Draft:
             "Shut the others down before it is copied, and decide which of them keeps the data.",
         )
 
+    def drive_twice(self, place: str) -> None:
+        """Two drives at one place of a controller: which of them is meant, nothing tells."""
+        self.block("drive-twice", f"the drive {place} is described twice", "Put the description right, then try again.")
+
     def passed_through(self, device: str) -> None:
         """A device of the old host that the guest had for itself."""
         self.warn("passthrough", f"{device.strip()} is a device of the old host; it does not travel")

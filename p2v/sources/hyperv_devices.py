@@ -90,11 +90,6 @@ class Drive:
         """Its place in the order of controllers."""
         return _ORDER.index(self.attachment.bus), self.attachment.controller, self.attachment.unit
 
-    @property
-    def key(self) -> str:
-        """Its place for people."""
-        return f"{self.attachment.bus.value}{self.attachment.controller}:{self.attachment.unit}"
-
 
 def drives(found: tuple[Device, ...]) -> list[Drive]:
     """All drives, in the order of their controllers: IDE first, which generation 1 boots from."""
@@ -132,7 +127,7 @@ def add_drives(draft: Draft, files: WindowsFiles, found: list[Drive]) -> tuple[R
         if drive.kind in ("", "NONE"):
             continue
         if drive.rank in seen:
-            draft.block("drive-twice", f"the drive {drive.key} is described twice", "Put the description right, then try again.")
+            draft.drive_twice(drive.attachment.place)
             continue
         seen.add(drive.rank)
         if drive.attachment.bus is SourceBus.FLOPPY or drive.kind == "VFD":
@@ -147,23 +142,23 @@ def add_drives(draft: Draft, files: WindowsFiles, found: list[Drive]) -> tuple[R
 
 
 def _add_disk(draft: Draft, files: WindowsFiles, drive: Drive) -> None:
-    lowered = drive.path.lower()
+    place, lowered = drive.attachment.place, drive.path.lower()
     if not drive.path:
-        draft.warn("drive-empty", f"the drive {drive.key} names no file and is left out")
+        draft.warn("drive-empty", f"the drive {place} names no file and is left out")
     elif lowered.endswith(".vhds"):
         draft.block(
             "disk-shared",
-            f"the disk {drive.key} is a VHD set that several machines share ({files.named(drive.path)})",
+            f"the disk {place} is a VHD set that several machines share ({files.named(drive.path)})",
             "Make a disk of this machine's own from it (Convert-VHD), attach it in its place, and export again.",
         )
     elif drive.kind == "VHD" or lowered.endswith(_DISK_SUFFIXES):
         if drive.shared:
-            draft.disk_shared(drive.key)
+            draft.disk_shared(place)
         draft.add_disk(files.named(drive.path), drive.attachment)
     else:
         draft.block(
             "disk-raw",
-            f"the disk {drive.key} is a disk of the old host ({drive.path}), not a file",
+            f"the disk {place} is a disk of the old host ({drive.path}), not a file",
             "Copy it into a VHDX (New-VHD -SourceDisk NUMBER) where the machine runs, attach that in its place, and export again.",
         )
 

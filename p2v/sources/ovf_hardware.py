@@ -294,6 +294,6 @@ def _other(draft: Draft, made: Hardware, item: Item) -> None:
         if item.say("HostResource", "Address") or item.subtype.rpartition(".")[2] in ("device", "file", "pipe", "uri"):
             draft.warn("port", f"the {what} port {item.title} leads to something of the old host, which stays there")
     elif "passthrough" in item.subtype:
-        draft.warn("passthrough", f"{item.title} is a device of the old host; it does not travel")
+        draft.passed_through(item.title)
     elif item.is_required and item.subtype not in _QUIET_OTHERS:
         draft.warn("device", f"{item.title} ({item.subtype}) has no counterpart and is left out")

@@ -99,10 +99,6 @@ class _Drive:
     def rank(self) -> tuple[int, int, int]:
         return _ORDER.index(self.attachment.bus), self.attachment.controller, self.attachment.unit
 
-    @property
-    def key(self) -> str:
-        return f"{self.attachment.bus.value}{self.attachment.controller}:{self.attachment.unit}"
-
 
 def _drives(draft: Draft, hardware: Element | None) -> Iterator[_Drive]:
     seen: set[tuple[int, int, int]] = set()
@@ -116,11 +112,11 @@ def _drives(draft: Draft, hardware: Element | None) -> Iterator[_Drive]:
             if kind == _NO_DRIVE:
                 continue
             drive = _Drive(Attachment(bus, number, _id(draft, location, "location"), model), kind, location, shared)
+            place = drive.attachment.place
             if drive.rank in seen:
-                hint = "Put the description right, then try again."
-                draft.block("drive-twice", f"the drive {drive.key} is described twice", hint)
+                draft.drive_twice(place)
             elif kind not in (_FIXED, _CDROM):
-                draft.block("drive", f"the drive {drive.key} is of a kind that is not known ({kind})", "Name the disks themselves.")
+                draft.block("drive", f"the drive {place} is of a kind that is not known ({kind})", "Name the disks themselves.")
             else:
                 yield drive
             seen.add(drive.rank)
@@ -129,10 +125,10 @@ def _drives(draft: Draft, hardware: Element | None) -> Iterator[_Drive]:
 def _add_disk(draft: Draft, files: WindowsFiles, settings: Element | None, drive: _Drive) -> None:
     stated = _path(drive.element, "pathname")
     if not any(stated):
-        draft.warn("drive-empty", f"the drive {drive.key} names no file and is left out")
+        draft.warn("drive-empty", f"the drive {drive.attachment.place} names no file and is left out")
         return
     if drive.shared:
-        draft.disk_shared(drive.key)
+        draft.disk_shared(drive.attachment.place)
     draft.add_disk(_undo(draft, files, settings, drive) or files.named(*stated), drive.attachment)
 
 
@@ -145,12 +141,12 @@ def _undo(draft: Draft, files: WindowsFiles, settings: Element | None, drive: _D
     stated = _path(drive.element, "undo_pathname")
     if not any(stated):
         return ""
-    name = files.named(*stated)
+    place, name = drive.attachment.place, files.named(*stated)
     last = PureWindowsPath(name).name
     if files.has(name):
         draft.warn(
             "undo-disk",
-            f"the disk {drive.key} has an undo disk ({last}) that is neither committed nor discarded; what is in it is taken along",
+            f"the disk {place} has an undo disk ({last}) that is neither committed nor discarded; what is in it is taken along",
             "For the state without it, discard it where the machine runs, or name the .vhd itself.",
         )
         return name
@@ -158,7 +154,7 @@ def _undo(draft: Draft, files: WindowsFiles, settings: Element | None, drive: _D
     if any(_is_on(value) for value in enabled):
         draft.block(
             "undo-disk-missing",
-            f"the changes of the disk {drive.key} are in an undo disk ({last}) that is not there",
+            f"the changes of the disk {place} are in an undo disk ({last}) that is not there",
             "Copy it too, or start and end the machine where it runs and commit or discard its undo disks; "
             "or name the .vhd itself, for the state before the changes.",
         )

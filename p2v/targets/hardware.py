@@ -29,6 +29,9 @@ _KEPT_CARDS = {
     "ne2k": NicModel.NE2000, "virtio-net": NicModel.VIRTIO, "virtio-net-pci": NicModel.VIRTIO,
 }  # fmt: skip
 
+# What front ends call the buses: libvirt, Proxmox VE, OpenStack and KubeVirt in the same words.
+BUS_NAMES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
+
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
 
@@ -156,6 +159,11 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if not nic.connected:
             message = f"network card {number} was not connected; here it is"
             yield Finding("hardware.link", message, "Unplug it before the first start.")
+
+
+def dns_label(name: str) -> str:
+    """A machine's name as front ends take it that want a DNS label: letters, digits, hyphens, at most 63."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].rstrip("-") or "machine"
 
 
 def kept_card(model: str) -> NicModel | None:

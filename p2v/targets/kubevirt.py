@@ -15,10 +15,8 @@ import yaml
 from p2v.core.errors import Usage
 from p2v.core.units import MIB, round_up
 from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
-from p2v.targets.hardware import TargetHardware
-from p2v.targets.proxmox import dns_name
+from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
 
-_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata"}
 # its names are QEMU's; these it refuses
 _NO_CARDS = frozenset({NicModel.TULIP, NicModel.VMXNET3})
 # What a volume's own file system takes of it (CDI's default overhead is 5.5 %).
@@ -58,7 +56,7 @@ def upload_script(hardware: TargetHardware, manifest_name: str) -> str:
 
 def object_name(hardware: TargetHardware) -> str:
     """A machine's name as Kubernetes takes it: a label in small letters, short enough to be added to."""
-    return dns_name(hardware.name).lower()[:50].rstrip("-")
+    return dns_label(hardware.name).lower()[:50].rstrip("-")
 
 
 def _data_volume(name: str, size: int) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def _cpus(hardware: TargetHardware) -> dict[str, int]:
 
 
 def _disk(hardware: TargetHardware, index: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": f"disk{index}", "disk": {"bus": _BUSES[hardware.disk_bus]}, "bootOrder": index + 1}
+    found: dict[str, Any] = {"name": f"disk{index}", "disk": {"bus": BUS_NAMES[hardware.disk_bus]}, "bootOrder": index + 1}
     if hardware.disks[index].serial:
         found["serial"] = hardware.disks[index].serial
     return found

@@ -11,13 +11,12 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
 from p2v.machine import Clock, Connection, DiskBus, Firmware
-from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware, TargetNic
+from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
 
 _LIBOSINFO = "http://libosinfo.org/xmlns/libvirt/domain/1.0"
 ET.register_namespace("libosinfo", _LIBOSINFO)
-_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 _DEVICE_PREFIXES = {DiskBus.VIRTIO_BLK: "vd", DiskBus.VIRTIO_SCSI: "sd", DiskBus.SATA: "sd", DiskBus.IDE: "hd"}
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -169,7 +168,7 @@ def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: Targe
     else:
         ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(disk.path.name))
     bus = hardware.disk_bus
-    ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=_BUSES[bus])
+    ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=BUS_NAMES[bus])
     if disk.serial:
         _text(element, "serial", disk.serial)
 

@@ -13,11 +13,10 @@ from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
 from p2v.machine import Clock, DiskBus, NicModel
-from p2v.targets.hardware import TargetHardware
+from p2v.targets.hardware import BUS_NAMES, TargetHardware
 from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names
 
-_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 # Nova's names are QEMU's; it has no tulip
 _NO_CARDS = frozenset({NicModel.TULIP})
 
@@ -31,7 +30,7 @@ def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -
         "architecture": hardware.arch if hardware.arch != "i386" else "i686",
         "hypervisor_type": "qemu",
         "hw_machine_type": hardware.machine,
-        "hw_disk_bus": _BUSES[hardware.disk_bus],
+        "hw_disk_bus": BUS_NAMES[hardware.disk_bus],
         "hw_vif_model": _card(hardware),
         "hw_firmware_type": hardware.firmware.value,
         "hw_video_model": "virtio" if hardware.video is Video.VIRTIO else "vga",

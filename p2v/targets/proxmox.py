@@ -13,11 +13,10 @@ from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import TargetHardware
+from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
 from p2v.targets.platforms import Video
 from p2v.targets.system_names import proxmox_ostype
 
-_BUSES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 # how many units qm knows of a bus
 _UNITS = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
 _NICS_AT_MOST = 32
@@ -82,7 +81,7 @@ def import_script(hardware: TargetHardware, system: OperatingSystem | None, name
 
 
 def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Iterator[tuple[str, str]]:
-    yield "name", dns_name(hardware.name)
+    yield "name", dns_label(hardware.name)
     yield "ostype", proxmox_ostype(system)
     yield "machine", hardware.machine
     yield "bios", "ovmf" if hardware.firmware is Firmware.UEFI else "seabios"
@@ -125,7 +124,7 @@ def _bridge(network: str) -> str:
 
 def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
     """For each disk its key, its file, and options with a comma before each."""
-    bus = _BUSES[hardware.disk_bus]
+    bus = BUS_NAMES[hardware.disk_bus]
     if len(hardware.disks) > _UNITS[bus]:
         raise Usage(f"{hardware.name}: Proxmox VE has at most {_UNITS[bus]} {bus} disks, and {len(hardware.disks)} are needed")
     found = []
@@ -139,8 +138,3 @@ def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
 
 def _efi(hardware: TargetHardware) -> str:
     return f"efitype=4m,pre-enrolled-keys={1 if hardware.secure_boot else 0}"
-
-
-def dns_name(name: str) -> str:
-    """A machine's name as front ends take it that want a DNS label: letters, digits, hyphens, at most 63."""
-    return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].rstrip("-") or "machine"
