@@ -213,7 +213,9 @@ def _index(cards: Sequence[Nic], name: str, option: str) -> int:
         if (mac is not None and mac in (card.mac, card.source_mac)) or (mac is None and name.strip() == str(index + 1)):
             return index
     known = ", ".join(_described(cards))
-    hint = f"The machine has {known}. Name its cards with --mac, in their order."
+    # a description has named them all; of disks alone the options are all that does
+    more = "" if any(card.source_network for card in cards) else " Name its cards with --mac, in their order."
+    hint = f"The machine has {known}.{more}"
     raise Usage(f"{option}: the machine has no network card {name}", hint)
 
 

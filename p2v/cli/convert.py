@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
+    # what makes no sense is told before the guest is read
+    delivery = _delivery(arguments)
     report = console.reporter(arguments.progress)
     document = _document(arguments, report)
     request = Request(
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         fresh=arguments.fresh,
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
-        delivery=_delivery(arguments),
+        delivery=delivery,
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:

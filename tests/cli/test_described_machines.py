@@ -109,3 +109,14 @@ def test_disks_alone_have_no_networks_to_map(vmx: Path) -> None:
 
 def test_who_names_a_format_means_a_disk(vmx: Path) -> None:
     assert machine(vmx, "--input-format", "raw").disks[0].path == vmx
+
+
+def test_a_card_that_is_not_there_is_told_with_those_that_are(vmx: Path) -> None:
+    with pytest.raises(Usage) as caught:
+        machine(vmx, "--network", "3:lan")
+    assert "card 2 (00:50:56:00:00:02)" in caught.value.hint()
+    # its description names them, no option has to
+    assert "--mac" not in caught.value.hint()
+    with pytest.raises(Usage) as caught:
+        machine(vmx.with_name("web.vmdk"), "--network", "3:lan")
+    assert "--mac" in caught.value.hint()
