@@ -61,7 +61,7 @@ def read(description: Description) -> Machine:
         made,
         firmware=firmware,
         secure_boot=firmware is Firmware.UEFI and _secure_boot(domain),
-        tpm=devices is not None and child(devices, "tpm") is not None,
+        tpm=child(devices, "tpm") is not None,
         uuid=draft.uuid(text(domain, "uuid") or _smbios_uuid(domain)),
         generation_id=draft.uuid(text(domain, "genid"), what="the generation id"),
         guest=_system_name(domain),
@@ -153,8 +153,7 @@ def _is_full(domain: Element) -> bool:
 
 def _secure_boot(domain: Element) -> bool:
     system = child(domain, "os")
-    firmware = child(system, "firmware")
-    for feature in () if firmware is None else children(firmware, "feature"):
+    for feature in children(child(system, "firmware"), "feature"):
         if attribute(feature, "name") == "secure-boot":
             return is_on(feature, "enabled")
     return is_on(child(system, "loader"), "secure")
@@ -162,35 +161,29 @@ def _secure_boot(domain: Element) -> bool:
 
 def _clock(domain: Element) -> Clock:
     clock = child(domain, "clock")
-    if clock is None:
-        return Clock.UTC
     offset = (attribute(clock, "offset") or "utc").lower()
     basis = (attribute(clock, "basis") or "utc").lower() if offset == "variable" else offset
     return Clock.LOCAL_TIME if basis in ("localtime", "timezone") else Clock.UTC
 
 
 def _smbios_uuid(domain: Element) -> str:
-    system = child(domain, "sysinfo", "system")
-    entries = () if system is None else children(system, "entry")
+    entries = children(child(domain, "sysinfo", "system"), "entry")
     return next(((e.text or "").strip() for e in entries if attribute(e, "name") == "uuid"), "")
 
 
 def _system_name(domain: Element) -> str:
     """What virt-install and virt-manager note of the guest: an address that names a system in libosinfo's list."""
-    metadata = child(domain, "metadata")
-    systems = () if metadata is None else below(metadata, "os")
+    systems = below(child(domain, "metadata"), "os")
     return next((name for name in (attribute(each, "id") for each in systems) if name), "")
 
 
 def _display(devices: Element | None) -> str:
-    model = child(devices, "video", "model")
-    return "" if model is None else attribute(model, "type") or ""
+    return attribute(child(devices, "video", "model"), "type") or ""
 
 
 def _what_of_the_domain_stays(draft: Draft, domain: Element) -> None:
     system = child(domain, "os")
-    kind = child(system, "type")
-    draft.require_architecture((attribute(kind, "arch") or "") if kind is not None else "")
+    draft.require_architecture(attribute(child(system, "type"), "arch") or "")
     if not _is_full(domain):
         draft.paravirtual(text(system, "kernel"), text(domain, "bootloader"))
     elif text(system, "kernel"):

@@ -7,13 +7,12 @@ order`` on a device goes before that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
 from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, SourceBus
 from p2v.sources.draft import Draft, disk_number
-from p2v.sources.xml_text import attribute, child, children
+from p2v.sources.xml_text import attribute, child, children, text
 
 _BUSES = {
     "ide": SourceBus.IDE, "sata": SourceBus.SATA, "scsi": SourceBus.SCSI, "virtio": SourceBus.VIRTIO, "xen": SourceBus.XEN,
@@ -35,12 +34,10 @@ _HOST_TARGETS = ("file", "pipe", "unix", "tcp", "udp", "dev")
 def add_disks(draft: Draft, devices: Element | None) -> None:
     """Take the fixed disks in, as the firmware tries them."""
     models = _controller_models(devices)
-    disks = [each for each in _elements(devices, "disk") if (attribute(each, "device") or "disk").lower() in ("disk", "lun")]
+    disks = [each for each in children(devices, "disk") if (attribute(each, "device") or "disk").lower() in ("disk", "lun")]
 
     def rank(disk: Element) -> int:
-        boot = child(disk, "boot")
-        stated = draft.number(attribute(boot, "order"), "a disk's boot order", 1, 65535) if boot is not None else None
-        return stated or 65536
+        return draft.number(attribute(child(disk, "boot"), "order"), "a disk's boot order", 1, 65535) or 65536
 
     for disk in sorted(disks, key=rank):
         _add_disk(draft, models, disk)
@@ -51,49 +48,42 @@ def removable_drives(draft: Draft, devices: Element | None) -> tuple[RemovableDr
     kinds, models = {"cdrom": DriveKind.CDROM, "floppy": DriveKind.FLOPPY}, _controller_models(devices)
     return tuple(
         RemovableDrive(kind, _medium(disk), _attachment(draft, models, disk))
-        for disk in _elements(devices, "disk")
+        for disk in children(devices, "disk")
         if (kind := kinds.get((attribute(disk, "device") or "").lower())) is not None
     )
 
 
 def add_nics(draft: Draft, devices: Element | None) -> None:
     """Take the network cards in."""
-    for element in _elements(devices, "interface"):
+    for element in children(devices, "interface"):
         kind = (attribute(element, "type") or "").lower()
-        model, link = child(element, "model"), child(element, "link")
-        mac = child(element, "mac")
         if kind in ("hostdev", "vdpa"):
             draft.passed_through("a network card (interface hostdev)")
-        is_up = link is None or (attribute(link, "state") or "up").lower() != "down"
-        address = draft.mac(attribute(mac, "address")) if mac is not None else None
-        draft.add_nic(Nic(address, _network(element, kind), (attribute(model, "type") or "") if model is not None else "", is_up))
+        is_up = (attribute(child(element, "link"), "state") or "up").lower() != "down"
+        mac, model = attribute(child(element, "mac"), "address"), attribute(child(element, "model"), "type")
+        draft.add_nic(Nic(draft.mac(mac), _network(element, kind), model or "", is_up))
 
 
 def what_stays(draft: Draft, devices: Element | None) -> None:
     """Name the parts that have no counterpart, or that stand for things of the old host."""
-    for element in _elements(devices, "hostdev"):
+    for element in children(devices, "hostdev"):
         draft.passed_through(f"{(attribute(element, 'type') or 'a').upper()} device (hostdev)")
     for kind in ("serial", "parallel"):
-        for element in _elements(devices, kind):
+        for element in children(devices, kind):
             source = child(element, "source")
             if (attribute(element, "type") or "").lower() in _HOST_TARGETS and source is not None:
                 draft.port_stays(f"{kind} port", attribute(source, "path") or attribute(source, "host") or "")
-    for element in _elements(devices, "filesystem"):
+    for element in children(devices, "filesystem"):
         source = child(element, "source")
-        draft.shared_folder((attribute(source, "dir") or attribute(source, "name") or "") if source is not None else "")
-    for element in _elements(devices, "shmem"):
+        draft.shared_folder(attribute(source, "dir") or attribute(source, "name") or "")
+    for element in children(devices, "shmem"):
         draft.warn("shared-memory", f"the memory {shown(attribute(element, 'name') or '')} that machines share does not travel")
-    if next(_elements(devices, "tpm"), None) is not None:
+    if child(devices, "tpm") is not None:
         draft.tpm_is_emptied()
 
 
-def _elements(devices: Element | None, name: str) -> Iterator[Element]:
-    return iter(()) if devices is None else children(devices, name)
-
-
 def _add_disk(draft: Draft, models: Models, disk: Element) -> None:
-    target, source = child(disk, "target"), child(disk, "source")
-    place = (attribute(target, "dev") if target is not None else None) or "?"
+    place = attribute(child(disk, "target"), "dev") or "?"
     kind = (attribute(disk, "type") or "file").lower()
     if kind not in _FILES:
         draft.disk_elsewhere(_away(disk, kind))
@@ -103,12 +93,10 @@ def _add_disk(draft: Draft, models: Models, disk: Element) -> None:
         draft.warn("drive-empty", f"the drive {place} names no file and is left out")
         return
     _warn_of_uses(draft, disk, place)
-    if child(disk, "encryption") is not None or child(source, "encryption") is not None:
+    if child(disk, "encryption") is not None or child(disk, "source", "encryption") is not None:
         draft.block("encrypted", f"the disk {place} is encrypted by its host", "Decrypt it where it is (qemu-img convert) first.")
-    serial = child(disk, "serial")
-    stated = (serial.text or "").strip() if serial is not None else ""
     at, known = _attachment(draft, models, disk), _format(draft, disk, place)
-    draft.warn_of_place(name, draft.add_disk(name, at, serial=stated, input_format=known))
+    draft.warn_of_place(name, draft.add_disk(name, at, serial=text(disk, "serial"), input_format=known))
 
 
 def _warn_of_uses(draft: Draft, disk: Element, place: str) -> None:
@@ -131,9 +119,8 @@ def _away(disk: Element, kind: str) -> str:
         return kind
     keys = ("protocol", "name", "dir", "namespace", "path")
     words = [value for key in keys if (value := attribute(source, key))]
-    host = child(source, "host")
-    if host is not None and attribute(host, "name"):
-        words.append(f"on {attribute(host, 'name')}")
+    if host := attribute(child(source, "host"), "name"):
+        words.append(f"on {host}")
     return " ".join(words if kind == "network" else [kind, *words])
 
 
@@ -144,8 +131,6 @@ def _medium(disk: Element) -> str:
 
 def _said(disk: Element) -> str:
     source = child(disk, "source")
-    if source is None:
-        return ""
     # a volume's pool is a name that says nothing here; old dumps have one word for files and devices
     return next((value for key in ("volume", "file", "dev") if (value := attribute(source, key))), "")
 
@@ -153,8 +138,8 @@ def _said(disk: Element) -> str:
 def _format(draft: Draft, disk: Element, place: str) -> str | None:
     """The disk's format, None where it is to be found by a look. A raw disk is never looked at: its guest wrote all of it."""
     driver = child(disk, "driver")
-    stated = (attribute(driver, "type") or "").lower() if driver is not None else ""
-    if driver is not None and not stated and (attribute(driver, "name") or "").lower() in ("phy", "file"):
+    stated = (attribute(driver, "type") or "").lower()
+    if not stated and (attribute(driver, "name") or "").lower() in ("phy", "file"):
         return "raw"
     if stated in _FORMATS or stated in ("", *_OUR_FORMATS):
         return _FORMATS.get(stated, stated) or None
@@ -164,13 +149,13 @@ def _format(draft: Draft, disk: Element, place: str) -> str | None:
 
 def _attachment(draft: Draft, models: Models, disk: Element) -> Attachment:
     target = child(disk, "target")
-    name = (attribute(target, "dev") or "").lower() if target is not None else ""
+    name = (attribute(target, "dev") or "").lower()
     matched = _TARGET.fullmatch(name)
     prefix, number = (matched[1], disk_number(matched[2])) if matched else ("", 0)
-    stated = (attribute(target, "bus") or "").lower() if target is not None else ""
+    stated = (attribute(target, "bus") or "").lower()
     bus = _BUSES.get(stated, SourceBus.UNKNOWN) if stated else _BUS_OF_PREFIX.get(prefix, SourceBus.UNKNOWN)
     address = child(disk, "address")
-    if address is None or (attribute(address, "type") or "").lower() != "drive":
+    if (attribute(address, "type") or "").lower() != "drive":
         model = models.get((stated, "0"), "")
         return Attachment(bus, number // 2, number % 2) if bus is SourceBus.IDE else Attachment(bus, 0, number, model)
     numbers = [draft.number(attribute(address, key), f"the address of {name}", 0, 65535) or 0
@@ -185,19 +170,18 @@ def _attachment(draft: Draft, models: Models, disk: Element) -> Attachment:
 def _controller_models(devices: Element | None) -> Models:
     return {
         ((attribute(each, "type") or "").lower(), attribute(each, "index") or "0"): attribute(each, "model") or ""
-        for each in _elements(devices, "controller")
+        for each in children(devices, "controller")
     }
 
 
 def _network(element: Element, kind: str) -> str:
     source = child(element, "source")
     keys = ("network", "bridge", "dev", "name", "switchid", "path")
-    named = next((value for key in keys if (value := attribute(source, key))), "") if source is not None else ""
+    named = next((value for key in keys if (value := attribute(source, key))), "")
     return ".".join([named or kind or "default", *_tags(element)])
 
 
 def _tags(element: Element) -> list[str]:
     """The VLAN of a card, behind its network's name as Linux and Open vSwitch write it (``br0.20``); trunks have none."""
-    vlan = child(element, "vlan")
-    found = [attribute(tag, "id") or "" for tag in children(vlan, "tag")] if vlan is not None else []
+    found = [attribute(tag, "id") or "" for tag in children(child(element, "vlan"), "tag")]
     return found if len(found) == 1 else []

@@ -113,8 +113,7 @@ def read(description: Description) -> Machine:
 
 
 def _value(hardware: Element, name: str, key: str) -> str | None:
-    found = next(below(hardware, name), None)
-    return None if found is None else attribute(found, key)
+    return attribute(next(below(hardware, name), None), key)
 
 
 def _state(draft: Draft, machine: Element) -> None:
@@ -154,16 +153,14 @@ def _attached(draft: Draft, device: Element, bus: SourceBus, number: int, model:
     port = draft.number(attribute(device, "port"), "a drive's port", 0, 255) or 0
     unit = draft.number(attribute(device, "device"), "a drive's device", 0, 255) or 0
     at = Attachment(bus, 2 * number + port, unit, model) if bus is SourceBus.IDE else Attachment(bus, number, port or unit, model)
-    image = child(device, "Image")
-    key = "" if image is None else key_of(attribute(image, "uuid"))
-    return _Drive(attribute(device, "type") or "HardDisk", key, at, bootable)
+    return _Drive(attribute(device, "type") or "HardDisk", key_of(attribute(child(device, "Image"), "uuid")), at, bootable)
 
 
 def _old_drives(draft: Draft, machine: Element, hardware: Element) -> Iterator[_Drive]:
     """Drives as they were written before settings versions 1.7 (disks) and 1.9 (removable ones)."""
     ide = _value(hardware, "IDEController", "type") or ""
     attachments = next((e for place in (machine, hardware) for e in children(place, "HardDiskAttachments")), None)
-    for element in () if attachments is None else children(attachments, "HardDiskAttachment"):
+    for element in children(attachments, "HardDiskAttachment"):
         bus = (attribute(element, "bus") or "").lower()
         unit_text = {"master": "0", "slave": "1"}.get(attribute(element, "device") or "", attribute(element, "device"))
         unit = draft.number(unit_text, "a disk's device", 0, 255) or 0
@@ -173,8 +170,7 @@ def _old_drives(draft: Draft, machine: Element, hardware: Element) -> Iterator[_
     for name, at in (("DVDDrive", Attachment(SourceBus.IDE, 1, 0, ide)), ("FloppyDrive", Attachment(SourceBus.FLOPPY))):
         drive = child(hardware, name)
         if drive is not None and is_on(drive, "enabled", default=name == "DVDDrive"):
-            image = child(drive, "Image")
-            yield _Drive(name.removesuffix("Drive"), "" if image is None else key_of(attribute(image, "uuid")), at)
+            yield _Drive(name.removesuffix("Drive"), key_of(attribute(child(drive, "Image"), "uuid")), at)
 
 
 def _media(draft: Draft, machine: Element, drives: list[_Drive]) -> Media:
@@ -217,9 +213,8 @@ def _add_disk(draft: Draft, media: Media, drive: _Drive) -> None:
 def _add_nics(draft: Draft, root: Element, hardware: Element) -> None:
     version = re.match(r"1\.(\d{1,4})", attribute(root, "version") or "")
     is_new = version is None or int(version[1]) >= _NEW_NIC_DEFAULTS
-    network = child(hardware, "Network")
     numbered = []
-    for adapter in () if network is None else children(network, "Adapter"):
+    for adapter in children(child(hardware, "Network"), "Adapter"):
         slot = draft.number(attribute(adapter, "slot"), "a network card's slot", 0, 255)
         if is_on(adapter, "enabled"):
             numbered.append((slot or 0, adapter))
@@ -266,17 +261,14 @@ def _removable(media: Media, drive: _Drive) -> RemovableDrive:
 def _what_stays(draft: Draft, machine: Element, hardware: Element) -> None:
     """Parts that have no counterpart, or that stand for things of the old host."""
     for name, what in (("UART", "serial port"), ("Uart", "serial port"), ("LPT", "parallel port"), ("Lpt", "parallel port")):
-        ports = child(hardware, name)
-        for port in () if ports is None else children(ports, "Port"):
+        for port in children(child(hardware, name), "Port"):
             target = attribute(port, "path")
             if is_on(port, "enabled") and target and (attribute(port, "hostMode") or "").lower() != "disconnected":
                 draft.port_stays(what, target)
     for place in (machine, hardware):
-        folders = child(place, "SharedFolders")
-        for folder in () if folders is None else children(folders, "SharedFolder"):
+        for folder in children(child(place, "SharedFolders"), "SharedFolder"):
             draft.shared_folder(attribute(folder, "hostPath") or attribute(folder, "name") or "")
-    devices = child(hardware, "HostPci", "Devices")
-    for device in () if devices is None else children(devices, "Device"):
+    for device in children(child(hardware, "HostPci", "Devices"), "Device"):
         draft.passed_through(f"PCI {attribute(device, 'name') or attribute(device, 'host') or ''}")
     if _has_tpm(hardware):
         draft.tpm_is_emptied()

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from p2v.core.errors import BadDescription
 from p2v.sources.draft import Draft
-from p2v.sources.xml_text import attribute, child, children, is_on, local, parse
+from p2v.sources.xml_text import attribute, child, children, local, parse
 
 GLOBAL_REGISTRY = "VirtualBox.xml"
 _REGISTRIES_AT_MOST = 4
@@ -30,7 +30,6 @@ class Medium:
     kind: str = ""
     parent: str = ""
     encrypted: bool = False
-    reset_at_start: bool = False
 
 
 Media = dict[str, Medium]
@@ -86,8 +85,7 @@ def _listed(registry: Element) -> Media:
         found[key] = _medium(element, parent)
         waiting += ((each, key) for each in _disks(element))
     for list_name in ("DVDImages", "FloppyImages"):
-        images = child(registry, list_name)
-        for element in () if images is None else children(images, "Image"):
+        for element in children(child(registry, list_name), "Image"):
             found.setdefault(key_of(attribute(element, "uuid")), Medium(_location(element)))
     return found
 
@@ -104,7 +102,6 @@ def _medium(element: Element, parent: str) -> Medium:
         attribute(element, "type") or "",
         parent,
         bool(properties.get("CRYPT/KeyId") or properties.get("CRYPT/KeyStore")),
-        is_on(element, "autoReset"),
     )
 
 

@@ -162,8 +162,6 @@ def _undo(draft: Draft, files: WindowsFiles, settings: Element | None, drive: _D
 
 
 def _nics(draft: Draft, adapter: Element | None) -> Iterator[Nic]:
-    if adapter is None:
-        return
     count = draft.number(text(adapter, "controller_count"), "controller_count", 0, _CARDS_AT_MOST)
     cards = sorted((_id(draft, each, "network card"), n, each) for n, each in enumerate(children(adapter, "ethernet_controller")))
     for number, _, card in cards:
@@ -194,7 +192,7 @@ def _state(draft: Draft, files: WindowsFiles, settings: Element | None) -> None:
 def _guest(draft: Draft, root: Element) -> str:
     """What the additions told about the guest, and a word about them: they go wrong on other hardware."""
     parents = [child(each, "microsoft") for each in below(root, "integration")]
-    versions = [version for parent in parents for version in _children(parent, "version")]
+    versions = [version for parent in parents for version in children(parent, "version")]
     if any(text(version, "additions_number").strip("0. ") for version in versions):
         draft.warn("additions", "the Virtual Machine Additions are in the guest", _ADDITIONS_HINT)
     told = (text(version, "guest_os", key) for version in versions for key in ("long_name", "short_name"))
@@ -203,7 +201,7 @@ def _guest(draft: Draft, root: Element) -> str:
 
 def _ports(draft: Draft, hardware: Element | None) -> None:
     for kind, what in (("serial_port", "serial port COM"), ("parallel_port", "parallel port LPT")):
-        for element in _children(child(hardware, "super_io"), kind):
+        for element in children(child(hardware, "super_io"), kind):
             place = next((each for each in (_path(element, "pathname"), _path(element, "name")) if any(each)), ("", ""))
             target = place[1] or place[0] or text(element, "port_name") or text(element, "name")
             port_type = text(element, "port_type")
@@ -213,11 +211,6 @@ def _ports(draft: Draft, hardware: Element | None) -> None:
             draft.port_stays(where, target or _PORT_TYPES.get(port_type, "something"))
 
 
-def _children(element: Element | None, name: str) -> Iterator[Element]:
-    """The children of that name, of what may not be there."""
-    return children(element, name) if element is not None else iter(())
-
-
 def _cdrom(drive: _Drive) -> RemovableDrive:
     relative, absolute = _path(drive.element, "pathname")
     # a letter is a drive of the host, a path an image
@@ -225,7 +218,7 @@ def _cdrom(drive: _Drive) -> RemovableDrive:
 
 
 def _floppies(hardware: Element | None) -> Iterator[RemovableDrive]:
-    for number, element in enumerate(_children(child(hardware, "super_io"), "floppy")):
+    for number, element in enumerate(children(child(hardware, "super_io"), "floppy")):
         relative, absolute = _path(element, "pathname")
         medium = absolute or relative
         yield RemovableDrive(DriveKind.FLOPPY, medium if len(medium) > 3 else "", Attachment(SourceBus.FLOPPY, 0, number))

@@ -51,24 +51,22 @@ def local(element: Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def attribute(element: Element, name: str) -> str | None:
+def attribute(element: Element | None, name: str) -> str | None:
     """An attribute by its name without a namespace; stripped. None where there is none."""
-    for key, value in element.attrib.items():
+    for key, value in element.attrib.items() if element is not None else ():
         if key.rpartition("}")[2] == name:
             return value.strip()
     return None
 
 
-def children(element: Element, name: str) -> Iterator[Element]:
-    """The direct children of that local name."""
-    return (child for child in element if local(child) == name)
+def children(element: Element | None, name: str) -> Iterator[Element]:
+    """The direct children of that local name; none where there is no element."""
+    return (child for child in (element if element is not None else ()) if local(child) == name)
 
 
 def child(element: Element | None, *names: str) -> Element | None:
     """The first element down a path of local names; None where it ends before."""
     for name in names:
-        if element is None:
-            return None
         element = next(children(element, name), None)
     return element
 
@@ -81,13 +79,13 @@ def text(element: Element | None, *names: str) -> str:
 
 def is_on(element: Element | None, name: str, *, default: bool = False) -> bool:
     """A yes-or-no attribute, as XML and its writers spell it."""
-    value = attribute(element, name) if element is not None else None
+    value = attribute(element, name)
     return default if not value else value.lower() in ("true", "yes", "on", "1")
 
 
-def below(element: Element, name: str) -> Iterator[Element]:
-    """All elements of that local name at any depth, in document order."""
-    return (each for each in element.iter() if local(each) == name)
+def below(element: Element | None, name: str) -> Iterator[Element]:
+    """All elements of that local name at any depth, in document order; none where there is no element."""
+    return (each for each in (element.iter() if element is not None else ()) if local(each) == name)
 
 
 _SAYS_UTF_16 = re.compile(rb"\A((?:\xef\xbb\xbf)?<\?xml[^>]{0,64}encoding=[\"'])utf-16", re.IGNORECASE)
