@@ -6,18 +6,19 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypedDict, Unpack
 
 from converters.source_file import shown
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.text import printable
 from p2v.core.units import GIB, MIB
-from p2v.machine import Attachment, Machine, MachineDisk, Nic
+from p2v.machine import Attachment, Clock, Firmware, Machine, MachineDisk, Nic, RemovableDrive, Topology
 from p2v.sources.description import Description
 
 CPUS_AT_MOST = 4096
 MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
-_DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
+DEFAULT_CPUS, _DEFAULT_MEMORY_BYTES = 1, 512 * MIB
 _DISKS_AT_MOST = _NICS_AT_MOST = 256
 _FINDINGS_AT_MOST, _LONGEST_MESSAGE = 1000, 1000
 # Those that p2v.targets has hardware for, and the names of 32-bit PCs.
@@ -25,6 +26,21 @@ _ARCHITECTURES = ("x86_64", "amd64", "i686", "i586", "i486", "i386", "aarch64", 
 _MAC = re.compile(r"[0-9a-f]{12}")
 _NUMBER = re.compile(r"[+-]?\d{1,20}")
 _NAME_AT_MOST = 63
+
+
+class Said(TypedDict, total=False):
+    """What not every kind of description says; as in ``Machine``."""
+
+    firmware: Firmware | None
+    secure_boot: bool
+    tpm: bool
+    uuid: str | None
+    generation_id: str | None
+    guest: str
+    topology: Topology | None
+    clock: Clock | None
+    display: str
+    removable: tuple[RemovableDrive, ...]
 
 
 @dataclass
@@ -199,8 +215,8 @@ class Draft:
             nic = Nic(None, nic.network, nic.model, nic.connected)
         self.nics.append(nic)
 
-    def finish(self, name: str, cpus: int | None, memory_bytes: int | None) -> Machine:
-        """The machine, with what every kind of description says; the reader puts in the rest.
+    def finish(self, name: str, cpus: int | None, memory_bytes: int | None, **said: Unpack[Said]) -> Machine:
+        """The machine, with all that was found wrong until now: a draft is not used any more after this.
 
         Raises BadDescription for disks that are not there (all of them in one sentence) or when it has none at all,
         ForbiddenReference for one that leads out of the machine's folder.
@@ -213,12 +229,13 @@ class Draft:
             name=usable_name(name, self.description.path),
             disks=tuple(self.disks),
             nics=tuple(self.nics),
-            cpus=cpus or _DEFAULT_CPUS,
+            cpus=cpus or DEFAULT_CPUS,
             memory_bytes=memory_bytes or _DEFAULT_MEMORY_BYTES,
             assumed=tuple(dict.fromkeys(self.assumed)),
             described_by=self.kind,
             warnings=tuple(self.warnings),
             blockers=tuple(self.blockers),
+            **said,
         )
 
     def _finding(self, finding: str, message: str, hint: str) -> Finding:

@@ -13,7 +13,6 @@ generation id, whose byte order in this file is not published.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
@@ -33,6 +32,7 @@ _TELLING = re.compile(r"<(_[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}_|global_settings|mani
 _CHECKPOINTS = "snapshots"
 _CHECKPOINT_SUFFIXES = (".xml", ".vmcx", ".exp")
 _CHECKPOINTS_NAMED = 8
+_SAVED_SUFFIXES = (".bin", ".vsv")
 # In units of 100 ns: a clock that differs by less shows UTC, or the local time of a zone that is UTC at times.
 _SKEW_OF_A_ZONE = 30 * 60 * 10_000_000
 
@@ -49,7 +49,7 @@ def read(description: Description) -> Machine:
     if local(root) != "configuration":
         raise description.error("is no configuration of a Hyper-V machine")
     draft, files = Draft(description, KIND), WindowsFiles(description)
-    saved_state(draft, files, (".bin", ".vsv"), root)
+    saved_state(draft, files, root)
     return machine_of(draft, files, root)
 
 
@@ -67,17 +67,16 @@ def machine_of(draft: Draft, files: WindowsFiles, root: Element) -> Machine:
     if tpm:
         draft.tpm_is_emptied()
     cpus = draft.number(text(settings, "processors", "count"), "the number of processors", 1, CPUS_AT_MOST)
-    machine = draft.finish(text(properties, "name"), cpus, _memory(draft, child(settings, "memory", "bank")))
-    return replace(
-        machine,
+    return draft.finish(
+        text(properties, "name"),
+        cpus,
+        _memory(draft, child(settings, "memory", "bank")),
         firmware=firmware,
         secure_boot=firmware is Firmware.UEFI and text(node, "secure_boot_enabled").lower() == "true",
         tpm=tpm,
         uuid=draft.uuid(text(node, "bios_guid")),
         clock=_clock(firmware, hv.device(devices, hv.CLOCK)),
         removable=removable,
-        warnings=tuple(draft.warnings),
-        blockers=tuple(draft.blockers),
     )
 
 
@@ -112,12 +111,12 @@ def _clock(firmware: Firmware, clock: Element | None) -> Clock | None:
     return Clock.LOCAL_TIME if firmware is Firmware.BIOS else None
 
 
-def saved_state(draft: Draft, files: WindowsFiles, suffixes: tuple[str, ...], root: Element) -> None:
+def saved_state(draft: Draft, files: WindowsFiles, root: Element | None = None) -> None:
     """Block a machine whose memory is in files: named in the configuration, or there in the folder of its GUID."""
     state = child(root, "savedstate")
     named = [name for key in ("vsvlocation", "memlocation") if (name := text(state, key))]
     own = draft.description.path.stem.casefold()
-    there = [name for name in files.names if name.casefold().endswith(suffixes) and own in _stems(name)]
+    there = [name for name in files.names if name.casefold().endswith(_SAVED_SUFFIXES) and own in _stems(name)]
     if named or there:
         say_saved(draft, PurePosixPath((named or there)[0].replace("\\", "/")).name)
 

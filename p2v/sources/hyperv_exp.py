@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from p2v.core.units import MIB
@@ -60,7 +60,7 @@ def read(description: Description) -> Machine:
     """The machine. Raises BadDescription, ForbiddenReference."""
     instances = tuple(_instances(parse(description)))
     draft, files = Draft(description, KIND), WindowsFiles(description)
-    saved_state(draft, files, (".bin", ".vsv"), Element("configuration"))
+    saved_state(draft, files)
     checkpoints(draft, files)
     system = _system(instances)
     own = [each for each in instances if _belongs(each, system)]
@@ -70,14 +70,14 @@ def read(description: Description) -> Machine:
     _what_stays(draft, own)
     cpus = draft.number(_value(own, "msvm_processorsettingdata", "virtualquantity"), "the number of processors", 1, CPUS_AT_MOST)
     names = (_value(instances, "msvm_virtualsystemglobalsettingdata", "elementname"), system.text("elementname"))
-    machine = draft.finish(next((name for name in names if name), ""), cpus, _memory(draft, own))
-    return replace(
-        machine,
+    return draft.finish(
+        next((name for name in names if name), ""),
+        cpus,
+        _memory(draft, own),
         firmware=Firmware.BIOS,
         uuid=draft.uuid(system.text("biosguid")),
         clock=Clock.LOCAL_TIME,
         removable=removable,
-        warnings=tuple(draft.warnings),
     )
 
 

@@ -7,14 +7,13 @@ domain has its number as ``id``, and is refused as the disks are being written t
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
 from p2v.machine import Clock, Firmware, Machine, Topology
 from p2v.sources.description import Description
-from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.draft import CPUS_AT_MOST, DEFAULT_CPUS, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.libvirt_devices import add_disks, add_nics, removable_drives, what_stays
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, is_on, local, parse, text
 
@@ -55,21 +54,21 @@ def read(description: Description) -> Machine:
     what_stays(draft, devices)
     _what_of_the_domain_stays(draft, domain)
     cpus = _cpus(draft, domain)
-    made = draft.finish(name, cpus, _memory(draft, domain))
     firmware = _firmware(domain)
-    return replace(
-        made,
+    return draft.finish(
+        name,
+        cpus,
+        _memory(draft, domain),
         firmware=firmware,
         secure_boot=firmware is Firmware.UEFI and _secure_boot(domain),
         tpm=child(devices, "tpm") is not None,
         uuid=draft.uuid(text(domain, "uuid") or _smbios_uuid(domain)),
         generation_id=draft.uuid(text(domain, "genid"), what="the generation id"),
         guest=_system_name(domain),
-        topology=_topology(draft, domain, cpus or made.cpus),
+        topology=_topology(draft, domain, cpus or DEFAULT_CPUS),
         clock=_clock(domain),
         display=_display(devices),
         removable=removable,
-        warnings=tuple(draft.warnings),
     )
 
 

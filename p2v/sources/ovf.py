@@ -11,7 +11,6 @@ import posixpath
 import re
 import threading
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -68,9 +67,10 @@ def read(description: Description, name: str | None = None) -> Machine:
         draft.tpm_is_emptied()
     if says.firmware is None:
         draft.assumed.append("firmware")
-    machine = draft.finish(system.name or system.id, found.cpus, found.memory_bytes)
-    return replace(
-        machine,
+    return draft.finish(
+        system.name or system.id,
+        found.cpus,
+        found.memory_bytes,
         firmware=says.firmware,
         secure_boot=says.secure_boot,
         tpm=tpm,

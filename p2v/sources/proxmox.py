@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from converters.source_file import shown
@@ -95,13 +95,14 @@ def read(description: Description) -> Machine:
     cpus = draft.number(values.get("vcpus"), "vcpus", 1, CPUS_AT_MOST) or topology.sockets * topology.cores
     if cpus > CPUS_AT_MOST:
         raise description.error(f"has {cpus} CPUs; machines have at most {CPUS_AT_MOST}")
-    made = draft.finish(values.get("name", ""), cpus, _memory(draft, values))
     firmware = Firmware.UEFI if values.get("bios", "").lower() == "ovmf" else Firmware.BIOS
     guest = values.get("ostype", "")
     clock = values.get("localtime") or ("1" if guest.startswith(_WINDOWS) else "0")
     generation = values.get("vmgenid", "")
-    return replace(
-        made,
+    return draft.finish(
+        values.get("name", ""),
+        cpus,
+        _memory(draft, values),
         firmware=firmware,
         # the firmware's variables came with Microsoft's keys enrolled, or with none and secure boot off
         secure_boot=firmware is Firmware.UEFI and _options(values.get("efidisk0", "")).get("pre-enrolled-keys") == "1",
@@ -113,7 +114,6 @@ def read(description: Description) -> Machine:
         clock=Clock.LOCAL_TIME if clock == "1" else Clock.UTC,
         display=_options(values.get("vga", "")).get("type") or values.get("vga", "").split(",")[0],
         removable=tuple(_removable(drive) for drive in drives if drive.is_removable),
-        warnings=tuple(draft.warnings),
     )
 
 

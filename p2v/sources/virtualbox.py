@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
@@ -98,9 +98,10 @@ def read(description: Description) -> Machine:
     _what_stays(draft, machine, hardware)
     cpus = draft.number(_value(hardware, "CPU", "count"), "CPU count", 1, CPUS_AT_MOST) or 1
     megabytes = draft.number(_value(hardware, "Memory", "RAMSize"), "RAMSize", 4, MEMORY_AT_MOST_BYTES // MIB)
-    made = draft.finish(attribute(machine, "name") or "", cpus, megabytes * MIB if megabytes else None)
-    return replace(
-        made,
+    return draft.finish(
+        attribute(machine, "name") or "",
+        cpus,
+        megabytes * MIB if megabytes else None,
         firmware=_firmware(draft, hardware),
         tpm=_has_tpm(hardware),
         uuid=_uuid(draft, machine, hardware),
@@ -108,7 +109,6 @@ def read(description: Description) -> Machine:
         clock=Clock.UTC if (_value(hardware, "RTC", "localOrUTC") or "").upper() == "UTC" else Clock.LOCAL_TIME,
         display=_value(hardware, "Display", "controller") or "",
         removable=tuple(_removable(media, drive) for drive in drives if drive.kind != "HardDisk"),
-        warnings=tuple(draft.warnings),
     )
 
 

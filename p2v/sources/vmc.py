@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from xml.etree.ElementTree import Element
 
@@ -67,16 +67,16 @@ def read(description: Description) -> Machine:
     _ports(draft, hardware)
     guest = _guest(draft, root)
     megabytes = draft.number(text(hardware, "memory", "ram_size"), "ram_size", 1, MEMORY_AT_MOST_BYTES // MIB)
-    machine = draft.finish("", 1, megabytes * MIB if megabytes else None)
-    return replace(
-        machine,
+    return draft.finish(
+        "",
+        1,
+        megabytes * MIB if megabytes else None,
         firmware=Firmware.BIOS,
         uuid=draft.uuid(text(hardware, "bios", "bios_guid")),
         guest=guest,
         clock=Clock.LOCAL_TIME,
         display="s3-trio",
         removable=(*(_cdrom(d) for d in drives if d.kind == _CDROM), *_floppies(hardware)),
-        warnings=tuple(draft.warnings),
     )
 
 

@@ -59,7 +59,7 @@ def read(description: Description) -> Machine:
 
 def _saved(draft: Draft, files: WindowsFiles, root: Element) -> None:
     """Beside a .vmcx is a .vmrs, which holds the memory of a machine that is saved, and little otherwise."""
-    saved_state(draft, files, (".bin", ".vsv"), root)
+    saved_state(draft, files, root)
     if draft.blockers:
         return
     wanted = draft.description.path.with_suffix(".vmrs").name.casefold()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from converters.source_file import shown
@@ -68,9 +68,10 @@ def read(description: Description) -> Machine:
     identity = _uuid(draft, vmx)
     # VMware gives a machine that states no memory 32 MB, in which hardly anything starts: the default is called one
     megabytes = draft.number(vmx.text("memsize"), "memsize", 4, MEMORY_AT_MOST_BYTES // MIB)
-    machine = draft.finish(vmx.text("displayname"), cpus, megabytes * MIB if megabytes else None)
-    return replace(
-        machine,
+    return draft.finish(
+        vmx.text("displayname"),
+        cpus,
+        megabytes * MIB if megabytes else None,
         firmware=firmware,
         secure_boot=firmware is Firmware.UEFI and vmx.is_on("uefi.secureboot.enabled"),
         tpm=vmx.is_on("vtpm.present") or vmx.word("managedvm.autoaddvtpm") == "software",

@@ -7,7 +7,6 @@ nothing of its state: whether the machine runs is for whoever copies its disks t
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from p2v.core.units import MIB
@@ -41,9 +40,10 @@ def read(description: Description) -> Machine:
     _what_stays(draft, settings, kind)
     cpus = draft.number(settings.text("vcpus"), "vcpus", 1, CPUS_AT_MOST) or 1
     megabytes = _memory(draft, settings)
-    made = draft.finish(settings.text("name"), cpus, megabytes * MIB if megabytes else None)
-    return replace(
-        made,
+    return draft.finish(
+        settings.text("name"),
+        cpus,
+        megabytes * MIB if megabytes else None,
         firmware=_firmware(settings) if kind == "hvm" else None,
         tpm=bool(settings.words("vtpm")),
         uuid=draft.uuid(settings.text("uuid")),
@@ -51,7 +51,6 @@ def read(description: Description) -> Machine:
         clock=Clock.LOCAL_TIME if settings.is_on("localtime") else Clock.UTC,
         display=_display(settings),
         removable=removable,
-        warnings=tuple(draft.warnings),
     )
 
 
