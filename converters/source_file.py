@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from p2v.core.disk import StoredAt
@@ -164,6 +164,11 @@ def open_source(path: Path) -> SourceFile:
 def shown(name: str) -> str:
     """A name from an image, quoted and cut for a message: it may hold anything."""
     return ascii(name if len(name) <= 200 else name[:200] + "...")
+
+
+def shown_names(names: Sequence[str], most: int = 8) -> str:
+    """Several such names; of many the first, and dots."""
+    return ", ".join(map(shown, names[:most])) + (" ..." if len(names) > most else "")
 
 
 def _require_disk_file(path: Path, status: os.stat_result) -> None:

@@ -92,6 +92,10 @@ class Folder:
         # once: a machine's disks are looked for one by one, and its folder may be somebody's home
         return tuple(_walk(self.root))
 
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(sorted(posixpath.join(folder, name) for folder, names in self._walked for name in names))
+
     @property
     def home(self) -> str:
         """See ``Surroundings``."""
@@ -101,7 +105,7 @@ class Folder:
 
     def names(self) -> tuple[str, ...]:
         """See ``Surroundings``. Links to other folders are not followed."""
-        return tuple(sorted(posixpath.join(folder, name) for folder, names in self._walked for name in names))
+        return self._names
 
     def find(self, name: str) -> Path | None:
         """See ``Surroundings``: beside the description, below the machine's folder, in the folders the user named."""

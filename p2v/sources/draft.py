@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypedDict, Unpack
 
-from converters.source_file import shown
+from converters.source_file import shown, shown_names
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.text import printable
@@ -255,11 +255,11 @@ class Draft:
         if self._forbidden is not None:
             raise self._forbidden
         if self._elsewhere:
-            names = _listed(self._elsewhere)
+            names = shown_names(self._elsewhere)
             advice = "Copy them into files where they are (qemu-img convert), and name the files in the description."
             raise BadDescription(self.description.path, f"has disks that are no files: {names}", advice)
         if self._missing:
-            names = _listed(self._missing)
+            names = shown_names(self._missing)
             what = "disks that are" if len(self._missing) > 1 else "a disk that is"
             advice = "Copy the machine's whole folder, or say where its disks are with --extent-dir DIR."
             raise BadDescription(self.description.path, f"names {what} not there: {names}", advice)
@@ -267,10 +267,6 @@ class Draft:
             reasons = "; ".join(finding.message for finding in self.blockers[:4])
             reasons = reasons or "Nothing of it could be converted."
             raise self.description.error("describes a machine without any fixed disk", reasons)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(shown(name) for name in names[:8]) + (" ..." if len(names) > 8 else "")
 
 
 def disk_number(letters: str) -> int:

@@ -16,7 +16,7 @@ import re
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
-from converters.source_file import shown
+from converters.source_file import shown, shown_names
 from p2v.core.errors import BadDescription
 from p2v.core.units import MIB
 from p2v.machine import Clock, Firmware, Machine
@@ -146,12 +146,12 @@ def checkpoints(draft: Draft, files: WindowsFiles, stated: str = "", type_id: st
     kept = [name for name in files.names if _is_checkpoint(name)]
     if not kept or stated == "0":
         return
-    titles = [shown(_title(description, name)) for name in kept[:_CHECKPOINTS_NAMED]]
-    said = ", ".join(titles) + (" ..." if len(kept) > _CHECKPOINTS_NAMED else "")
+    # each title is in a file of its own, and one more than is named says that there are more
+    titles = [_title(description, name) for name in kept[: _CHECKPOINTS_NAMED + 1]]
     count = "a checkpoint" if len(kept) == 1 else f"{len(kept)} checkpoints"
     draft.warn(
         "checkpoints",
-        f"the machine has {count} ({said}); only its present state travels",
+        f"the machine has {count} ({shown_names(titles, _CHECKPOINTS_NAMED)}); only its present state travels",
         "To convert a checkpoint, name its file in the folder Snapshots.",
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from converters.archives import open_stored
-from converters.source_file import shown
+from converters.source_file import shown, shown_names
 from p2v.core.events import Reporter, silent
 from p2v.machine import Clock, Machine, Nic
 from p2v.sources import ovf_manifest
@@ -113,8 +113,7 @@ def _stored_bytes(path: Path) -> int:
 
 
 def _chosen(description: Description, package: Envelope, name: str | None) -> System:
-    names = ", ".join(shown(system.name or system.id) for system in package.systems[:12])
-    names += " ..." if len(package.systems) > 12 else ""
+    names = shown_names([system.name or system.id for system in package.systems], 12)
     found = package.systems
     if name is not None:
         found = tuple(system for system in found if name == system.name) or tuple(s for s in found if name == s.id)
@@ -190,8 +189,7 @@ def _unused_disks(draft: Draft, package: Envelope, used: set[str]) -> None:
     # with several machines in a package, the others have them
     unused = [disk.id for disk in package.disks.values() if disk.id not in used]
     if unused and len(package.systems) == 1:
-        names = ", ".join(shown(name) for name in unused[:8])
-        draft.warn("disk-unused", f"the package has disks that hang on nothing and are left out: {names}")
+        draft.warn("disk-unused", f"the package has disks that hang on nothing and are left out: {shown_names(unused)}")
 
 
 def _addresses(draft: Draft, says: Dialect) -> None:

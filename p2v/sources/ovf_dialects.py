@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from p2v.machine import Clock, Firmware
+from p2v.sources import virtualbox
 from p2v.sources.draft import Draft
 from p2v.sources.ovf_envelope import System, sections
-from p2v.sources.xml_text import attribute, below, child, children, local, text
+from p2v.sources.xml_text import attribute, below, child, children, is_on, local, text
 
 # BiosType of oVirt: 0 the cluster's, 1 and 2 SeaBIOS, 3 OVMF, 4 OVMF with secure boot
 _OVIRT_FIRMWARE = {"1": Firmware.BIOS, "2": Firmware.BIOS, "3": Firmware.UEFI, "4": Firmware.UEFI}
@@ -78,24 +79,14 @@ def _vmware(made: Dialect, system: System, hardware: Element) -> None:
 
 def _virtualbox(draft: Draft, made: Dialect, machine: Element) -> None:
     hardware = child(machine, "Hardware")
-    stated = child(hardware, "Firmware")
-    kind = (attribute(stated, "type") or "").lower() if stated is not None else ""
+    kind = (attribute(child(hardware, "Firmware"), "type") or "").lower()
     made.firmware = Firmware.UEFI if kind.startswith("efi") else Firmware.BIOS
     made.guest = attribute(machine, "OSType") or made.guest
-    display = child(hardware, "Display")
-    made.display = (attribute(display, "controller") or "").lower() if display is not None else ""
-    clock = child(hardware, "RTC")
-    # the settings leave out what is the default
-    made.clock = Clock.UTC if clock is not None and (attribute(clock, "localOrUTC") or "").upper() == "UTC" else Clock.LOCAL_TIME
-    module = next((attribute(each, "type") or "" for each in below(machine, "TrustedPlatformModule")), "")
-    made.tpm = module.lower() not in ("", "none")
-    stated_uuid = (attribute(hardware, "uuid") if hardware is not None else None) or attribute(machine, "uuid")
-    little = next((attribute(each, "enabled") or "" for each in below(machine, "SmbiosUuidLittleEndian")), "").lower() in _ON
-    # VirtualBox's SMBIOS is 2.5: Linux shows its bytes as they stand, Windows takes the first three fields for little-endian
-    made.uuid = draft.uuid(stated_uuid, swapped=made.guest.lower().startswith("win") is not little)
-    network = child(hardware, "Network")
-    for card in children(network, "Adapter") if network is not None else ():
-        if (attribute(card, "enabled") or "").lower() in _ON:
+    made.display = (attribute(child(hardware, "Display"), "controller") or "").lower()
+    made.clock, made.tpm = virtualbox.clock_of(hardware), virtualbox.has_tpm(hardware)
+    made.uuid = virtualbox.smbios_uuid(draft, machine, made.guest)
+    for card in children(child(hardware, "Network"), "Adapter"):
+        if is_on(card, "enabled"):
             made.macs.append(attribute(card, "MACAddress") or "")
 
 
@@ -103,7 +94,7 @@ def _ovirt(draft: Draft, made: Dialect, system: System, operating: Element | Non
     kind = text(system.element, "BiosType")
     made.firmware = _OVIRT_FIRMWARE.get(kind)
     made.secure_boot = kind == "4"
-    named = (system.id, attribute(operating, "id") or "" if operating is not None else "")
+    named = (system.id, attribute(operating, "id") or "")
     # the machine's id is its SMBIOS UUID; which of the two holds it depends on the version
     made.uuid = next((draft.uuid(text) for text in named if len(text) == 36), None)
     made.tpm = any(text(item, "Device").lower() == "tpm" for item in below(system.element, "Item"))

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from converters.archives import open_stored
 from converters.piece_walk import CopyCancelled
-from converters.source_file import shown
+from converters.source_file import shown, shown_names
 from p2v.core.errors import BadDescription, NoSource
 from p2v.core.events import BytesDone, Reporter, phase, silent
 from p2v.core.units import MIB
@@ -101,11 +101,10 @@ def check(draft: Draft, used: Iterable[str]) -> None:
     doubtful = sorted(listed - there)[:_LOOKED_FOR_AT_MOST]
     missing = [name for name in doubtful if description.disk(name) is None]
     if missing:
-        names = ", ".join(shown(name) for name in missing[:8]) + (" ..." if len(missing) > 8 else "")
-        raise description.error(f"has a manifest that lists files that are not there: {names}", _ADVICE)
+        raise description.error(f"has a manifest that lists files that are not there: {shown_names(missing)}", _ADVICE)
     unlisted = sorted({own, *(_joined(description.around.home, name) for name in used)} - listed)
     if unlisted:
-        names = ", ".join(shown(name) for name in unlisted[:8]) + (" ..." if len(unlisted) > 8 else "")
+        names = shown_names(unlisted)
         draft.warn("manifest-unlisted", f"{found.name} has no digest of {names}; whether they are whole is not known")
 
 

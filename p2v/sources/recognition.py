@@ -46,14 +46,8 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class PackageReader(Protocol):
+class PackageReader(Reader, Protocol):
     """A reader of descriptions that may tell of several machines, and how to know their files (OVF)."""
-
-    KIND: str
-
-    def recognises(self, head: bytes) -> bool:
-        """See ``Reader``."""
-        ...
 
     def read(self, description: Description, name: str | None = None) -> Machine:
         """The machine; of several the one called ``name``."""

@@ -103,16 +103,16 @@ def read(description: Description) -> Machine:
         cpus,
         megabytes * MIB if megabytes else None,
         firmware=_firmware(draft, hardware),
-        tpm=_has_tpm(hardware),
-        uuid=_uuid(draft, machine, hardware),
+        tpm=has_tpm(hardware),
+        uuid=smbios_uuid(draft, machine, attribute(machine, "OSType") or ""),
         guest=attribute(machine, "OSType") or "",
-        clock=Clock.UTC if (_value(hardware, "RTC", "localOrUTC") or "").upper() == "UTC" else Clock.LOCAL_TIME,
+        clock=clock_of(hardware),
         display=_value(hardware, "Display", "controller") or "",
         removable=tuple(_removable(media, drive) for drive in drives if drive.kind != "HardDisk"),
     )
 
 
-def _value(hardware: Element, name: str, key: str) -> str | None:
+def _value(hardware: Element | None, name: str, key: str) -> str | None:
     return attribute(next(below(hardware, name), None), key)
 
 
@@ -239,17 +239,24 @@ def _firmware(draft: Draft, hardware: Element) -> Firmware:
     return Firmware.BIOS if kind == "BIOS" else Firmware.UEFI
 
 
-def _uuid(draft: Draft, machine: Element, hardware: Element) -> str | None:
-    """The number that the guest saw. The hardware's is there where it differs from the machine's own.
+def smbios_uuid(draft: Draft, machine: Element, guest: str) -> str | None:
+    """The number that the guest saw, of a ``Machine``, also in an OVF. The hardware's is there where it differs from the machine's.
 
     VirtualBox's SMBIOS is 2.5, which other systems than Windows read as big-endian, whichever way it was written.
     """
+    hardware = child(machine, "Hardware")
     is_little = is_on(next(below(hardware, "SmbiosUuidLittleEndian"), None), "enabled")
-    is_windows = (attribute(machine, "OSType") or "").lower().startswith("win")
+    is_windows = guest.lower().startswith("win")
     return draft.uuid(attribute(hardware, "uuid") or attribute(machine, "uuid"), swapped=is_little is not is_windows)
 
 
-def _has_tpm(hardware: Element) -> bool:
+def clock_of(hardware: Element | None) -> Clock:
+    """What the hardware clock shows; the settings leave out what is the default."""
+    return Clock.UTC if (_value(hardware, "RTC", "localOrUTC") or "").upper() == "UTC" else Clock.LOCAL_TIME
+
+
+def has_tpm(hardware: Element | None) -> bool:
+    """Whether the machine has a TPM, of whatever kind."""
     return (_value(hardware, "TrustedPlatformModule", "type") or "none").lower() != "none"
 
 
@@ -270,5 +277,5 @@ def _what_stays(draft: Draft, machine: Element, hardware: Element) -> None:
             draft.shared_folder(attribute(folder, "hostPath") or attribute(folder, "name") or "")
     for device in children(child(hardware, "HostPci", "Devices"), "Device"):
         draft.passed_through(f"PCI {attribute(device, 'name') or attribute(device, 'host') or ''}")
-    if _has_tpm(hardware):
+    if has_tpm(hardware):
         draft.tpm_is_emptied()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from pathlib import PurePosixPath
 
-from converters.source_file import shown
+from converters.source_file import shown_names
 from p2v.sources.draft import Draft
 from p2v.sources.vmx_settings import Settings, settings
 
@@ -115,5 +115,5 @@ def _devices(draft: Draft, vmx: Settings) -> None:
         if key.startswith("sharedfolder") and key.endswith(".present") and vmx.is_on(key)
     ]  # fmt: skip
     if folders:
-        names = ", ".join(shown(name) for name in folders[:_NAMED_AT_MOST])
+        names = shown_names(folders)
         draft.warn("shared-folder", f"folders of the old host are shared with the machine: {names}; they do not travel")
