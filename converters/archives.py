@@ -66,19 +66,13 @@ def open_stored(path: Path) -> SourceFile:
     Raises as ``open_source_or_member``.
     """
     archive, wanted = _split(path)
-    file = open_source(archive)
     if not wanted:
-        return file
+        return open_source(archive)
+    file, members = _unwrapped(archive)
     try:
-        file = joined_beside(file)
-        for _ in range(_DEEPEST):
-            head = file.pread(_TAR_AT + len(_TAR), 0)
-            if (members := _members(file, head)) is not None:
-                return _Archive(file, members).stored(wanted)
-            if not head.startswith(_GZIP):
-                break
-            file = _inflated(file)
-        raise NoSource(str(path), f"{archive.name} is no archive, so nothing is in it")
+        if members is None:
+            raise NoSource(str(path), f"{archive.name} is no archive, so nothing is in it")
+        return _Archive(file, members).stored(wanted)
     except BaseException:
         file.close()
         raise
@@ -86,18 +80,29 @@ def open_stored(path: Path) -> SourceFile:
 
 def member_names(path: Path) -> tuple[str, ...] | None:
     """The names of the files in an archive; None when the file is no archive. Raises as ``open_source_or_member``."""
-    file = joined_beside(open_source(path))
+    file, members = _unwrapped(path)
     try:
+        return tuple(member.name for member in members) if members is not None else None
+    finally:
+        file.close()
+
+
+def _unwrapped(path: Path) -> tuple[SourceFile, Iterator[Member] | None]:
+    """A file, out of what it is compressed with, and its members, None when it is no archive. The caller closes the file."""
+    file = open_source(path)
+    try:
+        file = joined_beside(file)
         for _ in range(_DEEPEST):
             head = file.pread(_TAR_AT + len(_TAR), 0)
             if (members := _members(file, head)) is not None:
-                return tuple(member.name for member in members)
+                return file, members
             if not head.startswith(_GZIP):
-                return None
+                break
             file = _inflated(file)
-    finally:
+    except BaseException:
         file.close()
-    return None
+        raise
+    return file, None
 
 
 def _split(path: Path) -> tuple[Path, str]:
