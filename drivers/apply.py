@@ -29,6 +29,7 @@ from drivers.changes import (
     EditFile,
     ExtendInitramfs,
     MakeSymlink,
+    NewName,
     WriteFile,
     summary,
 )
@@ -109,9 +110,7 @@ def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements:
         space = guest.space(change.path)
         spaces[space.mountpoint] = space
         needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
-        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(
-            change, WriteFile | CopyFile | CarryFile | MakeSymlink
-        )
+        inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(change, NewName)
     for mountpoint, space in spaces.items():
         if needed[mountpoint] > space.free_bytes:
             raise GuestFull(mountpoint, needed[mountpoint], space.free_bytes)

@@ -139,7 +139,10 @@ class ExtendInitramfs:
     files: tuple[InitramfsFile, ...] = ()
 
 
-Change = WriteFile | EditFile | CopyFile | CarryFile | DeleteFile | MakeSymlink | DeleteSymlink | ExtendInitramfs
+NewFile = WriteFile | CopyFile | CarryFile
+"""After these a file is where nothing was."""
+NewName = NewFile | MakeSymlink
+Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs
 
 
 def summary(change: Change) -> str:

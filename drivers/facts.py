@@ -169,10 +169,14 @@ class BootLoader:
         """The entry that starts when nobody chooses; None where that starts no kernel (a firmware menu, say)."""
         return next((entry for entry in self.entries if entry.title == self.default), None)
 
+    @property
+    def starting(self) -> tuple[BootEntry, ...]:
+        """The entry that starts when nobody chooses; all of them where that starts no kernel."""
+        return (self.default_entry,) if self.default_entry else self.entries
+
     def starts_with(self, argument: str) -> bool:
-        """Whether what starts when nobody chooses has an argument; where that is no kernel, whether any entry has it."""
-        starting = [entry for entry in self.entries if entry.title == self.default] or self.entries
-        return any(argument in entry.arguments.split() for entry in starting)
+        """Whether what starts when nobody chooses has an argument."""
+        return any(argument in entry.arguments.split() for entry in self.starting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from drivers.linux.devices import DeviceNames, Use
 from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
 from drivers.volumes import find_volumes
 from p2v.core.disk import DiskReader
+from p2v.core.drive_letters import drive_letters
 
 DISKS_AT_MOST = 256
 
@@ -96,11 +97,7 @@ def place(device: Device) -> str:
 
 def device_name(disk: int, partition: int) -> str:
     """The name of a partition where disks are sd and in their order, as in the appliance; partition 0 is the whole disk."""
-    letters, rest = "", disk + 1
-    while rest:
-        rest, digit = divmod(rest - 1, 26)
-        letters = chr(ord("a") + digit) + letters
-    return f"/dev/sd{letters}{partition or ''}"
+    return f"/dev/sd{drive_letters(disk)}{partition or ''}"
 
 
 def locked(layout: Layout, keys: Sequence[Key]) -> tuple[Device, ...]:

@@ -20,6 +20,7 @@ from drivers.changes import (
     EditFile,
     ExtendInitramfs,
     MakeSymlink,
+    NewName,
     WriteFile,
     summary,
 )
@@ -40,7 +41,7 @@ def render(plan: GuestPlan) -> str:
     for number, change in enumerate(plan.changes, start=1):
         lines += ["", f"{number}. {escaped(summary(change))}", f"{_INDENT}why: {escaped(change.why)}"]
         lines += [f"{_INDENT}{line}" for line in _details(change)]
-        if change.path in plan.labels and isinstance(change, WriteFile | CopyFile | CarryFile | MakeSymlink):
+        if change.path in plan.labels and isinstance(change, NewName):
             lines.append(f"{_INDENT}SELinux label: {escaped(plan.labels[change.path])}")
     lines += _programs(plan)
     lines += _findings("Warnings", plan.warnings)

@@ -65,7 +65,7 @@ def _has_programs(tree: GuestTree) -> bool:
 
 def read_system(tree: GuestTree) -> OperatingSystem | None:
     """Who the guest is; None when the tree does not say. ``kind`` is ``unknown`` where nothing looks like Linux."""
-    release = _os_release(tree) or _old_release(tree)
+    release = os_release(tree) or _old_release(tree)
     if release is None:
         return None
     id_ = release.get("ID") or "linux"
@@ -138,7 +138,8 @@ def _first_line(tree: GuestTree, path: str) -> str:
     return ""
 
 
-def _os_release(tree: GuestTree) -> dict[str, str] | None:
+def os_release(tree: GuestTree) -> dict[str, str] | None:
+    """What os-release(5) says; None where there is none."""
     for path in _OS_RELEASE:
         text = text_of(tree, path, _SMALL)
         if text is not None:

@@ -51,6 +51,11 @@ class Superblock:
     identifier: str
 
     @property
+    def kind(self) -> str:
+        """As in ``FileSystem.kind``."""
+        return "ufs2" if self.is_second else "ufs1"
+
+    @property
     def order(self) -> str:
         """Byte order, as ``struct`` spells it."""
         return ">" if self.is_big else "<"
@@ -74,7 +79,7 @@ def recognise(read: Read, length: int) -> FileSystem | None:
     if found is None:
         return None
     return FileSystem(
-        "ufs2" if found.is_second else "ufs1",
+        found.kind,
         found.identifier or None,
         found.label or None,
         min(found.size_fragments * found.fragment_bytes, length),

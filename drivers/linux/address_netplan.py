@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from drivers.facts import TextFile
 from drivers.linux import netplan, plain_yaml
-from drivers.linux.address_parts import SEVERAL, Card, Rewritten, holder, is_ipv4
+from drivers.linux.address_parts import SEVERAL, USUAL_NAMES, Card, Rewritten, holder, is_ipv4
 from drivers.linux.macs import normal_mac
 from drivers.linux.plain_yaml import Node
 from drivers.linux.splice import Splice, spliced
@@ -18,7 +18,6 @@ from drivers.plan import Addressing
 
 _KINDS = ("ethernets", "bonds", "bridges", "vlans", "vrfs", "dummy-devices", "tunnels")
 _DEFAULT = ("default", "0.0.0.0/0", "0/0")
-_USUAL_NAMES = ("eth0", "ens3", "enp1s0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class _Definition:
             return bool(card.name) and self.id == card.name
         if card.name and (self.settings.get("set-name") == card.name or fnmatchcase(card.name, name)):
             return True
-        return card.is_only and any(fnmatchcase(usual, name) for usual in _USUAL_NAMES)
+        return card.is_only and any(fnmatchcase(usual, name) for usual in USUAL_NAMES)
 
 
 def rewrite(texts: Mapping[str, TextFile], card: Card, wanted: Addressing) -> Rewritten:

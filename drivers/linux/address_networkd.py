@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from drivers.facts import TextFile
 from drivers.linux import keyfile
-from drivers.linux.address_parts import SEVERAL, Card, Rewritten, holder, is_ipv4
+from drivers.linux.address_parts import SEVERAL, USUAL_NAMES, Card, Rewritten, holder, is_ipv4
 from drivers.linux.keyfile import Setting
 from drivers.linux.macs import normal_mac
 from drivers.linux.nic_names import LINK_FOLDER
@@ -17,8 +17,6 @@ from drivers.plan import Addressing
 
 _YES = frozenset({"yes", "true", "1", "on", "both"})
 _EVERYWHERE = ("", "0.0.0.0/0", "0.0.0.0")
-# what a pattern for any card is tried on
-_USUAL_NAMES = ("eth0", "ens3", "enp1s0")
 _INTERFACES_AT_MOST = 64
 _UPPERS = ("Bridge", "Bond", "VLAN", "MACVLAN", "IPVLAN", "VRF")
 
@@ -38,7 +36,7 @@ class _File:
             return card.mac is not None and card.mac in map(normal_mac, words)
         if card.name and self.is_for(card.name):
             return True
-        return card.is_only and any(map(self.is_for, _USUAL_NAMES))
+        return card.is_only and any(map(self.is_for, USUAL_NAMES))
 
     @property
     def has_address(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 _LEVELS_AT_MOST = 8
+# what a pattern for any card is tried on
+USUAL_NAMES = ("eth0", "ens3", "enp1s0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def contribute(
     """What stands in the way of booting: entries without kernels, kernels without drivers."""
     if facts.boot_loader.kind == "none":
         return Contribution()
-    entries = default_entries(facts)
+    entries = facts.boot_loader.starting
     if not entries:
         message = f"{facts.boot_loader.config} has no entry that starts a kernel"
         hint = (
@@ -109,12 +109,6 @@ def plan_caps(
     )
 
 
-def default_entries(facts: GuestFacts) -> tuple[BootEntry, ...]:
-    """The entry that starts by default; all of them when that one starts no kernel (a firmware menu, say)."""
-    loader = facts.boot_loader
-    return (loader.default_entry,) if loader.default_entry else loader.entries
-
-
 def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
     base = posixpath.basename(entry.kernel)
     given = tuple(kernels)
@@ -126,7 +120,7 @@ def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
 
 
 def _default_kernels(facts: GuestFacts) -> tuple[Kernel, ...]:
-    found = (_kernel(entry, facts.kernels) for entry in default_entries(facts))
+    found = (_kernel(entry, facts.kernels) for entry in facts.boot_loader.starting)
     return tuple(kernel for kernel in found if kernel is not None)
 
 
@@ -136,7 +130,7 @@ def _disk_buses(facts: GuestFacts, names: DeviceNames, supplements: Mapping[str,
     reach = [_at_boot(kernel, supplements) for kernel in kernels]
     each = [set(_buses_with(have, kernel.transport)) for kernel, have in zip(kernels, reach, strict=True)]
     found = [bus for bus in architecture_of(facts).disk_buses if each and all(bus in buses for buses in each)]
-    roots = [root for entry in default_entries(facts) if (root := fixed_root(facts, entry, names))]
+    roots = [root for entry in facts.boot_loader.starting if (root := fixed_root(facts, entry, names))]
     for root in roots:
         kept = buses_that_keep(root, set.union(set(), *reach))
         found = [bus for bus in found if bus in kept]
@@ -160,7 +154,7 @@ def _blocker(
 ) -> Finding | None:
     if buses and (buses[0] in _VIRTIO_BUSES or options.compatible):
         return None
-    for entry in default_entries(facts):
+    for entry in facts.boot_loader.starting:
         kernel = _kernel(entry, facts.kernels)
         reason = supplement.why_not(kernel) if kernel is not None else ""
         is_script = kernel is not None and kernel.initramfs is not None and kernel.initramfs.builder == "mkinitrd"
@@ -184,7 +178,7 @@ def _blocker(
     if buses:
         return None
     if facts.boot_loader.kind == "zipl" and all(map(_has_virtio, _default_kernels(facts))):
-        return zipl.without_driver(default_entries(facts))
+        return zipl.without_driver(facts.boot_loader.starting)
     message = "no kernel that starts by default finds a disk on KVM: its initramfs has no driver for any bus there"
     hint = "Build its initramfs in the guest with all drivers (MODULES=most, dracut --no-hostonly), then try again."
     return Finding("linux.boot.no-disk-driver", message, hint)
@@ -196,7 +190,7 @@ def _has_virtio(kernel: Kernel) -> bool:
 
 
 def _name_warnings(facts: GuestFacts, names: DeviceNames) -> Iterator[Finding]:
-    for entry in default_entries(facts):
+    for entry in facts.boot_loader.starting:
         if root := fixed_root(facts, entry, names):
             message = (
                 f"the entry {entry.title} names its root {root} where it cannot be edited, so the disks keep that name"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drivers.facts import GuestFacts, Partition
+from p2v.core.drive_letters import drive_index
 
 _LETTERED = re.compile(r"/dev/(?P<disk>(?P<class>sd|vd|xvd|hd)(?P<letters>[a-z]{1,3}))(?P<number>[1-9][0-9]{0,2})?")
 _PIECE = r"(?:p(?P<number>[1-9][0-9]{0,2}))?"
@@ -178,14 +179,14 @@ class DeviceNames:
 
 def _parsed(name: str) -> _DeviceName | None:
     if match := _LETTERED.fullmatch(name):
-        return _DeviceName(match["class"], match["disk"], _letters(match["letters"]), int(match["number"] or 0))
+        return _DeviceName(match["class"], match["disk"], drive_index(match["letters"]), int(match["number"] or 0))
     if match := _NVME.fullmatch(name):
         controller, namespace = int(match["controller"]), int(match["namespace"])
         # one namespace a controller, or all of them on the first: else the order is anybody's guess
         position = controller if namespace == 1 else namespace - 1 if controller == 0 else None
         return _DeviceName("nvme", match["disk"], position, int(match["number"] or 0))
     if match := _DASD.fullmatch(name):
-        return _DeviceName("dasd", match["disk"], _letters(match["letters"]), int(match["number"] or 0))
+        return _DeviceName("dasd", match["disk"], drive_index(match["letters"]), int(match["number"] or 0))
     if match := _CCISS.fullmatch(name):
         return _DeviceName("cciss", match["disk"], int(match["drive"]), int(match["number"] or 0))
     if match := _MULTIPATH.fullmatch(name):
@@ -231,13 +232,6 @@ def _may_be(partition: Partition | None, use: Use, root: Partition | None) -> bo
         return (is_root or root is None) and _fits(use.fstype, kind)
     # only Btrfs is mounted at several places
     return not (is_root and use.mountpoint.startswith("/") and kind != "btrfs") and _fits(use.fstype, kind)
-
-
-def _letters(letters: str) -> int:
-    position = 0
-    for letter in letters:
-        position = position * 26 + ord(letter) - ord("a") + 1
-    return position - 1
 
 
 def _fits(fstype: str, kind: str) -> bool:

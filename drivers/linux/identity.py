@@ -113,9 +113,15 @@ def _blanks(match: re.Match[str]) -> str:
 
 def _id_argument(facts: GuestFacts) -> re.Pattern[str] | None:
     """The argument that tells the guest's own id, with the blanks before it; None where it has none."""
+    old = _own_id(facts)
+    return re.compile(rf"[ \t]*(?<![\w.-])systemd\.machine_id={old}(?![\w-])") if old else None
+
+
+def _own_id(facts: GuestFacts) -> str:
+    """The guest's machine id; empty where it has none."""
     own = facts.texts.get(MACHINE_ID)
-    old = own.text.strip() if own is not None else ""
-    return re.compile(rf"[ \t]*(?<![\w.-])systemd\.machine_id={old}(?![\w-])") if _ID.fullmatch(old) else None
+    text = own.text.strip() if own is not None else ""
+    return text if _ID.fullmatch(text) else ""
 
 
 def _fixed_ids(facts: GuestFacts) -> Iterator[Finding]:
@@ -129,11 +135,10 @@ def _fixed_ids(facts: GuestFacts) -> Iterator[Finding]:
 
 def _entry_token(facts: GuestFacts) -> Iterator[Change]:
     """kernel-install(8): what the names of entries begin with is the machine id unless this file says otherwise."""
-    own = facts.texts.get(MACHINE_ID)
-    old = own.text.strip() if own is not None else ""
+    old = _own_id(facts)
     snippets = [p for p in facts.texts if any(fnmatchcase(p, pattern) for pattern in boot_entries.SNIPPETS)]
     is_ours = any(posixpath.basename(path).startswith(f"{old}-") for path in snippets)
-    if _ID.fullmatch(old) and is_ours and facts.boot_loader.kind == "systemd-boot" and ENTRY_TOKEN not in facts.texts:
+    if old and is_ours and facts.boot_loader.kind == "systemd-boot" and ENTRY_TOKEN not in facts.texts:
         yield WriteFile(ENTRY_TOKEN, f"{old}\n", 0o644, _WHY_TOKEN)
 
 

@@ -24,7 +24,7 @@ from drivers.linux import keyfile, paths
 from drivers.linux.contribution import Contribution
 from drivers.linux.fstab import FSTAB, parse_fstab
 from drivers.plan import Finding
-from drivers.systems import parse_assignments
+from drivers.systems import os_release
 from drivers.tree import GuestTree, text_of
 
 _TRANSACTIONAL = ("/usr/sbin/transactional-update", "/usr/sbin/tukit", "/usr/bin/tukit")
@@ -116,8 +116,7 @@ def read_image(tree: GuestTree, loader: BootLoader, root: Mount | None) -> Image
     for kind, store in _STORES.items():
         if any((paths.resolve(tree, path) or "").startswith(f"{store}/") for path in _INTO_STORE):
             return ImageSystem(kind, "", (store, *_links_into(tree, store)))
-    texts = (text_of(tree, path, _SMALL) for path in ("/etc/os-release", "/usr/lib/os-release"))
-    release = parse_assignments(next((text for text in texts if text is not None), ""))
+    release = os_release(tree) or {}
     words = (release.get("ID", "").lower(), *release.get("ID_LIKE", "").lower().split())
     kind = next((_WHOLE[word] for word in words if word in _WHOLE), "")
     if kind:
@@ -243,8 +242,7 @@ def _transactional(tree: GuestTree) -> ImageSystem | None:
 
 def _verity(loader: BootLoader) -> ImageSystem | None:
     """A root or /usr with a hash tree whose root hash the kernel is given."""
-    default = loader.default_entry
-    lines = [default.arguments] if default is not None else [entry.arguments for entry in loader.entries]
+    lines = [entry.arguments for entry in loader.starting]
     found = {match["key"] for line in lines for match in _VERITY.finditer(line)}
     if not found and not any(_MARKED_ROOT.search(line) for line in lines):
         return None

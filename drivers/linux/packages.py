@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from drivers.linux import paths, rpm_database
 from drivers.tree import GuestTree, text_of
@@ -32,12 +33,7 @@ _SLACKWARE = ("/var/lib/pkgtools/packages", "/var/log/packages")
 
 def installed_packages(tree: GuestTree) -> frozenset[str]:
     """The names of all installed packages, as each manager spells them (``portage``: without category)."""
-    return frozenset(name for read in _READERS for name in _limited(read(tree)))
-
-
-def _limited(names: Iterator[str]) -> Iterator[str]:
-    for _, name in zip(range(_NAMES_AT_MOST), names, strict=False):
-        yield name
+    return frozenset(name for read in _READERS for name in islice(read(tree), _NAMES_AT_MOST))
 
 
 def _dpkg(tree: GuestTree) -> Iterator[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from drivers.linux import sqlite_file
 from drivers.tree import GuestTree
@@ -46,7 +47,7 @@ def installed_names(tree: GuestTree) -> frozenset[str]:
         for name, read in (("rpmdb.sqlite", _sqlite_names), ("Packages.db", _ndb_names), ("Name", _bdb_names)):
             path = f"{folder}/{name}"
             try:
-                found = frozenset(text for data in _limited(read(tree, path)) if (text := _text(data)))
+                found = frozenset(text for data in islice(read(tree, path), PACKAGES_AT_MOST) if (text := _text(data)))
             except (FileNotFoundError, ValueError, struct.error):
                 continue
             if found:
@@ -68,11 +69,6 @@ def name_in_header(data: bytes) -> bytes | None:
             name, end, _ = data[store + offset : store + offset + _NAME_AT_MOST].partition(b"\0")
             return name if end else None
     return None
-
-
-def _limited(names: Iterator[bytes]) -> Iterator[bytes]:
-    for _, name in zip(range(PACKAGES_AT_MOST), names, strict=False):
-        yield name
 
 
 def _text(name: bytes) -> str:

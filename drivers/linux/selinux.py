@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import re2
 
-from drivers.changes import CarryFile, Change, CopyFile, MakeSymlink, WriteFile
+from drivers.changes import Change, MakeSymlink, NewFile
 from drivers.expectations import parents
 from drivers.facts import LabelPolicy, LabelRule
 from drivers.systems import parse_assignments
@@ -219,7 +219,7 @@ class LabelLookup:
 def labels_of(policy: LabelPolicy | None, changes: Iterable[Change]) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """Labels by path for every name that the changes may make, folders above it included; and rules not understood."""
     made = tuple(changes)
-    files = [change.path for change in made if isinstance(change, WriteFile | CopyFile | CarryFile)]
+    files = [change.path for change in made if isinstance(change, NewFile)]
     return labels_for(policy, files, [change.path for change in made if isinstance(change, MakeSymlink)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from drivers.changes import CarryFile, Change, CopyFile, EditFile, ExtendInitramfs, MakeSymlink, WriteFile
+from drivers.changes import CarryFile, Change, CopyFile, EditFile, ExtendInitramfs, MakeSymlink, NewName, WriteFile
 from drivers.facts import FileSystem, GuestFacts
 from drivers.plan import Finding
 from p2v.core.units import MIB, format_bytes, round_up
@@ -25,7 +25,7 @@ def contribute(facts: GuestFacts, changes: Iterable[Change]) -> tuple[Finding, .
     for change in changes:
         mountpoint = _mountpoint(facts, change.path)
         needed[mountpoint] += bytes_needed(change)
-        inodes[mountpoint] += isinstance(change, WriteFile | CopyFile | CarryFile | MakeSymlink)
+        inodes[mountpoint] += isinstance(change, NewName)
     return tuple(finding for at in sorted(needed) for finding in _findings(facts, at, needed[at], inodes[at]))
 
 

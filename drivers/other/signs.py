@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from drivers.facts import OperatingSystem, Partition, TextFile
 from drivers.layout import Layout, place
@@ -41,7 +42,6 @@ _FILE_SYSTEMS = {
     "nss": "netware", "vxfs": "unix",
 }  # fmt: skip
 _SLICES = frozenset({"a5", "a6", "a9"})
-_SLICE_SYSTEMS = {"a5": "freebsd", "a6": "openbsd", "a9": "netbsd"}
 # The texts that name disks and network cards.
 _TEXTS = ("/etc/fstab", "/etc/rc.conf", "/boot/loader.conf", "/etc/vfstab")
 _NIC_FILES = re.compile(r"(?:hostname|ifconfig)\.[a-z]+[0-9]+")
@@ -67,8 +67,7 @@ def recognise_other(layout: Layout, readers: Sequence[DiskReader]) -> OtherGuest
 
     What stands in a file system's root tells more than a partition's type, and that more than nothing.
     """
-    found = [*_by_contents(layout, readers), *_by_types(layout)]
-    return found[0] if found else None
+    return next(chain(_by_contents(layout, readers), _by_types(layout)), None)
 
 
 def system_by_type(partition: Partition) -> str | None:
@@ -103,8 +102,8 @@ def _ufs_trees(partition: Partition, kind: str, readers: Sequence[DiskReader]) -
 
     def at(offset: int) -> Iterator[OfflineTree]:
         found = read_superblock(lambda length, place: reader.pread(length, offset + place))
-        name = "" if found is None else "ufs2" if found.is_second else "ufs1"
-        tree = _tree(name, reader, offset, partition.offset + partition.length - offset) if name else None
+        end = partition.offset + partition.length
+        tree = _tree(found.kind, reader, offset, end - offset) if found is not None else None
         if tree is not None:
             yield tree
 
@@ -136,7 +135,7 @@ def _in_ufs(tree: OfflineTree, partition: Partition) -> OtherGuest | None:
     elif "Solaris" in release or tree.exists("/kernel/genunix"):
         found = _system("solaris", _version_in(release, "Solaris"))
     elif partition.type_id in _SLICES and tree.exists("/etc/fstab"):
-        found = _system(_SLICE_SYSTEMS[partition.type_id])
+        found = _system(_MBR_TYPES[partition.type_id])
     else:
         return None
     system = replace(found, arch=read_architecture(tree) or found.arch)

@@ -269,14 +269,6 @@ class Draft:
             raise self.description.error("describes a machine without any fixed disk", reasons)
 
 
-def disk_number(letters: str) -> int:
-    """The number of a disk from the letters of its name: a is 0, z is 25, aa is 26."""
-    number = 0
-    for letter in letters:
-        number = 26 * number + ord(letter) - ord("a") + 1
-    return number - 1
-
-
 def usable_name(text: str, path: Path) -> str:
     """A machine's name as files and front ends take it: from the description, else from the file's name."""
     for candidate in (text, path.stem):

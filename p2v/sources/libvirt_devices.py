@@ -10,8 +10,9 @@ import re
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
+from p2v.core.drive_letters import drive_index
 from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, SourceBus
-from p2v.sources.draft import Draft, disk_number
+from p2v.sources.draft import Draft
 from p2v.sources.xml_text import attribute, child, children, text
 
 _BUSES = {
@@ -151,7 +152,7 @@ def _attachment(draft: Draft, models: Models, disk: Element) -> Attachment:
     target = child(disk, "target")
     name = (attribute(target, "dev") or "").lower()
     matched = _TARGET.fullmatch(name)
-    prefix, number = (matched[1], disk_number(matched[2])) if matched else ("", 0)
+    prefix, number = (matched[1], drive_index(matched[2])) if matched else ("", 0)
     stated = (attribute(target, "bus") or "").lower()
     bus = _BUSES.get(stated, SourceBus.UNKNOWN) if stated else _BUS_OF_PREFIX.get(prefix, SourceBus.UNKNOWN)
     address = child(disk, "address")

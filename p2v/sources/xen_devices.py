@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from converters.source_file import shown
+from p2v.core.drive_letters import drive_index
 from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, SourceBus
-from p2v.sources.draft import Draft, disk_number
+from p2v.sources.draft import Draft
 
 # What xm wrote before a target, and the format that it stands for; None: looked up by a script, so that it is no file.
 _PREFIXES = {
@@ -45,7 +46,7 @@ class Drive:
     def attachment(self) -> Attachment:
         """Where it hung, from its name in the guest."""
         if (match := _VDEV.fullmatch(self.vdev)) is not None:
-            bus, number = _BUSES[match[1]], disk_number(match[2])
+            bus, number = _BUSES[match[1]], drive_index(match[2])
             return Attachment(bus, number // 2, number % 2) if bus is SourceBus.IDE else Attachment(bus, 0, number)
         if (match := _NUMBERED_VDEV.fullmatch(self.vdev)) is not None:
             return Attachment(SourceBus.XEN, 0, int(match[1]))

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 from drivers.facts import OperatingSystem
 from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.drive_letters import drive_letters
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
 from p2v.machine import Clock, Connection, DiskBus, Firmware
@@ -199,13 +200,3 @@ def _nic(devices: ET.Element, nic: TargetNic) -> None:
         # the attribute is called as the type is
         ET.SubElement(element, "source", {nic.connection.value: _holdable(nic.network)})
     ET.SubElement(element, "model", type=nic.model.value)
-
-
-def drive_letters(index: int) -> str:
-    """The letters of a disk's name: ``a`` ... ``z``, ``aa``, ``ab``, ..."""
-    letters = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        letters = chr(ord("a") + letter) + letters
-    return letters

@@ -13,7 +13,7 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner, find_program
 from p2v.machine import Connection, DiskBus, Firmware
-from p2v.targets.libvirt import domain_xml, drive_letters
+from p2v.targets.libvirt import domain_xml
 from tests.targets.samples import HOSTILE, hardware
 
 TCG = Acceleration(Accelerator.TCG, "in a test")
@@ -86,7 +86,3 @@ def test_a_card_hangs_on_a_bridge_or_on_qemus_own_network(tmp_path: Path) -> Non
     first, second = ET.fromstring(domain_xml(dataclasses.replace(made, nics=nics), tmp_path)).findall("devices/interface")
     assert (first.get("type"), [source.attrib for source in first.findall("source")]) == ("bridge", [{"bridge": "br<0>"}])
     assert (second.get("type"), second.findall("source")) == ("user", [])
-
-
-def test_drive_letters_go_on_after_z() -> None:
-    assert [drive_letters(i) for i in (0, 25, 26, 27, 701, 702)] == ["a", "z", "aa", "ab", "zz", "aaa"]
