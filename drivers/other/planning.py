@@ -44,13 +44,27 @@ def plan_other(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     )
     notes = (Finding("guest.reading", note) for note in facts.notes)
     asked = (Finding("other.option", f"{name} has no meaning for it and is left out") for name in _asked(options))
-    return GuestPlan((), (told, *disk_warnings, *nic_warnings, *asked, *notes), (), caps)
+    return GuestPlan((), (told, *disk_warnings, *nic_warnings, *asked, *_new_macs(options), *notes), (), caps)
 
 
 def _asked(options: PlanOptions) -> Iterator[str]:
-    for name in ("new_identity", "install_agent", "purge_tools"):
-        if getattr(options, name):
-            yield f"--{name.replace('_', '-')}"
+    """What would change something in the guest, by the names of the command line."""
+    asked = {
+        "--new-identity": options.new_identity,
+        "--install-agent": options.install_agent,
+        "--agent-package": options.agent_packages,
+        "--purge-tools": options.purge_tools,
+        "--rebuild-initramfs": options.rebuild_initramfs,
+        "--compatible": options.compatible,
+        "--ip": any(options.addressing),
+    }
+    yield from (name for name, wanted in asked.items() if wanted)
+
+
+def _new_macs(options: PlanOptions) -> Iterator[Finding]:
+    for old, new in options.mac_changes:
+        message = f"the card {old} gets the address {new}, and what names the old one in the guest stays as it is"
+        yield Finding("other.mac-change", message, "Change it there while the guest still runs, where anything does.")
 
 
 def _disk_names(facts: GuestFacts) -> Iterator[str]:

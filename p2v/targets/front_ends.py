@@ -9,6 +9,7 @@ from pathlib import Path
 
 from drivers.facts import OperatingSystem
 from p2v.core.acceleration import Acceleration
+from p2v.core.errors import Usage
 from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
@@ -24,6 +25,10 @@ class FrontEnd(enum.Enum):
     PROXMOX = "proxmox"
     KUBEVIRT = "kubevirt"
     OPENSTACK = "openstack"
+
+
+# What is written for these is written for PCs: of other machines neither was ever tried.
+_OF_PCS = frozenset({FrontEnd.PROXMOX, FrontEnd.KUBEVIRT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,9 @@ def definitions(
     Raises Usage for hardware or names that the front end cannot have.
     """
     name = hardware.name
+    if front_end in _OF_PCS and hardware.arch != "x86_64":
+        hint = "Choose another target; the copied disks and its script are the same for all."
+        raise Usage(f"{name}: machines for {hardware.arch} are not described for {front_end.value}", hint)
     script = DefinitionFile(f"{name}.sh", qemu_script(hardware, placing.acceleration), is_program=True)
     match front_end:
         case FrontEnd.QEMU | FrontEnd.LIBVIRT:

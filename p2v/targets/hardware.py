@@ -104,6 +104,8 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     cpus = min(machine.cpus, caps.cpus_at_most or machine.cpus)
     memory = min(machine.memory_bytes, caps.memory_at_most_bytes or machine.memory_bytes)
     drives = [drive.kind for drive in machine.removable]
+    # one behind the disks, with which it shares the controller where they are on IDE
+    cdroms = min(1, IDE_DISKS - len(disks) if bus is DiskBus.IDE else 1) if here.has_ide_drives else 0
     return TargetHardware(
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
@@ -123,7 +125,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         tpm=machine.tpm and here.has_tpm,
         topology=machine.topology if cpus == machine.cpus else None,
         generation_id=machine.generation_id if here.has_generation_id else None,
-        cdroms=min(drives.count(DriveKind.CDROM), 1 if here.has_ide_drives else 0),
+        cdroms=min(drives.count(DriveKind.CDROM), cdroms),
         # of the PC's chipsets only the old one has a floppy controller
         floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
     )

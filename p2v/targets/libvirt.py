@@ -179,8 +179,6 @@ def _removable(devices: ET.Element, hardware: TargetHardware) -> None:
     is_old = hardware.machine == "pc"
     used = 0 if hardware.disk_bus is DiskBus.VIRTIO_BLK else len(hardware.disks)
     for number in range(hardware.cdroms):
-        if hardware.disk_bus is DiskBus.IDE and used + number >= IDE_DISKS:
-            break
         bus = "ide" if is_old else "sata"
         # libvirt derives the unit from the letter, and no two drives may share one: disks on virtio have others
         letter = IDE_DISKS - 1 - number if is_old else used + number

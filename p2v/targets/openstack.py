@@ -14,7 +14,6 @@ from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
 from p2v.machine import Clock, DiskBus, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware
-from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names
 
 # Nova's names are QEMU's; it has no tulip
@@ -33,7 +32,7 @@ def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -
         "hw_disk_bus": BUS_NAMES[hardware.disk_bus],
         "hw_vif_model": _card(hardware),
         "hw_firmware_type": hardware.firmware.value,
-        "hw_video_model": "virtio" if hardware.video is Video.VIRTIO else "vga",
+        "hw_video_model": hardware.video.value,
         "hw_rng_model": "virtio" if hardware.rng else "",
         "hw_scsi_model": "virtio-scsi" if hardware.disk_bus is DiskBus.VIRTIO_SCSI else "",
         "hw_qemu_guest_agent": "yes",

@@ -107,8 +107,10 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
         if nic.model in _NO_CARDS:
             raise Usage(f"{hardware.name}: the guest's network card is a {nic.model.value}, which Proxmox VE has not")
         yield f"net{index}", f"{nic.model.value}={nic.mac.upper()},bridge={_bridge(nic.network)}"
+    # the second channel, as qm itself takes for it, unless IDE disks reach that far
+    free = max(2, len(hardware.disks)) if hardware.disk_bus is DiskBus.IDE else 2
     for index in range(hardware.cdroms):
-        yield f"ide{2 + index}", "none,media=cdrom"
+        yield f"ide{free + index}", "none,media=cdrom"
     if hardware.generation_id:
         yield "vmgenid", hardware.generation_id
 

@@ -13,7 +13,7 @@ from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_val
 from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
 from p2v.machine import Clock, Connection, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import IDE_DISKS, TargetDisk, TargetHardware, TargetNic
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
 from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -104,10 +104,7 @@ def _cpus(hardware: TargetHardware) -> str:
 
 def _removable(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
     """Empty drives, behind the disks on their controller or on one of their own."""
-    used = len(hardware.disks)
     for number in range(hardware.cdroms):
-        if hardware.disk_bus is DiskBus.IDE and used + number >= IDE_DISKS:
-            return
         if hardware.disk_bus is DiskBus.IDE or hardware.machine == "pc":
             # the old PC's own controller: its second channel's end, which disks reach last
             yield ("-device", f"ide-cd,bus=ide.1,unit={1 - number}")

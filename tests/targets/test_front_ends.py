@@ -22,6 +22,7 @@ from p2v.machine import Clock, DiskBus, Firmware, NicModel
 from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
 
@@ -71,6 +72,28 @@ def test_proxmox_commands_make_the_machine_and_import_its_disks(tmp_path: Path) 
         ["qm", "set", "120", "--virtio1", f"local-lvm:0,import-from={folder}/web1-1.qcow2,discard=on,serial=S-1"],
         ["qm", "set", "120", "--boot", "order=virtio0"],
     ]
+
+
+@pytest.mark.parametrize(("disks", "drive"), [(1, "ide2"), (2, "ide2"), (3, "ide3")])
+def test_a_cd_rom_drive_takes_no_disks_place_on_proxmox(disks: int, drive: str) -> None:
+    made = dataclasses.replace(hardware(bus=DiskBus.IDE, disks=disks, machine="pc"), cdroms=1)
+    lines = proxmox.qm_conf(made, None).splitlines()
+    keys = [line.partition(":")[0] for line in lines]
+    assert len(keys) == len(set(keys))
+    assert f"{drive}: none,media=cdrom" in lines
+
+
+@pytest.mark.parametrize("front_end", [FrontEnd.PROXMOX, FrontEnd.KUBEVIRT])
+def test_front_ends_that_are_told_of_pcs_only_refuse_other_machines(front_end: FrontEnd) -> None:
+    made = dataclasses.replace(hardware(machine="virt", firmware=Firmware.UEFI), arch="aarch64")
+    with pytest.raises(Usage, match="aarch64"):
+        definitions(front_end, made, None, Placing(Path("/x"), [GIB]))
+
+
+def test_a_machine_without_a_screen_has_none_in_openstack() -> None:
+    made = dataclasses.replace(hardware(machine="s390-ccw-virtio"), arch="s390x", video=Video.NONE)
+    made = dataclasses.replace(made, nics=made.nics[:1])
+    assert openstack.image_properties(made, None)["hw_video_model"] == "none"
 
 
 def test_proxmox_configuration_in_full() -> None:

@@ -84,6 +84,16 @@ def test_an_old_guest_gets_no_more_than_it_stands_and_the_cards_it_had() -> None
     assert {"hardware.cpus", "hardware.memory"} <= set(lost(FULL, OLD))
 
 
+@pytest.mark.parametrize(("disks", "drives"), [(1, 1), (3, 1), (4, 0)])
+def test_a_cd_rom_drive_finds_its_place_behind_ide_disks_or_is_told_to_be_lost(disks: int, drives: int) -> None:
+    caps = dataclasses.replace(OLD, cpus_at_most=None)
+    machine = dataclasses.replace(FULL, removable=(RemovableDrive(DriveKind.CDROM),), firmware=Firmware.BIOS, tpm=False)
+    hardware = target_hardware(machine, caps, [TargetDisk(Path(f"db1-{index}.qcow2")) for index in range(disks)])
+    assert hardware.cdroms == drives
+    found = [finding.id for finding in losses(machine, caps, hardware)]
+    assert ("hardware.drives" in found) is (drives == 0)
+
+
 @pytest.mark.parametrize(
     ("said", "model"),
     [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
 
 from drivers.facts import GuestFacts, OperatingSystem, ReadBy, TextFile
 from drivers.other.profiles import PROFILES
-from drivers.plan import GuestPlan, PlanOptions
+from drivers.packages import PackageFile, PackageFormat
+from drivers.plan import Addressing, GuestPlan, PlanOptions
 from drivers.planning import plan_guest
 from p2v.machine import DiskBus, NicModel
 
@@ -106,6 +108,21 @@ def test_a_card_that_kvm_has_not_is_a_warning() -> None:
 
 def test_options_without_a_meaning_are_told() -> None:
     assert "other.option" in ids(planned("os2", options=PlanOptions(new_identity=True)))
+
+
+def test_every_option_about_the_guest_is_told_to_have_no_meaning() -> None:
+    """Also one that a later version brings: what is set of the options is either said or about the machine."""
+    package = PackageFile("/x.deb", 1, "0" * 64, PackageFormat.DEB, "qemu-guest-agent", "1", "amd64")
+    told = {
+        "new_identity": True, "install_agent": True, "agent_packages": (package,), "purge_tools": True,
+        "rebuild_initramfs": True, "compatible": True, "addressing": (Addressing(None),),
+        "mac_changes": (("00:0c:29:00:00:01", "52:54:00:00:00:01"),),
+    }  # fmt: skip
+    assert {each.name for each in dataclasses.fields(PlanOptions)} == {*told, "nic_macs"}
+    for name, value in told.items():
+        found = ids(planned("freebsd", options=PlanOptions(**{name: value})))  # type: ignore[arg-type]
+        assert {"other.option", "other.mac-change"} & set(found), name
+    assert not {"other.option", "other.mac-change"} & set(ids(planned("freebsd")))
 
 
 def test_old_systems_get_no_more_than_they_stand() -> None:
