@@ -260,6 +260,55 @@ class TargetBusy(P2vError):
 
 
 @dataclass(eq=False)
+class UnfitDevice(P2vError):
+    """A block device that a disk cannot be written to."""
+
+    device: Path
+    problem: str
+    advice: str = "Name another device with --to-device; nothing was written."
+    exit_code: ClassVar[int] = 73
+    code: ClassVar[str] = "unfit-device"
+
+    def sentence(self) -> str:
+        return f"{self.device}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class DeviceInUse(P2vError):
+    """A block device that was to be written has users; each of ``users`` says who in words."""
+
+    device: Path
+    users: tuple[str, ...]
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "device-in-use"
+
+    def sentence(self) -> str:
+        return f"{self.device}: is in use: " + "; ".join(self.users)
+
+    def hint(self) -> str:
+        return "Nothing was written. Unmount it, or stop what uses it, if it really is the device you mean."
+
+
+@dataclass(eq=False)
+class DeviceNotEmpty(P2vError):
+    """A block device that was to be written holds something; each of ``contents`` says what in words."""
+
+    device: Path
+    contents: tuple[str, ...]
+    exit_code: ClassVar[int] = 73
+    code: ClassVar[str] = "device-not-empty"
+
+    def sentence(self) -> str:
+        return f"{self.device}: is not empty: " + "; ".join(self.contents)
+
+    def hint(self) -> str:
+        return "Nothing was written. If what is on it may be lost, say --overwrite-device."
+
+
+@dataclass(eq=False)
 class ReadFailed(P2vError):
     """The host could not read or write a file."""
 
