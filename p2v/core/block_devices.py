@@ -115,10 +115,33 @@ def ground_of(path: Path, host: HostFiles = THIS_HOST) -> Ground:
     except OSError:
         return Ground(frozenset())
     if stat.S_ISBLK(status.st_mode):
-        return _ground_below(_number(status.st_rdev), host, 0)
-    below = _ground_below(_number(status.st_dev), host, 0)
+        return ground_of_device(_number(status.st_rdev), host)
+    below = ground_of_device(_number(status.st_dev), host)
     own = (status.st_dev, status.st_ino)
     return Ground(below.numbers, below.files | {own}, own)
+
+
+def ground_of_device(number: str, host: HostFiles = THIS_HOST, depth: int = 0) -> Ground:
+    """What a block device stands on; ``depth`` counts those above it."""
+    node = _node(number, host)
+    numbers, files, own = {number}, set(), None
+    if depth < _DEEPEST:
+        below = [found for entry in _entries(node / "slaves") if (found := _text(entry / "dev"))]
+        if (node / "partition").exists() and (whole := _text(node.parent / "dev")):
+            below.append(whole)
+        backing = _text(node / "loop/backing_file")
+        with contextlib.suppress(OSError, ValueError):
+            if backing and not stat.S_ISBLK((status := os.stat(backing)).st_mode):
+                own = (status.st_dev, status.st_ino)
+                files.add(own)
+                below.append(_number(status.st_dev))
+            elif backing:
+                below.append(_number(os.stat(backing).st_rdev))
+        for each in below:
+            deeper = ground_of_device(each, host, depth + 1)
+            numbers |= deeper.numbers
+            files |= deeper.files
+    return Ground(frozenset(numbers), frozenset(files), own, number)
 
 
 def stable_names(number: str) -> tuple[Path, ...]:
@@ -214,28 +237,6 @@ def _writes(process: Path, handle: Path, number: str) -> bool:
         told = re.search(r"^flags:\s*([0-7]+)", _text(process / "fdinfo" / handle.name), re.MULTILINE)
         return told is not None and int(told[1], 8) & os.O_ACCMODE != os.O_RDONLY
     return False
-
-
-def _ground_below(number: str, host: HostFiles, depth: int) -> Ground:
-    node = _node(number, host)
-    numbers, files, own = {number}, set(), None
-    if depth < _DEEPEST:
-        below = [found for entry in _entries(node / "slaves") if (found := _text(entry / "dev"))]
-        if (node / "partition").exists() and (whole := _text(node.parent / "dev")):
-            below.append(whole)
-        backing = _text(node / "loop/backing_file")
-        with contextlib.suppress(OSError, ValueError):
-            if backing and not stat.S_ISBLK((status := os.stat(backing)).st_mode):
-                own = (status.st_dev, status.st_ino)
-                files.add(own)
-                below.append(_number(status.st_dev))
-            elif backing:
-                below.append(_number(os.stat(backing).st_rdev))
-        for each in below:
-            deeper = _ground_below(each, host, depth + 1)
-            numbers |= deeper.numbers
-            files |= deeper.files
-    return Ground(frozenset(numbers), frozenset(files), own, number)
 
 
 def _is_device(path: str, number: str, name: str) -> bool:
