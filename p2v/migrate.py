@@ -28,7 +28,7 @@ from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale, Usage
+from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -42,8 +42,8 @@ from p2v.core.workspace import (
     socket_folder,
     write_synced,
 )
+from p2v.delivery import check_delivery, deliver_machine
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
-from p2v.machine import Connection
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
@@ -53,8 +53,7 @@ from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
-from p2v.targets.libvirt import domain_xml
-from p2v.targets.libvirt_host import Delivery, Pool, deliver
+from p2v.targets.libvirt_host import Delivery
 from p2v.tools import tool_versions
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
@@ -136,11 +135,13 @@ def convert(
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
-    pool = _check_delivery(job)
+    pool = check_delivery(request.delivery, job.hardware) if request.delivery is not None else None
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
-            _deliver(job, request.delivery, pool)
+            sizes = [source.image.virtual_size for source in document.sources]
+            system = document.facts.os
+            deliver_machine(request.delivery, pool, job.hardware, request.folder, sizes, system, job.acceleration)
     return record
 
 
@@ -169,30 +170,6 @@ def _verify_package(job: _Job) -> None:
         job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
         return
     verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
-
-
-def _check_delivery(job: _Job) -> Pool | None:
-    if job.request.delivery is None:
-        return None
-    hardware, wanted = job.hardware, job.request.delivery
-    networks = [nic.network for nic in hardware.nics if nic.connection is Connection.NETWORK]
-    pool = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pool)
-    if pool is not None and not pool.takes_files and job.target_format is not TargetFormat.RAW:
-        raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")
-    return pool
-
-
-def _deliver(job: _Job, wanted: Delivery, pool: Pool | None) -> None:
-    folder, system = job.request.folder.absolute(), job.document.facts.os
-    disks = [
-        (job.outputs.final(str(disk.path)), disk.format, source.image.virtual_size)
-        for disk, source in zip(job.hardware.disks, job.document.sources, strict=True)
-    ]
-
-    def xml(into: Pool | None) -> str:
-        return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None)
-
-    deliver(wanted, pool, disks, job.hardware.name, xml)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
