@@ -18,7 +18,7 @@ def check_delivery(wanted: Delivery, hardware: TargetHardware) -> Pool | None:
     """The pool that the disks go to, if one was named. Raises as ``LibvirtHost.check``, and Usage for disks it cannot have."""
     networks = [nic.network for nic in hardware.nics if nic.connection is Connection.NETWORK]
     pool = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pool)
-    if pool is not None and not pool.takes_files and any(disk.format != "raw" for disk in hardware.disks):
+    if pool is not None and not pool.takes_files and any(disk.format != "raw" for disk in hardware.disks if not disk.is_device):
         raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")
     return pool
 
@@ -32,11 +32,12 @@ def deliver_machine(
     system: OperatingSystem | None,
     acceleration: Acceleration,
 ) -> None:
-    """Upload the disks in ``folder`` (virtual sizes in bytes) where there is a pool, and define the domain.
+    """Upload the disks in ``folder`` (virtual sizes in bytes) where there is a pool, and define the domain. Block devices stay.
 
     Raises as ``deliver``.
     """
-    disks = [(folder / disk.path, disk.format, size) for disk, size in zip(hardware.disks, sizes, strict=True)]
+    sized = [(disk, size) for disk, size in zip(hardware.disks, sizes, strict=True) if not disk.is_device]
+    disks = [(folder / disk.path, disk.format, size) for disk, size in sized]
 
     def xml(into: Pool | None) -> str:
         return domain_xml(hardware, folder.absolute(), acceleration, system, into.name if into else None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,12 +21,14 @@ from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
+from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
 from drivers.appliance import ApplianceDisk, ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
+from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
@@ -43,6 +45,7 @@ from p2v.core.workspace import (
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
+from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
@@ -75,6 +78,8 @@ class Request:
     front_end: FrontEnd = FrontEnd.QEMU
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
+    devices: DeviceWish = field(default_factory=DeviceWish)
+    """Block devices that disks are written to in place of files."""
 
 
 @dataclass
@@ -90,12 +95,10 @@ class _Job:
     outputs: Outputs
     work: Path
     qemu_img: QemuImg
+    devices: Mapping[int, BlockDevice] = field(default_factory=dict)
+    """Those among the disks, by their place."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def target_format(self) -> TargetFormat:
-        return TargetFormat(self.request.disk_format)
 
     @property
     def disk_files(self) -> tuple[str, ...]:
@@ -107,8 +110,13 @@ class _Job:
         return self.work / f"overlay{index}.qcow2"
 
     def partial_disk(self, index: int) -> Path:
-        """The target of a disk while it is written."""
-        return self.outputs.partial(str(self.hardware.disks[index].path))
+        """The target of a disk while it is written; a device has one name all along."""
+        disk = self.hardware.disks[index]
+        return disk.path if disk.is_device else self.outputs.partial(str(disk.path))
+
+    def target_key(self, index: int) -> str:
+        """What goes to a disk's target: for another text, it is begun anew."""
+        return json_digest({"source": to_data(self.document.sources[index].identity), "disk": index})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ def convert(
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
     pool = check_delivery(request.delivery, job.hardware) if request.delivery is not None else None
+    job.devices = check_devices(document, job.hardware.disks, job.report)
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
@@ -177,7 +186,8 @@ def _finish_interrupted(job: _Job) -> ConversionRecord | None:
     if job.request.fresh or not job.outputs.partial(job.outputs.names[-1]).exists():
         return None
     with _locked(job):
-        record = finish_interrupted(job.outputs, plan_digest(job.document))
+        journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
+        record = finish_interrupted(job.outputs, plan_digest(job.document), job.hardware.disks, journals)
         if record is not None:
             remove_quietly([job.work])
             job.report(events.Warned("an earlier run had done everything but giving the results their names"))
@@ -203,10 +213,11 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
+    disks = request.devices.placed(disks)
     hardware = replace(document.hardware, disks=disks)
     placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
     files = definitions(request.front_end, hardware, document.facts.os, placing)
-    names = [*(str(d.path) for d in disks), *(file.name for file in files)]
+    names = [*(str(d.path) for d in disks if not d.is_device), *(file.name for file in files)]
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,
@@ -245,7 +256,7 @@ def _space_needed(job: _Job, document: PlanDocument) -> int:
         if path.is_file() and not job.request.fresh
     )
     data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
-               for s in document.sources)  # fmt: skip
+               for index, s in enumerate(document.sources) if index not in job.devices)  # fmt: skip
     return max(data - there, 0) + _OVERLAY_SLACK_BYTES
 
 
@@ -265,7 +276,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
     job.work.mkdir(mode=0o700)
     try:
         with ExitStack() as stack:
-            targets = [stack.enter_context(_target(job, index, r)) for index, r in enumerate(readers)]
+            targets = _targets(job, readers, stack)
             try:
                 record = _run(job, readers, targets)
             except BaseException as error:
@@ -273,6 +284,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
                     # The source itself is at fault: there is nothing a next run could go on with.
                     for target in targets:
                         target.discard()
+                tell_unfinished(targets, job.report)
                 _withdraw_texts(job)
                 raise
             publish(record, job.outputs, targets, job.report)
@@ -285,12 +297,21 @@ def _withdraw_texts(job: _Job) -> None:
     remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files])
 
 
+def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
+    # all devices before the first byte: what one of them is refused for leaves the others as they are
+    wish, fresh = job.request.devices, job.request.fresh
+    claimed = claim_devices(stack, job.devices, wish, job.document, job.outputs, job.target_key, fresh=fresh)
+    return [
+        stack.enter_context(start_device(claimed[i], wish, job.report) if i in claimed else _target(job, i, reader))
+        for i, reader in enumerate(readers)
+    ]
+
+
 def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
         remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
-    source = job.document.sources[index]
-    key = json_digest({"source": to_data(source.identity), "disk": index})
-    target = open_target(job.partial_disk(index), job.target_format, reader.virtual_size, key)
+    target_format = TargetFormat(job.hardware.disks[index].format)
+    target = open_target(job.partial_disk(index), target_format, reader.virtual_size, job.target_key(index))
     if target.restart_reason:
         job.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     return target
@@ -386,9 +407,9 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     ranges = job.qemu_img.changed_ranges(overlay)
     if ranges:
         target.note_committing(ranges)
-        job.qemu_img.rebase_unsafe(overlay, target.path, job.request.disk_format)
-        job.qemu_img.commit(overlay, target.path, job.request.disk_format)
-    if job.target_format is TargetFormat.QCOW2:
+        job.qemu_img.rebase_unsafe(overlay, target.path, target.format.value)
+        job.qemu_img.commit(overlay, target.path, target.format.value)
+    if target.format is TargetFormat.QCOW2:
         result = job.qemu_img.check(target.path, "qcow2")
         if not result.clean:
             raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
@@ -424,8 +445,8 @@ def _boot_check(job: _Job) -> BootEvidence:
 
 def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
     copied = moved.copies[index]
-    path = job.partial_disk(index)
-    with open_disk(path, job.request.disk_format) as reader:
+    path, disk = job.partial_disk(index), job.hardware.disks[index]
+    with open_beginning(path, copied.virtual_size) if disk.is_device else open_disk(path, disk.format) as reader:
         result = identity(reader)
         content = None
         if job.request.checksum:

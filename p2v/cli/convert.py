@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, machine_options, options
+from p2v.cli import console, device_options, machine_options, options
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -42,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
+    device_options.configure(parser)
     machine_options.add_machine(parser)
     machine_options.add_guest(parser)
     options.add_reader(parser)
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     # what makes no sense is told before the guest is read
-    delivery = _delivery(arguments)
+    delivery, devices = _delivery(arguments), device_options.devices_of(arguments)
     report = console.reporter(arguments.progress)
     document = _document(arguments, report)
     request = Request(
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
         delivery=delivery,
+        devices=devices,
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:

@@ -37,6 +37,8 @@ def render(record: ConversionRecord, folder: Path) -> str:
     lines += ["", "Time", *(f"  {name:<14}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
     lines += ["", "Hardware on KVM", *hardware_rows(document)]
     lines += ["", f"Made in {folder}", *(f"  {o.name:<28}{format_bytes(o.size)}" for o in record.outputs)]
+    written = [made for made, disk in zip(record.disks, record.hardware.disks, strict=True) if disk.is_device]
+    lines += [printable(f"Written to {made.target}: {format_bytes(made.virtual_size)}", keep="") for made in written]
     lines += ["", "Boot check", *_boot(record)]
     return "\n".join(lines)
 

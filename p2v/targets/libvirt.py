@@ -160,11 +160,16 @@ def _consoles(devices: ET.Element, here: Platform) -> None:
 
 
 def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, where: Path | str) -> None:
-    """``where``: the folder of the files, or the name of the pool."""
-    kind = "file" if isinstance(where, Path) else "volume"
+    """``where``: the folder of the files, or the name of the pool; a block device is neither's."""
+    kind = "block" if disk.is_device else "file" if isinstance(where, Path) else "volume"
     element = ET.SubElement(devices, "disk", type=kind, device="disk")
-    ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
-    if isinstance(where, Path):
+    driver = ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
+    if disk.is_device:
+        # a second cache, the host's, is in the way of a guest that has a device of its own
+        driver.set("cache", "none")
+        driver.set("io", "native")
+        ET.SubElement(element, "source", dev=_holdable(str(disk.path)))
+    elif isinstance(where, Path):
         ET.SubElement(element, "source", file=_holdable(str(where / disk.path)))
     else:
         ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(disk.path.name))

@@ -13,7 +13,7 @@ from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
+from p2v.targets.hardware import BUS_NAMES, TargetDisk, TargetHardware, dns_label
 from p2v.targets.platforms import Video
 from p2v.targets.system_names import proxmox_ostype
 
@@ -54,7 +54,8 @@ def qm_conf(hardware: TargetHardware, system: OperatingSystem | None) -> str:
     Raises Usage for what qm has no place for (too many disks on a bus, too many cards).
     """
     lines = [f"{key}: {value}" for key, value in _settings(hardware, system)]
-    lines += [f"{key}: STORAGE:vm-VMID-disk-{n}{rest}" for n, (key, _, rest) in enumerate(_disks(hardware))]
+    for n, (disk, (key, _, rest)) in enumerate(zip(hardware.disks, _disks(hardware), strict=True)):
+        lines.append(f"{key}: " + (f"{disk.path}{rest}" if disk.is_device else f"STORAGE:vm-VMID-disk-{n}{rest}"))
     if hardware.firmware is Firmware.UEFI:
         lines.append(f"efidisk0: STORAGE:vm-VMID-disk-{len(hardware.disks)},{_efi(hardware)}")
     if hardware.tpm:
@@ -69,8 +70,7 @@ def import_script(hardware: TargetHardware, system: OperatingSystem | None, name
         create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}"')
     if hardware.tpm:
         create.append('--tpmstate0 "$storage:0,version=v2.0"')
-    disks = [f'qm set "$vmid" --{key} "$storage:0,import-from=$folder/"{shlex.quote(file + rest)}'
-             for key, file, rest in _disks(hardware)]  # fmt: skip
+    disks = [_attached(disk, key, file + rest) for disk, (key, file, rest) in zip(hardware.disks, _disks(hardware), strict=True)]
     values = {
         "script": name,
         "create": " \\\n\t".join(create),
@@ -124,6 +124,13 @@ def _bridge(network: str) -> str:
     return network
 
 
+def _attached(disk: TargetDisk, key: str, file: str) -> str:
+    """The command that gives the machine a disk. A device of the host is attached as it is: nothing is imported."""
+    if disk.is_device:
+        return f'qm set "$vmid" --{key} {shlex.quote(file)}'
+    return f'qm set "$vmid" --{key} "$storage:0,import-from=$folder/"{shlex.quote(file)}'
+
+
 def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
     """For each disk its key, its file, and options with a comma before each."""
     bus = BUS_NAMES[hardware.disk_bus]
@@ -132,7 +139,8 @@ def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
     found = []
     for index, disk in enumerate(hardware.disks):
         if "," in str(disk.path):
-            raise Usage(f"{disk.path}: qm takes no file with a comma in its name", "Give another name with --name.")
+            hint = "Name the device otherwise." if disk.is_device else "Give another name with --name."
+            raise Usage(f"{disk.path}: qm takes no file with a comma in its name", hint)
         serial = f",serial={disk.serial}" if disk.serial else ""
         found.append((f"{bus}{index}", str(disk.path), f",discard=on{serial}"))
     return found
