@@ -18,7 +18,7 @@ from pathlib import Path
 
 from converters import nbd
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest, digest_disk
+from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
 from converters.qemu_img import NbdUri, QemuImg
 from converters.raw import open_beginning
@@ -321,7 +321,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     moved = _move(job, readers, targets)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
-    disks = tuple(_disk_record(job, i, moved) for i in range(len(readers)))
+    disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
     return ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
@@ -443,12 +443,13 @@ def _boot_check(job: _Job) -> BootEvidence:
     )
 
 
-def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
+def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> DiskRecord:
     copied = moved.copies[index]
     path, disk = job.partial_disk(index), job.hardware.disks[index]
     with open_beginning(path, copied.virtual_size) if disk.is_device else open_disk(path, disk.format) as reader:
         result = identity(reader)
         content = None
+        changed = tuple(_digested(r, source, reader) for r in moved.changed[index])
         if job.request.checksum:
             with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
                 content = digest_disk(
@@ -461,11 +462,16 @@ def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
         read_bytes=copied.read_bytes,
         written_bytes=copied.written_bytes,
         resumed_bytes=copied.resumed_bytes,
-        changed=moved.changed[index],
+        changed=changed,
         result=result,
         source_content=copied.digest,
         result_content=content,
     )
+
+
+def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
+    offset, length = changed.offset, changed.length
+    return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
 
 
 def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:

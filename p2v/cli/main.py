@@ -20,6 +20,7 @@ _VERBS = {
     "plan": "show what a conversion would change",
     "convert": "convert a machine's disks for KVM",
     "verify": "boot a throw-away copy and prove that it comes up",
+    "prove": "compare a result with its source: only what was planned has changed",
     "report": "show what a conversion did, from its record",
     "disk": "disk images alone: info, map, convert, compare, check, serve",
     "doctor": "say what this host can do",
