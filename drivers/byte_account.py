@@ -148,8 +148,10 @@ def account_ext4(
 ) -> ByteAccount:
     """Account for all ranges (offset, length) of an ext file system in which bytes differ.
 
-    ``planned``: the paths whose difference a change explained, and whether what stands there was made. Where the journal of the one before had to be replayed, its
-    structures are old, and only the names were compared. Raises ``ext4_layout.NotUnderstood``.
+    ``planned``: the paths whose difference a change explained, and whether what stands there was made. Where the journal of
+    the one before had to be replayed, its structures are old, and only the names were compared.
+
+    Raises ``ext4_layout.NotUnderstood``.
     """
     before, after = Ext4Layout(sides.before, sides.size), Ext4Layout(sides.after, sides.size)
     if before.superblock[_NEEDS_RECOVERY_OFFSET] & _NEEDS_RECOVERY:

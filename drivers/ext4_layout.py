@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,7 +27,8 @@ _COMPAT_SPARSE_SUPER2 = 0x200
 _INCOMPAT_META_BG, _INCOMPAT_64BIT = 0x10, 0x80
 _RO_SPARSE_SUPER, _RO_BIGALLOC = 0x1, 0x200
 _GROUP_BLOCK_BITMAP_UNINIT = 0x2
-_EXTENTS_FLAG = 0x80000
+_EXTENTS_FLAG, _INLINE_FLAG = 0x80000, 0x10000000
+_KIND_OF_FILE, _HAVE_A_MAP = 0xF000, (0x8000, 0x4000)  # files and folders
 _EXTENT_MAGIC = 0xF30A
 _DEEPEST_EXTENT_TREE = 5
 _EXTENTS_AT_MOST = 100_000
@@ -247,19 +248,46 @@ class Ext4Layout:
         """Blocks that hold an inode's extent tree below its root, and the one with its extended attributes."""
         inode = self.inode(number)
         found: set[int] = set()
-        if struct.unpack_from("<I", inode, 0x20)[0] & _EXTENTS_FLAG:
-            self._extents(inode[0x28 : 0x28 + 60], _DEEPEST_EXTENT_TREE, [], found)
+        self._map(inode, [], found)
         attributes = struct.unpack_from("<I", inode, 0x68)[0] | struct.unpack_from("<H", inode, 0x76)[0] << 32
         return frozenset(found | ({attributes} if attributes else set()))
 
     def blocks_of(self, number: int) -> tuple[tuple[int, int], ...]:
-        """Where an inode's contents stand: (first block, count) each; nothing for an inode without an extent tree."""
-        inode = self.inode(number)
-        if not struct.unpack_from("<I", inode, 0x20)[0] & _EXTENTS_FLAG:
-            return ()
+        """Where an inode's contents stand: (first block, count) each, the blocks that list them among them."""
         found: list[tuple[int, int]] = []
-        self._extents(inode[0x28 : 0x28 + 60], _DEEPEST_EXTENT_TREE, found, set())
-        return tuple(found)
+        nodes: set[int] = set()
+        self._map(self.inode(number), found, nodes)
+        return (*found, *((node, 1) for node in sorted(nodes)))
+
+    def _map(self, inode: bytes, found: list[tuple[int, int]], nodes: set[int]) -> None:
+        """Blocks of contents, and of the tree that lists them. What a device file or a short link has there is no map."""
+        (flags,) = struct.unpack_from("<I", inode, 0x20)
+        if struct.unpack_from("<H", inode)[0] & _KIND_OF_FILE not in _HAVE_A_MAP or flags & _INLINE_FLAG:
+            return
+        if flags & _EXTENTS_FLAG:
+            self._extents(inode[0x28 : 0x28 + 60], _DEEPEST_EXTENT_TREE, found, nodes)
+            return
+        places = struct.unpack_from("<15I", inode, 0x28)
+        self._blocks(places[:12], 0, found, nodes)
+        for depth, place in enumerate(places[12:], start=1):
+            self._blocks([place], depth, found, nodes)
+
+    def _blocks(self, places: Sequence[int], depth: int, found: list[tuple[int, int]], nodes: set[int]) -> None:
+        """A list of blocks as it was before extents: of contents, or (``depth``) of further lists."""
+        for place in filter(None, places):
+            if len(found) > _EXTENTS_AT_MOST:
+                raise NotUnderstood("a list of blocks has no end")
+            if depth == 0:
+                if found and sum(found[-1]) == place:
+                    found[-1] = (found[-1][0], found[-1][1] + 1)
+                else:
+                    found.append((place, 1))
+                continue
+            if place in nodes:
+                raise NotUnderstood("a list of blocks leads to itself")
+            nodes.add(place)
+            data = self._exactly(self.block_bytes, place * self.block_bytes)
+            self._blocks(struct.unpack(f"<{self.block_bytes // 4}I", data), depth - 1, found, nodes)
 
     def _extents(self, node: bytes, deepest: int, found: list[tuple[int, int]], nodes: set[int]) -> None:
         magic, count, _, depth = struct.unpack_from("<4H", node)

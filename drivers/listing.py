@@ -34,7 +34,7 @@ class Entry:
 
     ``path``: from the root of its file system, ``/`` first, undecodable bytes as surrogates. ``type``: a letter of find's
     ``%y``. Times in seconds with their fraction, as text, so that nothing is rounded. ``number``: of a device file,
-    hexadecimal ``major:minor``. ``attributes``: extended ones, ACLs among them, values in hexadecimal.
+    hexadecimal ``major:minor``. ``attributes``: extended ones, ACLs among them, values in hexadecimal. ``flags``: lsattr's.
     """
 
     path: str
@@ -51,6 +51,7 @@ class Entry:
     target: str = ""
     number: str = ""
     attributes: tuple[tuple[str, str], ...] = ()
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,10 @@ class Listing:
         return tuple(path for path, entry in self.entries.items() if entry.inode == inode)
 
 
-def parse_entries(stats: bytes, numbers: bytes, attributes: bytes) -> dict[str, Entry]:
-    """Names by their path, from the three lists of ``drivers.walk``. Raises BadListing."""
+def parse_entries(stats: bytes, numbers: bytes, attributes: bytes, flags: bytes = b"") -> dict[str, Entry]:
+    """Names by their path, from the lists of ``drivers.walk``. Raises BadListing."""
     of_devices = _numbers(numbers)
-    extended = _attributes(attributes)
+    extended, flagged = _attributes(attributes), _flags(flags)
     found: dict[str, Entry] = {}
     device = None
     fields = stats.split(b"\0")
@@ -105,7 +106,7 @@ def parse_entries(stats: bytes, numbers: bytes, attributes: bytes) -> dict[str, 
             path, match["type"].decode(), int(match["mode"], 8), int(match["uid"]), int(match["gid"]),
             int(match["links"]), int(match["size"]), int(match["inode"]),
             match["atime"].decode(), match["mtime"].decode(), match["ctime"].decode(),
-            os.fsdecode(target), of_devices.get(path, ""), extended.get(path, ()),
+            os.fsdecode(target), of_devices.get(path, ""), extended.get(path, ()), flagged.get(path, ""),
         )  # fmt: skip
     return found
 
@@ -117,6 +118,16 @@ def _numbers(text: bytes) -> dict[str, str]:
         number, blank, path = line.partition(b" ")
         if blank:
             found[_path(path)] = number.decode("ascii", "replace")
+    return found
+
+
+def _flags(text: bytes) -> dict[str, str]:
+    """What lsattr prints: letters, a blank, the path. That contents stand in extents (``e``) is no flag anybody sets."""
+    found = {}
+    for line in text.split(b"\n"):
+        letters, blank, path = line.partition(b" ")
+        if blank:
+            found[_path(path)] = letters.decode("ascii", "replace").replace("-", "").replace("e", "")
     return found
 
 

@@ -244,7 +244,7 @@ class Accounting:
         return problems + [f"has the attribute {name}, and nobody planned that" for name in has]
 
     def _of_changed(self, difference: Difference, outcome: Outcome | None) -> list[str]:
-        path, what = difference.path, set(difference.what)
+        path = difference.path
         allowed: set[str] = set()
         if outcome is not None and outcome.fate is Fate.CONTENTS:
             allowed |= _OF_WRITING
@@ -253,7 +253,7 @@ class Accounting:
         allowed |= self._of_other_names(difference)
         told = (words(replace(difference, what=(name,))) for name in difference.what if name not in allowed)
         problems = [f"{text}, and nobody planned that" for text in told]
-        if CONTENTS in what & allowed and outcome is not None and not self._stands(path, outcome):
+        if outcome is not None and not self._stands(path, outcome):
             problems.append("has other contents than planned")
         return problems
 

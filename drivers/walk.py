@@ -23,6 +23,7 @@ _PIECE_BYTES = 2 * MIB
 # one argument of a program has at most 128 KiB
 _GIVEN_BYTES = 60 * KIB
 _TELLS_PLACES = ("ext2", "ext3", "ext4", "xfs")
+_HAVE_FLAGS = (*_TELLS_PLACES, "btrfs", "f2fs")
 _FORGETS_INODES = ("vfat", "msdos", "exfat")
 
 # %P is empty for the root, "%D/" ends the numbers
@@ -30,10 +31,11 @@ _NAMES = r"find . -xdev -printf '%i %y %m %U %G %n %s %A@ %T@ %C@ %D/%P\0%l\0'"
 _DEVICE_NUMBERS = r"find . -xdev '(' -type b -o -type c ')' -print0 | xargs -0 -r stat --printf '%t:%T %n\0'"
 _ATTRIBUTES = r"find . -xdev -print0 | xargs -0 -r getfattr -P -h -d -m - -e hex --absolute-names --"
 # A name with a newline in it could pose as another file's line; such files are read instead.
-_PLACES = (
-    "line=$(printf '\\nx'); line=${line%x}; "
-    "find . -xdev '(' -type f -o -type d ')' ! -path \"*$line*\" -print0 | xargs -0 -r filefrag -v"
+_ON_ONE_LINE = (
+    "line=$(printf '\\nx'); line=${line%x}; find . -xdev '(' -type f -o -type d ')' ! -path \"*$line*\" -print0 | xargs -0 -r "
 )
+_PLACES = _ON_ONE_LINE + "filefrag -v --"
+_FLAGS = _ON_ONE_LINE + "lsattr -d --"
 _ALL_DIGESTS = "find . -xdev -type f -print0 | xargs -0 -r sha256sum -b -z --"
 _SOME_DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
 
@@ -52,6 +54,11 @@ class WalkedFileSystem:
         return self.kind in _TELLS_PLACES
 
     @property
+    def has_flags(self) -> bool:
+        """Whether chattr and lsattr work on it."""
+        return self.kind in _HAVE_FLAGS
+
+    @property
     def keeps_inodes(self) -> bool:
         """Whether inode numbers are its own, and not made up while it is mounted."""
         return self.kind not in _FORGETS_INODES
@@ -67,7 +74,8 @@ class Walk:
         """All names of a file system. Raises BadListing, ApplianceFailed."""
         self._mount(system)
         try:
-            entries = parse_entries(self._list(_NAMES), self._list(_DEVICE_NUMBERS), self._list(_ATTRIBUTES))
+            flags = self._list(_FLAGS) if system.has_flags else b""
+            entries = parse_entries(self._list(_NAMES), self._list(_DEVICE_NUMBERS), self._list(_ATTRIBUTES), flags)
             places = parse_places(self._list(_PLACES)) if system.tells_places else {}
         finally:
             self.appliance.umount()

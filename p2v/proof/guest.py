@@ -23,6 +23,7 @@ from drivers.facts import FileSystem, GuestFacts, Mount, Segment
 from drivers.keys import Key
 from drivers.linux import supplement_members
 from drivers.listing import Listing, Runs
+from drivers.plan import GuestPlan
 from drivers.planned import Account, Accounting, Outcomes, Unexplained, outcomes
 from drivers.rewrite import mounts_of
 from drivers.volumes import MappedVolume
@@ -61,9 +62,8 @@ class System:
         return mount.volume or f"disk {mount.disk + 1}, partition {mount.partition}"
 
 
-def systems_of(document: PlanDocument) -> tuple[System, ...]:
+def systems_of(facts: GuestFacts, plan: GuestPlan) -> tuple[System, ...]:
     """The file systems that carrying out a plan mounts."""
-    facts, plan = document.facts, document.plan
     if not plan.changes and not plan.programs:
         return ()
     found: dict[tuple[str, int, int, str], list[Mount]] = {}
@@ -160,7 +160,8 @@ def _overlay(stack: ExitStack, spec: DiskSpec, size: int, path: Path, sockets: P
 class GuestProof:
     """Walks file systems of both sides and accounts for what differs. ``runs``: of each disk, where bytes differ."""
 
-    document: PlanDocument
+    facts: GuestFacts
+    plan: GuestPlan
     both: tuple[WalkedSide, WalkedSide]
     runs: Sequence[Sequence[Run]]
     readers: tuple[Sequence[DiskReader], Sequence[DiskReader]]
@@ -172,7 +173,7 @@ class GuestProof:
         walked = [side.system(system) for side in self.both]
         same_inodes = walked[0].keeps_inodes
         before, after = (side.walk.listing(w) for side, w in zip(self.both, walked, strict=True))
-        planned = outcomes(self._changes(system), before, _inner_labels(self.document, system))
+        planned = outcomes(self._changes(system), before, self._labels(system))
         runs = Runs(touched) if touched is not None and walked[0].tells_places else None
         read = to_read(before, after, runs, same_inodes=same_inodes)
         ours = [path for path in planned.of if _is_file(after, path)]
@@ -200,10 +201,24 @@ class GuestProof:
 
     def _changes(self, system: System) -> Iterator[Change]:
         """Those to a file system, with the paths that it has itself."""
-        for change in self.document.plan.changes:
-            mount = _mount_of(change.path, self.document)
+        for change in self.plan.changes:
+            mount = self._mount_of(change.path)
             if mount is not None and mount in system.mounts:
                 yield _moved(change, _inner(change.path, mount))
+
+    def _labels(self, system: System) -> Mapping[str, str]:
+        found = {}
+        for path, label in self.plan.labels.items():
+            mount = self._mount_of(path)
+            if mount is not None and mount in system.mounts:
+                found[_inner(path, mount)] = label
+        return found
+
+    def _mount_of(self, path: str) -> Mount | None:
+        """The mount that a path of the guest's tree lies below."""
+        mounts = mounts_of(self.facts, self.plan.changes, with_system=bool(self.plan.programs))
+        below = [m for m in mounts if m.mountpoint == "/" or f"{path}/".startswith(m.mountpoint.rstrip("/") + "/")]
+        return max(below, key=lambda mount: len(mount.mountpoint), default=None)
 
     def _bytes(
         self,
@@ -256,10 +271,10 @@ class GuestProof:
         """Digests of the guest's own files for the modules that a change adds."""
         paths = {f"{change.modules_folder}/{module}": module for module in change.modules}
         found: dict[str, str] = {}
-        for system in systems_of(self.document):
+        for system in systems_of(self.facts, self.plan):
             inner = {}
             for path, module in paths.items():
-                mount = _mount_of(path, self.document)
+                mount = self._mount_of(path)
                 if mount is not None and mount in system.mounts:
                     inner[_inner(path, mount)] = module
             digests = self.both[1].walk.digests(self.both[1].system(system), sorted(inner))
@@ -275,13 +290,6 @@ class _Extended:
     stands: set[str] = field(default_factory=set)
 
 
-def _mount_of(path: str, document: PlanDocument) -> Mount | None:
-    """The mount that a path of the guest's tree lies below."""
-    mounts = mounts_of(document.facts, document.plan.changes, with_system=bool(document.plan.programs))
-    below = [m for m in mounts if m.mountpoint == "/" or f"{path}/".startswith(m.mountpoint.rstrip("/") + "/")]
-    return max(below, key=lambda mount: len(mount.mountpoint), default=None)
-
-
 def _inner(path: str, mount: Mount) -> str:
     """A path of the guest's tree as the file system itself has it."""
     rest = path if mount.mountpoint == "/" else path.removeprefix(mount.mountpoint.rstrip("/"))
@@ -292,15 +300,6 @@ def _inner(path: str, mount: Mount) -> str:
 def _moved(change: Change, path: str) -> Change:
     """The same change at another path."""
     return replace(change, target=path) if isinstance(change, CopyFile) else replace(change, path=path)
-
-
-def _inner_labels(document: PlanDocument, system: System) -> Mapping[str, str]:
-    found = {}
-    for path, label in document.plan.labels.items():
-        mount = _mount_of(path, document)
-        if mount is not None and mount in system.mounts:
-            found[_inner(path, mount)] = label
-    return found
 
 
 def _is_file(listing: Listing, path: str) -> bool:

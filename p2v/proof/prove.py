@@ -61,7 +61,7 @@ def prove(
     Raises what opening and reading the disks raise, and ApplianceFailed.
     """
     times = PhaseTimes(report)
-    systems = systems_of(record.document)
+    systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:
         both = tuple(
             [stack.enter_context(open_disk(spec.path, spec.input_format, spec.lookup)) for spec in specs]
@@ -111,7 +111,7 @@ def _both(
         with sides(record.document, specs, systems, acceleration, keys, report) as walked:
             compared = comparing.result()
             runs = [disk.runs for disk in compared]
-            guest = GuestProof(record.document, walked, runs, readers)
+            guest = GuestProof(record.document.facts, record.document.plan, walked, runs, readers)
             found = []
             with events.phase(report, "walk", "Walking the file systems of both sides"):
                 for system in systems:
