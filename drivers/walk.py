@@ -22,8 +22,9 @@ _LISTING_BYTES = 2 * GIB
 _PIECE_BYTES = 2 * MIB
 # one argument of a program has at most 128 KiB
 _GIVEN_BYTES = 60 * KIB
-_TELLS_PLACES = ("ext2", "ext3", "ext4", "xfs")
-_HAVE_FLAGS = (*_TELLS_PLACES, "btrfs", "f2fs")
+_EXT = ("ext2", "ext3", "ext4")
+_TELLS_PLACES = (*_EXT, "xfs")
+_HAVE_FLAGS = ("xfs", "btrfs", "f2fs")
 _FORGETS_INODES = ("vfat", "msdos", "exfat")
 
 # %P is empty for the root, "%D/" ends the numbers
@@ -47,6 +48,8 @@ class WalkedFileSystem:
     device: str
     kind: str
     options: str = ""
+    is_dirty: bool = False
+    """Its journal had to be replayed, so that its structures cannot be compared as they stand."""
 
     @property
     def tells_places(self) -> bool:
@@ -55,8 +58,8 @@ class WalkedFileSystem:
 
     @property
     def has_flags(self) -> bool:
-        """Whether chattr and lsattr work on it."""
-        return self.kind in _HAVE_FLAGS
+        """Whether chattr's flags have to be listed: clean ext's are compared with all else that is in its inodes."""
+        return self.kind in _HAVE_FLAGS or (self.is_dirty and self.kind in _EXT)
 
     @property
     def keeps_inodes(self) -> bool:

@@ -6,7 +6,7 @@ volume groups of one name, so a guest on such gets an appliance for each side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,6 +54,7 @@ class System:
     kind: str
     size: int
     segments: tuple[Segment, ...]
+    is_dirty: bool = False
 
     @property
     def device(self) -> str:
@@ -80,9 +81,10 @@ def _system(facts: GuestFacts, mounts: tuple[Mount, ...]) -> System:
     known = facts.filesystem_of(mounts[0]) or FileSystem("unknown")
     if mounts[0].volume:
         volume = next(v for v in facts.volumes if v.device == mounts[0].volume)
-        return System(mounts, known.kind, volume.size_bytes, volume.segments)
+        return System(mounts, known.kind, volume.size_bytes, volume.segments, known.dirty)
     part = next(p for p in facts.partitions if (p.disk, p.number) == (mounts[0].disk, mounts[0].partition))
-    return System(mounts, known.kind, part.length, (Segment(0, part.length, part.disk, part.offset),))
+    segments = (Segment(0, part.length, part.disk, part.offset),)
+    return System(mounts, known.kind, part.length, segments, known.dirty)
 
 
 def runs_in(system: System, runs: Sequence[Sequence[Run]]) -> tuple[Run, ...] | None:
@@ -115,7 +117,7 @@ class WalkedSide:
         """A file system as the appliance knows it."""
         mount = system.mounts[0]
         device = self.appliance.device_of(replace(mount, disk=mount.disk + self.first_disk))
-        return WalkedFileSystem(device, system.kind, _subvolume(mount))
+        return WalkedFileSystem(device, system.kind, _subvolume(mount), system.is_dirty)
 
 
 @contextmanager
@@ -216,9 +218,7 @@ class GuestProof:
 
     def _mount_of(self, path: str) -> Mount | None:
         """The mount that a path of the guest's tree lies below."""
-        mounts = mounts_of(self.facts, self.plan.changes, with_system=bool(self.plan.programs))
-        below = [m for m in mounts if m.mountpoint == "/" or f"{path}/".startswith(m.mountpoint.rstrip("/") + "/")]
-        return max(below, key=lambda mount: len(mount.mountpoint), default=None)
+        return _nearest(path, mounts_of(self.facts, self.plan.changes, with_system=bool(self.plan.programs)))
 
     def _bytes(
         self,
@@ -271,14 +271,16 @@ class GuestProof:
         """Digests of the guest's own files for the modules that a change adds."""
         paths = {f"{change.modules_folder}/{module}": module for module in change.modules}
         found: dict[str, str] = {}
-        for system in systems_of(self.facts, self.plan):
-            inner = {}
-            for path, module in paths.items():
-                mount = self._mount_of(path)
-                if mount is not None and mount in system.mounts:
-                    inner[_inner(path, mount)] = module
-            digests = self.both[1].walk.digests(self.both[1].system(system), sorted(inner))
-            found |= {inner[path]: digest for path, digest in digests.items()}
+        # they were read from a file system that nothing was written to, as /usr of its own is
+        mounts = self.facts.mounts if self.facts.root in self.facts.mounts else (self.facts.root, *self.facts.mounts)
+        for mount in filter(None, mounts):
+            inner = {
+                _inner(path, mount): module for path, module in paths.items() if _nearest(path, mounts) == mount
+            }
+            if inner:
+                system = self.both[1].system(_system(self.facts, (mount,)))
+                digests = self.both[1].walk.digests(system, sorted(inner))
+                found |= {inner[path]: digest for path, digest in digests.items()}
         return {module: found.get(module, "") for module in change.modules}
 
 
@@ -288,6 +290,14 @@ class _Extended:
 
     problems: list[Unexplained] = field(default_factory=list)
     stands: set[str] = field(default_factory=set)
+
+
+def _nearest(path: str, mounts: Iterable[Mount | None]) -> Mount | None:
+    """The mount that a path of the guest's tree lies below."""
+    below = [
+        m for m in mounts if m is not None and (m.mountpoint == "/" or f"{path}/".startswith(m.mountpoint.rstrip("/") + "/"))
+    ]
+    return max(below, key=lambda mount: len(mount.mountpoint), default=None)
 
 
 def _inner(path: str, mount: Mount) -> str:
