@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.image import open_disk
+from converters.raw import open_beginning
 from converters.references import DiskSpec
 from drivers.keys import Key
 from drivers.listing import BadListing
@@ -63,11 +64,15 @@ def prove(
     times = PhaseTimes(report)
     systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:
-        both = tuple(
-            [stack.enter_context(open_disk(spec.path, spec.input_format, spec.lookup)) for spec in specs]
-            for specs in (pair.sources, pair.targets)
-        )
-        compared, found = _both(record, pair, (both[0], both[1]), systems, acceleration, times, keys, threads)
+        sources = [stack.enter_context(open_disk(spec.path, spec.input_format, spec.lookup)) for spec in pair.sources]
+        targets = [
+            # a device may be larger than the disk on it
+            stack.enter_context(
+                open_beginning(spec.path, made.virtual_size) if disk.is_device else open_disk(spec.path, spec.input_format)
+            )
+            for spec, disk, made in zip(pair.targets, record.hardware.disks, record.disks, strict=True)
+        ]
+        compared, found = _both(record, pair, (sources, targets), systems, acceleration, times, keys, threads)
     problems = [problem for disk in compared for problem in disk.problems]
     problems += _elsewhere(record, systems, [disk.runs for disk in compared])
     problems += _outputs(record, folder)

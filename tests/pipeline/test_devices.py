@@ -15,7 +15,7 @@ from p2v.core.units import MIB
 from p2v.record import load_record
 from tests.fixtures import guest, packed
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
-from tests.pipeline.running import kill_when, names, p2v, programs_with, state
+from tests.pipeline.running import kill_when, names, p2v, programs_with, proven, state
 
 
 def _copied(event: dict[str, Any]) -> bool:
@@ -78,6 +78,7 @@ def _fill(device: Path, size: int) -> None:
 def _look_at_the_result(out: Path, device: Path) -> None:
     assert names(out) == {"vm.xml", "vm.sh", "vm.json", "vm.png", "vm.boot.log"}
     record = load_record(out / "vm.json")
+    proven(out / "vm.json", "-o", out.parent / "proof.json")
     (disk,) = record.disks
     assert disk.target == str(device)
     assert record.hardware.disks[0].is_device
