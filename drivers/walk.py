@@ -37,6 +37,7 @@ _ON_ONE_LINE = (
 )
 _PLACES = _ON_ONE_LINE + "filefrag -v --"
 _FLAGS = _ON_ONE_LINE + "lsattr -d --"
+_NOTHING = ":"
 _ALL_DIGESTS = "find . -xdev -type f -print0 | xargs -0 -r sha256sum -b -z --"
 _SOME_DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
 
@@ -77,12 +78,13 @@ class Walk:
         """All names of a file system. Raises BadListing, ApplianceFailed."""
         self._mount(system)
         try:
-            flags = self._list(_FLAGS) if system.has_flags else b""
-            entries = parse_entries(self._list(_NAMES), self._list(_DEVICE_NUMBERS), self._list(_ATTRIBUTES), flags)
-            places = parse_places(self._list(_PLACES)) if system.tells_places else {}
+            # what filefrag and lsattr cannot tell of a file is not known, and its contents are read; names must be complete
+            wanted = [_NAMES, _DEVICE_NUMBERS, _ATTRIBUTES]
+            wanted += [_FLAGS if system.has_flags else _NOTHING, _PLACES if system.tells_places else _NOTHING]
+            names, numbers, attributes, flags, places = self._lists(wanted, complete=3)
         finally:
             self.appliance.umount()
-        return Listing(entries, places)
+        return Listing(parse_entries(names, numbers, attributes, flags), parse_places(places))
 
     def digests(self, system: WalkedFileSystem, paths: Sequence[str] | None) -> dict[str, str]:
         """SHA-256 (hexadecimal) of the contents of some files, or of all (None); those that cannot be read are not there.
@@ -94,9 +96,9 @@ class Walk:
         self._mount(system)
         try:
             if paths is None:
-                return _parse_digests(self._list(_ALL_DIGESTS))
+                return _parse_digests(self._lists([_ALL_DIGESTS])[0])
             self._give(paths)
-            return _parse_digests(self._list(_SOME_DIGESTS))
+            return _parse_digests(self._lists([_SOME_DIGESTS])[0])
         finally:
             self.appliance.umount()
 
@@ -130,13 +132,24 @@ class Walk:
         options = ["ro", "noatime", *(["nouuid"] if system.kind == "xfs" else []), *filter(None, [system.options])]
         self.appliance.call("mount_options", ",".join(options), system.device, "/")
 
-    def _list(self, script: str) -> bytes:
-        said = self._run(
-            f"cd /sysroot && {{ {script}; }} 2>/tmp/p2v-errors | gzip -1 >/tmp/p2v-list; stat -c %s /tmp/p2v-list"
+    def _lists(self, scripts: Sequence[str], complete: int = 0) -> list[bytes]:
+        """What each script prints; they run at the same time. Of the first ``complete`` any error raises BadListing."""
+        files = [f"/tmp/p2v-list{number}" for number in range(len(scripts))]
+        jobs = "".join(
+            f"({{ {script}; echo $? >{file}-status; }} 2>{file}-errors | gzip -1 >{file}) & "
+            for script, file in zip(scripts, files, strict=True)
         )
-        if not said.isdigit():
-            raise ApplianceFailed("list the guest's files", said or "it said nothing")
-        packed = b"".join(self._fetched(int(said)))
+        said = self._run(f"cd /sysroot && {{ {jobs} wait; stat -c %s {' '.join(files)}; }}").split()
+        if len(said) != len(files) or not all(size.isdigit() for size in said):
+            raise ApplianceFailed("list the guest's files", " ".join(said) or "it said nothing")
+        for file in files[:complete]:
+            problem = self._run(f"[ $(cat {file}-status) = 0 ] || {{ echo failed; tail -c 300 {file}-errors; }}")
+            if problem:
+                raise BadListing(f"it cannot be listed whole: {problem.removeprefix('failed').strip()}")
+        return [self._unpacked(file, int(size)) for file, size in zip(files, said, strict=True)]
+
+    def _unpacked(self, file: str, size: int) -> bytes:
+        packed = b"".join(self._fetched(file, size))
         unpacker = zlib.decompressobj(wbits=31)
         try:
             text = unpacker.decompress(packed, _LISTING_BYTES)
@@ -146,11 +159,11 @@ class Walk:
             raise BadListing(f"a list of more than {_LISTING_BYTES} bytes, or one that is cut off")
         return text
 
-    def _fetched(self, size: int) -> Iterator[bytes]:
+    def _fetched(self, file: str, size: int) -> Iterator[bytes]:
         if size > _LISTING_BYTES:
             raise BadListing(f"a list of {size} bytes")
         for number in range(-(-size // _PIECE_BYTES)):
-            said = self._run(f"dd if=/tmp/p2v-list bs={_PIECE_BYTES} skip={number} count=1 2>/dev/null | base64 -w0")
+            said = self._run(f"dd if={file} bs={_PIECE_BYTES} skip={number} count=1 2>/dev/null | base64 -w0")
             try:
                 yield base64.b64decode(said, validate=True)
             except ValueError as error:

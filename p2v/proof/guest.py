@@ -41,6 +41,8 @@ from p2v.proof.document import FileSystemProof
 _EXT = ("ext2", "ext3", "ext4")
 _SUPPLEMENT_BYTES = 512 * MIB
 _CANNOT_BE_THERE_TWICE = ("btrfs",)
+_CPUS = 2
+"""Lists are made at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def sides(
         groups = [overlays[0], overlays[1]] if alone else [overlays[0] + overlays[1]]
         appliances = []
         for group in groups:
-            appliance = stack.enter_context(open_appliance(group, acceleration, scratch=scratch, report=report))
+            appliance = stack.enter_context(open_appliance(group, acceleration, cpus=_CPUS, scratch=scratch, report=report))
             appliance.activate(document.facts.volumes if alone else (), keys)
             appliances.append(appliance)
         yield WalkedSide(appliances[0], 0), WalkedSide(appliances[-1], 0 if alone else len(overlays[0]))
@@ -196,7 +198,7 @@ class GuestProof:
             files_read=len(read),
             read_all=runs is None,
             explained=account.explained,
-            unexplained=(*account.unexplained, *odd.problems, *kinds.unexplained),
+            unexplained=(*account.unexplained, *odd.problems, *kinds.unexplained, *_unread(read, digests)),
             kinds=kinds.kinds,
             notes=kinds.notes,
         )
@@ -282,6 +284,13 @@ class GuestProof:
                 digests = self.both[1].walk.digests(system, sorted(inner))
                 found |= {inner[path]: digest for path, digest in digests.items()}
         return {module: found.get(module, "") for module in change.modules}
+
+
+def _unread(wanted: Iterable[str], digests: tuple[Mapping[str, str], Mapping[str, str]]) -> Iterator[Unexplained]:
+    """Files whose contents had to be compared and could not be: that nothing is known of them is no proof."""
+    for path in wanted:
+        if path not in digests[0] and path not in digests[1]:
+            yield Unexplained(path, "cannot be read on either side, so its contents were not compared")
 
 
 @dataclass

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from drivers.changes import Change, DeleteFile, EditFile, MakeSymlink, WriteFile
-from p2v.core.units import KIB
+from drivers.listing import BadListing
+from p2v.core.units import KIB, MIB
 from tests.proof.bench import PARTITION_OFFSET, Bench, copied, make_disk, run
 
 OLD, NEW = "root=/dev/sda1\n", "root=/dev/vda1\n"
@@ -227,7 +228,7 @@ EXT: dict[str, Callable[[Bench], object]] = {
     "generation": lambda b: _debugfs(b, "set_inode_field /etc/passwd generation 77"),
     "time of birth": lambda b: _debugfs(b, "set_inode_field /etc/passwd crtime 20010101000000"),
     "project": lambda b: _debugfs(b, "set_inode_field /usr/bin/many3 projid 5"),
-    "flags": lambda b: _debugfs(b, "set_inode_field /etc/passwd flags 0x80040"),
+    "flags": lambda b: _debugfs(b, f"set_inode_field /etc/passwd flags {'0x80040' if b.kind == 'ext4' else '0x40'}"),
     "journal's inode": lambda b: _debugfs(b, "set_inode_field <8> uid 5"),
     "boot sectors of the file system": lambda b: _poke(b.after, PARTITION_OFFSET + 3, b"X"),
     "behind the end of a file": lambda b: _poke(b.after, _end_of(b, b"root:x:0:0\n"), b"hidden"),
@@ -277,3 +278,27 @@ def test_a_target_that_is_cut_short_or_longer_is_found(bench: Bench) -> None:
     for other in (size - 512, size + 512):
         os.truncate(bench.after, other)
         assert any("bytes" in p.problem for p in bench.compare(record).problems)
+
+
+@pytest.mark.parametrize("kind", ["btrfs"])
+def test_a_file_that_neither_side_can_read_is_no_proof(bench: Bench, tmp_path: Path) -> None:
+    before = copied(bench.before, tmp_path / "before.img")
+    for image in (before, bench.after):
+        data = image.read_bytes()
+        at = data.find(b"of the user of the user")
+        while at > 0:
+            _poke(image, at, b"X")
+            at = data.find(b"of the user of the user", at + MIB)
+    bench.before = before
+    _, walked = bench.prove()
+    assert {"/home/user/data", "/home/user/same"} <= {each.path for each in walked.unexplained}
+
+
+@pytest.mark.parametrize("kind", ["ext4"])
+def test_a_folder_that_cannot_be_listed_is_no_proof(bench: Bench, tmp_path: Path) -> None:
+    bench.before = copied(bench.before, tmp_path / "before.img")
+    for image in (bench.before, bench.after):
+        run("debugfs", "-w", "-R", "set_inode_field /home/user block[0] 0", f"{image}?offset={PARTITION_OFFSET}")
+        run("debugfs", "-w", "-R", "set_inode_field /home/user mode 0040755", f"{image}?offset={PARTITION_OFFSET}")
+    with pytest.raises(BadListing):
+        bench.prove()
