@@ -191,11 +191,12 @@ def _below_a_volume(record: ConversionRecord, systems: Sequence[System], disk: i
     part = next((p for p in facts.partitions if p.disk == disk and p.offset <= offset < p.offset + p.length), None)
     if part is None:
         return False
+    if any(not system.segments for system in systems):
+        # a volume in what only the appliance opened says no more of what it stands on than that
+        return any((disk, part.number) in v.carriers for v in facts.volumes if not v.segments)
     for system in systems:
         volume = next((v for v in facts.volumes if v.device == system.mounts[0].volume), None)
-        if volume is None or (disk, part.number) not in volume.carriers:
-            continue
-        if not system.segments or _is_array(record, volume.device):
+        if volume is not None and (disk, part.number) in volume.carriers and _is_array(record, volume.device):
             return True
     return False
 
