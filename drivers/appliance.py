@@ -343,6 +343,14 @@ class Appliance:
 
     # --- file systems -------------------------------------------------------------------------------------------------
 
+    def versions(self) -> Mapping[str, str]:
+        """Versions of libguestfs and of the kernel that runs in the appliance."""
+        library, kernel = self.call("version"), self.call("utsname")
+        return {
+            "libguestfs": "{major}.{minor}.{release}".format_map(library),
+            "appliance kernel": str(kernel["uts_release"]),
+        }
+
     def explore(self) -> tuple[FoundFileSystem, ...]:
         """Every file system (and swap area) in the disks, ordered by device."""
         try:

@@ -42,12 +42,16 @@ on the host, or be built from the tree in the appliance."""
 
 @dataclass(frozen=True, slots=True)
 class RewriteResult:
-    """What was done. ``checks``: every file system written to, before and after; ``seconds`` by step."""
+    """What was done. ``checks``: every file system written to, before and after; ``seconds`` by step.
+
+    ``versions``: of libguestfs and of the kernel in its appliance, where one was launched.
+    """
 
     applied: tuple[AppliedChange, ...]
     checks_before: tuple[FileSystemCheck, ...]
     checks_after: tuple[FileSystemCheck, ...]
     seconds: Mapping[str, float]
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 def rewrite(
@@ -87,6 +91,7 @@ def rewrite(
             disks, acceleration, memory_mib=memory_mib, cpus=cpus, scratch=scratch, report=times, stop=stop
         ) as appliance,
     ):
+        versions = appliance.versions()
         with phase(times, "check-before", "Checking the guest's file systems"):
             appliance.activate(facts.volumes, keys)
             before = work.check_before(appliance)
@@ -100,7 +105,7 @@ def rewrite(
             appliance.umount()
         with phase(times, "check-after", "Checking the guest's file systems again"):
             after = work.check_after(appliance)
-    return RewriteResult(applied, before, after, work.seconds)
+    return RewriteResult(applied, before, after, work.seconds, versions)
 
 
 def mounts_of(facts: GuestFacts, changes: Sequence[Change], *, with_system: bool = False) -> tuple[Mount, ...]:

@@ -8,6 +8,8 @@ source is only ever read; nothing stands under a final name before everything is
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +51,7 @@ from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
+from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, HostRecord, OutputFile
 from p2v.sources.description import is_file
 from p2v.sources.networks import require_mapped
 from p2v.sources.recognition import verify_files
@@ -80,6 +82,8 @@ class Request:
     """Into which libvirt the machine goes when its files are there."""
     devices: DeviceWish = field(default_factory=DeviceWish)
     """Block devices that disks are written to in place of files."""
+    host_name: bool = False
+    """The record tells the name of this host."""
 
 
 @dataclass
@@ -322,6 +326,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
     disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
+    outputs = _output_files(job)
     return ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
@@ -330,11 +335,14 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         disks=disks,
         applied=moved.rewriting.applied,
         checks=_checks(moved.rewriting),
-        outputs=_output_files(job),
+        outputs=outputs,
         seconds=dict(job.report.seconds),
-        tools=tool_versions(),
+        tools={**tool_versions(arch=job.hardware.arch), **moved.rewriting.versions},
         accelerator=f"{job.acceleration.accelerator.value}: {job.acceleration.evidence}",
         boot=boot,
+        boot_files={o.name: o.sha256 for o in outputs if boot and o.sha256 and o.name in (boot.screenshot, boot.log)},
+        host=HostRecord(os.cpu_count() or 1, platform.machine(), platform.node() if job.request.host_name else None),
+        timeline=tuple(job.report.moments),
     )
 
 

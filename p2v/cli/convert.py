@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
     parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
+    parser.add_argument("--record-host-name", action="store_true", help="tell this host's name in the record")
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
@@ -70,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         front_end=FrontEnd(arguments.to),
         delivery=delivery,
         devices=devices,
+        host_name=arguments.record_host_name,
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
     if arguments.json:

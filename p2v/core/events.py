@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,19 +60,63 @@ def silent(event: Event) -> None:
     """The reporter of those who do not listen."""
 
 
+class MomentKind(enum.Enum):
+    """What happened at a moment; the values are stable and appear in records."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    WARNED = "warned"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A phase began or ended, or something was warned of: ``text`` is the phase, or the warning.
+
+    ``at``: seconds since the run began. ``load``: the host's runnable processes, averaged over the last minute.
+    """
+
+    at: float
+    kind: MomentKind
+    text: str
+    load: float
+
+
+# One warning for each block of a damaged disk must not fill the record.
+_MOMENTS_KEPT = 1000
+
+
 @dataclass
 class PhaseTimes:
-    """A reporter that passes every event on and keeps how long each phase took, in seconds."""
+    """A reporter that passes every event on and keeps how long each phase took, in seconds, and when."""
 
     onward: Reporter = silent
     seconds: dict[str, float] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, PhaseFinished):
-            with self._lock:
+        with self._lock:
+            if isinstance(event, PhaseFinished):
                 self.seconds[event.phase] = round(self.seconds.get(event.phase, 0.0) + event.seconds, 3)
+            said = _said(event)
+            if said is not None and len(self.moments) < _MOMENTS_KEPT:
+                at, load = round(time.monotonic() - self._began, 3), round(os.getloadavg()[0], 2)
+                self.moments.append(Moment(at, *said, load))
         self.onward(event)
+
+
+def _said(event: Event) -> tuple[MomentKind, str] | None:
+    match event:
+        case PhaseStarted(phase=name):
+            return MomentKind.STARTED, name
+        case PhaseFinished(phase=name, failed=failed):
+            return MomentKind.FAILED if failed else MomentKind.FINISHED, name
+        case Warned(message):
+            return MomentKind.WARNED, message
+        case _:
+            return None
 
 
 @contextmanager

@@ -1,35 +1,32 @@
 """The conversion record: what was found, what was done to it, with what, how long it took, what came out.
 
 One JSON file beside the result. It names the plan by its digest and every input and output by its own, so
-that it can be checked long after.
+that it can be checked long after. How it is laid out in the file is ``p2v.record.parts``' matter.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import p2v
 from converters.info import SourceIdentity
 from drivers.apply import AppliedChange
-from p2v.core import jsonio, jsontext
-from p2v.core.errors import NoSource, Usage
-from p2v.documents import CONVERTER, PlanDocument, to_data
+from p2v.core.events import Moment
+from p2v.documents import PlanDocument
 from p2v.targets.hardware import TargetHardware
 from p2v.verify import BootEvidence
 
-RECORD_SCHEMA = 1
-_LARGEST_RECORD_BYTES = 256 * 1024 * 1024
+RECORD_SCHEMA = 2
+FLAT_SCHEMA = 1
+"""Records of version 0.1: one digest over everything, no parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedRange:
     """Bytes of a disk that the rewriting touched; everything else was copied as it stood.
 
-    ``before``, ``after``: SHA-256 (hexadecimal) of these bytes in the source and in the finished target.
+    ``before`` and ``after``: SHA-256 (hex) of the range in the source and in the finished target; None in old records.
     """
 
     offset: int
@@ -79,8 +76,22 @@ class OutputFile:
 
 
 @dataclass(frozen=True, slots=True)
+class HostRecord:
+    """The computer that converted: its CPUs and their kind. ``name`` is None unless the user asked for it to be told."""
+
+    cpus: int
+    arch: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConversionRecord:
-    """Everything about one conversion. ``boot`` is None when the boot check was not asked for."""
+    """Everything about one conversion. ``boot`` is None when the boot check was not asked for.
+
+    ``seconds``: by phase. ``timeline``: when phases began and ended, with the host's load, and what was warned of.
+    ``boot_files``: SHA-256 of the screenshot and the log, by file name. ``copy_of``: this is a scrubbed copy, made for
+    others to read, of the record with that digest.
+    """
 
     started: str
     plan_digest: str
@@ -94,33 +105,9 @@ class ConversionRecord:
     tools: Mapping[str, str]
     accelerator: str
     boot: BootEvidence | None = None
+    boot_files: Mapping[str, str] = field(default_factory=dict)
+    host: HostRecord | None = None
+    timeline: tuple[Moment, ...] = ()
+    copy_of: str | None = None
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__
-
-
-def record_json(record: ConversionRecord) -> str:
-    """The record as a file: its digest first."""
-    data = to_data(record)
-    return jsontext.pretty({"digest": jsontext.digest(data), **data})
-
-
-def load_record(path: Path) -> ConversionRecord:
-    """Read a record. Raises NoSource when it cannot be read, Usage when it is none or does not fit its digest."""
-    try:
-        if path.stat().st_size > _LARGEST_RECORD_BYTES:
-            raise Usage(f"{path}: too large for a record")
-        data: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise NoSource(str(path), error.strerror or "cannot be read", "Name a record made by `p2v convert`.") from error
-    except (ValueError, RecursionError) as error:
-        raise Usage(f"{path}: not a JSON document", "Name a record made by `p2v convert`.") from error
-    if not isinstance(data, dict) or data.get("schema") != RECORD_SCHEMA:
-        raise Usage(f"{path}: not a conversion record of this version", "Name a record made by `p2v convert`.")
-    digest = data.pop("digest", None)
-    try:
-        record = jsonio.decode(CONVERTER, data, ConversionRecord)
-    except jsonio.BadDocument as error:
-        raise Usage(f"{path}: not a conversion record: {error}") from error
-    if digest != jsontext.digest(data):
-        raise Usage(f"{path}: the record was changed after it was written", "Its digest no longer fits.")
-    return record

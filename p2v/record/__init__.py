@@ -1,0 +1,30 @@
+"""The conversion record: its values, its file, and what can be proved with it later."""
+
+from p2v.record.conversion import (
+    FLAT_SCHEMA,
+    RECORD_SCHEMA,
+    ChangedRange,
+    CheckRecord,
+    ConversionRecord,
+    DiskRecord,
+    HostRecord,
+    OutputFile,
+)
+from p2v.record.reading import BadRecord, OpenedRecord, load_record, open_record, record_digest, record_json
+
+__all__ = [
+    "FLAT_SCHEMA",
+    "RECORD_SCHEMA",
+    "BadRecord",
+    "ChangedRange",
+    "CheckRecord",
+    "ConversionRecord",
+    "DiskRecord",
+    "HostRecord",
+    "OpenedRecord",
+    "OutputFile",
+    "load_record",
+    "open_record",
+    "record_digest",
+    "record_json",
+]

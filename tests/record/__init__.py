@@ -1,0 +1,1 @@
+"""The conversion record: its file, its checks, its signature, the bundle."""
