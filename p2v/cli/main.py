@@ -22,6 +22,7 @@ _VERBS = {
     "verify": "boot a throw-away copy and prove that it comes up",
     "prove": "compare a result with its source: only what was planned has changed",
     "report": "show what a conversion did, from its record",
+    "record": "the record of a conversion: show, verify, sign, bundle",
     "disk": "disk images alone: info, map, convert, compare, check, serve",
     "doctor": "say what this host can do",
 }

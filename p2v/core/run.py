@@ -42,6 +42,7 @@ PACKAGES: Mapping[str, str] = {
     "virt-xml-validate": "libvirt-clients (dnf: libvirt-client)",
     "e2fsck": "e2fsprogs",
     "swtpm": "swtpm",
+    "ssh-keygen": "openssh-client (dnf: openssh)",
 }
 
 
@@ -197,6 +198,31 @@ class SystemRunner:
         if status not in accept:
             raise ProgramFailed(argv[0], status, stderr)
         return Completed(stdout, stderr, time.monotonic() - started, status)
+
+
+def run_at_terminal(argv: Sequence[str], *, timeout: float) -> None:
+    """Run a program that may ask the person at the terminal something: it has our terminal and our stdin.
+
+    Its stdout is thrown away. Raises ProgramFailed, ProgramTimedOut, ToolMissing.
+    """
+    process = subprocess.Popen(
+        [_require(argv[0]), *argv[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=program_environment()
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        err = _Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise ProgramTimedOut(argv[0], timeout) from None
+        finally:
+            # a group of its own would not be let read from the terminal, so it is ended by itself
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        stderr = err.text()
+    if status != 0:
+        raise ProgramFailed(argv[0], status, stderr)
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> None:

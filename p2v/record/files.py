@@ -1,0 +1,239 @@
+"""A record against the files it tells of: what was made, read again, and the source where it is still there."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converters.digest import digest_disk
+from converters.image import identity, open_disk
+from converters.info import SourceIdentity
+from converters.mapped import MappedDisk
+from converters.patched import PatchedDisk, sorted_apart
+from p2v.core.disk import DiskReader
+from p2v.core.errors import P2vError
+from p2v.core.events import Reporter, phase, silent
+from p2v.core.units import MIB, format_bytes
+from p2v.record.conversion import ChangedRange, ConversionRecord, DiskRecord, OutputFile
+
+_STEP_BYTES = 4 * MIB
+
+
+class State(enum.Enum):
+    """How a file is, compared with the record."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    NOT_AT_HAND = "not-at-hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One thing that was looked at, and a clause about it."""
+
+    what: str
+    state: State
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFiles:
+    """Of one disk: the target, the source, and whether the target is the source but for the changed ranges."""
+
+    target: Looked
+    source: Looked
+    copied: Looked
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Everything that was looked at. ``source_named``: the user said where the source is, so it has to be there."""
+
+    outputs: tuple[Looked, ...]
+    disks: tuple[DiskFiles, ...]
+    source_named: bool = False
+
+    @property
+    def asked_for(self) -> tuple[Looked, ...]:
+        """What has to be there and to be the same; a source may be gone, or have gone on, unless it was named."""
+        sources = [disk.source for disk in self.disks] if self.source_named else []
+        return (*self.outputs, *(disk.target for disk in self.disks), *sources)
+
+    def of(self, name: str) -> Looked | None:
+        """What was found of the output of that name."""
+        return next((looked for looked in self.outputs if looked.what == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the files are: outputs in ``folder``, and the disks where they were named, in order."""
+
+    folder: Path
+    targets: tuple[Path, ...] = ()
+    sources: tuple[Path, ...] = ()
+
+
+def look(record: ConversionRecord, places: Places, report: Reporter = silent, threads: int = 2) -> Files:
+    """Read everything that is at hand. What cannot be read is no error but an answer."""
+    disks = {disk.target for disk in record.disks}
+    outputs = tuple(_output(places.folder, output) for output in record.outputs if output.name not in disks)
+    looked = tuple(_Disk(record, index, places, report, threads).look() for index in range(len(record.disks)))
+    return Files(outputs, looked, bool(places.sources))
+
+
+def _output(folder: Path, output: OutputFile) -> Looked:
+    path = folder / Path(output.name).name
+    try:
+        if path.stat().st_size != output.size:
+            return Looked(output.name, State.DIFFERENT, f"has {path.stat().st_size} bytes, {output.size} were written")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return Looked(output.name, State.NOT_AT_HAND, "is not there")
+    except OSError as error:
+        return Looked(output.name, State.NOT_AT_HAND, f"cannot be read: {error.strerror}")
+    if output.sha256 is None:
+        return Looked(output.name, State.SAME, "has the size that was written; the record has no digest of it")
+    if found != output.sha256:
+        return Looked(output.name, State.DIFFERENT, "has another digest than what was written")
+    return Looked(output.name, State.SAME, "has the digest of what was written")
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """One disk of a record and where it is looked for."""
+
+    record: ConversionRecord
+    index: int
+    places: Places
+    report: Reporter
+    threads: int
+
+    @property
+    def _made(self) -> DiskRecord:
+        return self.record.disks[self.index]
+
+    def look(self) -> DiskFiles:
+        """Open both ends, hold each against the record, then one against the other."""
+        with ExitStack() as stack:
+            target, target_said = self._target(stack)
+            source, source_said = self._source(stack)
+            copied = self._copied(target, source)
+            return DiskFiles(target_said, source_said, copied)
+
+    def _target(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
+        named = self.places.targets[self.index : self.index + 1]
+        path = named[0] if named else self.places.folder / self._made.target
+        name = str(named[0]) if named else self._made.target
+        if not path.exists():
+            return None, Looked(name, State.NOT_AT_HAND, "is not there")
+        try:
+            disk = stack.enter_context(open_disk(path, self._made.result.format))
+            problem = _other_identity(self._made.result, identity(disk)) or self._contents_problem(
+                disk, self._made.result_content, after=True, name=name
+            )
+        except P2vError as error:
+            return None, Looked(name, State.DIFFERENT, f"cannot be read as what was made: {error.sentence()}")
+        if problem:
+            return None, Looked(name, State.DIFFERENT, problem)
+        return disk, Looked(name, State.SAME, self._said(self._made.result_content, after=True))
+
+    def _source(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
+        planned = self.record.document.sources[self.index]
+        named = self.places.sources[self.index : self.index + 1]
+        path = named[0] if named else planned.path
+        if not path.exists():
+            return None, Looked(str(path), State.NOT_AT_HAND, "is not there")
+        try:
+            disk = stack.enter_context(open_disk(path, planned.input_format, planned.lookup))
+            problem = _other_identity(planned.identity, identity(disk)) or self._contents_problem(
+                disk, None, after=False, name=str(path)
+            )
+        except P2vError as error:
+            return None, Looked(str(path), State.DIFFERENT, f"cannot be read as the source: {error.sentence()}")
+        if problem:
+            return None, Looked(str(path), State.DIFFERENT, problem)
+        return disk, Looked(str(path), State.SAME, self._said(None, after=False))
+
+    def _contents_problem(self, disk: DiskReader, content: str | None, *, after: bool, name: str) -> str:
+        """What in a disk's bytes is not as the record says; empty when nothing is."""
+        ranges = sorted_apart([(r.offset, r.length) for r in self._made.changed], disk.virtual_size)
+        if ranges is None:
+            return "the changed ranges in the record do not lie apart and within the disk"
+        for changed in self._made.changed:
+            expected = changed.after if after else changed.before
+            if expected is not None and _range_sha256(disk, changed) != expected:
+                place = f"{changed.length} bytes from {changed.offset} on"
+                return f"the changed range of {place} does not hold what it held"
+        if content is not None and self._digest(disk, f"Reading {name}") != content:
+            return "has another content digest: it was written to, or damaged, since"
+        return ""
+
+    def _said(self, content: str | None, *, after: bool) -> str:
+        known = [r for r in self._made.changed if (r.after if after else r.before) is not None]
+        clauses = ["format, size and samples fit"]
+        if known:
+            clauses.append(f"{len(known)} changed ranges hold what they held")
+        if content is not None:
+            clauses.append("the content digest is the same")
+        return ", ".join(clauses)
+
+    def _copied(self, target: MappedDisk | None, source: MappedDisk | None) -> Looked:
+        what = self._made.target
+        if target is None:
+            return Looked(what, State.NOT_AT_HAND, f"{what} as it was made is not at hand")
+        if source is None:
+            return Looked(what, State.NOT_AT_HAND, "the source as it was converted is not at hand")
+        if source.virtual_size != target.virtual_size:
+            return Looked(what, State.DIFFERENT, "source and target have different sizes")
+        ranges = sorted_apart([(r.offset, r.length) for r in self._made.changed], target.virtual_size) or ()
+        size = format_bytes(sum(length for _, length in ranges))
+        but = f"{what} is the source, but for the {len(ranges)} changed ranges ({size})"
+        try:
+            expected = self._made.source_content or self._digest(source, "Reading the source")
+            found = self._digest(PatchedDisk(target, source, ranges), f"Reading {what} with the changes taken back")
+        except P2vError as error:
+            return Looked(what, State.NOT_AT_HAND, f"could not be read to its end: {error.sentence()}")
+        if found != expected:
+            return Looked(what, State.DIFFERENT, f"{what} differs from the source outside the changed ranges")
+        how = "by the content digest of the copy" if self._made.source_content else "both read now"
+        return Looked(what, State.SAME, f"{but}: {how}")
+
+    def _digest(self, disk: DiskReader, title: str) -> str:
+        with phase(self.report, "digest", title, disk.virtual_size):
+            return digest_disk(disk, threads=self.threads, report=self.report)
+
+
+def _other_identity(recorded: SourceIdentity, found: SourceIdentity) -> str:
+    """Names, folders and times of files are no matter here: copies do not keep them."""
+
+    def bare(one: SourceIdentity) -> SourceIdentity:
+        return replace(one, files=tuple(replace(file, path="", mtime_ns=0) for file in one.files))
+
+    if bare(recorded) == bare(found):
+        return ""
+    if recorded.virtual_size != found.virtual_size:
+        return f"is a disk of {found.virtual_size} bytes, {recorded.virtual_size} are recorded"
+    return "is another disk, or was written to since"
+
+
+def _range_sha256(disk: DiskReader, changed: ChangedRange) -> str:
+    digest = hashlib.sha256()
+    for offset, length in _steps(changed):
+        digest.update(disk.pread(length, offset))
+    return digest.hexdigest()
+
+
+def _steps(changed: ChangedRange) -> Iterator[tuple[int, int]]:
+    end = changed.offset + changed.length
+    for offset in range(changed.offset, end, _STEP_BYTES):
+        yield offset, min(_STEP_BYTES, end - offset)
+
+
+def states(looked: Sequence[Looked]) -> set[State]:
+    """Which states there are among what was looked at."""
+    return {each.state for each in looked}
