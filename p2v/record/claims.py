@@ -96,7 +96,9 @@ def _boots(record: ConversionRecord, files: Files | None) -> Verdict:
         return Verdict(Claim.BOOTS, Why.FAILED, (check, how))
     clauses = [check, how]
     if boot.report is not None:
-        clauses.append(f"the guest's own report: state {boot.report.state}, root {boot.report.root_device or 'unknown'}")
+        clauses.append(
+            f"the guest's own report: state {boot.report.state}, root {boot.report.root_device or 'unknown'}"
+        )
     else:
         clauses.append(f"no report from inside the guest: {boot.not_instrumented or 'none came'}")
     for name in (boot.screenshot, boot.log):

@@ -133,14 +133,12 @@ class _Disk:
             return None, Looked(name, State.NOT_AT_HAND, "is not there")
         try:
             disk = stack.enter_context(open_disk(path, self._made.result.format))
-            problem = _other_identity(self._made.result, identity(disk)) or self._contents_problem(
-                disk, self._made.result_content, after=True, name=name
-            )
+            problem = self._problem(disk, self._made.result, name, after=True)
         except P2vError as error:
             return None, Looked(name, State.DIFFERENT, f"cannot be read as what was made: {error.sentence()}")
         if problem:
             return None, Looked(name, State.DIFFERENT, problem)
-        return disk, Looked(name, State.SAME, self._said(self._made.result_content, after=True))
+        return disk, Looked(name, State.SAME, self._said(after=True))
 
     def _source(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
         planned = self.record.document.sources[self.index]
@@ -150,35 +148,38 @@ class _Disk:
             return None, Looked(str(path), State.NOT_AT_HAND, "is not there")
         try:
             disk = stack.enter_context(open_disk(path, planned.input_format, planned.lookup))
-            problem = _other_identity(planned.identity, identity(disk)) or self._contents_problem(
-                disk, None, after=False, name=str(path)
-            )
+            problem = self._problem(disk, planned.identity, str(path), after=False)
         except P2vError as error:
             return None, Looked(str(path), State.DIFFERENT, f"cannot be read as the source: {error.sentence()}")
         if problem:
             return None, Looked(str(path), State.DIFFERENT, problem)
-        return disk, Looked(str(path), State.SAME, self._said(None, after=False))
+        return disk, Looked(str(path), State.SAME, self._said(after=False))
 
-    def _contents_problem(self, disk: DiskReader, content: str | None, *, after: bool, name: str) -> str:
-        """What in a disk's bytes is not as the record says; empty when nothing is."""
-        ranges = sorted_apart([(r.offset, r.length) for r in self._made.changed], disk.virtual_size)
+    def _problem(self, disk: MappedDisk, recorded: SourceIdentity, name: str, *, after: bool) -> str:
+        """What of a disk is not as the record says, in clauses; empty when nothing is. Looks at what is quick first."""
+        ranges = sorted_apart([(r.offset, r.length) for r in self._made.changed], recorded.virtual_size)
         if ranges is None:
             return "the changed ranges in the record do not lie apart and within the disk"
+        if disk.virtual_size != recorded.virtual_size:
+            return f"is a disk of {disk.virtual_size} bytes, {recorded.virtual_size} are recorded"
+        clauses = [] if _same(recorded, identity(disk)) else ["is another disk, or was written to since"]
         for changed in self._made.changed:
             expected = changed.after if after else changed.before
             if expected is not None and _range_sha256(disk, changed) != expected:
-                place = f"{changed.length} bytes from {changed.offset} on"
-                return f"the changed range of {place} does not hold what it held"
-        if content is not None and self._digest(disk, f"Reading {name}") != content:
-            return "has another content digest: it was written to, or damaged, since"
-        return ""
+                clauses.append(
+                    f"the changed range of {changed.length} bytes from {changed.offset} on does not hold what it held"
+                )
+        content = self._made.result_content if after else None
+        if not clauses and content is not None and self._digest(disk, f"Reading {name}") != content:
+            clauses.append("has another content digest: it was written to, or damaged, since")
+        return "; ".join(clauses)
 
-    def _said(self, content: str | None, *, after: bool) -> str:
+    def _said(self, *, after: bool) -> str:
         known = [r for r in self._made.changed if (r.after if after else r.before) is not None]
         clauses = ["format, size and samples fit"]
         if known:
             clauses.append(f"{len(known)} changed ranges hold what they held")
-        if content is not None:
+        if after and self._made.result_content is not None:
             clauses.append("the content digest is the same")
         return ", ".join(clauses)
 
@@ -208,17 +209,13 @@ class _Disk:
             return digest_disk(disk, threads=self.threads, report=self.report)
 
 
-def _other_identity(recorded: SourceIdentity, found: SourceIdentity) -> str:
+def _same(recorded: SourceIdentity, found: SourceIdentity) -> bool:
     """Names, folders and times of files are no matter here: copies do not keep them."""
 
     def bare(one: SourceIdentity) -> SourceIdentity:
         return replace(one, files=tuple(replace(file, path="", mtime_ns=0) for file in one.files))
 
-    if bare(recorded) == bare(found):
-        return ""
-    if recorded.virtual_size != found.virtual_size:
-        return f"is a disk of {found.virtual_size} bytes, {recorded.virtual_size} are recorded"
-    return "is another disk, or was written to since"
+    return bare(recorded) == bare(found)
 
 
 def _range_sha256(disk: DiskReader, changed: ChangedRange) -> str:

@@ -85,7 +85,8 @@ def sign(path: Path, key: Path, namespace: str = NAMESPACE) -> Path:
         copy.write_bytes(opened.data)
         try:
             run_at_terminal(
-                ("ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(key.absolute()), str(copy)), timeout=_PERSON_SECONDS
+                ("ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(key.absolute()), str(copy)),
+                timeout=_PERSON_SECONDS,
             )
         except ProgramFailed as error:
             raise _not_signed(key, error) from error
@@ -103,7 +104,9 @@ def _not_signed(key: Path, error: ProgramFailed) -> Usage:
     )
 
 
-def check(path: Path, data: bytes, signers: Signers | None, namespace: str = NAMESPACE, runner: Runner | None = None) -> Signature:
+def check(
+    path: Path, data: bytes, signers: Signers | None, namespace: str = NAMESPACE, runner: Runner | None = None
+) -> Signature:
     """Hold ``data``, the bytes of the record at ``path``, against its signature.
 
     Without signers the key is only named. Raises ToolMissing, ReadFailed, NoSource (no such file of signers), Usage.

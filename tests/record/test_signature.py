@@ -43,10 +43,12 @@ def checked(record: Path, by: Signers | None) -> Signature:
 def test_signed_record_is_good_and_ssh_keygen_alone_says_so_too(tmp_path: Path, key: Path) -> None:
     record = written(tmp_path)
     assert sign(record, key) == tmp_path / "vm.json.sig"
-    fingerprint = subprocess.run(["ssh-keygen", "-l", "-f", key], check=True, capture_output=True, text=True).stdout.split()[1]
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-l", "-f", key], check=True, capture_output=True, text=True
+    ).stdout.split()[1]
     found = checked(record, signers(tmp_path, key))
     assert (found.standing, found.key) == (Standing.GOOD, f"ED25519 {fingerprint}")
-    words = ["ssh-keygen", "-Y", "verify", "-n", "p2v-record", "-f", tmp_path / "allowed_signers", "-I", ME]
+    words: list[str | Path] = ["ssh-keygen", "-Y", "verify", "-n", "p2v-record", "-f", tmp_path / "allowed_signers", "-I", ME]
     with record.open("rb") as data:
         subprocess.run([*words, "-s", tmp_path / "vm.json.sig"], stdin=data, check=True, capture_output=True)
     assert {path.name for path in tmp_path.glob("vm*")} == {"vm.json", "vm.json.sig"}
@@ -152,7 +154,9 @@ def test_passphrase_is_asked_for_on_the_terminal(tmp_path: Path) -> None:
     assert checked(record, signers(tmp_path, key)).standing is Standing.GOOD
 
 
-def test_locked_key_away_from_a_terminal_is_an_error_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_key_away_from_a_terminal_is_an_error_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("DISPLAY", "SSH_ASKPASS", "SSH_AUTH_SOCK"):
         monkeypatch.delenv(name, raising=False)
     record, key = written(tmp_path), make_key(tmp_path / "locked", "tell nobody")

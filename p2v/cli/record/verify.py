@@ -36,10 +36,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also read the files beside the record, and the source where it is still where it was; takes a read of the disks",
     )
-    _add_disk(parser, "--target", "where a disk of the result is now; repeat for further disks, in order (implies --files)")
+    _add_disk(
+        parser, "--target", "where a disk of the result is now; repeat for further disks, in order (implies --files)"
+    )
     _add_disk(parser, "--source", "where a disk of the source is now; repeat likewise (implies --files)")
     parser.add_argument(
-        "--require", action="append", default=[], choices=tuple(_CLAIMS), help="exit with 1 unless this is proven; repeat"
+        "--require",
+        action="append",
+        default=[],
+        choices=tuple(_CLAIMS),
+        help="exit with 1 unless this is proven; repeat",
     )
     parser.add_argument("--json", action="store_true", help="the answer as a JSON document")
     group = parser.add_argument_group("who signed it (RECORD.sig)")
@@ -78,7 +84,9 @@ def _signers(arguments: argparse.Namespace) -> Signers | None:
             raise Usage("--identity and --revoked need --allowed-signers FILE", "It names the keys that you trust.")
         return None
     if not arguments.identity:
-        raise Usage("--allowed-signers needs --identity NAME", "Any of the file's people could have signed: say who should.")
+        raise Usage(
+            "--allowed-signers needs --identity NAME", "Any of the file's people could have signed: say who should."
+        )
     return Signers(arguments.allowed_signers, arguments.identity, arguments.revoked)
 
 
@@ -93,7 +101,9 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield f"{opened.path}: {record.document.machine.name}, converted {record.started}"
         yield _row("record", f"whole, every part fits (schema {opened.schema}, digest {opened.digest})")
         if not opened.is_chained:
-            yield _row("", "an old record: one digest over everything, none of changed ranges or of what was seen at boot")
+            yield _row(
+                "", "an old record: one digest over everything, none of changed ranges or of what was seen at boot"
+            )
     yield _row("signature", answer.signature.said + (f" ({answer.signature.key})" if answer.signature.key else ""))
     if answer.signature.standing is Standing.NONE:
         yield _row("", "so it shows what is damaged, and not who wrote it")
