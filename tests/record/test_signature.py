@@ -48,7 +48,17 @@ def test_signed_record_is_good_and_ssh_keygen_alone_says_so_too(tmp_path: Path, 
     ).stdout.split()[1]
     found = checked(record, signers(tmp_path, key))
     assert (found.standing, found.key) == (Standing.GOOD, f"ED25519 {fingerprint}")
-    words: list[str | Path] = ["ssh-keygen", "-Y", "verify", "-n", "p2v-record", "-f", tmp_path / "allowed_signers", "-I", ME]
+    words: list[str | Path] = [
+        "ssh-keygen",
+        "-Y",
+        "verify",
+        "-n",
+        "p2v-record",
+        "-f",
+        tmp_path / "allowed_signers",
+        "-I",
+        ME,
+    ]
     with record.open("rb") as data:
         subprocess.run([*words, "-s", tmp_path / "vm.json.sig"], stdin=data, check=True, capture_output=True)
     assert {path.name for path in tmp_path.glob("vm*")} == {"vm.json", "vm.json.sig"}

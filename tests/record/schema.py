@@ -1,0 +1,172 @@
+"""The JSON Schema of records and proofs, as their dataclasses have it.
+
+``python -m tests.record.schema`` brings docs/schema up to date: the structure comes from the dataclasses, the descriptions
+stay as they are in the file. A new field needs one (a test says so).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drivers.plan import GuestPlan
+from p2v.documents import PlanDocument
+from p2v.record.conversion import RECORD_SCHEMA, ConversionRecord
+from p2v.record.parts import OF_FINDINGS, OF_PARTS, OF_SOURCE, PARTS, Link
+from p2v.record.proof import PROOF_SCHEMA, ProofRecord
+
+Json = dict[str, Any]
+FOLDER = Path(__file__).parents[2] / "docs" / "schema"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_PLAIN = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+@dataclass
+class Schemas:
+    """Schemas of types; those of dataclasses are gathered in ``definitions``."""
+
+    definitions: Json = field(default_factory=dict)
+
+    def of(self, kind: Any) -> Json:
+        """The schema of any type that documents are made of."""
+        origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if origin in (typing.Union, types.UnionType):
+            members = [each for each in inner if each is not type(None)]
+            if len(members) == 1:
+                return {"anyOf": [self.of(members[0]), {"type": "null"}]}
+            return {"oneOf": [self.definition(each, tagged=True) for each in members]}
+        if origin is tuple and inner[-1] is Ellipsis:
+            return {"type": "array", "items": self.of(inner[0])}
+        if origin is tuple:
+            items = [self.of(each) for each in inner]
+            return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
+        if origin is not None and issubclass(origin, Mapping):
+            return {"type": "object", "additionalProperties": self.of(inner[1])}
+        if dataclasses.is_dataclass(kind):
+            return self.definition(kind)
+        if issubclass(kind, enum.Enum):
+            return {"enum": [each.value for each in kind]}
+        return {"type": _PLAIN[kind]}
+
+    def definition(self, kind: Any, *, tagged: bool = False) -> Json:
+        """A reference to the schema of a dataclass; ``tagged``: one of a union, told apart by its ``type``."""
+        if kind.__name__ not in self.definitions:
+            self.definitions[kind.__name__] = {}  # those that it holds may hold it
+            made = self.object_of(fields_of(kind))
+            if tagged:
+                made["properties"] = {"type": {"const": kind.__name__}, **made["properties"]}
+                made["required"] = ["type", *made["required"]]
+            self.definitions[kind.__name__] = made
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+
+    def object_of(self, fields: Mapping[str, tuple[Any, bool]]) -> Json:
+        """An object of fields: their types, and whether they must be there."""
+        return {
+            "type": "object",
+            "properties": {name: self.of(kind) for name, (kind, _) in fields.items()},
+            "required": [name for name, (_, required) in fields.items() if required],
+            "additionalProperties": False,
+        }
+
+
+def fields_of(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Fields of a dataclass: type, and whether it has no default."""
+    hints = typing.get_type_hints(kind)
+    return {
+        f.name: (hints[f.name], f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)
+    }
+
+
+def record_schema() -> Json:
+    """Of a conversion record's file, without descriptions."""
+    schemas = Schemas()
+    parts = {name: schemas.object_of(fields) for name, fields in _parts().items()}
+    head = {"schema": {"const": RECORD_SCHEMA}, "digest": {"type": "string"}, "chain": schemas.of(tuple[Link, ...])}
+    return {
+        "$schema": DRAFT,
+        "type": "object",
+        "properties": {**head, **parts},
+        "required": [*head, *parts],
+        "additionalProperties": False,
+        "$defs": dict(sorted(schemas.definitions.items())),
+    }
+
+
+def _parts() -> dict[str, dict[str, tuple[Any, bool]]]:
+    """The fields of every part, as ``p2v.record.parts`` lays them out."""
+    rest = fields_of(ConversionRecord)
+    rest.pop("schema")
+    rest.pop("document")
+    document, guest_plan = fields_of(PlanDocument), fields_of(GuestPlan)
+    document.pop("plan")
+    parts = {
+        "source": {name: document.pop(name) for name in OF_SOURCE},
+        "findings": {name: guest_plan.pop(name) for name in OF_FINDINGS},
+    }
+    parts |= {part: {names[name]: rest.pop(name) for name in names} for part, names in OF_PARTS.items()}
+    parts["plan"] |= guest_plan | document
+    return {name: (parts | {"making": rest})[name] for name in PARTS}
+
+
+def proof_schema() -> Json:
+    """Of a proof's file, without descriptions."""
+    schemas = Schemas()
+    made = schemas.object_of(fields_of(ProofRecord))
+    made["properties"] = {"digest": {"type": "string"}, **made["properties"], "schema": {"const": PROOF_SCHEMA}}
+    made["required"] = ["digest", *made["required"]]
+    return {"$schema": DRAFT, **made, **({"$defs": schemas.definitions} if schemas.definitions else {})}
+
+
+SCHEMAS = {f"record-{RECORD_SCHEMA}.schema.json": record_schema, f"proof-{PROOF_SCHEMA}.schema.json": proof_schema}
+
+
+def objects(schema: Json, place: str = "") -> Iterator[tuple[str, Json]]:
+    """Every object schema in it with named properties, and where it is."""
+    if "properties" in schema:
+        yield place, schema
+        for name, inner in schema["properties"].items():
+            yield from objects(inner, f"{place}/{name}")
+    for name, inner in schema.get("$defs", {}).items():
+        yield from objects(inner, name)
+
+
+def undescribed(schema: Json) -> Json:
+    """The same without titles and descriptions."""
+    plain = json.loads(json.dumps(schema))
+    for _, found in [("", plain), *objects(plain)]:
+        for name in ("title", "description", "$id"):
+            found.pop(name, None)
+        for inner in found.get("properties", {}).values():
+            inner.pop("description", None)
+    return dict(plain)
+
+
+def update(name: str) -> None:
+    """Bring a file up to date; what it describes already stays."""
+    path, made = FOLDER / name, SCHEMAS[name]()
+    old = json.loads(path.read_text()) if path.exists() else {}
+    known = dict(objects(old))
+    for place, found in objects(made):
+        before = known.get(place, {})
+        for field_name, inner in found["properties"].items():
+            inner["description"] = before.get("properties", {}).get(field_name, {}).get("description", "")
+    head = {key: old.get(key, "") for key in ("title", "description")}
+    path.write_text(
+        json.dumps(
+            {"$schema": made.pop("$schema"), **head, **{k: v for k, v in made.items() if k not in head}}, indent=1
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for each in SCHEMAS:
+        update(each)
