@@ -105,10 +105,11 @@ def _add_screenshot(
 
 
 def _read(folder: Path, name: str | None, most: int) -> bytes | None:
-    if name is None:
+    path = folder / Path(name or "").name
+    if name is None or not path.is_file():
         return None
     try:
-        with (folder / Path(name).name).open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(most + 1)
     except OSError:
         return None

@@ -79,7 +79,7 @@ class Places:
 
 def look(record: ConversionRecord, places: Places, report: Reporter = silent, threads: int = 2) -> Files:
     """Read everything that is at hand. What cannot be read is no error but an answer."""
-    disks = {disk.target for disk in record.disks}
+    disks = {Path(disk.target).name for disk in record.disks}
     outputs = tuple(_output(places.folder, output) for output in record.outputs if output.name not in disks)
     looked = tuple(_Disk(record, index, places, report, threads).look() for index in range(len(record.disks)))
     return Files(outputs, looked, bool(places.sources))
@@ -87,6 +87,8 @@ def look(record: ConversionRecord, places: Places, report: Reporter = silent, th
 
 def _output(folder: Path, output: OutputFile) -> Looked:
     path = folder / Path(output.name).name
+    if path.exists() and not path.is_file():
+        return Looked(output.name, State.DIFFERENT, "is no file")
     try:
         if path.stat().st_size != output.size:
             return Looked(output.name, State.DIFFERENT, f"has {path.stat().st_size} bytes, {output.size} were written")
@@ -127,7 +129,9 @@ class _Disk:
 
     def _target(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
         named = self.places.targets[self.index : self.index + 1]
-        path = named[0] if named else self.places.folder / self._made.target
+        made = Path(self._made.target)
+        # a name beside the record, or a device; a record is not believed when it says that its disk is elsewhere
+        path = named[0] if named else made if made.is_absolute() else self.places.folder / made.name
         name = str(named[0]) if named else self._made.target
         if not path.exists():
             return None, Looked(name, State.NOT_AT_HAND, "is not there")

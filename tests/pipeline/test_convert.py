@@ -9,13 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from drivers.facts import ReadBy
+from p2v.core.events import MomentKind
 from p2v.documents import load_plan, plan_digest
 from p2v.record import load_record
 from tests.fixtures import guest, packed
 from tests.pipeline.running import compare_outside, names, p2v, programs_with, proven, state
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schema"
 
 # one worker, so that the one conversion serves all
 _GROUP = pytest.mark.xdist_group("convert")
@@ -100,6 +104,23 @@ class TestConvertedGuest:
         assert len(record.applied) == len(record.document.plan.changes)
         assert all(check.clean for check in record.checks)
         assert {check.when for check in record.checks} == {"before", "after"}
+
+    def test_record_fits_the_published_schema_and_tells_when_with_what_and_what_was_seen(self, converted: Converted) -> None:
+        path = converted.folder / "vmguest.json"
+        jsonschema.validate(json.loads(path.read_text()), json.loads((SCHEMAS / "record-2.schema.json").read_text()))
+        record = load_record(path)
+        assert set(record.boot_files) == {"vmguest.png", "vmguest.boot.log"}
+        assert {"p2v", "qemu", "qemu-img", "libguestfs", "appliance kernel", "libvmdk-python"} <= set(record.tools)
+        phases = [m.text for m in record.timeline if m.kind is MomentKind.FINISHED]
+        assert {"copy", "rewrite", "commit", "boot"} <= set(phases)
+        assert [m.at for m in record.timeline] == sorted(m.at for m in record.timeline)
+        assert record.host is not None
+        assert record.host.name is None
+
+    def test_record_proves_with_its_files_that_it_was_copied_right_and_boots(self, converted: Converted) -> None:
+        required = ("--require", "copied", "--require", "boots")
+        ran = p2v("record", "verify", converted.folder / "vmguest.json", "--files", *required, "--progress", "none")
+        assert ran.status == 0, ran.out + ran.err
 
     def test_outside_the_recorded_ranges_the_result_is_the_source(self, converted: Converted) -> None:
         record = load_record(converted.folder / "vmguest.json")

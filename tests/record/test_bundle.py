@@ -136,7 +136,16 @@ def test_real_record_keeps_its_story_and_loses_its_names(tmp_path: Path) -> None
     packed = b"\n".join(unpacked(bundle(record, tmp_path / "out.tar.gz").path).values()).decode()
     for private in ("vmguest", "/srv/old", "52:54:00", "10.0.2.", "5054:ff", "5a3c1f0e", "a652e36c", "iface ens33"):
         assert private not in packed
-    for useful in ("/etc/fstab", "virtio_blk", "6.1.0-56-amd64", "grub2", "ext4", "streamOptimized", "q35", "multi-user.target"):
+    for useful in (
+        "/etc/fstab",
+        "virtio_blk",
+        "6.1.0-56-amd64",
+        "grub2",
+        "ext4",
+        "streamOptimized",
+        "q35",
+        "multi-user.target",
+    ):
         assert useful in packed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,25 @@ def test_output_names_lead_nowhere_else(tmp_path: Path) -> None:
     made.rewrite(replace(record, outputs=outputs))
     answer = ask(made)
     assert any("../secret: is not there" in failure for failure in answer.failures)
+
+
+def test_output_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    made = conversion(tmp_path)
+    record = made.loaded()
+    made.rewrite(replace(record, outputs=(*record.outputs[:2], replace(record.outputs[2], size=0))))
+    (tmp_path / "vm.boot.log").unlink()
+    os.mkfifo(tmp_path / "vm.boot.log")
+    assert any("is no file" in failure for failure in ask(made).failures)
+
+
+def test_target_is_looked_for_beside_the_record_only(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    made = conversion(tmp_path / "in")
+    made.target.rename(tmp_path / "vm.raw")
+    record = made.loaded()
+    made.rewrite(replace(record, disks=(replace(record.disks[0], target="../vm.raw"),)))
+    assert any("../vm.raw: is not there" in failure for failure in ask(made).failures)
+    assert ask(made, targets=(tmp_path / "vm.raw",)).exit_code == 0
 
 
 @pytest.mark.parametrize("ranges", [((-1, 10),), ((0, 0),), ((0, 2**40),), ((2**63, 5),), ((0, 10), (5, 10))])
