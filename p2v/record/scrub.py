@@ -64,8 +64,8 @@ _SHAPES = re.compile(
     | (?P<pci>\b{_HEX}{{4}}:{_HEX}{{2}}:{_HEX}{{2}}\.[0-7]\b)
     | (?P<ip>(?<![\w.])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![\w.]*\d)|(?<![\w:.])(?:{_HEX}{{0,4}}:){{2,7}}[0-9A-Fa-f.]*(?!\w))
     | (?P<home>(?<=/home/)[^/\s"']+|(?<=\\Users\\)[^\\\s"']+)
-    | (?P<secret>(?<![\w-])[\w-]*(?:passw|passphrase|secret|token|psk|key)[\w-]*\s*[:=]\s*\S[^\n]*)
-    | (?P<setting>[\w.-]*\w=(?:"[^"]*"|'[^']*'|[^\s,;)\]}}"']+))
+    | (?P<secret>(?<![\w-])[\w-]{{0,40}}(?:passw|passphrase|secret|token|psk|key)[\w-]{{0,40}}\s{{0,9}}[:=]\s{{0,9}}\S[^\n]*)
+    | (?P<setting>[\w.-]{{0,80}}\w=(?:"[^"]*"|'[^']*'|[^\s,;)\]}}"']+))
     | (?P<dotted>\b[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+){{1,}}\b)
     | (?P<measure>\b\d+(?=\s?(?:bytes?|[KMGT]i?B|kB|ms|us|ns|s|MHz|GHz|sectors?|blocks?|pages?|seconds?|minutes?)\b))
     | (?P<token>\w+)
@@ -83,6 +83,7 @@ _OPEN_SETTINGS = frozenset({
     "label", "loglevel", "net.ifnames", "panic", "partuuid", "quiet", "rd.luks.uuid", "rd.lvm.lv", "rd.md.uuid",
     "resume", "ro", "root", "rootflags", "rootfstype", "rw", "selinux", "systemd.unit", "uuid", "vga", "video",
 })  # fmt: skip
+_ENDLESS = re.compile(r"\S{400,}")
 _LONGEST_LINE = 2000
 
 
@@ -167,6 +168,8 @@ class Scrubber:
 
     def _without_shapes(self, text: str) -> str:
         plain = "".join(c if c.isascii() or c.isalnum() else "?" for c in text)
+        # nothing that a person writes; the shapes would be looked for in it from every letter on
+        plain = _ENDLESS.sub(lambda found: self._placeholder("long", found[0]), plain)
         return _SHAPES.sub(self._shape, plain)
 
     def _shape(self, found: re.Match[str]) -> str:
