@@ -167,7 +167,8 @@ class Scrubber:
         return f"[{len(value)} characters left out]"
 
     def _without_shapes(self, text: str) -> str:
-        plain = "".join(c if c.isascii() or c.isalnum() else "?" for c in text)
+        # systemd shortens names with an ellipsis
+        plain = "".join(c if c.isascii() or c.isalnum() else "?" for c in text.replace("\u2026", "..."))
         # nothing that a person writes; the shapes would be looked for in it from every letter on
         plain = _ENDLESS.sub(lambda found: self._placeholder("long", found[0]), plain)
         return _SHAPES.sub(self._shape, plain)
