@@ -14,6 +14,7 @@ from converters.image import identity, open_disk
 from converters.info import SourceIdentity
 from converters.mapped import MappedDisk
 from converters.patched import PatchedDisk, sorted_apart
+from converters.raw import open_beginning
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
 from p2v.core.events import Reporter, phase, silent
@@ -136,13 +137,23 @@ class _Disk:
         if not path.exists():
             return None, Looked(name, State.NOT_AT_HAND, "is not there")
         try:
-            disk = stack.enter_context(open_disk(path, self._made.result.format))
+            disk = stack.enter_context(self._opened_target(path))
             problem = self._problem(disk, self._made.result, name, after=True)
         except P2vError as error:
             return None, Looked(name, State.DIFFERENT, f"cannot be read as what was made: {error.sentence()}")
         if problem:
             return None, Looked(name, State.DIFFERENT, problem)
         return disk, Looked(name, State.SAME, self._said(after=True))
+
+    @property
+    def _is_device(self) -> bool:
+        return self.record.hardware.disks[self.index].is_device
+
+    def _opened_target(self, path: Path) -> MappedDisk:
+        """A device may be larger than what was written to it."""
+        if self._is_device:
+            return open_beginning(path, self._made.result.virtual_size)
+        return open_disk(path, self._made.result.format)
 
     def _source(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
         planned = self.record.document.sources[self.index]
@@ -166,7 +177,11 @@ class _Disk:
             return "the changed ranges in the record do not lie apart and within the disk"
         if disk.virtual_size != recorded.virtual_size:
             return f"is a disk of {disk.virtual_size} bytes, {recorded.virtual_size} are recorded"
-        clauses = [] if _same(recorded, identity(disk)) else ["is another disk, or was written to since"]
+        found = identity(disk)
+        # what was written to a device may have been copied into a file
+        of_device = after and self._is_device
+        same = found.sample_sha256 == recorded.sample_sha256 if of_device else _same(recorded, found)
+        clauses = [] if same else ["is another disk, or was written to since"]
         for changed in self._made.changed:
             expected = changed.after if after else changed.before
             if expected is not None and _range_sha256(disk, changed) != expected:

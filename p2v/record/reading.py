@@ -167,10 +167,14 @@ class _Reading:
 
     def _decoded(self, data: Mapping[str, Any]) -> ConversionRecord | None:
         try:
-            return jsonio.decode(CONVERTER, data, ConversionRecord)
+            record = jsonio.decode(CONVERTER, data, ConversionRecord)
         except jsonio.BadDocument as error:
             self.problems.append(f"not a conversion record: {error}")
             return None
+        if not len(record.disks) == len(record.document.sources) == len(record.hardware.disks):
+            self.problems.append("source, copy and outputs tell of different numbers of disks")
+            return None
+        return record
 
 
 def _names(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:

@@ -105,8 +105,9 @@ def _record(source: Path, target: Path, *, checksum: bool) -> ConversionRecord:
     files = {name: _sha256((target.parent / name).read_bytes()) for name in ("vm.png", "vm.boot.log")}
     outputs = [OutputFile(name, (target.parent / name).stat().st_size, digest) for name, digest in files.items()]
     assert filled.boot is not None
+    hardware = replace(filled.hardware, disks=(replace(filled.hardware.disks[0], is_device=False),))
     return replace(
-        filled, document=document, plan_digest=plan_digest(document), disks=(disk,), boot_files=files,
+        filled, hardware=hardware, document=document, plan_digest=plan_digest(document), disks=(disk,), boot_files=files,
         outputs=(OutputFile(target.name, DISK_BYTES), *outputs),
         boot=replace(filled.boot, screenshot="vm.png", log="vm.boot.log"),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from p2v.core.errors import Usage
 from p2v.record import ConversionRecord, record_digest
 from p2v.record.claims import Claim, Why
 from p2v.record.examining import Answer, Question, examine
-from p2v.record.files import Places
+from p2v.record.files import Places, State
 from p2v.record.proof import Outcome, ProofRecord, proof_json, proof_path
 from p2v.verify import Reason
 from tests.record.making import CHANGED, Conversion, conversion
@@ -157,6 +157,20 @@ def test_target_is_looked_for_beside_the_record_only(tmp_path: Path) -> None:
     made.rewrite(replace(record, disks=(replace(record.disks[0], target="../vm.raw"),)))
     assert any("../vm.raw: is not there" in failure for failure in ask(made).failures)
     assert ask(made, targets=(tmp_path / "vm.raw",)).exit_code == 0
+
+
+def test_device_that_is_larger_than_what_was_written_to_it_is_looked_at_as_far_as_that(tmp_path: Path) -> None:
+    made = conversion(tmp_path)
+    record = made.loaded()
+    device = made.target.rename(tmp_path / "device")  # root alone could make a real one; only its length matters here
+    with device.open("ab") as file:
+        file.write(b"something else" * 1000)
+    hardware = replace(record.hardware, disks=(replace(record.hardware.disks[0], is_device=True),))
+    made.rewrite(replace(record, hardware=hardware, disks=(replace(record.disks[0], target=str(device)),)))
+    answer = ask(made)
+    assert [looked.state for disk in answer.files.disks for looked in (disk.target, disk.copied)] == [State.SAME] * 2  # type: ignore[union-attr]
+    made.poke(device, CHANGED[0][0])
+    assert any(f"from {CHANGED[0][0]} on" in failure for failure in ask(made).failures)
 
 
 @pytest.mark.parametrize("ranges", [((-1, 10),), ((0, 0),), ((0, 2**40),), ((2**63, 5),), ((0, 10), (5, 10))])

@@ -204,6 +204,12 @@ def test_what_is_no_record_says_so(tmp_path: Path) -> None:
         load_record(tmp_path)
 
 
+def test_record_of_other_numbers_of_disks_in_its_parts_is_refused(tmp_path: Path) -> None:
+    record = filled_record()
+    assert "different numbers of disks" in problems(written(tmp_path, replace(record, disks=record.disks * 2)))
+    assert "different numbers of disks" in problems(written(tmp_path, replace(record, schema=FLAT_SCHEMA, disks=())))
+
+
 def test_record_of_schema_1_is_read_and_its_digest_is_looked_at(tmp_path: Path) -> None:
     record = replace(filled_record(), schema=FLAT_SCHEMA)
     path = written(tmp_path, record)
