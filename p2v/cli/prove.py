@@ -16,7 +16,8 @@ from p2v.proof import ProofVerdict, prove
 from p2v.proof.document import proof_json
 from p2v.proof.prove import pair_of
 from p2v.proof.text import render
-from p2v.record import load_record
+from p2v.record import open_record
+from p2v.record.proof import proof_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prove and print. 0 when nothing but the planned differs, 1 when something does."""
     report = console.reporter(arguments.progress)
-    record = load_record(arguments.record)
+    opened = open_record(arguments.record)
+    record = opened.whole()
     folder = arguments.record.absolute().parent
     if arguments.source and len(arguments.source) != len(record.disks):
         raise Usage(f"the record has {len(record.disks)} disks, {len(arguments.source)} sources were named")
@@ -45,10 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise Usage("--threads must be at least 1")
     proof = prove(
         record, pair_of(record, folder, arguments.source), folder, machine_options.acceleration_of(arguments)(), report,
-        keys=machine_options.keys_of(arguments), threads=arguments.threads,
+        keys=machine_options.keys_of(arguments), threads=arguments.threads, digest=opened.digest,
     )  # fmt: skip
     text = proof_json(proof)
-    write_synced(arguments.output or folder / f"{arguments.record.stem}.proof.json", text)
+    write_synced(arguments.output or proof_path(arguments.record), text)
     if arguments.json:
         console.out_json(text)
     else:

@@ -17,15 +17,14 @@ from converters.references import DiskSpec
 from drivers.keys import Key
 from drivers.listing import BadListing
 from drivers.planned import Unexplained
-from p2v.core import events, jsontext
+from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import PhaseTimes, Reporter
-from p2v.documents import to_data
 from p2v.proof.disks import Compared, Run, compare
 from p2v.proof.document import FileSystemProof, Problem, ProofDocument, ProofVerdict
 from p2v.proof.guest import GuestProof, System, sides, systems_of
-from p2v.record import ConversionRecord
+from p2v.record import ConversionRecord, record_digest
 
 _OUTPUT_BYTES = 64 * 1024 * 1024
 
@@ -56,8 +55,9 @@ def prove(
     *,
     keys: Sequence[Key] = (),
     threads: int = 2,
+    digest: str | None = None,
 ) -> ProofDocument:
-    """Prove one conversion. ``folder``: where its other files are.
+    """Prove one conversion. ``folder``: where its other files are. ``digest``: what the record's file says its digest is.
 
     Raises what opening and reading the disks raise, and ApplianceFailed.
     """
@@ -83,7 +83,7 @@ def prove(
     problems += [] if by_programs else in_guest
     verdict = ProofVerdict.FAILED if problems else ProofVerdict.GUEST_PROGRAM if by_programs else ProofVerdict.PROVEN
     return ProofDocument(
-        record_digest=jsontext.digest(to_data(record)),
+        record_digest=digest or record_digest(record),
         machine=record.document.machine.name,
         made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         verdict=verdict,

@@ -29,7 +29,7 @@ from p2v.core.units import MIB, format_bytes
 from p2v.core.workspace import PARTIAL, remove_quietly, rename_new
 from p2v.documents import plan_digest, to_data
 from p2v.record.conversion import RECORD_SCHEMA, ConversionRecord
-from p2v.record.reading import BadRecord, open_record, record_json
+from p2v.record.reading import open_record, record_json
 from p2v.record.scrub import Scrubber
 
 FOLDER = "p2v-bundle"
@@ -53,14 +53,13 @@ def bundle(record_path: Path, target: Path, *, screenshot: bool = False) -> Pack
     if os.path.lexists(target):
         raise TargetExists(target, "Choose another name with -o, or remove the file.")
     opened = open_record(record_path)
-    if opened.problems or opened.record is None:
-        raise BadRecord(record_path, opened.problems)
+    record = opened.whole()
     scrubber = Scrubber()
-    scrubber.learn(opened.record)
-    files = _files(opened.record, opened.digest, scrubber)
+    scrubber.learn(record)
+    files = _files(record, opened.digest, scrubber)
     notes: list[str] = []
-    _add_log(files, notes, record_path.parent, opened.record, scrubber)
-    _add_screenshot(files, notes, record_path.parent, opened.record, screenshot)
+    _add_log(files, notes, record_path.parent, record, scrubber)
+    _add_screenshot(files, notes, record_path.parent, record, screenshot)
     manifest = "\n".join(_manifest(opened.digest, files, notes, scrubber)) + "\n"
     _write(target, {"MANIFEST.txt": manifest.encode(), **files})
     return Packed(target, manifest)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from p2v.core.units import format_seconds
 from p2v.record.conversion import ConversionRecord
 from p2v.record.files import Files, State, states
-from p2v.record.proof import Outcome, ProofRecord
+from p2v.record.proof import Outcome, Proof, Unexplained
+
+_TOLD_AT_MOST = 20
 
 
 class Claim(enum.Enum):
@@ -28,6 +30,8 @@ class Why(enum.Enum):
     PROVEN = "proven"
     NEVER_ASKED = "never asked for"
     NOT_AT_HAND = "not at hand"
+    NOT_PLANNED = "a program of the guest's ran"
+    """What it changes nobody can plan; the user asked for it."""
     FAILED = "failed"
 
 
@@ -45,21 +49,24 @@ class Verdict:
         return self.why is Why.PROVEN
 
 
-def verdicts(record: ConversionRecord, files: Files | None, proof: ProofRecord | None) -> tuple[Verdict, ...]:
+def verdicts(record: ConversionRecord, files: Files | None, proof: Proof | None) -> tuple[Verdict, ...]:
     """The three claims. ``files``: None when nobody asked to read them; ``proof``: one that belongs to the record."""
     return _copied(record, files, proof), _planned(proof), _boots(record, files)
 
 
-def _copied(record: ConversionRecord, files: Files | None, proof: ProofRecord | None) -> Verdict:
-    by_proof = _by_proof(Claim.COPIED, proof.copied if proof else Outcome.NOT_LOOKED_AT, proof)
-    if by_proof is not None and not by_proof.proven:
-        return by_proof
+def _copied(record: ConversionRecord, files: Files | None, proof: Proof | None) -> Verdict:
+    if proof is not None and proof.of_disks:
+        return Verdict(Claim.COPIED, Why.FAILED, (_of(proof), *_told(proof.of_disks)))
     looked = [disk.copied for disk in files.disks] if files else []
     if State.DIFFERENT in states(looked):
         wrong = tuple(each.said for each in looked if each.state is State.DIFFERENT)
         return Verdict(Claim.COPIED, Why.FAILED, wrong)
-    if by_proof is not None:
-        return by_proof
+    if proof is not None:
+        compared = tuple(
+            f"{d.target}: every byte compared; those that differ ({d.different_bytes}) lie in {d.changed_ranges} changed ranges"
+            for d in proof.disks
+        )
+        return Verdict(Claim.COPIED, Why.PROVEN, (_of(proof), *compared))
     if looked and states(looked) == {State.SAME}:
         return Verdict(Claim.COPIED, Why.PROVEN, tuple(each.said for each in looked))
     if record.disks and all(d.source_content and d.source_content == d.result_content for d in record.disks):
@@ -71,19 +78,27 @@ def _copied(record: ConversionRecord, files: Files | None, proof: ProofRecord | 
     return Verdict(Claim.COPIED, Why.NEVER_ASKED, ("needs source and result: `--files`, or `p2v prove`",))
 
 
-def _planned(proof: ProofRecord | None) -> Verdict:
-    by_proof = _by_proof(Claim.PLANNED, proof.changed if proof else Outcome.NOT_LOOKED_AT, proof)
-    if by_proof is not None:
-        return by_proof
-    said = "needs a look into both guests, file by file: `p2v prove`"
-    return Verdict(Claim.PLANNED, Why.NEVER_ASKED, (said,))
+def _planned(proof: Proof | None) -> Verdict:
+    if proof is None:
+        said = "needs a look into both guests, file by file: `p2v prove`"
+        return Verdict(Claim.PLANNED, Why.NEVER_ASKED, (said,))
+    if proof.verdict is Outcome.FAILED:
+        return Verdict(Claim.PLANNED, Why.FAILED, (_of(proof), *_told(proof.problems)))
+    systems = f"{proof.file_systems} file systems" if proof.file_systems != 1 else "one file system"
+    walked = f"{proof.names} names in {systems}: nothing differs but what was planned"
+    if proof.verdict is Outcome.GUEST_PROGRAM:
+        but = f"but for what a program of the guest's changed, as the user asked: {len(proof.by_programs)} differences"
+        return Verdict(Claim.PLANNED, Why.NOT_PLANNED, (_of(proof), walked, but))
+    return Verdict(Claim.PLANNED, Why.PROVEN, (_of(proof), walked))
 
 
-def _by_proof(claim: Claim, outcome: Outcome, proof: ProofRecord | None) -> Verdict | None:
-    if proof is None or outcome is Outcome.NOT_LOOKED_AT:
-        return None
-    why = Why.PROVEN if outcome is Outcome.PROVEN else Why.FAILED
-    return Verdict(claim, why, (f"`p2v prove` of {proof.when}", *proof.rests_on))
+def _of(proof: Proof) -> str:
+    return f"`p2v prove` of {proof.made}"
+
+
+def _told(problems: tuple[Unexplained, ...]) -> tuple[str, ...]:
+    told = tuple(f"{each.where}: {each.problem}" for each in problems[:_TOLD_AT_MOST])
+    return told if len(problems) <= _TOLD_AT_MOST else (*told, f"and {len(problems) - _TOLD_AT_MOST} more")
 
 
 def _boots(record: ConversionRecord, files: Files | None) -> Verdict:

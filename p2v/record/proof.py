@@ -1,76 +1,101 @@
-"""What `p2v prove` found, as a small file beside the record that it is about."""
+"""What `p2v prove` found, as far as a record's claims rest on it: the file beside the record that it is about.
+
+The whole of it is ``p2v.proof``'s matter, which stands on this package.
+"""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import p2v
 from p2v.core import jsonio, jsontext
-from p2v.documents import CONVERTER, to_data
+from p2v.documents import CONVERTER
 from p2v.record.reading import BadRecord, parse, read_document
 
-PROOF_SCHEMA = 1
+_SCHEMA = 1
 
 
 class Outcome(enum.Enum):
-    """How one question came out."""
+    """How a proof came out; the values are those of ``p2v.proof.ProofVerdict``."""
 
     PROVEN = "proven"
-    DIFFERENT = "different"
-    """Something was found that the record does not explain."""
-    NOT_LOOKED_AT = "not-looked-at"
-    """It was not asked, or could not be answered."""
+    GUEST_PROGRAM = "a program of the guest's ran"
+    """Proven, but for what that program changed."""
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
-class ProofRecord:
-    """The outcome of one proof.
+class Unexplained:
+    """Something that nothing accounts for. ``where``: a disk by its name in the record, another output, or a path in the guest."""
 
-    ``record_digest``: of the record it is about. ``copied``: outside the changed ranges the target is the source, byte for
-    byte. ``changed``: inside them the differences are the plan's changes and nothing else. ``rests_on``: a clause each on
-    what was read. ``figures``: counts by name, bytes where the name ends in ``_bytes``. ``document`` is the name of the
-    file with the whole proof, where one was written, and ``document_sha256`` its digest.
-    """
+    where: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedDisk:
+    """One disk that was compared with its source; sizes in bytes."""
+
+    source: str
+    target: str
+    virtual_size: int
+    read_bytes: int
+    changed_ranges: int
+    changed_bytes: int
+    different_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome of one proof; ``file_systems`` and ``names`` are how many were walked."""
 
     record_digest: str
-    when: str
-    copied: Outcome
-    changed: Outcome
-    rests_on: tuple[str, ...] = ()
-    figures: Mapping[str, int] = field(default_factory=dict)
-    document: str | None = None
-    document_sha256: str | None = None
-    schema: int = PROOF_SCHEMA
-    suite_version: str = p2v.__version__
+    made: str
+    verdict: Outcome
+    disks: tuple[ComparedDisk, ...]
+    problems: tuple[Unexplained, ...]
+    by_programs: tuple[Unexplained, ...]
+    file_systems: int
+    names: int
+
+    @property
+    def of_disks(self) -> tuple[Unexplained, ...]:
+        """What was found of the disks as such: bytes outside the changed ranges, or others than the record says."""
+        disks = {name for disk in self.disks for name in (disk.source, disk.target)}
+        return tuple(problem for problem in self.problems if problem.where in disks)
 
 
 def proof_path(record: Path) -> Path:
     """Where the proof of a record is: NAME.proof.json beside NAME.json."""
-    return record.with_name(f"{record.name.removesuffix('.json')}.proof.json")
+    return record.with_name(f"{record.stem}.proof.json")
 
 
-def proof_json(proof: ProofRecord) -> str:
-    """The proof as a file: its digest first."""
-    data = to_data(proof)
-    return jsontext.pretty({"digest": jsontext.digest(data), **data})
-
-
-def load_proof(path: Path) -> ProofRecord:
+def load_proof(path: Path) -> Proof:
     """Read a proof. Raises NoSource, NotPermitted, ReadFailed, BadRecord (it is none, or was changed)."""
     try:
         data = parse(read_document(path))
     except ValueError as error:
         raise BadRecord(path, (f"not a JSON document ({error})",)) from error
-    if not isinstance(data, dict) or data.get("schema") != PROOF_SCHEMA:
+    if not isinstance(data, dict) or data.get("schema") != _SCHEMA:
         raise BadRecord(path, ("not a proof that this version reads",))
     digest = data.pop("digest", None)
-    try:
-        proof = jsonio.decode(CONVERTER, data, ProofRecord)
-    except jsonio.BadDocument as error:
-        raise BadRecord(path, (f"not a proof: {error}",)) from error
     if digest != jsontext.digest(data):
         raise BadRecord(path, ("the proof was changed after it was written: its digest does not fit",))
+    try:
+        proof = jsonio.decode(CONVERTER, _summary(data), Proof)
+    except (jsonio.BadDocument, KeyError, TypeError, AttributeError) as error:
+        raise BadRecord(path, (f"not a proof: {error}",)) from error
+    if (proof.verdict is Outcome.FAILED) is not bool(proof.problems):
+        raise BadRecord(path, ("its verdict contradicts what it found",))
     return proof
+
+
+def _summary(data: dict[str, Any]) -> dict[str, Any]:
+    walked = data["file_systems"]
+    return {
+        **{name: data[name] for name in ("record_digest", "made", "verdict", "disks", "problems", "by_programs")},
+        "file_systems": len(walked),
+        "names": sum(each["names"] for each in walked),
+    }

@@ -57,6 +57,12 @@ class OpenedRecord:
         """Whether its parts are tied to each other; those of version 0.1 have one digest over everything."""
         return self.schema != FLAT_SCHEMA
 
+    def whole(self) -> ConversionRecord:
+        """The record. Raises BadRecord when anything is wrong with it."""
+        if self.problems or self.record is None:
+            raise BadRecord(self.path, self.problems)
+        return self.record
+
 
 def record_json(record: ConversionRecord) -> str:
     """The record as a file: its digest and its chain first."""
@@ -75,10 +81,7 @@ def record_digest(record: ConversionRecord) -> str:
 
 def load_record(path: Path) -> ConversionRecord:
     """Read a record. Raises NoSource or NotPermitted when it cannot be read, BadRecord when it is none or not whole."""
-    opened = open_record(path)
-    if opened.problems or opened.record is None:
-        raise BadRecord(path, opened.problems)
-    return opened.record
+    return open_record(path).whole()
 
 
 def open_record(path: Path) -> OpenedRecord:

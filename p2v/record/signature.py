@@ -16,7 +16,7 @@ from p2v.core.errors import NoSource, ProgramFailed, TargetExists, Usage
 from p2v.core.io_errors import read_problem
 from p2v.core.run import Runner, SystemRunner, run_at_terminal
 from p2v.core.workspace import PARTIAL, rename_new, sync_folder, temporary_folder, write_synced
-from p2v.record.reading import BadRecord, open_record
+from p2v.record.reading import open_record
 
 NAMESPACE = "p2v-record"
 _SECONDS = 30.0
@@ -70,8 +70,7 @@ def sign(path: Path, key: Path, namespace: str = NAMESPACE) -> Path:
     TargetExists (it is signed already), ToolMissing, Usage.
     """
     opened = open_record(path)
-    if opened.problems:
-        raise BadRecord(path, opened.problems)
+    opened.whole()
     if not key.is_file():
         raise NoSource(str(key), "is no file", "Name your SSH key with --key, as in --key ~/.ssh/id_ed25519.")
     _require_namespace(namespace)

@@ -134,6 +134,10 @@ class TestConvertedGuest:
     def test_the_result_is_proven_to_be_the_source_but_for_the_plan(self, converted: Converted) -> None:
         proven(converted.folder / "vmguest.json")
         proof = json.loads((converted.folder / "vmguest.proof.json").read_text())
+        jsonschema.validate(proof, json.loads((SCHEMAS / "proof-1.schema.json").read_text()))
+        required = ("--require", "copied", "--require", "planned", "--require", "boots")
+        ran = p2v("record", "verify", converted.folder / "vmguest.json", *required)
+        assert ran.status == 0, ran.out + ran.err
         (converted.folder / "vmguest.proof.json").unlink()
         assert proof["verdict"] == "proven"
         (system,) = proof["file_systems"]

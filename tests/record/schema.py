@@ -18,9 +18,9 @@ from typing import Any
 
 from drivers.plan import GuestPlan
 from p2v.documents import PlanDocument
+from p2v.proof.document import PROOF_SCHEMA, ProofDocument
 from p2v.record.conversion import RECORD_SCHEMA, ConversionRecord
 from p2v.record.parts import OF_FINDINGS, OF_PARTS, OF_SOURCE, PARTS, Link
-from p2v.record.proof import PROOF_SCHEMA, ProofRecord
 
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
@@ -118,10 +118,14 @@ def _parts() -> dict[str, dict[str, tuple[Any, bool]]]:
 def proof_schema() -> Json:
     """Of a proof's file, without descriptions."""
     schemas = Schemas()
-    made = schemas.object_of(fields_of(ProofRecord))
+    made = schemas.object_of(fields_of(ProofDocument))
     made["properties"] = {"digest": {"type": "string"}, **made["properties"], "schema": {"const": PROOF_SCHEMA}}
     made["required"] = ["digest", *made["required"]]
-    return {"$schema": DRAFT, **made, **({"$defs": schemas.definitions} if schemas.definitions else {})}
+    return {
+        "$schema": DRAFT,
+        **made,
+        **({"$defs": dict(sorted(schemas.definitions.items()))} if schemas.definitions else {}),
+    }
 
 
 SCHEMAS = {f"record-{RECORD_SCHEMA}.schema.json": record_schema, f"proof-{PROOF_SCHEMA}.schema.json": proof_schema}

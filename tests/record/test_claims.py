@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from p2v.core import jsontext
 from p2v.core.errors import Usage
+from p2v.proof.document import Problem, ProofDocument, ProofVerdict, proof_json
 from p2v.record import ConversionRecord, record_digest
 from p2v.record.claims import Claim, Why
 from p2v.record.examining import Answer, Question, examine
 from p2v.record.files import Places, State
-from p2v.record.proof import Outcome, ProofRecord, proof_json, proof_path
+from p2v.record.proof import Outcome, proof_path
 from p2v.verify import Reason
+from tests.record.filling import Filler
 from tests.record.making import CHANGED, Conversion, conversion
 
 
@@ -29,10 +33,16 @@ def why(answer: Answer) -> dict[Claim, Why]:
     return {verdict.claim: verdict.why for verdict in answer.verdicts}
 
 
-def prove(made: Conversion, copied: Outcome, changed: Outcome, digest: str | None = None) -> None:
-    proof = ProofRecord(
-        digest or record_digest(made.loaded()), "2026-01-02T03:04:05Z", copied, changed, ("all was read",)
-    )
+def prove(
+    made: Conversion, *problems: Problem, by_programs: tuple[Problem, ...] = (), digest: str | None = None
+) -> None:
+    """A proof as `p2v prove` leaves it, with these problems."""
+    verdict = ProofVerdict.FAILED if problems else ProofVerdict.GUEST_PROGRAM if by_programs else ProofVerdict.PROVEN
+    filled = Filler().value(ProofDocument)
+    proof = replace(
+        filled, record_digest=digest or record_digest(made.loaded()), verdict=verdict, schema=1, problems=problems,
+        by_programs=by_programs, disks=(replace(filled.disks[0], source=str(made.source), target=made.target.name),),
+    )  # fmt: skip
     proof_path(made.record).write_text(proof_json(proof))
 
 
@@ -215,9 +225,12 @@ def test_boot_check_that_failed_or_was_not_asked_for(
     assert ask(made, files=False, required=(Claim.BOOTS,)).exit_code == 1
 
 
+IN_GUEST = Problem("/etc/shadow", "has another mode")
+
+
 def test_proof_that_belongs_to_the_record_proves(tmp_path: Path) -> None:
     made = conversion(tmp_path)
-    prove(made, Outcome.PROVEN, Outcome.PROVEN)
+    prove(made)
     answer = ask(made, files=False, required=tuple(Claim))
     assert set(why(answer).values()) == {Why.PROVEN}
     assert answer.exit_code == 0
@@ -225,35 +238,53 @@ def test_proof_that_belongs_to_the_record_proves(tmp_path: Path) -> None:
 
 def test_proof_that_found_something_fails_what_it_is_about(tmp_path: Path) -> None:
     made = conversion(tmp_path)
-    prove(made, Outcome.PROVEN, Outcome.DIFFERENT)
+    prove(made, IN_GUEST)
     answer = ask(made, files=False)
     assert (why(answer)[Claim.COPIED], why(answer)[Claim.PLANNED]) == (Why.PROVEN, Why.FAILED)
     assert answer.exit_code == 1
-    prove(made, Outcome.DIFFERENT, Outcome.NOT_LOOKED_AT)
-    answer = ask(made)
-    assert (why(answer)[Claim.COPIED], why(answer)[Claim.PLANNED]) == (Why.FAILED, Why.NEVER_ASKED)
+    assert any("/etc/shadow" in clause for verdict in answer.verdicts for clause in verdict.rests_on)
+    for disk in (made.target.name, str(made.source)):
+        prove(made, IN_GUEST, Problem(disk, "differs at byte 7"))
+        assert (why(ask(made))[Claim.COPIED], why(ask(made))[Claim.PLANNED]) == (Why.FAILED, Why.FAILED)
+
+
+def test_what_a_program_of_the_guest_changed_is_not_proven_to_be_planned_and_no_failure(tmp_path: Path) -> None:
+    made = conversion(tmp_path)
+    prove(made, by_programs=(IN_GUEST,))
+    answer = ask(made, files=False)
+    assert (why(answer)[Claim.COPIED], why(answer)[Claim.PLANNED]) == (Why.PROVEN, Why.NOT_PLANNED)
+    assert answer.exit_code == 0
+    assert ask(made, files=False, required=(Claim.PLANNED,)).exit_code == 1
 
 
 def test_proof_does_not_hide_what_the_files_show_now(tmp_path: Path) -> None:
     made = conversion(tmp_path)
-    prove(made, Outcome.PROVEN, Outcome.PROVEN)
+    prove(made)
     made.poke(made.target, UNSAMPLED)
     assert why(ask(made))[Claim.COPIED] is Why.FAILED
 
 
 def test_proof_of_another_record_or_edited_or_cut_proves_nothing_and_is_named(tmp_path: Path) -> None:
     made = conversion(tmp_path)
-    prove(made, Outcome.PROVEN, Outcome.PROVEN, digest="0" * 64)
+    prove(made, digest="0" * 64)
     answer = ask(made, files=False)
     assert why(answer)[Claim.PLANNED] is Why.NEVER_ASKED
     assert (answer.exit_code, "of another record" in answer.failures[0]) == (1, True)
-    prove(made, Outcome.PROVEN, Outcome.DIFFERENT)
+    prove(made, IN_GUEST)
     text = proof_path(made.record).read_text()
-    for other in (text.replace('"different"', '"proven"'), text[:-10], "{}"):
+    whole = {name: value for name, value in json.loads(text).items() if name != "digest"}
+    contradiction = {**whole, "verdict": "proven"}
+    empty = {"schema": 1}
+    edited = [json.dumps({**data, "digest": jsontext.digest(data)}) for data in (contradiction, empty)]
+    for other in (text.replace('"failed"', '"proven"'), text[:-10], "{}", *edited):
         proof_path(made.record).write_text(other)
         answer = ask(made, files=False)
         assert why(answer)[Claim.PLANNED] is Why.NEVER_ASKED
         assert answer.exit_code == 1
+
+
+def test_verdicts_are_those_that_prove_writes() -> None:
+    assert {outcome.value for outcome in Outcome} == {verdict.value for verdict in ProofVerdict}
 
 
 def test_broken_record_proves_nothing(tmp_path: Path) -> None:

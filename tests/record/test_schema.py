@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from p2v.proof.document import PROOF_SCHEMA, ProofDocument, proof_json
 from p2v.record import load_record, record_json
-from p2v.record.proof import Outcome, ProofRecord, proof_json
+from tests.record.filling import Filler
 from tests.record.making import filled_record
 from tests.record.schema import FOLDER, SCHEMAS, objects, undescribed
 
@@ -48,9 +50,7 @@ def test_every_field_is_described(name: str) -> None:
 def test_records_fit_the_schema() -> None:
     validator(RECORD).validate(json.loads(record_json(filled_record())))
     validator(RECORD).validate(json.loads((GOLDEN / "schema-2.json").read_text()))
-    proof = ProofRecord(
-        "0" * 64, "2026-01-02T03:04:05Z", Outcome.PROVEN, Outcome.DIFFERENT, ("all",), {"read_bytes": 1}
-    )
+    proof = replace(Filler().value(ProofDocument), schema=PROOF_SCHEMA)
     validator(PROOF).validate(json.loads(proof_json(proof)))
 
 
