@@ -185,3 +185,5 @@ class Machine:
     """Files that by their names are disks and lie in the machine's folder, whether or not they are its own."""
     warnings: tuple[Finding, ...] = ()
     blockers: tuple[Finding, ...] = ()
+    chipset: str = ""
+    """QEMU's machine type in the description's own words (``pc-q35-7.2``); empty for other hypervisors' machines."""

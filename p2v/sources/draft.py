@@ -41,6 +41,7 @@ class Said(TypedDict, total=False):
     clock: Clock | None
     display: str
     removable: tuple[RemovableDrive, ...]
+    chipset: str
 
 
 @dataclass

@@ -21,6 +21,7 @@ KIND = "libvirt domain"
 
 _CONTAINERS = ("lxc", "openvz", "uml")
 _TYPES = ("qemu", "kvm", "kqemu", "xen", "vmware", "hyperv", "vbox", "hvf", "bhyve", "vz", "parallels", "test", *_CONTAINERS)
+_QEMU = ("qemu", "kvm", "kqemu", "hvf")
 _ROOT = re.compile(r"<domain\b[^<>]*\stype\s*=\s*[\"'](\w+)[\"']|<domstatus[\s>]")
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 1000, "k": 1 << 10, "kib": 1 << 10, "mb": 1000**2, "m": 1 << 20, "mib": 1 << 20,
@@ -69,6 +70,7 @@ def read(description: Description) -> Machine:
         clock=_clock(domain),
         display=_display(devices),
         removable=removable,
+        chipset=_chipset(domain) if kind in _QEMU else "",
     )
 
 
@@ -156,6 +158,11 @@ def _secure_boot(domain: Element) -> bool:
         if attribute(feature, "name") == "secure-boot":
             return is_on(feature, "enabled")
     return is_on(child(system, "loader"), "secure")
+
+
+def _chipset(domain: Element) -> str:
+    """The machine type; libvirt's own default where a definition written by hand has none."""
+    return (attribute(child(domain, "os", "type"), "machine") or "pc").strip().lower()
 
 
 def _clock(domain: Element) -> Clock:

@@ -62,6 +62,7 @@ class GuestReport:
 
     ``state``: systemd's word (``running``, ``degraded``, ``starting``, ``maintenance``). ``active``: which of the usual
     targets were reached. ``kernel_messages``: of level error and worse. Seconds count from the kernel's start.
+    ``tpms``: device and major version of each TPM (``/dev/tpm0 2``). ``secure_boot``: what the firmware says, None without UEFI.
     """
 
     state: str
@@ -74,6 +75,8 @@ class GuestReport:
     kernel_messages: tuple[str, ...] = ()
     kernel: str = ""
     uptime_seconds: float | None = None
+    tpms: tuple[str, ...] = ()
+    secure_boot: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ def test_a_domain_of_kvm_with_drives_on_every_bus_and_all_kinds_of_networks(tmp_
         tpm=True,
         clock=Clock.UTC,
         display="qxl",
+        chipset="pc-q35-7.2",
         removable=(
             RemovableDrive(DriveKind.CDROM, "/var/lib/libvirt/images/Debian 12.iso", Attachment(SourceBus.SATA, 0, 0)),
             RemovableDrive(DriveKind.CDROM, "http /boot.iso on example.org", Attachment(SourceBus.SATA, 0, 2)),

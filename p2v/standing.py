@@ -1,0 +1,145 @@
+"""Machines as they stand in a folder, to be booted as they are: a conversion's result by its record, a libvirt definition, disks.
+
+Nothing here writes anything. A record is checked against its disks: one that was written to since still boots (the boot
+check works on a throw-away overlay), and is told.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converters.image import identity, open_disk
+from converters.info import SourceIdentity
+from converters.source_file import shown
+from drivers.facts import GuestFacts
+from drivers.keys import Key
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import NoSource, Usage
+from p2v.core.events import Reporter
+from p2v.inspection import Reading, inspect
+from p2v.machine import Machine, MachineDisk
+from p2v.planning import plan_machine
+from p2v.record import ConversionRecord, DiskRecord, load_record
+from p2v.targets.as_defined import as_defined
+from p2v.targets.hardware import TargetDisk, TargetHardware
+
+# QEMU opens these itself; any other format is read by our own readers only.
+_BOOTABLE = ("qcow2", "raw")
+_RECORD_HEAD_BYTES = 256
+# A record's digest is its first key. So is a plan's, which is told apart by load_record.
+_RECORD = re.compile(rb'\s*\{\s*"digest"\s*:')
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A machine that can be booted: its hardware with absolute paths of disks, the facts of its guest, and remarks in sentences."""
+
+    hardware: TargetHardware
+    facts: GuestFacts
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a guest is looked at where that is needed: which way, with what, and the keys of its disks."""
+
+    reading: Reading
+    acceleration: Callable[[], Acceleration]
+    report: Reporter
+    keys: Sequence[Key] = ()
+
+
+def is_record(path: Path) -> bool:
+    """Whether a file begins as a conversion record does; no disk does."""
+    try:
+        with path.open("rb") as file:
+            return stat.S_ISREG(path.stat().st_mode) and _RECORD.match(file.read(_RECORD_HEAD_BYTES)) is not None
+    except (OSError, ValueError):
+        return False  # whoever opens it says what is wrong
+
+
+def of_record(path: Path, look: Look) -> Standing:
+    """The machine that a conversion made, from its record and the disks beside it.
+
+    The facts are the record's, or read anew where a disk was written to since. Raises Usage (no record, or one that names
+    disks elsewhere), NoSource (a disk is gone) and what opening and reading disks raises.
+    """
+    record = load_record(path)
+    hardware = _placed(record, path)
+    remarks = tuple(_changes(record, hardware))
+    facts = record.document.facts
+    if remarks:
+        disks = tuple(MachineDisk(disk.path, disk.format) for disk in hardware.disks)
+        facts = inspect(disks, look.reading, look.acceleration, look.report, look.keys).facts
+    return Standing(hardware, facts, remarks)
+
+
+def of_machine(machine: Machine, look: Look) -> Standing:
+    """The machine that disks alone, or a description of them, stand for. Raises Usage (a format that QEMU is not handed),
+    and as ``plan_machine``.
+
+    A definition of QEMU's own machines (libvirt) is taken by its word for buses, cards and machine type.
+    """
+    document = plan_machine(machine, look.reading, look.acceleration, look.report, look.keys)
+    for source in document.sources:
+        if source.image.format not in _BOOTABLE:
+            raise Usage(
+                f"{source.path}: QEMU is not handed a {source.image.format} image of unknown origin",
+                "Convert it first; `p2v convert --verify` boots the result.",
+            )
+    hardware, remarks = as_defined(machine, document.hardware)
+    disks = tuple(
+        replace(made, path=source.path, format=source.image.format, serial=disk.serial)
+        for made, source, disk in zip(hardware.disks, document.sources, document.machine.disks, strict=True)
+    )
+    return Standing(replace(hardware, disks=disks), document.facts, remarks)
+
+
+def _placed(record: ConversionRecord, path: Path) -> TargetHardware:
+    folder = path.absolute().parent
+    disks = tuple(replace(disk, path=_place(disk, path, folder)) for disk in record.hardware.disks)
+    if len(disks) != len(record.disks):
+        raise Usage(f"{path}: the record speaks of {len(record.disks)} disks, and its machine has {len(disks)}")
+    return replace(record.hardware, disks=disks)
+
+
+def _place(disk: TargetDisk, record: Path, folder: Path) -> Path:
+    """Where a record's disk is: beside it, or a device. A record that someone hands on must not lead to other files."""
+    if disk.format not in _BOOTABLE:
+        raise Usage(f"{record}: names a disk of the format {shown(disk.format)}, which no conversion makes")
+    if disk.path.is_absolute() and disk.path.is_block_device():
+        return disk.path
+    if disk.path.is_absolute() or len(disk.path.parts) != 1 or disk.path.name in ("", ".."):
+        problem = f"{record}: names the disk {shown(str(disk.path))}, which does not stand beside it"
+        raise Usage(problem, "Verify that disk by itself.")
+    found = folder / disk.path
+    if not found.exists():
+        advice = "A record is verified beside the disks it speaks of; where they went, name them alone."
+        raise NoSource(str(found), f"is not there, and {record.name} speaks of it", advice)
+    return found
+
+
+def _changes(record: ConversionRecord, hardware: TargetHardware) -> Iterator[str]:
+    for made, disk in zip(record.disks, hardware.disks, strict=True):
+        with open_disk(disk.path, disk.format) as reader:
+            found = identity(reader)
+        if remark := _change(made, found):
+            yield f"{disk.path.name}: {remark}"
+
+
+def _change(made: DiskRecord, found: SourceIdentity) -> str:
+    """How a disk differs from what was converted; empty where it does not. Names are no difference: results are renamed."""
+
+    def bare(known: SourceIdentity, *, with_times: bool) -> SourceIdentity:
+        files = tuple(replace(f, path="", mtime_ns=f.mtime_ns if with_times else 0) for f in known.files)
+        return replace(known, files=files)
+
+    if bare(found, with_times=False) != bare(made.result, with_times=False):
+        return "it was written to since it was converted; its guest is read anew"
+    if bare(found, with_times=True) != bare(made.result, with_times=True):
+        return "its time of writing is not the record's, so it was copied or written to; its guest is read anew"
+    return ""
