@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +147,22 @@ class RemovableDrive:
 
 
 @dataclass(frozen=True, slots=True)
+class UefiVariable:
+    """One variable of a UEFI firmware. ``vendor``: its GUID in the usual form; ``value`` and ``time`` (EFI_TIME): hexadecimal."""
+
+    name: str
+    vendor: str
+    attributes: int
+    value: str
+    time: str = "00" * 16
+
+    @property
+    def vendor_bytes(self) -> bytes:
+        """The GUID as firmware keeps it."""
+        return uuid.UUID(self.vendor).bytes_le
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """How the CPUs are divided; their product is ``Machine.cpus``."""
 
@@ -187,3 +204,7 @@ class Machine:
     blockers: tuple[Finding, ...] = ()
     chipset: str = ""
     """QEMU's machine type in the description's own words (``pc-q35-7.2``); empty for other hypervisors' machines."""
+    nvram: Path | None = None
+    """The file of the machine's UEFI variables, where there is one that could be read."""
+    variables: tuple[UefiVariable, ...] = ()
+    """Those of them that mean something on another machine."""

@@ -56,6 +56,7 @@ from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import Delivery, Pool, deliver
 from p2v.tools import tool_versions
+from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
 # What the overlay and the appliance's journals may take beside the copied data.
@@ -189,10 +190,11 @@ def _deliver(job: _Job, wanted: Delivery, pool: Pool | None) -> None:
         for disk, source in zip(job.hardware.disks, job.document.sources, strict=True)
     ]
 
-    def xml(into: Pool | None) -> str:
-        return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None)
+    def xml(into: Pool | None, variables: Path | None) -> str:
+        return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None, variables)
 
-    deliver(wanted, pool, disks, job.hardware.name, xml)
+    own = job.hardware.variables
+    deliver(wanted, pool, disks, job.hardware.name, xml, job.outputs.final(str(own)) if own is not None else None)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -226,9 +228,10 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
-    hardware = replace(document.hardware, disks=disks)
+    store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
+    hardware = store.hardware
     placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
-    files = definitions(request.front_end, hardware, document.facts.os, placing)
+    files = (*definitions(request.front_end, hardware, document.facts.os, placing), *store.files)
     names = [*(str(d.path) for d in disks), *(file.name for file in files)]
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
@@ -428,8 +431,10 @@ def _boot_check(job: _Job) -> BootEvidence:
     """Boot the result as it will be, before anything has its final name; the verdict does not stop publishing."""
     name = job.document.machine.name
     partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
+    own = job.hardware.variables
+    variables = job.outputs.partial(str(own)).absolute() if own is not None else None
     evidence = verify(
-        replace(job.hardware, disks=partial),
+        replace(job.hardware, disks=partial, variables=variables),
         job.request.folder,
         job.document.facts,
         job.acceleration,

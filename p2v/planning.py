@@ -50,7 +50,9 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
     described = machine.description.absolute() if machine.description is not None else None
-    return PlanDocument(replace(machine, disks=disks, description=described), sources, found.facts, plan, hardware)
+    nvram = machine.nvram.absolute() if machine.nvram is not None else None
+    placed = replace(machine, disks=disks, description=described, nvram=nvram)
+    return PlanDocument(placed, sources, found.facts, plan, hardware)
 
 
 def _with_machine_findings(

@@ -20,8 +20,10 @@ from drivers.keys import Key
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import NoSource, Usage
 from p2v.core.events import Reporter
+from p2v.core.firmware import installed_firmware
 from p2v.inspection import Reading, inspect
 from p2v.machine import Machine, MachineDisk
+from p2v.nvram.edk2 import is_store
 from p2v.planning import plan_machine
 from p2v.record import ConversionRecord, DiskRecord, load_record
 from p2v.targets.as_defined import as_defined
@@ -29,7 +31,7 @@ from p2v.targets.hardware import TargetDisk, TargetHardware
 
 # QEMU opens these itself; any other format is read by our own readers only.
 _BOOTABLE = ("qcow2", "raw")
-_RECORD_HEAD_BYTES = 256
+_HEAD_BYTES = 256
 # A record's digest is its first key. So is a plan's, which is told apart by load_record.
 _RECORD = re.compile(rb'\s*\{\s*"digest"\s*:')
 
@@ -57,7 +59,7 @@ def is_record(path: Path) -> bool:
     """Whether a file begins as a conversion record does; no disk does."""
     try:
         with path.open("rb") as file:
-            return stat.S_ISREG(path.stat().st_mode) and _RECORD.match(file.read(_RECORD_HEAD_BYTES)) is not None
+            return stat.S_ISREG(path.stat().st_mode) and _RECORD.match(file.read(_HEAD_BYTES)) is not None
     except (OSError, ValueError):
         return False  # whoever opens it says what is wrong
 
@@ -96,15 +98,18 @@ def of_machine(machine: Machine, look: Look) -> Standing:
         replace(made, path=source.path, format=source.image.format, serial=disk.serial)
         for made, source, disk in zip(hardware.disks, document.sources, document.machine.disks, strict=True)
     )
-    return Standing(replace(hardware, disks=disks), document.facts, remarks)
+    hardware = replace(hardware, disks=disks, variables=_own_variables(machine, hardware))
+    return Standing(hardware, document.facts, remarks)
 
 
 def _placed(record: ConversionRecord, path: Path) -> TargetHardware:
     folder = path.absolute().parent
     disks = tuple(replace(disk, path=_place(disk, path, folder)) for disk in record.hardware.disks)
+    own = record.hardware.variables
+    variables = _beside(own, "UEFI variables", path, folder) if own is not None else None
     if len(disks) != len(record.disks):
         raise Usage(f"{path}: the record speaks of {len(record.disks)} disks, and its machine has {len(disks)}")
-    return replace(record.hardware, disks=disks)
+    return replace(record.hardware, disks=disks, variables=variables)
 
 
 def _place(disk: TargetDisk, record: Path, folder: Path) -> Path:
@@ -113,14 +118,29 @@ def _place(disk: TargetDisk, record: Path, folder: Path) -> Path:
         raise Usage(f"{record}: names a disk of the format {shown(disk.format)}, which no conversion makes")
     if disk.path.is_absolute() and disk.path.is_block_device():
         return disk.path
-    if disk.path.is_absolute() or len(disk.path.parts) != 1 or disk.path.name in ("", ".."):
-        problem = f"{record}: names the disk {shown(str(disk.path))}, which does not stand beside it"
-        raise Usage(problem, "Verify that disk by itself.")
-    found = folder / disk.path
-    if not found.exists():
-        advice = "A record is verified beside the disks it speaks of; where they went, name them alone."
+    return _beside(disk.path, "disk", record, folder)
+
+
+def _beside(name: Path, what: str, record: Path, folder: Path) -> Path:
+    if name.is_absolute() or len(name.parts) != 1 or name.name in ("", ".."):
+        problem = f"{record}: names the {what} {shown(str(name))}, which does not stand beside it"
+        raise Usage(problem, "Verify the disks by themselves.")
+    found = folder / name
+    if not found.is_file():
+        advice = "A record is verified beside the files it speaks of; where the disks went, name them alone."
         raise NoSource(str(found), f"is not there, and {record.name} speaks of it", advice)
     return found
+
+
+def _own_variables(machine: Machine, hardware: TargetHardware) -> Path | None:
+    """The machine's own file of UEFI variables, where a firmware of this host takes it as it is."""
+    if machine.nvram is None or not machine.chipset or not machine.nvram.is_file():
+        return None
+    size = machine.nvram.stat().st_size
+    with machine.nvram.open("rb") as file:
+        fits = is_store(file.read(_HEAD_BYTES))
+    firmware = installed_firmware(secure_boot=hardware.secure_boot, arch=hardware.arch, store_bytes=size)
+    return machine.nvram if fits and firmware is not None else None
 
 
 def _changes(record: ConversionRecord, hardware: TargetHardware) -> Iterator[str]:

@@ -11,6 +11,7 @@ from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
 from p2v.machine import Clock, Connection, Firmware
+from p2v.nvram.carried import described
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetHardware, TargetNic
 
@@ -78,6 +79,8 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",
         *(f"  network     {nic.model.value} ({nic.mac}) on {_network(nic)}" for nic in hardware.nics),
     ]
+    if hardware.firmware is Firmware.UEFI:
+        rows.append(f"  variables   {_variables(document)}")
     rows += [] if hardware.nics else ["  network     none"]
     drives = [f"{count} {what}" for count, what in ((hardware.cdroms, "CD-ROM"), (hardware.floppies, "floppy")) if count]
     rows += [f"  drives      {', '.join(drives)}"] if drives else []
@@ -86,6 +89,14 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
         rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
     return rows
+
+
+def _variables(document: PlanDocument) -> str:
+    machine = document.machine
+    carried = described(machine.variables, secure_boot=document.hardware.secure_boot)
+    if not carried:
+        return "new ones: the firmware starts what lies at the removable path"
+    return printable(f"{carried}; from {machine.nvram.name if machine.nvram is not None else 'the source'}", keep="")
 
 
 def _network(nic: TargetNic) -> str:

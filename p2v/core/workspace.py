@@ -108,11 +108,11 @@ class Outputs:
         sync_folder(self.folder)
 
 
-def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
-    """Write a text file (surrogates kept) and sync it."""
+def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a file (of a text surrogates are kept) and sync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
-        file.write(content.encode("utf-8", "surrogateescape"))
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
         file.flush()
         os.fsync(file.fileno())
     os.chmod(path, mode)

@@ -13,7 +13,7 @@ from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.text import printable
 from p2v.core.units import GIB, MIB
-from p2v.machine import Attachment, Clock, Firmware, Machine, MachineDisk, Nic, RemovableDrive, Topology
+from p2v.machine import Attachment, Clock, Firmware, Machine, MachineDisk, Nic, RemovableDrive, Topology, UefiVariable
 from p2v.sources.description import Description
 
 CPUS_AT_MOST = 4096
@@ -42,6 +42,8 @@ class Said(TypedDict, total=False):
     display: str
     removable: tuple[RemovableDrive, ...]
     chipset: str
+    nvram: Path | None
+    variables: tuple[UefiVariable, ...]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from p2v.machine import Clock, Firmware, Machine, Topology
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, DEFAULT_CPUS, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.libvirt_devices import add_disks, add_nics, removable_drives, what_stays
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, is_on, local, parse, text
 
 KIND = "libvirt domain"
@@ -56,6 +57,7 @@ def read(description: Description) -> Machine:
     _what_of_the_domain_stays(draft, domain)
     cpus = _cpus(draft, domain)
     firmware = _firmware(domain)
+    nvram = uefi_variables(draft, text(domain, "os", "nvram")) if firmware is Firmware.UEFI else Nvram()
     return draft.finish(
         name,
         cpus,
@@ -71,6 +73,8 @@ def read(description: Description) -> Machine:
         display=_display(devices),
         removable=removable,
         chipset=_chipset(domain) if kind in _QEMU else "",
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 

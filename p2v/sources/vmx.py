@@ -18,6 +18,7 @@ from p2v.core.units import MIB
 from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus, Topology
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.vmx_remarks import state, what_stays
 from p2v.sources.vmx_settings import Settings, settings
 
@@ -63,6 +64,7 @@ def read(description: Description) -> Machine:
         _add_nic(draft, vmx, f"ethernet{number}")
     what_stays(draft, vmx)
     firmware = _firmware(draft, vmx)
+    nvram = _nvram(draft, vmx) if firmware is Firmware.UEFI else Nvram()
     cpus = draft.number(vmx.text("numvcpus"), "numvcpus", 1, CPUS_AT_MOST) or 1
     topology = _topology(draft, vmx, cpus)
     identity = _uuid(draft, vmx)
@@ -82,6 +84,8 @@ def read(description: Description) -> Machine:
         clock=_clock(vmx),
         display="svga",
         removable=(*(_removable(d) for d in drives if d.kind is not None), *_floppies(vmx)),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -216,6 +220,11 @@ def _firmware(draft: Draft, vmx: Settings) -> Firmware:
     if stated not in ("", "bios", "efi"):
         draft.warn("firmware", f"the firmware is called {shown(stated)}, which is not known here; BIOS is taken")
     return Firmware.UEFI if stated == "efi" else Firmware.BIOS
+
+
+def _nvram(draft: Draft, vmx: Settings) -> Nvram:
+    stated = vmx.text("nvram").strip()
+    return uefi_variables(draft, stated or f"{draft.description.path.stem}.nvram", is_stated=bool(stated))
 
 
 def _is_windows(vmx: Settings) -> bool:

@@ -36,7 +36,7 @@ class DefinitionFile:
     """A file beside the disks."""
 
     name: str
-    text: str
+    text: str | bytes
     is_program: bool = False
 
 

@@ -83,6 +83,8 @@ class TargetHardware:
     generation_id: str | None = None
     cdroms: int = 0
     floppies: int = 0
+    variables: Path | None = None
+    """The file that a UEFI machine's variables begin with, relative as disks are; None: the firmware's own template."""
 
 
 def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDisk]) -> TargetHardware:

@@ -29,11 +29,13 @@ def domain_xml(
     acceleration: Acceleration | None = None,
     system: OperatingSystem | None = None,
     pool: str | None = None,
+    variables: Path | None = None,
 ) -> str:
     """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
 
     ``acceleration``: what the host can do; without it the domain is for KVM. ``system``: what runs in it.
-    ``pool``: the disks are volumes of this storage pool, called as their files are. Raises Usage for a name XML cannot hold.
+    ``pool``: the disks are volumes of this storage pool, called as their files are. ``variables``: where that host has the
+    machine's UEFI variables, if not in ``folder``. Raises Usage for a name XML cannot hold.
     """
     kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
     here = platform_of(hardware.arch)
@@ -45,7 +47,8 @@ def domain_xml(
     _system_name(domain, system)
     _text(domain, "memory", str(hardware.memory_bytes // 1024), unit="KiB")
     _text(domain, "vcpu", str(hardware.cpus))
-    _firmware(domain, hardware)
+    own = folder.absolute() / hardware.variables if hardware.variables is not None else None
+    _firmware(domain, hardware, own if variables is None else variables)
     if here.libvirt_features or hardware.secure_boot:
         features = ET.SubElement(domain, "features")
         for name in here.libvirt_features:
@@ -100,7 +103,8 @@ def _holdable(text: str) -> str:
     return text
 
 
-def _firmware(domain: ET.Element, hardware: TargetHardware) -> None:
+def _firmware(domain: ET.Element, hardware: TargetHardware, variables: Path | None) -> None:
+    """``variables``: where the machine's own are; None: libvirt makes them from the firmware's template at the first start."""
     system = ET.SubElement(domain, "os")
     if hardware.firmware is Firmware.UEFI:
         # libvirt finds the files of its host itself
@@ -111,6 +115,8 @@ def _firmware(domain: ET.Element, hardware: TargetHardware) -> None:
         features = ET.SubElement(system, "firmware")
         ET.SubElement(features, "feature", enabled=state, name="secure-boot")
         ET.SubElement(features, "feature", enabled=state, name="enrolled-keys")
+        if variables is not None:
+            _text(system, "nvram", str(variables))
     ET.SubElement(system, "boot", dev="hd")
 
 

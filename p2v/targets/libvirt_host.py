@@ -75,6 +75,10 @@ class LibvirtHost:
             raise
         return name
 
+    def volume_path(self, pool: Pool, name: str) -> Path:
+        """Where a volume is on that host. Raises ProgramFailed."""
+        return Path(self._ask("vol-path", "--pool", pool.name, "--vol", name).strip())
+
     def forget_volume(self, pool: Pool, name: str) -> None:
         """Take back a volume that this run made."""
         self._knows("vol-delete", "--pool", pool.name, "--vol", name)
@@ -142,12 +146,15 @@ def deliver(
     pool: Pool | None,
     disks: Sequence[tuple[Path, str, int]],
     name: str,
-    xml: Callable[[Pool | None], str],
+    xml: Callable[[Pool | None, Path | None], str],
+    variables: Path | None = None,
 ) -> None:
     """Upload the disks (file, format, virtual size in bytes) where there is a pool, define the domain, start it if wanted.
 
-    ``xml``: the definition, for volumes of a pool or for the files as they are. Volumes that this run made are taken back when
-    the domain cannot be defined; a domain that does not start stays defined. Raises as ``LibvirtHost``'s methods.
+    ``xml``: the definition, for volumes of a pool or for the files as they are, and for UEFI variables at a path of that host's
+    (None: where they are). ``variables``: their file, which goes into the pool too if that holds files. Volumes that were made
+    here are taken back when the domain cannot be defined; a domain that does not start stays defined. Raises as the methods of
+    ``LibvirtHost``.
     """
     host = delivery.host
     made: list[tuple[Pool, str]] = []
@@ -155,7 +162,11 @@ def deliver(
         for file, disk_format, capacity in disks:
             if pool is not None:
                 made.append((pool, host.upload(pool, file, disk_format, capacity)))
-        host.define(xml(pool))
+        placed = None
+        if variables is not None and pool is not None and pool.takes_files:
+            made.append((pool, host.upload(pool, variables, "raw", variables.stat().st_size)))
+            placed = host.volume_path(pool, variables.name)
+        host.define(xml(pool, placed))
     except BaseException:
         for volume in made:
             host.forget_volume(*volume)

@@ -66,7 +66,8 @@ def import_script(hardware: TargetHardware, system: OperatingSystem | None, name
     """A POSIX sh script of qm commands; ``name`` is its own file name. Raises Usage as ``qm_conf``."""
     create = [f"--{key} {shlex.quote(value)}" for key, value in _settings(hardware, system)]
     if hardware.firmware is Firmware.UEFI:
-        create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}"')
+        own = f',import-from=$folder/"{shlex.quote(str(hardware.variables))}' if hardware.variables is not None else '"'
+        create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}{own}')
     if hardware.tpm:
         create.append('--tpmstate0 "$storage:0,version=v2.0"')
     disks = [f'qm set "$vmid" --{key} "$storage:0,import-from=$folder/"{shlex.quote(file + rest)}'

@@ -230,8 +230,12 @@ fi
 _SCRIPT_UEFI = """
 store=%(store)s
 code=
+# a firmware takes only a store that is as large as its own template
+fits() {
+	[ ! -e "$store" ] || [ "$(wc -c <"$store")" -eq "$(wc -c <"$1")" ]
+}
 for pair in %(pairs)s; do
-	if [ -z "$code" ] && [ -e "${pair%%%%:*}" ] && [ -e "${pair#*:}" ]; then
+	if [ -z "$code" ] && [ -e "${pair%%%%:*}" ] && [ -e "${pair#*:}" ] && fits "${pair#*:}"; then
 		code=${pair%%%%:*}
 		[ -e "$store" ] || cp -- "${pair#*:}" "$store"
 	fi

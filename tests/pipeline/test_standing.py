@@ -20,12 +20,14 @@ from p2v.core.events import silent
 from p2v.core.units import MIB
 from p2v.inspection import Reading, inspect
 from p2v.machine import Firmware, Machine, MachineDisk
+from p2v.nvram.edk2 import read_store
 from p2v.planning import plan_found
 from p2v.record import ConversionRecord, DiskRecord, record_json
 from p2v.standing import Look, is_record, of_record
 from p2v.targets.hardware import TargetDisk
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.trees import ADDRESS
+from tests.nvram import writer
 from tests.pipeline.running import p2v, state
 
 LOOK = Look(Reading.HOST, lambda: Acceleration(Accelerator.TCG, "in a test"), silent)
@@ -110,6 +112,23 @@ def test_a_record_leads_to_no_file_outside_its_folder(tmp_path: Path, path: str)
     assert "does not stand beside it" in caught.value.sentence()
 
 
+def test_a_record_leads_to_no_other_variables(tmp_path: Path) -> None:
+    record = converted(tmp_path)
+    data = json.loads(record.read_text("utf-8"))
+    data.pop("digest")
+    data["hardware"]["variables"] = "/etc/passwd"
+    record.write_text(jsontext.pretty({"digest": jsontext.digest(data), **data}), "utf-8")
+    with pytest.raises(Usage) as caught:
+        of_record(record, LOOK)
+    assert "UEFI variables" in caught.value.sentence()
+    data["hardware"]["variables"] = "web_VARS.fd"
+    record.write_text(jsontext.pretty({"digest": jsontext.digest(data), **data}), "utf-8")
+    with pytest.raises(NoSource):
+        of_record(record, LOOK)
+    (tmp_path / "web_VARS.fd").write_bytes(b"")
+    assert of_record(record, LOOK).hardware.variables == tmp_path / "web_VARS.fd"
+
+
 def test_a_record_hands_qemu_no_other_format(tmp_path: Path) -> None:
     record = forged(converted(tmp_path), {"format": "vmdk"})
     with pytest.raises(Usage) as caught:
@@ -148,7 +167,8 @@ def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
 
 SECURE = """\
 <domain type="kvm"><name>web</name><memory unit="MiB">1024</memory><vcpu>1</vcpu>
-<os firmware="efi"><type arch="x86_64" machine="q35">hvm</type><firmware><feature enabled="yes" name="secure-boot"/></firmware></os>
+<os firmware="efi"><type arch="x86_64" machine="q35">hvm</type><firmware><feature enabled="yes" name="secure-boot"/></firmware>
+<nvram>/var/lib/libvirt/qemu/nvram/uefi_VARS.fd</nvram></os>
 <devices><disk type="file" device="disk"><driver name="qemu" type="raw"/><source file="uefi.img"/>
 <target dev="sda" bus="sata"/></disk>
 <interface type="network"><mac address="00:0c:29:4a:00:01"/><source network="default"/><model type="e1000e"/></interface>
@@ -162,10 +182,14 @@ SECURE = """\
 def test_a_machine_with_a_tpm_and_secure_boot_boots_by_its_record_and_by_its_definition(tmp_path: Path) -> None:
     shutil.copyfile(guest_disks("uefi")[0], tmp_path / "uefi.img")
     (tmp_path / "web.xml").write_text(SECURE, "utf-8")
+    path = writer.PCI_DISK + writer.partition() + writer.loader("\\EFI\\gone\\shimx64.efi") + writer.END
+    (tmp_path / "uefi_VARS.fd").write_bytes(writer.store((writer.Var("Boot0007", writer.GLOBAL, writer.entry("gone", path)),)))
     results = tmp_path / "results"
     ran = p2v("convert", tmp_path / "web.xml", "-o", results, "--map", "default=user")
     assert ran.status == 0, ran.err
     disk = state(results / "web.qcow2")
+    # the template's keys, and the source's entry
+    assert {"PK", "db", "Boot0007"} <= {each.name for each in read_store((results / "web_VARS.fd").read_bytes())}
     for named in ("web.json", "web.xml"):
         ran = p2v("verify", results / named, "--json")
         assert ran.status == 0, ran.err

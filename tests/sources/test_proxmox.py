@@ -23,7 +23,7 @@ from p2v.machine import (
     Topology,
 )
 from p2v.sources import proxmox
-from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
+from tests.sources.readers import DATA, described, from_data, ids, stands_mutations, variables_gone
 
 
 def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_path: Path) -> None:
@@ -80,6 +80,7 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
                 "what the machine's TPM holds does not travel: it gets an empty one",
                 "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
             ),
+            variables_gone("vm-100-disk-0"),
         ),
     )
 

@@ -104,7 +104,7 @@ def test_a_machine_of_workstation_on_windows(tmp_path: Path) -> None:
     machine = vmx.read(described(tmp_path, "workstation.vmx"))
     assert ids(machine.warnings) == [
         "source.port", "source.passthrough", "source.shared-folder", "source.graphics-3d", "source.smbios",
-        "source.hypervisor-hidden",
+        "source.hypervisor-hidden", "source.variables",
     ]  # fmt: skip
     assert machine.blockers == ()
     assert without_findings(machine) == without_findings(Machine(

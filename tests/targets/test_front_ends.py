@@ -54,6 +54,13 @@ def option(call: list[str], name: str) -> str:
     return call[call.index(name) + 1]
 
 
+def test_proxmox_imports_the_machines_own_variables(tmp_path: Path) -> None:
+    made = dataclasses.replace(hardware(firmware=Firmware.UEFI), variables=Path("web1 'a'_VARS.fd"))
+    calls = run_with_stand_ins(tmp_path, proxmox.import_script(made, DEBIAN, "web1.qm.sh"), ["qm"], "120", "local-lvm")
+    expected = f"local-lvm:0,efitype=4m,pre-enrolled-keys=0,import-from={tmp_path}/web1 'a'_VARS.fd"
+    assert option(calls[1], "--efidisk0") == expected
+
+
 def test_proxmox_commands_make_the_machine_and_import_its_disks(tmp_path: Path) -> None:
     made = hardware(disks=2, firmware=Firmware.UEFI, secure_boot=True, tpm=True)
     calls = run_with_stand_ins(tmp_path, proxmox.import_script(made, DEBIAN, "web1.qm.sh"), ["qm"], "120", "local-lvm")

@@ -10,8 +10,11 @@ import pytest
 
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import P2vError, ProgramFailed, TargetExists, Usage
+from p2v.core.firmware import installed_firmware
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder
+from p2v.machine import Firmware, UefiVariable
+from p2v.nvram.edk2 import read_store, write_store
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import Delivery, LibvirtHost, Pool, deliver
@@ -71,7 +74,8 @@ def told(host: LibvirtHost, made: TargetHardware, folder: Path, pool: Pool | Non
         pool,
         [disk(folder, made)],
         made.name,
-        lambda pool: domain_xml(made, folder, TCG, pool=pool.name if pool else None),
+        lambda pool, own: domain_xml(made, folder, TCG, pool=pool.name if pool else None, variables=own),
+        folder / made.variables if made.variables is not None else None,
     )
 
 
@@ -84,6 +88,27 @@ def test_disks_become_volumes_with_the_same_contents_and_the_machine_starts(
     virsh(host, "destroy", "web1")
     volume = Path(virsh(host, "vol-path", "--pool", "tank", "web1-0.qcow2").strip())
     RUNNER.run(["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", str(volume), str(tmp_path / "web1-0.qcow2")], timeout=60)
+
+
+@pytest.mark.skipif(installed_firmware() is None, reason="no UEFI firmware is installed")
+@pytest.mark.parametrize("in_pool", [True, False])
+def test_a_machine_starts_with_its_own_uefi_variables(host: LibvirtHost, pool: Pool, tmp_path: Path, in_pool: bool) -> None:
+    name = f"uefi{in_pool:d}"
+    files = installed_firmware()
+    assert files is not None
+    (tmp_path / f"{name}_VARS.fd").write_bytes(
+        write_store(files.variables.read_bytes(), (UefiVariable("Mark", "8be4df61-93ca-11d2-aa0d-00e098032b8c", 7, "70327631"),))
+    )
+    made = dataclasses.replace(machine(name, 20 + in_pool), firmware=Firmware.UEFI, variables=Path(f"{name}_VARS.fd"))
+    told(host, made, tmp_path, pool if in_pool else None, start=True)
+    assert virsh(host, "domstate", name).strip() == "running"
+    virsh(host, "destroy", name)
+    own = tmp_path / f"{name}_VARS.fd"
+    if in_pool:
+        own = Path(virsh(host, "vol-path", "--pool", "tank", own.name).strip())
+    assert str(own) in virsh(host, "dumpxml", name)
+    # libvirt makes a store only where there is none: this one is what QEMU was given
+    assert "Mark" in {each.name for each in read_store(own.read_bytes())}
 
 
 def test_without_a_pool_the_disks_stay_where_they_are(host: LibvirtHost, tmp_path: Path) -> None:
@@ -115,7 +140,7 @@ def test_a_volume_that_exists_is_never_replaced(host: LibvirtHost, pool: Pool, t
 def test_volumes_are_taken_back_when_the_domain_is_refused(host: LibvirtHost, pool: Pool, tmp_path: Path) -> None:
     made = machine("web5", 5)
     with pytest.raises(ProgramFailed):
-        deliver(Delivery(host), pool, [disk(tmp_path, made)], "web5", lambda _: "<domain/>")
+        deliver(Delivery(host), pool, [disk(tmp_path, made)], "web5", lambda *_: "<domain/>")
     assert "web5" not in virsh(host, "vol-list", "--pool", "tank")
 
 

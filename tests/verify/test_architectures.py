@@ -65,7 +65,7 @@ def test_a_machine_that_is_no_pc_has_the_channel_and_no_pc_devices(
     arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "find_program", lambda name: Path("/bin", name))
-    bench = boot._Bench(machine(arch), (tmp_path / "d",), (tmp_path / "o",), TCG, None, tmp_path, tmp_path)
+    bench = boot._Bench(machine(arch), tmp_path, (tmp_path / "d",), (tmp_path / "o",), TCG, None, tmp_path, tmp_path)
     command = boot._command(bench)
     assert command[0] == f"/bin/{qemu.EMULATORS[arch].program}"
     assert f"virtserialport,chardev=report,name={CHANNEL}" in command
