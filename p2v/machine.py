@@ -138,12 +138,26 @@ class DriveKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class MediumImage:
+    """The image of a medium that comes along, as it was when it was looked at; ``size`` in bytes."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class RemovableDrive:
-    """A drive for removable media; ``medium`` is what was in it, in the source's words (empty: nothing). Media do not travel."""
+    """A drive for removable media; ``medium`` is what was in it, in the source's words (empty: nothing).
+
+    ``path``: the medium's image, where it is at hand. ``image``: the same, when the user wants it to come along.
+    """
 
     kind: DriveKind
     medium: str = ""
     attachment: Attachment | None = None
+    path: Path | None = None
+    image: MediumImage | None = None
 
 
 @dataclass(frozen=True, slots=True)

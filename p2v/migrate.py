@@ -7,7 +7,6 @@ source is only ever read; nothing stands under a final name before everything is
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +38,13 @@ from p2v.core.workspace import (
     make_output_folder,
     remove_quietly,
     require_space,
+    sha256_of,
     socket_folder,
     write_synced,
 )
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
 from p2v.machine import Connection
+from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
@@ -52,7 +53,7 @@ from p2v.sources.networks import require_mapped
 from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetHardware
+from p2v.targets.hardware import TargetHardware, with_files
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import Delivery, Pool, deliver
 from p2v.tools import tool_versions
@@ -89,6 +90,7 @@ class _Job:
     report: PhaseTimes
     hardware: TargetHardware
     definitions: tuple[DefinitionFile, ...]
+    media: tuple[MediumCopy, ...]
     outputs: Outputs
     work: Path
     qemu_img: QemuImg
@@ -148,6 +150,7 @@ def convert(
 def _converted(job: _Job) -> ConversionRecord:
     document, request = job.document, job.request
     job.outputs.refuse_existing()
+    require_unchanged(job.media)
     with ExitStack() as stack:
         readers = [stack.enter_context(_open(source)) for source in document.sources]
         made = make_output_folder(request.folder)
@@ -193,8 +196,8 @@ def _deliver(job: _Job, wanted: Delivery, pool: Pool | None) -> None:
     def xml(into: Pool | None, variables: Path | None) -> str:
         return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None, variables)
 
-    own = job.hardware.variables
-    deliver(wanted, pool, disks, job.hardware.name, xml, job.outputs.final(str(own)) if own is not None else None)
+    disks += [(job.outputs.final(copy.name), "raw", copy.image.size) for copy in job.media]
+    deliver(wanted, pool, disks, job.hardware.name, xml, with_files(job.hardware, job.outputs.final).variables)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -232,7 +235,10 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     hardware = store.hardware
     placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
     files = (*definitions(request.front_end, hardware, document.facts.os, placing), *store.files)
-    names = [*(str(d.path) for d in disks), *(file.name for file in files)]
+    media = media_copies(document.machine, hardware)
+    names = [*(str(d.path) for d in disks), *(copy.name for copy in media), *(file.name for file in files)]
+    for event in told_of_media(hardware, request.front_end):
+        report(event)
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,
@@ -241,6 +247,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
         report=report,
         hardware=hardware,
         definitions=files,
+        media=media,
         outputs=Outputs(request.folder, (*names, f"{name}.json")),
         work=request.folder / f"{name}.partial.work",
         qemu_img=QemuImg(SystemRunner()),
@@ -272,7 +279,7 @@ def _space_needed(job: _Job, document: PlanDocument) -> int:
     )
     data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
                for s in document.sources)  # fmt: skip
-    return max(data - there, 0) + _OVERLAY_SLACK_BYTES
+    return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
 
 
 def _remove_empty(made: Sequence[Path]) -> None:
@@ -324,6 +331,7 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
 
 def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> ConversionRecord:
     moved = _move(job, readers, targets)
+    copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
     disks = tuple(_disk_record(job, i, moved) for i in range(len(readers)))
@@ -431,10 +439,8 @@ def _boot_check(job: _Job) -> BootEvidence:
     """Boot the result as it will be, before anything has its final name; the verdict does not stop publishing."""
     name = job.document.machine.name
     partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
-    own = job.hardware.variables
-    variables = job.outputs.partial(str(own)).absolute() if own is not None else None
     evidence = verify(
-        replace(job.hardware, disks=partial, variables=variables),
+        with_files(replace(job.hardware, disks=partial), lambda file: job.outputs.partial(file).absolute()),
         job.request.folder,
         job.document.facts,
         job.acceleration,
@@ -487,6 +493,6 @@ def _output_files(job: _Job) -> tuple[OutputFile, ...]:
         path = job.outputs.partial(name)
         if not path.exists():
             continue  # no screenshot could be taken
-        digest = None if name in job.disk_files else hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = None if name in job.disk_files else sha256_of(path)
         files.append(OutputFile(name, path.stat().st_size, digest))
     return tuple(files)

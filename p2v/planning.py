@@ -51,7 +51,8 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
     described = machine.description.absolute() if machine.description is not None else None
     nvram = machine.nvram.absolute() if machine.nvram is not None else None
-    placed = replace(machine, disks=disks, description=described, nvram=nvram)
+    drives = tuple(replace(d, path=d.path.absolute() if d.path is not None else None) for d in machine.removable)
+    placed = replace(machine, removable=drives, disks=disks, description=described, nvram=nvram)
     return PlanDocument(placed, sources, found.facts, plan, hardware)
 
 

@@ -27,7 +27,7 @@ from p2v.nvram.edk2 import is_store
 from p2v.planning import plan_machine
 from p2v.record import ConversionRecord, DiskRecord, load_record
 from p2v.targets.as_defined import as_defined
-from p2v.targets.hardware import TargetDisk, TargetHardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, media_images, with_files
 
 # QEMU opens these itself; any other format is read by our own readers only.
 _BOOTABLE = ("qcow2", "raw")
@@ -93,7 +93,9 @@ def of_machine(machine: Machine, look: Look) -> Standing:
                 f"{source.path}: QEMU is not handed a {source.image.format} image of unknown origin",
                 "Convert it first; `p2v convert --verify` boots the result.",
             )
-    hardware, remarks = as_defined(machine, document.hardware)
+    images = zip(document.hardware.media, media_images(machine, document.hardware), strict=True)
+    media = tuple(replace(each, path=image.path) for each, image in images if image.path.is_file())
+    hardware, remarks = as_defined(machine, replace(document.hardware, media=media))
     disks = tuple(
         replace(made, path=source.path, format=source.image.format, serial=disk.serial)
         for made, source, disk in zip(hardware.disks, document.sources, document.machine.disks, strict=True)
@@ -105,11 +107,9 @@ def of_machine(machine: Machine, look: Look) -> Standing:
 def _placed(record: ConversionRecord, path: Path) -> TargetHardware:
     folder = path.absolute().parent
     disks = tuple(replace(disk, path=_place(disk, path, folder)) for disk in record.hardware.disks)
-    own = record.hardware.variables
-    variables = _beside(own, "UEFI variables", path, folder) if own is not None else None
     if len(disks) != len(record.disks):
         raise Usage(f"{path}: the record speaks of {len(record.disks)} disks, and its machine has {len(disks)}")
-    return replace(record.hardware, disks=disks, variables=variables)
+    return replace(with_files(record.hardware, lambda name: _beside(Path(name), "file", path, folder)), disks=disks)
 
 
 def _place(disk: TargetDisk, record: Path, folder: Path) -> Path:

@@ -103,7 +103,8 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.guest_of(arguments),
         )
     of_cards = ("mac", "network", "map", "map_file", "ip")
-    of_machine = ("name", "cpus", "memory", *of_cards, "firmware", "system", "input_format", "parent", "extent_dir", "allow")
+    of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
+                  "system", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "agent_package", "purge_tools", "compatible", "rebuild_initramfs")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:

@@ -83,7 +83,8 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         rows.append(f"  variables   {_variables(document)}")
     rows += [] if hardware.nics else ["  network     none"]
     drives = [f"{count} {what}" for count, what in ((hardware.cdroms, "CD-ROM"), (hardware.floppies, "floppy")) if count]
-    rows += [f"  drives      {', '.join(drives)}"] if drives else []
+    inside = [f"{medium.path} in a {medium.kind.value} drive" for medium in hardware.media]
+    rows += [f"  drives      {', '.join([*drives, *inside])}"] if drives else []
     rows += ["  clock       local time"] if hardware.clock is Clock.LOCAL_TIME else []
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -116,6 +117,12 @@ def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.chmod(path, mode)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a whole file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rename_new(source: Path, final: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from p2v.machine import Attachment, DiskBus, DriveKind, Machine, SourceBus
-from p2v.targets.hardware import IDE_DISKS, TargetHardware, TargetNic, kept_card
+from p2v.targets.hardware import IDE_DISKS, TargetHardware, TargetMedium, TargetNic, kept_card
 from p2v.targets.platforms import PLATFORMS
 
 _BUSES = {SourceBus.VIRTIO: DiskBus.VIRTIO_BLK, SourceBus.SATA: DiskBus.SATA, SourceBus.IDE: DiskBus.IDE}
@@ -47,11 +47,17 @@ def _with_drives(machine: Machine, hardware: TargetHardware) -> TargetHardware:
     """As many drives for media as there is place for beside its disks and on its chipset."""
     kinds = [drive.kind for drive in machine.removable]
     left = IDE_DISKS - len(hardware.disks) if hardware.disk_bus is DiskBus.IDE else 1
-    return replace(
-        hardware,
-        cdroms=min(kinds.count(DriveKind.CDROM), 1, left) if PLATFORMS[hardware.arch].has_ide_drives else 0,
-        floppies=min(kinds.count(DriveKind.FLOPPY), 2) if hardware.machine == "pc" else 0,
+    counts = {
+        DriveKind.CDROM: min(kinds.count(DriveKind.CDROM), 1, left) if PLATFORMS[hardware.arch].has_ide_drives else 0,
+        DriveKind.FLOPPY: min(kinds.count(DriveKind.FLOPPY), 2) if hardware.machine == "pc" else 0,
+    }
+    media = (
+        TargetMedium(kind, number, drive.path)
+        for kind in DriveKind
+        for number, drive in enumerate([drive for drive in machine.removable if drive.kind is kind][: counts[kind]])
+        if drive.path is not None and drive.path.is_file()
     )
+    return replace(hardware, cdroms=counts[DriveKind.CDROM], floppies=counts[DriveKind.FLOPPY], media=tuple(media))
 
 
 def _family(chipset: str, arch: str) -> str | None:

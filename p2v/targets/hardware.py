@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,18 @@ from drivers.plan import Finding
 from p2v.core.errors import Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, round_up
-from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, Machine, Nic, NicModel, Topology
+from p2v.machine import (
+    Clock,
+    Connection,
+    DiskBus,
+    DriveKind,
+    Firmware,
+    Machine,
+    MediumImage,
+    Nic,
+    NicModel,
+    Topology,
+)
 from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
 
 # What sources call cards that QEMU has too, in small letters.
@@ -43,6 +54,15 @@ class TargetDisk:
     path: Path
     format: str = "qcow2"
     serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMedium:
+    """A medium in a drive: the ``number``-th of its kind, from 0; ``path`` as a disk's."""
+
+    kind: DriveKind
+    number: int
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,7 @@ class TargetHardware:
     generation_id: str | None = None
     cdroms: int = 0
     floppies: int = 0
+    media: tuple[TargetMedium, ...] = ()
     variables: Path | None = None
     """The file that a UEFI machine's variables begin with, relative as disks are; None: the firmware's own template."""
 
@@ -108,7 +129,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     drives = [drive.kind for drive in machine.removable]
     # one behind the disks, with which it shares the controller where they are on IDE
     cdroms = min(1, IDE_DISKS - len(disks) if bus is DiskBus.IDE else 1) if here.has_ide_drives else 0
-    return TargetHardware(
+    made = TargetHardware(
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
         machine=machine_type,
@@ -131,6 +152,37 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         # of the PC's chipsets only the old one has a floppy controller
         floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
     )
+    return replace(made, media=tuple(_media(machine, made)))
+
+
+def media_images(machine: Machine, hardware: TargetHardware) -> tuple[MediumImage, ...]:
+    """The images that come along and have a drive here, in the order of ``TargetHardware.media``."""
+    return tuple(image for kind in DriveKind for image in _images(machine, hardware, kind))
+
+
+def with_files(hardware: TargetHardware, place: Callable[[str], Path]) -> TargetHardware:
+    """The same with what it has besides its disks (media, UEFI variables) where ``place`` says that a file of that name is."""
+    media = tuple(replace(each, path=place(str(each.path))) for each in hardware.media)
+    variables = place(str(hardware.variables)) if hardware.variables is not None else None
+    return replace(hardware, media=media, variables=variables)
+
+
+def medium_in(hardware: TargetHardware, kind: DriveKind, number: int) -> TargetMedium | None:
+    """What is in a drive, the ``number``-th of its kind from 0; None for an empty one."""
+    return next((each for each in hardware.media if (each.kind, each.number) == (kind, number)), None)
+
+
+def _media(machine: Machine, hardware: TargetHardware) -> Iterator[TargetMedium]:
+    suffixes = {DriveKind.CDROM: "iso", DriveKind.FLOPPY: "img"}
+    for kind in DriveKind:
+        for number in range(len(_images(machine, hardware, kind))):
+            yield TargetMedium(kind, number, Path(f"{machine.name}-{kind.value}{number + 1}.{suffixes[kind]}"))
+
+
+def _images(machine: Machine, hardware: TargetHardware, kind: DriveKind) -> list[MediumImage]:
+    drives = hardware.cdroms if kind is DriveKind.CDROM else hardware.floppies
+    # of more drives than there are here, those with something in them
+    return [drive.image for drive in machine.removable if drive.kind is kind and drive.image is not None][:drives]
 
 
 def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Iterator[Finding]:
@@ -151,10 +203,12 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if drives > count:
             what = ("CD-ROM" if kind is DriveKind.CDROM else "floppy") + (" drive" if drives == 1 else " drives")
             yield Finding("hardware.drives", f"the machine had {drives} {what}, and will have {count or 'none'}")
+    carried = media_images(machine, hardware)
     for drive in machine.removable:
-        if drive.medium:
+        if drive.medium and drive.image not in carried:
             message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
-            yield Finding("hardware.medium", message)
+            hint = "--with-media copies it." if drive.path is not None and drive.image is None else ""
+            yield Finding("hardware.medium", message, hint)
     for number, (nic, given) in enumerate(zip(machine.nics, hardware.nics, strict=True), 1):
         if caps.keeps_cards and nic.model and kept_card(nic.model) is not given.model:
             was = printable(nic.model, keep="")[:80]

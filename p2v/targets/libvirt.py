@@ -11,8 +11,8 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.drive_letters import drive_letters
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
-from p2v.machine import Clock, Connection, DiskBus, Firmware
-from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic
+from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware
+from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic, medium_in
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
 
@@ -134,7 +134,7 @@ def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path, pool: s
         _disk(devices, hardware, index, disk, folder if pool is None else pool)
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    _removable(devices, hardware)
+    _removable(devices, hardware, folder if pool is None else pool)
     for nic in hardware.nics:
         _nic(devices, nic)
     _consoles(devices, here)
@@ -167,33 +167,47 @@ def _consoles(devices: ET.Element, here: Platform) -> None:
 
 def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, where: Path | str) -> None:
     """``where``: the folder of the files, or the name of the pool."""
-    kind = "file" if isinstance(where, Path) else "volume"
-    element = ET.SubElement(devices, "disk", type=kind, device="disk")
+    element = ET.SubElement(devices, "disk", type=_kind(where), device="disk")
     ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
-    if isinstance(where, Path):
-        ET.SubElement(element, "source", file=_holdable(str(where / disk.path)))
-    else:
-        ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(disk.path.name))
+    _source(element, disk.path, where)
     bus = hardware.disk_bus
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=BUS_NAMES[bus])
     if disk.serial:
         _text(element, "serial", disk.serial)
 
 
-def _removable(devices: ET.Element, hardware: TargetHardware) -> None:
-    """Empty drives behind the disks, on buses that every guest knows."""
+def _kind(where: Path | str) -> str:
+    return "file" if isinstance(where, Path) else "volume"
+
+
+def _source(element: ET.Element, path: Path, where: Path | str) -> None:
+    if isinstance(where, Path):
+        ET.SubElement(element, "source", file=_holdable(str(where / path)))
+    else:
+        ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(path.name))
+
+
+def _removable(devices: ET.Element, hardware: TargetHardware, where: Path | str) -> None:
+    """Drives behind the disks, on buses that every guest knows, with what is in them."""
     is_old = hardware.machine == "pc"
     used = 0 if hardware.disk_bus is DiskBus.VIRTIO_BLK else len(hardware.disks)
     for number in range(hardware.cdroms):
         bus = "ide" if is_old else "sata"
         # libvirt derives the unit from the letter, and no two drives may share one: disks on virtio have others
         letter = IDE_DISKS - 1 - number if is_old else used + number
-        element = ET.SubElement(devices, "disk", type="file", device="cdrom")
+        medium = medium_in(hardware, DriveKind.CDROM, number)
+        element = ET.SubElement(devices, "disk", type=_kind(where) if medium else "file", device="cdrom")
         ET.SubElement(element, "driver", name="qemu", type="raw")
+        if medium is not None:
+            _source(element, medium.path, where)
         ET.SubElement(element, "target", dev=("hd" if is_old else "sd") + drive_letters(letter), bus=bus)
         ET.SubElement(element, "readonly")
     for number in range(hardware.floppies):
-        element = ET.SubElement(devices, "disk", type="file", device="floppy")
+        medium = medium_in(hardware, DriveKind.FLOPPY, number)
+        element = ET.SubElement(devices, "disk", type=_kind(where) if medium else "file", device="floppy")
+        if medium is not None:
+            ET.SubElement(element, "driver", name="qemu", type="raw")
+            _source(element, medium.path, where)
         ET.SubElement(element, "target", dev=f"fd{drive_letters(number)}", bus="fdc")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
-from p2v.machine import Clock, DiskBus, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware
 from p2v.targets.system_names import glance_names
 
@@ -91,6 +91,11 @@ def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: Operat
             f"--min-disk {round_up(size, GIB) // GIB}" + (f" --min-ram {hardware.memory_bytes // MIB}" if index == 0 else ""),
         ]
         lines.append(" \\\n\t".join([*first, *options, shlex.quote(_image_name(hardware, index))]))
+    for medium in hardware.media:
+        if medium.kind is DriveKind.CDROM:
+            name = shlex.quote(f"{hardware.name}-{medium.kind.value}{medium.number + 1}")
+            lines.append(f"# its disc: openstack image create --disk-format iso --container-format bare "
+                         f"--file {shlex.quote(f'./{medium.path}')} {name}")  # fmt: skip
     for index, nic in enumerate(hardware.nics):
         lines.append(f"# its card {index + 1}: openstack port create --network NETWORK --mac-address {nic.mac} "
                      f"{shlex.quote(f'{hardware.name}-{index + 1}')}")  # fmt: skip

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
-from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
 from p2v.targets.platforms import Video
 from p2v.targets.system_names import proxmox_ostype
@@ -44,7 +44,7 @@ qm create "$vmid" \\
 	%(create)s
 %(disks)s
 qm set "$vmid" --boot order=%(boot)s
-echo "made: qm start $vmid"
+%(media)secho "made: qm start $vmid"
 """
 
 
@@ -77,6 +77,7 @@ def import_script(hardware: TargetHardware, system: OperatingSystem | None, name
         "create": " \\\n\t".join(create),
         "disks": "\n".join(disks),
         "boot": _disks(hardware)[0][0],
+        "media": "".join(f"{line}\n" for line in _media(hardware)),
     }
     return _SCRIPT % values
 
@@ -108,10 +109,8 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
         if nic.model in _NO_CARDS:
             raise Usage(f"{hardware.name}: the guest's network card is a {nic.model.value}, which Proxmox VE has not")
         yield f"net{index}", f"{nic.model.value}={nic.mac.upper()},bridge={_bridge(nic.network)}"
-    # the second channel, as qm itself takes for it, unless IDE disks reach that far
-    free = max(2, len(hardware.disks)) if hardware.disk_bus is DiskBus.IDE else 2
     for index in range(hardware.cdroms):
-        yield f"ide{free + index}", "none,media=cdrom"
+        yield f"ide{_free_ide(hardware) + index}", "none,media=cdrom"
     if hardware.generation_id:
         yield "vmgenid", hardware.generation_id
 
@@ -137,6 +136,19 @@ def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
         serial = f",serial={disk.serial}" if disk.serial else ""
         found.append((f"{bus}{index}", str(disk.path), f",discard=on{serial}"))
     return found
+
+
+def _media(hardware: TargetHardware) -> Iterator[str]:
+    """How its discs get into the drive: a storage for disks takes none. There are no floppy drives."""
+    for medium in hardware.media:
+        if medium.kind is DriveKind.CDROM:
+            drive, file = f"ide{_free_ide(hardware) + medium.number}", shlex.quote(f"./{medium.path}")
+            yield f"# its disc: cp {file} /var/lib/vz/template/iso/ && qm set VMID --{drive} local:iso/{medium.path},media=cdrom"
+
+
+def _free_ide(hardware: TargetHardware) -> int:
+    """The second channel, as qm itself takes for it, unless IDE disks reach that far."""
+    return max(2, len(hardware.disks)) if hardware.disk_bus is DiskBus.IDE else 2
 
 
 def _efi(hardware: TargetHardware) -> str:

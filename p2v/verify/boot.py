@@ -85,7 +85,7 @@ def verify(
 ) -> BootEvidence:
     """Boot a throw-away copy of a machine and say whether, and how, it came up.
 
-    Relative paths of ``hardware`` (disks, variables) are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
+    Relative paths of ``hardware`` are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
     None boots it without a reporter inside. ``scratch``: where the overlay grows (a few hundred MiB).
     ``keys``: for the guest's encrypted disks, to write into it and to answer when it asks on its console.
     ``timeout_seconds``: for the boot, from QEMU's start on; else 120, without KVM 300, and more on a busy host.
@@ -218,10 +218,11 @@ def _command(bench: _Bench, tpm: str = "") -> list[str]:
         netdev="user,restrict=on",
         tpm=tpm,
         firmware=_own_firmware(bench.hardware, bench.folder, bench.work),
+        keeps_media=True,
         cpu=bench.cpu,
         rest=rest,
     )
-    return qemu_arguments(bench.hardware, bench.acceleration, wiring)
+    return qemu_arguments(bench.hardware, bench.acceleration, wiring, bench.folder)
 
 
 def _report_line(hardware: TargetHardware) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import pytest
 
 from drivers.caps import GuestCaps
 from p2v.core.units import GIB
-from p2v.machine import Clock, DiskBus, Firmware, Machine, NicModel, Topology
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, Machine, NicModel, Topology
 from p2v.sources import libvirt
 from p2v.targets.as_defined import as_defined
-from p2v.targets.hardware import TargetHardware, TargetNic, target_hardware
+from p2v.targets.hardware import TargetHardware, TargetMedium, TargetNic, target_hardware
 from p2v.targets.libvirt import domain_xml
 from tests.sources.readers import described
 from tests.targets.samples import hardware
@@ -56,6 +56,14 @@ def defined(machine: Machine, made: TargetHardware) -> tuple[TargetHardware, tup
 @pytest.mark.parametrize("name", DEFINED)
 def test_a_definition_read_back_is_the_hardware_it_was_made_from(tmp_path: Path, name: str) -> None:
     made = DEFINED[name]
+    assert defined(read_back(made, tmp_path), made) == (made, ())
+
+
+def test_what_is_in_its_drives_is_there(tmp_path: Path) -> None:
+    drives = (TargetMedium(DriveKind.CDROM, 0, tmp_path / "a.iso"), TargetMedium(DriveKind.FLOPPY, 0, tmp_path / "b.img"))
+    made = dataclasses.replace(hardware(machine="pc"), cdroms=1, floppies=1, media=drives)
+    for drive in drives:
+        drive.path.write_bytes(b"")
     assert defined(read_back(made, tmp_path), made) == (made, ())
 
 

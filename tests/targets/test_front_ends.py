@@ -18,10 +18,10 @@ import yaml
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB
-from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
 from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic
 from p2v.targets.platforms import Video
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
@@ -52,6 +52,15 @@ def run_with_stand_ins(folder: Path, script: str, programs: Sequence[str], *argu
 
 def option(call: list[str], name: str) -> str:
     return call[call.index(name) + 1]
+
+
+def test_discs_are_told_of_in_the_scripts(tmp_path: Path) -> None:
+    disc = TargetMedium(DriveKind.CDROM, 0, Path("web 1-cdrom1.iso"))
+    made = dataclasses.replace(hardware(), cdroms=1, media=(disc,), nics=hardware().nics[:1])
+    script = proxmox.import_script(made, DEBIAN, "web1.qm.sh")
+    assert "# its disc: cp './web 1-cdrom1.iso' /var/lib/vz/template/iso/" in script
+    assert len(run_with_stand_ins(tmp_path, script, ["qm"], "120", "local-lvm")) == 4
+    assert "--disk-format iso" in openstack.upload_script(made, [GIB], DEBIAN)
 
 
 def test_proxmox_imports_the_machines_own_variables(tmp_path: Path) -> None:
