@@ -27,7 +27,7 @@ from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale, Usage
+from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -42,8 +42,8 @@ from p2v.core.workspace import (
     socket_folder,
     write_synced,
 )
+from p2v.delivery import check_delivery, deliver_machine
 from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
-from p2v.machine import Connection
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
@@ -54,8 +54,8 @@ from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware, with_files
-from p2v.targets.libvirt import domain_xml
-from p2v.targets.libvirt_host import Delivery, Pool, deliver
+from p2v.targets.libvirt_host import Delivery
+from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
 from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
@@ -76,6 +76,8 @@ class Request:
     fresh: bool = False
     keys: tuple[Key, ...] = ()
     front_end: FrontEnd = FrontEnd.QEMU
+    storage: Storage = DEFAULT
+    """Where the front end's files say that the disks go."""
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
 
@@ -139,11 +141,13 @@ def convert(
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
-    pool = _check_delivery(job)
+    pools = check_delivery(request.delivery, job.hardware)
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
-            _deliver(job, request.delivery, pool)
+            sizes = [source.image.virtual_size for source in document.sources]
+            system = document.facts.os
+            deliver_machine(request.delivery, pools, job.hardware, sizes, job.outputs, job.acceleration, system)
     return record
 
 
@@ -173,31 +177,6 @@ def _verify_package(job: _Job) -> None:
         job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
         return
     verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
-
-
-def _check_delivery(job: _Job) -> Pool | None:
-    if job.request.delivery is None:
-        return None
-    hardware, wanted = job.hardware, job.request.delivery
-    networks = [nic.network for nic in hardware.nics if nic.connection is Connection.NETWORK]
-    pool = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pool)
-    if pool is not None and not pool.takes_files and job.target_format is not TargetFormat.RAW:
-        raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")
-    return pool
-
-
-def _deliver(job: _Job, wanted: Delivery, pool: Pool | None) -> None:
-    folder, system = job.request.folder.absolute(), job.document.facts.os
-    disks = [
-        (job.outputs.final(str(disk.path)), disk.format, source.image.virtual_size)
-        for disk, source in zip(job.hardware.disks, job.document.sources, strict=True)
-    ]
-
-    def xml(into: Pool | None, variables: Path | None) -> str:
-        return domain_xml(job.hardware, folder, job.acceleration, system, into.name if into else None, variables)
-
-    disks += [(job.outputs.final(copy.name), "raw", copy.image.size) for copy in job.media]
-    deliver(wanted, pool, disks, job.hardware.name, xml, with_files(job.hardware, job.outputs.final).variables)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -233,7 +212,8 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
     store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
     hardware = store.hardware
-    placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
+    sizes = [source.image.virtual_size for source in document.sources]
+    placing = Placing(request.folder.absolute(), sizes, acceleration, request.storage)
     files = (*definitions(request.front_end, hardware, document.facts.os, placing), *store.files)
     media = media_copies(document.machine, hardware)
     names = [*(str(d.path) for d in disks), *(copy.name for copy in media), *(file.name for file in files)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, machine_options, options
+from p2v.cli import console, machine_options, options, storage
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -17,6 +17,7 @@ from p2v.planning import plan_machine
 from p2v.record import record_json
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.libvirt_host import Delivery, LibvirtHost
+from p2v.targets.storage import Storage
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="whom to tell of the machine, by files beside its disks (default qemu: a script, and libvirt's definition)",
     )
     parser.add_argument("--connect", metavar="URI", help="with --to libvirt: define the machine there (as qemu:///system)")
-    parser.add_argument("--pool", help="with --connect: copy the disks into this storage pool")
+    storage.configure(parser)
     parser.add_argument("--start", action="store_true", help="with --connect: start the machine")
     parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
@@ -55,9 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     # what makes no sense is told before the guest is read
-    delivery = _delivery(arguments)
+    places = storage.storage_of(arguments, FrontEnd(arguments.to))
+    delivery = _delivery(arguments, places)
     report = console.reporter(arguments.progress)
     document = _document(arguments, report)
+    storage.require_disks(places, len(document.sources))
     request = Request(
         folder=arguments.output,
         disk_format=arguments.format,
@@ -67,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         fresh=arguments.fresh,
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
+        storage=places,
         delivery=delivery,
     )
     record = convert(document, request, machine_options.acceleration_of(arguments), report)
@@ -80,14 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _delivery(arguments: argparse.Namespace) -> Delivery | None:
+def _delivery(arguments: argparse.Namespace, places: Storage) -> Delivery | None:
     if arguments.connect is None:
         if arguments.pool or arguments.start:
             raise Usage("--pool and --start need a libvirt to go to", "As in --to libvirt --connect qemu:///system.")
         return None
     if FrontEnd(arguments.to) is not FrontEnd.LIBVIRT:
         raise Usage("--connect is for --to libvirt")
-    return Delivery(LibvirtHost(arguments.connect, SystemRunner()), arguments.pool, arguments.start)
+    return Delivery(LibvirtHost(arguments.connect, SystemRunner()), places, arguments.start)
 
 
 def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:

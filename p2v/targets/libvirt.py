@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -28,13 +29,14 @@ def domain_xml(
     folder: Path,
     acceleration: Acceleration | None = None,
     system: OperatingSystem | None = None,
-    pool: str | None = None,
+    pools: Sequence[str | None] = (),
     variables: Path | None = None,
 ) -> str:
     """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
 
     ``acceleration``: what the host can do; without it the domain is for KVM. ``system``: what runs in it.
-    ``pool``: the disks are volumes of this storage pool, called as their files are. ``variables``: where that host has the
+    ``pools``: of each disk that is a volume the name of its storage pool; the volume is called as the file is, and media are in
+    the first disk's pool. ``variables``: where that host has the
     machine's UEFI variables, if not in ``folder``. Raises Usage for a name XML cannot hold.
     """
     kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
@@ -60,7 +62,7 @@ def domain_xml(
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
-    _devices(domain, hardware, folder.absolute(), pool)
+    _devices(domain, hardware, [pool or folder.absolute() for pool in (*pools, *(None for _ in hardware.disks))])
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -127,14 +129,15 @@ def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
         ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
 
 
-def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path, pool: str | None) -> None:
+def _devices(domain: ET.Element, hardware: TargetHardware, places: Sequence[Path | str]) -> None:
+    """``places``: of each disk at least, the folder of its file or the name of its pool."""
     here = platform_of(hardware.arch)
     devices = ET.SubElement(domain, "devices")
     for index, disk in enumerate(hardware.disks):
-        _disk(devices, hardware, index, disk, folder if pool is None else pool)
+        _disk(devices, hardware, index, disk, places[index])
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    _removable(devices, hardware, folder if pool is None else pool)
+    _removable(devices, hardware, places[0])
     for nic in hardware.nics:
         _nic(devices, nic)
     _consoles(devices, here)

@@ -15,6 +15,7 @@ from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
 from p2v.targets.platforms import Video
+from p2v.targets.storage import DEFAULT, Storage
 from p2v.targets.system_names import proxmox_ostype
 
 # how many units qm knows of a bus
@@ -27,14 +28,14 @@ _SCRIPT = """\
 #!/bin/sh
 # Makes this machine on a Proxmox VE host (7.2 or later); run it there as root, beside its disks.
 #
-# Usage: sh %(script)s VMID STORAGE
+# Usage: sh %(script)s VMID %(argument)s
 set -eu
-if [ $# -ne 2 ]; then
-	echo "usage: sh $0 VMID STORAGE   (as in: sh $0 \\"$(pvesh get /cluster/nextid 2>/dev/null || echo 100)\\" local-lvm)" >&2
+if [ $# -ne 2 ]%(optional)s; then
+	echo "usage: sh $0 VMID %(argument)s   (as in: sh $0 \\"$(pvesh get /cluster/nextid 2>/dev/null || echo 100)\\" local-lvm)" >&2
 	exit 64
 fi
 vmid=$1
-storage=$2
+storage=%(storage)s
 folder=$(cd -- "$(dirname -- "$0")" && pwd)
 if qm status "$vmid" >/dev/null 2>&1; then
 	echo "there is a machine $vmid already" >&2
@@ -48,32 +49,43 @@ qm set "$vmid" --boot order=%(boot)s
 """
 
 
-def qm_conf(hardware: TargetHardware, system: OperatingSystem | None) -> str:
-    """The configuration as qm keeps it, but for the volumes: STORAGE and VMID stand for what the commands are given.
+def qm_conf(hardware: TargetHardware, system: OperatingSystem | None, storage: Storage = DEFAULT) -> str:
+    """The configuration as qm keeps it, but for the volumes: VMID stands for what the commands are given, and STORAGE where
+    ``storage`` names none.
 
     Raises Usage for what qm has no place for (too many disks on a bus, too many cards).
     """
     lines = [f"{key}: {value}" for key, value in _settings(hardware, system)]
-    lines += [f"{key}: STORAGE:vm-VMID-disk-{n}{rest}" for n, (key, _, rest) in enumerate(_disks(hardware))]
+    places = [storage.of(n) or "STORAGE" for n in range(len(hardware.disks))]
+    rest_in = storage.every or "STORAGE"
+    lines += [f"{key}: {places[n]}:vm-VMID-disk-{n}{rest}" for n, (key, _, rest) in enumerate(_disks(hardware))]
     if hardware.firmware is Firmware.UEFI:
-        lines.append(f"efidisk0: STORAGE:vm-VMID-disk-{len(hardware.disks)},{_efi(hardware)}")
+        lines.append(f"efidisk0: {rest_in}:vm-VMID-disk-{len(hardware.disks)},{_efi(hardware)}")
     if hardware.tpm:
-        lines.append("tpmstate0: STORAGE:vm-VMID-tpmstate,version=v2.0")
+        lines.append(f"tpmstate0: {rest_in}:vm-VMID-tpmstate,version=v2.0")
     return "\n".join(sorted([*lines, f"boot: order={_disks(hardware)[0][0]}"])) + "\n"
 
 
-def import_script(hardware: TargetHardware, system: OperatingSystem | None, name: str) -> str:
-    """A POSIX sh script of qm commands; ``name`` is its own file name. Raises Usage as ``qm_conf``."""
+def import_script(
+    hardware: TargetHardware, system: OperatingSystem | None, name: str, storage: Storage = DEFAULT
+) -> str:
+    """A POSIX sh script of qm commands; ``name`` is its own file name, ``storage`` where disks go that the caller does not say
+    a place for. Raises Usage as ``qm_conf``.
+    """
     create = [f"--{key} {shlex.quote(value)}" for key, value in _settings(hardware, system)]
     if hardware.firmware is Firmware.UEFI:
         own = f',import-from=$folder/"{shlex.quote(str(hardware.variables))}' if hardware.variables is not None else '"'
         create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}{own}')
     if hardware.tpm:
         create.append('--tpmstate0 "$storage:0,version=v2.0"')
-    disks = [f'qm set "$vmid" --{key} "$storage:0,import-from=$folder/"{shlex.quote(file + rest)}'
-             for key, file, rest in _disks(hardware)]  # fmt: skip
+    places = [storage.single.get(n, "$storage") for n in range(len(hardware.disks))]
+    disks = [f'qm set "$vmid" --{key} "{place}:0,import-from=$folder/"{shlex.quote(file + rest)}'
+             for place, (key, file, rest) in zip(places, _disks(hardware), strict=True)]  # fmt: skip
     values = {
         "script": name,
+        "argument": "STORAGE" if storage.every is None else "[STORAGE]",
+        "optional": "" if storage.every is None else " && [ $# -ne 1 ]",
+        "storage": "$2" if storage.every is None else f"${{2:-{storage.every}}}",
         "create": " \\\n\t".join(create),
         "disks": "\n".join(disks),
         "boot": _disks(hardware)[0][0],

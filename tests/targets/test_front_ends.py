@@ -23,6 +23,7 @@ from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic
 from p2v.targets.platforms import Video
+from p2v.targets.storage import Storage
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
 
@@ -52,6 +53,50 @@ def run_with_stand_ins(folder: Path, script: str, programs: Sequence[str], *argu
 
 def option(call: list[str], name: str) -> str:
     return call[call.index(name) + 1]
+
+
+PLACES = Storage("fast", {1: "slow"})
+
+
+def test_proxmox_puts_disks_where_they_were_said_to_go(tmp_path: Path) -> None:
+    made = hardware(disks=3, firmware=Firmware.UEFI, tpm=True)
+    script = proxmox.import_script(made, DEBIAN, "web1.qm.sh", PLACES)
+    calls = run_with_stand_ins(tmp_path, script, ["qm"], "120")
+    assert [call[4].partition(",")[0] for call in calls[2:5]] == ["fast:0", "slow:0", "fast:0"]
+    assert option(calls[1], "--efidisk0").startswith("fast:0,")
+    assert option(calls[1], "--tpmstate0").startswith("fast:0,")
+    other = tmp_path / "other"
+    other.mkdir()
+    calls = run_with_stand_ins(other, script, ["qm"], "120", "local-lvm")
+    # what is said there goes before what was said for all
+    assert [call[4].partition(",")[0] for call in calls[2:5]] == ["local-lvm:0", "slow:0", "local-lvm:0"]
+    conf = proxmox.qm_conf(made, DEBIAN, PLACES)
+    assert "virtio1: slow:vm-VMID-disk-1" in conf
+    assert "efidisk0: fast:" in conf
+    assert "STORAGE" not in conf
+    assert "virtio0: STORAGE:" in proxmox.qm_conf(made, DEBIAN, Storage(None, {1: "slow"}))
+
+
+@pytest.mark.parametrize("arguments", [(), ("120", "a", "b")])
+def test_proxmoxs_script_says_how_it_is_called(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for places in (Storage(), PLACES):
+        file = tmp_path / "x.qm.sh"
+        file.write_text(proxmox.import_script(hardware(), DEBIAN, file.name, places))
+        ended = subprocess.run(["sh", str(file), *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 64
+        assert ("[STORAGE]" in ended.stderr) is (places is PLACES)
+
+
+def test_classes_and_types_of_storage_are_named_by_disk() -> None:
+    made = dataclasses.replace(hardware(disks=2), nics=hardware().nics[:1])
+    volumes = [each for each in yaml.safe_load_all(kubevirt.manifest(made, [GIB, GIB], PLACES)) if each["kind"] == "DataVolume"]
+    assert [each["spec"]["storage"]["storageClassName"] for each in volumes] == ["fast", "slow"]
+    only = yaml.safe_load_all(kubevirt.manifest(made, [GIB, GIB], Storage(None, {1: "slow"})))
+    assert ["storageClassName" in each["spec"]["storage"] for each in only if each["kind"] == "DataVolume"] == [False, True]
+    listed = json.loads(openstack.images(made, [GIB, GIB], DEBIAN, PLACES))["images"]
+    assert [each["properties"]["cinder_img_volume_type"] for each in listed] == ["fast", "slow"]
+    assert openstack.upload_script(made, [GIB, GIB], DEBIAN, PLACES).count("cinder_img_volume_type=") == 2
+    assert "cinder_img_volume_type" not in openstack.upload_script(made, [GIB, GIB], DEBIAN)
 
 
 def test_discs_are_told_of_in_the_scripts(tmp_path: Path) -> None:
