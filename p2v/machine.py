@@ -177,6 +177,29 @@ class UefiVariable:
 
 
 @dataclass(frozen=True, slots=True)
+class Smbios:
+    """What SMBIOS tells the guest of its machine; empty: what the hypervisor says by itself.
+
+    Of the system: ``manufacturer``, ``product``, ``version``, ``serial``, ``sku``, ``family``; of its board ``board_serial`` and
+    ``board_asset``; of its case ``chassis_serial`` and ``asset_tag``.
+    """
+
+    manufacturer: str = ""
+    product: str = ""
+    version: str = ""
+    serial: str = ""
+    sku: str = ""
+    family: str = ""
+    board_serial: str = ""
+    board_asset: str = ""
+    chassis_serial: str = ""
+    asset_tag: str = ""
+
+
+NOTHING_TOLD = Smbios()
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """How the CPUs are divided; their product is ``Machine.cpus``."""
 
@@ -222,3 +245,4 @@ class Machine:
     """The file of the machine's UEFI variables, where there is one that could be read."""
     variables: tuple[UefiVariable, ...] = ()
     """Those of them that mean something on another machine."""
+    smbios: Smbios = NOTHING_TOLD

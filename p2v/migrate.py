@@ -55,6 +55,7 @@ from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware, with_files
 from p2v.targets.libvirt_host import Delivery
+from p2v.targets.smbios import smbios_lost
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
 from p2v.variable_store import variable_store
@@ -219,6 +220,8 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     names = [*(str(d.path) for d in disks), *(copy.name for copy in media), *(file.name for file in files)]
     for event in told_of_media(hardware, request.front_end):
         report(event)
+    if lost := smbios_lost(hardware, request.front_end):
+        report(events.Warned(lost))
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, machine_options, options
@@ -10,7 +11,7 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
-from p2v.machine import Clock, Connection, Firmware
+from p2v.machine import Clock, Connection, Firmware, Smbios
 from p2v.nvram.carried import described
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetHardware, TargetNic
@@ -85,6 +86,9 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     drives = [f"{count} {what}" for count, what in ((hardware.cdroms, "CD-ROM"), (hardware.floppies, "floppy")) if count]
     inside = [f"{medium.path} in a {medium.kind.value} drive" for medium in hardware.media]
     rows += [f"  drives      {', '.join([*drives, *inside])}"] if drives else []
+    stated = {field.name.replace("_", " "): getattr(hardware.smbios, field.name) for field in fields(Smbios)}
+    told = [f"{name} {value!r}" for name, value in stated.items() if value]
+    rows += [f"  SMBIOS      {', '.join(told)}"] if told else []
     rows += ["  clock       local time"] if hardware.clock is Clock.LOCAL_TIME else []
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)

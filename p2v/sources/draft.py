@@ -13,7 +13,18 @@ from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.text import printable
 from p2v.core.units import GIB, MIB
-from p2v.machine import Attachment, Clock, Firmware, Machine, MachineDisk, Nic, RemovableDrive, Topology, UefiVariable
+from p2v.machine import (
+    Attachment,
+    Clock,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    Topology,
+    UefiVariable,
+)
 from p2v.sources.description import Description
 from p2v.sources.media import medium_path
 
@@ -43,6 +54,7 @@ class Said(TypedDict, total=False):
     display: str
     removable: tuple[RemovableDrive, ...]
     chipset: str
+    smbios: Smbios
     nvram: Path | None
     variables: tuple[UefiVariable, ...]
 

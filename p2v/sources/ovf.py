@@ -24,6 +24,7 @@ from p2v.sources.draft import Draft
 from p2v.sources.ovf_dialects import Dialect, dialect
 from p2v.sources.ovf_envelope import Envelope, OvfFile, System, envelope, items, sections
 from p2v.sources.ovf_hardware import FIRST_CHUNK, found_name, hardware
+from p2v.sources.smbios import smbios_of
 from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.xml_text import attribute, below, local
 
@@ -82,6 +83,7 @@ def read(description: Description, name: str | None = None) -> Machine:
         clock=says.clock or _clock(says.guest),
         display=says.display,
         removable=tuple(found.removable),
+        smbios=smbios_of(draft, says.smbios),
         nvram=nvram.path,
         variables=nvram.variables,
     )

@@ -7,6 +7,7 @@ volume's file is looked for by its last name, and logical volumes under /dev are
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,21 @@ from pathlib import PurePosixPath
 
 from converters.source_file import shown
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus, Topology
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+    Topology,
+)
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
 from p2v.sources.uefi_variables import Nvram, uefi_variables
 
 KIND = "Proxmox VE machine"
@@ -117,6 +130,7 @@ def read(description: Description) -> Machine:
         clock=Clock.LOCAL_TIME if clock == "1" else Clock.UTC,
         display=_options(values.get("vga", "")).get("type") or values.get("vga", "").split(",")[0],
         removable=tuple(_removable(drive) for drive in drives if drive.is_removable),
+        smbios=smbios_of(draft, _smbios(draft, values.get("smbios1", ""))),
         nvram=nvram.path,
         variables=nvram.variables,
     )
@@ -126,6 +140,21 @@ def _options(text: str) -> dict[str, str]:
     """``key=value`` pairs between commas; a word without ``=`` is left out."""
     pairs = (word.partition("=") for word in text.split(","))
     return {key.strip().lower(): value.strip() for key, sign, value in pairs if sign}
+
+
+def _smbios(draft: Draft, text: str) -> Smbios:
+    """``smbios1``; its values are in base64 where it says so."""
+    options = _options(text)
+    names = ("manufacturer", "product", "version", "serial", "sku", "family")
+    found = {name: options.get(name, "") for name in names}
+    if options.get("base64") == "1":
+        # the padding's signs are part of the value
+        try:
+            found = {name: base64.b64decode(value, validate=True).decode("utf-8") for name, value in found.items()}
+        except ValueError:
+            draft.warn("smbios", "smbios1 says that its values are in base64, and they are not; they are not used")
+            return Smbios()
+    return Smbios(**found)
 
 
 def _first(text: str) -> str:

@@ -15,9 +15,10 @@ from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus
+from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, Smbios, SourceBus
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
 from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.virtualbox_media import GLOBAL_REGISTRY, Media, chain_of, key_of, media_of, media_of_all_machines
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, is_on, local, parse
@@ -26,6 +27,7 @@ KIND = "VirtualBox machine (.vbox)"
 
 _ROOT = re.compile(r"<(?:\w+:)?VirtualBox[\s>]")
 _MACHINE = re.compile(r"<(?:\w+:)?Machine(Encrypted)?[\s>]")
+_DMI = re.compile(r"VBoxInternal/Devices/(?:pcbios|efi)/0/Config/Dmi([A-Za-z]{1,40})")
 _CONTROLLERS_AT_MOST = 64
 _BUSES = {
     "piix3": SourceBus.IDE,
@@ -112,6 +114,7 @@ def read(description: Description) -> Machine:
         clock=clock_of(hardware),
         display=_value(hardware, "Display", "controller") or "",
         removable=tuple(_removable(media, drive) for drive in drives if drive.kind != "HardDisk"),
+        smbios=smbios_of(draft, smbios_stated(machine)),
         nvram=nvram.path,
         variables=nvram.variables,
     )
@@ -242,6 +245,19 @@ def _firmware(draft: Draft, hardware: Element) -> Firmware:
     if kind == "EFI32":
         draft.warn("firmware-32", "the machine has a 32-bit UEFI; a boot loader for it does not start in KVM's 64-bit one")
     return Firmware.BIOS if kind == "BIOS" else Firmware.UEFI
+
+
+def smbios_stated(machine: Element) -> Smbios:
+    """What was set by ``VBoxManage setextradata`` (manual, "Changing the BIOS DMI Information"), also in an OVF."""
+    told: dict[str, str] = {}
+    for item in children(child(machine, "ExtraData"), "ExtraDataItem"):
+        if match := _DMI.fullmatch(attribute(item, "name") or ""):
+            # a number that is meant as a text is written so
+            value = (attribute(item, "value") or "").removeprefix("string:")
+            told[match[1]] = "" if value == "<EMPTY>" else value
+    keys = ("SystemVendor", "SystemProduct", "SystemVersion", "SystemSerial", "SystemSKU", "SystemFamily", "BoardSerial",
+            "BoardAssetTag", "ChassisSerial", "ChassisAssetTag")  # fmt: skip
+    return Smbios(*(told.get(key, "") for key in keys))
 
 
 def _nvram(draft: Draft, machine: Element, hardware: Element) -> Nvram:

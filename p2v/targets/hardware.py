@@ -18,6 +18,7 @@ from p2v.core.errors import Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, round_up
 from p2v.machine import (
+    NOTHING_TOLD,
     Clock,
     Connection,
     DiskBus,
@@ -27,6 +28,7 @@ from p2v.machine import (
     MediumImage,
     Nic,
     NicModel,
+    Smbios,
     Topology,
 )
 from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
@@ -103,6 +105,7 @@ class TargetHardware:
     generation_id: str | None = None
     cdroms: int = 0
     floppies: int = 0
+    smbios: Smbios = NOTHING_TOLD
     media: tuple[TargetMedium, ...] = ()
     variables: Path | None = None
     """The file that a UEFI machine's variables begin with, relative as disks are; None: the firmware's own template."""
@@ -146,6 +149,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         clock=Clock.LOCAL_TIME if caps.local_time else machine.clock or Clock.UTC,
         secure_boot=machine.secure_boot and firmware is Firmware.UEFI and here.has_secure_boot,
         tpm=machine.tpm and here.has_tpm,
+        smbios=machine.smbios if here.has_smbios else NOTHING_TOLD,
         topology=machine.topology if cpus == machine.cpus else None,
         generation_id=machine.generation_id if here.has_generation_id else None,
         cdroms=min(drives.count(DriveKind.CDROM), cdroms),
@@ -196,6 +200,8 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         yield Finding("hardware.secure-boot", "the machine started with secure boot, which it will not have")
     if machine.tpm and not hardware.tpm:
         yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
+    if machine.smbios != hardware.smbios:
+        yield Finding("hardware.smbios", "the machine had serial numbers or tags of its own in SMBIOS, which it will not have")
     # nearly every old machine has a floppy drive with nothing in it, which nobody misses
     kinds = [drive.kind for drive in machine.removable if drive.medium or drive.kind is DriveKind.CDROM]
     for kind, count in ((DriveKind.CDROM, hardware.cdroms), (DriveKind.FLOPPY, hardware.floppies)):
@@ -203,12 +209,7 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if drives > count:
             what = ("CD-ROM" if kind is DriveKind.CDROM else "floppy") + (" drive" if drives == 1 else " drives")
             yield Finding("hardware.drives", f"the machine had {drives} {what}, and will have {count or 'none'}")
-    carried = media_images(machine, hardware)
-    for drive in machine.removable:
-        if drive.medium and drive.image not in carried:
-            message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
-            hint = "--with-media copies it." if drive.path is not None and drive.image is None else ""
-            yield Finding("hardware.medium", message, hint)
+    yield from _media_lost(machine, hardware)
     for number, (nic, given) in enumerate(zip(machine.nics, hardware.nics, strict=True), 1):
         if caps.keeps_cards and nic.model and kept_card(nic.model) is not given.model:
             was = printable(nic.model, keep="")[:80]
@@ -217,6 +218,15 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if not nic.connected:
             message = f"network card {number} was not connected; here it is"
             yield Finding("hardware.link", message, "Unplug it before the first start.")
+
+
+def _media_lost(machine: Machine, hardware: TargetHardware) -> Iterator[Finding]:
+    carried = media_images(machine, hardware)
+    for drive in machine.removable:
+        if drive.medium and drive.image not in carried:
+            message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
+            hint = "--with-media copies it." if drive.path is not None and drive.image is None else ""
+            yield Finding("hardware.medium", message, hint)
 
 
 def dns_label(name: str) -> str:

@@ -73,6 +73,7 @@ def _data_volume(name: str, size: int, storage_class: str | None) -> dict[str, A
 
 
 def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
+    told = hardware.smbios
     disks = [_disk(hardware, index) for index in range(len(hardware.disks))]
     devices: dict[str, Any] = {"disks": disks, "interfaces": [_interface(hardware, i) for i in range(len(hardware.nics))]}
     if hardware.rng:
@@ -84,11 +85,13 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
         "cpu": _cpus(hardware),
         "memory": {"guest": f"{hardware.memory_bytes // MIB}Mi"},
         "machine": {"type": "q35"},
-        "firmware": {"uuid": hardware.uuid, "bootloader": _boot_loader(hardware)},
+        "firmware": {"uuid": hardware.uuid, **_told(serial=told.serial), "bootloader": _boot_loader(hardware)},
         "features": {"acpi": {}, **({"smm": {"enabled": True}} if hardware.secure_boot else {})},
         "clock": _clock(hardware),
         "devices": devices,
     }
+    if chassis := _told(serial=told.chassis_serial, asset=told.asset_tag):
+        domain["chassis"] = chassis
     networks = [{"name": f"net{i}", **_network(nic.network)} for i, nic in enumerate(hardware.nics)]
     volumes = [{"name": f"disk{i}", "dataVolume": {"name": f"{name}-{i}"}} for i in range(len(hardware.disks))]
     spec = {"domain": domain, "networks": networks, "volumes": volumes}
@@ -101,6 +104,10 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": {"kubevirt.io/vm": name}}, "spec": spec},
         },
     }
+
+
+def _told(**stated: str) -> dict[str, str]:
+    return {name: value for name, value in stated.items() if value}
 
 
 def _cpus(hardware: TargetHardware) -> dict[str, int]:

@@ -51,6 +51,7 @@ def domain_xml(
     _text(domain, "vcpu", str(hardware.cpus))
     own = folder.absolute() / hardware.variables if hardware.variables is not None else None
     _firmware(domain, hardware, own if variables is None else variables)
+    _smbios(domain, hardware)
     if here.libvirt_features or hardware.secure_boot:
         features = ET.SubElement(domain, "features")
         for name in here.libvirt_features:
@@ -120,6 +121,28 @@ def _firmware(domain: ET.Element, hardware: TargetHardware, variables: Path | No
         if variables is not None:
             _text(system, "nvram", str(variables))
     ET.SubElement(system, "boot", dev="hd")
+
+
+def _smbios(domain: ET.Element, hardware: TargetHardware) -> None:
+    told = hardware.smbios
+    parts = {
+        "system": {
+            "manufacturer": told.manufacturer, "product": told.product, "version": told.version, "serial": told.serial,
+            "sku": told.sku, "family": told.family,
+        },
+        "baseBoard": {"serial": told.board_serial, "asset": told.board_asset},
+        "chassis": {"serial": told.chassis_serial, "asset": told.asset_tag},
+    }  # fmt: skip
+    stated = {part: {k: v for k, v in values.items() if v} for part, values in parts.items() if any(values.values())}
+    system = domain.find("os")
+    if not stated or system is None:
+        return
+    ET.SubElement(system, "smbios", mode="sysinfo")
+    sysinfo = ET.SubElement(domain, "sysinfo", type="smbios")
+    for part, values in stated.items():
+        element = ET.SubElement(sysinfo, part)
+        for name, value in values.items():
+            _text(element, "entry", value, name=name)
 
 
 def _clock(domain: ET.Element, hardware: TargetHardware) -> None:

@@ -5,9 +5,11 @@ Source: Proxmox VE, qm(1) and qm.conf(5). Importing a disk file while it is atta
 
 from __future__ import annotations
 
+import base64
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
@@ -15,11 +17,13 @@ from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
 from p2v.targets.platforms import Video
+from p2v.targets.qemu import smbios_options
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.targets.system_names import proxmox_ostype
 
 # how many units qm knows of a bus
 _UNITS = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
+_OF_THE_SYSTEM = ("manufacturer", "product", "version", "serial", "sku", "family")
 _NICS_AT_MOST = 32
 # its names are QEMU's; it has no tulip
 _NO_CARDS = frozenset({NicModel.TULIP})
@@ -108,7 +112,11 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
     yield "balloon", str(hardware.memory_bytes // MIB if hardware.balloon else 0)
     yield "agent", "1"
     yield "localtime", "1" if hardware.clock is Clock.LOCAL_TIME else "0"
-    yield "smbios1", f"uuid={hardware.uuid}"
+    yield "smbios1", _smbios1(hardware)
+    # it has no word for the board and the case; "args" may be set by root alone, as which the script runs
+    told = replace(hardware.smbios, **dict.fromkeys(_OF_THE_SYSTEM, ""))
+    if further := [word for option in smbios_options(told) for word in option]:
+        yield "args", shlex.join(further)
     yield "vga", "virtio" if hardware.video is Video.VIRTIO else "std"
     yield "serial0", "socket"
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
@@ -125,6 +133,12 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
         yield f"ide{_free_ide(hardware) + index}", "none,media=cdrom"
     if hardware.generation_id:
         yield "vmgenid", hardware.generation_id
+
+
+def _smbios1(hardware: TargetHardware) -> str:
+    stated = [(name, value) for name in _OF_THE_SYSTEM if (value := getattr(hardware.smbios, name))]
+    coded = [f"{name}={base64.b64encode(value.encode()).decode()}" for name, value in stated]
+    return ",".join([f"uuid={hardware.uuid}", *(["base64=1", *coded] if coded else [])])
 
 
 def _bridge(network: str) -> str:

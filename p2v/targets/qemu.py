@@ -12,7 +12,7 @@ from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, firmware_pairs
 from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_value, require_qemu
 from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
-from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, NicModel
+from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, NicModel, Smbios
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic, medium_in
 from p2v.targets.platforms import Video, platform_of
 
@@ -73,6 +73,7 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     yield ("-machine", ",".join(filter(None, (hardware.machine, smm, here.machine_options))))
     yield ("-smp", _cpus(hardware), "-m", f"{hardware.memory_bytes // MIB}M")
     yield ("-uuid", hardware.uuid, "-rtc", f"base={hardware.clock.value}" + _drift(hardware))
+    yield from smbios_options(hardware.smbios)
     yield ("-nodefaults", "-no-user-config")
     yield from _firmware(hardware, wiring.firmware)
     yield from _screen(hardware)
@@ -96,6 +97,22 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     if hardware.tpm and wiring.tpm:
         yield ("-chardev", f"socket,id=tpm,path={option_value(wiring.tpm)}")
         yield ("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+
+
+def smbios_options(told: Smbios) -> Iterator[tuple[str, ...]]:
+    """What SMBIOS tells the guest: of the system, its board and its case."""
+    tables = {
+        1: {
+            "manufacturer": told.manufacturer, "product": told.product, "version": told.version, "serial": told.serial,
+            "sku": told.sku, "family": told.family,
+        },
+        2: {"serial": told.board_serial, "asset": told.board_asset},
+        3: {"serial": told.chassis_serial, "asset": told.asset_tag},
+    }  # fmt: skip
+    for number, values in tables.items():
+        stated = [f"{key}={option_value(value)}" for key, value in values.items() if value]
+        if stated:
+            yield ("-smbios", ",".join([f"type={number}", *stated]))
 
 
 def _cpus(hardware: TargetHardware) -> str:

@@ -63,6 +63,7 @@ class GuestReport:
     ``state``: systemd's word (``running``, ``degraded``, ``starting``, ``maintenance``). ``active``: which of the usual
     targets were reached. ``kernel_messages``: of level error and worse. Seconds count from the kernel's start.
     ``tpms``: device and major version of each TPM (``/dev/tpm0 2``). ``secure_boot``: what the firmware says, None without UEFI.
+    ``serial_number``: the machine's, as SMBIOS tells it.
     """
 
     state: str
@@ -77,6 +78,7 @@ class GuestReport:
     uptime_seconds: float | None = None
     tpms: tuple[str, ...] = ()
     secure_boot: bool | None = None
+    serial_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)

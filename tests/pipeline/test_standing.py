@@ -167,8 +167,9 @@ def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
 
 SECURE = """\
 <domain type="kvm"><name>web</name><memory unit="MiB">1024</memory><vcpu>1</vcpu>
+<sysinfo type="smbios"><system><entry name="serial">7J0P6, Z1</entry></system></sysinfo>
 <os firmware="efi"><type arch="x86_64" machine="q35">hvm</type><firmware><feature enabled="yes" name="secure-boot"/></firmware>
-<nvram>/var/lib/libvirt/qemu/nvram/uefi_VARS.fd</nvram></os>
+<smbios mode="sysinfo"/><nvram>/var/lib/libvirt/qemu/nvram/uefi_VARS.fd</nvram></os>
 <devices><disk type="file" device="disk"><driver name="qemu" type="raw"/><source file="uefi.img"/>
 <target dev="sda" bus="sata"/></disk>
 <interface type="network"><mac address="00:0c:29:4a:00:01"/><source network="default"/><model type="e1000e"/></interface>
@@ -195,6 +196,7 @@ def test_a_machine_with_a_tpm_and_secure_boot_boots_by_its_record_and_by_its_def
         assert ran.status == 0, ran.err
         report = json.loads(ran.out)["report"]
         assert (report["tpms"], report["secure_boot"]) == (["/dev/tpm0 2"], True)
+        assert report["serial_number"] == "7J0P6, Z1"
         assert report["root_device"] == "/dev/vda2"
         assert ADDRESS in {address for each in report["interfaces"] for address in each["addresses"]}
         assert "written to" not in ran.err

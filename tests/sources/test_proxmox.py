@@ -19,6 +19,7 @@ from p2v.machine import (
     MachineDisk,
     Nic,
     RemovableDrive,
+    Smbios,
     SourceBus,
     Topology,
 )
@@ -55,7 +56,7 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
         cpus=8,
         memory_bytes=4096 * MIB,
         firmware=Firmware.UEFI,
-        uuid="a5d2e1c0-8f2f-4dae-a0f2-6a1b8e5c7d01",
+        smbios=Smbios(manufacturer="Proxmox"), uuid="a5d2e1c0-8f2f-4dae-a0f2-6a1b8e5c7d01",
         described_by="Proxmox VE machine",
         guest="l26",
         topology=Topology(2, 4),

@@ -9,7 +9,7 @@ import pytest
 
 from drivers.caps import GuestCaps
 from p2v.core.units import GIB
-from p2v.machine import Clock, DiskBus, DriveKind, Firmware, Machine, NicModel, Topology
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, Machine, NicModel, Smbios, Topology
 from p2v.sources import libvirt
 from p2v.targets.as_defined import as_defined
 from p2v.targets.hardware import TargetHardware, TargetMedium, TargetNic, target_hardware
@@ -27,6 +27,7 @@ FULL = dataclasses.replace(
     generation_id="43dc0cf8-809b-4adb-9bea-a9abb5f3d90e",
     clock=Clock.LOCAL_TIME,
     cdroms=1,
+    smbios=Smbios("Dell, Inc.", "PowerEdge <R720>", "2", "7J0P6Z1", "SKU", "F", "B1", "B-9", "C1", 'IT "4711"'),
 )
 DEFINED = {
     "virtio": hardware(disks=3),

@@ -5,9 +5,11 @@ The programs themselves cannot be had here: stand-ins write down what they are c
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +20,12 @@ import yaml
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB
-from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel, Smbios
 from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic
 from p2v.targets.platforms import Video
+from p2v.targets.smbios import smbios_lost
 from p2v.targets.storage import Storage
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
@@ -53,6 +56,34 @@ def run_with_stand_ins(folder: Path, script: str, programs: Sequence[str], *argu
 
 def option(call: list[str], name: str) -> str:
     return call[call.index(name) + 1]
+
+
+TOLD = Smbios("Dell, Inc.", serial="7J0P6Z1", board_serial="B 1,2", chassis_serial="C'1", asset_tag="IT-4711")
+
+
+def test_proxmox_is_told_what_smbios_told(tmp_path: Path) -> None:
+    made = dataclasses.replace(hardware(), smbios=TOLD)
+    create = run_with_stand_ins(tmp_path, proxmox.import_script(made, DEBIAN, "web1.qm.sh"), ["qm"], "120", "local-lvm")[1]
+    first, flag, *coded = option(create, "--smbios1").split(",")
+    assert (first, flag) == (f"uuid={made.uuid}", "base64=1")
+    values = {key: base64.b64decode(value).decode() for key, _, value in (each.partition("=") for each in coded)}
+    assert values == {"manufacturer": "Dell, Inc.", "serial": "7J0P6Z1"}
+    # qm takes its words apart as a shell does
+    assert shlex.split(option(create, "--args")) == [
+        "-smbios", "type=2,serial=B 1,,2", "-smbios", "type=3,serial=C'1,asset=IT-4711",
+    ]  # fmt: skip
+    assert "args" not in proxmox.qm_conf(hardware(), DEBIAN)
+
+
+def test_kubevirt_has_a_place_for_some_of_it_and_openstack_for_none() -> None:
+    made = dataclasses.replace(hardware(), smbios=TOLD)
+    domain = list(yaml.safe_load_all(kubevirt.manifest(made, [GIB])))[-1]["spec"]["template"]["spec"]["domain"]
+    assert domain["firmware"]["serial"] == "7J0P6Z1"
+    assert domain["chassis"] == {"serial": "C'1", "asset": "IT-4711"}
+    assert smbios_lost(made, FrontEnd.KUBEVIRT).endswith(": manufacturer, board serial")
+    assert smbios_lost(made, FrontEnd.OPENSTACK).endswith(": manufacturer, serial, board serial, chassis serial, asset tag")
+    assert [smbios_lost(made, to) for to in (FrontEnd.QEMU, FrontEnd.LIBVIRT, FrontEnd.PROXMOX)] == ["", "", ""]
+    assert smbios_lost(hardware(), FrontEnd.OPENSTACK) == ""
 
 
 PLACES = Storage("fast", {1: "slow"})

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from p2v.core.units import GIB
-from p2v.machine import Clock, DiskBus, Firmware, Topology
+from p2v.machine import Clock, DiskBus, Firmware, Smbios, Topology
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.kubevirt import manifest
 from p2v.targets.storage import Storage
@@ -51,7 +51,7 @@ MACHINES = {
     "SATA": hardware(bus=DiskBus.SATA),
     "everything": dataclasses.replace(
         hardware("Web_1", firmware=Firmware.UEFI, secure_boot=True, tpm=True),
-        clock=Clock.LOCAL_TIME, topology=Topology(1, 1, 2),
+        clock=Clock.LOCAL_TIME, topology=Topology(1, 1, 2), smbios=Smbios(serial="A1", chassis_serial="C1", asset_tag="IT-4711"),
     ),
     "no cards": dataclasses.replace(hardware(), nics=()),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from p2v.core.firmware import installed_firmware
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import Outputs, socket_folder
 from p2v.delivery import check_delivery, deliver_machine
-from p2v.machine import DriveKind, Firmware, UefiVariable
+from p2v.machine import DriveKind, Firmware, Smbios, UefiVariable
 from p2v.nvram.edk2 import read_store, write_store
 from p2v.targets.hardware import TargetHardware, TargetMedium
 from p2v.targets.libvirt import domain_xml
@@ -84,7 +84,8 @@ def told(host: LibvirtHost, made: TargetHardware, folder: Path, pool: Pool | Non
 def test_disks_become_volumes_with_the_same_contents_and_the_machine_starts(
     host: LibvirtHost, pool: Pool, tmp_path: Path
 ) -> None:
-    made = machine("web1", 1)
+    told_of = Smbios("Dell, Inc.", "PowerEdge <R720>", "2", "7J0P6Z1", "SKU", "F", "B1", "B-9", "C1", "IT 4711")
+    made = dataclasses.replace(machine("web1", 1), smbios=told_of)
     told(host, made, tmp_path, pool, start=True)
     assert virsh(host, "domstate", "web1").strip() == "running"
     virsh(host, "destroy", "web1")

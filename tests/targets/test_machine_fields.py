@@ -19,6 +19,7 @@ from p2v.machine import (
     Nic,
     NicModel,
     RemovableDrive,
+    Smbios,
     Topology,
 )
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, losses, media_images, target_hardware
@@ -46,6 +47,7 @@ FULL = Machine(
     secure_boot=True,
     tpm=True,
     clock=Clock.LOCAL_TIME,
+    smbios=Smbios("Dell, Inc.", "PowerEdge R720", "2", "VMware-56 4d", "SKU", "F", "B1,2", "B-9", "C1", "IT-4711"),
     removable=(RemovableDrive(DriveKind.CDROM, "tools.iso"), RemovableDrive(DriveKind.FLOPPY)),
 )
 
@@ -157,11 +159,32 @@ def test_secure_boot_needs_uefi() -> None:
     assert "hardware.secure-boot" in lost(machine)
 
 
+def test_what_smbios_told_reaches_the_script_whole(tmp_path: Path) -> None:
+    seen = options_seen(tmp_path, written(tmp_path, made(dataclasses.replace(FULL, tpm=False, firmware=Firmware.BIOS))))
+    told = [seen[at + 1] for at, word in enumerate(seen) if word == "-smbios"]
+    assert told == [
+        "type=1,manufacturer=Dell,, Inc.,product=PowerEdge R720,version=2,serial=VMware-56 4d,sku=SKU,family=F",
+        "type=2,serial=B1,,2,asset=B-9",
+        "type=3,serial=C1,asset=IT-4711",
+    ]
+
+
+def test_a_machine_that_smbios_told_nothing_is_told_what_qemu_says(tmp_path: Path) -> None:
+    plain = made(dataclasses.replace(FULL, smbios=Smbios(), tpm=False, firmware=Firmware.BIOS))
+    assert "-smbios" not in options_seen(tmp_path, written(tmp_path, plain))
+    assert "sysinfo" not in domain_xml(plain, tmp_path)
+
+
 def test_other_architectures_get_what_their_machine_has() -> None:
     caps = GuestCaps(("virtio-blk",), ("virtio",), "uefi", "aarch64")
     hardware = made(caps=caps)
     assert (hardware.secure_boot, hardware.tpm, hardware.generation_id, hardware.cdroms) == (False, False, None, 0)
     assert {"hardware.secure-boot", "hardware.tpm", "hardware.drives"} <= set(lost(caps=caps))
+    assert hardware.smbios == FULL.smbios
+    power = GuestCaps(("virtio-blk",), ("virtio",), "bios", "ppc64le")
+    bare = dataclasses.replace(FULL, firmware=Firmware.BIOS)
+    assert made(bare, power).smbios == Smbios()
+    assert "hardware.smbios" in lost(bare, power)
 
 
 MACHINES = {

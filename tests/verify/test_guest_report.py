@@ -50,6 +50,8 @@ P2V-{n} tpm
 /dev/tpm0 2
 P2V-{n} secureboot
    1
+P2V-{n} serial
+VMware-56 4d
 P2V-{n} uptime
 42.17 30.00
 """.replace("{n}", NONCE).replace("\n", "\r\n")
@@ -65,6 +67,7 @@ def test_a_whole_report_is_read() -> None:
     assert report.pending_jobs == ("slow.service",)
     assert report.kernel_messages == ("[    1.0] something bad",)
     assert (report.tpms, report.secure_boot) == (("/dev/tpm0 2",), True)
+    assert report.serial_number == "VMware-56 4d"
     assert report.interfaces == (
         InterfaceAddresses("ens3", "52:54:00:aa:bb:cc", ("10.0.2.15/24", "fe80::5054:ff:feaa:bbcc/64")),
         InterfaceAddresses("eth0", "52:54:00:aa:bb:cd", ()),
