@@ -28,7 +28,7 @@ _SAID_BY_A_RECORD = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    options.add_disks(parser)
+    options.add_disks(parser, "the record of a conversion (NAME.json), ")
     machine_options.add_machine(parser)
     options.add_reader(parser)
     machine_options.add_keys(parser)

@@ -85,7 +85,8 @@ def test_deleted_variables_are_none_and_half_replaced_ones_count() -> None:
 @pytest.mark.parametrize(
     ("at", "data"),
     [
-        (16, b"\0"), (40, b"x"), (48, b"\0\1"), (32, b"\xff" * 8), (72, b"\0"), (92, b"\0"), (93, b"\0"), (88, b"\xff\xff\xff\x7f"),
+        (16, b"\0"), (44, b"\0"),
+        (40, b"x"), (48, b"\0\1"), (32, b"\xff" * 8), (72, b"\0"), (92, b"\0"), (93, b"\0"), (88, b"\xff\xff\xff\x7f"),
         (88, b"\0\0\0\0"), (100 + 36, b"\xff\xff\xff\xff"), (100 + 40, b"\xff\xff\xff\xff"),
     ],
 )  # fmt: skip
@@ -150,6 +151,7 @@ def test_an_entry_names_its_partition_alone() -> None:
         writer.entry("no file", writer.partition() + writer.END),
         writer.entry("no end", writer.partition() + writer.loader("\\a.efi")),
         writer.entry("a node of nothing", writer.partition() + struct.pack("<BBH", 4, 4, 0) + writer.END),
+        writer.entry("a long end", writer.partition() + writer.loader("\\a.efi") + struct.pack("<BBH", 0x7F, 0xFF, 5)),
         writer.entry("a short partition", writer.node(4, 1, bytes(8)) + writer.loader("\\a.efi") + writer.END),
         writer.entry("nodes without end", writer.node(4, 4, b"\0\0") * 500 + writer.END),
         struct.pack("<IH", 1, 0xFFFF) + DEBIAN[6:],

@@ -17,12 +17,13 @@ from p2v.core import jsontext
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import NoSource, Usage
 from p2v.core.events import silent
+from p2v.core.firmware import installed_firmware
 from p2v.core.units import MIB
 from p2v.inspection import Reading, inspect
-from p2v.machine import Firmware, Machine, MachineDisk
-from p2v.nvram.edk2 import read_store
+from p2v.machine import Firmware, Machine, MachineDisk, UefiVariable
+from p2v.nvram.edk2 import read_store, write_store
 from p2v.planning import plan_found
-from p2v.record import ConversionRecord, DiskRecord, record_json
+from p2v.record import ConversionRecord, DiskRecord, load_record, record_json
 from p2v.standing import Look, is_record, of_record
 from p2v.targets.hardware import TargetDisk
 from tests.fixtures.guests import guest_disks
@@ -179,18 +180,27 @@ SECURE = """\
 
 @pytest.mark.boots
 @pytest.mark.matrix
+@pytest.mark.skipif(installed_firmware(secure_boot=True) is None, reason="no UEFI firmware with keys is installed")
 @pytest.mark.timeout(1800)
 def test_a_machine_with_a_tpm_and_secure_boot_boots_by_its_record_and_by_its_definition(tmp_path: Path) -> None:
     shutil.copyfile(guest_disks("uefi")[0], tmp_path / "uefi.img")
     (tmp_path / "web.xml").write_text(SECURE, "utf-8")
     path = writer.PCI_DISK + writer.partition() + writer.loader("\\EFI\\gone\\shimx64.efi") + writer.END
-    (tmp_path / "uefi_VARS.fd").write_bytes(writer.store((writer.Var("Boot0007", writer.GLOBAL, writer.entry("gone", path)),)))
+    # a store as libvirt made it, with an entry that the old machine's controllers are part of
+    files = installed_firmware(secure_boot=True)
+    assert files is not None
+    entry = UefiVariable("Boot0007", writer.GLOBAL, 7, writer.entry("gone", path).hex())
+    (tmp_path / "uefi_VARS.fd").write_bytes(write_store(files.variables.read_bytes(), (entry,)))
     results = tmp_path / "results"
     ran = p2v("convert", tmp_path / "web.xml", "-o", results, "--map", "default=user")
     assert ran.status == 0, ran.err
     disk = state(results / "web.qcow2")
-    # the template's keys, and the source's entry
-    assert {"PK", "db", "Boot0007"} <= {each.name for each in read_store((results / "web_VARS.fd").read_bytes())}
+    made = {each.name: each.value for each in read_store((results / "web_VARS.fd").read_bytes())}
+    assert {"PK", "db", "SecureBootEnable"} <= set(made)
+    assert bytes.fromhex(made["Boot0007"]) == writer.entry("gone", path.removeprefix(writer.PCI_DISK))
+    assert [each.name for each in load_record(results / "web.json").document.machine.variables] == [
+        "Boot0007", "PK", "KEK", "db", "dbx", "SecureBootEnable",
+    ]  # fmt: skip
     for named in ("web.json", "web.xml"):
         ran = p2v("verify", results / named, "--json")
         assert ran.status == 0, ran.err
