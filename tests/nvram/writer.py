@@ -55,8 +55,8 @@ def _variable(each: Var, *, authenticated: bool) -> bytes:
     return head + vendor + name + each.value
 
 
-def vmware(variables: Sequence[Var]) -> bytes:
-    """A .nvram of VMware's with a record before that of the variables."""
+def vmware(variables: Sequence[Var], *, room: int = 0x40000) -> bytes:
+    """A .nvram of VMware's with a record before that of the variables, which has ``room`` for that many bytes."""
     inner = b""
     for each in variables:
         name = (each.name + "\0").encode("utf-16-le")
@@ -64,7 +64,7 @@ def vmware(variables: Sequence[Var]) -> bytes:
         inner += uuid.UUID(each.vendor).bytes_le + struct.pack("<III", each.attributes, len(name) + len(value), len(name))
         inner += name + value
     used = 16 + len(inner)
-    record = (struct.pack("<8sII", b"VMWNVRAM", 0, used) + inner).ljust(0x40000, b"\xff")
+    record = (struct.pack("<8sII", b"VMWNVRAM", 0, used) + inner).ljust(room, b"\xff")
     cmos = struct.pack("<4s4sI", b"CMOS", bytes(4), 64) + bytes(64)
     return b"MRVN" + struct.pack("<I", 1) + cmos + struct.pack("<4s4sI", b"EFI_", b"NV\0\0", len(record)) + record
 
