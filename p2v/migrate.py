@@ -10,27 +10,26 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from converters import nbd
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
-from drivers.appliance import ApplianceDisk, ApplianceStopped
+from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
-from drivers.rewrite import RewriteResult, rewrite
+from drivers.rewrite import RewriteResult
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -41,19 +40,17 @@ from p2v.core.workspace import (
     make_output_folder,
     remove_quietly,
     require_space,
-    socket_folder,
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
-from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
+from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
-from p2v.sources.description import is_file
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile
+from p2v.rewriting import check_records, open_planned, refuse_blocked, rewrite_overlays, served_overlays, verify_package
 from p2v.sources.networks import require_mapped
-from p2v.sources.recognition import verify_files
-from p2v.supplements import Supplements, building
+from p2v.supplements import Supplements
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt_host import Delivery
@@ -109,6 +106,11 @@ class _Job:
         """The overlay a disk is rewritten on."""
         return self.work / f"overlay{index}.qcow2"
 
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """One for each source."""
+        return tuple(self.overlay(index) for index in range(len(self.document.sources)))
+
     def partial_disk(self, index: int) -> Path:
         """The target of a disk while it is written; a device has one name all along."""
         disk = self.hardware.disks[index]
@@ -137,7 +139,7 @@ def convert(
     TargetBusy, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part of an
     interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
-    _refuse_blocked(document)
+    refuse_blocked(document)
     if request.front_end is not FrontEnd.QEMU:
         require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
@@ -158,27 +160,15 @@ def _converted(job: _Job) -> ConversionRecord:
     document, request = job.document, job.request
     job.outputs.refuse_existing()
     with ExitStack() as stack:
-        readers = [stack.enter_context(_open(source)) for source in document.sources]
+        readers = [stack.enter_context(open_planned(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
-            _verify_package(job)
+            verify_package(document, job.report, job.cancelled)
             with _locked(job):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
-
-
-def _verify_package(job: _Job) -> None:
-    """A package whose manifest does not fit its files is not copied. Raises BadDescription."""
-    machine = job.document.machine
-    if machine.description is None:
-        return
-    if not machine.description.exists() and not any(map(is_file, machine.description.parents)):
-        # the plan is carried out elsewhere, on disks that were named
-        job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
-        return
-    verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -197,16 +187,6 @@ def _finish_interrupted(job: _Job) -> ConversionRecord | None:
 def _locked(job: _Job) -> AbstractContextManager[None]:
     name = job.document.machine.name
     return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
-
-
-def _refuse_blocked(document: PlanDocument) -> None:
-    blockers = document.plan.blockers
-    disks = ", ".join(str(s.path) for s in document.sources)
-    for blocker in blockers:
-        if blocker.id.startswith("guest."):
-            raise GuestNotUnderstood(disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it.")
-    if blockers:
-        raise Blocked(disks, tuple(b.message for b in blockers))
 
 
 def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
@@ -230,22 +210,6 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
         work=request.folder / f"{name}.partial.work",
         qemu_img=QemuImg(SystemRunner()),
     )
-
-
-@contextmanager
-def _open(source: SourceDisk) -> Iterator[DiskReader]:
-    """The source, if it is still what was planned."""
-    with open_disk(source.path, source.input_format, source.lookup) as reader:
-        found = identity(reader)
-        planned = source.identity
-        if [f.path for f in found.files] != [f.path for f in planned.files]:
-            # The user named another place for the same disk: copies do not keep times or folders.
-            bare = tuple(replace(f, path="", mtime_ns=0) for f in found.files)
-            found = replace(found, files=bare)
-            planned = replace(planned, files=tuple(replace(f, path="", mtime_ns=0) for f in planned.files))
-        if found != planned:
-            raise PlanStale(str(source.path), "the disk that was planned", "another one, or it was written to since")
-        yield reader
 
 
 def _space_needed(job: _Job, document: PlanDocument) -> int:
@@ -329,7 +293,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         hardware=job.hardware,
         disks=disks,
         applied=moved.rewriting.applied,
-        checks=_checks(moved.rewriting),
+        checks=check_records(moved.rewriting),
         outputs=_output_files(job),
         seconds=dict(job.report.seconds),
         tools=tool_versions(),
@@ -340,12 +304,8 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
-    with ExitStack() as stack:
-        sockets = stack.enter_context(socket_folder())
-        for index, source in enumerate(job.document.sources):
-            export = stack.enter_context(nbd.serve(source.spec, sockets))
-            job.qemu_img.create_overlay(job.overlay(index), NbdUri(export.uri), "raw", readers[index].virtual_size)
-        supplements = stack.enter_context(building(job.document))
+    sizes = [reader.virtual_size for reader in readers]
+    with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -364,7 +324,9 @@ def _both(
         copying = pool.submit(_copy_all, job, readers, targets)
         copying.add_done_callback(lambda done: copy_failed.set() if done.exception() else None)
         try:
-            rewriting = _rewrite(job, supplements, copy_failed)
+            rewriting = rewrite_overlays(
+                job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, stop=copy_failed
+            )
             return copying.result(), rewriting
         except ApplianceStopped:
             copying.result()
@@ -392,14 +354,6 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
             )
             target.finish_copy()
         return tuple(results)
-
-
-def _rewrite(job: _Job, supplements: Supplements, stop: threading.Event) -> RewriteResult:
-    with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
-        overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
-        facts, plan = job.document.facts, job.document.plan
-        keys = job.request.keys
-        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop, keys=keys)
 
 
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
@@ -472,11 +426,6 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
 def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
     offset, length = changed.offset, changed.length
     return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
-
-
-def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
-    both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
 
 
 def _output_files(job: _Job) -> tuple[OutputFile, ...]:
