@@ -11,7 +11,7 @@
 The start block has the digests of rows and header, each row has those of its images, so the seal stands for all but the
 records; each record stands for itself, and the first that is cut short or damaged is where the records end.
 
-``NAME.redo``: 4096 bytes (``REDO``, zeroes), then the rows' post-images, each at the offset its pre-image has in the journal.
+``NAME.undo.redo``: 4096 bytes (``REDO``, zeroes), then the rows' post-images, each at the offset its pre-image has in the journal.
 """
 
 from __future__ import annotations

@@ -40,8 +40,12 @@ def claimed(paths: Sequence[Path]) -> Iterator[tuple[HostFile, ...]]:
 
 
 @contextmanager
-def claimed_as(header: JournalHeader) -> Iterator[Sequence[StoredFile]]:
-    """The files a journal names, if they still are those files. Raises UsedSince, and what ``claimed`` raises."""
+def claimed_as(header: JournalHeader, *, force: bool = False) -> Iterator[Sequence[StoredFile]]:
+    """The files a journal names, if they still are those files: of the same size, and the same inode.
+
+    So a journal that somebody made elsewhere cannot name any file of this host. ``force``: another inode may have the name (a
+    copy that was put back). Raises UsedSince, and what ``claimed`` raises.
+    """
     with claimed([file.path for file in header.files]) as files:
         for file, known in zip(files, header.files, strict=True):
             found = file.state()
@@ -49,6 +53,8 @@ def claimed_as(header: JournalHeader) -> Iterator[Sequence[StoredFile]]:
                 raise UsedSince(file.path, "a file stands where a device was, or the other way round")
             if found.size != known.state.size:
                 raise UsedSince(file.path, f"it has {found.size} bytes and had {known.state.size}")
+            if not force and found.inode != known.state.inode:
+                raise UsedSince(file.path, "another file has its name now")
         yield files
 
 
@@ -98,8 +104,7 @@ def _refuse_writers(path: Path) -> None:
             raise DiskInUse(path, "a QEMU program has it open")
         writers = _writing_processes(os.fstat(handle))
         if writers or not _lease_granted(handle):
-            who = ", ".join(writers) or "another program, or a loop device,"
-            raise DiskInUse(path, f"{who} has it open for writing")
+            raise DiskInUse(path, f"open for writing in {', '.join(writers) or 'another program, or as a loop device'}")
     finally:
         os.close(handle)
 

@@ -12,13 +12,14 @@ away; with it, every range is written again (or taken back). Both may be killed 
 from __future__ import annotations
 
 import enum
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from converters.c_undo import Row
-from converters.pending import remove_notes, write_notes
+from converters.pending import pending_journal, remove_notes, write_notes
 from converters.storage import FileState, Storage, StoredFile
 from converters.undo_journal import (
     JournalHeader,
@@ -29,8 +30,9 @@ from converters.undo_journal import (
     open_redo,
     partial_path,
     redo_path,
+    write_redo,
 )
-from p2v.core.errors import BadJournal, Interrupted, P2vError, UsedSince
+from p2v.core.errors import BadJournal, Interrupted, NoSource, P2vError, UsedSince
 
 OpenFiles = Callable[[JournalHeader], AbstractContextManager[Sequence[StoredFile]]]
 """Opens the files that a journal names, in its order, for reading and writing and for nobody else."""
@@ -107,8 +109,7 @@ def recover(storage: Storage, path: Path, open_files: OpenFiles, *, forward: boo
                 return Outcome.UNDONE
         with open_files(journal.header) as files:
             if journal.state is State.UNDOING:
-                if not journal.records[-1].forced:
-                    require_between(storage, journal, files)
+                require_between(storage, journal, files)
                 put_back(storage, journal, files)
                 return Outcome.UNDONE
             require_between(storage, journal, files)
@@ -119,17 +120,33 @@ def recover(storage: Storage, path: Path, open_files: OpenFiles, *, forward: boo
             return Outcome.TAKEN_BACK
 
 
-def put_back(storage: Storage, journal: UndoJournal, files: Sequence[StoredFile], *, forced: bool = False) -> None:
+def interrupted_journal(storage: Storage, file: Path) -> Path | None:
+    """The journal of a transaction that was interrupted while it wrote a file; None where the file is in no doubt."""
+    path = pending_journal(storage, file)
+    if path is None:
+        return None
+    try:
+        with open_journal(storage, path) as journal:
+            return path if journal.state in (State.COMMITTING, State.UNDOING) else None
+    except NoSource:
+        return None  # the note is all that is left of a run that was taken back
+    except P2vError:
+        return path  # damaged, or not ours to read
+
+
+def put_back(storage: Storage, journal: UndoJournal, files: Sequence[StoredFile]) -> None:
     """Write every pre-image. On return all disks are as they were, on stable storage, and the journal says undone.
 
-    All pre-images are checked before the first is written. Raises BadJournal, ReadFailed.
+    All pre-images are checked before the first is written. Raises BadJournal, NoSpace, ReadFailed.
     """
-    for row in journal.rows:
-        journal.before(row)
+    _check_undo(journal)
+    if journal.state is State.COMMITTED and _is_new(journal, files):
+        # What is about to be overwritten is kept again: should this be killed, only with both images can it be told
+        # what it left from what somebody else wrote since.
+        write_redo(storage, journal, lambda row: files[row.file].pread(row.length, row.file_offset))
     if journal.state is not State.UNDOING:
-        # a journal that is undone, or was taken back, is so without doubt only while nobody has begun again
         write_notes(storage, _noted(journal), journal.path)
-        journal.append(Record(State.UNDOING, _now(), forced=forced))
+        journal.append(Record(State.UNDOING, _now()))
     _write_rows(journal, files, journal.before)
     journal.append(Record(State.UNDONE, _now()))
     _clean(storage, journal)
@@ -139,28 +156,28 @@ def require_between(storage: Storage, journal: UndoJournal, files: Sequence[Stor
     """Raise UsedSince unless every bit of every range is its pre-image's or its post-image's.
 
     That is how a commit or undo leaves a disk that was killed, wherever a write was torn. Where the post-images are gone,
-    a range must be as its digests say.
+    each range must be one of the two as a whole.
     """
     redo = _redo_if_sound(storage, journal)
     try:
         for row in journal.rows:
             file = files[row.file]
             found = file.pread(row.length, row.file_offset)
-            if redo is None:
-                if len(found) != row.length:
-                    raise UsedSince(file.path, f"it ends before byte {row.file_offset + row.length}")
+            if hashlib.sha256(found).digest() in (row.before, row.after):
                 continue
-            before, after = journal.before(row), journal.after(row, redo)
-            if not _is_between(found, before, after):
+            if redo is None or not _is_between(found, journal.before(row), journal.after(row, redo)):
                 raise UsedSince(file.path, f"the {row.length} bytes at {row.file_offset} are neither the old nor the new ones")
     finally:
         if redo is not None:
             redo.close()
 
 
+def _is_new(journal: UndoJournal, files: Sequence[StoredFile]) -> bool:
+    read = (files[row.file].pread(row.length, row.file_offset) for row in journal.rows)
+    return all(hashlib.sha256(data).digest() == row.after for data, row in zip(read, journal.rows, strict=True))
+
+
 def _is_between(found: bytes, before: bytes, after: bytes) -> bool:
-    if found in (before, after):
-        return True
     if len(found) != len(before):
         return False
     now, old, new = (int.from_bytes(data, "little") for data in (found, before, after))

@@ -59,12 +59,12 @@ def undo(storage: Storage, path: Path, open_files: OpenFiles, *, force: bool = F
         for row in journal.rows:
             journal.before(row)
         with open_files(journal.header) as files:
-            if not force and not (was is State.UNDOING and journal.records[-1].forced):
+            if not force:
                 _require_unused(storage, journal, files)
             _require_room(journal, files)
             found = [_ranges_sha256(journal, files, index) for index in range(len(files))]
             whole_found = [file_sha256(file) if full else None for file in files]
-            put_back(storage, journal, files, forced=force)
+            put_back(storage, journal, files)
             restored = tuple(
                 RestoredFile(
                     path=file.path,

@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, overload
@@ -71,15 +71,11 @@ class JournalHeader:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A step that was taken. ``files``: what each file was right after it, in the header's order (committed only).
-
-    ``forced``: the disks were not as the journal knows them, and it was to be so.
-    """
+    """A step that was taken. ``files``: what each file was right after it, in the header's order (committed only)."""
 
     state: State
     at: str = ""
     files: tuple[FileState, ...] = ()
-    forced: bool = False
 
 
 class Rows(Sequence[Row]):
@@ -109,8 +105,8 @@ def partial_path(journal: Path) -> Path:
 
 
 def redo_path(journal: Path) -> Path:
-    """Where the post-images are until they are committed: beside the journal, NAME.redo."""
-    return journal.with_name(journal.name.removesuffix(".undo") + ".redo")
+    """Where the post-images are until they are committed: beside the journal."""
+    return journal.with_name(journal.name + ".redo")
 
 
 class JournalWriter:
@@ -289,6 +285,19 @@ def open_journal(storage: Storage, path: Path) -> UndoJournal:
     except BaseException:
         file.close()
         raise
+
+
+def write_redo(storage: Storage, journal: UndoJournal, image: Callable[[Row], bytes]) -> None:
+    """Make the redo file of a journal anew. On return it is on stable storage."""
+    file = _anew(storage, redo_path(journal.path))
+    try:
+        file.pwrite(c_undo.pack_redo(journal.start.uuid), 0)
+        for row in journal.rows:
+            file.pwrite(image(row), row.image_offset)
+        file.sync()
+    finally:
+        file.close()
+    storage.sync_folder(journal.path.parent)
 
 
 def open_redo(storage: Storage, journal: UndoJournal) -> StoredFile:

@@ -94,6 +94,8 @@ class ConversionRecord:
     tools: Mapping[str, str]
     accelerator: str
     boot: BootEvidence | None = None
+    undo_journal: str | None = None
+    """Of a conversion in place: what takes it back."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__
 

@@ -513,4 +513,4 @@ class NotCommitted(P2vError):
         return f"{self.disk}: the boot check failed, so nothing was written: {self.reason}"
 
     def hint(self) -> str:
-        return "The disks are as they were. --force writes the changes although the check failed."
+        return "The disks are as they were; NAME.failed.png and .log show the boot. --force writes the changes all the same."

@@ -367,18 +367,41 @@ def test_a_disk_used_since_is_not_undone_unless_forced(where: int) -> None:
     assert disks(storage) == (bytes(restored), *OLD[1:])
 
 
-def test_a_forced_undo_that_was_killed_goes_on_without_being_forced_again() -> None:
+def test_a_forced_undo_that_was_killed_takes_force_again() -> None:
     storage = fresh()
     whole_commit(storage)
     storage.open(DISKS[0]).pwrite(b"used", 600)
-    forced = partial(undo, path=JOURNAL, open_files=partial(opened, storage), force=True)
-    total = steps_of(storage.after_kill(), lambda s: undo(s, JOURNAL, partial(opened, s), force=True))
-    killed_at(storage, total - 8, lambda s: forced(s))
+
+    def forced(where: FaultyStorage) -> None:
+        undo(where, JOURNAL, partial(opened, where), force=True)
+
+    total = steps_of(storage.after_kill(), forced)
+    killed_at(storage, total - 15, forced)
     later = storage.after_kill()
     with open_journal(later, JOURNAL) as journal:
         assert journal.state is State.UNDOING
-    take_back(later)
+    with pytest.raises(UsedSince):
+        take_back(later)
+    forced(later)
     assert disks(later) == OLD
+
+
+def test_a_disk_used_while_an_undo_was_interrupted_is_not_undone() -> None:
+    storage = fresh()
+    whole_commit(storage)
+    total = steps_of(storage.after_kill(), take_back)
+    step = next(step for step in range(total) if _mixed_undo(storage, step))
+    killed_at(storage, step, take_back)
+    later = storage.after_kill()
+    later.open(DISKS[2]).pwrite(b"used", 1500)
+    with pytest.raises(UsedSince):
+        take_back(later)
+
+
+def _mixed_undo(storage: FaultyStorage, step: int) -> bool:
+    tried = storage.after_kill()
+    killed_at(tried, step, take_back)
+    return disks(tried) not in (OLD, NEW)
 
 
 def test_a_cut_disk_is_not_made_longer_not_even_by_force() -> None:
