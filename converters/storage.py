@@ -151,6 +151,8 @@ class HostFile:
 
     def allocate(self, offset: int, length: int) -> None:
         """See ``StoredFile``; file systems that cannot do it are left to fail when they are written to."""
+        if self._is_stored(offset, length):
+            return  # and the file's time of writing stays
         # posix_fallocate of the C library would write where the file system cannot
         libc = ctypes.CDLL(None, use_errno=True)
         fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
@@ -158,6 +160,12 @@ class HostFile:
         if fallocate(self.handle, *asked) != 0 and ctypes.get_errno() in (errno.ENOSPC, errno.EDQUOT):
             error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
             raise write_problem(error, self.path, offset, length)
+
+    def _is_stored(self, offset: int, length: int) -> bool:
+        try:
+            return os.lseek(self.handle, offset, os.SEEK_HOLE) >= offset + length
+        except OSError:
+            return False  # a device, or a file system that tells no holes
 
     def sync(self) -> None:
         """See ``StoredFile``."""
