@@ -46,7 +46,16 @@ from converters.undo_journal import (
 from drivers.rewrite import RewriteResult
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
-from p2v.core.errors import DiskInUse, Interrupted, NotCommitted, NotInPlace, NotPermitted, P2vError, TargetExists
+from p2v.core.errors import (
+    DiskInUse,
+    Interrupted,
+    NoSpace,
+    NotCommitted,
+    NotInPlace,
+    NotPermitted,
+    P2vError,
+    TargetExists,
+)
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
@@ -64,6 +73,7 @@ from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 _STORAGE = HostStorage()
 # What the overlays and the appliance's journals may take.
 _OVERLAY_SLACK_BYTES = 256 * MIB
+_ELSEWHERE = "Free some space, or keep the journal on another disk with --undo-journal FILE."
 
 
 @dataclass
@@ -302,7 +312,7 @@ _Ranges = tuple[tuple[int, int], ...]
 def _kept(job: _Job, claim: _Claimed) -> tuple[UndoJournal | None, tuple[_Ranges, ...]]:
     """The journal of all that will change, prepared, and the ranges of each disk; None where nothing will."""
     ranges = [job.qemu_img.changed_ranges(overlay) for overlay in job.overlays]
-    require_space(job.journal.parent, 2 * sum(length for each in ranges for _, length in each) + MIB)
+    _require_room(job.journal.parent, 2 * sum(length for each in ranges for _, length in each) + MIB)
     with events.phase(job.report, "journal", "Keeping what will be overwritten"):
         whole = [file_sha256(handle) if job.request.checksum else None for handle in claim.handles]
         writer = JournalWriter(_STORAGE, job.journal)
@@ -318,6 +328,14 @@ def _kept(job: _Job, claim: _Claimed) -> tuple[UndoJournal | None, tuple[_Ranges
         except BaseException:
             writer.discard()
             raise
+
+
+def _require_room(folder: Path, needed: int) -> None:
+    """For both images of all that changes; the post-images go when they are committed."""
+    try:
+        require_space(folder, needed)
+    except NoSpace as error:
+        raise NoSpace(error.folder, error.needed, error.free, _ELSEWHERE) from error
 
 
 def _keep(

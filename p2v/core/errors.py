@@ -218,6 +218,7 @@ class NoSpace(P2vError):
     folder: Path
     needed: int
     free: int
+    advice: str = "Free some space or name another folder with -o."
     exit_code: ClassVar[int] = 73
     code: ClassVar[str] = "no-space"
 
@@ -225,7 +226,7 @@ class NoSpace(P2vError):
         return f"{self.folder}: {self.needed} bytes are needed and {self.free} are free"
 
     def hint(self) -> str:
-        return "Free some space or name another folder with -o."
+        return self.advice
 
 
 @dataclass(eq=False)

@@ -5,14 +5,19 @@ Nothing here is left to chance: the operations are counted, each is the last one
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from converters import c_undo
 from converters.pending import note_path, pending_journal
 from converters.transaction import Outcome, commit, recover
 from converters.undo import undo
@@ -320,6 +325,66 @@ def test_every_damaged_byte_of_a_journal_is_noticed_before_anything_is_written()
         _flip(storage, JOURNAL, offset)
         take_back(storage)
         assert disks(storage) in (OLD, NEW)
+
+
+def _resealed(storage: FaultyStorage, change: Callable[[list[c_undo.Row], dict[str, Any]], None]) -> None:
+    """A journal that says something else, and whose digests all fit: made by whoever knows the format."""
+    raw = storage.data(JOURNAL)
+    start = c_undo.unpack_start(raw)
+    rows = [c_undo.unpack_row(raw[start.rows_offset : start.header_offset], i) for i in range(start.row_count)]
+    document = json.loads(raw[start.header_offset : start.records_offset])
+    change(rows, document)
+    table, text = b"".join(map(c_undo.pack_row, rows)), json.dumps(document).encode()
+    at = start.rows_offset + len(table)
+    start = replace(
+        start, row_count=len(rows), header_offset=at, header_length=len(text), records_offset=at + len(text),
+        rows_sha256=hashlib.sha256(table).digest(), header_sha256=hashlib.sha256(text).digest(),
+    )  # fmt: skip
+    block = c_undo.pack_start(start)
+    whole = block + hashlib.sha256(block).digest() + raw[c_undo.START_BYTES : start.rows_offset] + table + text
+    storage.files[storage.names[JOURNAL]] = bytearray(whole)
+
+
+def _first(rows: list[c_undo.Row], **fields: int) -> None:
+    rows[0] = replace(rows[0], **fields)  # type: ignore[arg-type]
+
+
+LIES: dict[str, Callable[[list[c_undo.Row], dict[str, Any]], None]] = {
+    "a disk there is not": lambda rows, header: _first(rows, disk=3),
+    "a file there is not": lambda rows, header: _first(rows, file=7),
+    "past the end of its file": lambda rows, header: _first(rows, file_offset=SIZE),
+    "past the end of its disk": lambda rows, header: _first(rows, disk_offset=1 << 60),
+    "an image elsewhere in the journal": lambda rows, header: _first(rows, image_offset=0),
+    "an empty range": lambda rows, header: _first(rows, length=0),
+    "a range of 4 GiB": lambda rows, header: _first(rows, length=(1 << 32) - 1),
+    "a range over another": lambda rows, header: _first(rows, file_offset=3584),
+    "ranges out of order": lambda rows, header: rows.reverse(),
+    "a range left out": lambda rows, header: rows.clear(),
+    "no files": lambda rows, header: header.update(files=[]),
+    "files that are numbers": lambda rows, header: header.update(files=[1, 2, 3]),
+    "something nobody knows": lambda rows, header: header.update(more=1),
+    "a smaller file": lambda rows, header: header["files"][0]["state"].update(size=600),
+}
+
+
+@pytest.mark.parametrize("lie", LIES, ids=str)
+def test_a_journal_that_contradicts_itself_is_refused_whatever_its_digests_say(lie: str) -> None:
+    storage = fresh()
+    whole_commit(storage)
+    _resealed(storage, LIES[lie])
+    with pytest.raises(BadJournal):
+        take_back(storage)
+    assert disks(storage) == NEW
+
+
+def test_a_journal_that_is_made_anew_without_a_lie_is_read() -> None:
+    storage = fresh()
+    whole_commit(storage)
+    _resealed(storage, lambda rows, header: None)
+    with open_journal(storage, JOURNAL) as journal:
+        assert len(journal.rows) == len(RANGES)
+        assert journal.rows[-1].disk == 2
+        assert [row.length for row in journal.rows[1:3]] == [4096, 1536]
 
 
 def test_a_journal_cut_anywhere_is_refused_or_harmless() -> None:
