@@ -93,12 +93,16 @@ def _refuse_shared_clusters(path: Path) -> None:
             raise NotInPlace(path, problem, "Delete them (qemu-img snapshot -d), or convert it with a copy.")
         bitmaps = read_extensions(file, header).get(c_qcow2.EXT_BITMAPS, b"")
         if int.from_bytes(bitmaps[:4], "big"):
-            raise NotInPlace(path, "its dirty bitmaps would not know of the changes", "Remove them (qemu-img bitmap --remove).")
+            raise NotInPlace(
+                path, "its dirty bitmaps would not know of the changes", "Remove them (qemu-img bitmap --remove)."
+            )
         found: list[str] = []
         refcounts = check_refcounts(file, lambda error: found.append(error.problem))
         if refcounts.not_checked or refcounts.corruptions:
             problem = refcounts.not_checked or found[0]
-            raise NotInPlace(path, f"its clusters may not be its alone: {problem}", "Repair a copy: qemu-img check -r all.")
+            raise NotInPlace(
+                path, f"its clusters may not be its alone: {problem}", "Repair a copy: qemu-img check -r all."
+            )
     finally:
         file.close()
 
@@ -128,7 +132,10 @@ def _is_over(path: Path, own: set[tuple[int, int]]) -> bool:
 
 def runs_from(disk: MappedDisk) -> RunsFrom:
     """What QEMU opens: the file whose bytes are the disk's one by one as raw, whatever describes it; else the image."""
-    places = {e.stored.file if e.stored and e.stored.offset == e.offset else None for e in disk.extents_in(0, disk.virtual_size)}
+    places = {
+        e.stored.file if e.stored and e.stored.offset == e.offset else None
+        for e in disk.extents_in(0, disk.virtual_size)
+    }
     only = places.pop() if len(places) == 1 else None
     if only is not None and next(s.size for s in own_files(disk) if s.path == only) == disk.virtual_size:
         return RunsFrom(only.absolute(), "raw")
@@ -188,7 +195,9 @@ def keep_changes(
             writer.add(number, file, extent.offset, extent.stored.offset, old[at], new[at])
             found.append((extent.offset, extent.length))
     if misplaced.ranges:
-        problem = f"{misplaced.ranges} of the ranges that change ({misplaced.length} bytes) are not stored plainly in it: "
+        problem = (
+            f"{misplaced.ranges} of the ranges that change ({misplaced.length} bytes) are not stored plainly in it: "
+        )
         raise NotInPlace(before.files[0], problem + "; ".join(misplaced.first), _BY_COPY)
     return tuple(found)
 

@@ -232,7 +232,9 @@ def _opened(path: Path, more: int) -> HostFile:
     except FileNotFoundError as error:
         if more:
             raise write_problem(error, path) from error
-        raise NoSource(str(path), "does not exist", "Name the journal of an in-place conversion (NAME.undo).") from error
+        raise NoSource(
+            str(path), "does not exist", "Name the journal of an in-place conversion (NAME.undo)."
+        ) from error
     except OSError as error:
         raise write_problem(error, path) from error
     file = HostFile(path, handle)

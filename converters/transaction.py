@@ -166,7 +166,9 @@ def require_between(storage: Storage, journal: UndoJournal, files: Sequence[Stor
             if hashlib.sha256(found).digest() in (row.before, row.after):
                 continue
             if redo is None or not _is_between(found, journal.before(row), journal.after(row, redo)):
-                raise UsedSince(file.path, f"the {row.length} bytes at {row.file_offset} are neither the old nor the new ones")
+                raise UsedSince(
+                    file.path, f"the {row.length} bytes at {row.file_offset} are neither the old nor the new ones"
+                )
     finally:
         if redo is not None:
             redo.close()

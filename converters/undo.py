@@ -94,7 +94,9 @@ def _require_unused(storage: Storage, journal: UndoJournal, files: Sequence[Stor
     for row in journal.rows:
         file = files[row.file]
         if hashlib.sha256(file.pread(row.length, row.file_offset)).digest() != row.after:
-            raise UsedSince(file.path, f"the {row.length} bytes at {row.file_offset} are not what the conversion left there")
+            raise UsedSince(
+                file.path, f"the {row.length} bytes at {row.file_offset} are not what the conversion left there"
+            )
 
 
 def _require_state(path: Path, now: FileState, left: FileState) -> None:

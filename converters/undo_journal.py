@@ -221,7 +221,8 @@ class UndoJournal:
         if hashlib.sha256(data).digest() != digest:
             disk = self.header.disks[row.disk].path
             raise BadJournal(
-                file.path, f"the {row.length} bytes kept for byte {row.disk_offset} of {disk} are damaged (digest differs)"
+                file.path,
+                f"the {row.length} bytes kept for byte {row.disk_offset} of {disk} are damaged (digest differs)",
             )
         return data
 
@@ -321,7 +322,9 @@ def _checked_start(file: StoredFile, block: bytes) -> Start:
         raise BadJournal(path, "is no undo journal, or its beginning is gone") from error
     body, seal = block[: -c_undo.DIGEST_BYTES], block[-c_undo.DIGEST_BYTES :]
     _require(hashlib.sha256(body).digest() == seal, path, "its start block is damaged")
-    _require(start.version == c_undo.FORMAT_VERSION, path, f"is of version {start.version}, which this one does not read")
+    _require(
+        start.version == c_undo.FORMAT_VERSION, path, f"is of version {start.version}, which this one does not read"
+    )
     size = file.state().size
     sound = (
         start.row_count <= c_undo.MAX_ROWS

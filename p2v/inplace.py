@@ -14,26 +14,23 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import p2v
-from converters.claims import claimed, claimed_as
+from converters.claims import claimed_as
 from converters.digest import digest_disk
 from converters.image import open_disk
 from converters.in_place import (
-    RunsFrom,
     data_files,
-    dependents,
     keep_changes,
-    refuse_unsuitable,
     rewritten_disk,
     runs_from,
 )
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
-from converters.storage import HostFile, HostStorage
+from converters.storage import HostStorage
 from converters.transaction import commit, recover
 from converters.undo import file_sha256
 from converters.undo_journal import (
@@ -41,17 +38,15 @@ from converters.undo_journal import (
     JournalFile,
     JournalHeader,
     JournalWriter,
-    UndoJournal,
+    open_journal,
 )
 from drivers.rewrite import RewriteResult
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import (
-    DiskInUse,
     Interrupted,
     NoSpace,
     NotCommitted,
-    NotInPlace,
     NotPermitted,
     P2vError,
     TargetExists,
@@ -61,6 +56,7 @@ from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import Outputs, locked, make_output_folder, remove_quietly, require_space, write_synced
 from p2v.documents import PlanDocument, SourceDisk, plan_digest
+from p2v.inplace_disks import ClaimedDisks, FitDisk, claimed_disks, refuse_unfit, require_same_sizes
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile, record_json
 from p2v.rewriting import check_records, open_planned, refuse_blocked, rewrite_overlays, served_overlays, verify_package
 from p2v.settling import InPlaceRequest, journal_path, lasting_name, outputs_of, publish_in_place
@@ -73,6 +69,7 @@ from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 _STORAGE = HostStorage()
 # What the overlays and the appliance's journals may take.
 _OVERLAY_SLACK_BYTES = 256 * MIB
+_Ranges = tuple[tuple[int, int], ...]
 _ELSEWHERE = "Free some space, or keep the journal on another disk with --undo-journal FILE."
 
 
@@ -95,23 +92,6 @@ class _Job:
         return tuple(self.work / f"overlay{index}.qcow2" for index in range(len(self.document.sources)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Disk:
-    """A source that was found fit, and the open files its bytes stand in (by their place in the journal)."""
-
-    reader: MappedDisk
-    files: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Claimed:
-    """Everything that is written to, open and locked; ``paths`` are the names that stay (by-id for devices)."""
-
-    disks: tuple[_Disk, ...]
-    handles: tuple[HostFile, ...]
-    paths: tuple[Path, ...]
-
-
 def convert_in_place(
     document: PlanDocument, request: InPlaceRequest, acceleration: Callable[[], Acceleration], report: Reporter
 ) -> ConversionRecord:
@@ -128,34 +108,28 @@ def convert_in_place(
     with ExitStack() as stack:
         readers = [stack.enter_context(open_planned(source)) for source in document.sources]
         for reader in readers:
-            _refuse(reader)
-        with _claimed(readers):
+            refuse_unfit(reader)
+        with claimed_disks(readers):
             pass  # told before anything is done; held only later, as qemu-img looks at the disks until then
-        made = make_output_folder(request.folder)
-        try:
-            job = _job(document, request, acceleration(), PhaseTimes(report), readers)
-            _refuse_taken(job)
-            require_space(request.folder, _OVERLAY_SLACK_BYTES)
-            name = document.machine.name
-            stack.enter_context(locked(request.folder / f".{name}.p2v-lock", request.folder / name))
-            claim = stack.enter_context(_claimed(readers))
-            verify_package(document, job.report, threading.Event())
-            if document.machine.description is not None:
-                message = f"{document.machine.description} stays as it is: it tells of the machine as it was, and of its disks too"
-                job.report(events.Warned(message))
-            return _convert(job, claim)
-        finally:
-            for folder in reversed(made):
-                if folder.exists() and not any(folder.iterdir()):
-                    folder.rmdir()
+        # behind the lock's own removal
+        stack.callback(_remove_empty, make_output_folder(request.folder))
+        job = _job(document, request, acceleration(), PhaseTimes(report), readers)
+        _refuse_taken(job)
+        require_space(request.folder, _OVERLAY_SLACK_BYTES)
+        name = document.machine.name
+        stack.enter_context(locked(request.folder / f".{name}.p2v-lock", request.folder / name))
+        claim = stack.enter_context(claimed_disks(readers))
+        verify_package(document, job.report, threading.Event())
+        if document.machine.description is not None:
+            message = f"{document.machine.description} stays as it is: it tells of the machine as it was, and of its disks too"
+            job.report(events.Warned(message))
+        return _convert(job, claim)
 
 
-def _refuse(reader: MappedDisk) -> None:
-    refuse_unsuitable(reader)
-    child = next(dependents(reader), None)
-    if child is not None:
-        problem = f"{child.name} holds changes to it, and would be damaged"
-        raise NotInPlace(reader.files[0], problem, "Name that one if it is the machine's present state, and convert with a copy.")
+def _remove_empty(made: Sequence[Path]) -> None:
+    for folder in reversed(made):
+        if folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _refuse_taken(job: _Job) -> None:
@@ -168,11 +142,15 @@ def _refuse_taken(job: _Job) -> None:
 
 
 def _job(
-    document: PlanDocument, request: InPlaceRequest, acceleration: Acceleration, report: PhaseTimes, readers: Sequence[MappedDisk]
+    document: PlanDocument,
+    request: InPlaceRequest,
+    acceleration: Acceleration,
+    report: PhaseTimes,
+    readers: Sequence[MappedDisk],
 ) -> _Job:
     name = document.machine.name
     run = [runs_from(reader) for reader in readers]
-    _require_same_sizes(run, readers)
+    require_same_sizes(run, readers)
     disks = tuple(
         TargetDisk(each.path, each.format, disk.serial) for each, disk in zip(run, document.hardware.disks, strict=True)
     )
@@ -193,33 +171,7 @@ def _job(
     )
 
 
-def _require_same_sizes(run: Sequence[RunsFrom], readers: Sequence[MappedDisk]) -> None:
-    """QEMU sizes some VHDs by rules of its own; a machine must not see another disk than was converted."""
-    tool = QemuImg(SystemRunner())
-    for each, reader in zip(run, readers, strict=True):
-        size = tool.info(each.path, each.format).virtual_size if each.format != "raw" else reader.virtual_size
-        if size != reader.virtual_size:
-            raise NotInPlace(each.path, f"QEMU would show {size} bytes of its {reader.virtual_size}")
-
-
-@contextmanager
-def _claimed(readers: Sequence[MappedDisk]) -> Iterator[_Claimed]:
-    """Raises DiskInUse, also when a file was written to since the reader opened it."""
-    paths: dict[Path, int] = {}
-    disks = []
-    for reader in readers:
-        numbers = [paths.setdefault(lasting_name(file.path), len(paths)) for file in data_files(reader)]
-        disks.append(_Disk(reader, tuple(numbers)))
-    with claimed(list(paths)) as handles:
-        for disk in disks:
-            for number, file in zip(disk.files, data_files(disk.reader), strict=True):
-                state = handles[number].state()
-                if (state.size, state.mtime_ns) != (file.size, 0 if file.is_block_device else file.mtime_ns):
-                    raise DiskInUse(file.path, "it was written to just now")
-        yield _Claimed(tuple(disks), handles, tuple(paths))
-
-
-def _convert(job: _Job, claim: _Claimed) -> ConversionRecord:
+def _convert(job: _Job, claim: ClaimedDisks) -> ConversionRecord:
     _withdraw(job)
     job.work.mkdir(mode=0o700)
     try:
@@ -229,19 +181,19 @@ def _convert(job: _Job, claim: _Claimed) -> ConversionRecord:
         remove_quietly([job.work])
 
 
-def _written(job: _Job, claim: _Claimed) -> ConversionRecord:
+def _written(job: _Job, claim: ClaimedDisks) -> ConversionRecord:
     """Everything up to the end of the commit. What fails before that is through leaves the disks as they were, and nothing else."""
     try:
-        rewriting, boot = _rewritten(job, claim)
-        journal, changed = _kept(job, claim)
-        record = _record(job, claim, rewriting, boot, changed, journal)
+        rewriting, changed, boot = _rewritten(job, claim)
+        record = _record(job, claim, rewriting, boot, changed)
     except BaseException:
         _abandon(job)
         raise
-    if journal is not None:
+    if any(changed):
         try:
-            with journal, events.phase(job.report, "commit", "Writing the changes into the disks"):
-                commit(_STORAGE, journal, claim.handles)
+            with events.phase(job.report, "commit", "Writing the changes into the disks"):
+                with open_journal(_STORAGE, job.journal) as journal:
+                    commit(_STORAGE, journal, claim.handles)
         except Interrupted:
             raise  # what stands under partial names is what the next run ends this one with
         except P2vError:
@@ -260,18 +212,22 @@ def _withdraw(job: _Job) -> None:
     remove_quietly([job.work, *(job.outputs.partial(name) for name in job.outputs.names)])
 
 
-def _rewritten(job: _Job, claim: _Claimed) -> tuple[RewriteResult, BootEvidence | None]:
-    """The guest on its overlays, and whether it booted from them."""
+def _rewritten(job: _Job, claim: ClaimedDisks) -> tuple[RewriteResult, tuple[_Ranges, ...], BootEvidence | None]:
+    """The guest on its overlays, what of the disks will change, and whether it booted from the overlays.
+
+    What cannot be changed in place is told before anybody waits for a boot.
+    """
     sizes = [disk.reader.virtual_size for disk in claim.disks]
     with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
         rewriting = rewrite_overlays(
             job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys
         )
+        changed = _kept(job, claim)
         boot = _boot_check(job) if job.request.boot_check else None
     if boot is not None and not boot.booted and not job.request.force:
         _keep_evidence(job)
         raise NotCommitted(job.document.machine.name, boot.verdict.sentence)
-    return rewriting, boot
+    return rewriting, changed, boot
 
 
 def _keep_evidence(job: _Job) -> None:
@@ -306,11 +262,8 @@ def _boot_check(job: _Job) -> BootEvidence:
     )
 
 
-_Ranges = tuple[tuple[int, int], ...]
-
-
-def _kept(job: _Job, claim: _Claimed) -> tuple[UndoJournal | None, tuple[_Ranges, ...]]:
-    """The journal of all that will change, prepared, and the ranges of each disk; None where nothing will."""
+def _kept(job: _Job, claim: ClaimedDisks) -> tuple[_Ranges, ...]:
+    """Prepare the journal of all that will change; the ranges of each disk. Where nothing will, there is no journal."""
     ranges = [job.qemu_img.changed_ranges(overlay) for overlay in job.overlays]
     _require_room(job.journal.parent, 2 * sum(length for each in ranges for _, length in each) + MIB)
     with events.phase(job.report, "journal", "Keeping what will be overwritten"):
@@ -321,10 +274,11 @@ def _kept(job: _Job, claim: _Claimed) -> tuple[UndoJournal | None, tuple[_Ranges
                 _keep(job.document.sources[index], writer, index, claim.disks[index], job.overlays[index], each)
                 for index, each in enumerate(ranges)
             )
-            if not any(changed):
+            if any(changed):
+                writer.finish(_header(job, claim, whole)).close()
+            else:
                 writer.discard()
-                return None, changed
-            return writer.finish(_header(job, claim, whole)), changed
+            return changed
         except BaseException:
             writer.discard()
             raise
@@ -339,7 +293,12 @@ def _require_room(folder: Path, needed: int) -> None:
 
 
 def _keep(
-    source: SourceDisk, writer: JournalWriter, index: int, disk: _Disk, overlay: Path, ranges: Sequence[tuple[int, int]]
+    source: SourceDisk,
+    writer: JournalWriter,
+    index: int,
+    disk: FitDisk,
+    overlay: Path,
+    ranges: Sequence[tuple[int, int]],
 ) -> _Ranges:
     numbers = dict(zip((file.path for file in data_files(disk.reader)), disk.files, strict=True))
     below = open_disk(source.path, source.input_format, source.lookup)
@@ -352,7 +311,7 @@ def _keep(
         return keep_changes(writer, index, disk.reader, after, ranges, numbers)
 
 
-def _header(job: _Job, claim: _Claimed, whole: Sequence[str | None]) -> JournalHeader:
+def _header(job: _Job, claim: ClaimedDisks, whole: Sequence[str | None]) -> JournalHeader:
     disks = tuple(
         JournalDisk(
             source.path.absolute(),
@@ -372,11 +331,10 @@ def _header(job: _Job, claim: _Claimed, whole: Sequence[str | None]) -> JournalH
 
 def _record(
     job: _Job,
-    claim: _Claimed,
+    claim: ClaimedDisks,
     rewriting: RewriteResult,
     boot: BootEvidence | None,
     changed: Sequence[_Ranges],
-    journal: UndoJournal | None,
 ) -> ConversionRecord:
     """Written under its partial name before the commit: a run after a kill needs nothing more to end this one."""
     for file in job.definitions:
@@ -414,7 +372,7 @@ def _record(
         tools=tool_versions(),
         accelerator=f"{job.acceleration.accelerator.value}: {job.acceleration.evidence}",
         boot=boot,
-        undo_journal=str(job.journal) if journal is not None else None,
+        undo_journal=str(job.journal) if any(changed) else None,
     )
     write_synced(job.outputs.partial(job.outputs.names[-1]), record_json(record))
     return record

@@ -34,7 +34,9 @@ def refuse_blocked(document: PlanDocument) -> None:
     disks = ", ".join(str(s.path) for s in document.sources)
     for blocker in blockers:
         if blocker.id.startswith("guest."):
-            raise GuestNotUnderstood(disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it.")
+            raise GuestNotUnderstood(
+                disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it."
+            )
     if blockers:
         raise Blocked(disks, tuple(b.message for b in blockers))
 

@@ -23,9 +23,7 @@ _OF_COPIES = ("format", "connect", "pool", "start")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options; what needs none of them imports nothing."""
-    group = parser.add_argument_group(
-        "in place, where there is no room for a copy (no other mode writes to a source)"
-    )
+    group = parser.add_argument_group("in place, where there is no room for a copy (no other mode writes to a source)")
     group.add_argument(
         "--in-place",
         action="store_true",
@@ -38,7 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to keep it (default NAME.undo beside the first disk; for a block device in the folder of -o)",
     )
-    group.add_argument("--force", action="store_true", help="write the changes although the boot check of --verify failed")
+    group.add_argument(
+        "--force", action="store_true", help="write the changes although the boot check of --verify failed"
+    )
 
 
 def run(

@@ -23,7 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="also where a disk was written to since (a guest that ran from it): what it wrote and what is put back "
         "then stand side by side",
     )
-    parser.add_argument("--full", action="store_true", help="digests of the whole disks, before and after (reads them twice)")
+    parser.add_argument(
+        "--full", action="store_true", help="digests of the whole disks, before and after (reads them twice)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,7 +51,10 @@ def render(result: Undone, journal: Path) -> str:
     lines = [f"{result.machine}: {how}"]
     for file in result.files:
         lines += ["", *_file_lines(file)]
-    lines += ["", f"{journal} is not needed any more; definitions and record of that conversion tell of what is no longer so."]
+    lines += [
+        "",
+        f"{journal} is not needed any more; definitions and record of that conversion tell of what is no longer so.",
+    ]
     return "\n".join(lines)
 
 

@@ -76,7 +76,7 @@ def test_a_guest_on_two_mirrored_disks_boots_before_it_is_written_and_comes_back
         compare_outside(original, disk, [(each.offset, each.length) for each in recorded.changed])
     # what was booted is what is on the disks now
     phases = [line.split(":")[0] for line in ran.err.splitlines() if ": done in" in line]
-    assert phases.index("boot") < phases.index("journal") < phases.index("commit")
+    assert phases.index("journal") < phases.index("boot") < phases.index("commit")
     ran = p2v("undo", tmp_path / "vm.undo")
     assert ran.status == 0, ran.err
     assert [sha256(disk) for disk in disks] == before
