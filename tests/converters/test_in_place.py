@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from converters.claims import claimed, claimed_as
+from converters.extents import invariant_broken
 from converters.image import open_disk
 from converters.in_place import (
     data_files,
@@ -35,7 +37,7 @@ from converters.undo import undo
 from converters.undo_journal import JournalDisk, JournalFile, JournalHeader, JournalWriter, open_journal, redo_path
 from converters.undo_view import open_before
 from p2v.core.errors import BadJournal, DiskInUse, NoSource, NotInPlace, P2vError, UsedSince
-from tests.converters.images import BY_NAME, KIB, MIB, make_image, qemu_img, read_by_qemu, whole_disk
+from tests.converters.images import BY_NAME, KIB, MIB, make_image, qemu_img, read_by_qemu, rebuilt, whole_disk
 
 STORAGE = HostStorage()
 # With places that no image stores plainly left out: long stretches of noise and text only.
@@ -215,11 +217,11 @@ def test_an_overlay_reads_over_its_disk_whatever_it_names(tmp_path: Path, conten
         with rewritten_disk(top, open_disk(image)) as after:
             found = list(differing(disk, after, [(MIB, 64 * KIB), (9 * MIB, 64 * KIB)]))
             assert whole(after) == bytes(new)
-    rebuilt = bytearray(content)
+    patched = bytearray(content)
     for offset, old, data in found:
-        assert rebuilt[offset : offset + len(old)] == old
-        rebuilt[offset : offset + len(data)] = data
-    assert rebuilt == new
+        assert patched[offset : offset + len(old)] == old
+        patched[offset : offset + len(data)] = data
+    assert patched == new
 
 
 def whole(disk: MappedDisk) -> bytes:
@@ -346,6 +348,30 @@ def test_a_journal_finds_its_own_files_only(tmp_path: Path) -> None:
         undo(STORAGE, journal, claimed_as)
     undo(STORAGE, journal, partial(claimed_as, force=True), force=True)
     assert image.read_bytes() == old
+
+
+@pytest.mark.parametrize("name", ["qcow2-small-clusters", "vmdk-sparse", "vhdx-dynamic", "qcow2-zstd"])
+def test_the_view_of_before_cuts_ranges_where_the_disk_beneath_is_cut(name: str, tmp_path: Path, content: bytes) -> None:
+    """Rows over holes, over compressed blocks and over several of them, each asked for in small pieces."""
+    image, journal = make_image(tmp_path, BY_NAME[name], content), tmp_path / "vm.undo"
+    dice = random.Random(5)
+    old, rows = bytearray(content), []
+    for at in range(0, 11 * MIB, 700 * KIB):
+        length = dice.randrange(1, 250) * 512
+        old[at : at + length] = dice.randbytes(length)
+        rows.append((at, length))
+    writer = JournalWriter(STORAGE, journal)
+    for at, length in rows:
+        writer.add(0, 0, at, at, bytes(old[at : at + length]), content[at : at + length])
+    with STORAGE.open(image) as file:
+        state = replace(file.state(), size=1 << 40)
+    header = JournalHeader("vm", "", "", (JournalDisk(image, "", len(content)),), (JournalFile(image, state),))
+    writer.finish(header).close()
+    with open_before(DiskSpec(image), journal, 0) as view:
+        assert view.pread(len(old), 0) == old
+        assert b"".join(view.pread(7 * KIB + 1, at) for at in range(0, len(old), 7 * KIB + 1)) == old
+        assert rebuilt(view.extents(), view) == old
+        assert invariant_broken(view.extents(), len(old)) is None
 
 
 def test_the_view_of_before_refuses_what_it_cannot_vouch_for(tmp_path: Path) -> None:

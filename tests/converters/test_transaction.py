@@ -358,6 +358,7 @@ LIES: dict[str, Callable[[list[c_undo.Row], dict[str, Any]], None]] = {
     "an empty range": lambda rows, header: _first(rows, length=0),
     "a range of 4 GiB": lambda rows, header: _first(rows, length=(1 << 32) - 1),
     "a range over another": lambda rows, header: _first(rows, file_offset=3584),
+    "a range of the disk behind the next one": lambda rows, header: _first(rows, disk_offset=9000),
     "ranges out of order": lambda rows, header: rows.reverse(),
     "a range left out": lambda rows, header: rows.clear(),
     "no files": lambda rows, header: header.update(files=[]),
@@ -459,8 +460,12 @@ def test_a_disk_used_while_an_undo_was_interrupted_is_not_undone() -> None:
     killed_at(storage, step, take_back)
     later = storage.after_kill()
     later.open(DISKS[2]).pwrite(b"used", 1500)
+    found = disks(later)
     with pytest.raises(UsedSince):
         take_back(later)
+    with pytest.raises(UsedSince):
+        next_start(later, True)
+    assert disks(later) == found
 
 
 def _mixed_undo(storage: FaultyStorage, step: int) -> bool:
