@@ -1,7 +1,7 @@
 """Disks opened for writing in place: only when nobody else has them open, and so that nobody else opens them meanwhile.
 
-* Block devices are opened with O_EXCL, which the kernel refuses while they, or a partition of them, are mounted, used as swap
-  or held by a volume.
+* Of a block device the kernel knows the users, and it is opened with O_EXCL, which the kernel refuses while it, or a partition
+  of it, is mounted, used as swap or held by a volume.
 * Of a file, a read lease says whether anybody has it open for writing, in whatever program; the kernel grants it to the file's
   owner only, so for others the open files of the processes are looked at as well. A loop device counts as such a program.
 * QEMU's locks (bytes 100 to 299) are looked at, and held while we write: no QEMU opens the disk then.
@@ -22,6 +22,7 @@ from pathlib import Path
 from converters.host_file import open_in_qemu
 from converters.storage import HostFile, StoredFile
 from converters.undo_journal import JournalHeader
+from p2v.core.block_devices import look_at, users_of
 from p2v.core.errors import DiskInUse, NoSource, UsedSince
 from p2v.core.io_errors import write_problem
 
@@ -41,7 +42,7 @@ def claimed(paths: Sequence[Path]) -> Iterator[tuple[HostFile, ...]]:
 
 @contextmanager
 def claimed_as(header: JournalHeader, *, force: bool = False) -> Iterator[Sequence[StoredFile]]:
-    """The files a journal names, if they still are those files: of the same size, and the same inode.
+    """The files a journal names, if they still are those files: of the same size, and the same inode or device.
 
     So a journal that somebody made elsewhere cannot name any file of this host. ``force``: another inode may have the name (a
     copy that was put back). Raises UsedSince, and what ``claimed`` raises.
@@ -53,14 +54,23 @@ def claimed_as(header: JournalHeader, *, force: bool = False) -> Iterator[Sequen
                 raise UsedSince(file.path, "a file stands where a device was, or the other way round")
             if found.size != known.state.size:
                 raise UsedSince(file.path, f"it has {found.size} bytes and had {known.state.size}")
-            if not force and found.inode != known.state.inode:
-                raise UsedSince(file.path, "another file has its name now")
+            if not force and (found.inode != known.state.inode or device_identity(file.path) != known.identity):
+                raise UsedSince(file.path, "another file or device has its name now")
         yield files
+
+
+def device_identity(path: Path) -> str:
+    """What tells a block device from others; empty for a file."""
+    return look_at(path).identity if path.is_block_device() else ""
 
 
 def _claim(path: Path) -> HostFile:
     is_device = _is_block_device(path)
-    if not is_device:
+    if is_device:
+        users = users_of(look_at(path).number)
+        if users:
+            raise DiskInUse(path, "; ".join(users))
+    else:
         _refuse_writers(path)
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_EXCL if is_device else 0)
     try:

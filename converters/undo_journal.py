@@ -40,11 +40,15 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class JournalFile:
-    """A file or block device that is written to, as it was before; ``sha256`` of all of it where that was asked for."""
+    """A file or block device that is written to, as it was before; ``sha256`` of all of it where that was asked for.
+
+    ``identity``: what tells a block device from another that has its name later on; empty for files.
+    """
 
     path: Path
     state: FileState
     sha256: str | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import p2v
-from converters.claims import claimed_as
+from converters.claims import claimed_as, device_identity
 from converters.digest import digest_disk
 from converters.image import open_disk
 from converters.in_place import (
@@ -152,7 +152,8 @@ def _job(
     run = [runs_from(reader) for reader in readers]
     require_same_sizes(run, readers)
     disks = tuple(
-        TargetDisk(each.path, each.format, disk.serial) for each, disk in zip(run, document.hardware.disks, strict=True)
+        TargetDisk(each.path, each.format, disk.serial, is_device=each.path.is_block_device())
+        for each, disk in zip(run, document.hardware.disks, strict=True)
     )
     hardware = replace(document.hardware, disks=disks)
     placing = Placing(request.folder.absolute(), [reader.virtual_size for reader in readers], acceleration)
@@ -323,7 +324,7 @@ def _header(job: _Job, claim: ClaimedDisks, whole: Sequence[str | None]) -> Jour
         for source in job.document.sources
     )
     files = tuple(
-        JournalFile(path, handle.state(), digest)
+        JournalFile(path, handle.state(), digest, device_identity(path))
         for path, handle, digest in zip(claim.paths, claim.handles, whole, strict=True)
     )
     return JournalHeader(job.document.machine.name, job.started, p2v.__version__, disks, files)

@@ -17,6 +17,7 @@ from converters.transaction import Outcome, recover
 from converters.undo_journal import JournalHeader, State, open_journal
 from drivers.keys import Key
 from p2v.core import events
+from p2v.core.block_devices import look_at, stable_names
 from p2v.core.errors import BadJournal
 from p2v.core.events import Reporter
 from p2v.core.workspace import Outputs, write_synced
@@ -26,7 +27,6 @@ from p2v.record import ConversionRecord, DiskRecord, load_record, record_json
 from p2v.targets.front_ends import FrontEnd
 
 _STORAGE = HostStorage()
-_BY_ID = Path("/dev/disk/by-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,4 @@ def lasting_name(path: Path) -> Path:
     """The name by which a file is found again: links resolved, a device by its identifier where it has one."""
     if not path.is_block_device():
         return path.resolve()
-    if _BY_ID in path.parents or not _BY_ID.is_dir():
-        return path.absolute()
-    same = (link for link in sorted(_BY_ID.iterdir()) if link.resolve() == path.resolve())
-    return next(same, path.absolute())
+    return next(iter(stable_names(look_at(path).number)), path.absolute())

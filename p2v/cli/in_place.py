@@ -18,7 +18,7 @@ from p2v.targets.front_ends import FrontEnd
 
 _FRONT_ENDS = (FrontEnd.QEMU, FrontEnd.LIBVIRT)
 # options of the copy, by the names their values have
-_OF_COPIES = ("format", "connect", "pool", "start")
+_OF_COPIES = ("format", "connect", "pool", "start", "to_device", "overwrite_device", "discard")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def run(
     """Bring an interrupted run to an end, or convert. ``document`` plans: it is asked only when the disks are in no doubt."""
     for name in _OF_COPIES:
         if getattr(arguments, name):
-            raise Usage(f"--{name} is for copies; with --in-place the disks stay what and where they are")
+            raise Usage(f"--{name.replace('_', '-')} is for copies; with --in-place the disks stay what and where they are")
     front_end = FrontEnd(arguments.to)
     if front_end not in _FRONT_ENDS:
         hint = "It takes copies of the disks; convert without --in-place."

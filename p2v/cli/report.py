@@ -40,6 +40,7 @@ def render(record: ConversionRecord, folder: Path) -> str:
         lines += ["", f"The disks were changed in place; `p2v undo {record.undo_journal}` takes that back."]
     lines += ["", f"Made in {folder}", *(f"  {o.name:<28}{format_bytes(o.size)}" for o in record.outputs)]
     written = [made for made, disk in zip(record.disks, record.hardware.disks, strict=True) if disk.is_device]
+    written = [] if record.undo_journal is not None else written
     lines += [printable(f"Written to {made.target}: {format_bytes(made.virtual_size)}", keep="") for made in written]
     lines += ["", "Boot check", *_boot(record)]
     return "\n".join(lines)

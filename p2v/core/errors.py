@@ -476,12 +476,12 @@ class UsedSince(P2vError):
     code: ClassVar[str] = "used-since"
 
     def sentence(self) -> str:
-        return f"{self.file}: was written to since it was converted: {self.what}"
+        return f"{self.file}: is not as the conversion left it: {self.what}"
 
     def hint(self) -> str:
         return (
             "What was written since and what would be put back do not belong together; nothing was written. "
-            "--force puts it back all the same."
+            "`p2v undo --force` puts it back all the same."
         )
 
 

@@ -16,6 +16,7 @@ from p2v.cli.main import main
         ("--connect", "qemu:///system"),
         ("--pool", "default"),
         ("--start",),
+        ("--to-device", "/dev/vg/web"),
         ("--to", "proxmox"),
         ("--to", "kubevirt"),
         ("--to", "openstack"),

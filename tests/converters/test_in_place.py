@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.claims import claimed, claimed_as
+from converters.claims import claimed, claimed_as, device_identity
 from converters.extents import invariant_broken
 from converters.image import open_disk
 from converters.in_place import (
@@ -38,6 +38,7 @@ from converters.undo_journal import JournalDisk, JournalFile, JournalHeader, Jou
 from converters.undo_view import open_before
 from p2v.core.errors import BadJournal, DiskInUse, NoSource, NotInPlace, P2vError, UsedSince
 from tests.converters.images import BY_NAME, KIB, MIB, make_image, qemu_img, read_by_qemu, rebuilt, whole_disk
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 
 STORAGE = HostStorage()
 # With places that no image stores plainly left out: long stretches of noise and text only.
@@ -81,7 +82,7 @@ def in_place(disk: MappedDisk, after: bytes, journal: Path, scratch: Path) -> No
         except BaseException:
             writer.discard()
             raise
-        states = tuple(JournalFile(path, handle.state()) for path, handle in zip(paths, handles, strict=True))
+        states = tuple(JournalFile(p, h.state(), None, device_identity(p)) for p, h in zip(paths, handles, strict=True))
         disks = (JournalDisk(disk.files[0], disk.facts.format, disk.virtual_size),)
         with writer.finish(JournalHeader("vm", "", "", disks, states)) as prepared:
             commit(STORAGE, prepared, handles)
@@ -298,39 +299,32 @@ def test_what_is_no_disk_is_not_opened_for_writing(tmp_path: Path) -> None:
             raise AssertionError(path)
 
 
-@pytest.fixture
-def loop_device(tmp_path: Path) -> Iterator[Path]:
-    backing = tmp_path / "backing.img"
-    backing.write_bytes(full(8 * MIB))
-    made = subprocess.run(["losetup", "--find", "--show", str(backing)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"no loop devices here: {made.stderr.strip()}")
-    device = Path(made.stdout.strip())
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "-d", str(device)], check=True)
+@NEEDS_LOOP_DEVICES
+def test_a_block_device_is_changed_and_undone_and_refused_while_it_is_held(tmp_path: Path) -> None:
+    (tmp_path / "backing.img").write_bytes(full(8 * MIB))
+    with loop_device(tmp_path / "backing.img") as device:
+        _changed_and_undone(device, tmp_path)
 
 
-def test_a_block_device_is_changed_and_undone_and_refused_while_it_is_held(loop_device: Path, tmp_path: Path) -> None:
+def _changed_and_undone(device: Path, tmp_path: Path) -> None:
     old = full(8 * MIB)
     new = changed(old, ((0, 500), (5 * MIB, 9000)))
     (tmp_path / "other").mkdir()
     journal = tmp_path / "other" / "vm.undo"
     # the kernel hands a claim to one at a time, as for a mount
-    handle = os.open(loop_device, os.O_RDONLY | os.O_EXCL)
+    handle = os.open(device, os.O_RDONLY | os.O_EXCL)
     try:
-        with open_disk(loop_device) as disk, pytest.raises(DiskInUse):
+        with open_disk(device) as disk, pytest.raises(DiskInUse):
             in_place(disk, new, journal, tmp_path / "other")
     finally:
         os.close(handle)
     # a file that a loop device has is in use as well
     assert _is_refused(tmp_path / "backing.img")
-    with open_disk(loop_device) as disk:
+    with open_disk(device) as disk:
         in_place(disk, new, journal, tmp_path / "other")
-    assert whole_disk(loop_device) == new
+    assert whole_disk(device) == new
     undo(STORAGE, journal, claimed_as)
-    assert whole_disk(loop_device) == old
+    assert whole_disk(device) == old
 
 
 def test_a_journal_finds_its_own_files_only(tmp_path: Path) -> None:

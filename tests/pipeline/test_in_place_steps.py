@@ -33,6 +33,7 @@ from p2v.record import load_record, record_json
 from p2v.settling import InPlaceRequest, settle
 from p2v.verify import BootEvidence, Reason, Verdict
 from tests.fixtures import guest
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 from tests.pipeline.running import names
 
 MIB = 1024 * 1024
@@ -236,7 +237,7 @@ REAL = {name: getattr(HostFile, name) for name in ("pwrite", "sync", "truncate")
 
 def _killed_in_the_disks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(self: HostFile, data: bytes, offset: int) -> None:
-        if self.path == bench.disks[1].resolve():
+        if self.path.resolve() == bench.disks[1].resolve():
             raise Killed
         REAL["pwrite"](self, data, offset)
 
@@ -278,6 +279,29 @@ def _killed_in_the_disks_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, req
     real = bench.convert
     monkeypatch.setattr(bench, "convert", lambda: real(request))
     _killed_in_the_disks(bench, monkeypatch)
+
+
+@NEEDS_LOOP_DEVICES
+def test_block_devices_have_their_journal_in_the_folder_and_are_finished_by_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loop_device(bench.disks[0]) as first, loop_device(bench.disks[1]) as second:
+        devices = (first, second)
+        machine = replace(bench.document.machine, disks=tuple(MachineDisk(path, "raw") for path in devices))
+        bench.document = replace(bench.document, machine=machine)
+        bench.disks = devices
+        bench.plan_again()
+        _killed_in_the_disks(bench, monkeypatch)
+        record = bench.settle()
+        assert record is not None
+        assert bench.now() == bench.new
+        assert all(disk.is_device for disk in record.hardware.disks)
+        assert str(first) in (bench.folder / "out" / "vm.xml").read_text()
+        assert names(bench.folder / "out") == {"vm.json", "vm.sh", "vm.xml", "vm.undo"}
+        undo(HostStorage(), bench.folder / "out" / "vm.undo", claimed_as)
+        assert bench.now() == bench.old
+        # nothing of p2v's stands among the devices
+        assert not [entry for entry in first.parent.iterdir() if "p2v" in entry.name]
 
 
 def test_a_journal_beside_the_disks_that_is_about_others_is_not_obeyed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
