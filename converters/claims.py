@@ -48,15 +48,20 @@ def claimed_as(header: JournalHeader, *, force: bool = False) -> Iterator[Sequen
     copy that was put back). Raises UsedSince, and what ``claimed`` raises.
     """
     with claimed([file.path for file in header.files]) as files:
-        for file, known in zip(files, header.files, strict=True):
-            found = file.state()
-            if found.is_block_device is not known.state.is_block_device:
-                raise UsedSince(file.path, "a file stands where a device was, or the other way round")
-            if found.size != known.state.size:
-                raise UsedSince(file.path, f"it has {found.size} bytes and had {known.state.size}")
-            if not force and (found.inode != known.state.inode or device_identity(file.path) != known.identity):
-                raise UsedSince(file.path, "another file or device has its name now")
+        require_same(header, files, force=force)
         yield files
+
+
+def require_same(header: JournalHeader, files: Sequence[HostFile], *, force: bool = False) -> None:
+    """See ``claimed_as``, for files that are open already, in the header's order. Raises UsedSince."""
+    for file, known in zip(files, header.files, strict=True):
+        found = file.state()
+        if found.is_block_device is not known.state.is_block_device:
+            raise UsedSince(file.path, "a file stands where a device was, or the other way round")
+        if found.size != known.state.size:
+            raise UsedSince(file.path, f"it has {found.size} bytes and had {known.state.size}")
+        if not force and (found.inode != known.state.inode or device_identity(file.path) != known.identity):
+            raise UsedSince(file.path, "another file or device has its name now")
 
 
 def device_identity(path: Path) -> str:

@@ -168,7 +168,7 @@ def _job(
         definitions=files,
         outputs=outputs_of(request, name, [*(file.name for file in files), *evidence]),
         work=request.folder / f"{name}.partial.work",
-        journal=journal_path(name, request, lasting_name(readers[0].files[0])),
+        journal=journal_path(name, request, lasting_name(data_files(readers[0])[0].path)),
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from converters.claims import claimed_as
+from converters.claims import claimed, require_same
 from converters.digest import digest_disk
 from converters.image import identity, open_disk
+from converters.in_place import data_files
 from converters.pending import note_path, pending_journal
-from converters.storage import HostStorage, StoredFile
+from converters.storage import HostFile, HostStorage, StoredFile
 from converters.transaction import Outcome, recover
 from converters.undo_journal import JournalHeader, State, open_journal
 from drivers.keys import Key
@@ -48,18 +49,24 @@ class InPlaceRequest:
     undo_journal: Path | None = None
 
 
-def settle(
-    name: str, disks: Sequence[MachineDisk], request: InPlaceRequest, report: Reporter
-) -> ConversionRecord | None:
+def settle(name: str, disks: Sequence[MachineDisk], request: InPlaceRequest, report: Reporter) -> ConversionRecord | None:
     """Bring an interrupted run on these disks to an end, before anything looks at them; its record when that completes it.
 
-    Says what was done. Raises BadJournal, UsedSince, DiskInUse and what opening disks raises.
+    The disks are claimed meanwhile: what a run that is under way has begun is nobody else's to end. Says what was done.
+    Raises BadJournal, UsedSince, DiskInUse, NotInPlace and what opening disks raises.
     """
-    files = [path for disk in disks for path in _files_of(disk)]
+    files = list(dict.fromkeys(path for disk in disks for path in _files_of(disk)))
+    with claimed(files) as handles:
+        return _settled(name, dict(zip(files, handles, strict=True)), request, report)
+
+
+def _settled(
+    name: str, files: Mapping[Path, HostFile], request: InPlaceRequest, report: Reporter
+) -> ConversionRecord | None:
     noted = {path: pending_journal(_STORAGE, path) for path in files}
-    usual = journal_path(name, request, files[0])
+    usual = journal_path(name, request, next(iter(files)))
     for journal in dict.fromkeys([*(path for path in noted.values() if path is not None), usual]):
-        outcome = recover(_STORAGE, journal, partial(_open_ours, files, journal), forward=not request.fresh)
+        outcome = recover(_STORAGE, journal, partial(_ours, files, journal), forward=not request.fresh)
         if outcome in (Outcome.NOT_BEGUN, Outcome.FINISHED, Outcome.TAKEN_BACK):
             report(events.Warned(f"{outcome.value} ({journal})"))
         if outcome is Outcome.UNDONE:
@@ -75,18 +82,19 @@ def settle(
 
 
 @contextmanager
-def _open_ours(files: Sequence[Path], journal: Path, header: JournalHeader) -> Iterator[Sequence[StoredFile]]:
+def _ours(files: Mapping[Path, HostFile], journal: Path, header: JournalHeader) -> Iterator[Sequence[StoredFile]]:
     """A journal that lies beside a disk may be anybody's: it may speak of the disks that were named, and of no others."""
     others = [file.path for file in header.files if file.path not in files]
     if others:
         raise BadJournal(journal, f"is about {others[0]}, which is none of the disks that were named")
-    with claimed_as(header) as opened:
-        yield opened
+    opened = [files[file.path] for file in header.files]
+    require_same(header, opened)
+    yield opened
 
 
 def _files_of(disk: MachineDisk) -> Iterator[Path]:
     with open_disk(disk.path, disk.input_format, disk.lookup) as reader:
-        yield from (lasting_name(path) for path in reader.files)
+        yield from (lasting_name(file.path) for file in data_files(reader))
 
 
 def _left_by(name: str, request: InPlaceRequest, journal: Path) -> ConversionRecord | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,16 @@ from converters.undo import undo
 from drivers.rewrite import RewriteResult
 from p2v import inplace, rewriting, settling
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.errors import BadJournal, Interrupted, NotCommitted, NotInPlace, PlanStale, ReadFailed, TargetExists
+from p2v.core.errors import (
+    BadJournal,
+    DiskInUse,
+    Interrupted,
+    NotCommitted,
+    NotInPlace,
+    PlanStale,
+    ReadFailed,
+    TargetExists,
+)
 from p2v.core.events import silent
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.inplace import convert_in_place
@@ -310,6 +319,26 @@ def test_a_journal_beside_the_disks_that_is_about_others_is_not_obeyed(bench: Be
     with pytest.raises(BadJournal):
         settle("vm", bench.document.machine.disks[:1], bench.request, silent)
     assert bench.now() == now
+
+
+def test_a_run_under_way_is_not_ended_by_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the guest boots, the journal is prepared and nothing written: for a run that was killed there, it would go."""
+    tried: list[str] = []
+
+    def verify(*rest: Any, **more: Any) -> BootEvidence:
+        assert bench.journal.exists()
+        again = replace(bench.request, fresh=True)
+        attempts: tuple[Callable[[], Any], ...] = (bench.settle, bench.convert, lambda: bench.settle(again))
+        for attempt in attempts:
+            with pytest.raises(DiskInUse):
+                attempt()
+            tried.append("refused")
+        return BootEvidence(verdict=Verdict(Reason.BOOTED, "it came up"), accelerator=Accelerator.TCG, seconds=1.0)
+
+    monkeypatch.setattr(inplace, "verify", verify)
+    bench.convert(replace(bench.request, boot_check=True))
+    assert tried == ["refused"] * 3
+    assert bench.now() == bench.new
 
 
 def test_a_disk_that_fails_is_taken_back_and_leaves_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
