@@ -67,6 +67,13 @@ class UndoLayout:
                 yield part_of(piece, position, piece.end)
 
 
+def open_spec(spec: DiskSpec) -> MappedDisk:
+    """Open a disk, as it is or as it was before a conversion in place. Raises what ``open_disk`` and ``open_before`` raise."""
+    if spec.undo_journal is None:
+        return open_disk(spec.path, spec.input_format, spec.lookup)
+    return open_before(spec, spec.undo_journal, spec.undo_disk)
+
+
 def open_before(spec: DiskSpec, journal: Path, disk: int) -> MappedDisk:
     """Open a disk as it was before the conversion that ``journal`` belongs to; ``disk``: its place among the machine's disks.
 

@@ -341,6 +341,7 @@ def _record(
     for file in job.definitions:
         write_synced(job.outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
     disks = []
+    digests = _digests(job, changed)
     for index, source in enumerate(job.document.sources):
         content = None
         if job.request.checksum:
@@ -355,7 +356,7 @@ def _record(
                 read_bytes=0,
                 written_bytes=sum(length for _, length in changed[index]),
                 resumed_bytes=0,
-                changed=tuple(ChangedRange(*each) for each in changed[index]),
+                changed=digests[index],
                 result=source.identity,
                 source_content=content,
             )
@@ -377,6 +378,21 @@ def _record(
     )
     write_synced(job.outputs.partial(job.outputs.names[-1]), record_json(record))
     return record
+
+
+def _digests(job: _Job, changed: Sequence[_Ranges]) -> list[tuple[ChangedRange, ...]]:
+    """What changes of each disk, with the digests that the journal has."""
+    if not any(changed):
+        return [() for _ in changed]
+    with open_journal(_STORAGE, job.journal) as journal:
+        return [
+            tuple(
+                ChangedRange(row.disk_offset, row.length, row.before.hex(), row.after.hex())
+                for row in journal.rows
+                if row.disk == index
+            )
+            for index in range(len(changed))
+        ]
 
 
 def _output_files(job: _Job) -> Iterator[OutputFile]:

@@ -13,7 +13,7 @@ from converters.references import DiskSpec
 from converters.undo_view import open_before
 from p2v.record import load_record
 from tests.fixtures import guest, guest_disks
-from tests.pipeline.running import compare_outside, names, p2v, sha256, state
+from tests.pipeline.running import compare_outside, names, p2v, proven, sha256, state
 
 
 def own_copy(source: Path, target: Path) -> Path:
@@ -43,6 +43,8 @@ def test_only_the_ranges_of_the_record_change_and_undo_brings_back_the_whole(tmp
     with open_before(DiskSpec(disk, "raw"), tmp_path / "vm.undo", 0) as view, open_disk(disk, "raw") as now:
         assert digest_disk(view) == record.disks[0].source_content
         assert digest_disk(now) == record.disks[0].result_content != record.disks[0].source_content
+    # what was before is what the journal has
+    proven(out / "vm.json", "-o", tmp_path / "proof.json")
 
     # somebody has started it meanwhile
     converted = state(disk)
