@@ -26,8 +26,8 @@ from p2v.core.disk import DiskReader
 from p2v.core.events import BytesDone, Reporter, silent
 from p2v.core.units import SECTOR_BYTES
 
-# Ranges are for people; bytes are counted to the last one.
-_RANGES_KEPT = 1000
+RANGES_KEPT = 1000
+"""Of ranges that are for people; bytes are counted to the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class _Pair:
 class _Found:
     """What was found so far; pieces come in any order. Of runs only the first ones are kept, those before ``cut``."""
 
+    ranges_kept: int
     different_bytes: int = 0
     read_bytes: int = 0
     first: int | None = None
@@ -82,13 +83,13 @@ class _Found:
         self.first = first if self.first is None else min(self.first, first)
         cut = self.cut
         kept = _joined(sorted(self.runs + [run for run in runs if cut is None or run[0] < cut]))
-        self.runs = kept[: 2 * _RANGES_KEPT]
+        self.runs = kept[: 2 * self.ranges_kept]
         if len(kept) > len(self.runs):
             self.cut = kept[len(self.runs)][0]
 
     def comparison(self, first_size: int, second_size: int) -> Comparison:
-        complete = self.cut is None and len(self.runs) <= _RANGES_KEPT
-        ranges = tuple(self.runs[:_RANGES_KEPT])
+        complete = self.cut is None and len(self.runs) <= self.ranges_kept
+        ranges = tuple(self.runs[: self.ranges_kept])
         return Comparison(
             first_size, second_size, self.first, self.different_bytes, ranges, complete, self.read_bytes
         )
@@ -103,7 +104,7 @@ class _Work:
     pairs: Iterator[_Pair | int]
     report: Reporter
     phase: str
-    found: _Found = field(default_factory=_Found)
+    found: _Found
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -118,13 +119,19 @@ class _Work:
 
 
 def compare_disks(
-    first: DiskReader, second: DiskReader, *, report: Reporter = silent, threads: int = 2, phase: str = "compare"
+    first: DiskReader,
+    second: DiskReader,
+    *,
+    report: Reporter = silent,
+    threads: int = 2,
+    phase: str = "compare",
+    ranges_kept: int = RANGES_KEPT,
 ) -> Comparison:
-    """Compare two disks to their ends. BytesDone events sum up to the larger size.
+    """Compare two disks to their ends. BytesDone events sum up to the larger size; at most ``ranges_kept`` are told.
 
     Raises what the readers raise: the first error of any thread, when all have stopped.
     """
-    work = _Work(first, second, _pairs(first, second), report, phase)
+    work = _Work(first, second, _pairs(first, second), report, phase, _Found(ranges_kept))
     with ThreadPoolExecutor(threads, thread_name_prefix=phase) as pool:
         try:
             tasks = [pool.submit(_compare_pieces, work) for _ in range(threads)]

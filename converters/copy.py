@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from converters.digest import ContentDigest, add_piece
 from converters.piece_walk import walk_pieces
-from converters.pieces import SUBPIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces
+from converters.pieces import SUBPIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces, cut_pieces, in_short_runs
 from converters.target_writer import TargetWriter
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage
@@ -44,6 +44,8 @@ class _CopySink:
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def zeroes(self, run: ZeroPieces) -> None:
+        if not self.writer.starts_empty:
+            self.writer.write_zeroes(run.first, run.count)
         if self.digest is not None:
             self.digest.zero_leaves(run.first, run.count)
 
@@ -91,7 +93,8 @@ def copy_disk(
         raise BadImage(writer.path, f"made for {writer.virtual_size} bytes, the disk has {reader.virtual_size}")
     started = time.monotonic()
     sink = _CopySink(writer, digest)
-    walk_pieces(reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled)
+    parts = None if writer.starts_empty else in_short_runs(cut_pieces(reader), reader.virtual_size)
+    walk_pieces(reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, parts=parts)
     return CopyResult(
         virtual_size=reader.virtual_size,
         read_bytes=sink.read_bytes,

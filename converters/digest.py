@@ -154,3 +154,18 @@ def digest_disk(
     digest = ContentDigest(reader.virtual_size)
     walk_pieces(reader, _DigestSink(digest), report=report, phase=phase, threads=threads, cancelled=cancelled)
     return digest.text()
+
+
+def digest_range(reader: DiskReader, offset: int, length: int) -> str:
+    """SHA-256 (hexadecimal) of ``length`` bytes of the disk; what lies behind its end counts as zeroes.
+
+    Raises what the reader raises.
+    """
+    sha = hashlib.sha256()
+    done = 0
+    while done < length:
+        wanted = min(length - done, LEAF_BYTES)
+        part = reader.pread(wanted, offset + done) if offset + done < reader.virtual_size else b""
+        sha.update(part.ljust(wanted, b"\0"))
+        done += wanted
+    return sha.hexdigest()

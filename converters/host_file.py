@@ -97,7 +97,7 @@ def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
     What of the range lies behind the end of the file stays there.
     """
     length = min(offset + length, file_size(handle, path)) - offset
-    if length <= 0 or _punch_hole(handle, offset, length):
+    if length <= 0 or punch_hole(handle, offset, length):
         return
     while length:
         count = min(length, len(_ZEROES))
@@ -106,7 +106,8 @@ def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
         length -= count
 
 
-def _punch_hole(handle: int, offset: int, length: int) -> bool:
+def punch_hole(handle: int, offset: int, length: int) -> bool:
+    """Make a range of a file or block device read as zero and take no place; False where that cannot be done."""
     # Python has posix_fallocate only, which cannot do this.
     libc = ctypes.CDLL(None, use_errno=True)
     mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)

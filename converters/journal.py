@@ -50,6 +50,8 @@ class JournalHeader:
     format: str
     piece_bytes: int
     version: int = FORMAT_VERSION
+    device: str = ""
+    """Which device is written, where the target is no file."""
 
 
 @dataclass(frozen=True, slots=True)

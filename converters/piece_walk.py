@@ -89,17 +89,18 @@ def walk_pieces(
     phase: str,
     threads: int = 2,
     cancelled: threading.Event | None = None,
+    parts: Iterator[DataPiece | ZeroPieces] | None = None,
 ) -> None:
     """Give every piece of a disk to ``sink``, with ``threads`` threads.
 
     Pieces are handed out in the disk's order and finish in any. BytesDone events sum up to the virtual
     size, at most about 20 a second and thread. The first error of any thread ends all of them, after the
     piece each is at, and is raised as it is; so is KeyboardInterrupt in the caller's thread.
-    Memory: one piece for each thread, whatever the size of the disk.
+    Memory: one piece for each thread, whatever the size of the disk. ``parts``: the disk as it is cut already.
 
     Raises what the reader and the sink raise, and CopyCancelled.
     """
-    walk = _Walk(_readable(reader), report, phase, cancelled)
+    walk = _Walk(_readable(reader, parts or cut_pieces(reader)), report, phase, cancelled)
     workers = [threading.Thread(target=_work, args=(walk, reader, sink), name=phase) for _ in range(max(1, threads))]
     try:
         for worker in workers:
@@ -118,9 +119,9 @@ def walk_pieces(
         raise CopyCancelled(str(reader.files[0]) if reader.files else "disk")
 
 
-def _readable(reader: DiskReader) -> Iterator[DataPiece | ZeroPieces]:
+def _readable(reader: DiskReader, parts: Iterator[DataPiece | ZeroPieces]) -> Iterator[DataPiece | ZeroPieces]:
     try:
-        yield from cut_pieces(reader)
+        yield from parts
     except OSError as error:
         named = Path(error.filename) if error.filename else None
         raise read_problem(error, named or (reader.files[0] if reader.files else Path("disk"))) from error

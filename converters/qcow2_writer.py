@@ -47,6 +47,8 @@ class Qcow2Writer:
     Memory: 8 bytes for each 2 MiB piece that has data; the rest of the map is never touched.
     """
 
+    starts_empty = True
+
     def __init__(self, path: Path, virtual_size: int, *, resume: bool = False) -> None:
         if virtual_size > LARGEST_DISK_BYTES:
             raise Usage(
@@ -74,6 +76,9 @@ class Qcow2Writer:
         write_all(self._open(), self.path, parts, place * CLUSTER_BYTES)
         self._starts[index], self._maps[index] = place, data_map
         return place
+
+    def write_zeroes(self, first: int, count: int) -> None:
+        """See ``TargetWriter.write_zeroes``: there is nothing to do."""
 
     def sync(self) -> None:
         """See ``PlacedWriter.sync``."""

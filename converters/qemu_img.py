@@ -88,7 +88,7 @@ class QemuImg:
 
         Raises BadImage when the sizes differ: qemu-img would let a shorter backing file read as zeroes.
         """
-        self._require_size(overlay, "qcow2", self.info(backing, backing_format).virtual_size)
+        self._require_size(overlay, "qcow2", self._size_below(overlay, backing, backing_format))
         self._short("rebase", "-u", "-f", "qcow2", "-b", _literal(backing), "-F", backing_format, _literal(overlay))
 
     def commit(self, overlay: Path, target: Path, target_format: str) -> None:
@@ -100,7 +100,7 @@ class QemuImg:
         info = self.info(overlay, "qcow2")
         if info.backing != _literal(target) or info.backing_format != target_format:
             raise BadImage(overlay, f"its backing file is {info.backing} ({info.backing_format}), not {target}", "")
-        self._require_size(overlay, "qcow2", self.info(target, target_format).virtual_size)
+        self._require_size(overlay, "qcow2", self._size_below(overlay, target, target_format))
         self._run("commit", "-q", "-d", "-f", "qcow2", _literal(overlay), timeout=_LONG_SECONDS)
 
     def check(self, image: Path, image_format: str) -> CheckResult:
@@ -186,6 +186,13 @@ class QemuImg:
         """Copy an image by qemu-img itself; an existing target is replaced."""
         argv = ("convert", "-q", "-f", source_format, "-O", target_format, *_settings(options))
         self._run(*argv, _literal(source), _literal(target), timeout=_LONG_SECONDS, on_line=on_line)
+
+    def _size_below(self, overlay: Path, backing: ImagePlace, backing_format: str) -> int:
+        """What an overlay's size must be: its backing's, but for a block device, which may be larger than the disk on it."""
+        size = self.info(backing, backing_format).virtual_size
+        if isinstance(backing, Path) and backing.is_block_device():
+            return min(size, self.info(overlay, "qcow2").virtual_size)
+        return size
 
     def _require_size(self, image: Path, image_format: str, size: int) -> None:
         found = self.info(image, image_format).virtual_size

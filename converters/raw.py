@@ -6,12 +6,13 @@ Reading raw opens nothing else and trusts nothing in the bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from converters.extents import data, hole
 from converters.info import ImageFacts
 from converters.mapped import MappedDisk, MetadataRange
 from converters.references import Opening
-from converters.source_file import SourceFile
+from converters.source_file import SourceFile, open_source
 from p2v.core.disk import Extent
 from p2v.core.units import SECTOR_BYTES, round_up
 
@@ -76,3 +77,13 @@ def open_raw(file: SourceFile, _opening: Opening) -> MappedDisk:
     variant = "block device" if file.is_block_device else f"split in {parts} files" if parts > 1 else "file"
     layout = FlatLayout(file, 0, file.size, virtual_size)
     return MappedDisk(layout, (file,), ImageFacts("raw", variant, notes=tuple(notes)))
+
+
+def open_beginning(path: Path, length: int) -> MappedDisk:
+    """The first ``length`` bytes of a block device (or file) as a disk: a device may be larger than what is on it.
+
+    Raises NoSource, NotPermitted, ReadFailed.
+    """
+    file = open_source(path)
+    variant = "block device" if file.is_block_device else "file"
+    return MappedDisk(FlatLayout(file, 0, min(length, file.size), length), (file,), ImageFacts("raw", variant))

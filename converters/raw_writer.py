@@ -13,6 +13,8 @@ from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
 class RawWriter:
     """Writes what is not zero; the rest is a hole. A ``PlacedWriter``; places are always 0."""
 
+    starts_empty = True
+
     def __init__(self, path: Path, virtual_size: int, *, resume: bool = False) -> None:
         self.path = path
         self.virtual_size = virtual_size
@@ -31,6 +33,9 @@ class RawWriter:
             part = data[start : start + count * SUBPIECE_BYTES]
             write_all(self._open(), self.path, [part], index * PIECE_BYTES + start)
         return 0
+
+    def write_zeroes(self, first: int, count: int) -> None:
+        """See ``TargetWriter.write_zeroes``: there is nothing to do."""
 
     def sync(self) -> None:
         """See ``PlacedWriter.sync``."""

@@ -73,6 +73,9 @@ class RecordedWriter:
     inner: PlacedWriter
     done: PieceSet
     checkpoints: Checkpoints
+    held_back: frozenset[int] = frozenset()
+    """Pieces that are written last: without them, an unfinished disk on a device does not look like one."""
+    _held: dict[int, tuple[bytes, int]] = field(default_factory=dict, repr=False)
 
     @property
     def path(self) -> Path:
@@ -84,18 +87,47 @@ class RecordedWriter:
         """See ``TargetWriter``."""
         return self.inner.virtual_size
 
+    @property
+    def starts_empty(self) -> bool:
+        """See ``TargetWriter``."""
+        return self.inner.starts_empty
+
     def is_done(self, index: int) -> bool:
         """Whether an earlier run left the piece complete."""
         return index in self.done
 
     def write_piece(self, index: int, data: memoryview, data_map: int) -> int:
         """See ``TargetWriter``; a failed checkpoint is raised here too."""
+        if index in self.held_back:
+            self._held[index] = (bytes(data), data_map)
+            return 0
         place = self.inner.write_piece(index, data, data_map)
         self.checkpoints.note(index, place, data_map, len(data))
         return place
 
+    def write_zeroes(self, first: int, count: int) -> None:
+        """See ``TargetWriter``; pieces that an earlier run left are passed over."""
+        start = first
+        while start < first + count:
+            stop = start
+            while stop < first + count and stop not in self.done:
+                stop += 1
+            self.inner.write_zeroes(start, stop - start)
+            for index in range(start, stop):
+                self.checkpoints.note(index, 0, 0, piece_length(index, self.virtual_size))
+            start = stop + 1
+
     def finish(self) -> None:
         """Record what is written, then complete the image."""
+        self.checkpoints.flush()
+        if self._held:
+            # killed right behind this, the next run knows that what looks like a disk there is its own
+            self.checkpoints.journal.append(Committing(tuple((index, 1) for index in self._held)))
+            self.checkpoints.journal.sync()
+        for index, (data, data_map) in self._held.items():
+            place = self.inner.write_piece(index, memoryview(data), data_map)
+            self.checkpoints.note(index, place, data_map, len(data))
+        self._held.clear()
         self.checkpoints.flush()
         self.inner.finish()
 
@@ -110,7 +142,7 @@ class Target:
     ``discard``.
 
     ``resumed_bytes`` were found complete; ``restart_reason`` says why nothing was taken over although there
-    was something (empty otherwise).
+    was something (empty otherwise). ``is_device``: it is no file and has its name already.
     """
 
     path: Path
@@ -119,6 +151,7 @@ class Target:
     journal: JournalFile
     resumed_bytes: int = 0
     restart_reason: str = ""
+    is_device: bool = False
     _closed: bool = field(default=False, repr=False)
 
     def __enter__(self) -> Target:
@@ -153,21 +186,23 @@ class Target:
         self.writer.inner.sync()
 
     def publish(self, final: Path) -> None:
-        """Sync the finished target, give it its final name and remove the journal. Closes the target.
+        """Sync the finished target, give it its final name (but a device) and remove the journal. Closes the target.
 
         Raises TargetExists when the name is taken.
         """
         self.sync()
-        rename_new(self.path, final)
-        sync_folder(final.parent)
+        if not self.is_device:
+            rename_new(self.path, final)
+            sync_folder(final.parent)
         self._shut()
         self.journal.remove()
 
     def discard(self) -> None:
-        """Remove the target and its journal. Closes the target."""
+        """Remove the target (but a device) and its journal. Closes the target."""
         self._shut()
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        if not self.is_device:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
         self.journal.remove()
 
     def close(self) -> None:
@@ -216,7 +251,7 @@ def open_target(
         _require_unused(partial)
         resumed, reason = _resume(partial, target_format, journal, header)
         if resumed is None:
-            resumed = _Resumed(_start(partial, target_format, journal, header), PieceSet(piece_count(virtual_size)))
+            resumed = Resumed(_start(partial, target_format, journal, header), PieceSet(piece_count(virtual_size)))
     except BaseException:
         journal.close()
         raise
@@ -241,7 +276,9 @@ def piece_runs(ranges: Iterable[tuple[int, int]], virtual_size: int) -> PieceRun
 
 
 @dataclass
-class _Resumed:
+class Resumed:
+    """What an earlier run left: its writer, the pieces that are done, runs of pieces that a commit may have written."""
+
     writer: PlacedWriter
     done: PieceSet
     done_bytes: int = 0
@@ -267,6 +304,8 @@ class _Resumed:
         if index >= count or index in self.done:
             raise ValueError(f"piece {index} is recorded twice or lies behind the end")
         self.writer.restore(index, place, data_map)
+        if (index, 1) in self.dirty:
+            self.dirty.remove((index, 1))  # it was held back, and written after all
         self.done.add(index)
         self.done_bytes += piece_length(index, self.writer.virtual_size)
 
@@ -291,16 +330,16 @@ class _Resumed:
 
 def _resume(
     partial: Path, target_format: TargetFormat, journal: JournalFile, header: JournalHeader
-) -> tuple[_Resumed | None, str]:
+) -> tuple[Resumed | None, str]:
     """What an earlier run left, or None and the reason when there is nothing to go on with."""
     found = journal.read_header()
     if found is None:
         return None, "the partial file has no sound record" if partial.exists() else ""
     if found != header:
-        return None, _difference(found, header)
+        return None, difference(found, header)
     if not partial.exists():
         return None, "the partial file is gone"
-    resumed = _Resumed(
+    resumed = Resumed(
         _WRITERS[target_format](partial, header.virtual_size, resume=True),
         PieceSet(piece_count(header.virtual_size)),
     )
@@ -316,7 +355,10 @@ def _resume(
     return resumed, ""
 
 
-def _difference(found: JournalHeader, wanted: JournalHeader) -> str:
+def difference(found: JournalHeader, wanted: JournalHeader) -> str:
+    """Why a journal is of no use for what is wanted."""
+    if found.device != wanted.device:
+        return "the device is not the one that was being written"
     if found.identity != wanted.identity:
         return "the source is not the one that was being copied"
     if found.virtual_size != wanted.virtual_size:

@@ -8,11 +8,16 @@ from typing import Protocol
 
 
 class TargetWriter(Protocol):
-    """Takes a disk's pieces (see ``converters.pieces``) in any order; what it is not given reads as zero."""
+    """Takes a disk's pieces (see ``converters.pieces``) in any order."""
 
     @property
     def path(self) -> Path:
         """The file that is written."""
+        ...
+
+    @property
+    def starts_empty(self) -> bool:
+        """Whether what is not written reads as zero; a block device holds what it held."""
         ...
 
     @property
@@ -30,6 +35,11 @@ class TargetWriter(Protocol):
         Returns the piece's place: a number that ``PlacedWriter.restore`` takes. ``data`` is the whole piece.
         Raises NoSpace, NotPermitted, ReadFailed.
         """
+        ...
+
+    def write_zeroes(self, first: int, count: int) -> None:
+        """Make ``count`` pieces from ``first`` on read as zero; called by several threads. Not needed where it
+        ``starts_empty``. Raises NotPermitted, ReadFailed."""
         ...
 
     def finish(self) -> None:

@@ -23,7 +23,7 @@ def check_delivery(wanted: Delivery | None, hardware: TargetHardware) -> Mapping
     pools = wanted.host.check(hardware.name, hardware.uuid, networks, wanted.pools.names)
     for index, disk in enumerate(hardware.disks):
         pool = pools.get(wanted.pools.of(index) or "")
-        if pool is not None and not pool.takes_files and disk.format != "raw":
+        if pool is not None and not pool.takes_files and disk.format != "raw" and not disk.is_device:
             raise Usage(f"volumes of the pool {pool.name!a} ({pool.type}) are raw disks", "Say --format raw.")
     return pools
 
@@ -37,7 +37,7 @@ def deliver_machine(
     acceleration: Acceleration,
     system: OperatingSystem | None,
 ) -> None:
-    """Upload what has a pool, define the machine, start it if wanted. ``sizes``: the disks' virtual sizes in bytes.
+    """Upload what has a pool, define the machine, start it if wanted. ``sizes``: the disks' virtual sizes in bytes. Devices stay.
 
     What belongs to no disk (media, UEFI variables) goes where the first disk goes. Raises as ``deliver``.
     """
@@ -53,6 +53,7 @@ def deliver_machine(
     files = [
         delivered(disk.path, disk.format, size, index)
         for index, (disk, size) in enumerate(zip(hardware.disks, sizes, strict=True))
+        if not disk.is_device
     ]
     files += [delivered(medium.path, "raw") for medium in hardware.media]
     own = delivered(hardware.variables, "raw") if hardware.variables is not None else None

@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from converters import nbd
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest, digest_disk
+from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
+from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
-from drivers.appliance import ApplianceDisk, ApplianceStopped
+from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
-from drivers.rewrite import RewriteResult, rewrite
+from drivers.rewrite import RewriteResult
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
+from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -39,19 +40,18 @@ from p2v.core.workspace import (
     remove_quietly,
     require_space,
     sha256_of,
-    socket_folder,
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
-from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
+from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
+from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, OutputFile
-from p2v.sources.description import is_file
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile
+from p2v.rewriting import check_records, open_planned, refuse_blocked, rewrite_overlays, served_overlays, verify_package
 from p2v.sources.networks import require_mapped
-from p2v.sources.recognition import verify_files
-from p2v.supplements import Supplements, building
+from p2v.supplements import Supplements
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware, with_files
 from p2v.targets.libvirt_host import Delivery
@@ -81,6 +81,8 @@ class Request:
     """Where the front end's files say that the disks go."""
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
+    devices: DeviceWish = field(default_factory=DeviceWish)
+    """Block devices that disks are written to in place of files."""
 
 
 @dataclass
@@ -97,12 +99,10 @@ class _Job:
     outputs: Outputs
     work: Path
     qemu_img: QemuImg
+    devices: Mapping[int, BlockDevice] = field(default_factory=dict)
+    """Those among the disks, by their place."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def target_format(self) -> TargetFormat:
-        return TargetFormat(self.request.disk_format)
 
     @property
     def disk_files(self) -> tuple[str, ...]:
@@ -113,9 +113,19 @@ class _Job:
         """The overlay a disk is rewritten on."""
         return self.work / f"overlay{index}.qcow2"
 
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """One for each source."""
+        return tuple(self.overlay(index) for index in range(len(self.document.sources)))
+
     def partial_disk(self, index: int) -> Path:
-        """The target of a disk while it is written."""
-        return self.outputs.partial(str(self.hardware.disks[index].path))
+        """The target of a disk while it is written; a device has one name all along."""
+        disk = self.hardware.disks[index]
+        return disk.path if disk.is_device else self.outputs.partial(str(disk.path))
+
+    def target_key(self, index: int) -> str:
+        """What goes to a disk's target: for another text, it is begun anew."""
+        return json_digest({"source": to_data(self.document.sources[index].identity), "disk": index})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +146,14 @@ def convert(
     TargetBusy, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part of an
     interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
-    _refuse_blocked(document)
+    refuse_blocked(document)
     if request.front_end is not FrontEnd.QEMU:
         require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
     pools = check_delivery(request.delivery, job.hardware)
+    job.devices = check_devices(document, job.hardware.disks, job.report)
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
@@ -157,27 +168,15 @@ def _converted(job: _Job) -> ConversionRecord:
     job.outputs.refuse_existing()
     require_unchanged(job.media)
     with ExitStack() as stack:
-        readers = [stack.enter_context(_open(source)) for source in document.sources]
+        readers = [stack.enter_context(open_planned(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
-            _verify_package(job)
+            verify_package(document, job.report, job.cancelled)
             with _locked(job):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
-
-
-def _verify_package(job: _Job) -> None:
-    """A package whose manifest does not fit its files is not copied. Raises BadDescription."""
-    machine = job.document.machine
-    if machine.description is None:
-        return
-    if not machine.description.exists() and not any(map(is_file, machine.description.parents)):
-        # the plan is carried out elsewhere, on disks that were named
-        job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
-        return
-    verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -185,7 +184,8 @@ def _finish_interrupted(job: _Job) -> ConversionRecord | None:
     if job.request.fresh or not job.outputs.partial(job.outputs.names[-1]).exists():
         return None
     with _locked(job):
-        record = finish_interrupted(job.outputs, plan_digest(job.document))
+        journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
+        record = finish_interrupted(job.outputs, plan_digest(job.document), job.hardware.disks, journals)
         if record is not None:
             remove_quietly([job.work])
             job.report(events.Warned("an earlier run had done everything but giving the results their names"))
@@ -197,27 +197,19 @@ def _locked(job: _Job) -> AbstractContextManager[None]:
     return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
 
 
-def _refuse_blocked(document: PlanDocument) -> None:
-    blockers = document.plan.blockers
-    disks = ", ".join(str(s.path) for s in document.sources)
-    for blocker in blockers:
-        if blocker.id.startswith("guest."):
-            raise GuestNotUnderstood(disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it.")
-    if blockers:
-        raise Blocked(disks, tuple(b.message for b in blockers))
-
-
 def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
+    disks = request.devices.placed(disks)
     store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
     hardware = store.hardware
     sizes = [source.image.virtual_size for source in document.sources]
     placing = Placing(request.folder.absolute(), sizes, acceleration, request.storage)
     files = (*definitions(request.front_end, hardware, document.facts.os, placing), *store.files)
     media = media_copies(document.machine, hardware)
-    names = [*(str(d.path) for d in disks), *(copy.name for copy in media), *(file.name for file in files)]
+    names = [str(d.path) for d in disks if not d.is_device]
+    names += [*(copy.name for copy in media), *(file.name for file in files)]
     for event in told_of_media(hardware, request.front_end):
         report(event)
     if lost := smbios_lost(hardware, request.front_end):
@@ -237,22 +229,6 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     )
 
 
-@contextmanager
-def _open(source: SourceDisk) -> Iterator[DiskReader]:
-    """The source, if it is still what was planned."""
-    with open_disk(source.path, source.input_format, source.lookup) as reader:
-        found = identity(reader)
-        planned = source.identity
-        if [f.path for f in found.files] != [f.path for f in planned.files]:
-            # The user named another place for the same disk: copies do not keep times or folders.
-            bare = tuple(replace(f, path="", mtime_ns=0) for f in found.files)
-            found = replace(found, files=bare)
-            planned = replace(planned, files=tuple(replace(f, path="", mtime_ns=0) for f in planned.files))
-        if found != planned:
-            raise PlanStale(str(source.path), "the disk that was planned", "another one, or it was written to since")
-        yield reader
-
-
 def _space_needed(job: _Job, document: PlanDocument) -> int:
     """Bytes still to be written: what is stored at the source (inflated, at most), less what a run before left."""
     there = sum(
@@ -261,7 +237,7 @@ def _space_needed(job: _Job, document: PlanDocument) -> int:
         if path.is_file() and not job.request.fresh
     )
     data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
-               for s in document.sources)  # fmt: skip
+               for index, s in enumerate(document.sources) if index not in job.devices)  # fmt: skip
     return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
 
 
@@ -281,7 +257,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
     job.work.mkdir(mode=0o700)
     try:
         with ExitStack() as stack:
-            targets = [stack.enter_context(_target(job, index, r)) for index, r in enumerate(readers)]
+            targets = _targets(job, readers, stack)
             try:
                 record = _run(job, readers, targets)
             except BaseException as error:
@@ -289,6 +265,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
                     # The source itself is at fault: there is nothing a next run could go on with.
                     for target in targets:
                         target.discard()
+                tell_unfinished(targets, job.report)
                 _withdraw_texts(job)
                 raise
             publish(record, job.outputs, targets, job.report)
@@ -301,12 +278,21 @@ def _withdraw_texts(job: _Job) -> None:
     remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files])
 
 
+def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
+    # all devices before the first byte: what one of them is refused for leaves the others as they are
+    wish, fresh = job.request.devices, job.request.fresh
+    claimed = claim_devices(stack, job.devices, wish, job.document, job.outputs, job.target_key, fresh=fresh)
+    return [
+        stack.enter_context(start_device(claimed[i], wish, job.report) if i in claimed else _target(job, i, reader))
+        for i, reader in enumerate(readers)
+    ]
+
+
 def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
         remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
-    source = job.document.sources[index]
-    key = json_digest({"source": to_data(source.identity), "disk": index})
-    target = open_target(job.partial_disk(index), job.target_format, reader.virtual_size, key)
+    target_format = TargetFormat(job.hardware.disks[index].format)
+    target = open_target(job.partial_disk(index), target_format, reader.virtual_size, job.target_key(index))
     if target.restart_reason:
         job.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     return target
@@ -317,7 +303,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
-    disks = tuple(_disk_record(job, i, moved) for i in range(len(readers)))
+    disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
     return ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
@@ -325,7 +311,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         hardware=job.hardware,
         disks=disks,
         applied=moved.rewriting.applied,
-        checks=_checks(moved.rewriting),
+        checks=check_records(moved.rewriting),
         outputs=_output_files(job),
         seconds=dict(job.report.seconds),
         tools=tool_versions(),
@@ -336,12 +322,8 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
-    with ExitStack() as stack:
-        sockets = stack.enter_context(socket_folder())
-        for index, source in enumerate(job.document.sources):
-            export = stack.enter_context(nbd.serve(source.spec, sockets))
-            job.qemu_img.create_overlay(job.overlay(index), NbdUri(export.uri), "raw", readers[index].virtual_size)
-        supplements = stack.enter_context(building(job.document))
+    sizes = [reader.virtual_size for reader in readers]
+    with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -360,7 +342,9 @@ def _both(
         copying = pool.submit(_copy_all, job, readers, targets)
         copying.add_done_callback(lambda done: copy_failed.set() if done.exception() else None)
         try:
-            rewriting = _rewrite(job, supplements, copy_failed)
+            rewriting = rewrite_overlays(
+                job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, stop=copy_failed
+            )
             return copying.result(), rewriting
         except ApplianceStopped:
             copying.result()
@@ -390,22 +374,14 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
         return tuple(results)
 
 
-def _rewrite(job: _Job, supplements: Supplements, stop: threading.Event) -> RewriteResult:
-    with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
-        overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
-        facts, plan = job.document.facts, job.document.plan
-        keys = job.request.keys
-        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop, keys=keys)
-
-
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     overlay = job.overlay(index)
     ranges = job.qemu_img.changed_ranges(overlay)
     if ranges:
         target.note_committing(ranges)
-        job.qemu_img.rebase_unsafe(overlay, target.path, job.request.disk_format)
-        job.qemu_img.commit(overlay, target.path, job.request.disk_format)
-    if job.target_format is TargetFormat.QCOW2:
+        job.qemu_img.rebase_unsafe(overlay, target.path, target.format.value)
+        job.qemu_img.commit(overlay, target.path, target.format.value)
+    if target.format is TargetFormat.QCOW2:
         result = job.qemu_img.check(target.path, "qcow2")
         if not result.clean:
             raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
@@ -439,12 +415,13 @@ def _boot_check(job: _Job) -> BootEvidence:
     )
 
 
-def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
+def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> DiskRecord:
     copied = moved.copies[index]
-    path = job.partial_disk(index)
-    with open_disk(path, job.request.disk_format) as reader:
+    path, disk = job.partial_disk(index), job.hardware.disks[index]
+    with open_beginning(path, copied.virtual_size) if disk.is_device else open_disk(path, disk.format) as reader:
         result = identity(reader)
         content = None
+        changed = tuple(_digested(r, source, reader) for r in moved.changed[index])
         if job.request.checksum:
             with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
                 content = digest_disk(
@@ -457,16 +434,16 @@ def _disk_record(job: _Job, index: int, moved: _Moved) -> DiskRecord:
         read_bytes=copied.read_bytes,
         written_bytes=copied.written_bytes,
         resumed_bytes=copied.resumed_bytes,
-        changed=moved.changed[index],
+        changed=changed,
         result=result,
         source_content=copied.digest,
         result_content=content,
     )
 
 
-def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
-    both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
+def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
+    offset, length = changed.offset, changed.length
+    return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
 
 
 def _output_files(job: _Job) -> tuple[OutputFile, ...]:

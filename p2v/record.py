@@ -27,10 +27,15 @@ _LARGEST_RECORD_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ChangedRange:
-    """Bytes of a disk that the rewriting touched; everything else was copied as it stood."""
+    """Bytes of a disk that the rewriting touched; everything else was copied as it stood.
+
+    ``before``, ``after``: SHA-256 (hexadecimal) of these bytes in the source and in the finished target.
+    """
 
     offset: int
     length: int
+    before: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class ConversionRecord:
     tools: Mapping[str, str]
     accelerator: str
     boot: BootEvidence | None = None
+    undo_journal: str | None = None
+    """Of a conversion in place: what takes it back."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__
 

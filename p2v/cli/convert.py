@@ -1,11 +1,11 @@
-"""``p2v convert DISK... -o DIR``: copy and rewrite at once; out comes what KVM runs."""
+"""``p2v convert DISK... -o DIR``: copy and rewrite at once; out comes what KVM runs. The source is not written to."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, machine_options, options, storage
+from p2v.cli import console, device_options, in_place, machine_options, options, storage
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -14,7 +14,7 @@ from p2v.documents import PlanDocument, load_plan, relocated
 from p2v.inspection import Reading
 from p2v.migrate import Request, convert
 from p2v.planning import plan_machine
-from p2v.record import record_json
+from p2v.record import ConversionRecord, record_json
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.libvirt_host import Delivery, LibvirtHost
 from p2v.targets.storage import Storage
@@ -36,13 +36,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--connect", metavar="URI", help="with --to libvirt: define the machine there (as qemu:///system)")
     storage.configure(parser)
     parser.add_argument("--start", action="store_true", help="with --connect: start the machine")
-    parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
+    parser.add_argument("--format", choices=("qcow2", "raw"), help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
     parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
+    device_options.configure(parser)
+    in_place.configure(parser)
     machine_options.add_machine(parser)
     machine_options.add_guest(parser)
     options.add_reader(parser)
@@ -55,25 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
-    # what makes no sense is told before the guest is read
-    places = storage.storage_of(arguments, FrontEnd(arguments.to))
-    delivery = _delivery(arguments, places)
     report = console.reporter(arguments.progress)
-    document = _document(arguments, report)
-    storage.require_disks(places, len(document.sources))
-    request = Request(
-        folder=arguments.output,
-        disk_format=arguments.format,
-        checksum=arguments.checksum,
-        threads=arguments.threads,
-        boot_check=arguments.verify,
-        fresh=arguments.fresh,
-        keys=machine_options.keys_of(arguments),
-        front_end=FrontEnd(arguments.to),
-        storage=places,
-        delivery=delivery,
-    )
-    record = convert(document, request, machine_options.acceleration_of(arguments), report)
+    record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
     if arguments.json:
         console.out_json(record_json(record))
     else:
@@ -82,6 +67,40 @@ def run(arguments: argparse.Namespace) -> int:
         console.note(f"p2v: converted, but the boot check failed: {record.boot.verdict.sentence}")
         return 3
     return 0
+
+
+def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+    if arguments.plan is None:
+        if not arguments.disks:
+            raise Usage("no source was named", "As in p2v convert --in-place disk.raw -o converted")
+        return in_place.run(
+            arguments, lambda: machine_options.machine_of(arguments), lambda: _document(arguments, report), report
+        )
+    planned = _document(arguments, report)
+    return in_place.run(arguments, lambda: planned.machine, lambda: planned, report)
+
+
+def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+    # what makes no sense is told before the guest is read
+    in_place.refuse_alone(arguments)
+    places = storage.storage_of(arguments, FrontEnd(arguments.to))
+    delivery, devices = _delivery(arguments, places), device_options.devices_of(arguments)
+    document = _document(arguments, report)
+    storage.require_disks(places, len(document.sources))
+    request = Request(
+        folder=arguments.output,
+        disk_format=arguments.format or "qcow2",
+        checksum=arguments.checksum,
+        threads=arguments.threads,
+        boot_check=arguments.verify,
+        fresh=arguments.fresh,
+        keys=machine_options.keys_of(arguments),
+        front_end=FrontEnd(arguments.to),
+        storage=places,
+        delivery=delivery,
+        devices=devices,
+    )
+    return convert(document, request, machine_options.acceleration_of(arguments), report)
 
 
 def _delivery(arguments: argparse.Namespace, places: Storage) -> Delivery | None:

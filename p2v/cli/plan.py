@@ -58,6 +58,7 @@ def render(document: PlanDocument) -> str:
     # a name with a newline in it must not look like a line of ours
     lines = [*(printable(line, keep="\t") for line in (title, *sources)), ""]
     lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
+    lines += ["", "The source is not written to; only `p2v convert --in-place` does that, and keeps a journal to undo it."]
     lines += ["", f"Plan digest: {plan_digest(document)}"]
     return "\n".join(lines)
 

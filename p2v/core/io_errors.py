@@ -18,7 +18,8 @@ def read_problem(error: OSError, file: Path, offset: int | None = None) -> P2vEr
 
 def write_problem(error: OSError, file: Path, offset: int | None = None, needed: int = 0) -> P2vError:
     """What to raise when writing ``needed`` bytes to ``file`` (at ``offset``) failed."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # a thin volume that is full says so too, and its folder has nothing to do with it
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and not file.is_block_device():
         return NoSpace(file.parent, needed, _free_bytes(file.parent))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(str(file), "write")

@@ -30,6 +30,8 @@ class FrontEnd(enum.Enum):
 
 # What is written for these is written for PCs: of other machines neither was ever tried.
 _OF_PCS = frozenset({FrontEnd.PROXMOX, FrontEnd.KUBEVIRT})
+# What is uploaded to these are files: a device of this host is nothing they could run a machine on.
+_FROM_FILES = frozenset({FrontEnd.KUBEVIRT, FrontEnd.OPENSTACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def definitions(
     Raises Usage for hardware or names that the front end cannot have.
     """
     name = hardware.name
+    _refuse_devices(front_end, hardware)
     if front_end in _OF_PCS and hardware.arch != "x86_64":
         hint = "Choose another target; the copied disks and its script are the same for all."
         raise Usage(f"{name}: machines for {hardware.arch} are not described for {front_end.value}", hint)
@@ -92,3 +95,10 @@ def definitions(
                 DefinitionFile(f"{name}.openstack.json", openstack.images(hardware, placing.sizes, system, placing.storage)),
                 DefinitionFile(f"{name}.openstack.sh", upload, is_program=True),
             )
+
+
+def _refuse_devices(front_end: FrontEnd, hardware: TargetHardware) -> None:
+    device = next((disk.path for disk in hardware.disks if disk.is_device), None)
+    if device is not None and front_end in _FROM_FILES:
+        hint = "Convert without --to-device; the script that is written uploads the files."
+        raise Usage(f"{device}: a machine for {front_end.value} has no block devices of this host", hint)

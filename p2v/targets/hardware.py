@@ -51,11 +51,15 @@ IDE_DISKS = 4
 
 @dataclass(frozen=True, slots=True)
 class TargetDisk:
-    """One disk of the result; a relative ``path`` is relative to the folder of the definition."""
+    """One disk of the result; a relative ``path`` is relative to the folder of the definition.
+
+    ``is_device``: it is a block device of the host, which front ends are told by its own (absolute) name.
+    """
 
     path: Path
     format: str = "qcow2"
     serial: str | None = None
+    is_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)

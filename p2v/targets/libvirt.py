@@ -192,10 +192,16 @@ def _consoles(devices: ET.Element, here: Platform) -> None:
 
 
 def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, where: Path | str) -> None:
-    """``where``: the folder of the files, or the name of the pool."""
-    element = ET.SubElement(devices, "disk", type=_kind(where), device="disk")
-    ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
-    _source(element, disk.path, where)
+    """``where``: the folder of the files, or the name of the pool; a block device is neither's."""
+    element = ET.SubElement(devices, "disk", type="block" if disk.is_device else _kind(where), device="disk")
+    driver = ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
+    if disk.is_device:
+        # a second cache, the host's, is in the way of a guest that has a device of its own
+        driver.set("cache", "none")
+        driver.set("io", "native")
+        ET.SubElement(element, "source", dev=_holdable(str(disk.path)))
+    else:
+        _source(element, disk.path, where)
     bus = hardware.disk_bus
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=BUS_NAMES[bus])
     if disk.serial:

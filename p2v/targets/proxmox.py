@@ -15,7 +15,7 @@ from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
 from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel
-from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
+from p2v.targets.hardware import BUS_NAMES, TargetDisk, TargetHardware, dns_label
 from p2v.targets.platforms import Video
 from p2v.targets.qemu import smbios_options
 from p2v.targets.storage import DEFAULT, Storage
@@ -60,9 +60,10 @@ def qm_conf(hardware: TargetHardware, system: OperatingSystem | None, storage: S
     Raises Usage for what qm has no place for (too many disks on a bus, too many cards).
     """
     lines = [f"{key}: {value}" for key, value in _settings(hardware, system)]
-    places = [storage.of(n) or "STORAGE" for n in range(len(hardware.disks))]
     rest_in = storage.every or "STORAGE"
-    lines += [f"{key}: {places[n]}:vm-VMID-disk-{n}{rest}" for n, (key, _, rest) in enumerate(_disks(hardware))]
+    for n, (disk, (key, _, rest)) in enumerate(zip(hardware.disks, _disks(hardware), strict=True)):
+        place = f"{disk.path}" if disk.is_device else f"{storage.of(n) or 'STORAGE'}:vm-VMID-disk-{n}"
+        lines.append(f"{key}: {place}{rest}")
     if hardware.firmware is Firmware.UEFI:
         lines.append(f"efidisk0: {rest_in}:vm-VMID-disk-{len(hardware.disks)},{_efi(hardware)}")
     if hardware.tpm:
@@ -82,9 +83,10 @@ def import_script(
         create.append(f'--efidisk0 "$storage:0,{_efi(hardware)}{own}')
     if hardware.tpm:
         create.append('--tpmstate0 "$storage:0,version=v2.0"')
-    places = [storage.single.get(n, "$storage") for n in range(len(hardware.disks))]
-    disks = [f'qm set "$vmid" --{key} "{place}:0,import-from=$folder/"{shlex.quote(file + rest)}'
-             for place, (key, file, rest) in zip(places, _disks(hardware), strict=True)]  # fmt: skip
+    disks = [
+        _attached(disk, storage.single.get(n, "$storage"), key, file + rest)
+        for n, (disk, (key, file, rest)) in enumerate(zip(hardware.disks, _disks(hardware), strict=True))
+    ]
     values = {
         "script": name,
         "argument": "STORAGE" if storage.every is None else "[STORAGE]",
@@ -150,6 +152,13 @@ def _bridge(network: str) -> str:
     return network
 
 
+def _attached(disk: TargetDisk, place: str, key: str, file: str) -> str:
+    """The command that gives the machine a disk. A device of the host is attached as it is: nothing is imported."""
+    if disk.is_device:
+        return f'qm set "$vmid" --{key} {shlex.quote(file)}'
+    return f'qm set "$vmid" --{key} "{place}:0,import-from=$folder/"{shlex.quote(file)}'
+
+
 def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
     """For each disk its key, its file, and options with a comma before each."""
     bus = BUS_NAMES[hardware.disk_bus]
@@ -158,7 +167,8 @@ def _disks(hardware: TargetHardware) -> Sequence[tuple[str, str, str]]:
     found = []
     for index, disk in enumerate(hardware.disks):
         if "," in str(disk.path):
-            raise Usage(f"{disk.path}: qm takes no file with a comma in its name", "Give another name with --name.")
+            hint = "Name the device otherwise." if disk.is_device else "Give another name with --name."
+            raise Usage(f"{disk.path}: qm takes no file with a comma in its name", hint)
         serial = f",serial={disk.serial}" if disk.serial else ""
         found.append((f"{bus}{index}", str(disk.path), f",discard=on{serial}"))
     return found

@@ -182,7 +182,10 @@ def _firmware(hardware: TargetHardware, files: FirmwareFiles | None) -> Iterator
 
 def _blockdev(index: int, disk: TargetDisk, folder: Path) -> str:
     name = _file_name(folder / disk.path)
-    return f"driver={disk.format},node-name=disk{index},discard=unmap,file.driver=file,file.filename={name}"
+    node = f"driver={disk.format},node-name=disk{index},discard=unmap"
+    if disk.is_device:
+        return f"{node},cache.direct=on,file.driver=host_device,file.aio=native,file.filename={name}"
+    return f"{node},file.driver=file,file.filename={name}"
 
 
 def _file_name(path: Path) -> str:
@@ -217,7 +220,7 @@ _SCRIPT_HEAD = """\
 #!/bin/sh
 # Starts this virtual machine with QEMU. It needs no root, and its network is QEMU's own (NAT), but for cards that were to
 # hang on a bridge: for those QEMU's helper must be allowed to use the bridge (/etc/qemu/bridge.conf).
-#
+%(devices)s#
 # P2V_ACCEL    kvm or tcg (emulation: slow, works everywhere)
 # P2V_DISPLAY  for instance gtk or none; without it the screen is at VNC on 127.0.0.1, port 5900 or the next free one
 # P2V_QEMU     the QEMU program
@@ -268,6 +271,8 @@ else
 fi
 """
 
+_DEVICES_NEED = "# It has block devices of this host as disks: who runs it must be allowed to write to them.\n"
+
 _SCRIPT_UEFI = """
 store=%(store)s
 code=
@@ -316,6 +321,7 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
         "program": emulator.program,
         "arch": hardware.arch,
         "package": PACKAGES[emulator.program],
+        "devices": _DEVICES_NEED if any(disk.is_device for disk in hardware.disks) else "",
     }
     head = _SCRIPT_HEAD % values + (_uefi_part(hardware) if hardware.firmware is Firmware.UEFI else "")
     head += _SCRIPT_TPM % {"state": shlex.quote(f"./{tpm_state_name(hardware)}")} if hardware.tpm else ""

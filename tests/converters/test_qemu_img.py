@@ -16,6 +16,7 @@ from converters.qemu_img import CheckResult, NbdUri, QemuImg
 from p2v.core.errors import BadImage, ProgramFailed, Usage
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import KIB, MIB
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 
 QEMU = QemuImg(SystemRunner())
 ODD_NAMES = pytest.mark.parametrize(
@@ -277,3 +278,25 @@ def test_a_map_that_is_none_is_a_failure_of_the_program(out: str) -> None:
 def test_only_nbd_uris_are_nbd_uris(uri: str) -> None:
     with pytest.raises(Usage):
         NbdUri(uri)
+
+
+@NEEDS_LOOP_DEVICES
+def test_a_commit_goes_into_a_device_that_is_ours_and_may_be_larger(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    QEMU.create(tmp_path / "base", "raw", 8 * MIB)
+    QEMU.create_overlay(overlay, tmp_path / "base", "raw", 8 * MIB)
+    write(overlay, "qcow2", "write -P 7 1M 64k", "write -z 2M 1M")
+    with loop_device(tmp_path / "file", 12 * MIB, fill=b"\xff") as path:
+        handle = os.open(path, os.O_RDWR | os.O_EXCL)
+        try:
+            QEMU.rebase_unsafe(overlay, path, "raw")
+            QEMU.commit(overlay, path, "raw")
+            # as our own reads see it, in the same cache
+            assert os.pread(handle, 64 * KIB, MIB) == b"\x07" * 64 * KIB
+            assert os.pread(handle, MIB, 2 * MIB) == bytes(MIB)
+            assert os.pread(handle, 4, 8 * MIB) == b"\xff" * 4
+        finally:
+            os.close(handle)
+    with loop_device(tmp_path / "small", 7 * MIB) as path:
+        with pytest.raises(BadImage):
+            QEMU.rebase_unsafe(overlay, path, "raw")

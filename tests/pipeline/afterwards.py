@@ -28,7 +28,7 @@ from p2v.verify import BootEvidence
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.programs import run
 from tests.fixtures.records import Firmware, Guest
-from tests.pipeline.running import p2v
+from tests.pipeline.running import p2v, proven
 
 NAME = "vm"
 IMAGE = f"{NAME}.img"
@@ -169,6 +169,7 @@ def converted(guest: Guest, folder: Path, *more: str) -> Result:
     """The guest converted into a folder, and not booted yet."""
     ran = p2v("convert", *guest_disks(guest.name), "-o", folder, "--name", NAME, "--format", "raw", *more)
     assert ran.status == 0, ran.err
+    proven(folder / f"{NAME}.json")
     return Result(folder, load_record(folder / f"{NAME}.json"))
 
 

@@ -38,6 +38,13 @@ def p2v(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def proven(record: Path, *words: str | Path) -> None:
+    """What was converted is held against its source: nothing differs but what was planned."""
+    ran = p2v("prove", record, "--progress", "none", *words)
+    assert ran.status == 0, ran.out + ran.err
+    assert "PROVEN" in ran.out.splitlines()[0]
+
+
 def kill_when(words: Sequence[str | Path], reached: Callable[[dict[str, Any]], bool], sig: signal.Signals) -> bool:
     """Start a run with JSON progress and send it a signal at the first event that fits; False when none came."""
     process = subprocess.Popen(

@@ -15,7 +15,7 @@ from drivers.facts import ReadBy
 from p2v.documents import load_plan, plan_digest
 from p2v.record import load_record
 from tests.fixtures import guest, packed
-from tests.pipeline.running import compare_outside, names, p2v, programs_with, state
+from tests.pipeline.running import compare_outside, names, p2v, programs_with, proven, state
 
 # one worker, so that the one conversion serves all
 _GROUP = pytest.mark.xdist_group("convert")
@@ -109,6 +109,17 @@ class TestConvertedGuest:
             compare_outside(guest("vmware"), raw, [(r.offset, r.length) for r in record.disks[0].changed])
         finally:
             raw.unlink()
+
+    def test_the_result_is_proven_to_be_the_source_but_for_the_plan(self, converted: Converted) -> None:
+        proven(converted.folder / "vmguest.json")
+        proof = json.loads((converted.folder / "vmguest.proof.json").read_text())
+        (converted.folder / "vmguest.proof.json").unlink()
+        assert proof["verdict"] == "proven"
+        (system,) = proof["file_systems"]
+        plan = load_record(converted.folder / "vmguest.json").document.plan
+        assert {change.path for change in plan.changes} <= {each["path"] for each in system["explained"]}
+        assert not system["unexplained"]
+        assert sum(system["kinds"].values()) >= proof["disks"][0]["different_bytes"] > 0
 
     def test_report_can_be_read_again_and_tells_every_change(self, converted: Converted) -> None:
         ran = p2v("report", converted.folder / "vmguest.json")

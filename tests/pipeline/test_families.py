@@ -18,7 +18,7 @@ from tests.fixtures import rootfs
 from tests.fixtures.families import FAMILIES
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.records import Guest
-from tests.pipeline.running import SECONDS, Ran, p2v, state
+from tests.pipeline.running import SECONDS, Ran, p2v, proven, state
 from tests.support_matrix import ROWS_FOLDER, Row
 
 # One of each: LVM, UEFI without a fallback loader, dracut with virtio left out.
@@ -102,6 +102,7 @@ def test_a_guest_boots_on_virtio_with_its_root_and_its_address(guest: Guest, tmp
     noted(guest, record, problems)
     assert problems == [], ran.err
     assert ran.status == 0
+    proven(tmp_path / "vm.json", *keys(guest))
     assert [state(disk) for disk in guest_disks(guest.name)] == before
 
     # planned again from the result, there is nothing left to do

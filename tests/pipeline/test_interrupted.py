@@ -12,7 +12,7 @@ import pytest
 
 from p2v.record import ConversionRecord, load_record
 from tests.fixtures import guest, packed
-from tests.pipeline.running import compare_outside, kill_when, names, p2v, programs_with, started, state
+from tests.pipeline.running import compare_outside, kill_when, names, p2v, programs_with, proven, started, state
 
 
 def _some_bytes(event: dict[str, Any]) -> bool:
@@ -52,6 +52,7 @@ def test_killed_at_every_phase_one_after_the_other(tmp_path: Path) -> None:
     assert len(record.applied) == len(record.document.plan.changes)
     assert state(source) == before
     _compare_with_the_source(out / "vm.qcow2", record)
+    proven(out / "vm.json", "-o", tmp_path / "proof.json")
     _finish_publishing(words, out)
 
 
@@ -107,4 +108,5 @@ def test_an_interrupted_copy_gives_the_same_disk_as_one_that_was_not(tmp_path: P
     with result.open("r+b") as file:
         # VHD rounds sizes up to its geometry
         file.truncate(guest("vmware").stat().st_size)
+    proven(tmp_path / "out" / "vm.json")
     compare_outside(guest("vmware"), result, [(r.offset, r.length) for r in record.disks[0].changed])

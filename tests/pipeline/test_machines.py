@@ -13,7 +13,7 @@ from tests.fixtures.described import FIRST_CARD, SECOND_ADDRESS, SECOND_CARD
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.trees import ADDRESS
 from tests.pipeline.machine_folders import CPUS, KINDS, MACS, MEMORY_MIB, UUID, hyperv
-from tests.pipeline.running import p2v, state
+from tests.pipeline.running import p2v, proven, state
 
 # One of every test run: a snapshot's chain, and a description of which every field is used.
 OFTEN = ("vmx-snapshot",)
@@ -32,6 +32,7 @@ def test_a_machine_comes_over_whole(kind: str, tmp_path: Path) -> None:
     before = {file: state(file) for file in wrapped.files}
     ran = p2v("convert", wrapped.source, "-o", results, *MAPPED, "--format", "qcow2", "--verify")
     assert ran.status == 0, ran.err
+    proven(results / "Web-server.json")
     assert {file: state(file) for file in wrapped.files} == before
 
     record = load_record(results / "Web-server.json")
@@ -63,6 +64,7 @@ def test_a_second_generation_hyperv_machine_comes_over_with_uefi(tmp_path: Path)
     wrapped = hyperv(folder, guest_disks("uefi"), generation=2)
     ran = p2v("convert", wrapped.source, "-o", results, *MAPPED, "--verify")
     assert ran.status == 0, ran.err
+    proven(results / "Web-server.json")
     record = load_record(results / "Web-server.json")
     assert record.hardware.firmware.value == "uefi"
     assert record.boot is not None

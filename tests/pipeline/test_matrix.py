@@ -11,7 +11,7 @@ import pytest
 
 from p2v.record import load_record
 from tests.fixtures import PACKINGS, packed
-from tests.pipeline.running import p2v, state
+from tests.pipeline.running import p2v, proven, state
 
 
 @pytest.mark.matrix
@@ -24,6 +24,7 @@ def test_every_packing_converts_and_boots(tmp_path: Path, packing: str, disk_for
     words = ["convert", source, "-o", tmp_path / "out", "--name", "vm", "--format", disk_format, "--verify"]
     ran = p2v(*words)  # type: ignore[arg-type]
     assert ran.status == 0, ran.err
+    proven(tmp_path / "out" / "vm.json")
     record = load_record(tmp_path / "out" / "vm.json")
     assert record.boot is not None
     assert record.boot.booted
@@ -35,6 +36,7 @@ def test_every_packing_converts_and_boots(tmp_path: Path, packing: str, disk_for
 def test_every_bootable_kernel_is_made_to_find_its_root(tmp_path: Path) -> None:
     ran = p2v("convert", packed("vmware-two-kernels", "vmdk-sparse"), "-o", tmp_path, "--name", "vm", "--verify")
     assert ran.status == 0, ran.err
+    proven(tmp_path / "vm.json")
     again = p2v("inspect", tmp_path / "vm.qcow2")
     assert again.out.count("finds a root on virtio") == 2
     assert "does NOT" not in again.out
@@ -73,6 +75,7 @@ def test_a_guest_in_an_archive_a_vdi_or_a_chain_converts_and_boots(
 ) -> None:
     ran = p2v("convert", *wrapped(tmp_path), "-o", tmp_path / "out", "--name", "vm", "--verify")
     assert ran.status == 0, ran.err
+    proven(tmp_path / "out" / "vm.json")
     record = load_record(tmp_path / "out" / "vm.json")
     assert record.boot is not None
     assert record.boot.booted

@@ -8,7 +8,7 @@ import pytest
 
 from p2v.record import load_record
 from tests.fixtures import packed
-from tests.pipeline.running import p2v
+from tests.pipeline.running import p2v, proven
 
 OLD, NEW = "00:0c:29:aa:bb:01", "52:54:00:0a:0b:0c"
 
@@ -19,6 +19,7 @@ def test_a_guest_boots_with_the_mac_and_the_address_that_were_asked_for(tmp_path
     cards = ["--mac", f"{OLD}={NEW}", "--ip", f"{OLD}:10.0.2.77/24,10.0.2.2", "--network", "bridge:br0"]
     ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", tmp_path, "--name", "vm", "--verify", *cards)
     assert ran.status == 0, ran.err
+    proven(tmp_path / "vm.json")
     record = load_record(tmp_path / "vm.json")
     assert record.boot is not None
     assert record.boot.report is not None

@@ -9,7 +9,7 @@ import pytest
 
 from p2v.record import load_record
 from tests.fixtures import packed
-from tests.pipeline.running import p2v
+from tests.pipeline.running import p2v, proven
 
 _SECONDS = 2400.0
 
@@ -22,6 +22,7 @@ def test_a_debian_guest_builds_its_initramfs_itself_and_boots_from_virtio(tmp_pa
     words = ["convert", source, "-o", tmp_path, "--name", "vm", "--rebuild-initramfs", "--verify"]
     ran = p2v(*words, seconds=_SECONDS)  # type: ignore[arg-type]
     assert ran.status == 0, ran.err
+    proven(tmp_path / "vm.json")
     record = load_record(tmp_path / "vm.json")
     assert any(applied.summary.startswith("run /usr/sbin/update-initramfs") for applied in record.applied)
     assert record.boot is not None

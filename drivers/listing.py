@@ -1,0 +1,216 @@
+"""What a file system holds, as an appliance tells it: names with all that is recorded of them, and where contents stand.
+
+The lists are made by programs of the appliance (``drivers/walk.py``); here they are parsed. They speak of hostile file
+systems: anything that does not fit raises ``BadListing``, and no name is taken apart by what it contains.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+NAMES_AT_MOST = 5_000_000
+_STAT = re.compile(
+    rb"(?P<inode>\d+) (?P<type>[bcdflpsD]) (?P<mode>[0-7]+) (?P<uid>\d+) (?P<gid>\d+) (?P<links>\d+) (?P<size>\d+) "
+    rb"(?P<atime>-?[\d.]+) (?P<mtime>-?[\d.]+) (?P<ctime>-?[\d.]+) (?P<device>\d+)/(?P<path>.*)",
+    re.DOTALL,
+)
+_EXTENT = re.compile(rb" *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\. *(\d+): *(\d+):(?: *\d+:)? *(.*)")
+_FILE = re.compile(rb"File size of (.*) is \d+ \(\d+ blocks? of (\d+) bytes\)", re.DOTALL)
+# where such an extent stands, its bytes do not: they are packed with others, encrypted by the file system, or nowhere yet
+_ELSEWHERE = (b"inline", b"not_aligned", b"encoded", b"encrypted", b"tail_packed", b"delalloc", b"unknown_loc")
+
+
+class BadListing(ValueError):
+    """A list says what no file system can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name and what is recorded of it.
+
+    ``path``: from the root of its file system, ``/`` first, undecodable bytes as surrogates. ``type``: a letter of find's
+    ``%y``. Times in seconds with their fraction, as text, so that nothing is rounded. ``number``: of a device file,
+    hexadecimal ``major:minor``. ``attributes``: extended ones, ACLs among them, values in hexadecimal. ``flags``: lsattr's.
+    """
+
+    path: str
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    links: int
+    size: int
+    inode: int
+    atime: str
+    mtime: str
+    ctime: str
+    target: str = ""
+    number: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+    flags: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``length`` bytes of a file's contents that stand ``offset`` bytes into its file system's device."""
+
+    logical: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A file system's names. ``places``: where the contents of files and folders stand; a path that is not there has its
+    contents somewhere that is not known (in its inode, packed, or in a file system that does not tell).
+    """
+
+    entries: Mapping[str, Entry]
+    places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+
+    def folder_of(self, path: str) -> Entry | None:
+        """The folder that holds a name."""
+        return self.entries.get(path.rpartition("/")[0] or "/")
+
+    def names_of(self, inode: int) -> tuple[str, ...]:
+        """All names of one inode."""
+        return tuple(path for path, entry in self.entries.items() if entry.inode == inode)
+
+
+def parse_entries(stats: bytes, numbers: bytes, attributes: bytes, flags: bytes = b"") -> dict[str, Entry]:
+    """Names by their path, from the lists of ``drivers.walk``. Raises BadListing."""
+    of_devices = _numbers(numbers)
+    extended, flagged = _attributes(attributes), _flags(flags)
+    found: dict[str, Entry] = {}
+    device = None
+    fields = stats.split(b"\0")
+    if fields.pop() or len(fields) % 2:
+        raise BadListing("the list of names is cut off")
+    if len(fields) // 2 > NAMES_AT_MOST:
+        raise BadListing(f"it has more than {NAMES_AT_MOST} names")
+    for line, target in zip(fields[::2], fields[1::2], strict=True):
+        match = _STAT.fullmatch(line)
+        if match is None:
+            raise BadListing(f"a line is none: {line[:100]!r}")
+        device = device or match["device"]
+        if match["device"] != device:
+            continue  # what is mounted there is looked at by itself
+        path = "/" + os.fsdecode(match["path"])
+        if path in found:
+            raise BadListing(f"the name {path!a} is there twice")
+        found[path] = Entry(
+            path, match["type"].decode(), int(match["mode"], 8), int(match["uid"]), int(match["gid"]),
+            int(match["links"]), int(match["size"]), int(match["inode"]),
+            match["atime"].decode(), match["mtime"].decode(), match["ctime"].decode(),
+            os.fsdecode(target), of_devices.get(path, ""), extended.get(path, ()), flagged.get(path, ""),
+        )  # fmt: skip
+    return found
+
+
+def _numbers(text: bytes) -> dict[str, str]:
+    """Device files' numbers: ``major:minor ./path`` each, ended by NUL."""
+    found = {}
+    for line in text.split(b"\0"):
+        number, blank, path = line.partition(b" ")
+        if blank:
+            found[_path(path)] = number.decode("ascii", "replace")
+    return found
+
+
+def _flags(text: bytes) -> dict[str, str]:
+    """What lsattr prints: letters, a blank, the path. That contents stand in extents (``e``) is no flag anybody sets."""
+    found = {}
+    for line in text.split(b"\n"):
+        letters, blank, path = line.partition(b" ")
+        if blank:
+            found[_path(path)] = letters.decode("ascii", "replace").replace("-", "").replace("e", "")
+    return found
+
+
+def _attributes(text: bytes) -> dict[str, tuple[tuple[str, str], ...]]:
+    """What getfattr dumps: blocks of ``# file: NAME`` and ``name=0xVALUE`` lines; newlines in names are escaped by it."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for block in text.split(b"\n\n"):
+        lines = [line for line in block.split(b"\n") if line]
+        if not lines:
+            continue
+        if not lines[0].startswith(b"# file: "):
+            raise BadListing(f"attributes of nothing: {lines[0][:100]!r}")
+        pairs = (line.partition(b"=") for line in lines[1:])
+        path = _path(_unescaped(lines[0].removeprefix(b"# file: ")))
+        found[path] = tuple(sorted((os.fsdecode(name), value.decode("ascii", "replace")) for name, _, value in pairs))
+    return found
+
+
+def _unescaped(text: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8) & 0xFF]), text)
+
+
+def _path(relative: bytes) -> str:
+    return "/" + os.fsdecode(relative.removeprefix(b".").removeprefix(b"/"))
+
+
+def parse_places(text: bytes) -> dict[str, tuple[Place, ...]]:
+    """Where contents stand, from ``filefrag -v``. Raises BadListing.
+
+    A file is left out when any extent of it stands nowhere plainly. Sources: filefrag(8), the kernel's fiemap.rst.
+    """
+    found: dict[str, tuple[Place, ...]] = {}
+    for header, lines in _files(text):
+        path, block_bytes = header
+        places = _extents(lines, block_bytes)
+        if places is not None:
+            found[path] = places
+    return found
+
+
+def _files(text: bytes) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
+    header: tuple[str, int] | None = None
+    lines: list[bytes] = []
+    for line in text.split(b"\n"):
+        if line.startswith(b"File size of "):
+            if header is not None:
+                yield header, lines
+            match = _FILE.fullmatch(line)
+            if match is None or not int(match[2]):
+                raise BadListing(f"a file's line is none: {line[:100]!r}")
+            header, lines = (_path(match[1]), int(match[2])), []
+        elif line.startswith(b" "):
+            lines.append(line)
+    if header is not None:
+        yield header, lines
+
+
+def _extents(lines: Sequence[bytes], block_bytes: int) -> tuple[Place, ...] | None:
+    found = []
+    for line in lines:
+        if line.startswith(b" ext:"):
+            continue
+        match = _EXTENT.fullmatch(line)
+        if match is None:
+            raise BadListing(f"an extent is none: {line[:100]!r}")
+        if any(flag in match[6] for flag in _ELSEWHERE):
+            return None
+        first, last, physical, _, blocks = (int(match[number]) for number in range(1, 6))
+        if last - first + 1 != blocks:
+            raise BadListing(f"an extent's numbers contradict each other: {line[:100]!r}")
+        found.append(Place(first * block_bytes, physical * block_bytes, blocks * block_bytes))
+    return tuple(found)
+
+
+class Runs:
+    """Ranges (offset, length) that can be asked whether a range touches any of them."""
+
+    def __init__(self, ranges: Sequence[tuple[int, int]]) -> None:
+        self._ranges = sorted(ranges)
+        self._starts = [start for start, _ in self._ranges]
+
+    def touched(self, offset: int, length: int) -> bool:
+        """Whether any byte of the range is in one."""
+        index = bisect_right(self._starts, offset + length - 1) - 1
+        # ranges do not overlap, so the last one that begins before the end is the only one that matters
+        return index >= 0 and sum(self._ranges[index]) > offset

@@ -1,0 +1,237 @@
+"""Proves a conversion: reads both sides, changes nothing, and believes neither the record nor the plan more than the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converters.raw import open_beginning
+from converters.references import DiskSpec
+from converters.undo_view import open_spec
+from drivers.keys import Key
+from drivers.listing import BadListing
+from drivers.planned import Unexplained
+from p2v.core import events, jsontext
+from p2v.core.acceleration import Acceleration
+from p2v.core.disk import DiskReader
+from p2v.core.events import PhaseTimes, Reporter
+from p2v.documents import to_data
+from p2v.proof.disks import Compared, Run, compare
+from p2v.proof.document import FileSystemProof, Problem, ProofDocument, ProofVerdict
+from p2v.proof.guest import GuestProof, System, sides, systems_of
+from p2v.record import ConversionRecord
+
+_OUTPUT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both sides of a machine's disks, in order: how to open each."""
+
+    sources: tuple[DiskSpec, ...]
+    targets: tuple[DiskSpec, ...]
+
+
+def pair_of(record: ConversionRecord, folder: Path, sources: Sequence[Path] = ()) -> Pair:
+    """Where a record's disks are: results beside it, sources where they were or at other places that are named.
+
+    Of a conversion in place both sides are the same disks, one of them as its undo journal has it.
+    """
+    planned = tuple(source.spec for source in record.document.sources)
+    if sources:
+        planned = tuple(replace(spec, path=path) for spec, path in zip(planned, sources, strict=True))
+    if record.undo_journal is not None:
+        journal = folder / record.undo_journal
+        before = tuple(replace(spec, undo_journal=journal, undo_disk=index) for index, spec in enumerate(planned))
+        return Pair(before, planned)
+    targets = tuple(DiskSpec(folder / disk.target, disk.result.format) for disk in record.disks)
+    return Pair(planned, targets)
+
+
+def prove(
+    record: ConversionRecord,
+    pair: Pair,
+    folder: Path,
+    acceleration: Acceleration,
+    report: Reporter = events.silent,
+    *,
+    keys: Sequence[Key] = (),
+    threads: int = 2,
+) -> ProofDocument:
+    """Prove one conversion. ``folder``: where its other files are.
+
+    Raises what opening and reading the disks raise, and ApplianceFailed.
+    """
+    times = PhaseTimes(report)
+    systems = systems_of(record.document.facts, record.document.plan)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(open_spec(spec)) for spec in pair.sources]
+        targets = [
+            # a device may be larger than the disk on it
+            stack.enter_context(
+                open_beginning(spec.path, made.virtual_size) if disk.is_device else open_spec(spec)
+            )
+            for spec, disk, made in zip(pair.targets, record.hardware.disks, record.disks, strict=True)
+        ]
+        compared, found = _both(record, pair, (sources, targets), systems, acceleration, times, keys, threads)
+    problems = [problem for disk in compared for problem in disk.problems]
+    problems += _elsewhere(record, systems, [disk.runs for disk in compared])
+    problems += _outputs(record, folder)
+    in_guest = [
+        Problem(_in_guest(system, each.path), each.problem) for system in found for each in system.unexplained
+    ]
+    by_programs = in_guest if record.document.plan.programs else []
+    problems += [] if by_programs else in_guest
+    verdict = ProofVerdict.FAILED if problems else ProofVerdict.GUEST_PROGRAM if by_programs else ProofVerdict.PROVEN
+    return ProofDocument(
+        record_digest=jsontext.digest(to_data(record)),
+        machine=record.document.machine.name,
+        made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        verdict=verdict,
+        disks=tuple(disk.proof for disk in compared),
+        file_systems=tuple(found),
+        problems=tuple(problems),
+        notes=tuple(_notes(record)),
+        by_programs=tuple(by_programs),
+        seconds=dict(times.seconds),
+        load=os.getloadavg()[0],
+    )
+
+
+def _both(
+    record: ConversionRecord,
+    pair: Pair,
+    readers: tuple[Sequence[DiskReader], Sequence[DiskReader]],
+    systems: Sequence[System],
+    acceleration: Acceleration,
+    report: PhaseTimes,
+    keys: Sequence[Key],
+    threads: int,
+) -> tuple[list[Compared], list[FileSystemProof]]:
+    """The bytes are compared while the appliance starts."""
+    with ThreadPoolExecutor(1, thread_name_prefix="p2v-prove") as pool:
+        comparing = pool.submit(_compare_all, record, readers, threads, report)
+        if not systems:
+            return comparing.result(), []
+        specs = (pair.sources, pair.targets)
+        with sides(record.document, specs, systems, acceleration, keys, report) as walked:
+            compared = comparing.result()
+            runs = [disk.runs for disk in compared]
+            guest = GuestProof(record.document.facts, record.document.plan, walked, runs, readers)
+            found = []
+            with events.phase(report, "walk", "Walking the file systems of both sides"):
+                for system in systems:
+                    try:
+                        found.append(guest.prove(system))
+                    except BadListing as error:
+                        found.append(_unreadable(system, error))
+            return compared, found
+
+
+def _compare_all(
+    record: ConversionRecord, readers: tuple[Sequence[DiskReader], Sequence[DiskReader]], threads: int, report: Reporter
+) -> list[Compared]:
+    total = sum(max(s.virtual_size, t.virtual_size) for s, t in zip(*readers, strict=True))
+    with events.phase(report, "compare", "Comparing every byte", total):
+        return [
+            compare(source, target, disk, threads, report, "compare")
+            for source, target, disk in zip(*readers, record.disks, strict=True)
+        ]
+
+
+def _unreadable(system: System, error: BadListing) -> FileSystemProof:
+    return FileSystemProof(
+        system.device, system.kind, tuple(m.mountpoint for m in system.mounts), 0, 0, False, (),
+        (Unexplained("/", f"what is in it cannot be told: {error}"),), {},
+    )  # fmt: skip
+
+
+def _in_guest(system: FileSystemProof, path: str) -> str:
+    if not path:
+        return system.device
+    return path if system.mountpoints == ("/",) else f"{path} of {system.device} ({', '.join(system.mountpoints)})"
+
+
+def _elsewhere(
+    record: ConversionRecord, systems: Sequence[System], runs: Sequence[Sequence[Run]]
+) -> Iterator[Problem]:
+    """Bytes that differ in what belongs to no file system that the plan writes to: tables, boot sectors, gaps, other partitions."""
+    facts = record.document.facts
+    for index, disk in enumerate(runs):
+        for offset, length in _outside(systems, index, disk):
+            place = next(
+                (f"in partition {p.number}" for p in facts.partitions
+                 if p.disk == index and p.number and p.offset <= offset < p.offset + p.length), "outside of all partitions",
+            )  # fmt: skip
+            if not _below_a_volume(record, systems, index, offset):
+                problem = f"differs at byte {offset} ({length} bytes), {place}, where nothing was planned"
+                yield Problem(record.disks[index].target, problem)
+
+
+def _outside(systems: Sequence[System], disk: int, runs: Sequence[Run]) -> Iterator[Run]:
+    spans = sorted(
+        (s.disk_offset, s.disk_offset + s.length) for system in systems for s in system.segments if s.disk == disk
+    )
+    for offset, length in runs:
+        at, end = offset, offset + length
+        for start, stop in spans:
+            if at >= end:
+                break
+            if stop <= at or start >= end:
+                continue
+            if at < start:
+                yield at, start - at
+            at = max(at, stop)
+        if at < end:
+            yield at, end - at
+
+
+def _below_a_volume(record: ConversionRecord, systems: Sequence[System], disk: int, offset: int) -> bool:
+    """Whether a byte is in a partition whose volumes only the appliance can map: there the names were compared alone."""
+    facts = record.document.facts
+    part = next((p for p in facts.partitions if p.disk == disk and p.offset <= offset < p.offset + p.length), None)
+    if part is None:
+        return False
+    if any(not system.segments for system in systems):
+        # a volume in what only the appliance opened says no more of what it stands on than that
+        return any((disk, part.number) in v.carriers for v in facts.volumes if not v.segments)
+    for system in systems:
+        volume = next((v for v in facts.volumes if v.device == system.mounts[0].volume), None)
+        if volume is not None and (disk, part.number) in volume.carriers and _is_array(record, volume.device):
+            return True
+    return False
+
+
+def _is_array(record: ConversionRecord, device: str) -> bool:
+    """Whether an array is below a volume: its superblock counts what happens to it, and all its members are written."""
+    carriers = {c for v in record.document.facts.volumes if v.device == device for c in v.carriers}
+    return any(v.kind == "md" and set(v.carriers) & carriers for v in record.document.facts.volumes)
+
+
+def _outputs(record: ConversionRecord, folder: Path) -> Iterator[Problem]:
+    """Small files beside the disks, against the digests of the record."""
+    for output in record.outputs:
+        if output.sha256 is None:
+            continue
+        path = folder / output.name
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.sha256(file.read(_OUTPUT_BYTES)).hexdigest()
+        except OSError as error:
+            yield Problem(output.name, error.strerror or "cannot be read")
+            continue
+        if digest != output.sha256:
+            yield Problem(output.name, "was changed since it was made")
+
+
+def _notes(record: ConversionRecord) -> Iterator[str]:
+    if any(changed.after is None for disk in record.disks for changed in disk.changed):
+        yield "the record is of a version that kept no digests of what was changed: whether that was written to since is not known"
+    if not record.document.plan.changes and not record.document.plan.programs:
+        yield "nothing in the guest was to be changed"

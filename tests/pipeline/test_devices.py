@@ -1,0 +1,113 @@
+"""A guest converted onto a block device full of something else, interrupted, gone on with, and booted from there."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from converters.image import open_disk
+from p2v.core.units import MIB
+from p2v.record import load_record
+from tests.fixtures import guest, packed
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
+from tests.pipeline.running import kill_when, names, p2v, programs_with, proven, state
+
+
+def _copied(event: dict[str, Any]) -> bool:
+    return bool(event["event"] == "phase-finished" and event["phase"] == "copy")
+
+
+def _compare_outside(source: Path, device: Path, ranges: list[tuple[int, int]]) -> None:
+    """Assert that a device begins with a raw disk, but for some ranges (offset, length)."""
+    size, position = source.stat().st_size, 0
+    with source.open("rb") as one, device.open("rb") as other:
+        for offset, length in [*sorted(ranges), (size, 0)]:
+            while position < offset:
+                step = min(offset - position, 1 << 22)
+                assert one.read(step) == other.read(step), f"bytes differ between {position} and {position + step}"
+                position += step
+            position = offset + length
+            one.seek(position)
+            other.seek(position)
+
+
+@NEEDS_LOOP_DEVICES
+@pytest.mark.boots
+@pytest.mark.timeout(1800)
+def test_a_guest_is_converted_onto_a_device_and_boots_from_it(tmp_path: Path) -> None:
+    source, out = packed("vmware", "vmdk-sparse"), tmp_path / "out"
+    before = state(source)
+    with open_disk(source) as reader:
+        size = reader.virtual_size
+    with loop_device(tmp_path / "file", size + 3 * MIB) as device:
+        _fill(device, size + 3 * MIB)
+        words: list[str | Path] = ["convert", source, "-o", out, "--name", "vm", "--to-device", device]
+        ran = p2v(*words, "--progress", "none")
+        assert ran.status == 73, ran.err
+        assert "not empty" in ran.err
+        assert not out.exists()
+        assert kill_when([*words, "--overwrite-device"], _copied, signal.SIGKILL)
+        assert programs_with(str(tmp_path)) == []
+        assert not names(out) & {"vm.xml", "vm.sh", "vm.json"}
+        # what is on it is known to be ours: that it may be lost need not be said again
+        ran = p2v(*words, "--verify", "--checksum", "--progress", "plain")
+        assert ran.status == 0, ran.err
+        assert "3.0 MiB larger" in ran.err
+        _look_at_the_result(out, device)
+        assert state(source) == before
+        again = p2v("report", out / "vm.json")
+        assert again.status == 0
+        assert f"Written to {device}" in again.out
+        _finish_what_was_left(words, out, device)
+    assert programs_with(str(tmp_path)) == []
+
+
+def _fill(device: Path, size: int) -> None:
+    """Something at the ends and at places in between, where the disk is zero as well."""
+    with device.open("r+b") as file:
+        for at in (0, *range(100 * MIB, size, 400 * MIB), size - MIB):
+            file.seek(at)
+            file.write(b"\xff" * MIB)
+
+
+def _look_at_the_result(out: Path, device: Path) -> None:
+    assert names(out) == {"vm.xml", "vm.sh", "vm.json", "vm.png", "vm.boot.log"}
+    record = load_record(out / "vm.json")
+    proven(out / "vm.json", "-o", out.parent / "proof.json")
+    (disk,) = record.disks
+    assert disk.target == str(device)
+    assert record.hardware.disks[0].is_device
+    assert disk.resumed_bytes > 100 * MIB
+    assert disk.source_content != disk.result_content
+    assert {output.name for output in record.outputs} == names(out) - {"vm.json"}
+    _compare_outside(guest("vmware"), device, [(r.offset, r.length) for r in disk.changed])
+    assert record.boot is not None
+    assert record.boot.booted
+    assert record.boot.report is not None
+    assert record.boot.report.root_device == "/dev/vda1"
+    subprocess.run(["virt-xml-validate", out / "vm.xml", "domain"], check=True)
+    block = ET.parse(out / "vm.xml").find("devices/disk")
+    assert block is not None
+    assert block.get("type") == "block"
+
+
+def _finish_what_was_left(words: list[str | Path], out: Path, device: Path) -> None:
+    """As a run leaves it that was killed between its renames: it is finished for the same device only."""
+    wanted = names(out)
+    for name in ("vm.xml", "vm.json"):
+        (out / name).rename(out / f"{name}.partial")
+    ran = p2v(*words, "--verify", "--checksum", "--progress", "json")
+    assert ran.status == 0, ran.err
+    assert '"copy"' not in ran.err
+    assert names(out) == wanted
+    (out / "vm.json").rename(out / "vm.json.partial")
+    with loop_device(out.parent / "other", 4096 * MIB) as other:
+        ran = p2v(*words[:-1], other, "--verify", "--checksum", "--progress", "none")
+        assert ran.status == 73, ran.err
+        assert not any(other.open("rb").read(MIB))
+    assert (out / "vm.json.partial").exists()

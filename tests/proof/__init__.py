@@ -1,0 +1,1 @@
+"""Tests of the proof: every kind of corruption is found and named."""
