@@ -153,6 +153,8 @@ def _command(spec: DiskSpec, address: Path) -> list[str]:
     command += [f"extent_dir={path}" for path in spec.lookup.folders]
     command += [f"allow={path}" for path in spec.lookup.allowed]
     command.append(f"size_by={spec.lookup.size_by.value}")
+    if spec.undo_journal is not None:
+        command += [f"undo_journal={spec.undo_journal}", f"undo_disk={spec.undo_disk}"]
     return command
 
 

@@ -6,7 +6,8 @@ as ``import_path`` parameters, and nothing of the suite is imported before they 
 Block status is told from the reader's extents, looked up for the range that is asked for.
 
 Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe), and the
-fields of ``converters.references.Lookup``: ``parent``, ``extent_dir``, ``allow`` (each repeated), ``size_by``.
+fields of ``converters.references.Lookup``: ``parent``, ``extent_dir``, ``allow`` (each repeated), ``size_by``; ``undo_journal`` and
+``undo_disk`` for a disk as it was before a conversion in place.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def config(key: str, value: str) -> None:
     """Take one parameter of the command line."""
     if key == "import_path":
         _import_path.append(value)
-    elif key in ("image", "input_format", "size_by"):
+    elif key in ("image", "input_format", "size_by", "undo_journal", "undo_disk"):
         _parameters[key] = value
     elif key in _folders:
         _folders[key].append(value)
@@ -60,14 +61,22 @@ def get_ready() -> None:
     _extend_sys_path()
     from pathlib import Path
 
-    from converters.image import open_disk
-    from converters.references import Lookup, SizeBy
+    from converters.references import DiskSpec, Lookup, SizeBy
+    from converters.undo_view import open_spec
     from p2v.core.errors import P2vError
 
     parents, folders, allowed = (tuple(map(Path, found)) for found in _folders.values())
     lookup = Lookup(parents, folders, allowed, SizeBy(_parameters.get("size_by", SizeBy.CREATOR.value)))
+    journal = Path(_parameters["undo_journal"]) if "undo_journal" in _parameters else None
+    spec = DiskSpec(
+        Path(_parameters["image"]),
+        _parameters.get("input_format"),
+        lookup,
+        journal,
+        int(_parameters.get("undo_disk", "0")),
+    )
     try:
-        _disk.append(open_disk(Path(_parameters["image"]), _parameters.get("input_format"), lookup))
+        _disk.append(open_spec(spec))
     except P2vError as error:
         # Last words: our caller shows the last line of stderr, nbdkit's own would be a traceback.
         sys.stderr.write(f"{error.sentence()}\n")

@@ -64,11 +64,17 @@ NOTHING_SAID = Lookup()
 @dataclass(frozen=True, slots=True)
 class DiskSpec:
     """How to open a disk: where it is, its format (None: look at the contents), and what the user says about files
-    that it names. Paths in it are absolute where it is handed to another process."""
+    that it names. Paths in it are absolute where it is handed to another process.
+
+    ``undo_journal``: the disk is wanted as it was before the conversion in place that wrote this journal, in which it is the
+    disk ``undo_disk``.
+    """
 
     path: Path
     input_format: str | None = None
     lookup: Lookup = NOTHING_SAID
+    undo_journal: Path | None = None
+    undo_disk: int = 0
 
     def absolute(self) -> DiskSpec:
         """The same, whatever folder it is opened from."""
@@ -79,7 +85,8 @@ class DiskSpec:
             tuple(p.absolute() for p in lookup.allowed),
             lookup.size_by,
         )
-        return DiskSpec(self.path.absolute(), self.input_format, made)
+        journal = self.undo_journal.absolute() if self.undo_journal is not None else None
+        return DiskSpec(self.path.absolute(), self.input_format, made, journal, self.undo_disk)
 
 
 # A file's device and inode, and for a member of an archive its path.

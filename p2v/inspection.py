@@ -11,6 +11,8 @@ from converters import nbd
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import NbdUri, QemuImg
+from converters.storage import HostStorage
+from converters.transaction import interrupted_journal
 from drivers.appliance import ApplianceDisk, open_appliance
 from drivers.appliance_reading import facts_by_appliance
 from drivers.confinement import confined
@@ -20,7 +22,7 @@ from drivers.keys import EVERY, Key
 from drivers.layout import Layout, lay_out, locked, place
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
-from p2v.core.errors import BadImage
+from p2v.core.errors import BadImage, Interrupted
 from p2v.core.events import Reporter, Warned, phase
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder, temporary_folder
@@ -48,13 +50,23 @@ def inspect(
 ) -> Inspection:
     """Find out what is in a machine's disks; nothing is written.
 
-    Raises NoSource, BadImage and its kin, NotPermitted, ReaderCrashed, and what the appliance raises where it is
+    Raises NoSource, BadImage and its kin, Interrupted, NotPermitted, ReaderCrashed, and what the appliance raises where it is
     needed. No operating system is no error here: ``facts.os`` is None and the notes say what was seen.
     """
     with ExitStack() as stack, phase(report, "inspect", "Reading the guest"):
         readers = [stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)) for disk in disks]
+        for reader in readers:
+            _refuse_half_written(reader)
         sources = tuple(_source(disk, reader) for disk, reader in zip(disks, readers, strict=True))
         return Inspection(sources, _facts(disks, readers, reading, acceleration, report, keys))
+
+
+def _refuse_half_written(reader: MappedDisk) -> None:
+    """Raise Interrupted where a conversion in place was killed while it wrote the disk."""
+    for path in reader.files:
+        journal = interrupted_journal(HostStorage(), path.resolve())
+        if journal is not None:
+            raise Interrupted(path, journal)
 
 
 def _source(disk: MachineDisk, reader: MappedDisk) -> SourceDisk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,12 +138,65 @@ class DriveKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class MediumImage:
+    """The image of a medium that comes along, as it was when it was looked at; ``size`` in bytes."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class RemovableDrive:
-    """A drive for removable media; ``medium`` is what was in it, in the source's words (empty: nothing). Media do not travel."""
+    """A drive for removable media; ``medium`` is what was in it, in the source's words (empty: nothing).
+
+    ``path``: the medium's image, where it is at hand. ``image``: the same, when the user wants it to come along.
+    """
 
     kind: DriveKind
     medium: str = ""
     attachment: Attachment | None = None
+    path: Path | None = None
+    image: MediumImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UefiVariable:
+    """One variable of a UEFI firmware. ``vendor``: its GUID in the usual form; ``value`` and ``time`` (EFI_TIME): hexadecimal."""
+
+    name: str
+    vendor: str
+    attributes: int
+    value: str
+    time: str = "00" * 16
+
+    @property
+    def vendor_bytes(self) -> bytes:
+        """The GUID as firmware keeps it."""
+        return uuid.UUID(self.vendor).bytes_le
+
+
+@dataclass(frozen=True, slots=True)
+class Smbios:
+    """What SMBIOS tells the guest of its machine; empty: what the hypervisor says by itself.
+
+    Of the system: ``manufacturer``, ``product``, ``version``, ``serial``, ``sku``, ``family``; of its board ``board_serial`` and
+    ``board_asset``; of its case ``chassis_serial`` and ``asset_tag``.
+    """
+
+    manufacturer: str = ""
+    product: str = ""
+    version: str = ""
+    serial: str = ""
+    sku: str = ""
+    family: str = ""
+    board_serial: str = ""
+    board_asset: str = ""
+    chassis_serial: str = ""
+    asset_tag: str = ""
+
+
+NOTHING_TOLD = Smbios()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +239,10 @@ class Machine:
     """Files that by their names are disks and lie in the machine's folder, whether or not they are its own."""
     warnings: tuple[Finding, ...] = ()
     blockers: tuple[Finding, ...] = ()
+    chipset: str = ""
+    """QEMU's machine type in the description's own words (``pc-q35-7.2``); empty for other hypervisors' machines."""
+    nvram: Path | None = None
+    """The file of the machine's UEFI variables, where there is one that could be read."""
+    variables: tuple[UefiVariable, ...] = ()
+    """Those of them that mean something on another machine."""
+    smbios: Smbios = NOTHING_TOLD

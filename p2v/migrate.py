@@ -7,32 +7,28 @@ source is only ever read; nothing stands under a final name before everything is
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from converters import nbd
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
-from drivers.appliance import ApplianceDisk, ApplianceStopped
+from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
-from drivers.rewrite import RewriteResult, rewrite
+from drivers.rewrite import RewriteResult
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -43,23 +39,35 @@ from p2v.core.workspace import (
     make_output_folder,
     remove_quietly,
     require_space,
-    socket_folder,
+    sha256_of,
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
-from p2v.documents import PlanDocument, SourceDisk, plan_digest, to_data
+from p2v.documents import PlanDocument, plan_digest, to_data
+from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, CheckRecord, ConversionRecord, DiskRecord, HostRecord, OutputFile
-from p2v.sources.description import is_file
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile
+from p2v.rewriting import (
+    boot_files,
+    check_records,
+    host_record,
+    open_planned,
+    refuse_blocked,
+    rewrite_overlays,
+    served_overlays,
+    verify_package,
+)
 from p2v.sources.networks import require_mapped
-from p2v.sources.recognition import verify_files
-from p2v.supplements import Supplements, building
+from p2v.supplements import Supplements
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetHardware
+from p2v.targets.hardware import TargetHardware, with_files
 from p2v.targets.libvirt_host import Delivery
+from p2v.targets.smbios import smbios_lost
+from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
+from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
 
 # What the overlay and the appliance's journals may take beside the copied data.
@@ -78,6 +86,8 @@ class Request:
     fresh: bool = False
     keys: tuple[Key, ...] = ()
     front_end: FrontEnd = FrontEnd.QEMU
+    storage: Storage = DEFAULT
+    """Where the front end's files say that the disks go."""
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
     devices: DeviceWish = field(default_factory=DeviceWish)
@@ -96,6 +106,7 @@ class _Job:
     report: PhaseTimes
     hardware: TargetHardware
     definitions: tuple[DefinitionFile, ...]
+    media: tuple[MediumCopy, ...]
     outputs: Outputs
     work: Path
     qemu_img: QemuImg
@@ -112,6 +123,11 @@ class _Job:
     def overlay(self, index: int) -> Path:
         """The overlay a disk is rewritten on."""
         return self.work / f"overlay{index}.qcow2"
+
+    @property
+    def overlays(self) -> tuple[Path, ...]:
+        """One for each source."""
+        return tuple(self.overlay(index) for index in range(len(self.document.sources)))
 
     def partial_disk(self, index: int) -> Path:
         """The target of a disk while it is written; a device has one name all along."""
@@ -141,48 +157,37 @@ def convert(
     TargetBusy, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part of an
     interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
-    _refuse_blocked(document)
+    refuse_blocked(document)
     if request.front_end is not FrontEnd.QEMU:
         require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
         require_tools(document.hardware)
     job = _job(document, request, acceleration(), PhaseTimes(report))
-    pool = check_delivery(request.delivery, job.hardware) if request.delivery is not None else None
+    pools = check_delivery(request.delivery, job.hardware)
     job.devices = check_devices(document, job.hardware.disks, job.report)
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
             sizes = [source.image.virtual_size for source in document.sources]
             system = document.facts.os
-            deliver_machine(request.delivery, pool, job.hardware, request.folder, sizes, system, job.acceleration)
+            deliver_machine(request.delivery, pools, job.hardware, sizes, job.outputs, job.acceleration, system)
     return record
 
 
 def _converted(job: _Job) -> ConversionRecord:
     document, request = job.document, job.request
     job.outputs.refuse_existing()
+    require_unchanged(job.media)
     with ExitStack() as stack:
-        readers = [stack.enter_context(_open(source)) for source in document.sources]
+        readers = [stack.enter_context(open_planned(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
             require_space(request.folder, _space_needed(job, document))
-            _verify_package(job)
+            verify_package(document, job.report, job.cancelled)
             with _locked(job):
                 return _convert_locked(job, readers)
         finally:
             _remove_empty(made)
-
-
-def _verify_package(job: _Job) -> None:
-    """A package whose manifest does not fit its files is not copied. Raises BadDescription."""
-    machine = job.document.machine
-    if machine.description is None:
-        return
-    if not machine.description.exists() and not any(map(is_file, machine.description.parents)):
-        # the plan is carried out elsewhere, on disks that were named
-        job.report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
-        return
-    verify_files(machine.description, machine.disks[0].lookup, job.report, job.cancelled)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -203,25 +208,23 @@ def _locked(job: _Job) -> AbstractContextManager[None]:
     return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
 
 
-def _refuse_blocked(document: PlanDocument) -> None:
-    blockers = document.plan.blockers
-    disks = ", ".join(str(s.path) for s in document.sources)
-    for blocker in blockers:
-        if blocker.id.startswith("guest."):
-            raise GuestNotUnderstood(disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it.")
-    if blockers:
-        raise Blocked(disks, tuple(b.message for b in blockers))
-
-
 def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
     disks = request.devices.placed(disks)
-    hardware = replace(document.hardware, disks=disks)
-    placing = Placing(request.folder.absolute(), [source.image.virtual_size for source in document.sources], acceleration)
-    files = definitions(request.front_end, hardware, document.facts.os, placing)
-    names = [*(str(d.path) for d in disks if not d.is_device), *(file.name for file in files)]
+    store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
+    hardware = store.hardware
+    sizes = [source.image.virtual_size for source in document.sources]
+    placing = Placing(request.folder.absolute(), sizes, acceleration, request.storage)
+    files = (*definitions(request.front_end, hardware, document.facts.os, placing), *store.files)
+    media = media_copies(document.machine, hardware)
+    names = [str(d.path) for d in disks if not d.is_device]
+    names += [*(copy.name for copy in media), *(file.name for file in files)]
+    for event in told_of_media(hardware, request.front_end):
+        report(event)
+    if lost := smbios_lost(hardware, request.front_end):
+        report(events.Warned(lost))
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,
@@ -230,26 +233,11 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
         report=report,
         hardware=hardware,
         definitions=files,
+        media=media,
         outputs=Outputs(request.folder, (*names, f"{name}.json")),
         work=request.folder / f"{name}.partial.work",
         qemu_img=QemuImg(SystemRunner()),
     )
-
-
-@contextmanager
-def _open(source: SourceDisk) -> Iterator[DiskReader]:
-    """The source, if it is still what was planned."""
-    with open_disk(source.path, source.input_format, source.lookup) as reader:
-        found = identity(reader)
-        planned = source.identity
-        if [f.path for f in found.files] != [f.path for f in planned.files]:
-            # The user named another place for the same disk: copies do not keep times or folders.
-            bare = tuple(replace(f, path="", mtime_ns=0) for f in found.files)
-            found = replace(found, files=bare)
-            planned = replace(planned, files=tuple(replace(f, path="", mtime_ns=0) for f in planned.files))
-        if found != planned:
-            raise PlanStale(str(source.path), "the disk that was planned", "another one, or it was written to since")
-        yield reader
 
 
 def _space_needed(job: _Job, document: PlanDocument) -> int:
@@ -261,7 +249,7 @@ def _space_needed(job: _Job, document: PlanDocument) -> int:
     )
     data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
                for index, s in enumerate(document.sources) if index not in job.devices)  # fmt: skip
-    return max(data - there, 0) + _OVERLAY_SLACK_BYTES
+    return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
 
 
 def _remove_empty(made: Sequence[Path]) -> None:
@@ -323,6 +311,7 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
 
 def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> ConversionRecord:
     moved = _move(job, readers, targets)
+    copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
     disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
@@ -334,26 +323,22 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         hardware=job.hardware,
         disks=disks,
         applied=moved.rewriting.applied,
-        checks=_checks(moved.rewriting),
+        checks=check_records(moved.rewriting),
         outputs=outputs,
         seconds=dict(job.report.seconds),
         tools={**tool_versions(arch=job.hardware.arch), **moved.rewriting.versions},
         accelerator=f"{job.acceleration.accelerator.value}: {job.acceleration.evidence}",
         boot=boot,
-        boot_files={o.name: o.sha256 for o in outputs if boot and o.sha256 and o.name in (boot.screenshot, boot.log)},
-        host=HostRecord(os.cpu_count() or 1, platform.machine(), platform.node() if job.request.host_name else None),
+        boot_files=boot_files(boot, outputs),
+        host=host_record(with_name=job.request.host_name),
         timeline=tuple(job.report.moments),
     )
 
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
-    with ExitStack() as stack:
-        sockets = stack.enter_context(socket_folder())
-        for index, source in enumerate(job.document.sources):
-            export = stack.enter_context(nbd.serve(source.spec, sockets))
-            job.qemu_img.create_overlay(job.overlay(index), NbdUri(export.uri), "raw", readers[index].virtual_size)
-        supplements = stack.enter_context(building(job.document))
+    sizes = [reader.virtual_size for reader in readers]
+    with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -372,7 +357,9 @@ def _both(
         copying = pool.submit(_copy_all, job, readers, targets)
         copying.add_done_callback(lambda done: copy_failed.set() if done.exception() else None)
         try:
-            rewriting = _rewrite(job, supplements, copy_failed)
+            rewriting = rewrite_overlays(
+                job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, stop=copy_failed
+            )
             return copying.result(), rewriting
         except ApplianceStopped:
             copying.result()
@@ -402,14 +389,6 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
         return tuple(results)
 
 
-def _rewrite(job: _Job, supplements: Supplements, stop: threading.Event) -> RewriteResult:
-    with events.phase(job.report, "rewrite", "Rewriting the guest in an appliance"):
-        overlays = [ApplianceDisk(job.overlay(i), "qcow2", read_only=False) for i in range(len(job.document.sources))]
-        facts, plan = job.document.facts, job.document.plan
-        keys = job.request.keys
-        return rewrite(overlays, facts, plan, supplements.get, job.acceleration, job.report, stop=stop, keys=keys)
-
-
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     overlay = job.overlay(index)
     ranges = job.qemu_img.changed_ranges(overlay)
@@ -435,7 +414,7 @@ def _boot_check(job: _Job) -> BootEvidence:
     name = job.document.machine.name
     partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
     evidence = verify(
-        replace(job.hardware, disks=partial),
+        with_files(replace(job.hardware, disks=partial), lambda file: job.outputs.partial(file).absolute()),
         job.request.folder,
         job.document.facts,
         job.acceleration,
@@ -482,11 +461,6 @@ def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> 
     return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
 
 
-def _checks(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
-    both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
-
-
 def _output_files(job: _Job) -> tuple[OutputFile, ...]:
     """What is about to be published, without the record itself."""
     files = []
@@ -494,6 +468,6 @@ def _output_files(job: _Job) -> tuple[OutputFile, ...]:
         path = job.outputs.partial(name)
         if not path.exists():
             continue  # no screenshot could be taken
-        digest = None if name in job.disk_files else hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = None if name in job.disk_files else sha256_of(path)
         files.append(OutputFile(name, path.stat().st_size, digest))
     return tuple(files)

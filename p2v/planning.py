@@ -40,7 +40,9 @@ def plan_machine(
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
     if wanted.new_identity:
-        machine = replace(machine, uuid=copys_uuid(machine))
+        # two machines must not have one serial number either; what names their maker and model may be the same
+        numbers = {"serial": "", "board_serial": "", "board_asset": "", "chassis_serial": "", "asset_tag": ""}
+        machine = replace(machine, uuid=copys_uuid(machine), smbios=replace(machine.smbios, **numbers))
     plan = plan_guest(found.facts, _with_cards(wanted, machine))
     hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
     plan = _with_machine_findings(plan, machine, found, hardware)
@@ -50,7 +52,10 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     sources = tuple(replace(s, path=s.path.absolute()) for s in found.sources)
     disks = tuple(replace(d, path=d.path.absolute()) for d in machine.disks)
     described = machine.description.absolute() if machine.description is not None else None
-    return PlanDocument(replace(machine, disks=disks, description=described), sources, found.facts, plan, hardware)
+    nvram = machine.nvram.absolute() if machine.nvram is not None else None
+    drives = tuple(replace(d, path=d.path.absolute() if d.path is not None else None) for d in machine.removable)
+    placed = replace(machine, removable=drives, disks=disks, description=described, nvram=nvram)
+    return PlanDocument(placed, sources, found.facts, plan, hardware)
 
 
 def _with_machine_findings(

@@ -221,3 +221,17 @@ class TestRealDevices:
             status = os.stat(tmp_path)
             below = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
             assert below in grounds[2].numbers
+
+
+@NEEDS_LOOP_DEVICES
+@pytest.mark.parametrize(("seconds", "is_told"), [(0.5, False), (30, True)])
+def test_who_looks_for_a_moment_is_nobody_in_the_way(tmp_path: Path, seconds: float, is_told: bool) -> None:
+    """udev and losetup open devices for writing, and close them at once."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    with loop_device(image) as device:
+        with subprocess.Popen(["sh", "-c", f"exec 3<>{device}; echo open; exec sleep {seconds}"], stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            assert bool(users_of(look_at(device).number)) is is_told
+            other.kill()

@@ -1,11 +1,11 @@
-"""``p2v convert DISK... -o DIR``: copy and rewrite at once; out comes what KVM runs."""
+"""``p2v convert DISK... -o DIR``: copy and rewrite at once; out comes what KVM runs. The source is not written to."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, device_options, machine_options, options
+from p2v.cli import console, device_options, in_place, machine_options, options, storage
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -14,9 +14,10 @@ from p2v.documents import PlanDocument, load_plan, relocated
 from p2v.inspection import Reading
 from p2v.migrate import Request, convert
 from p2v.planning import plan_machine
-from p2v.record import record_json
+from p2v.record import ConversionRecord, record_json
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.libvirt_host import Delivery, LibvirtHost
+from p2v.targets.storage import Storage
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="whom to tell of the machine, by files beside its disks (default qemu: a script, and libvirt's definition)",
     )
     parser.add_argument("--connect", metavar="URI", help="with --to libvirt: define the machine there (as qemu:///system)")
-    parser.add_argument("--pool", help="with --connect: copy the disks into this storage pool")
+    storage.configure(parser)
     parser.add_argument("--start", action="store_true", help="with --connect: start the machine")
-    parser.add_argument("--format", choices=("qcow2", "raw"), default="qcow2", help="of the disks made (default qcow2)")
+    parser.add_argument("--format", choices=("qcow2", "raw"), help="of the disks made (default qcow2)")
     parser.add_argument("--plan", type=Path, metavar="FILE", help="carry out this plan (`p2v plan --json`)")
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
     parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
@@ -44,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     device_options.configure(parser)
+    in_place.configure(parser)
     machine_options.add_machine(parser)
     machine_options.add_guest(parser)
     options.add_reader(parser)
@@ -56,24 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
-    # what makes no sense is told before the guest is read
-    delivery, devices = _delivery(arguments), device_options.devices_of(arguments)
     report = console.reporter(arguments.progress)
-    document = _document(arguments, report)
-    request = Request(
-        folder=arguments.output,
-        disk_format=arguments.format,
-        checksum=arguments.checksum,
-        threads=arguments.threads,
-        boot_check=arguments.verify,
-        fresh=arguments.fresh,
-        keys=machine_options.keys_of(arguments),
-        front_end=FrontEnd(arguments.to),
-        delivery=delivery,
-        devices=devices,
-        host_name=arguments.record_host_name,
-    )
-    record = convert(document, request, machine_options.acceleration_of(arguments), report)
+    record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
     if arguments.json:
         console.out_json(record_json(record))
     else:
@@ -84,14 +70,49 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _delivery(arguments: argparse.Namespace) -> Delivery | None:
+def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+    if arguments.plan is None:
+        if not arguments.disks:
+            raise Usage("no source was named", "As in p2v convert --in-place disk.raw -o converted")
+        return in_place.run(
+            arguments, lambda: machine_options.machine_of(arguments), lambda: _document(arguments, report), report
+        )
+    planned = _document(arguments, report)
+    return in_place.run(arguments, lambda: planned.machine, lambda: planned, report)
+
+
+def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+    # what makes no sense is told before the guest is read
+    in_place.refuse_alone(arguments)
+    places = storage.storage_of(arguments, FrontEnd(arguments.to))
+    delivery, devices = _delivery(arguments, places), device_options.devices_of(arguments)
+    document = _document(arguments, report)
+    storage.require_disks(places, len(document.sources))
+    request = Request(
+        folder=arguments.output,
+        disk_format=arguments.format or "qcow2",
+        checksum=arguments.checksum,
+        threads=arguments.threads,
+        boot_check=arguments.verify,
+        fresh=arguments.fresh,
+        keys=machine_options.keys_of(arguments),
+        front_end=FrontEnd(arguments.to),
+        storage=places,
+        delivery=delivery,
+        devices=devices,
+        host_name=arguments.record_host_name,
+    )
+    return convert(document, request, machine_options.acceleration_of(arguments), report)
+
+
+def _delivery(arguments: argparse.Namespace, places: Storage) -> Delivery | None:
     if arguments.connect is None:
         if arguments.pool or arguments.start:
             raise Usage("--pool and --start need a libvirt to go to", "As in --to libvirt --connect qemu:///system.")
         return None
     if FrontEnd(arguments.to) is not FrontEnd.LIBVIRT:
         raise Usage("--connect is for --to libvirt")
-    return Delivery(LibvirtHost(arguments.connect, SystemRunner()), arguments.pool, arguments.start)
+    return Delivery(LibvirtHost(arguments.connect, SystemRunner()), places, arguments.start)
 
 
 def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
@@ -107,7 +128,8 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.guest_of(arguments),
         )
     of_cards = ("mac", "network", "map", "map_file", "ip")
-    of_machine = ("name", "cpus", "memory", *of_cards, "firmware", "system", "input_format", "parent", "extent_dir", "allow")
+    of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
+                  "system", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "agent_package", "purge_tools", "compatible", "rebuild_initramfs")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:

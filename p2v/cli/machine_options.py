@@ -22,6 +22,7 @@ from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB, parse_size
 from p2v.machine import Firmware, Machine, MachineDisk
+from p2v.sources.media import with_media
 from p2v.sources.networks import mapped, unmapped
 from p2v.sources.recognition import read_machine
 
@@ -103,6 +104,9 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--memory", help="memory, as 2G or 512M (for disks alone 2G)")
     cards.configure(group)
     group.add_argument(
+        "--with-media", action="store_true", help="images of discs and floppies that are in the machine's drives come along"
+    )
+    group.add_argument(
         "--firmware", choices=[f.value for f in Firmware], help="default: the description's, else what the disk boots with"
     )
 
@@ -155,12 +159,15 @@ def _overruled(machine: Machine, arguments: argparse.Namespace) -> Machine:
     assumed = tuple(field for field in machine.assumed if known.get(field) is None)
     placed = mapped(replace(machine, **given, assumed=assumed), cards.networks_of(arguments))
     placed = replace(placed, name=_checked(arguments.name or machine.name), nics=cards.cards_of(arguments, placed.nics))
+    placed = with_media(placed) if arguments.with_media else placed
     return replace(placed, warnings=(*placed.warnings, *unmapped(placed)))
 
 
 def _bare(arguments: argparse.Namespace) -> Machine:
     if arguments.map or arguments.map_file is not None:
         raise Usage("--map needs a source that describes its networks", "For disks alone, say --network.")
+    if arguments.with_media:
+        raise Usage("--with-media needs a source that describes its drives", "Disks alone have no media.")
     assumed = [f for f in ("cpus", "memory") if getattr(arguments, f) is None] + ([] if arguments.mac else ["mac"])
     return Machine(
         name=_checked(arguments.name or _name_from(arguments.disks[0])),

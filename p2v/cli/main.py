@@ -19,6 +19,7 @@ _VERBS = {
     "inspect": "show what is inside a disk",
     "plan": "show what a conversion would change",
     "convert": "convert a machine's disks for KVM",
+    "undo": "take a conversion in place back",
     "verify": "boot a throw-away copy and prove that it comes up",
     "prove": "compare a result with its source: only what was planned has changed",
     "report": "show what a conversion did, from its record",

@@ -15,9 +15,9 @@ SOURCE_HELP = (
 FORMAT_IDS = tuple(known.id for known in FORMATS)
 
 
-def add_disks(parser: argparse.ArgumentParser) -> None:
-    """DISK... and how to read them."""
-    parser.add_argument("disks", nargs="+", type=Path, metavar="SOURCE", help=SOURCE_HELP)
+def add_disks(parser: argparse.ArgumentParser, besides: str = "") -> None:
+    """DISK... and how to read them; ``besides``: what may be named too."""
+    parser.add_argument("disks", nargs="+", type=Path, metavar="SOURCE", help=besides + SOURCE_HELP)
     parser.add_argument(
         "--input-format", choices=FORMAT_IDS, help="take the disks for this format instead of looking at their contents"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, machine_options, options
@@ -10,7 +11,8 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
-from p2v.machine import Clock, Connection, Firmware
+from p2v.machine import Clock, Connection, Firmware, Smbios
+from p2v.nvram.carried import described
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetHardware, TargetNic
 
@@ -56,6 +58,7 @@ def render(document: PlanDocument) -> str:
     # a name with a newline in it must not look like a line of ours
     lines = [*(printable(line, keep="\t") for line in (title, *sources)), ""]
     lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
+    lines += ["", "The source is not written to; only `p2v convert --in-place` does that, and keeps a journal to undo it."]
     lines += ["", f"Plan digest: {plan_digest(document)}"]
     return "\n".join(lines)
 
@@ -78,14 +81,28 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",
         *(f"  network     {nic.model.value} ({nic.mac}) on {_network(nic)}" for nic in hardware.nics),
     ]
+    if hardware.firmware is Firmware.UEFI:
+        rows.append(f"  variables   {_variables(document)}")
     rows += [] if hardware.nics else ["  network     none"]
     drives = [f"{count} {what}" for count, what in ((hardware.cdroms, "CD-ROM"), (hardware.floppies, "floppy")) if count]
-    rows += [f"  drives      {', '.join(drives)}"] if drives else []
+    inside = [f"{medium.path} in a {medium.kind.value} drive" for medium in hardware.media]
+    rows += [f"  drives      {', '.join([*drives, *inside])}"] if drives else []
+    stated = {field.name.replace("_", " "): getattr(hardware.smbios, field.name) for field in fields(Smbios)}
+    told = [f"{name} {value!r}" for name, value in stated.items() if value]
+    rows += [f"  SMBIOS      {', '.join(told)}"] if told else []
     rows += ["  clock       local time"] if hardware.clock is Clock.LOCAL_TIME else []
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
         rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
     return rows
+
+
+def _variables(document: PlanDocument) -> str:
+    machine = document.machine
+    carried = described(machine.variables, secure_boot=document.hardware.secure_boot)
+    if not carried:
+        return "new ones: the firmware starts what lies at the removable path"
+    return printable(f"{carried}; from {machine.nvram.name if machine.nvram is not None else 'the source'}", keep="")
 
 
 def _network(nic: TargetNic) -> str:

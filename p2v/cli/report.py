@@ -36,8 +36,11 @@ def render(record: ConversionRecord, folder: Path) -> str:
     lines += ["", "Carried out", *_carried_out(record)]
     lines += ["", "Time", *(f"  {name:<14}{format_seconds(seconds)}" for name, seconds in record.seconds.items())]
     lines += ["", "Hardware on KVM", *hardware_rows(document)]
+    if record.undo_journal is not None:
+        lines += ["", f"The disks were changed in place; `p2v undo {record.undo_journal}` takes that back."]
     lines += ["", f"Made in {folder}", *(f"  {o.name:<28}{format_bytes(o.size)}" for o in record.outputs)]
     written = [made for made, disk in zip(record.disks, record.hardware.disks, strict=True) if disk.is_device]
+    written = [] if record.undo_journal is not None else written
     lines += [printable(f"Written to {made.target}: {format_bytes(made.virtual_size)}", keep="") for made in written]
     lines += ["", "Boot check", *_boot(record)]
     return "\n".join(lines)
@@ -60,7 +63,7 @@ def _carried_out(record: ConversionRecord) -> list[str]:
     for disk in record.disks:
         touched = sum(r.length for r in disk.changed)
         rows.append(
-            f"  {disk.target}: {format_bytes(disk.written_bytes)} copied"
+            f"  {disk.target}: {format_bytes(disk.written_bytes)} {'changed in place' if record.undo_journal else 'copied'}"
             + (f" ({format_bytes(disk.resumed_bytes)} from an earlier run)" if disk.resumed_bytes else "")
             + f", {format_bytes(touched)} in {len(disk.changed)} ranges touched by the rewriting"
         )

@@ -1,27 +1,34 @@
-"""``p2v verify DISK...``: boots a throw-away copy on an isolated network and reports what came up."""
+"""``p2v verify SOURCE...``: boots a throw-away copy on an isolated network and reports what came up.
+
+SOURCE is a conversion's record (NAME.json), which boots exactly the machine that was converted; a libvirt definition (NAME.xml)
+with its disks; or disks alone.
+"""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from p2v.cli import console, machine_options, options
 from p2v.core import jsontext
 from p2v.core.errors import Usage
+from p2v.core.events import Warned
 from p2v.documents import to_data
 from p2v.inspection import Reading
-from p2v.planning import plan_machine
-from p2v.targets.hardware import TargetDisk
+from p2v.standing import Look, Standing, is_record, of_machine, of_record
 from p2v.verify import EvidenceFiles, require_tools, verify
 from p2v.verify.text import render
 
-_BOOTABLE = ("qcow2", "raw")
+# What a record says of its machine, and the options that would say it otherwise.
+_SAID_BY_A_RECORD = (
+    "name", "cpus", "memory", "mac", "network", "map", "map_file", "ip", "with_media", "firmware", "system", "input_format",
+    "parent", "extent_dir", "allow",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    options.add_disks(parser)
+    options.add_disks(parser, "the record of a conversion (NAME.json), ")
     machine_options.add_machine(parser)
     options.add_reader(parser)
     machine_options.add_keys(parser)
@@ -38,22 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     report = console.reporter(arguments.progress)
     chosen = machine_options.acceleration_of(arguments)
     keys = machine_options.keys_of(arguments)
-    document = plan_machine(machine_options.machine_of(arguments), Reading(arguments.reader), chosen, report, keys)
-    for source in document.sources:
-        if source.image.format not in _BOOTABLE:
-            raise Usage(
-                f"{source.path}: QEMU is not handed a {source.image.format} image of unknown origin",
-                "Convert it first; `p2v convert --verify` boots the result.",
-            )
-    require_tools(document.hardware)
-    disks = tuple(
-        TargetDisk(s.path, s.image.format, d.serial)
-        for s, d in zip(document.sources, document.machine.disks, strict=True)
-    )
+    standing = _standing(arguments, Look(Reading(arguments.reader), chosen, report, keys))
+    for remark in standing.remarks:
+        report(Warned(remark))
+    require_tools(standing.hardware)
     evidence = verify(
-        replace(document.hardware, disks=disks),
+        standing.hardware,
         Path.cwd(),
-        document.facts,
+        standing.facts,
         chosen(),
         files=EvidenceFiles(arguments.screenshot, arguments.log),
         report=report,
@@ -65,3 +64,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         console.out(render(evidence))
     return 0 if evidence.booted else 3
+
+
+def _standing(arguments: argparse.Namespace, look: Look) -> Standing:
+    records = [path for path in arguments.disks if is_record(path)]
+    if not records:
+        return of_machine(machine_options.machine_of(arguments), look)
+    if len(arguments.disks) > 1:
+        raise Usage(f"{records[0]} is the record of a machine with all its disks", "Name it alone.")
+    # not given, options that only cards.configure_addresses adds are missing here
+    given = [name for name in _SAID_BY_A_RECORD if getattr(arguments, name, None)]
+    if given:
+        raise Usage(
+            f"--{given[0].replace('_', '-')} cannot change a machine that was converted",
+            "A record boots exactly that machine; name its disks alone to try another.",
+        )
+    return of_record(records[0], look)

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from p2v.core.units import SECTOR_BYTES
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 # Deeper stacks of devices (a volume on a RAID on partitions on multipath on ...) were never seen.
 _DEEPEST = 32
+_OPEN = "open in "
+_PATIENCE_SECONDS, _LOOK_SECONDS = 2.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,20 @@ def look_at(path: Path, host: HostFiles = THIS_HOST) -> BlockDevice:
         raise UnfitDevice(path, "the kernel does not tell its size") from error
 
 
-def users_of(number: str, host: HostFiles = THIS_HOST) -> tuple[str, ...]:
-    """Who uses a device, its partitions, or the disk it is a partition of; in words, nobody twice."""
+def users_of(number: str, host: HostFiles = THIS_HOST, patience: float = _PATIENCE_SECONDS) -> tuple[str, ...]:
+    """Who uses a device, its partitions, or the disk it is a partition of; in words, nobody twice.
+
+    Whoever has it open alone is looked for again for ``patience`` seconds: udev's and losetup's looks last a moment.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        found = _users(number, host)
+        if not found or not all(use.startswith(_OPEN) for use in found) or time.monotonic() >= deadline:
+            return found
+        time.sleep(_LOOK_SECONDS)
+
+
+def _users(number: str, host: HostFiles) -> tuple[str, ...]:
     found: dict[str, None] = {}
     loops = tuple(_loops(host))
     for each, node in _family(number, host):
@@ -227,7 +242,7 @@ def _writers(number: str, host: HostFiles) -> Iterator[str]:
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         if any(_writes(process, handle, number) for handle in _entries(process / "fd")):
-            yield f"open in {_text(process / 'comm') or 'a process'} (process {process.name})"
+            yield f"{_OPEN}{_text(process / 'comm') or 'a process'} (process {process.name})"
 
 
 def _writes(process: Path, handle: Path, number: str) -> bool:

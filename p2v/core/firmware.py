@@ -44,7 +44,12 @@ def firmware_pairs(*, secure_boot: bool = False, arch: str = "x86_64") -> tuple[
     return tuple(p for p in FIRMWARE_PAIRS if p.secure_boot is secure_boot and p.arch == arch)
 
 
-def installed_firmware(*, secure_boot: bool = False, arch: str = "x86_64") -> FirmwareFiles | None:
-    """The first pair that this host has, None when there is none."""
-    pairs = firmware_pairs(secure_boot=secure_boot, arch=arch)
-    return next((p for p in pairs if p.code.exists() and p.variables.exists()), None)
+def installed_firmware(
+    *, secure_boot: bool = False, arch: str = "x86_64", store_bytes: int | None = None
+) -> FirmwareFiles | None:
+    """The first pair that this host has, None when there is none.
+
+    ``store_bytes``: the size of a store that there is already; a firmware takes only those as large as its template.
+    """
+    pairs = (p for p in firmware_pairs(secure_boot=secure_boot, arch=arch) if p.code.exists() and p.variables.exists())
+    return next((p for p in pairs if store_bytes in (None, p.variables.stat().st_size)), None)

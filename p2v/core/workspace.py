@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -108,14 +109,20 @@ class Outputs:
         sync_folder(self.folder)
 
 
-def write_synced(path: Path, content: str, mode: int = 0o644) -> None:
-    """Write a text file (surrogates kept) and sync it."""
+def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a file (of a text surrogates are kept) and sync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with open(descriptor, "wb") as file:
-        file.write(content.encode("utf-8", "surrogateescape"))
+        file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
         file.flush()
         os.fsync(file.fileno())
     os.chmod(path, mode)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a whole file, which need not fit into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def rename_new(source: Path, final: Path) -> None:

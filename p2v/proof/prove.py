@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converters.image import open_disk
 from converters.raw import open_beginning
 from converters.references import DiskSpec
+from converters.undo_view import open_spec
 from drivers.keys import Key
 from drivers.listing import BadListing
 from drivers.planned import Unexplained
@@ -38,10 +38,17 @@ class Pair:
 
 
 def pair_of(record: ConversionRecord, folder: Path, sources: Sequence[Path] = ()) -> Pair:
-    """Where a record's disks are: results beside it, sources where they were or at other places that are named."""
+    """Where a record's disks are: results beside it, sources where they were or at other places that are named.
+
+    Of a conversion in place both sides are the same disks, one of them as its undo journal has it.
+    """
     planned = tuple(source.spec for source in record.document.sources)
     if sources:
         planned = tuple(replace(spec, path=path) for spec, path in zip(planned, sources, strict=True))
+    if record.undo_journal is not None:
+        journal = folder / record.undo_journal
+        before = tuple(replace(spec, undo_journal=journal, undo_disk=index) for index, spec in enumerate(planned))
+        return Pair(before, planned)
     targets = tuple(DiskSpec(folder / disk.target, disk.result.format) for disk in record.disks)
     return Pair(planned, targets)
 
@@ -64,11 +71,11 @@ def prove(
     times = PhaseTimes(report)
     systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_disk(spec.path, spec.input_format, spec.lookup)) for spec in pair.sources]
+        sources = [stack.enter_context(open_spec(spec)) for spec in pair.sources]
         targets = [
             # a device may be larger than the disk on it
             stack.enter_context(
-                open_beginning(spec.path, made.virtual_size) if disk.is_device else open_disk(spec.path, spec.input_format)
+                open_beginning(spec.path, made.virtual_size) if disk.is_device else open_spec(spec)
             )
             for spec, disk, made in zip(pair.targets, record.hardware.disks, record.disks, strict=True)
         ]

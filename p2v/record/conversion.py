@@ -109,5 +109,7 @@ class ConversionRecord:
     host: HostRecord | None = None
     timeline: tuple[Moment, ...] = ()
     copy_of: str | None = None
+    undo_journal: str | None = None
+    """Of a conversion in place: what takes it back."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__

@@ -34,6 +34,8 @@ def warnings(machine: Machine, images: Sequence[ImageInfo]) -> Iterator[Finding]
     """Disks that lie in the machine's folder and belong to none of its disks' chains."""
     # names alone tell: what was opened was opened below the machine's folder, whose path was resolved
     used = {Path(file).absolute() for image in images for file in image.files}
+    used |= {drive.path.absolute() for drive in machine.removable if drive.path is not None}
+    used |= {machine.nvram.absolute()} if machine.nvram is not None else set()
     extra = [path.name for path in machine.beside if path.absolute() not in used]
     if extra:
         names = ", ".join(printable(name, keep="") for name in extra[:_NAMED_AT_MOST])

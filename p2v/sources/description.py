@@ -165,7 +165,7 @@ def read_small(path: Path) -> bytes:
 
     Raises NoSource, NotPermitted, ReadFailed, BadDescription (too large), BadImage (a damaged archive).
     """
-    with closing(_opened(path)) as file:
+    with closing(opened(path)) as file:
         if file.size > LARGEST_BYTES:
             problem = f"has {format_bytes(file.size)}; descriptions of machines have at most {format_bytes(LARGEST_BYTES)}"
             raise BadDescription(path, problem)
@@ -182,7 +182,8 @@ def archived(archive: Path) -> tuple[str, ...] | None:
         return None
 
 
-def _opened(path: Path) -> SourceFile:
+def opened(path: Path) -> SourceFile:
+    """A file, which may be a member of an archive. Raises NoSource, NotPermitted, ReadFailed, BadImage."""
     return open_source(path) if is_file(path) else open_source_or_member(path, _any)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypedDict, Unpack
 
@@ -13,8 +13,20 @@ from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.text import printable
 from p2v.core.units import GIB, MIB
-from p2v.machine import Attachment, Clock, Firmware, Machine, MachineDisk, Nic, RemovableDrive, Topology
+from p2v.machine import (
+    Attachment,
+    Clock,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    Topology,
+    UefiVariable,
+)
 from p2v.sources.description import Description
+from p2v.sources.media import medium_path
 
 CPUS_AT_MOST = 4096
 MEMORY_AT_MOST_BYTES = 64 * 1024 * GIB
@@ -41,6 +53,10 @@ class Said(TypedDict, total=False):
     clock: Clock | None
     display: str
     removable: tuple[RemovableDrive, ...]
+    chipset: str
+    smbios: Smbios
+    nvram: Path | None
+    variables: tuple[UefiVariable, ...]
 
 
 @dataclass
@@ -225,6 +241,9 @@ class Draft:
         self.assumed += [key for key, value in (("cpus", cpus), ("memory", memory_bytes)) if value is None]
         if any(nic.mac is None for nic in self.nics):
             self.assumed.append("mac")
+        if "removable" in said:
+            drives = (replace(drive, path=medium_path(self.description, drive)) for drive in said["removable"])
+            said["removable"] = tuple(drives)
         return Machine(
             name=usable_name(name, self.description.path),
             disks=tuple(self.disks),

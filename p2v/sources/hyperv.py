@@ -6,8 +6,7 @@ public threads. ``vmcx`` gives the same tree for what Windows 10 and Server 2016
 
 A machine of generation 1 has a BIOS, IDE and SCSI, a generation 2 machine UEFI and SCSI alone. What a guest saw: disks on
 either through the VMBus ("storvsc"; without its drivers an Intel PIIX4 for IDE), network cards on it ("netvsc"), or the legacy
-card, a DEC 21140 ("tulip" in Linux). Not carried over: the SMBIOS serial numbers, which a Machine has no place for, and the
-generation id, whose byte order in this file is not published.
+card, a DEC 21140 ("tulip" in Linux). Not carried over: the generation id, whose byte order in this file is not published.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from p2v.machine import Clock, Firmware, Machine
 from p2v.sources import hyperv_devices as hv
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
 from p2v.sources.windows_files import WindowsFiles
 from p2v.sources.xml_text import child, from_first_tag, local, parse, text
 
@@ -75,6 +75,7 @@ def machine_of(draft: Draft, files: WindowsFiles, root: Element) -> Machine:
         secure_boot=firmware is Firmware.UEFI and text(node, "secure_boot_enabled").lower() == "true",
         tpm=tpm,
         uuid=draft.uuid(text(node, "bios_guid")),
+        smbios=smbios_of(draft, hv.smbios(node)),
         clock=_clock(firmware, hv.device(devices, hv.CLOCK)),
         removable=removable,
     )

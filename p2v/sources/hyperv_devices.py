@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, SourceBus
+from p2v.machine import Attachment, DriveKind, Nic, RemovableDrive, Smbios, SourceBus
 from p2v.sources.draft import Draft
 from p2v.sources.windows_files import WindowsFiles
 from p2v.sources.xml_text import child, local, text
@@ -211,6 +211,16 @@ def what_stays(draft: Draft, found: tuple[Device, ...]) -> None:
 def device(found: tuple[Device, ...], type_id: str) -> Element | None:
     """The settings of the first device of a type."""
     return next((each.node for each in found if each.type_id == type_id and each.node is not None), None)
+
+
+def smbios(node: Element | None) -> Smbios:
+    """The numbers of the firmware's settings (``node``)."""
+    return Smbios(
+        serial=text(node, "bios_serial_number"),
+        board_serial=text(node, "base_board", "serial_number"),
+        chassis_serial=text(node, "chassis", "serial_number"),
+        asset_tag=text(node, "chassis", "asset_tag"),
+    )
 
 
 def has_device(found: tuple[Device, ...], type_id: str) -> bool:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, Firmware, Machine, Nic, SourceBus
+from p2v.machine import Attachment, Clock, Firmware, Machine, Nic, Smbios, SourceBus
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.hyperv import checkpoints, saved_state
 from p2v.sources.hyperv_devices import LEGACY_MODEL, MODELS, SYNTHETIC_MODEL, Drive, add_drives, assigned
+from p2v.sources.smbios import smbios_of
 from p2v.sources.windows_files import WindowsFiles
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, local, parse
 
@@ -76,8 +77,19 @@ def read(description: Description) -> Machine:
         _memory(draft, own),
         firmware=Firmware.BIOS,
         uuid=draft.uuid(system.text("biosguid")),
+        smbios=smbios_of(draft, _smbios(system)),
         clock=Clock.LOCAL_TIME,
         removable=removable,
+    )
+
+
+def _smbios(system: Instance) -> Smbios:
+    """As Msvm_VirtualSystemSettingData calls them."""
+    return Smbios(
+        serial=system.text("biosserialnumber"),
+        board_serial=system.text("baseboardserialnumber"),
+        chassis_serial=system.text("chassisserialnumber"),
+        asset_tag=system.text("chassisassettag"),
     )
 
 

@@ -11,16 +11,19 @@ from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
-from p2v.machine import Clock, Firmware, Machine, Topology
+from p2v.machine import Clock, Firmware, Machine, Smbios, Topology
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, DEFAULT_CPUS, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.libvirt_devices import add_disks, add_nics, removable_drives, what_stays
+from p2v.sources.smbios import smbios_of
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, is_on, local, parse, text
 
 KIND = "libvirt domain"
 
 _CONTAINERS = ("lxc", "openvz", "uml")
 _TYPES = ("qemu", "kvm", "kqemu", "xen", "vmware", "hyperv", "vbox", "hvf", "bhyve", "vz", "parallels", "test", *_CONTAINERS)
+_QEMU = ("qemu", "kvm", "kqemu", "hvf")
 _ROOT = re.compile(r"<domain\b[^<>]*\stype\s*=\s*[\"'](\w+)[\"']|<domstatus[\s>]")
 _UNITS = {
     "b": 1, "bytes": 1, "kb": 1000, "k": 1 << 10, "kib": 1 << 10, "mb": 1000**2, "m": 1 << 20, "mib": 1 << 20,
@@ -55,6 +58,7 @@ def read(description: Description) -> Machine:
     _what_of_the_domain_stays(draft, domain)
     cpus = _cpus(draft, domain)
     firmware = _firmware(domain)
+    nvram = uefi_variables(draft, text(domain, "os", "nvram")) if firmware is Firmware.UEFI else Nvram()
     return draft.finish(
         name,
         cpus,
@@ -69,6 +73,10 @@ def read(description: Description) -> Machine:
         clock=_clock(domain),
         display=_display(devices),
         removable=removable,
+        chipset=_chipset(domain) if kind in _QEMU else "",
+        smbios=smbios_of(draft, _smbios(draft, domain)),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -158,11 +166,34 @@ def _secure_boot(domain: Element) -> bool:
     return is_on(child(system, "loader"), "secure")
 
 
+def _chipset(domain: Element) -> str:
+    """The machine type; libvirt's own default where a definition written by hand has none."""
+    return (attribute(child(domain, "os", "type"), "machine") or "pc").strip().lower()
+
+
 def _clock(domain: Element) -> Clock:
     clock = child(domain, "clock")
     offset = (attribute(clock, "offset") or "utc").lower()
     basis = (attribute(clock, "basis") or "utc").lower() if offset == "variable" else offset
     return Clock.LOCAL_TIME if basis in ("localtime", "timezone") else Clock.UTC
+
+
+def _smbios(draft: Draft, domain: Element) -> Smbios:
+    mode = (attribute(child(domain, "os", "smbios"), "mode") or "").lower()
+    if mode == "host":
+        draft.warn("smbios", "the guest saw its old host's maker, model and serial numbers, which stay behind")
+    if mode != "sysinfo":
+        return Smbios()  # what stands in sysinfo was not shown to it
+
+    def told(part: str, name: str) -> str:
+        entries = children(child(domain, "sysinfo", part), "entry")
+        return next(((each.text or "") for each in entries if attribute(each, "name") == name), "")
+
+    return Smbios(
+        *(told("system", name) for name in ("manufacturer", "product", "version", "serial", "sku", "family")),
+        *(told("baseBoard", name) for name in ("serial", "asset")),
+        *(told("chassis", name) for name in ("serial", "asset")),
+    )
 
 
 def _smbios_uuid(domain: Element) -> str:

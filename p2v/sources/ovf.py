@@ -17,13 +17,15 @@ from xml.etree.ElementTree import Element
 from converters.archives import open_stored
 from converters.source_file import shown, shown_names
 from p2v.core.events import Reporter, silent
-from p2v.machine import Clock, Machine, Nic
+from p2v.machine import Clock, Firmware, Machine, Nic
 from p2v.sources import ovf_manifest
 from p2v.sources.description import Description
 from p2v.sources.draft import Draft
 from p2v.sources.ovf_dialects import Dialect, dialect
 from p2v.sources.ovf_envelope import Envelope, OvfFile, System, envelope, items, sections
 from p2v.sources.ovf_hardware import FIRST_CHUNK, found_name, hardware
+from p2v.sources.smbios import smbios_of
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.xml_text import attribute, below, local
 
 KIND = "OVF package"
@@ -67,6 +69,7 @@ def read(description: Description, name: str | None = None) -> Machine:
         draft.tpm_is_emptied()
     if says.firmware is None:
         draft.assumed.append("firmware")
+    nvram = _nvram(draft, package) if says.firmware is Firmware.UEFI else Nvram()
     return draft.finish(
         system.name or system.id,
         found.cpus,
@@ -80,6 +83,9 @@ def read(description: Description, name: str | None = None) -> Machine:
         clock=says.clock or _clock(says.guest),
         display=says.display,
         removable=tuple(found.removable),
+        smbios=smbios_of(draft, says.smbios),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -198,6 +204,12 @@ def _addresses(draft: Draft, says: Dialect) -> None:
         cards, draft.nics = draft.nics, []
         for card, mac in zip(cards, says.macs, strict=True):
             draft.add_nic(Nic(draft.mac(mac), card.network, card.model, card.connected))
+
+
+def _nvram(draft: Draft, package: Envelope) -> Nvram:
+    """UEFI variables are one more file of the package, known by its suffix; of several nothing says whose they are."""
+    names = [file.href for file in package.files.values() if file.href.lower().endswith(".nvram")]
+    return uefi_variables(draft, *names) if len(names) == 1 else Nvram()
 
 
 def _clock(guest: str) -> Clock | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
-from p2v.machine import Clock, Firmware
+from p2v.machine import NOTHING_TOLD, Clock, Firmware, Smbios
 from p2v.sources import virtualbox
 from p2v.sources.draft import Draft
 from p2v.sources.ovf_envelope import System, sections
@@ -36,6 +36,7 @@ class Dialect:
     macs: list[str] = field(default_factory=list)
     boot_order: list[str] = field(default_factory=list)
     is_xen: bool = False
+    smbios: Smbios = NOTHING_TOLD
 
 
 def dialect(draft: Draft, system: System, hardware: Element) -> Dialect:
@@ -65,7 +66,10 @@ def _vmware(made: Dialect, system: System, hardware: Element) -> None:
     settings: dict[str, str] = {}
     for each in hardware:
         if local(each) in ("Config", "ExtraConfig"):
-            settings[(attribute(each, "key") or "").lower()] = (attribute(each, "value") or "").lower()
+            key, value = (attribute(each, "key") or "").lower(), attribute(each, "value") or ""
+            settings[key] = value.lower()
+            if key == "smbios.assettag":
+                made.smbios = Smbios(asset_tag=value)
     stated = settings.get("firmware", "")
     if stated:
         made.firmware = Firmware.UEFI if stated == "efi" else Firmware.BIOS
@@ -85,6 +89,7 @@ def _virtualbox(draft: Draft, made: Dialect, machine: Element) -> None:
     made.display = (attribute(child(hardware, "Display"), "controller") or "").lower()
     made.clock, made.tpm = virtualbox.clock_of(hardware), virtualbox.has_tpm(hardware)
     made.uuid = virtualbox.smbios_uuid(draft, machine, made.guest)
+    made.smbios = virtualbox.smbios_stated(machine)
     for card in children(child(hardware, "Network"), "Adapter"):
         if is_on(card, "enabled"):
             made.macs.append(attribute(card, "MACAddress") or "")

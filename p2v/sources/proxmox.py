@@ -7,6 +7,7 @@ volume's file is looked for by its last name, and logical volumes under /dev are
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +15,22 @@ from pathlib import PurePosixPath
 
 from converters.source_file import shown
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus, Topology
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+    Topology,
+)
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 
 KIND = "Proxmox VE machine"
 
@@ -96,6 +110,8 @@ def read(description: Description) -> Machine:
     if cpus > CPUS_AT_MOST:
         raise description.error(f"has {cpus} CPUs; machines have at most {CPUS_AT_MOST}")
     firmware = Firmware.UEFI if values.get("bios", "").lower() == "ovmf" else Firmware.BIOS
+    efi_disk = _first(values.get("efidisk0", ""))
+    nvram = uefi_variables(draft, _file_of(draft, efi_disk)) if firmware is Firmware.UEFI and efi_disk else Nvram()
     guest = values.get("ostype", "")
     clock = values.get("localtime") or ("1" if guest.startswith(_WINDOWS) else "0")
     generation = values.get("vmgenid", "")
@@ -114,6 +130,9 @@ def read(description: Description) -> Machine:
         clock=Clock.LOCAL_TIME if clock == "1" else Clock.UTC,
         display=_options(values.get("vga", "")).get("type") or values.get("vga", "").split(",")[0],
         removable=tuple(_removable(drive) for drive in drives if drive.is_removable),
+        smbios=smbios_of(draft, _smbios(draft, values.get("smbios1", ""))),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -123,6 +142,27 @@ def _options(text: str) -> dict[str, str]:
     return {key.strip().lower(): value.strip() for key, sign, value in pairs if sign}
 
 
+def _smbios(draft: Draft, text: str) -> Smbios:
+    """``smbios1``; its values are in base64 where it says so."""
+    options = _options(text)
+    names = ("manufacturer", "product", "version", "serial", "sku", "family")
+    found = {name: options.get(name, "") for name in names}
+    if options.get("base64") == "1":
+        # the padding's signs are part of the value
+        try:
+            found = {name: base64.b64decode(value, validate=True).decode("utf-8") for name, value in found.items()}
+        except ValueError:
+            draft.warn("smbios", "smbios1 says that its values are in base64, and they are not; they are not used")
+            return Smbios()
+    return Smbios(**found)
+
+
+def _first(text: str) -> str:
+    """The volume of a drive's line, which stands first in it or is called ``file``."""
+    first = text.split(",")[0].strip()
+    return _options(text).get("file", "") if "=" in first else first
+
+
 def _drives(values: dict[str, str]) -> Iterator[_Drive]:
     for key, value in values.items():
         name = "ide2" if key == "cdrom" else key
@@ -130,8 +170,7 @@ def _drives(values: dict[str, str]) -> Iterator[_Drive]:
         if match is None:
             continue
         options = _options(value)
-        first = value.split(",")[0].strip()
-        volume = options.get("file", "") if "=" in first else first
+        volume = _first(value)
         if key == "cdrom":
             options["media"] = "cdrom"
         model = values.get("scsihw", "lsi") if match[1] == "scsi" else ""

@@ -15,9 +15,11 @@ from xml.etree.ElementTree import Element
 
 from converters.source_file import shown
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus
+from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, Smbios, SourceBus
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.virtualbox_media import GLOBAL_REGISTRY, Media, chain_of, key_of, media_of, media_of_all_machines
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, is_on, local, parse
 
@@ -25,6 +27,7 @@ KIND = "VirtualBox machine (.vbox)"
 
 _ROOT = re.compile(r"<(?:\w+:)?VirtualBox[\s>]")
 _MACHINE = re.compile(r"<(?:\w+:)?Machine(Encrypted)?[\s>]")
+_DMI = re.compile(r"VBoxInternal/Devices/(?:pcbios|efi)/0/Config/Dmi([A-Za-z]{1,40})")
 _CONTROLLERS_AT_MOST = 64
 _BUSES = {
     "piix3": SourceBus.IDE,
@@ -96,19 +99,24 @@ def read(description: Description) -> Machine:
             _add_disk(draft, media, drive)
     _add_nics(draft, root, hardware)
     _what_stays(draft, machine, hardware)
+    firmware = _firmware(draft, hardware)
+    nvram = _nvram(draft, machine, hardware) if firmware is Firmware.UEFI else Nvram()
     cpus = draft.number(_value(hardware, "CPU", "count"), "CPU count", 1, CPUS_AT_MOST) or 1
     megabytes = draft.number(_value(hardware, "Memory", "RAMSize"), "RAMSize", 4, MEMORY_AT_MOST_BYTES // MIB)
     return draft.finish(
         attribute(machine, "name") or "",
         cpus,
         megabytes * MIB if megabytes else None,
-        firmware=_firmware(draft, hardware),
+        firmware=firmware,
         tpm=has_tpm(hardware),
         uuid=smbios_uuid(draft, machine, attribute(machine, "OSType") or ""),
         guest=attribute(machine, "OSType") or "",
         clock=clock_of(hardware),
         display=_value(hardware, "Display", "controller") or "",
         removable=tuple(_removable(media, drive) for drive in drives if drive.kind != "HardDisk"),
+        smbios=smbios_of(draft, smbios_stated(machine)),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -237,6 +245,25 @@ def _firmware(draft: Draft, hardware: Element) -> Firmware:
     if kind == "EFI32":
         draft.warn("firmware-32", "the machine has a 32-bit UEFI; a boot loader for it does not start in KVM's 64-bit one")
     return Firmware.BIOS if kind == "BIOS" else Firmware.UEFI
+
+
+def smbios_stated(machine: Element) -> Smbios:
+    """What was set by ``VBoxManage setextradata`` (manual, "Changing the BIOS DMI Information"), also in an OVF."""
+    told: dict[str, str] = {}
+    for item in children(child(machine, "ExtraData"), "ExtraDataItem"):
+        if match := _DMI.fullmatch(attribute(item, "name") or ""):
+            # a number that is meant as a text is written so
+            value = (attribute(item, "value") or "").removeprefix("string:")
+            told[match[1]] = "" if value == "<EMPTY>" else value
+    keys = ("SystemVendor", "SystemProduct", "SystemVersion", "SystemSerial", "SystemSKU", "SystemFamily", "BoardSerial",
+            "BoardAssetTag", "ChassisSerial", "ChassisAssetTag")  # fmt: skip
+    return Smbios(*(told.get(key, "") for key in keys))
+
+
+def _nvram(draft: Draft, machine: Element, hardware: Element) -> Nvram:
+    """Its path is left out where it is the machine's name beside the settings."""
+    stated = _value(hardware, "NVRAM", "path") or ""
+    return uefi_variables(draft, stated or f"{attribute(machine, 'name') or ''}.nvram", is_stated=bool(stated))
 
 
 def smbios_uuid(draft: Draft, machine: Element, guest: str) -> str | None:

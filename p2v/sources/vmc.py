@@ -23,6 +23,8 @@ from p2v.core.units import MIB
 from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus
 from p2v.sources.description import Description
 from p2v.sources.draft import MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.hyperv_devices import smbios
+from p2v.sources.smbios import smbios_of
 from p2v.sources.windows_files import WindowsFiles
 from p2v.sources.xml_text import attribute, below, child, children, from_first_tag, local, parse, text
 
@@ -73,6 +75,7 @@ def read(description: Description) -> Machine:
         megabytes * MIB if megabytes else None,
         firmware=Firmware.BIOS,
         uuid=draft.uuid(text(hardware, "bios", "bios_guid")),
+        smbios=smbios_of(draft, smbios(child(hardware, "bios"))),
         guest=guest,
         clock=Clock.LOCAL_TIME,
         display="s3-trio",

@@ -15,9 +15,22 @@ from pathlib import PurePosixPath
 
 from converters.source_file import shown
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, Nic, RemovableDrive, SourceBus, Topology
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+    Topology,
+)
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
+from p2v.sources.smbios import smbios_of
+from p2v.sources.uefi_variables import Nvram, uefi_variables
 from p2v.sources.vmx_remarks import state, what_stays
 from p2v.sources.vmx_settings import Settings, settings
 
@@ -63,6 +76,7 @@ def read(description: Description) -> Machine:
         _add_nic(draft, vmx, f"ethernet{number}")
     what_stays(draft, vmx)
     firmware = _firmware(draft, vmx)
+    nvram = _nvram(draft, vmx) if firmware is Firmware.UEFI else Nvram()
     cpus = draft.number(vmx.text("numvcpus"), "numvcpus", 1, CPUS_AT_MOST) or 1
     topology = _topology(draft, vmx, cpus)
     identity = _uuid(draft, vmx)
@@ -82,6 +96,9 @@ def read(description: Description) -> Machine:
         clock=_clock(vmx),
         display="svga",
         removable=(*(_removable(d) for d in drives if d.kind is not None), *_floppies(vmx)),
+        smbios=smbios_of(draft, _smbios(draft, vmx)),
+        nvram=nvram.path,
+        variables=nvram.variables,
     )
 
 
@@ -216,6 +233,25 @@ def _firmware(draft: Draft, vmx: Settings) -> Firmware:
     if stated not in ("", "bios", "efi"):
         draft.warn("firmware", f"the firmware is called {shown(stated)}, which is not known here; BIOS is taken")
     return Firmware.UEFI if stated == "efi" else Firmware.BIOS
+
+
+def _smbios(draft: Draft, vmx: Settings) -> Smbios:
+    """The serial number is made from ``uuid.bios`` unless another is stated (Fusion, for macOS) or the old host's was shown."""
+    digits = re.sub(r"[^0-9a-f]", "", (vmx.text("uuid.bios") or vmx.text("uuid.location")).lower())
+    octets = [digits[at : at + 2] for at in range(0, 32, 2)]
+    serial = f"VMware-{' '.join(octets[:8])}-{' '.join(octets[8:])}" if len(digits) == 32 else ""
+    is_short = vmx.is_on("smbios.useshortserialnumber") or vmx.is_on("smbios.use12charserialnumber")
+    if vmx.is_on("serialnumber.reflecthost") or is_short:
+        draft.warn("smbios", "the guest saw a serial number that the description does not say; it sees another one here")
+        serial = ""
+    elif stated := vmx.text("serialnumber").strip():
+        serial = stated
+    return Smbios(serial=serial, asset_tag=vmx.text("smbios.assettag"))
+
+
+def _nvram(draft: Draft, vmx: Settings) -> Nvram:
+    stated = vmx.text("nvram").strip()
+    return uefi_variables(draft, stated or f"{draft.description.path.stem}.nvram", is_stated=bool(stated))
 
 
 def _is_windows(vmx: Settings) -> bool:

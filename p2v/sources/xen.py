@@ -10,7 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from p2v.core.units import MIB
-from p2v.machine import Clock, Firmware, Machine
+from p2v.machine import Clock, Firmware, Machine, Smbios
 from p2v.sources.description import Description
 from p2v.sources.draft import CPUS_AT_MOST, MEMORY_AT_MOST_BYTES, Draft
 from p2v.sources.xen_devices import add_drives, add_nics
@@ -40,13 +40,16 @@ def read(description: Description) -> Machine:
     _what_stays(draft, settings, kind)
     cpus = draft.number(settings.text("vcpus"), "vcpus", 1, CPUS_AT_MOST) or 1
     megabytes = _memory(draft, settings)
+    identity = draft.uuid(settings.text("uuid"))
     return draft.finish(
         settings.text("name"),
         cpus,
         megabytes * MIB if megabytes else None,
         firmware=_firmware(settings) if kind == "hvm" else None,
         tpm=bool(settings.words("vtpm")),
-        uuid=draft.uuid(settings.text("uuid")),
+        uuid=identity,
+        # hvmloader makes the serial number from the UUID
+        smbios=Smbios(serial=identity or "" if kind == "hvm" else ""),
         guest=kind.upper(),
         clock=Clock.LOCAL_TIME if settings.is_on("localtime") else Clock.UTC,
         display=_display(settings),

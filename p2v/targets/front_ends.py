@@ -14,6 +14,7 @@ from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.qemu import qemu_script
+from p2v.targets.storage import DEFAULT, Storage
 
 
 class FrontEnd(enum.Enum):
@@ -38,17 +39,20 @@ class DefinitionFile:
     """A file beside the disks."""
 
     name: str
-    text: str
+    text: str | bytes
     is_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """What the files say of the host: the folder of the disks, their virtual sizes in bytes, what accelerates there."""
+    """What the files say of the host: the folder of the disks, their virtual sizes in bytes, what accelerates there, and where
+    in the front end the disks go.
+    """
 
     folder: Path
     sizes: Sequence[int]
     acceleration: Acceleration | None = None
+    storage: Storage = DEFAULT
 
 
 def definitions(
@@ -72,21 +76,23 @@ def definitions(
             commands = f"{name}.qm.sh"
             return (
                 script,
-                DefinitionFile(f"{name}.qm.conf", proxmox.qm_conf(hardware, system)),
-                DefinitionFile(commands, proxmox.import_script(hardware, system, commands), is_program=True),
+                DefinitionFile(f"{name}.qm.conf", proxmox.qm_conf(hardware, system, placing.storage)),
+                DefinitionFile(
+                    commands, proxmox.import_script(hardware, system, commands, placing.storage), is_program=True
+                ),
             )
         case FrontEnd.KUBEVIRT:
             objects = f"{name}.kubevirt.yaml"
             return (
                 script,
-                DefinitionFile(objects, kubevirt.manifest(hardware, placing.sizes)),
+                DefinitionFile(objects, kubevirt.manifest(hardware, placing.sizes, placing.storage)),
                 DefinitionFile(f"{name}.kubevirt.sh", kubevirt.upload_script(hardware, objects), is_program=True),
             )
         case FrontEnd.OPENSTACK:
-            upload = openstack.upload_script(hardware, placing.sizes, system)
+            upload = openstack.upload_script(hardware, placing.sizes, system, placing.storage)
             return (
                 script,
-                DefinitionFile(f"{name}.openstack.json", openstack.images(hardware, placing.sizes, system)),
+                DefinitionFile(f"{name}.openstack.json", openstack.images(hardware, placing.sizes, system, placing.storage)),
                 DefinitionFile(f"{name}.openstack.sh", upload, is_program=True),
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,20 @@ from drivers.plan import Finding
 from p2v.core.errors import Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, round_up
-from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, Machine, Nic, NicModel, Topology
+from p2v.machine import (
+    NOTHING_TOLD,
+    Clock,
+    Connection,
+    DiskBus,
+    DriveKind,
+    Firmware,
+    Machine,
+    MediumImage,
+    Nic,
+    NicModel,
+    Smbios,
+    Topology,
+)
 from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
 
 # What sources call cards that QEMU has too, in small letters.
@@ -47,6 +60,15 @@ class TargetDisk:
     format: str = "qcow2"
     serial: str | None = None
     is_device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TargetMedium:
+    """A medium in a drive: the ``number``-th of its kind, from 0; ``path`` as a disk's."""
+
+    kind: DriveKind
+    number: int
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +109,10 @@ class TargetHardware:
     generation_id: str | None = None
     cdroms: int = 0
     floppies: int = 0
+    smbios: Smbios = NOTHING_TOLD
+    media: tuple[TargetMedium, ...] = ()
+    variables: Path | None = None
+    """The file that a UEFI machine's variables begin with, relative as disks are; None: the firmware's own template."""
 
 
 def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDisk]) -> TargetHardware:
@@ -110,7 +136,7 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
     drives = [drive.kind for drive in machine.removable]
     # one behind the disks, with which it shares the controller where they are on IDE
     cdroms = min(1, IDE_DISKS - len(disks) if bus is DiskBus.IDE else 1) if here.has_ide_drives else 0
-    return TargetHardware(
+    made = TargetHardware(
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
         machine=machine_type,
@@ -127,12 +153,44 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         clock=Clock.LOCAL_TIME if caps.local_time else machine.clock or Clock.UTC,
         secure_boot=machine.secure_boot and firmware is Firmware.UEFI and here.has_secure_boot,
         tpm=machine.tpm and here.has_tpm,
+        smbios=machine.smbios if here.has_smbios else NOTHING_TOLD,
         topology=machine.topology if cpus == machine.cpus else None,
         generation_id=machine.generation_id if here.has_generation_id else None,
         cdroms=min(drives.count(DriveKind.CDROM), cdroms),
         # of the PC's chipsets only the old one has a floppy controller
         floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
     )
+    return replace(made, media=tuple(_media(machine, made)))
+
+
+def media_images(machine: Machine, hardware: TargetHardware) -> tuple[MediumImage, ...]:
+    """The images that come along and have a drive here, in the order of ``TargetHardware.media``."""
+    return tuple(image for kind in DriveKind for image in _images(machine, hardware, kind))
+
+
+def with_files(hardware: TargetHardware, place: Callable[[str], Path]) -> TargetHardware:
+    """The same with what it has besides its disks (media, UEFI variables) where ``place`` says that a file of that name is."""
+    media = tuple(replace(each, path=place(str(each.path))) for each in hardware.media)
+    variables = place(str(hardware.variables)) if hardware.variables is not None else None
+    return replace(hardware, media=media, variables=variables)
+
+
+def medium_in(hardware: TargetHardware, kind: DriveKind, number: int) -> TargetMedium | None:
+    """What is in a drive, the ``number``-th of its kind from 0; None for an empty one."""
+    return next((each for each in hardware.media if (each.kind, each.number) == (kind, number)), None)
+
+
+def _media(machine: Machine, hardware: TargetHardware) -> Iterator[TargetMedium]:
+    suffixes = {DriveKind.CDROM: "iso", DriveKind.FLOPPY: "img"}
+    for kind in DriveKind:
+        for number in range(len(_images(machine, hardware, kind))):
+            yield TargetMedium(kind, number, Path(f"{machine.name}-{kind.value}{number + 1}.{suffixes[kind]}"))
+
+
+def _images(machine: Machine, hardware: TargetHardware, kind: DriveKind) -> list[MediumImage]:
+    drives = hardware.cdroms if kind is DriveKind.CDROM else hardware.floppies
+    # of more drives than there are here, those with something in them
+    return [drive.image for drive in machine.removable if drive.kind is kind and drive.image is not None][:drives]
 
 
 def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Iterator[Finding]:
@@ -146,6 +204,8 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         yield Finding("hardware.secure-boot", "the machine started with secure boot, which it will not have")
     if machine.tpm and not hardware.tpm:
         yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
+    if machine.smbios != hardware.smbios:
+        yield Finding("hardware.smbios", "the machine had serial numbers or tags of its own in SMBIOS, which it will not have")
     # nearly every old machine has a floppy drive with nothing in it, which nobody misses
     kinds = [drive.kind for drive in machine.removable if drive.medium or drive.kind is DriveKind.CDROM]
     for kind, count in ((DriveKind.CDROM, hardware.cdroms), (DriveKind.FLOPPY, hardware.floppies)):
@@ -153,10 +213,7 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if drives > count:
             what = ("CD-ROM" if kind is DriveKind.CDROM else "floppy") + (" drive" if drives == 1 else " drives")
             yield Finding("hardware.drives", f"the machine had {drives} {what}, and will have {count or 'none'}")
-    for drive in machine.removable:
-        if drive.medium:
-            message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
-            yield Finding("hardware.medium", message)
+    yield from _media_lost(machine, hardware)
     for number, (nic, given) in enumerate(zip(machine.nics, hardware.nics, strict=True), 1):
         if caps.keeps_cards and nic.model and kept_card(nic.model) is not given.model:
             was = printable(nic.model, keep="")[:80]
@@ -165,6 +222,15 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if not nic.connected:
             message = f"network card {number} was not connected; here it is"
             yield Finding("hardware.link", message, "Unplug it before the first start.")
+
+
+def _media_lost(machine: Machine, hardware: TargetHardware) -> Iterator[Finding]:
+    carried = media_images(machine, hardware)
+    for drive in machine.removable:
+        if drive.medium and drive.image not in carried:
+            message = f"a medium is in a drive ({printable(drive.medium, keep='')[:200]}); it does not travel"
+            hint = "--with-media copies it." if drive.path is not None and drive.image is None else ""
+            yield Finding("hardware.medium", message, hint)
 
 
 def dns_label(name: str) -> str:

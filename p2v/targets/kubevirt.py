@@ -16,6 +16,7 @@ from p2v.core.errors import Usage
 from p2v.core.units import MIB, round_up
 from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
 from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
+from p2v.targets.storage import DEFAULT, Storage
 
 # its names are QEMU's; these it refuses
 _NO_CARDS = frozenset({NicModel.TULIP, NicModel.VMXNET3})
@@ -23,8 +24,8 @@ _NO_CARDS = frozenset({NicModel.TULIP, NicModel.VMXNET3})
 _OVERHEAD = 1.06
 
 
-def manifest(hardware: TargetHardware, sizes: Sequence[int]) -> str:
-    """The objects as YAML documents; ``sizes`` are the disks' virtual sizes in bytes.
+def manifest(hardware: TargetHardware, sizes: Sequence[int], storage: Storage = DEFAULT) -> str:
+    """The objects as YAML documents; ``sizes`` are the disks' virtual sizes in bytes, ``storage`` names storage classes.
 
     Raises Usage for hardware that KubeVirt has not (IDE, the machine type pc).
     """
@@ -34,7 +35,7 @@ def manifest(hardware: TargetHardware, sizes: Sequence[int]) -> str:
             f"{hardware.name}: the guest needs IDE disks or the old PC machine, which KubeVirt has not",
             "Choose another target, or add drivers for SATA or virtio to the guest first.",
         )
-    volumes = [_data_volume(f"{name}-{index}", size) for index, size in enumerate(sizes)]
+    volumes = [_data_volume(f"{name}-{index}", size, storage.of(index)) for index, size in enumerate(sizes)]
     return str(yaml.safe_dump_all([*volumes, _machine(hardware, name)], sort_keys=False, allow_unicode=True, width=120))
 
 
@@ -59,17 +60,20 @@ def object_name(hardware: TargetHardware) -> str:
     return dns_label(hardware.name).lower()[:50].rstrip("-")
 
 
-def _data_volume(name: str, size: int) -> dict[str, Any]:
+def _data_volume(name: str, size: int, storage_class: str | None) -> dict[str, Any]:
     storage = round_up(int(size * _OVERHEAD), MIB) // MIB
+    # without a name the cluster's default class
+    named = {} if storage_class is None else {"storageClassName": storage_class}
     return {
         "apiVersion": "cdi.kubevirt.io/v1beta1",
         "kind": "DataVolume",
         "metadata": {"name": name},
-        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": f"{storage}Mi"}}}},
+        "spec": {"source": {"upload": {}}, "storage": {"resources": {"requests": {"storage": f"{storage}Mi"}}, **named}},
     }
 
 
 def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
+    told = hardware.smbios
     disks = [_disk(hardware, index) for index in range(len(hardware.disks))]
     devices: dict[str, Any] = {"disks": disks, "interfaces": [_interface(hardware, i) for i in range(len(hardware.nics))]}
     if hardware.rng:
@@ -81,11 +85,13 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
         "cpu": _cpus(hardware),
         "memory": {"guest": f"{hardware.memory_bytes // MIB}Mi"},
         "machine": {"type": "q35"},
-        "firmware": {"uuid": hardware.uuid, "bootloader": _boot_loader(hardware)},
+        "firmware": {"uuid": hardware.uuid, **_told(serial=told.serial), "bootloader": _boot_loader(hardware)},
         "features": {"acpi": {}, **({"smm": {"enabled": True}} if hardware.secure_boot else {})},
         "clock": _clock(hardware),
         "devices": devices,
     }
+    if chassis := _told(serial=told.chassis_serial, asset=told.asset_tag):
+        domain["chassis"] = chassis
     networks = [{"name": f"net{i}", **_network(nic.network)} for i, nic in enumerate(hardware.nics)]
     volumes = [{"name": f"disk{i}", "dataVolume": {"name": f"{name}-{i}"}} for i in range(len(hardware.disks))]
     spec = {"domain": domain, "networks": networks, "volumes": volumes}
@@ -98,6 +104,10 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
             "template": {"metadata": {"labels": {"kubevirt.io/vm": name}}, "spec": spec},
         },
     }
+
+
+def _told(**stated: str) -> dict[str, str]:
+    return {name: value for name, value in stated.items() if value}
 
 
 def _cpus(hardware: TargetHardware) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,8 +12,8 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.drive_letters import drive_letters
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
-from p2v.machine import Clock, Connection, DiskBus, Firmware
-from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic
+from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware
+from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic, medium_in
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
 
@@ -28,12 +29,15 @@ def domain_xml(
     folder: Path,
     acceleration: Acceleration | None = None,
     system: OperatingSystem | None = None,
-    pool: str | None = None,
+    pools: Sequence[str | None] = (),
+    variables: Path | None = None,
 ) -> str:
     """The domain XML; relative disk paths are taken below ``folder`` (which is made absolute).
 
     ``acceleration``: what the host can do; without it the domain is for KVM. ``system``: what runs in it.
-    ``pool``: the disks are volumes of this storage pool, called as their files are. Raises Usage for a name XML cannot hold.
+    ``pools``: of each disk that is a volume the name of its storage pool; the volume is called as the file is, and media are in
+    the first disk's pool. ``variables``: where that host has the
+    machine's UEFI variables, if not in ``folder``. Raises Usage for a name XML cannot hold.
     """
     kvm = acceleration is None or guest_acceleration(acceleration, hardware.arch).accelerator is Accelerator.KVM
     here = platform_of(hardware.arch)
@@ -45,7 +49,9 @@ def domain_xml(
     _system_name(domain, system)
     _text(domain, "memory", str(hardware.memory_bytes // 1024), unit="KiB")
     _text(domain, "vcpu", str(hardware.cpus))
-    _firmware(domain, hardware)
+    own = folder.absolute() / hardware.variables if hardware.variables is not None else None
+    _firmware(domain, hardware, own if variables is None else variables)
+    _smbios(domain, hardware)
     if here.libvirt_features or hardware.secure_boot:
         features = ET.SubElement(domain, "features")
         for name in here.libvirt_features:
@@ -57,7 +63,7 @@ def domain_xml(
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
-    _devices(domain, hardware, folder.absolute(), pool)
+    _devices(domain, hardware, [pool or folder.absolute() for pool in (*pools, *(None for _ in hardware.disks))])
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -100,7 +106,8 @@ def _holdable(text: str) -> str:
     return text
 
 
-def _firmware(domain: ET.Element, hardware: TargetHardware) -> None:
+def _firmware(domain: ET.Element, hardware: TargetHardware, variables: Path | None) -> None:
+    """``variables``: where the machine's own are; None: libvirt makes them from the firmware's template at the first start."""
     system = ET.SubElement(domain, "os")
     if hardware.firmware is Firmware.UEFI:
         # libvirt finds the files of its host itself
@@ -111,7 +118,31 @@ def _firmware(domain: ET.Element, hardware: TargetHardware) -> None:
         features = ET.SubElement(system, "firmware")
         ET.SubElement(features, "feature", enabled=state, name="secure-boot")
         ET.SubElement(features, "feature", enabled=state, name="enrolled-keys")
+        if variables is not None:
+            _text(system, "nvram", str(variables))
     ET.SubElement(system, "boot", dev="hd")
+
+
+def _smbios(domain: ET.Element, hardware: TargetHardware) -> None:
+    told = hardware.smbios
+    parts = {
+        "system": {
+            "manufacturer": told.manufacturer, "product": told.product, "version": told.version, "serial": told.serial,
+            "sku": told.sku, "family": told.family,
+        },
+        "baseBoard": {"serial": told.board_serial, "asset": told.board_asset},
+        "chassis": {"serial": told.chassis_serial, "asset": told.asset_tag},
+    }  # fmt: skip
+    stated = {part: {k: v for k, v in values.items() if v} for part, values in parts.items() if any(values.values())}
+    system = domain.find("os")
+    if not stated or system is None:
+        return
+    ET.SubElement(system, "smbios", mode="sysinfo")
+    sysinfo = ET.SubElement(domain, "sysinfo", type="smbios")
+    for part, values in stated.items():
+        element = ET.SubElement(sysinfo, part)
+        for name, value in values.items():
+            _text(element, "entry", value, name=name)
 
 
 def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
@@ -121,14 +152,15 @@ def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
         ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
 
 
-def _devices(domain: ET.Element, hardware: TargetHardware, folder: Path, pool: str | None) -> None:
+def _devices(domain: ET.Element, hardware: TargetHardware, places: Sequence[Path | str]) -> None:
+    """``places``: of each disk at least, the folder of its file or the name of its pool."""
     here = platform_of(hardware.arch)
     devices = ET.SubElement(domain, "devices")
     for index, disk in enumerate(hardware.disks):
-        _disk(devices, hardware, index, disk, folder if pool is None else pool)
+        _disk(devices, hardware, index, disk, places[index])
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
-    _removable(devices, hardware)
+    _removable(devices, hardware, places[0])
     for nic in hardware.nics:
         _nic(devices, nic)
     _consoles(devices, here)
@@ -161,38 +193,53 @@ def _consoles(devices: ET.Element, here: Platform) -> None:
 
 def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: TargetDisk, where: Path | str) -> None:
     """``where``: the folder of the files, or the name of the pool; a block device is neither's."""
-    kind = "block" if disk.is_device else "file" if isinstance(where, Path) else "volume"
-    element = ET.SubElement(devices, "disk", type=kind, device="disk")
+    element = ET.SubElement(devices, "disk", type="block" if disk.is_device else _kind(where), device="disk")
     driver = ET.SubElement(element, "driver", name="qemu", type=disk.format, discard="unmap")
     if disk.is_device:
         # a second cache, the host's, is in the way of a guest that has a device of its own
         driver.set("cache", "none")
         driver.set("io", "native")
         ET.SubElement(element, "source", dev=_holdable(str(disk.path)))
-    elif isinstance(where, Path):
-        ET.SubElement(element, "source", file=_holdable(str(where / disk.path)))
     else:
-        ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(disk.path.name))
+        _source(element, disk.path, where)
     bus = hardware.disk_bus
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=BUS_NAMES[bus])
     if disk.serial:
         _text(element, "serial", disk.serial)
 
 
-def _removable(devices: ET.Element, hardware: TargetHardware) -> None:
-    """Empty drives behind the disks, on buses that every guest knows."""
+def _kind(where: Path | str) -> str:
+    return "file" if isinstance(where, Path) else "volume"
+
+
+def _source(element: ET.Element, path: Path, where: Path | str) -> None:
+    if isinstance(where, Path):
+        ET.SubElement(element, "source", file=_holdable(str(where / path)))
+    else:
+        ET.SubElement(element, "source", pool=_holdable(where), volume=_holdable(path.name))
+
+
+def _removable(devices: ET.Element, hardware: TargetHardware, where: Path | str) -> None:
+    """Drives behind the disks, on buses that every guest knows, with what is in them."""
     is_old = hardware.machine == "pc"
     used = 0 if hardware.disk_bus is DiskBus.VIRTIO_BLK else len(hardware.disks)
     for number in range(hardware.cdroms):
         bus = "ide" if is_old else "sata"
         # libvirt derives the unit from the letter, and no two drives may share one: disks on virtio have others
         letter = IDE_DISKS - 1 - number if is_old else used + number
-        element = ET.SubElement(devices, "disk", type="file", device="cdrom")
+        medium = medium_in(hardware, DriveKind.CDROM, number)
+        element = ET.SubElement(devices, "disk", type=_kind(where) if medium else "file", device="cdrom")
         ET.SubElement(element, "driver", name="qemu", type="raw")
+        if medium is not None:
+            _source(element, medium.path, where)
         ET.SubElement(element, "target", dev=("hd" if is_old else "sd") + drive_letters(letter), bus=bus)
         ET.SubElement(element, "readonly")
     for number in range(hardware.floppies):
-        element = ET.SubElement(devices, "disk", type="file", device="floppy")
+        medium = medium_in(hardware, DriveKind.FLOPPY, number)
+        element = ET.SubElement(devices, "disk", type=_kind(where) if medium else "file", device="floppy")
+        if medium is not None:
+            ET.SubElement(element, "driver", name="qemu", type="raw")
+            _source(element, medium.path, where)
         ET.SubElement(element, "target", dev=f"fd{drive_letters(number)}", bus="fdc")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from p2v.core.errors import ProgramFailed, TargetExists, Usage
 from p2v.core.run import Runner
 from p2v.core.workspace import temporary_folder
+from p2v.targets.storage import DEFAULT, Storage
 
 _ASK_SECONDS = 60.0
 _UPLOAD_SECONDS = 24 * 3600.0
@@ -42,8 +43,8 @@ class LibvirtHost:
     uri: str
     runner: Runner
 
-    def check(self, name: str, uuid: str, networks: Sequence[str], pool: str | None) -> Pool | None:
-        """Look before anything is copied: no such domain, every network and the pool there; the pool.
+    def check(self, name: str, uuid: str, networks: Sequence[str], pools: Sequence[str]) -> dict[str, Pool]:
+        """Look before anything is copied: no such domain, every network and pool there; the pools by their names.
 
         Raises TargetExists, Usage (a network or pool that is not there or does not run), ProgramFailed (no connection).
         """
@@ -53,7 +54,7 @@ class LibvirtHost:
                 advice = "Give another name with --name; an existing domain is never replaced."
                 raise TargetExists(Path(name), advice)
         self._check_networks(networks)
-        return None if pool is None else self._check_pool(pool)
+        return {pool: self._check_pool(pool) for pool in pools}
 
     def upload(self, pool: Pool, file: Path, disk_format: str, capacity: int) -> str:
         """Make a volume called as the file and fill it; its name. ``capacity``: the disk's virtual size in bytes.
@@ -74,6 +75,10 @@ class LibvirtHost:
             self.forget_volume(pool, name)
             raise
         return name
+
+    def volume_path(self, pool: Pool, name: str) -> Path:
+        """Where a volume is on that host. Raises ProgramFailed."""
+        return Path(self._ask("vol-path", "--pool", pool.name, "--vol", name).strip())
 
     def forget_volume(self, pool: Pool, name: str) -> None:
         """Take back a volume that this run made."""
@@ -130,32 +135,48 @@ class LibvirtHost:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A machine's way into libvirt: which host, which pool (None: its disks stay the files they are), started or not."""
+    """A machine's way into libvirt: which host, which pools (a disk without one stays the file it is), started or not."""
 
     host: LibvirtHost
-    pool: str | None = None
+    pools: Storage = DEFAULT
     start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredFile:
+    """A file that becomes a volume of a pool, or stays where it is; ``capacity``: virtual size in bytes."""
+
+    path: Path
+    format: str
+    capacity: int
+    pool: Pool | None = None
 
 
 def deliver(
     delivery: Delivery,
-    pool: Pool | None,
-    disks: Sequence[tuple[Path, str, int]],
+    files: Sequence[DeliveredFile],
     name: str,
-    xml: Callable[[Pool | None], str],
+    xml: Callable[[Path | None], str],
+    variables: DeliveredFile | None = None,
 ) -> None:
-    """Upload the disks (file, format, virtual size in bytes) where there is a pool, define the domain, start it if wanted.
+    """Upload the files (disks, media) that have a pool, define the domain, start it if wanted.
 
-    ``xml``: the definition, for volumes of a pool or for the files as they are. Volumes that this run made are taken back when
-    the domain cannot be defined; a domain that does not start stays defined. Raises as ``LibvirtHost``'s methods.
+    ``xml``: the definition, for UEFI variables at a path of that host's (None: where they are). ``variables``: their file, which
+    goes into its pool if that holds files. Volumes that were made here are taken back when the domain cannot be defined; a domain
+    that does not start stays defined. Raises as the methods of ``LibvirtHost``.
     """
     host = delivery.host
     made: list[tuple[Pool, str]] = []
     try:
-        for file, disk_format, capacity in disks:
-            if pool is not None:
-                made.append((pool, host.upload(pool, file, disk_format, capacity)))
-        host.define(xml(pool))
+        for file in files:
+            if file.pool is not None:
+                made.append((file.pool, host.upload(file.pool, file.path, file.format, file.capacity)))
+        placed = None
+        if variables is not None and variables.pool is not None and variables.pool.takes_files:
+            pool = variables.pool
+            made.append((pool, host.upload(pool, variables.path, variables.format, variables.capacity)))
+            placed = host.volume_path(pool, variables.path.name)
+        host.define(xml(placed))
     except BaseException:
         for volume in made:
             host.forget_volume(*volume)

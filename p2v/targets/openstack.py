@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
-from p2v.machine import Clock, DiskBus, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware
+from p2v.targets.storage import DEFAULT, Storage
 from p2v.targets.system_names import glance_names
 
 # Nova's names are QEMU's; it has no tulip
@@ -48,10 +49,12 @@ def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -
     return {key: value for key, value in found.items() if value}
 
 
-def images(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None) -> str:
+def images(
+    hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None, storage: Storage = DEFAULT
+) -> str:
     """A JSON document: for each disk its file, format, smallest flavour and properties. ``sizes``: virtual, in bytes.
 
-    The first disk is the machine's own; the others become volumes made from their images.
+    The first disk is the machine's own; the others become volumes made from their images. ``storage`` names types of volumes.
     """
     properties = image_properties(hardware, system)
     found = []
@@ -64,7 +67,7 @@ def images(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSyst
                 "container_format": "bare",
                 "min_disk": round_up(size, GIB) // GIB,
                 "min_ram": hardware.memory_bytes // MIB if index == 0 else 0,
-                "properties": properties,
+                "properties": properties | _volume_type(storage, index),
             }
         )
     cards = [{"mac": nic.mac, "network": nic.network} for nic in hardware.nics]
@@ -72,7 +75,9 @@ def images(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSyst
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None) -> str:
+def upload_script(
+    hardware: TargetHardware, sizes: Sequence[int], system: OperatingSystem | None, storage: Storage = DEFAULT
+) -> str:
     """A POSIX sh script of ``openstack image create`` commands, to be run beside the disks with a cloud's credentials.
 
     Raises Usage as ``image_properties``.
@@ -83,18 +88,31 @@ def upload_script(hardware: TargetHardware, sizes: Sequence[int], system: Operat
         "set -eu",
         'cd -- "$(dirname -- "$0")"',
     ]
-    options = [f"--property {shlex.quote(f'{key}={value}')}" for key, value in image_properties(hardware, system).items()]
+    properties = image_properties(hardware, system)
     for index, (disk, size) in enumerate(zip(hardware.disks, sizes, strict=True)):
         first = [
             "openstack image create",
             f"--disk-format {disk.format} --container-format bare --file {shlex.quote(f'./{disk.path}')}",
             f"--min-disk {round_up(size, GIB) // GIB}" + (f" --min-ram {hardware.memory_bytes // MIB}" if index == 0 else ""),
         ]
+        named = properties | _volume_type(storage, index)
+        options = [f"--property {shlex.quote(f'{key}={value}')}" for key, value in named.items()]
         lines.append(" \\\n\t".join([*first, *options, shlex.quote(_image_name(hardware, index))]))
+    for medium in hardware.media:
+        if medium.kind is DriveKind.CDROM:
+            name = shlex.quote(f"{hardware.name}-{medium.kind.value}{medium.number + 1}")
+            lines.append(f"# its disc: openstack image create --disk-format iso --container-format bare "
+                         f"--file {shlex.quote(f'./{medium.path}')} {name}")  # fmt: skip
     for index, nic in enumerate(hardware.nics):
         lines.append(f"# its card {index + 1}: openstack port create --network NETWORK --mac-address {nic.mac} "
                      f"{shlex.quote(f'{hardware.name}-{index + 1}')}")  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _volume_type(storage: Storage, index: int) -> dict[str, str]:
+    """Cinder's word for the type of a volume that is made from an image."""
+    named = storage.of(index)
+    return {} if named is None else {"cinder_img_volume_type": named}
 
 
 def _card(hardware: TargetHardware) -> str:

@@ -35,7 +35,7 @@ class Platform:
     ``memory_step_bytes``: sizes of memory are multiples of it. ``libvirt_features``: of the domain.
     ``emulated_cpu``: libvirt's name of the emulation's CPU; empty for all that it has. ``console``: libvirt's target of the
     first serial line where that is no serial port. ``has_text_screen``: VGA text can be read from the guest's memory.
-    ``has_secure_boot``, ``has_tpm``, ``has_generation_id``: what this version can give such a machine.
+    ``has_secure_boot``, ``has_tpm``, ``has_generation_id``, ``has_smbios``: what this version can give such a machine.
     """
 
     machines: tuple[str, ...]
@@ -55,6 +55,7 @@ class Platform:
     has_secure_boot: bool = False
     has_tpm: bool = False
     has_generation_id: bool = False
+    has_smbios: bool = False
     has_ide_drives: bool = False
     """CD-ROM drives on SATA or IDE, which every guest can read."""
 
@@ -75,6 +76,7 @@ PLATFORMS: Mapping[str, Platform] = {
         has_secure_boot=True,
         has_tpm=True,
         has_generation_id=True,
+        has_smbios=True,
         has_ide_drives=True,
     ),
     # AAVMF starts from virtio's disks; a VGA card's memory cannot be mapped by it, nor by a guest under KVM
@@ -88,6 +90,7 @@ PLATFORMS: Mapping[str, Platform] = {
         machine_options="gic-version=max",
         usb_input=True,
         libvirt_features=("acpi",),
+        has_smbios=True,
     ),
     # SLOF has drivers for virtio's disks and for VGA
     "ppc64le": Platform(

@@ -12,8 +12,8 @@ from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, firmware_pairs
 from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_value, require_qemu
 from p2v.core.run import PACKAGES
 from p2v.core.units import MIB
-from p2v.machine import Clock, Connection, DiskBus, Firmware, NicModel
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, NicModel, Smbios
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic, medium_in
 from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -36,7 +36,8 @@ class Wiring:
     ``netdev``: options of every card's network, whatever it hangs on; None: what it hangs on.
     ``agent``: the character device of the guest agent's channel.
     ``tpm``: the socket of the TPM's emulator (swtpm); empty: the machine goes without it here.
-    ``firmware``: the UEFI code and this machine's own variable store. ``cpu``: a CPU model other than the usual one.
+    ``firmware``: the UEFI code and this machine's own variable store. ``keeps_media``: no medium is written to.
+    ``cpu``: a CPU model other than the usual one.
     ``rest``: options of the host alone.
     """
 
@@ -45,6 +46,7 @@ class Wiring:
     agent: str = "null"
     tpm: str = ""
     firmware: FirmwareFiles | None = None
+    keeps_media: bool = False
     cpu: str | None = None
     rest: tuple[str, ...] = ()
 
@@ -71,6 +73,7 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     yield ("-machine", ",".join(filter(None, (hardware.machine, smm, here.machine_options))))
     yield ("-smp", _cpus(hardware), "-m", f"{hardware.memory_bytes // MIB}M")
     yield ("-uuid", hardware.uuid, "-rtc", f"base={hardware.clock.value}" + _drift(hardware))
+    yield from smbios_options(hardware.smbios)
     yield ("-nodefaults", "-no-user-config")
     yield from _firmware(hardware, wiring.firmware)
     yield from _screen(hardware)
@@ -90,10 +93,26 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
         yield ("-device", virtio % "balloon")
     if hardware.generation_id:
         yield ("-device", f"vmgenid,guid={hardware.generation_id}")
-    yield from _removable(hardware)
+    yield from _removable(hardware, wiring, folder)
     if hardware.tpm and wiring.tpm:
         yield ("-chardev", f"socket,id=tpm,path={option_value(wiring.tpm)}")
         yield ("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+
+
+def smbios_options(told: Smbios) -> Iterator[tuple[str, ...]]:
+    """What SMBIOS tells the guest: of the system, its board and its case."""
+    tables = {
+        1: {
+            "manufacturer": told.manufacturer, "product": told.product, "version": told.version, "serial": told.serial,
+            "sku": told.sku, "family": told.family,
+        },
+        2: {"serial": told.board_serial, "asset": told.board_asset},
+        3: {"serial": told.chassis_serial, "asset": told.asset_tag},
+    }  # fmt: skip
+    for number, values in tables.items():
+        stated = [f"{key}={option_value(value)}" for key, value in values.items() if value]
+        if stated:
+            yield ("-smbios", ",".join([f"type={number}", *stated]))
 
 
 def _cpus(hardware: TargetHardware) -> str:
@@ -102,16 +121,35 @@ def _cpus(hardware: TargetHardware) -> str:
     return f"{hardware.cpus}{parts}"
 
 
-def _removable(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
-    """Empty drives, behind the disks on their controller or on one of their own."""
+def _removable(hardware: TargetHardware, wiring: Wiring, folder: Path) -> Iterator[tuple[str, ...]]:
+    """Drives and what is in them, behind the disks on their controller or on one of their own."""
+    for medium in hardware.media:
+        yield ("-blockdev", _medium(medium, wiring, folder))
     for number in range(hardware.cdroms):
+        inside = _inside(hardware, DriveKind.CDROM, number)
         if hardware.disk_bus is DiskBus.IDE or hardware.machine == "pc":
             # the old PC's own controller: its second channel's end, which disks reach last
-            yield ("-device", f"ide-cd,bus=ide.1,unit={1 - number}")
+            yield ("-device", f"ide-cd,bus=ide.1,unit={1 - number}{inside}")
         else:
-            yield ("-device", "ich9-ahci,id=drives", "-device", f"ide-cd,bus=drives.{number}")
+            yield ("-device", "ich9-ahci,id=drives", "-device", f"ide-cd,bus=drives.{number}{inside}")
     for number in range(hardware.floppies):
-        yield ("-device", f"floppy,unit={number},drive-type=144")
+        inside = _inside(hardware, DriveKind.FLOPPY, number)
+        # a drive with something in it is of the kind that its medium needs
+        yield ("-device", f"floppy,unit={number}{inside or ',drive-type=144'}")
+
+
+def _inside(hardware: TargetHardware, kind: DriveKind, number: int) -> str:
+    return f",drive={_medium_node(kind, number)}" if medium_in(hardware, kind, number) is not None else ""
+
+
+def _medium_node(kind: DriveKind, number: int) -> str:
+    return f"{kind.value}{number}"
+
+
+def _medium(medium: TargetMedium, wiring: Wiring, folder: Path) -> str:
+    state = "on" if medium.kind is DriveKind.CDROM or wiring.keeps_media else "off"
+    node, name = _medium_node(medium.kind, medium.number), _file_name(folder / medium.path)
+    return f"driver=raw,node-name={node},read-only={state},file.driver=file,file.filename={name}"
 
 
 def _screen(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
@@ -143,13 +181,16 @@ def _firmware(hardware: TargetHardware, files: FirmwareFiles | None) -> Iterator
 
 
 def _blockdev(index: int, disk: TargetDisk, folder: Path) -> str:
-    # "./" keeps a name with a colon from being taken for a protocol
-    path = folder / disk.path
-    name = option_value(str(path) if path.is_absolute() else f"./{path}")
+    name = _file_name(folder / disk.path)
     node = f"driver={disk.format},node-name=disk{index},discard=unmap"
     if disk.is_device:
         return f"{node},cache.direct=on,file.driver=host_device,file.aio=native,file.filename={name}"
     return f"{node},file.driver=file,file.filename={name}"
+
+
+def _file_name(path: Path) -> str:
+    # "./" keeps a name with a colon from being taken for a protocol
+    return option_value(str(path) if path.is_absolute() else f"./{path}")
 
 
 def _controllers(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
@@ -235,8 +276,12 @@ _DEVICES_NEED = "# It has block devices of this host as disks: who runs it must 
 _SCRIPT_UEFI = """
 store=%(store)s
 code=
+# a firmware takes only a store that is as large as its own template
+fits() {
+	[ ! -e "$store" ] || [ "$(wc -c <"$store")" -eq "$(wc -c <"$1")" ]
+}
 for pair in %(pairs)s; do
-	if [ -z "$code" ] && [ -e "${pair%%%%:*}" ] && [ -e "${pair#*:}" ]; then
+	if [ -z "$code" ] && [ -e "${pair%%%%:*}" ] && [ -e "${pair#*:}" ] && fits "${pair#*:}"; then
 		code=${pair%%%%:*}
 		[ -e "$store" ] || cp -- "${pair#*:}" "$store"
 	fi

@@ -62,6 +62,7 @@ class _Bench:
     """What is booted and where: absolute paths of the disks, the overlays over them, scratch for files and sockets."""
 
     hardware: TargetHardware
+    folder: Path
     disks: tuple[Path, ...]
     overlays: tuple[Path, ...]
     acceleration: Acceleration
@@ -84,7 +85,7 @@ def verify(
 ) -> BootEvidence:
     """Boot a throw-away copy of a machine and say whether, and how, it came up.
 
-    Relative disk paths of ``hardware`` are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
+    Relative paths of ``hardware`` are taken below ``folder``. ``facts``: of the guest as it is now on the disks;
     None boots it without a reporter inside. ``scratch``: where the overlay grows (a few hundred MiB).
     ``keys``: for the guest's encrypted disks, to write into it and to answer when it asks on its console.
     ``timeout_seconds``: for the boot, from QEMU's start on; else 120, without KVM 300, and more on a busy host.
@@ -100,6 +101,7 @@ def verify(
     with temporary_folder(scratch) as work, socket_folder() as sockets:
         bench = _Bench(
             hardware=hardware,
+            folder=folder.absolute(),
             disks=tuple((folder / disk.path).absolute() for disk in hardware.disks),
             overlays=tuple(work / f"overlay{index}.qcow2" for index in range(len(hardware.disks))),
             acceleration=here,
@@ -215,11 +217,12 @@ def _command(bench: _Bench, tpm: str = "") -> list[str]:
         blockdevs=tuple(_chain(bench, index) for index in range(len(bench.disks))),
         netdev="user,restrict=on",
         tpm=tpm,
-        firmware=_own_firmware(bench.hardware, bench.work),
+        firmware=_own_firmware(bench.hardware, bench.folder, bench.work),
+        keeps_media=True,
         cpu=bench.cpu,
         rest=rest,
     )
-    return qemu_arguments(bench.hardware, bench.acceleration, wiring)
+    return qemu_arguments(bench.hardware, bench.acceleration, wiring, bench.folder)
 
 
 def _report_line(hardware: TargetHardware) -> tuple[str, ...]:
@@ -247,20 +250,25 @@ def _chain(bench: _Bench, index: int) -> tuple[str, ...]:
     )
 
 
-def _own_firmware(hardware: TargetHardware, work: Path) -> FirmwareFiles | None:
+def _own_firmware(hardware: TargetHardware, folder: Path, work: Path) -> FirmwareFiles | None:
+    """The firmware, and a copy of the machine's variables or of the firmware's template."""
     if hardware.firmware is not Firmware.UEFI:
         return None
-    found = _firmware(hardware)
+    own = folder / hardware.variables if hardware.variables is not None else None
+    found = _firmware(hardware, own.stat().st_size if own is not None else None)
     variables = work / "variables.fd"
-    shutil.copyfile(found.variables, variables)
+    shutil.copyfile(own or found.variables, variables)
+    # the machine's own may be read-only; the copy is written to
+    variables.chmod(0o600)
     return replace(found, variables=variables)
 
 
-def _firmware(hardware: TargetHardware) -> FirmwareFiles:
-    found = installed_firmware(secure_boot=hardware.secure_boot, arch=hardware.arch)
+def _firmware(hardware: TargetHardware, store_bytes: int | None = None) -> FirmwareFiles:
+    found = installed_firmware(secure_boot=hardware.secure_boot, arch=hardware.arch, store_bytes=store_bytes)
     if found is None:
         package = FIRMWARE_PACKAGES.get(hardware.arch, "none is known")
-        raise ToolMissing(f"UEFI firmware for virtual machines ({hardware.arch})", package)
+        kind = f"{hardware.arch}, with a store of {store_bytes} bytes" if store_bytes is not None else hardware.arch
+        raise ToolMissing(f"UEFI firmware for virtual machines ({kind})", package)
     return found
 
 

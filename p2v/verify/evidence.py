@@ -62,6 +62,8 @@ class GuestReport:
 
     ``state``: systemd's word (``running``, ``degraded``, ``starting``, ``maintenance``). ``active``: which of the usual
     targets were reached. ``kernel_messages``: of level error and worse. Seconds count from the kernel's start.
+    ``tpms``: device and major version of each TPM (``/dev/tpm0 2``). ``secure_boot``: what the firmware says, None without UEFI.
+    ``serial_number``: the machine's, as SMBIOS tells it.
     """
 
     state: str
@@ -74,6 +76,9 @@ class GuestReport:
     kernel_messages: tuple[str, ...] = ()
     kernel: str = ""
     uptime_seconds: float | None = None
+    tpms: tuple[str, ...] = ()
+    secure_boot: bool | None = None
+    serial_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)

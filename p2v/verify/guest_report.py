@@ -89,6 +89,15 @@ section kernel
 uname -r
 section messages
 dmesg --level=emerg,alert,crit,err
+section tpm
+for device in /sys/class/tpm/tpm*; do
+	if [ -e "$device" ]; then echo "/dev/${device##*/} $(cat "$device/tpm_version_major")"; fi
+done
+section secureboot
+# four bytes of attributes, then 1 or 0; a system without UEFI has none
+od -An -j4 -N1 -tu1 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+section serial
+cat /sys/class/dmi/id/product_serial
 section uptime
 cat /proc/uptime
 section end
@@ -127,6 +136,9 @@ def parse_report(text: str, nonce: str) -> GuestReport | None:
         kernel_messages=tuple(sections.get("messages", [])),
         kernel=" ".join(sections.get("kernel", [])[:1]),
         uptime_seconds=float(uptime[1]) if uptime else None,
+        tpms=tuple(sections.get("tpm", [])),
+        serial_number=" ".join(sections.get("serial", [])[:1]),
+        secure_boot={"1": True, "0": False}.get(" ".join(sections.get("secureboot", [])[:1]).strip()),
     )
 
 

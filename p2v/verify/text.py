@@ -30,6 +30,10 @@ def _report(report: GuestReport) -> list[str]:
     rows = [_row("root", report.root_device or "unknown"), _row("kernel", report.kernel or "unknown")]
     for interface in report.interfaces:
         rows.append(_row("network", f"{interface.name}: {', '.join(interface.addresses) or 'no address'}"))
+    rows += [_row("TPM", tpm) for tpm in report.tpms]
+    if report.secure_boot is not None:
+        rows.append(_row("secure boot", "on" if report.secure_boot else "off"))
+    rows += [_row("serial no.", report.serial_number)] if report.serial_number else []
     rows += [_row("failed unit", unit) for unit in report.failed_units]
     rows += [_row("kernel says", message) for message in report.kernel_messages]
     return rows

@@ -18,7 +18,7 @@ KINDS: dict[str, tuple[str, Callable[[str], bytes]]] = {
     "hyperv_exp": ("hyperv_exp", str.encode),
     "vmcx": ("hyperv", store),
 }
-_DISKS = (
+DISKS = (
     "System.vhd", "daten.vhd", "sql.vhd", "Virtual_sql_0_0.vud", "logs.vhd", "quorum.vhd", "XP Mode.vhd", "web.vhd", "web-data.vhd",
     "db_8A2C5C0E-29C1-4E0C-8B35-3F3C7A0B0D11.avhdx", "data.vhdx", "Shared Log.vhdx", "db.vhdx", "app.vhdx", "Büro 11.vhdx",
     "queue.vhd", "archive.vhd", "print_3F2504E0-4F89-11D3-9A0C-0305E82C3301.avhd", "mail.vhd", "boot.vhd",
@@ -31,7 +31,7 @@ def seeds(kind: str) -> Callable[[Path], Iterable[Path]]:
     fixtures, to_bytes = KINDS[kind]
 
     def make(folder: Path) -> Iterable[Path]:
-        for name in _DISKS:
+        for name in DISKS:
             (folder / name).write_bytes(b"disk")
         made = []
         for fixture in sorted((DATA / fixtures).iterdir()):

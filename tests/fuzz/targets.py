@@ -16,7 +16,7 @@ from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions
+from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, variables
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 from tests.sources.readers import DISKS, put_samples
 
@@ -236,6 +236,8 @@ _TARGETS = (
     Target("gzip", "", archive_seeds.gzips, archive_checksums.tar, largest=_DEFLATED_BYTES),
     Target("qcow2", "qcow2", of_variants("qcow2")),
     Target("qcow2-child", "qcow2", _qcow2_children),
+    Target("uefi-variables", "", variables.edk2, variables.volume_sum, opened="web.xml", reader="libvirt"),
+    Target("uefi-variables-vmware", "", variables.vmware, opened="web.vmx", reader="vmx"),
     *(_described(kind) for kind in DISKS),
     *(
         Target(kind, "", descriptions.seeds(kind), sums, largest=LARGEST_BYTES, reader=kind)

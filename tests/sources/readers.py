@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from converters.references import NOTHING_SAID, Lookup
+from drivers.plan import Finding
 from p2v.core.errors import P2vError
 from p2v.machine import Machine
 from p2v.sources.description import Description, Folder
@@ -80,3 +81,9 @@ def stands_mutations(read: Callable[[Description], Machine], folder: Path, kind:
                 refused += 1
             assert time.process_time() - began < 2, broken
     return was_read, refused
+
+
+def variables_gone(name: str) -> Finding:
+    """What is said of a file of UEFI variables that a description names and that is not there."""
+    message = f"the UEFI variables ({name!r}) are not there; boot entries and keys in them do not travel"
+    return Finding("source.variables", message, "Copy the file beside the description.")

@@ -10,7 +10,18 @@ import pytest
 
 from p2v.core.errors import BadDescription
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, MachineDisk, Nic, RemovableDrive, SourceBus
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+)
 from p2v.sources import hyperv
 from p2v.sources.description import Description, Members
 from tests.sources.laid import fixture, ids, lay, windows_text
@@ -21,6 +32,8 @@ MACHINE_FILE = f"Virtual Machines/{GUID}.xml"
 DISKS = "Virtual Hard Disks"
 OLD, NEW = fixture("hyperv/2008-r2.xml"), fixture("hyperv/2012-r2-generation-2.xml")
 AVHDX = f"{DISKS}/db_8A2C5C0E-29C1-4E0C-8B35-3F3C7A0B0D11.avhdx"
+
+NUMBER = "0000-0001-0002-0003-0004-0005-06"
 
 
 def old(root: Path, text: str = OLD, *more: str) -> Description:
@@ -49,6 +62,7 @@ def test_a_generation_1_machine_has_ide_before_scsi_and_its_cards_in_the_order_o
         cpus=4,
         memory_bytes=1536 * MIB,
         firmware=Firmware.BIOS,
+        smbios=Smbios(serial=NUMBER, board_serial=NUMBER, asset_tag=NUMBER),
         uuid="0c5e5c7e-1a11-4b66-8f37-0b9f0b525d1a",
         described_by=hyperv.KIND,
         clock=Clock.LOCAL_TIME,

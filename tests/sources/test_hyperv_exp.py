@@ -9,7 +9,18 @@ import pytest
 
 from p2v.core.errors import BadDescription
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, MachineDisk, Nic, RemovableDrive, SourceBus
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+)
 from p2v.sources import hyperv_exp
 from p2v.sources.description import Description
 from tests.sources.laid import fixture, ids, lay, windows_text
@@ -39,6 +50,7 @@ def test_an_export_is_put_together_from_its_objects_whatever_their_order(tmp_pat
         cpus=2,
         memory_bytes=768 * MIB,
         firmware=Firmware.BIOS,
+        smbios=Smbios(serial="1111-2222-3333-4444-5555-6666-77"),
         uuid="5a6b7c8d-0001-4d5e-8f60-718293a4b5c6",
         assumed=("mac",),
         described_by=hyperv_exp.KIND,
@@ -59,6 +71,7 @@ def test_dynamic_memory_is_told_and_paths_may_be_in_other_letters(tmp_path: Path
         cpus=1,
         memory_bytes=512 * MIB,
         firmware=Firmware.BIOS,
+        smbios=Smbios(serial="1111-2222-3333-4444-5555-6666-77"),
         uuid="5a6b7c8d-0001-4d5e-8f60-718293a4b5c6",
         described_by=hyperv_exp.KIND,
         clock=Clock.LOCAL_TIME,
@@ -77,6 +90,7 @@ def test_a_disk_of_the_host_blocks_and_one_whose_drive_is_lost_is_still_a_disk(t
         memory_bytes=512 * MIB,
         firmware=Firmware.BIOS,
         assumed=("cpus", "memory"),
+        smbios=Smbios(serial="1111-2222-3333-4444-5555-6666-77"),
         described_by=hyperv_exp.KIND,
         clock=Clock.LOCAL_TIME,
     )

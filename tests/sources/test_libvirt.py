@@ -25,7 +25,7 @@ from p2v.machine import (
     Topology,
 )
 from p2v.sources import libvirt
-from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
+from tests.sources.readers import DATA, described, from_data, ids, stands_mutations, variables_gone
 
 _KERNEL_HINT = "It needs a kernel and a boot loader on its own disk."
 
@@ -61,6 +61,7 @@ def test_a_domain_of_kvm_with_drives_on_every_bus_and_all_kinds_of_networks(tmp_
         tpm=True,
         clock=Clock.UTC,
         display="qxl",
+        chipset="pc-q35-7.2",
         removable=(
             RemovableDrive(DriveKind.CDROM, "/var/lib/libvirt/images/Debian 12.iso", Attachment(SourceBus.SATA, 0, 0)),
             RemovableDrive(DriveKind.CDROM, "http /boot.iso on example.org", Attachment(SourceBus.SATA, 0, 2)),
@@ -85,6 +86,7 @@ def test_a_domain_of_kvm_with_drives_on_every_bus_and_all_kinds_of_networks(tmp_
                 "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
             ),
             Finding("source.arguments", "arguments that the machine's hypervisor was given beside its description do not travel"),
+            variables_gone("/var/lib/libvirt/qemu/nvram/web_VARS.fd"),
             Finding("source.memory-balloon", "the machine had 4096 MiB of its 8192 MiB of memory; it gets all of them"),
         ),
     )

@@ -111,7 +111,11 @@ def test_a_machine_of_esxi(tmp_path: Path) -> None:
         ),
         cpus=4, topology=Topology(2, 2), memory_bytes=6 * GIB, firmware=Firmware.UEFI, secure_boot=True, tpm=True,
         assumed=("mac",), described_by="OVF package", display="svga", guest="windows9Server64Guest", clock=Clock.LOCAL_TIME,
-        removable=(RemovableDrive(DriveKind.CDROM, "install.iso", Attachment(SourceBus.SATA, 0, 0, "vmware.sata.ahci")),),
+        removable=(
+            RemovableDrive(
+                DriveKind.CDROM, "install.iso", Attachment(SourceBus.SATA, 0, 0, "vmware.sata.ahci"), tmp_path / "install.iso"
+            ),
+        ),
     ))  # fmt: skip
 
 

@@ -19,11 +19,12 @@ from p2v.machine import (
     MachineDisk,
     Nic,
     RemovableDrive,
+    Smbios,
     SourceBus,
     Topology,
 )
 from p2v.sources import proxmox
-from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
+from tests.sources.readers import DATA, described, from_data, ids, stands_mutations, variables_gone
 
 
 def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
         cpus=8,
         memory_bytes=4096 * MIB,
         firmware=Firmware.UEFI,
-        uuid="a5d2e1c0-8f2f-4dae-a0f2-6a1b8e5c7d01",
+        smbios=Smbios(manufacturer="Proxmox"), uuid="a5d2e1c0-8f2f-4dae-a0f2-6a1b8e5c7d01",
         described_by="Proxmox VE machine",
         guest="l26",
         topology=Topology(2, 4),
@@ -80,6 +81,7 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
                 "what the machine's TPM holds does not travel: it gets an empty one",
                 "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
             ),
+            variables_gone("vm-100-disk-0"),
         ),
     )
 

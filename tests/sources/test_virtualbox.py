@@ -27,7 +27,7 @@ from p2v.machine import (
 from p2v.sources import virtualbox
 from p2v.sources.virtualbox_media import Medium, chain_of
 from tests.converters.vdi_writer import write_vdi
-from tests.sources.readers import DATA, described, from_data, ids, stands_mutations
+from tests.sources.readers import DATA, described, from_data, ids, stands_mutations, variables_gone
 
 _CURRENT = "Snapshots/{aaaaaaaa-0000-0000-0000-000000000003}.vdi"
 _SHARED_HINT = "Shut the others down before it is copied, and decide which of them keeps the data."
@@ -69,6 +69,7 @@ def test_a_new_machine_is_read_as_it_is_now_not_as_its_snapshots_were(tmp_path: 
                 "what the machine's TPM holds does not travel: it gets an empty one",
                 "Have recovery keys at hand for disks that are sealed to it (BitLocker, LUKS with TPM).",
             ),
+            variables_gone("files.nvram"),
         ),
     )
 

@@ -10,7 +10,18 @@ import pytest
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, MachineDisk, Nic, RemovableDrive, SourceBus
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+)
 from p2v.sources import vmc
 from p2v.sources.description import Description
 from tests.sources.laid import fixture, ids, lay, windows_text
@@ -54,6 +65,7 @@ def test_a_virtual_pc_machine_has_its_disks_in_order_and_the_cards_that_were_not
         cpus=1,
         memory_bytes=512 * MIB,
         firmware=Firmware.BIOS,
+        smbios=Smbios(serial="3461-0841-7254-2215-4563-0001-01", board_serial="3461-0841-7254-2215-4563-0001-01"),
         uuid="6a7d2e30-9d1e-4b0b-8f50-1c2b3a4d5e6f",
         described_by=vmc.KIND,
         guest="Microsoft Windows XP Professional",

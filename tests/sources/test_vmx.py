@@ -23,6 +23,7 @@ from p2v.machine import (
     MachineDisk,
     Nic,
     RemovableDrive,
+    Smbios,
     SourceBus,
     Topology,
 )
@@ -104,7 +105,7 @@ def test_a_machine_of_workstation_on_windows(tmp_path: Path) -> None:
     machine = vmx.read(described(tmp_path, "workstation.vmx"))
     assert ids(machine.warnings) == [
         "source.port", "source.passthrough", "source.shared-folder", "source.graphics-3d", "source.smbios",
-        "source.hypervisor-hidden",
+        "source.hypervisor-hidden", "source.variables",
     ]  # fmt: skip
     assert machine.blockers == ()
     assert without_findings(machine) == without_findings(Machine(
@@ -115,6 +116,7 @@ def test_a_machine_of_workstation_on_windows(tmp_path: Path) -> None:
         ),
         nics=(Nic("00:0c:29:5a:11:22", "nat", "e1000e"), Nic("00:50:56:00:00:10", "VMnet2", "e1000", connected=False)),
         cpus=4, topology=Topology(2, 2), memory_bytes=8 * GIB, firmware=Firmware.UEFI, secure_boot=True, clock=Clock.LOCAL_TIME,
+        smbios=Smbios(serial="VMware-56 4d ed cf 3c cd 63 20-53 78 95 86 26 92 22 c8"),
         uuid="cfed4d56-cd3c-2063-5378-9586269222c8", generation_id="8312995e-57b8-f814-07f9-f3d8f7b3c6a3",
         described_by=KIND, display="svga", guest="windows9-64",
         removable=(cdrom(SourceBus.SATA, 0, 1, "D:\\ISO\\Windows 10.iso"), cdrom(SourceBus.SATA, 0, 2)),
@@ -140,6 +142,7 @@ def test_a_machine_of_esxi_with_a_snapshot(tmp_path: Path) -> None:
         ),
         nics=(Nic("00:50:56:9a:3d:01", "Server-LAN", "vmxnet3"), Nic("00:50:56:9a:3d:02", "dvportgroup-101", "e1000")),
         cpus=6, memory_bytes=16 * GIB, firmware=Firmware.BIOS, clock=Clock.UTC,
+        smbios=Smbios(serial="VMware-42 1f 24 5c 7f a8 60 fa-6a f6 a4 63 51 ce d0 eb"),
         # virtual hardware 11 has SMBIOS 2.4, whose bytes Linux shows as they stand
         uuid="421f245c-7fa8-60fa-6af6-a46351ced0eb", described_by=KIND, display="svga", guest="rhel7-64",
         removable=(cdrom(SourceBus.IDE, 1, 0), RemovableDrive(DriveKind.FLOPPY, "", Attachment(SourceBus.FLOPPY, 0, 0))),
@@ -153,6 +156,7 @@ def test_a_machine_of_fusion(tmp_path: Path) -> None:
         nics=(Nic(None, "bridged", "e1000"),),
         # three CPUs in pairs are no topology
         cpus=3, memory_bytes=4 * GIB, firmware=Firmware.UEFI, clock=Clock.UTC, assumed=("mac",),
+        smbios=Smbios(serial="VMware-56 4d 12 34 56 78 9a bc-de f0 12 34 56 78 9a bc"),
         uuid="34124d56-7856-bc9a-def0-123456789abc", described_by=KIND, display="svga", guest="ubuntu-64",
         removable=(cdrom(SourceBus.SATA, 0, 1),),
     )  # fmt: skip
@@ -171,6 +175,7 @@ def test_a_machine_of_gsx_server_with_a_redo_log(tmp_path: Path) -> None:
         ),
         nics=(Nic("00:0c:29:33:44:55", "bridged", "vlance"),),
         cpus=1, memory_bytes=512 * MIB, firmware=Firmware.BIOS, clock=Clock.LOCAL_TIME,
+        smbios=Smbios(serial="VMware-00 11 22 33 44 55 66 77-88 99 aa bb cc dd ee ff"),
         uuid="33221100-5544-7766-8899-aabbccddeeff", described_by=KIND, display="svga", guest="winnt",
         removable=(
             cdrom(SourceBus.IDE, 1, 0),
@@ -186,6 +191,7 @@ def test_a_machine_of_esx_server_2(tmp_path: Path) -> None:
         disks=(MachineDisk(tmp_path / "linux24.vmdk", attachment=Attachment(SourceBus.SCSI, 0, 0)),),
         nics=(Nic("00:50:56:3f:00:01", "bond0", "vlance"),),
         cpus=1, memory_bytes=192 * MIB, firmware=Firmware.BIOS, clock=Clock.UTC,
+        smbios=Smbios(serial="VMware-56 4d 12 34 56 78 9a bc-de f0 12 34 56 78 9a bc"),
         uuid="564d1234-5678-9abc-def0-123456789abc", described_by=KIND, display="svga", guest="linux",
     )  # fmt: skip
 

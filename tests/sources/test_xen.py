@@ -10,7 +10,18 @@ import pytest
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, P2vError
 from p2v.core.units import MIB
-from p2v.machine import Attachment, Clock, DriveKind, Firmware, Machine, MachineDisk, Nic, RemovableDrive, SourceBus
+from p2v.machine import (
+    Attachment,
+    Clock,
+    DriveKind,
+    Firmware,
+    Machine,
+    MachineDisk,
+    Nic,
+    RemovableDrive,
+    Smbios,
+    SourceBus,
+)
 from p2v.sources import xen
 from p2v.sources.xen_devices import Drive, drive_of
 from p2v.sources.xen_text import Value, parse
@@ -48,7 +59,7 @@ def test_a_windows_guest_of_xl_with_every_way_to_write_a_disk(tmp_path: Path) ->
         cpus=4,
         memory_bytes=4096 * MIB,
         firmware=Firmware.UEFI,
-        uuid="3fb78ba6-8182-484c-acf0-8faba9773f68",
+        smbios=Smbios(serial="3fb78ba6-8182-484c-acf0-8faba9773f68"), uuid="3fb78ba6-8182-484c-acf0-8faba9773f68",
         assumed=("mac",),
         described_by="Xen machine configuration (xl, xm)",
         guest="HVM",

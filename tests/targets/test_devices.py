@@ -11,6 +11,7 @@ import pytest
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
+from p2v.core.workspace import Outputs
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.targets import proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
@@ -18,6 +19,7 @@ from p2v.targets.hardware import TargetDisk, TargetHardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import Delivery, LibvirtHost, Pool
 from p2v.targets.qemu import Wiring, qemu_arguments, qemu_script
+from p2v.targets.storage import Storage
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 from tests.targets.samples import hardware
 from tests.targets.test_front_ends import DEBIAN, run_with_stand_ins
@@ -41,7 +43,7 @@ def machine(device: Path = DEVICE) -> TargetHardware:
 def test_libvirt_has_a_block_disk_without_a_cache_whatever_becomes_of_the_others(
     tmp_path: Path, device: Path, pool: str | None
 ) -> None:
-    xml = domain_xml(machine(device), tmp_path, TCG, pool=pool)
+    xml = domain_xml(machine(device), tmp_path, TCG, pools=[pool, pool])
     assert valid(tmp_path, xml)
     first, second = ET.fromstring(xml).findall("devices/disk")
     assert first.get("type") == "block"
@@ -109,8 +111,8 @@ class RecordedHost(LibvirtHost):
     seen: list[str]
     pool: Pool | None
 
-    def check(self, *_: object) -> Pool | None:
-        return self.pool
+    def check(self, *_: object) -> dict[str, Pool]:
+        return {self.pool.name: self.pool} if self.pool is not None else {}
 
     def upload(self, pool: Pool, file: Path, *_: object) -> str:
         self.seen.append(f"upload {file.name} to {pool.name}")
@@ -122,7 +124,8 @@ class RecordedHost(LibvirtHost):
 
 def test_only_files_become_volumes(tmp_path: Path) -> None:
     host, pool = RecordedHost(), Pool("tank", "dir", is_active=True)
-    deliver_machine(Delivery(host, "tank"), pool, machine(), tmp_path, (MIB, MIB), DEBIAN, TCG)
+    outputs = Outputs(tmp_path, ())
+    deliver_machine(Delivery(host, Storage("tank")), {"tank": pool}, machine(), (MIB, MIB), outputs, TCG, DEBIAN)
     upload, xml = host.seen
     assert upload == "upload web1-1.qcow2 to tank"
     assert 'source dev="/dev/vg0/web1-root"' in xml
@@ -130,8 +133,8 @@ def test_only_files_become_volumes(tmp_path: Path) -> None:
 
 
 def test_a_pool_of_raw_volumes_minds_the_files_alone() -> None:
-    volumes = Delivery(RecordedHost(Pool("vg0", "logical", is_active=True)), "vg0")
+    volumes = Delivery(RecordedHost(Pool("vg0", "logical", is_active=True)), Storage("vg0"))
     with pytest.raises(Usage):
         check_delivery(volumes, machine())
     alone = dataclasses.replace(machine(), disks=machine().disks[:1])
-    assert check_delivery(volumes, alone) is not None
+    assert check_delivery(volumes, alone)

@@ -5,9 +5,11 @@ The programs themselves cannot be had here: stand-ins write down what they are c
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +20,13 @@ import yaml
 from drivers.facts import OperatingSystem
 from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB
-from p2v.machine import Clock, DiskBus, Firmware, NicModel
+from p2v.machine import Clock, DiskBus, DriveKind, Firmware, NicModel, Smbios
 from p2v.targets import kubevirt, openstack, proxmox
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetNic
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic
 from p2v.targets.platforms import Video
+from p2v.targets.smbios import smbios_lost
+from p2v.targets.storage import Storage
 from p2v.targets.system_names import glance_names, libosinfo_id, proxmox_ostype
 from tests.targets.samples import HOSTILE, hardware
 
@@ -52,6 +56,94 @@ def run_with_stand_ins(folder: Path, script: str, programs: Sequence[str], *argu
 
 def option(call: list[str], name: str) -> str:
     return call[call.index(name) + 1]
+
+
+TOLD = Smbios("Dell, Inc.", serial="7J0P6Z1", board_serial="B 1,2", chassis_serial="C'1", asset_tag="IT-4711")
+
+
+def test_proxmox_is_told_what_smbios_told(tmp_path: Path) -> None:
+    made = dataclasses.replace(hardware(), smbios=TOLD)
+    create = run_with_stand_ins(tmp_path, proxmox.import_script(made, DEBIAN, "web1.qm.sh"), ["qm"], "120", "local-lvm")[1]
+    first, flag, *coded = option(create, "--smbios1").split(",")
+    assert (first, flag) == (f"uuid={made.uuid}", "base64=1")
+    values = {key: base64.b64decode(value).decode() for key, _, value in (each.partition("=") for each in coded)}
+    assert values == {"manufacturer": "Dell, Inc.", "serial": "7J0P6Z1"}
+    # qm takes its words apart as a shell does
+    assert shlex.split(option(create, "--args")) == [
+        "-smbios", "type=2,serial=B 1,,2", "-smbios", "type=3,serial=C'1,asset=IT-4711",
+    ]  # fmt: skip
+    assert "args" not in proxmox.qm_conf(hardware(), DEBIAN)
+
+
+def test_kubevirt_has_a_place_for_some_of_it_and_openstack_for_none() -> None:
+    made = dataclasses.replace(hardware(), smbios=TOLD)
+    domain = list(yaml.safe_load_all(kubevirt.manifest(made, [GIB])))[-1]["spec"]["template"]["spec"]["domain"]
+    assert domain["firmware"]["serial"] == "7J0P6Z1"
+    assert domain["chassis"] == {"serial": "C'1", "asset": "IT-4711"}
+    assert smbios_lost(made, FrontEnd.KUBEVIRT).endswith(": manufacturer, board serial")
+    assert smbios_lost(made, FrontEnd.OPENSTACK).endswith(": manufacturer, serial, board serial, chassis serial, asset tag")
+    assert [smbios_lost(made, to) for to in (FrontEnd.QEMU, FrontEnd.LIBVIRT, FrontEnd.PROXMOX)] == ["", "", ""]
+    assert smbios_lost(hardware(), FrontEnd.OPENSTACK) == ""
+
+
+PLACES = Storage("fast", {1: "slow"})
+
+
+def test_proxmox_puts_disks_where_they_were_said_to_go(tmp_path: Path) -> None:
+    made = hardware(disks=3, firmware=Firmware.UEFI, tpm=True)
+    script = proxmox.import_script(made, DEBIAN, "web1.qm.sh", PLACES)
+    calls = run_with_stand_ins(tmp_path, script, ["qm"], "120")
+    assert [call[4].partition(",")[0] for call in calls[2:5]] == ["fast:0", "slow:0", "fast:0"]
+    assert option(calls[1], "--efidisk0").startswith("fast:0,")
+    assert option(calls[1], "--tpmstate0").startswith("fast:0,")
+    other = tmp_path / "other"
+    other.mkdir()
+    calls = run_with_stand_ins(other, script, ["qm"], "120", "local-lvm")
+    # what is said there goes before what was said for all
+    assert [call[4].partition(",")[0] for call in calls[2:5]] == ["local-lvm:0", "slow:0", "local-lvm:0"]
+    conf = proxmox.qm_conf(made, DEBIAN, PLACES)
+    assert "virtio1: slow:vm-VMID-disk-1" in conf
+    assert "efidisk0: fast:" in conf
+    assert "STORAGE" not in conf
+    assert "virtio0: STORAGE:" in proxmox.qm_conf(made, DEBIAN, Storage(None, {1: "slow"}))
+
+
+@pytest.mark.parametrize("arguments", [(), ("120", "a", "b")])
+def test_proxmoxs_script_says_how_it_is_called(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for places in (Storage(), PLACES):
+        file = tmp_path / "x.qm.sh"
+        file.write_text(proxmox.import_script(hardware(), DEBIAN, file.name, places))
+        ended = subprocess.run(["sh", str(file), *arguments], capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 64
+        assert ("[STORAGE]" in ended.stderr) is (places is PLACES)
+
+
+def test_classes_and_types_of_storage_are_named_by_disk() -> None:
+    made = dataclasses.replace(hardware(disks=2), nics=hardware().nics[:1])
+    volumes = [each for each in yaml.safe_load_all(kubevirt.manifest(made, [GIB, GIB], PLACES)) if each["kind"] == "DataVolume"]
+    assert [each["spec"]["storage"]["storageClassName"] for each in volumes] == ["fast", "slow"]
+    only = yaml.safe_load_all(kubevirt.manifest(made, [GIB, GIB], Storage(None, {1: "slow"})))
+    assert ["storageClassName" in each["spec"]["storage"] for each in only if each["kind"] == "DataVolume"] == [False, True]
+    listed = json.loads(openstack.images(made, [GIB, GIB], DEBIAN, PLACES))["images"]
+    assert [each["properties"]["cinder_img_volume_type"] for each in listed] == ["fast", "slow"]
+    assert openstack.upload_script(made, [GIB, GIB], DEBIAN, PLACES).count("cinder_img_volume_type=") == 2
+    assert "cinder_img_volume_type" not in openstack.upload_script(made, [GIB, GIB], DEBIAN)
+
+
+def test_discs_are_told_of_in_the_scripts(tmp_path: Path) -> None:
+    disc = TargetMedium(DriveKind.CDROM, 0, Path("web 1-cdrom1.iso"))
+    made = dataclasses.replace(hardware(), cdroms=1, media=(disc,), nics=hardware().nics[:1])
+    script = proxmox.import_script(made, DEBIAN, "web1.qm.sh")
+    assert "# its disc: cp './web 1-cdrom1.iso' /var/lib/vz/template/iso/" in script
+    assert len(run_with_stand_ins(tmp_path, script, ["qm"], "120", "local-lvm")) == 4
+    assert "--disk-format iso" in openstack.upload_script(made, [GIB], DEBIAN)
+
+
+def test_proxmox_imports_the_machines_own_variables(tmp_path: Path) -> None:
+    made = dataclasses.replace(hardware(firmware=Firmware.UEFI), variables=Path("web1 'a'_VARS.fd"))
+    calls = run_with_stand_ins(tmp_path, proxmox.import_script(made, DEBIAN, "web1.qm.sh"), ["qm"], "120", "local-lvm")
+    expected = f"local-lvm:0,efitype=4m,pre-enrolled-keys=0,import-from={tmp_path}/web1 'a'_VARS.fd"
+    assert option(calls[1], "--efidisk0") == expected
 
 
 def test_proxmox_commands_make_the_machine_and_import_its_disks(tmp_path: Path) -> None:

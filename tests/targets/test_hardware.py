@@ -13,7 +13,7 @@ from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.units import MIB
 from p2v.documents import Inspection
-from p2v.machine import Clock, DiskBus, Firmware, Machine, MachineDisk, Nic, NicModel
+from p2v.machine import Clock, DiskBus, Firmware, Machine, MachineDisk, Nic, NicModel, Smbios
 from p2v.planning import plan_found
 from p2v.targets.hardware import TargetDisk, TargetHardware, stable_mac, target_hardware
 from tests.drivers.linux.guest import facts_of, files
@@ -106,6 +106,15 @@ def test_a_copy_with_a_new_identity_has_a_uuid_of_its_own_on_every_run(own: str 
     assert copies.isdisjoint({plain, own})
     other = dataclasses.replace(machine, name="web2")
     assert plan_found(other, found, PlanOptions(new_identity=True)).hardware.uuid not in copies
+
+
+def test_a_copy_has_none_of_the_machines_numbers() -> None:
+    told = Smbios("Dell Inc.", "PowerEdge", "2", "7J0P6Z1", "SKU", "F", "B1", "B-9", "C1", "IT-4711")
+    found = Inspection((), facts_of(files()))
+    machine = dataclasses.replace(MACHINE, smbios=told)
+    assert plan_found(machine, found).hardware.smbios == told
+    copy = plan_found(machine, found, PlanOptions(new_identity=True)).hardware.smbios
+    assert copy == Smbios("Dell Inc.", "PowerEdge", "2", sku="SKU", family="F")
 
 
 @pytest.mark.parametrize(

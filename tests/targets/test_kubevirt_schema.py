@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from p2v.core.units import GIB
-from p2v.machine import Clock, DiskBus, Firmware, Topology
+from p2v.machine import Clock, DiskBus, Firmware, Smbios, Topology
 from p2v.targets.hardware import TargetHardware
 from p2v.targets.kubevirt import manifest
+from p2v.targets.storage import Storage
 from tests.targets.samples import hardware
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "fixtures/kubevirt/schema.json").read_text("utf-8"))
@@ -38,7 +39,9 @@ def strict(schema: Any) -> Any:
 
 
 def check(made: TargetHardware) -> None:
-    for document in yaml.safe_load_all(manifest(made, [GIB] * len(made.disks))):
+    sizes = [GIB] * len(made.disks)
+    plain, placed = (yaml.safe_load_all(manifest(made, sizes, each)) for each in (Storage(), Storage("fast", {1: "slow"})))
+    for document in (*plain, *placed):
         jsonschema.validate(document, strict(SCHEMA[document["kind"]]))
 
 
@@ -48,7 +51,7 @@ MACHINES = {
     "SATA": hardware(bus=DiskBus.SATA),
     "everything": dataclasses.replace(
         hardware("Web_1", firmware=Firmware.UEFI, secure_boot=True, tpm=True),
-        clock=Clock.LOCAL_TIME, topology=Topology(1, 1, 2),
+        clock=Clock.LOCAL_TIME, topology=Topology(1, 1, 2), smbios=Smbios(serial="A1", chassis_serial="C1", asset_tag="IT-4711"),
     ),
     "no cards": dataclasses.replace(hardware(), nics=()),
 }  # fmt: skip

@@ -43,6 +43,16 @@ def test_every_kind_of_hardware_makes_a_valid_domain(
 
 
 @VALIDATOR
+def test_the_machines_own_variables_are_where_they_were_written(tmp_path: Path) -> None:
+    made = dataclasses.replace(hardware(firmware=Firmware.UEFI), variables=Path("web1_VARS.fd"))
+    xml = domain_xml(made, tmp_path)
+    assert valid(tmp_path, xml)
+    assert ET.fromstring(xml).findtext("os/nvram") == str(tmp_path / "web1_VARS.fd")
+    elsewhere = domain_xml(made, tmp_path, variables=Path("/pool/web1_VARS.fd"))
+    assert ET.fromstring(elsewhere).findtext("os/nvram") == "/pool/web1_VARS.fd"
+
+
+@VALIDATOR
 def test_the_validator_notices_what_is_wrong(tmp_path: Path) -> None:
     assert not valid(tmp_path, domain_xml(hardware(), tmp_path).replace("<vcpu>2<", "<vcpu>two<"))
 

@@ -15,14 +15,17 @@ from p2v.machine import (
     Firmware,
     Machine,
     MachineDisk,
+    MediumImage,
     Nic,
     NicModel,
     RemovableDrive,
+    Smbios,
     Topology,
 )
-from p2v.targets.hardware import TargetDisk, TargetHardware, losses, target_hardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, losses, media_images, target_hardware
 from p2v.targets.libvirt import domain_xml
-from tests.targets.test_libvirt import VALIDATOR, valid
+from p2v.targets.qemu import Wiring, qemu_arguments
+from tests.targets.test_libvirt import TCG, VALIDATOR, valid
 from tests.targets.test_qemu import options_seen, runs, written
 
 VIRTIO = GuestCaps(("virtio-blk",), ("virtio",), "bios", "x86_64", rng=True, balloon=True)
@@ -44,6 +47,7 @@ FULL = Machine(
     secure_boot=True,
     tpm=True,
     clock=Clock.LOCAL_TIME,
+    smbios=Smbios("Dell, Inc.", "PowerEdge R720", "2", "VMware-56 4d", "SKU", "F", "B1,2", "B-9", "C1", "IT-4711"),
     removable=(RemovableDrive(DriveKind.CDROM, "tools.iso"), RemovableDrive(DriveKind.FLOPPY)),
 )
 
@@ -70,6 +74,43 @@ def test_what_is_lost_is_told() -> None:
     two = RemovableDrive(DriveKind.CDROM)
     assert "hardware.drives" in lost(dataclasses.replace(FULL, removable=(two, two)))
     assert "hardware.drives" in lost(dataclasses.replace(FULL, removable=(RemovableDrive(DriveKind.FLOPPY, "a.img"),)))
+
+
+IMAGE = MediumImage(Path("/srv/tools.iso"), 4096, 1)
+FLOPPY = MediumImage(Path("/srv/boot.flp"), 1440 * 1024, 1)
+LOADED = dataclasses.replace(
+    FULL,
+    secure_boot=False,
+    tpm=False,
+    firmware=Firmware.BIOS,
+    removable=(
+        RemovableDrive(DriveKind.CDROM),
+        RemovableDrive(DriveKind.CDROM, "tools.iso", path=IMAGE.path, image=IMAGE),
+        RemovableDrive(DriveKind.FLOPPY, "boot.flp", path=FLOPPY.path, image=FLOPPY),
+    ),
+)
+
+
+def test_a_medium_that_comes_along_is_in_the_drive_there_is() -> None:
+    hardware = made(LOADED)
+    assert hardware.media == (TargetMedium(DriveKind.CDROM, 0, Path("db1-cdrom1.iso")),)
+    assert media_images(LOADED, hardware) == (IMAGE,)
+    # no floppy controller: the machine is a q35
+    assert [f.message for f in losses(LOADED, VIRTIO, hardware) if f.id == "hardware.medium"] == [
+        "a medium is in a drive (boot.flp); it does not travel"
+    ]
+    old = made(LOADED, OLD)
+    assert [medium.path.name for medium in old.media] == ["db1-cdrom1.iso", "db1-floppy1.img"]
+    assert media_images(LOADED, old) == (IMAGE, FLOPPY)
+    assert "hardware.medium" not in lost(LOADED, OLD)
+
+
+def test_a_medium_that_could_come_along_names_the_option() -> None:
+    drive = RemovableDrive(DriveKind.CDROM, "tools.iso", path=IMAGE.path)
+    (finding,) = [f for f in losses(dataclasses.replace(FULL, removable=(drive,)), VIRTIO, made()) if f.id == "hardware.medium"]
+    assert "--with-media" in finding.hint
+    (finding,) = [f for f in losses(FULL, VIRTIO, made()) if f.id == "hardware.medium"]
+    assert finding.hint == ""
 
 
 def test_a_machine_with_nothing_to_lose_gets_no_word() -> None:
@@ -118,14 +159,37 @@ def test_secure_boot_needs_uefi() -> None:
     assert "hardware.secure-boot" in lost(machine)
 
 
+def test_what_smbios_told_reaches_the_script_whole(tmp_path: Path) -> None:
+    seen = options_seen(tmp_path, written(tmp_path, made(dataclasses.replace(FULL, tpm=False, firmware=Firmware.BIOS))))
+    told = [seen[at + 1] for at, word in enumerate(seen) if word == "-smbios"]
+    assert told == [
+        "type=1,manufacturer=Dell,, Inc.,product=PowerEdge R720,version=2,serial=VMware-56 4d,sku=SKU,family=F",
+        "type=2,serial=B1,,2,asset=B-9",
+        "type=3,serial=C1,asset=IT-4711",
+    ]
+
+
+def test_a_machine_that_smbios_told_nothing_is_told_what_qemu_says(tmp_path: Path) -> None:
+    plain = made(dataclasses.replace(FULL, smbios=Smbios(), tpm=False, firmware=Firmware.BIOS))
+    assert "-smbios" not in options_seen(tmp_path, written(tmp_path, plain))
+    assert "sysinfo" not in domain_xml(plain, tmp_path)
+
+
 def test_other_architectures_get_what_their_machine_has() -> None:
     caps = GuestCaps(("virtio-blk",), ("virtio",), "uefi", "aarch64")
     hardware = made(caps=caps)
     assert (hardware.secure_boot, hardware.tpm, hardware.generation_id, hardware.cdroms) == (False, False, None, 0)
     assert {"hardware.secure-boot", "hardware.tpm", "hardware.drives"} <= set(lost(caps=caps))
+    assert hardware.smbios == FULL.smbios
+    power = GuestCaps(("virtio-blk",), ("virtio",), "bios", "ppc64le")
+    bare = dataclasses.replace(FULL, firmware=Firmware.BIOS)
+    assert made(bare, power).smbios == Smbios()
+    assert "hardware.smbios" in lost(bare, power)
 
 
 MACHINES = {
+    "loaded": (LOADED, VIRTIO),
+    "loaded and old": (LOADED, OLD),
     "everything": (dataclasses.replace(FULL, secure_boot=False, tpm=False, firmware=Firmware.BIOS), VIRTIO),
     "old": (FULL, OLD),
     "every card": (
@@ -142,7 +206,20 @@ def test_qemu_takes_it(tmp_path: Path, name: str) -> None:
     machine, caps = MACHINES[name]
     small = dataclasses.replace(made(dataclasses.replace(machine, tpm=False), caps), cpus=1, topology=None)
     hardware = dataclasses.replace(small, memory_bytes=64 * MIB)
+    for medium in hardware.media:
+        (tmp_path / medium.path).write_bytes(bytes(1440 * 1024))
     assert runs(["sh", str(written(tmp_path, hardware))], tmp_path)
+
+
+def test_qemu_takes_media_that_a_boot_check_must_not_write_to(tmp_path: Path) -> None:
+    small = dataclasses.replace(made(LOADED, OLD), cpus=1, topology=None, memory_bytes=64 * MIB)
+    written(tmp_path, small)
+    for medium in small.media:
+        (tmp_path / medium.path).write_bytes(bytes(1440 * 1024))
+        (tmp_path / medium.path).chmod(0o444)
+    command = qemu_arguments(small, TCG, Wiring(keeps_media=True), tmp_path)
+    assert sum("read-only=on" in word for word in command) == 2
+    assert runs([*command, "-display", "none"], tmp_path)
 
 
 @VALIDATOR

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.firmware import installed_firmware
+from p2v.core.errors import ProgramFailed
+from p2v.core.firmware import firmware_pairs, installed_firmware
 from p2v.core.run import SystemRunner, background, find_program
 from p2v.machine import Connection, DiskBus, Firmware
 from p2v.targets.hardware import TargetHardware
@@ -112,6 +113,25 @@ def test_the_script_starts_the_machine(tmp_path: Path, name: str) -> None:
 
 
 @QEMU
+@pytest.mark.skipif(
+    len({p.variables.stat().st_size for p in firmware_pairs() if p.code.exists() and p.variables.exists()}) < 2,
+    reason="firmware of one size alone is installed",
+)
+def test_the_script_takes_the_firmware_that_its_variables_fit(tmp_path: Path) -> None:
+    pairs = [p for p in firmware_pairs() if p.code.exists() and p.variables.exists()]
+    script = written(tmp_path, hardware(firmware=Firmware.UEFI))
+    for pair in pairs:
+        (tmp_path / "web1_VARS.fd").write_bytes(b"V" * pair.variables.stat().st_size)
+        seen = options_seen(tmp_path, script)
+        assert f"if=pflash,unit=0,format=raw,readonly=on,file={pair.code}" in seen
+        # what is there is never replaced by a template
+        assert (tmp_path / "web1_VARS.fd").read_bytes()[:4] == b"VVVV"
+    (tmp_path / "web1_VARS.fd").write_bytes(b"V" * 1000)
+    with pytest.raises(ProgramFailed) as failed:
+        options_seen(tmp_path, script)
+    assert failed.value.exit_status == 69
+
+
 @pytest.mark.skipif(installed_firmware() is None, reason="no UEFI firmware is installed")
 def test_the_script_starts_a_uefi_machine_and_keeps_its_variables(tmp_path: Path) -> None:
     assert runs([str(written(tmp_path, hardware(firmware=Firmware.UEFI)))], tmp_path)

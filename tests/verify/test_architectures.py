@@ -11,6 +11,7 @@ from drivers.facts import BootLoader, GuestFacts
 from p2v.core import qemu
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import ToolMissing
+from p2v.core.firmware import FirmwareFiles
 from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
 from p2v.verify import boot, require_tools, verify
@@ -65,12 +66,47 @@ def test_a_machine_that_is_no_pc_has_the_channel_and_no_pc_devices(
     arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu, "find_program", lambda name: Path("/bin", name))
-    bench = boot._Bench(machine(arch), (tmp_path / "d",), (tmp_path / "o",), TCG, None, tmp_path, tmp_path)
+    bench = boot._Bench(machine(arch), tmp_path, (tmp_path / "d",), (tmp_path / "o",), TCG, None, tmp_path, tmp_path)
     command = boot._command(bench)
     assert command[0] == f"/bin/{qemu.EMULATORS[arch].program}"
     assert f"virtserialport,chardev=report,name={CHANNEL}" in command
     assert not any("isa-" in word for word in command)
     assert command.count("-serial") == 1
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_pc_with_secure_boot_and_a_tpm_has_a_guarded_store_and_the_emulator(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, template, store = tmp_path / "code.fd", tmp_path / "template.fd", tmp_path / "web_VARS.fd"
+    code.write_bytes(b"code")
+    template.write_bytes(b"the template")
+    store.write_bytes(b"the machine's")
+    store.chmod(0o400)
+    asked: list[dict[str, object]] = []
+
+    def firmware(**wanted: object) -> FirmwareFiles:
+        asked.append(wanted)
+        return FirmwareFiles(code, template, secure_boot=True)
+
+    monkeypatch.setattr(boot, "installed_firmware", firmware)
+    work = tmp_path / "work"
+    work.mkdir()
+    made = dataclasses.replace(
+        machine("x86_64"), firmware=Firmware.UEFI, secure_boot=True, tpm=True, variables=Path("web_VARS.fd") if own else None
+    )
+    bench = boot._Bench(made, tmp_path, (tmp_path / "d",), (tmp_path / "o",), TCG, None, work, tmp_path)
+    command = boot._command(bench, "/run/tpm")
+    assert "q35,smm=on" in command
+    assert "driver=cfi.pflash01,property=secure,value=on" in command
+    assert f"if=pflash,unit=0,format=raw,readonly=on,file={code}" in command
+    assert f"if=pflash,unit=1,format=raw,file={work}/variables.fd" in command
+    assert {"socket,id=tpm,path=/run/tpm", "emulator,id=tpm0,chardev=tpm", "tpm-crb,tpmdev=tpm0"} <= set(command)
+    # a copy that the guest may write to, of the machine's own where it has one
+    copy = work / "variables.fd"
+    assert copy.read_bytes() == (store if own else template).read_bytes()
+    assert copy.stat().st_mode & 0o200
+    assert asked == [{"secure_boot": True, "arch": "x86_64", "store_bytes": 13 if own else None}]
 
 
 @pytest.mark.parametrize("arch", ["x86_64", "aarch64", "ppc64le", "s390x"])

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import struct
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
-from drivers.facts import GuestFacts
+from drivers.facts import GuestFacts, Mount
 from p2v.acceleration import acceleration
 from p2v.core.errors import ProgramFailed, ToolMissing
 from p2v.core.firmware import installed_firmware
 from p2v.core.run import SystemRunner, background
-from p2v.machine import Firmware
+from p2v.machine import DiskBus, Firmware, UefiVariable
+from p2v.nvram.edk2 import write_store
+from p2v.nvram.variables import short_boot_entry
 from p2v.verify import BootEvidence, EvidenceFiles, Reason, boot, verify
 from tests.fixtures import guest
+from tests.fixtures.guests import guest_disks
 from tests.fixtures.variants import FAILED_UNIT
+from tests.nvram import writer as nvram_writer
+from tests.nvram.writer import GLOBAL
 from tests.verify.guests import DEBIAN, machine_with
 
 pytestmark = pytest.mark.boots
 
 GRUB_BYTES = 1024 * 1024
+LOADER = nvram_writer.loader("\\EFI\\debian\\shimx64.efi")
 
 
 def booted(
@@ -115,6 +123,42 @@ def test_an_empty_disk_has_nothing_to_boot(tmp_path: Path, firmware: Firmware) -
         pytest.skip("no UEFI firmware is installed")
     evidence = booted(guest("empty-disk"), tmp_path, facts=None, firmware=firmware)
     assert evidence.verdict.reason is Reason.NO_BOOT_LOADER
+
+
+@pytest.mark.appliance
+@pytest.mark.matrix
+@pytest.mark.skipif(installed_firmware() is None, reason="no UEFI firmware is installed")
+def test_a_loader_that_only_the_machines_variables_name_is_started(tmp_path: Path) -> None:
+    disk = guest_disks("uefi")[0]
+    files = installed_firmware()
+    assert files is not None
+    entry = short_boot_entry(nvram_writer.entry("debian", nvram_writer.PCI_DISK + _esp(disk) + LOADER + nvram_writer.END))
+    assert entry is not None
+    boot_entry = UefiVariable("Boot0007", GLOBAL, 7, entry.hex())
+    order = UefiVariable("BootOrder", GLOBAL, 7, "0700")
+    store = tmp_path / "web_VARS.fd"
+    store.write_bytes(write_store(files.variables.read_bytes(), (boot_entry, order)))
+    hardware = dataclasses.replace(
+        machine_with(disk, "test"), firmware=Firmware.UEFI, disk_bus=DiskBus.SATA, variables=Path("web_VARS.fd")
+    )
+    before = store.read_bytes()
+    root = Mount("/", 0, 2)
+    facts = dataclasses.replace(DEBIAN, root=root, mounts=(root,))
+    evidence = verify(hardware, tmp_path, facts, acceleration())
+    assert (evidence.verdict.reason, evidence.not_instrumented) == (Reason.BOOTED, "")
+    assert store.read_bytes() == before
+    # the same disk with the firmware's own template
+    without = verify(dataclasses.replace(hardware, variables=None), tmp_path, None, acceleration())
+    assert without.verdict.reason is Reason.NO_BOOT_LOADER
+
+
+def _esp(disk: Path) -> bytes:
+    """The device path's node of the disk's first GPT partition."""
+    with disk.open("rb") as file:
+        file.seek(1024)
+        raw = file.read(128)
+    first, last = struct.unpack_from("<QQ", raw, 32)
+    return nvram_writer.partition(str(uuid.UUID(bytes_le=raw[16:32])), 1, first, last - first + 1)
 
 
 def test_a_disk_that_a_running_machine_writes_to_is_not_booted(tmp_path: Path) -> None:

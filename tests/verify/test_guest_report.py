@@ -46,6 +46,12 @@ P2V-{n} kernel
 6.1.0-56-amd64
 P2V-{n} messages
 [    1.0] something \x1b[31mbad\x1b[0m
+P2V-{n} tpm
+/dev/tpm0 2
+P2V-{n} secureboot
+   1
+P2V-{n} serial
+VMware-56 4d
 P2V-{n} uptime
 42.17 30.00
 """.replace("{n}", NONCE).replace("\n", "\r\n")
@@ -60,10 +66,18 @@ def test_a_whole_report_is_read() -> None:
     assert report.failed_units == ("always-fails.service", "other.mount")
     assert report.pending_jobs == ("slow.service",)
     assert report.kernel_messages == ("[    1.0] something bad",)
+    assert (report.tpms, report.secure_boot) == (("/dev/tpm0 2",), True)
+    assert report.serial_number == "VMware-56 4d"
     assert report.interfaces == (
         InterfaceAddresses("ens3", "52:54:00:aa:bb:cc", ("10.0.2.15/24", "fe80::5054:ff:feaa:bbcc/64")),
         InterfaceAddresses("eth0", "52:54:00:aa:bb:cd", ()),
     )
+
+
+def test_a_guest_without_uefi_and_tpm_has_neither() -> None:
+    report = parse_report(f"P2V-{NONCE} tpm\nP2V-{NONCE} secureboot\n{END}", NONCE)
+    assert report is not None
+    assert (report.tpms, report.secure_boot) == ((), None)
 
 
 def test_an_unfinished_report_is_none() -> None:

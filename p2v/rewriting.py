@@ -1,0 +1,122 @@
+"""The steps that every conversion takes, whatever becomes of the rewritten disks: the source as it was planned, served
+read-only below overlays, rewritten in an appliance."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from converters import nbd
+from converters.image import identity, open_disk
+from converters.mapped import MappedDisk
+from converters.qemu_img import NbdUri, QemuImg
+from drivers.appliance import ApplianceDisk
+from drivers.keys import Key
+from drivers.rewrite import RewriteResult, rewrite
+from p2v.core import events
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.events import Reporter
+from p2v.core.workspace import socket_folder
+from p2v.documents import PlanDocument, SourceDisk
+from p2v.record import CheckRecord, HostRecord, OutputFile
+from p2v.sources.description import is_file
+from p2v.sources.recognition import verify_files
+from p2v.supplements import Supplements, building
+from p2v.verify import BootEvidence
+
+
+def refuse_blocked(document: PlanDocument) -> None:
+    """Raises Blocked with all of the plan's blockers, GuestNotUnderstood where the guest itself is one."""
+    blockers = document.plan.blockers
+    disks = ", ".join(str(s.path) for s in document.sources)
+    for blocker in blockers:
+        if blocker.id.startswith("guest."):
+            raise GuestNotUnderstood(
+                disks, blocker.message, blocker.hint or "`p2v inspect` shows what was found in it."
+            )
+    if blockers:
+        raise Blocked(disks, tuple(b.message for b in blockers))
+
+
+def verify_package(document: PlanDocument, report: Reporter, cancelled: threading.Event) -> None:
+    """A package whose manifest does not fit its files is not converted. Raises BadDescription."""
+    machine = document.machine
+    if machine.description is None:
+        return
+    if not machine.description.exists() and not any(map(is_file, machine.description.parents)):
+        # the plan is carried out elsewhere, on disks that were named
+        report(events.Warned(f"{machine.description} is not here: its files are not held against its manifest"))
+        return
+    verify_files(machine.description, machine.disks[0].lookup, report, cancelled)
+
+
+@contextmanager
+def open_planned(source: SourceDisk) -> Iterator[MappedDisk]:
+    """The source, if it is still what was planned. Raises PlanStale and what opening a disk raises."""
+    with open_disk(source.path, source.input_format, source.lookup) as reader:
+        found = identity(reader)
+        planned = source.identity
+        if [f.path for f in found.files] != [f.path for f in planned.files]:
+            # The user named another place for the same disk: copies do not keep times or folders.
+            bare = tuple(replace(f, path="", mtime_ns=0) for f in found.files)
+            found = replace(found, files=bare)
+            planned = replace(planned, files=tuple(replace(f, path="", mtime_ns=0) for f in planned.files))
+        if found != planned:
+            raise PlanStale(str(source.path), "the disk that was planned", "another one, or it was written to since")
+        yield reader
+
+
+@contextmanager
+def served_overlays(
+    document: PlanDocument, overlays: Sequence[Path], sizes: Sequence[int], qemu_img: QemuImg
+) -> Iterator[Supplements]:
+    """Make an overlay over each source, which our own reader serves read-only while the context lasts.
+
+    ``sizes``: the disks' virtual sizes in bytes. What initramfs files need is built meanwhile, and handed out.
+    """
+    with ExitStack() as stack:
+        sockets = stack.enter_context(socket_folder())
+        for source, overlay, size in zip(document.sources, overlays, sizes, strict=True):
+            export = stack.enter_context(nbd.serve(source.spec, sockets))
+            qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", size)
+        yield stack.enter_context(building(document))
+
+
+def rewrite_overlays(
+    document: PlanDocument,
+    overlays: Sequence[Path],
+    supplements: Supplements,
+    acceleration: Acceleration,
+    report: Reporter,
+    *,
+    keys: Sequence[Key],
+    stop: threading.Event | None = None,
+) -> RewriteResult:
+    """Carry the plan out on the overlays, in an appliance. Raises what ``drivers.rewrite`` raises."""
+    with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
+        disks = [ApplianceDisk(overlay, "qcow2", read_only=False) for overlay in overlays]
+        facts, plan = document.facts, document.plan
+        return rewrite(disks, facts, plan, supplements.get, acceleration, report, stop=stop, keys=tuple(keys))
+
+
+def host_record(*, with_name: bool) -> HostRecord:
+    """The machine that converts."""
+    return HostRecord(os.cpu_count() or 1, platform.machine(), platform.node() if with_name else None)
+
+
+def boot_files(boot: BootEvidence | None, outputs: Iterable[OutputFile]) -> Mapping[str, str]:
+    """SHA-256 of the boot check's screenshot and log, by their names."""
+    names = (boot.screenshot, boot.log) if boot is not None else ()
+    return {output.name: output.sha256 for output in outputs if output.sha256 and output.name in names}
+
+
+def check_records(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
+    """The file system checks before and after the rewriting, as the record has them."""
+    both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
+    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
