@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,7 @@ from p2v.proof.disks import Compared, Run, compare
 from p2v.proof.document import FileSystemProof, Problem, ProofDocument, ProofVerdict
 from p2v.proof.guest import GuestProof, System, sides, systems_of
 from p2v.record import ConversionRecord, record_digest
-
-_OUTPUT_BYTES = 64 * 1024 * 1024
+from p2v.record.files import State, look_at_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,11 @@ def pair_of(record: ConversionRecord, folder: Path, sources: Sequence[Path] = ()
         journal = folder / record.undo_journal
         before = tuple(replace(spec, undo_journal=journal, undo_disk=index) for index, spec in enumerate(planned))
         return Pair(before, planned)
-    targets = tuple(DiskSpec(folder / disk.target, disk.result.format) for disk in record.disks)
+    # what a record calls a file beside it is looked for nowhere else; a device has its path
+    targets = tuple(
+        DiskSpec(Path(made.target) if disk.is_device else folder / Path(made.target).name, made.result.format)
+        for made, disk in zip(record.disks, record.hardware.disks, strict=True)
+    )
     return Pair(planned, targets)
 
 
@@ -217,17 +219,8 @@ def _is_array(record: ConversionRecord, device: str) -> bool:
 def _outputs(record: ConversionRecord, folder: Path) -> Iterator[Problem]:
     """Small files beside the disks, against the digests of the record."""
     for output in record.outputs:
-        if output.sha256 is None:
-            continue
-        path = folder / output.name
-        try:
-            with path.open("rb") as file:
-                digest = hashlib.sha256(file.read(_OUTPUT_BYTES)).hexdigest()
-        except OSError as error:
-            yield Problem(output.name, error.strerror or "cannot be read")
-            continue
-        if digest != output.sha256:
-            yield Problem(output.name, "was changed since it was made")
+        if output.sha256 is not None and (looked := look_at_output(folder, output)).state is not State.SAME:
+            yield Problem(output.name, looked.said)
 
 
 def _notes(record: ConversionRecord) -> Iterator[str]:

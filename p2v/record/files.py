@@ -81,12 +81,12 @@ class Places:
 def look(record: ConversionRecord, places: Places, report: Reporter = silent, threads: int = 2) -> Files:
     """Read everything that is at hand. What cannot be read is no error but an answer."""
     disks = {Path(disk.target).name for disk in record.disks}
-    outputs = tuple(_output(places.folder, output) for output in record.outputs if output.name not in disks)
+    outputs = tuple(look_at_output(places.folder, output) for output in record.outputs if output.name not in disks)
     looked = tuple(_Disk(record, index, places, report, threads).look() for index in range(len(record.disks)))
     return Files(outputs, looked, bool(places.sources))
 
 
-def _output(folder: Path, output: OutputFile) -> Looked:
+def look_at_output(folder: Path, output: OutputFile) -> Looked:
     path = folder / Path(output.name).name
     if path.exists() and not path.is_file():
         return Looked(output.name, State.DIFFERENT, "is no file")
