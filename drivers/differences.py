@@ -12,7 +12,7 @@ FIELDS: Mapping[str, str] = {
     "type": "kind of file", "mode": "mode", "uid": "owner", "gid": "group", "links": "number of names", "size": "size",
     "inode": "inode number", "atime": "time of access", "mtime": "time of change", "ctime": "time of the inode's change",
     "target": "where the link leads", "number": "device number", "attributes": "extended attributes",
-    "flags": "flags",
+    "flags": "flags", "project": "project", "generation": "generation", "shown": "kind of file that its folder says",
 }  # fmt: skip
 CONTENTS = "contents"
 

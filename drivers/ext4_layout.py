@@ -13,52 +13,30 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
-from p2v.core.units import KIB, MIB
+from drivers.ext4_fields import EXTENTS_FLAG, INLINE_FLAG
+from p2v.core.units import KIB
 
 Read = Callable[[int, int], bytes]
 """``read(length, offset)`` of the file system's device, in bytes."""
 
 SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES = 1024, 1024
 _MAGIC = 0xEF53
+_BITMAPS_KEPT = 64
 _LARGEST_BLOCK_BYTES = 64 * KIB
-_LARGEST_TABLE_BYTES = 64 * MIB
-_COMPAT_SPARSE_SUPER2 = 0x200
-_INCOMPAT_META_BG, _INCOMPAT_64BIT = 0x10, 0x80
-_RO_SPARSE_SUPER, _RO_BIGALLOC = 0x1, 0x200
-_GROUP_BLOCK_BITMAP_UNINIT = 0x2
-_EXTENTS_FLAG, _INLINE_FLAG = 0x80000, 0x10000000
-_KIND_OF_FILE, _HAVE_A_MAP = 0xF000, (0x8000, 0x4000)  # files and folders
+# 64 TiB of groups of 128 MiB
+_GROUPS_AT_MOST = 1 << 19
+_COMPAT_SPARSE_SUPER2, _COMPAT_ORPHAN_FILE = 0x200, 0x1000
+_INCOMPAT_META_BG, _INCOMPAT_64BIT, _INCOMPAT_MMP = 0x10, 0x80, 0x100
+_RO_SPARSE_SUPER, _RO_QUOTA, _RO_BIGALLOC = 0x1, 0x100, 0x200
+GROUP_INODES_UNINIT, GROUP_BLOCKS_UNINIT = 0x1, 0x2
+_QUOTA_INODES = (0x240, 0x244, 0x26C)
+_KIND_OF_FILE, _LINK, _HAVE_A_MAP = 0xF000, 0xA000, (0x8000, 0x4000, 0xA000)  # files, folders, symbolic links
+_LONGEST_LINK_IN_INODE = 59
 _EXTENT_MAGIC = 0xF30A
 _DEEPEST_EXTENT_TREE = 5
 _EXTENTS_AT_MOST = 100_000
-
-# Fields of the superblock by offset and length. Those that mounting, writing and unmounting keep up to date:
-_KEPT_UP_TO_DATE: Mapping[str, tuple[tuple[int, int], ...]] = {
-    "free blocks": ((0x0C, 4), (0x158, 4)),
-    "free inodes": ((0x10, 4),),
-    "time of mounting": ((0x2C, 4), (0x275, 1)),
-    "time of writing": ((0x30, 4), (0x274, 1)),
-    "times mounted": ((0x34, 2),),
-    "state": ((0x3A, 2),),
-    "where it was mounted": ((0x88, 64),),
-    "list of orphans": ((0xE8, 4),),
-    "bytes written in its life": ((0x178, 8),),
-    "whether the journal is to be replayed": ((0x60, 1),),
-    "backup of the journal's inode": ((0x10C, 68),),
-    "overhead": ((0x248, 4),),
-    "checksum": ((0x3FC, 4),),
-}
-_INODE_FIELDS: tuple[tuple[str, int, int], ...] = (
-    ("mode", 0x0, 2), ("owner", 0x2, 2), ("size", 0x4, 4), ("time of access", 0x8, 4), ("time of the inode's change", 0xC, 4),
-    ("time of change", 0x10, 4), ("time of deletion", 0x14, 4), ("group", 0x18, 2), ("number of names", 0x1A, 2),
-    ("blocks", 0x1C, 4), ("flags", 0x20, 4), ("version", 0x24, 4), ("map of blocks", 0x28, 60), ("generation", 0x64, 4),
-    ("block of attributes", 0x68, 4), ("size", 0x6C, 4), ("fragment", 0x70, 4), ("blocks", 0x74, 2),
-    ("block of attributes", 0x76, 2), ("owner", 0x78, 2), ("group", 0x7A, 2), ("checksum", 0x7C, 2), ("reserved", 0x7E, 2),
-    ("extra size", 0x80, 2), ("checksum", 0x82, 2), ("time of the inode's change", 0x84, 4), ("time of change", 0x88, 4),
-    ("time of access", 0x8C, 4), ("time of birth", 0x90, 8), ("version", 0x98, 4), ("project", 0x9C, 4),
-)  # fmt: skip
-_ATTRIBUTES_IN_INODE = "attributes in the inode"
 
 
 class NotUnderstood(ValueError):
@@ -74,6 +52,11 @@ class Region:
     meaning: str
     group: int
 
+    @property
+    def end(self) -> int:
+        """The first block behind it."""
+        return self.first + self.count
+
 
 @dataclass(frozen=True, slots=True)
 class _Group:
@@ -81,6 +64,7 @@ class _Group:
     inode_bitmap: int
     inode_table: int
     flags: int
+    raw: bytes
 
 
 class Ext4Layout:
@@ -103,9 +87,14 @@ class Ext4Layout:
         self._descriptor_bytes = self._number("<H", 0xFE) if is_64bit else 32
         self._check()
         self.groups = -(-(self.blocks - self._first_block) // self._group_blocks)
+        if self.groups > _GROUPS_AT_MOST:
+            raise NotUnderstood(f"it has {self.groups} groups")
+        self._bitmaps: dict[tuple[int, str], bytes] = {}
         self._inode_table_blocks = -(-self._group_inodes * self.inode_bytes // self.block_bytes)
 
     def _check(self) -> None:
+        if self._ro_compat & _RO_BIGALLOC:
+            raise NotUnderstood("it gives out clusters of blocks (bigalloc)")
         if self.block_bytes > _LARGEST_BLOCK_BYTES or self.blocks * self.block_bytes > self._size:
             raise NotUnderstood("it is larger than its device")
         if not 0 < self._group_blocks <= 8 * self.block_bytes or not 0 < self._group_inodes <= 8 * self.block_bytes:
@@ -114,8 +103,6 @@ class Ext4Layout:
             raise NotUnderstood(f"its inodes have {self.inode_bytes} bytes")
         if not 32 <= self._descriptor_bytes <= self.block_bytes or self.blocks <= self._first_block:
             raise NotUnderstood("its group descriptors have an impossible size")
-        if self._ro_compat & _RO_BIGALLOC:
-            raise NotUnderstood("it gives out clusters of blocks (bigalloc)")
 
     def _number(self, form: str, offset: int) -> int:
         (value,) = struct.unpack_from(form, self.superblock, offset)
@@ -128,6 +115,22 @@ class Ext4Layout:
         if len(data) != length:
             raise NotUnderstood("it is cut off")
         return data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes and counts that every place is reckoned from."""
+        return (
+            self.block_bytes, self.blocks, self._first_block, self._group_blocks, self._group_inodes, self.inode_bytes,
+            self._descriptor_bytes, self.groups,
+        )  # fmt: skip
+
+    def block(self, number: int) -> bytes:
+        """The bytes of a block."""
+        return self._exactly(self.block_bytes, number * self.block_bytes)
+
+    def bytes_at(self, length: int, offset: int) -> bytes:
+        """Some bytes of its device."""
+        return self._exactly(length, offset)
 
     # --- groups -------------------------------------------------------------------------------------------------------
 
@@ -146,8 +149,6 @@ class Ext4Layout:
     @cached_property
     def _descriptors(self) -> tuple[_Group, ...]:
         blocks = -(-self.groups // self._descriptors_per_block)
-        if blocks * self.block_bytes > _LARGEST_TABLE_BYTES:
-            raise NotUnderstood(f"it has {self.groups} groups")
         found: list[_Group] = []
         for number in range(blocks):
             data = self._exactly(self.block_bytes, self._descriptor_block(number) * self.block_bytes)
@@ -160,9 +161,9 @@ class Ext4Layout:
         places = list(struct.unpack_from("<3I", data))
         if self._descriptor_bytes >= 64:
             places = [low | high << 32 for low, high in zip(places, struct.unpack_from("<3I", data, 0x20), strict=True)]
-        if any(place >= self.blocks for place in places):
+        if max(places[0], places[1], places[2] + self._inode_table_blocks - 1) >= self.blocks:
             raise NotUnderstood("a group's structures lie behind its end")
-        return _Group(places[0], places[1], places[2], struct.unpack_from("<H", data, 0x12)[0])
+        return _Group(places[0], places[1], places[2], struct.unpack_from("<H", data, 0x12)[0], data)
 
     def _has_superblock(self, group: int) -> bool:
         if self._compat & _COMPAT_SPARSE_SUPER2:
@@ -186,9 +187,79 @@ class Ext4Layout:
             found.append(Region(group.block_bitmap, 1, "block bitmap", number))
             found.append(Region(group.inode_bitmap, 1, "inode bitmap", number))
             found.append(Region(group.inode_table, self._inode_table_blocks, "inode table", number))
-        journal = self._number("<I", 0xE0)
-        found += [Region(first, count, "journal", 0) for first, count in self.blocks_of(journal)] if journal else []
-        return tuple(sorted(found, key=lambda region: region.first))
+        for inode, meaning in self.own_inodes.items():
+            found += [Region(first, count, meaning, 0) for first, count in self.blocks_of(inode)]
+        if self._incompat & _INCOMPAT_MMP:
+            found.append(Region(self._number("<Q", 0x168), 1, "who has it mounted", 0))
+        found.sort(key=lambda region: region.first)
+        if any(one.end > other.first for one, other in pairwise(found)) or (found and found[-1].end > self.blocks):
+            raise NotUnderstood("its structures overlap, or lie behind its end")
+        return tuple(found)
+
+    @cached_property
+    def own_inodes(self) -> Mapping[int, str]:
+        """Inodes without a name that the file system itself writes to, by number."""
+        found = {self._number("<I", 0xE0): "journal"}
+        if self._ro_compat & _RO_QUOTA:
+            found |= {self._number("<I", at): "quota" for at in _QUOTA_INODES}
+        if self._compat & _COMPAT_ORPHAN_FILE:
+            found[self._number("<I", 0x280)] = "list of orphans"
+        return {number: meaning for number, meaning in found.items() if number}
+
+    @cached_property
+    def first_inode(self) -> int:
+        """The first that is not the file system's own."""
+        return self._number("<I", 0x54) if self._number("<I", 0x4C) else 11
+
+    @property
+    def group_blocks(self) -> int:
+        """Blocks of a group; the last has fewer."""
+        return self._group_blocks
+
+    @property
+    def group_inodes(self) -> int:
+        """Inodes of a group."""
+        return self._group_inodes
+
+    def first_block_of(self, group: int) -> int:
+        """Where a group begins."""
+        return self._first_block + group * self._group_blocks
+
+    def group_of(self, block: int) -> int:
+        """The group that a block is in; of a block before the first group: 0."""
+        return max(0, block - self._first_block) // self._group_blocks
+
+    def descriptor(self, group: int) -> bytes:
+        """The bytes of a group's descriptor."""
+        return self._descriptors[group].raw
+
+    def block_bitmap(self, group: int) -> bytes:
+        """Which blocks of a group are given out, a bit each; of a group not yet written to as the kernel makes it up."""
+        descriptor = self._descriptors[group]
+        if not descriptor.flags & GROUP_BLOCKS_UNINIT:
+            return self._bitmap(group, "blocks", descriptor.block_bitmap, self._group_blocks)
+        first, bits = self.first_block_of(group), bytearray(-(-self._group_blocks // 8))
+        index = max(0, bisect_right(self._firsts, first) - 1)
+        while index < len(self.regions) and self.regions[index].first < first + self._group_blocks:
+            region = self.regions[index]
+            for block in range(max(first, region.first), min(first + self._group_blocks, region.end)):
+                bits[(block - first) // 8] |= 1 << (block - first) % 8
+            index += 1
+        return bytes(bits)
+
+    def inode_bitmap(self, group: int) -> bytes:
+        """Which inodes of a group are given out, a bit each."""
+        descriptor = self._descriptors[group]
+        if descriptor.flags & GROUP_INODES_UNINIT:
+            return bytes(-(-self._group_inodes // 8))
+        return self._bitmap(group, "inodes", descriptor.inode_bitmap, self._group_inodes)
+
+    def _bitmap(self, group: int, what: str, block: int, bits: int) -> bytes:
+        if (group, what) not in self._bitmaps:
+            if len(self._bitmaps) >= _BITMAPS_KEPT:
+                self._bitmaps.clear()
+            self._bitmaps[group, what] = self._exactly(-(-bits // 8), block * self.block_bytes)
+        return self._bitmaps[group, what]
 
     def _heads(self, group: int) -> Iterator[Region]:
         """Superblock, group descriptors and room for more of them, at a group's beginning."""
@@ -198,8 +269,11 @@ class Ext4Layout:
         has_superblock = self._has_superblock(group)
         if has_superblock:
             yield Region(at, 1, "superblock" if group == 0 else "copy of the superblock", group)
-            table = min(first_meta, blocks) + self._number("<H", 0xCE)
-            yield Region(at + 1, table, "group descriptors" if group == 0 else "copy of group descriptors", group)
+            table, room = min(first_meta, blocks), self._number("<H", 0xCE)
+            if table:
+                yield Region(at + 1, table, "group descriptors" if group == 0 else "copy of group descriptors", group)
+            if room:
+                yield Region(at + 1 + table, room, "room for group descriptors", group)
         meta = group // self._descriptors_per_block
         if meta >= first_meta and group % self._descriptors_per_block in (0, 1, self._descriptors_per_block - 1):
             yield Region(at + int(has_superblock), 1, "group descriptors", group)
@@ -214,18 +288,12 @@ class Ext4Layout:
         if index < 0:
             return None
         region = self.regions[index]
-        return region if block < region.first + region.count else None
+        return region if block < region.end else None
 
     def is_used(self, block: int) -> bool:
         """Whether the block bitmap says that a block is given out."""
         group, within = divmod(block - self._first_block, self._group_blocks)
-        if not 0 <= group < self.groups:
-            return False
-        descriptor = self._descriptors[group]
-        if descriptor.flags & _GROUP_BLOCK_BITMAP_UNINIT:
-            return False
-        byte = self._exactly(1, descriptor.block_bitmap * self.block_bytes + within // 8)[0]
-        return bool(byte >> (within % 8) & 1)
+        return 0 <= group < self.groups and bool(self.block_bitmap(group)[within // 8] >> (within % 8) & 1)
 
     # --- inodes -------------------------------------------------------------------------------------------------------
 
@@ -246,11 +314,14 @@ class Ext4Layout:
 
     def map_blocks_of(self, number: int) -> frozenset[int]:
         """Blocks that hold an inode's extent tree below its root, and the one with its extended attributes."""
-        inode = self.inode(number)
         found: set[int] = set()
-        self._map(inode, [], found)
-        attributes = struct.unpack_from("<I", inode, 0x68)[0] | struct.unpack_from("<H", inode, 0x76)[0] << 32
-        return frozenset(found | ({attributes} if attributes else set()))
+        self._map(self.inode(number), [], found)
+        return frozenset(found | {self.attributes_block_of(number)} - {0})
+
+    def attributes_block_of(self, number: int) -> int:
+        """The block with an inode's extended attributes, which several inodes may share; 0: none."""
+        inode = self.inode(number)
+        return int(struct.unpack_from("<I", inode, 0x68)[0] | struct.unpack_from("<H", inode, 0x76)[0] << 32)
 
     def blocks_of(self, number: int) -> tuple[tuple[int, int], ...]:
         """Where an inode's contents stand: (first block, count) each, the blocks that list them among them."""
@@ -262,9 +333,12 @@ class Ext4Layout:
     def _map(self, inode: bytes, found: list[tuple[int, int]], nodes: set[int]) -> None:
         """Blocks of contents, and of the tree that lists them. What a device file or a short link has there is no map."""
         (flags,) = struct.unpack_from("<I", inode, 0x20)
-        if struct.unpack_from("<H", inode)[0] & _KIND_OF_FILE not in _HAVE_A_MAP or flags & _INLINE_FLAG:
+        kind = struct.unpack_from("<H", inode)[0] & _KIND_OF_FILE
+        if kind not in _HAVE_A_MAP or flags & INLINE_FLAG:
             return
-        if flags & _EXTENTS_FLAG:
+        if kind == _LINK and struct.unpack_from("<I", inode, 4)[0] <= _LONGEST_LINK_IN_INODE:
+            return
+        if flags & EXTENTS_FLAG:
             self._extents(inode[0x28 : 0x28 + 60], _DEEPEST_EXTENT_TREE, found, nodes)
             return
         places = struct.unpack_from("<15I", inode, 0x28)
@@ -283,8 +357,8 @@ class Ext4Layout:
                 else:
                     found.append((place, 1))
                 continue
-            if place in nodes:
-                raise NotUnderstood("a list of blocks leads to itself")
+            if place in nodes or len(nodes) > _EXTENTS_AT_MOST:
+                raise NotUnderstood("a list of blocks leads to itself, or has no end")
             nodes.add(place)
             data = self._exactly(self.block_bytes, place * self.block_bytes)
             self._blocks(struct.unpack(f"<{self.block_bytes // 4}I", data), depth - 1, found, nodes)
@@ -300,32 +374,7 @@ class Ext4Layout:
             else:
                 _, low, high = struct.unpack_from("<IIH", node, at)
                 place = low | high << 32
-                if place in nodes:
-                    raise NotUnderstood("an extent tree leads to itself")
+                if place in nodes or len(nodes) > _EXTENTS_AT_MOST:
+                    raise NotUnderstood("an extent tree leads to itself, or has no end")
                 nodes.add(place)
                 self._extents(self._exactly(self.block_bytes, place * self.block_bytes), depth - 1, found, nodes)
-
-
-def superblock_differences(before: bytes, after: bytes) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """What differs in two superblocks: names of what mounting keeps up to date, and offsets of all else."""
-    kept = {at: name for name, parts in _KEPT_UP_TO_DATE.items() for start, n in parts for at in range(start, start + n)}
-    offsets = [at for at, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
-    names = tuple(dict.fromkeys(kept[at] for at in offsets if at in kept))
-    return names, tuple(at for at in offsets if at not in kept)
-
-
-def inode_differences(before: bytes, after: bytes) -> tuple[str, ...]:
-    """Names of the fields in which two inodes differ."""
-    found = []
-    for name, offset, length in _INODE_FIELDS:
-        if before[offset : offset + length] != after[offset : offset + length]:
-            found.append(name)
-    behind = max(offset + length for _, offset, length in _INODE_FIELDS)
-    if before[behind:] != after[behind:]:
-        found.append(_ATTRIBUTES_IN_INODE)
-    return tuple(dict.fromkeys(found))
-
-
-def is_free(inode: bytes) -> bool:
-    """Whether an inode is not in use: no name leads to it."""
-    return inode[0x1A:0x1C] == bytes(2)

@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 
 NAMES_AT_MOST = 5_000_000
 _STAT = re.compile(
-    rb"(?P<inode>\d+) (?P<type>[bcdflpsD]) (?P<mode>[0-7]+) (?P<uid>\d+) (?P<gid>\d+) (?P<links>\d+) (?P<size>\d+) "
-    rb"(?P<atime>-?[\d.]+) (?P<mtime>-?[\d.]+) (?P<ctime>-?[\d.]+) (?P<device>\d+)/(?P<path>.*)",
+    rb"(?P<inode>\d{1,20}) (?P<type>[-bcdlpsD])\S* (?P<mode>[0-7]{1,6}) "
+    rb"(?P<uid>\d{1,20}) (?P<gid>\d{1,20}) (?P<links>\d{1,20}) (?P<size>\d{1,20}) "
+    rb"(?P<atime>-?[\d.]{1,40}) (?P<mtime>-?[\d.]{1,40}) (?P<ctime>-?[\d.]{1,40}) (?P<device>\d{1,20})/(?P<path>.*)",
     re.DOTALL,
 )
-_EXTENT = re.compile(rb" *\d+: *(\d+)\.\. *(\d+): *(\d+)\.\. *(\d+): *(\d+):(?: *\d+:)? *(.*)")
-_FILE = re.compile(rb"File size of (.*) is \d+ \(\d+ blocks? of (\d+) bytes\)", re.DOTALL)
+_FLAGS = re.compile(rb" *(\d{1,20}) +(\d{1,20}) +([-A-Za-z]{1,40}) (.*)", re.DOTALL)
+# That contents stand in extents or in the inode, and that names have an index, the file system decides by itself.
+_OWN_FLAGS = str.maketrans("", "", "-eIN")
+_EXTENT = re.compile(rb" *\d{1,20}: *(\d{1,20})\.\. *(\d{1,20}): *(\d{1,20})\.\. *(\d{1,20}): *(\d{1,20}):(?: *\d{1,20}:)? *(.*)")
+_FILE = re.compile(rb"File size of (.*) is \d{1,20} \(\d{1,20} blocks? of (\d{1,9}) bytes\)", re.DOTALL)
+_COUNTED = re.compile(rb".*: \d{1,20} extents? found", re.DOTALL)
 # where such an extent stands, its bytes do not: they are packed with others, encrypted by the file system, or nowhere yet
 _ELSEWHERE = (b"inline", b"not_aligned", b"encoded", b"encrypted", b"tail_packed", b"delalloc", b"unknown_loc")
 
@@ -33,8 +38,10 @@ class Entry:
     """A name and what is recorded of it.
 
     ``path``: from the root of its file system, ``/`` first, undecodable bytes as surrogates. ``type``: a letter of find's
-    ``%y``. Times in seconds with their fraction, as text, so that nothing is rounded. ``number``: of a device file,
-    hexadecimal ``major:minor``. ``attributes``: extended ones, ACLs among them, values in hexadecimal. ``flags``: lsattr's.
+    ``%y``; ``shown`` the same as its folder says it, where it contradicts the inode. Times in seconds with their fraction, as
+    text, so that nothing is rounded. ``number``: of a device file, hexadecimal ``major:minor``.
+    ``attributes``: extended ones, ACLs among them, values in hexadecimal. ``flags``,
+    ``project`` and ``generation``: lsattr's, of files and folders.
     """
 
     path: str
@@ -52,15 +59,22 @@ class Entry:
     number: str = ""
     attributes: tuple[tuple[str, str], ...] = ()
     flags: str = ""
+    project: str = ""
+    generation: str = ""
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``length`` bytes of a file's contents that stand ``offset`` bytes into its file system's device."""
+    """``length`` bytes of a file's contents that stand ``offset`` bytes into its file system's device.
+
+    ``is_unwritten``: there is room for them, and zeroes are read.
+    """
 
     logical: int
     offset: int
     length: int
+    is_unwritten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +85,9 @@ class Listing:
 
     entries: Mapping[str, Entry]
     places: Mapping[str, tuple[Place, ...]] = field(default_factory=dict)
+    subvolume: int = 0
+    subvolumes: tuple[str, ...] = ()
+    """Of Btrfs: the number of this one, and lines that tell of all."""
 
     def folder_of(self, path: str) -> Entry | None:
         """The folder that holds a name."""
@@ -81,9 +98,9 @@ class Listing:
         return tuple(path for path, entry in self.entries.items() if entry.inode == inode)
 
 
-def parse_entries(stats: bytes, numbers: bytes, attributes: bytes, flags: bytes = b"") -> dict[str, Entry]:
+def parse_entries(stats: bytes, kinds: bytes, numbers: bytes, attributes: bytes, flags: bytes = b"") -> dict[str, Entry]:
     """Names by their path, from the lists of ``drivers.walk``. Raises BadListing."""
-    of_devices = _numbers(numbers)
+    of_devices, shown = _numbers(numbers), _kinds(kinds)
     extended, flagged = _attributes(attributes), _flags(flags)
     found: dict[str, Entry] = {}
     device = None
@@ -102,13 +119,21 @@ def parse_entries(stats: bytes, numbers: bytes, attributes: bytes, flags: bytes 
         path = "/" + os.fsdecode(match["path"])
         if path in found:
             raise BadListing(f"the name {path!a} is there twice")
+        kind = match["type"].decode().replace("-", "f")
+        letters = flagged.get(path, ("", "", ""))
         found[path] = Entry(
-            path, match["type"].decode(), int(match["mode"], 8), int(match["uid"]), int(match["gid"]),
+            path, kind, int(match["mode"], 8), int(match["uid"]), int(match["gid"]),
             int(match["links"]), int(match["size"]), int(match["inode"]),
             match["atime"].decode(), match["mtime"].decode(), match["ctime"].decode(),
-            os.fsdecode(target), of_devices.get(path, ""), extended.get(path, ()), flagged.get(path, ""),
+            os.fsdecode(target), of_devices.get(path, ""), extended.get(path, ()),
+            *letters, shown[path] if shown.get(path, kind) != kind else "",
         )  # fmt: skip
     return found
+
+
+def _kinds(text: bytes) -> dict[str, str]:
+    """What folders say of their names' kinds: a letter and the path, ended by NUL."""
+    return {"/" + os.fsdecode(line[1:]): line[:1].decode("ascii", "replace") for line in text.split(b"\0") if line}
 
 
 def _numbers(text: bytes) -> dict[str, str]:
@@ -121,14 +146,30 @@ def _numbers(text: bytes) -> dict[str, str]:
     return found
 
 
-def _flags(text: bytes) -> dict[str, str]:
-    """What lsattr prints: letters, a blank, the path. That contents stand in extents (``e``) is no flag anybody sets."""
+def _flags(text: bytes) -> dict[str, tuple[str, str, str]]:
+    """What ``lsattr -p -v`` prints: project, generation, letters, the path; NUL and the path around those with a newline in it."""
     found = {}
-    for line in text.split(b"\n"):
-        letters, blank, path = line.partition(b" ")
-        if blank:
-            found[_path(path)] = letters.decode("ascii", "replace").replace("-", "").replace("e", "")
+    plain, *others = text.split(b"\0")
+    for line in filter(None, plain.split(b"\n")):
+        match = _flag_line(line)
+        found[_path(match[4])] = _letters(match)
+    if len(others) % 2:
+        raise BadListing("the list of flags is cut off")
+    for path, line in zip(others[::2], others[1::2], strict=True):
+        if line:  # else it has none
+            found[_path(path)] = _letters(_flag_line(line))
     return found
+
+
+def _flag_line(line: bytes) -> re.Match[bytes]:
+    match = _FLAGS.fullmatch(line)
+    if match is None:
+        raise BadListing(f"a line of flags is none: {line[:100]!r}")
+    return match
+
+
+def _letters(match: re.Match[bytes]) -> tuple[str, str, str]:
+    return match[3].decode("ascii").translate(_OWN_FLAGS), match[1].decode("ascii"), match[2].decode("ascii")
 
 
 def _attributes(text: bytes) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -169,20 +210,20 @@ def parse_places(text: bytes) -> dict[str, tuple[Place, ...]]:
 
 
 def _files(text: bytes) -> Iterator[tuple[tuple[str, int], list[bytes]]]:
+    """What is told of each file to its end; one that is left without a count could not be looked at."""
     header: tuple[str, int] | None = None
     lines: list[bytes] = []
     for line in text.split(b"\n"):
         if line.startswith(b"File size of "):
-            if header is not None:
-                yield header, lines
             match = _FILE.fullmatch(line)
             if match is None or not int(match[2]):
                 raise BadListing(f"a file's line is none: {line[:100]!r}")
             header, lines = (_path(match[1]), int(match[2])), []
         elif line.startswith(b" "):
             lines.append(line)
-    if header is not None:
-        yield header, lines
+        elif header is not None and _COUNTED.match(line):
+            yield header, lines
+            header = None
 
 
 def _extents(lines: Sequence[bytes], block_bytes: int) -> tuple[Place, ...] | None:
@@ -198,7 +239,7 @@ def _extents(lines: Sequence[bytes], block_bytes: int) -> tuple[Place, ...] | No
         first, last, physical, _, blocks = (int(match[number]) for number in range(1, 6))
         if last - first + 1 != blocks:
             raise BadListing(f"an extent's numbers contradict each other: {line[:100]!r}")
-        found.append(Place(first * block_bytes, physical * block_bytes, blocks * block_bytes))
+        found.append(Place(first * block_bytes, physical * block_bytes, blocks * block_bytes, b"unwritten" in match[6]))
     return tuple(found)
 
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from drivers.access_lists import ACCESS_LIST, DEFAULT_LIST, inherited
 from drivers.changes import (
     CarryFile,
     Change,
@@ -28,12 +29,15 @@ from drivers.expectations import encoded, parents
 from drivers.listing import Entry, Listing
 
 _SELINUX = "security.selinux"
-_ACCESS_LIST, _DEFAULT_LIST = "system.posix_acl_access", "system.posix_acl_default"
 _FOLDER_MODE = 0o755
 # what writing a file's contents changes of its inode
 _OF_WRITING = frozenset({"size", "mtime", "ctime", CONTENTS})
 _OF_NAMES_IN_FOLDER = frozenset({"size", "mtime", "ctime"})
 _OF_LOSING_A_NAME = frozenset({"links", "ctime"})
+# the same lists, shown by XFS under the names of what it keeps them in
+_MIRRORED = {ACCESS_LIST: "trusted.SGI_ACL_FILE", DEFAULT_LIST: "trusted.SGI_ACL_DEFAULT"}
+# flags that a folder does not hand on
+_NOT_HANDED_ON = frozenset("ai")
 
 
 class Fate(enum.Enum):
@@ -50,7 +54,8 @@ class Fate(enum.Enum):
 class Outcome:
     """What stands at a path when all changes are made. ``why``: the changes that do it, each as ``summary`` says it.
 
-    ``sha256`` of the contents; None where they are told otherwise (an initramfs that was extended).
+    ``sha256`` of the contents; None where they are told otherwise (an initramfs that was extended). ``replaces``: what stood
+    there was removed first.
     """
 
     fate: Fate
@@ -59,6 +64,7 @@ class Outcome:
     mode: int = 0
     target: str = ""
     extends: ExtendInitramfs | None = None
+    replaces: bool = False
 
 
 @dataclass
@@ -101,11 +107,12 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
     path, why = change.path, summary(change)
     old = found.of.get(path)
     reasons = (*(old.why if old else ()), why)
+    removed = old is not None and (old.replaces or old.fate is Fate.GONE)
     match change:
         case WriteFile(content=content, mode=mode):
-            outcome = Outcome(Fate.FILE, reasons, _sha256(encoded(content)), mode)
+            outcome = Outcome(Fate.FILE, reasons, _sha256(encoded(content)), mode, replaces=removed)
         case CopyFile(sha256=sha256, mode=mode) | CarryFile(sha256=sha256, mode=mode):
-            outcome = Outcome(Fate.FILE, reasons, sha256, mode)
+            outcome = Outcome(Fate.FILE, reasons, sha256, mode, replaces=removed)
         case EditFile(after=after):
             outcome = Outcome(Fate.CONTENTS, reasons, _sha256(encoded(after)))
             if old is not None and old.fate is Fate.FILE:
@@ -113,8 +120,8 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
                 outcome = replace(old, why=reasons, sha256=outcome.sha256)
         case ExtendInitramfs():
             outcome = Outcome(Fate.CONTENTS, reasons, extends=change)
-        case MakeSymlink(target=target):
-            outcome = Outcome(Fate.LINK, reasons, target=target)
+        case MakeSymlink(target=target, replaces=replaced):
+            outcome = Outcome(Fate.LINK, reasons, target=target, replaces=removed or replaced is not None)
         case DeleteFile() | DeleteSymlink():
             outcome = Outcome(Fate.GONE, reasons)
     found.of[path] = outcome
@@ -156,9 +163,16 @@ class Accounting:
     digests: Mapping[str, str]
     extended: frozenset[str] = frozenset()
     """Images that begin as they were and have behind that what was planned, and nothing else."""
+    has_owners: bool = True
+    """Whether the file system keeps owners and modes; FAT does not."""
+    _renamed: set[str] = field(default_factory=set)
+    """Folders in which planned names differ."""
 
     def account(self, found: Sequence[Difference]) -> Account:
         """Hold differences against what was planned."""
+        self._renamed.update(
+            d.path.rpartition("/")[0] or "/" for d in found if d.path in self.planned.of and _is_another_name(d)
+        )
         explained: list[Explained] = []
         unexplained: list[Unexplained] = []
         for difference in found:
@@ -205,7 +219,7 @@ class Accounting:
             return self._of_new(new, outcome)
         if new is None:
             return [] if outcome is not None and outcome.fate is Fate.GONE else ["is gone, and nobody planned that"]
-        if old is not None and outcome is not None and outcome.fate in (Fate.LINK, Fate.FILE):
+        if old is not None and outcome is not None and outcome.replaces and not _stood(old, outcome):
             # a link that another takes the place of
             return self._of_new(new, outcome)
         return self._of_changed(difference, outcome)
@@ -217,15 +231,31 @@ class Accounting:
         problems = []
         if new.type != kinds[outcome.fate]:
             problems.append(f"is of kind {new.type!r} instead of {outcome.fate.value}")
-        if new.type != "l" and new.mode != outcome.mode:
+        if self.has_owners and new.type != "l" and new.mode != outcome.mode:
             problems.append(f"has the mode {new.mode:04o} instead of {outcome.mode:04o}")
-        if (new.uid, new.gid) != (0, 0):
+        if self.has_owners and (new.uid, new.gid) != (0, 0):
             problems.append(f"belongs to {new.uid}:{new.gid} instead of root")
         if outcome.fate is Fate.LINK and new.target != outcome.target:
             problems.append(f"leads to {new.target!a} instead of {outcome.target!a}")
         if outcome.fate is Fate.FILE and self.digests.get(new.path) != outcome.sha256:
             problems.append("has other contents than planned")
-        return problems + self._of_attributes(new)
+        return problems + self._of_flags(new) + self._of_attributes(new)
+
+    def _of_flags(self, new: Entry) -> list[str]:
+        """A new name has no flags but those that its folder hands on, and it is the only one of its inode."""
+        folder = self.after.folder_of(new.path)
+        handed_on = set(folder.flags) - _NOT_HANDED_ON if folder else set()
+        project = folder.project if folder and "P" in folder.flags else "0"
+        problems = []
+        if odd := "".join(sorted(set(new.flags) - handed_on)):
+            problems.append(f"has the flags {odd}, and nobody planned that")
+        if new.project not in ("", project):
+            problems.append(f"is of the project {new.project} instead of {project}")
+        if new.type != "d" and new.links != 1:
+            problems.append(f"is one of {new.links} names of a file")
+        if new.shown:
+            problems.append(f"is of kind {new.type!r}, and its folder says {new.shown!r}")
+        return problems
 
     def _of_attributes(self, new: Entry) -> list[str]:
         """A new name has the planned label, its folder's where none is planned, and the folder's default access list."""
@@ -238,24 +268,43 @@ class Accounting:
         problems = []
         if has.pop(_SELINUX, None) != label:
             problems.append("has another SELinux label than planned")
-        if _DEFAULT_LIST in of_folder:
-            has.pop(_ACCESS_LIST, None)
-            has.pop(_DEFAULT_LIST, None)
-        return problems + [f"has the attribute {name}, and nobody planned that" for name in has]
+        expected = {}
+        if DEFAULT_LIST in of_folder and new.type != "l":
+            try:
+                expected = inherited(of_folder[DEFAULT_LIST], new.mode, is_folder=new.type == "d")
+            except ValueError as error:
+                return [f"cannot be told what its folder hands on: {error}"]
+        for mirror in expected.keys() & _MIRRORED.keys():
+            has.pop(_MIRRORED[mirror], None)
+        problems += [f"lacks the attribute {name}, which its folder hands on" for name in expected if name not in has]
+        odd = (name for name, value in has.items() if expected.get(name) != value)
+        return problems + [f"has the attribute {name}, and nobody planned that" for name in odd]
 
     def _of_changed(self, difference: Difference, outcome: Outcome | None) -> list[str]:
         path = difference.path
         allowed: set[str] = set()
-        if outcome is not None and outcome.fate is Fate.CONTENTS:
+        if outcome is not None and outcome.fate is Fate.CONTENTS and (CONTENTS in difference.what or len(outcome.why) > 1):
+            # one that had its contents before is not written to
             allowed |= _OF_WRITING
-        if path in self.planned.entered:
-            allowed |= _OF_NAMES_IN_FOLDER | ({"links"} if path in self.planned.subfolders else set())
+        if path in self.planned.entered and path in self._renamed:
+            allowed |= _OF_NAMES_IN_FOLDER | ({"links"} if self._has_so_many_folders(difference) else set())
         allowed |= self._of_other_names(difference)
         told = (words(replace(difference, what=(name,))) for name in difference.what if name not in allowed)
         problems = [f"{text}, and nobody planned that" for text in told]
         if outcome is not None and not self._stands(path, outcome):
             problems.append("has other contents than planned")
         return problems
+
+    def _has_so_many_folders(self, difference: Difference) -> bool:
+        """Whether each new folder in a folder counts as one more name of it. (Btrfs does not count them.)"""
+        old, new = difference.before, difference.after
+        if old is None or new is None:
+            return False
+        made = [
+            path for path, outcome in self.planned.of.items()
+            if outcome.fate is Fate.FOLDER and (path.rpartition("/")[0] or "/") == difference.path
+        ]  # fmt: skip
+        return new.links - old.links == len(made)
 
     def _of_other_names(self, difference: Difference) -> frozenset[str]:
         """A file with several names changes under all of them."""
@@ -266,8 +315,19 @@ class Accounting:
         for other in self.before.names_of(old.inode):
             outcome = self.planned.of.get(other)
             if outcome is not None:
-                found |= _OF_LOSING_A_NAME if outcome.fate is Fate.GONE else _OF_WRITING
+                found |= _OF_WRITING if outcome.fate is Fate.CONTENTS else _OF_LOSING_A_NAME
         return found
+
+
+def _is_another_name(difference: Difference) -> bool:
+    """Whether a name appeared, vanished, or leads to another inode than before."""
+    old, new = difference.before, difference.after
+    return old is None or new is None or "inode" in difference.what or old.target != new.target
+
+
+def _stood(old: Entry, outcome: Outcome) -> bool:
+    """Whether there was nothing to do: a link that led there already."""
+    return outcome.fate is Fate.LINK and old.type == "l" and old.target == outcome.target
 
 
 def _hexadecimal(label: str) -> str:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from drivers.appliance import Appliance, ApplianceFailed
+from drivers.appliance import Appliance, ApplianceFailed, ApplianceStopped
 from drivers.listing import BadListing, Listing, parse_entries, parse_places
 from p2v.core.units import GIB, KIB, MIB
 
@@ -28,15 +28,22 @@ _HAVE_FLAGS = ("xfs", "btrfs", "f2fs")
 _FORGETS_INODES = ("vfat", "msdos", "exfat")
 
 # %P is empty for the root, "%D/" ends the numbers
-_NAMES = r"find . -xdev -printf '%i %y %m %U %G %n %s %A@ %T@ %C@ %D/%P\0%l\0'"
+_NAMES = r"find . -xdev -printf '%i %M %m %U %G %n %s %A@ %T@ %C@ %D/%P\0%l\0'"
+# where no inode has to be looked at, %y is what the folder says
+_KINDS = r"find . -xdev -printf '%y%P\0'"
 _DEVICE_NUMBERS = r"find . -xdev '(' -type b -o -type c ')' -print0 | xargs -0 -r stat --printf '%t:%T %n\0'"
 _ATTRIBUTES = r"find . -xdev -print0 | xargs -0 -r getfattr -P -h -d -m - -e hex --absolute-names --"
-# A name with a newline in it could pose as another file's line; such files are read instead.
-_ON_ONE_LINE = (
-    "line=$(printf '\\nx'); line=${line%x}; find . -xdev '(' -type f -o -type d ')' ! -path \"*$line*\" -print0 | xargs -0 -r "
+# What a folder says of a name's kind may be wrong (-xtype looks), and filefrag would wait for who writes to a pipe.
+_FILES_AND_FOLDERS = (
+    "line=$(printf '\\nx'); line=${line%x}; find . -xdev '(' -type f -xtype f -o -type d -xtype d ')' "
 )
-_PLACES = _ON_ONE_LINE + "filefrag -v --"
-_FLAGS = _ON_ONE_LINE + "lsattr -d --"
+# A name with a newline in it could pose as another file's line: such files are read instead, and have their flags one by one.
+_PLACES = _FILES_AND_FOLDERS + '! -path "*$line*" -print0 | xargs -0 -r filefrag -v --'
+_FLAGS = (
+    f"""{_FILES_AND_FOLDERS} ! -path "*$line*" -print0 | xargs -0 -r lsattr -d -p -v --; """
+    f"""{_FILES_AND_FOLDERS} -path "*$line*" -printf '\\0%P\\0' -exec lsattr -d -p -v -- {{}} ';'"""
+)
+_SUBVOLUMES = "btrfs inspect-internal rootid . && btrfs subvolume get-default . && btrfs subvolume list -p -g -u -q ."
 _NOTHING = ":"
 _ALL_DIGESTS = "find . -xdev -type f -print0 | xargs -0 -r sha256sum -b -z --"
 _SOME_DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
@@ -79,12 +86,13 @@ class Walk:
         self._mount(system)
         try:
             # what filefrag and lsattr cannot tell of a file is not known, and its contents are read; names must be complete
-            wanted = [_NAMES, _DEVICE_NUMBERS, _ATTRIBUTES]
+            wanted = [_NAMES, _KINDS, _DEVICE_NUMBERS, _ATTRIBUTES, _SUBVOLUMES if system.kind == "btrfs" else _NOTHING]
             wanted += [_FLAGS if system.has_flags else _NOTHING, _PLACES if system.tells_places else _NOTHING]
-            names, numbers, attributes, flags, places = self._lists(wanted, complete=3)
+            names, kinds, numbers, attributes, subvolumes, flags, places = self._lists(wanted, complete=5)
         finally:
             self.appliance.umount()
-        return Listing(parse_entries(names, numbers, attributes, flags), parse_places(places))
+        entries = parse_entries(names, kinds, numbers, attributes, flags)
+        return Listing(entries, parse_places(places), *_parse_subvolumes(subvolumes))
 
     def digests(self, system: WalkedFileSystem, paths: Sequence[str] | None) -> dict[str, str]:
         """SHA-256 (hexadecimal) of the contents of some files, or of all (None); those that cannot be read are not there.
@@ -130,7 +138,12 @@ class Walk:
     def _mount(self, system: WalkedFileSystem) -> None:
         # the copy of a file system has its UUID, which XFS would refuse while the kernel remembers the other
         options = ["ro", "noatime", *(["nouuid"] if system.kind == "xfs" else []), *filter(None, [system.options])]
-        self.appliance.call("mount_options", ",".join(options), system.device, "/")
+        try:
+            self.appliance.call("mount_options", ",".join(options), system.device, "/")
+        except ApplianceStopped:
+            raise
+        except ApplianceFailed as error:
+            raise BadListing(f"it cannot be mounted: {error.message}") from error
 
     def _lists(self, scripts: Sequence[str], complete: int = 0) -> list[bytes]:
         """What each script prints; they run at the same time. Of the first ``complete`` any error raises BadListing."""
@@ -179,6 +192,16 @@ class Walk:
 
     def _run(self, script: str) -> str:
         return str(self.appliance.call("debug", "sh", [script], seconds=WALK_SECONDS)).strip()
+
+
+def _parse_subvolumes(text: bytes) -> tuple[int, tuple[str, ...]]:
+    """The number of the one that is mounted, and lines that tell of all."""
+    if not text:
+        return 0, ()
+    own, *lines = text.decode("utf-8", "surrogateescape").split("\n")
+    if not own.isdigit():
+        raise BadListing(f"a subvolume has the number {own[:100]!a}")
+    return int(own), tuple(filter(None, lines))
 
 
 def _parse_digests(text: bytes) -> dict[str, str]:

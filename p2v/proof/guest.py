@@ -14,6 +14,7 @@ from pathlib import Path
 from converters import nbd
 from converters.qemu_img import NbdUri, QemuImg
 from converters.references import DiskSpec
+from drivers import xfs
 from drivers.appliance import Appliance, ApplianceDisk, open_appliance
 from drivers.byte_account import ByteAccount, Sides, account_ext4
 from drivers.changes import Change, CopyFile, ExtendInitramfs
@@ -24,22 +25,22 @@ from drivers.keys import Key
 from drivers.linux import supplement_members
 from drivers.listing import Listing, Runs
 from drivers.plan import GuestPlan
-from drivers.planned import Account, Accounting, Outcomes, Unexplained, outcomes
+from drivers.planned import Account, Accounting, Fate, Outcomes, Unexplained, outcomes
 from drivers.rewrite import mounts_of
+from drivers.subvolumes import subvolume_problems
+from drivers.superblocks import superblock_problems
 from drivers.volumes import MappedVolume
 from drivers.walk import Walk, WalkedFileSystem
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
-from p2v.core.units import MIB
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import PlanDocument
 from p2v.proof.disks import Run
 from p2v.proof.document import FileSystemProof
 
 _EXT = ("ext2", "ext3", "ext4")
-_SUPPLEMENT_BYTES = 512 * MIB
 _CANNOT_BE_THERE_TWICE = ("btrfs",)
 _CPUS = 2
 """Lists are made at the same time."""
@@ -188,7 +189,9 @@ class GuestProof:
         odd = self._extended(system, walked, planned, after)
         shown = (digests[0], {path: digest for path, digest in digests[1].items() if path in digests[0] or path in read})
         found = tuple(differences(before, after, shown, same_inodes=same_inodes))
-        account = Accounting(planned, before, after, digests[1], frozenset(odd.stands)).account(found)
+        accounting = Accounting(planned, before, after, digests[1], frozenset(odd.stands), has_owners=same_inodes)
+        account = accounting.account(found)
+        others = self._other_subvolumes(system, before, after)
         kinds = self._bytes(system, touched, (before, after), account)
         return FileSystemProof(
             device=system.device,
@@ -198,10 +201,20 @@ class GuestProof:
             files_read=len(read),
             read_all=runs is None,
             explained=account.explained,
-            unexplained=(*account.unexplained, *odd.problems, *kinds.unexplained, *_unread(read, digests)),
+            unexplained=(*account.unexplained, *odd.problems, *kinds.unexplained, *others, *_unread(read, digests)),
             kinds=kinds.kinds,
             notes=kinds.notes,
         )
+
+    def _other_subvolumes(self, system: System, before: Listing, after: Listing) -> Iterator[Unexplained]:
+        """Those that the plan writes to are systems of their own."""
+        place = system.mounts[0].volume, system.mounts[0].disk, system.mounts[0].partition
+        written = [
+            _subvolume(other.mounts[0]) for other in systems_of(self.facts, self.plan)
+            if (other.mounts[0].volume, other.mounts[0].disk, other.mounts[0].partition) == place
+        ]  # fmt: skip
+        for problem in subvolume_problems(before.subvolumes, after.subvolumes, after.subvolume, written):
+            yield Unexplained("/", problem)
 
     def _changes(self, system: System) -> Iterator[Change]:
         """Those to a file system, with the paths that it has itself."""
@@ -235,6 +248,10 @@ class GuestProof:
             MappedVolume(system.segments, system.size, readers) for readers in self.readers
         )
         planned = {each.path: each.is_new for each in account.explained}
+        for each in account.explained:
+            if each.is_new or each.what == Fate.GONE.value:
+                # its times show nothing where they have seconds only and all was done in one
+                planned.setdefault(each.path.rpartition("/")[0] or "/", False)
         if system.kind in _EXT:
             try:
                 return account_ext4(Sides(before.pread, after.pread, system.size), touched, listings, planned)
@@ -242,7 +259,9 @@ class GuestProof:
                 note = f"its structures are not understood ({error}); its names and contents were compared"
                 return ByteAccount({f"{system.kind}, not told apart": sum(n for _, n in touched)}, (), (note,))
         note = "of its own structures only what they mean (names and contents) was compared"
-        return ByteAccount({f"{system.kind}, not told apart": sum(n for _, n in touched)}, (), (note,))
+        problems = [*superblock_problems(system.kind, before.pread, after.pread, system.size), *_log_to_replay(system, after)]
+        told = tuple(Unexplained("/", problem) for problem in problems)
+        return ByteAccount({f"{system.kind}, not told apart": sum(n for _, n in touched)}, told, (note,))
 
     def _extended(
         self, system: System, walked: Sequence[WalkedFileSystem], planned: Outcomes, after: Listing
@@ -259,7 +278,7 @@ class GuestProof:
             if beginning != change.sha256:
                 texts.append("does not begin with what it was before")
             added = entry.size - change.size
-            if not 0 <= added <= _SUPPLEMENT_BYTES:
+            if not 0 <= added <= supplement_members.CONTENTS_BYTES:
                 texts.append(f"has {entry.size} bytes, and had {change.size}")
             else:
                 appended = walk.read(walked[1], path, change.size, added)
@@ -299,6 +318,12 @@ class _Extended:
 
     problems: list[Unexplained] = field(default_factory=list)
     stands: set[str] = field(default_factory=set)
+
+
+def _log_to_replay(system: System, after: DiskReader) -> Iterator[str]:
+    found = xfs.recognise(after, 0, system.size) if system.kind == "xfs" else None
+    if found is not None and found.dirty:
+        yield "its log is to be replayed: what it holds is not what the next mount shows"
 
 
 def _nearest(path: str, mounts: Iterable[Mount | None]) -> Mount | None:
