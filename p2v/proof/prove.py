@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from converters.raw import open_beginning
 from converters.references import DiskSpec
 from converters.undo_view import open_spec
+from drivers.facts import GuestFacts, Partition
 from drivers.keys import Key
 from drivers.listing import BadListing
 from drivers.planned import Unexplained
@@ -99,7 +101,7 @@ def prove(
         disks=tuple(disk.proof for disk in compared),
         file_systems=tuple(found),
         problems=tuple(problems),
-        notes=tuple(_notes(record)),
+        notes=(*_notes(record), *_not_compared(record, systems)),
         by_programs=tuple(by_programs),
         seconds=dict(times.seconds),
         load=os.getloadavg()[0],
@@ -166,14 +168,31 @@ def _elsewhere(
     """Bytes that differ in what belongs to no file system that the plan writes to: tables, boot sectors, gaps, other partitions."""
     facts = record.document.facts
     for index, disk in enumerate(runs):
-        for offset, length in _outside(systems, index, disk):
-            place = next(
-                (f"in partition {p.number}" for p in facts.partitions
-                 if p.disk == index and p.number and p.offset <= offset < p.offset + p.length), "outside of all partitions",
-            )  # fmt: skip
-            if not _below_a_volume(record, systems, index, offset):
+        for offset, length in _split(facts, index, _outside(systems, index, disk)):
+            part = _partition_at(facts, index, offset)
+            if not _below_a_volume(record, systems, part):
+                place = f"in partition {part.number}" if part is not None and part.number else "outside of all partitions"
                 problem = f"differs at byte {offset} ({length} bytes), {place}, where nothing was planned"
                 yield Problem(record.disks[index].target, problem)
+
+
+def _split(facts: GuestFacts, disk: int, runs: Iterable[Run]) -> Iterator[Run]:
+    """The runs, cut where partitions begin and end: each part belongs to one place."""
+    edges = sorted({edge for p in facts.partitions if p.disk == disk for edge in (p.offset, p.offset + p.length)})
+    for offset, length in runs:
+        end = offset + length
+        for edge in edges[bisect_right(edges, offset) :]:
+            if edge >= end:
+                break
+            yield offset, edge - offset
+            offset = edge
+        yield offset, end - offset
+
+
+def _partition_at(facts: GuestFacts, disk: int, offset: int) -> Partition | None:
+    """The partition that a byte is in; of one inside of an extended one, the inner."""
+    found = (p for p in facts.partitions if p.disk == disk and p.offset <= offset < p.offset + p.length)
+    return max(found, key=lambda part: part.offset, default=None)
 
 
 def _outside(systems: Sequence[System], disk: int, runs: Sequence[Run]) -> Iterator[Run]:
@@ -194,18 +213,17 @@ def _outside(systems: Sequence[System], disk: int, runs: Sequence[Run]) -> Itera
             yield at, end - at
 
 
-def _below_a_volume(record: ConversionRecord, systems: Sequence[System], disk: int, offset: int) -> bool:
-    """Whether a byte is in a partition whose volumes only the appliance can map: there the names were compared alone."""
+def _below_a_volume(record: ConversionRecord, systems: Sequence[System], part: Partition | None) -> bool:
+    """Whether volumes that only the appliance can map stand on a partition: there the names were compared alone."""
     facts = record.document.facts
-    part = next((p for p in facts.partitions if p.disk == disk and p.offset <= offset < p.offset + p.length), None)
     if part is None:
         return False
     if any(not system.segments for system in systems):
         # a volume in what only the appliance opened says no more of what it stands on than that
-        return any((disk, part.number) in v.carriers for v in facts.volumes if not v.segments)
+        return any((part.disk, part.number) in v.carriers for v in facts.volumes if not v.segments)
     for system in systems:
         volume = next((v for v in facts.volumes if v.device == system.mounts[0].volume), None)
-        if volume is not None and (disk, part.number) in volume.carriers and _is_array(record, volume.device):
+        if volume is not None and (part.disk, part.number) in volume.carriers and _is_array(record, volume.device):
             return True
     return False
 
@@ -214,6 +232,17 @@ def _is_array(record: ConversionRecord, device: str) -> bool:
     """Whether an array is below a volume: its superblock counts what happens to it, and all its members are written."""
     carriers = {c for v in record.document.facts.volumes if v.device == device for c in v.carriers}
     return any(v.kind == "md" and set(v.carriers) & carriers for v in record.document.facts.volumes)
+
+
+def _not_compared(record: ConversionRecord, systems: Sequence[System]) -> Iterator[str]:
+    """Volumes beside those that were walked, on partitions whose bytes cannot be told apart from here."""
+    facts = record.document.facts
+    walked = {system.mounts[0].volume for system in systems}
+    if all(system.segments and not _is_array(record, system.mounts[0].volume) for system in systems):
+        return
+    for volume in facts.volumes:
+        if volume.device not in walked and volume.kind == "lvm" and not volume.segments:
+            yield f"{volume.device} was not compared: only the appliance can tell where it stands, and nothing was planned in it"
 
 
 def _outputs(record: ConversionRecord, folder: Path) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ def render(proof: ProofDocument) -> str:
     lines += ["", *(f"note: {note}" for note in proof.notes)] if proof.notes else []
     times = ", ".join(f"{name} {format_seconds(seconds)}" for name, seconds in proof.seconds.items())
     lines += ["", f"Time: {times} (load {proof.load:.1f})"]
-    return "\n".join(printable(line) for line in lines)
+    return "\n".join(printable(line, keep="") for line in lines)
 
 
 def _told(title: str, rows: list[str]) -> Iterator[str]:
