@@ -17,7 +17,7 @@ from typing import Any, cast
 from converters.compare import compare_disks
 from converters.digest import digest_range
 from converters.image import open_disk
-from drivers.appliance import Appliance
+from drivers.appliance import Appliance, ApplianceFailed
 from drivers.apply import apply_changes
 from drivers.caps import GuestCaps
 from drivers.changes import Change
@@ -52,17 +52,30 @@ def copied(image: Path, to: Path) -> Path:
 
 
 @contextmanager
+def on_loop(image: Path) -> Iterator[str]:
+    """The partition of an image as a block device of this host, writable also where it is mounted read-only."""
+    size = image.stat().st_size - PARTITION_OFFSET - ROOM
+    where = ("--offset", str(PARTITION_OFFSET), "--sizelimit", str(size))
+    device = run("losetup", "--find", "--show", *where, image).strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device)
+
+
+@contextmanager
 def mounted(image: Path, kind: str, folder: Path, options: str = "") -> Iterator[Path]:
     """The partition of an image, mounted read-write at a new folder."""
     folder.mkdir()
-    size = image.stat().st_size - PARTITION_OFFSET - ROOM
-    chosen = ",".join(filter(None, ["loop", f"offset={PARTITION_OFFSET}", f"sizelimit={size}", options]))
-    run("mount", "-t", kind, "-o", chosen, image, folder)
-    try:
-        yield folder
-    finally:
-        run("umount", folder)
-        folder.rmdir()
+    with on_loop(image) as device:
+        try:
+            run("mount", "-t", kind, *(["-o", options] if options else []), device, folder)
+            try:
+                yield folder
+            finally:
+                run("umount", folder)
+        finally:
+            folder.rmdir()
 
 
 @dataclass
@@ -87,7 +100,10 @@ class HostAppliance:
         """The calls that ``drivers.walk`` makes."""
         match operation, arguments:
             case "mount_options", (chosen, device, "/"):
-                self._mounted.enter_context(mounted(self.images[int(device)], self.kind, self.root, chosen))
+                try:
+                    self._mounted.enter_context(mounted(self.images[int(device)], self.kind, self.root, chosen))
+                except AssertionError as error:
+                    raise ApplianceFailed("mount_options", str(error)) from error
                 return None
             case "debug", ("sh", [script]):
                 here = script.replace("/sysroot", str(self.root)).replace("/tmp/p2v-", f"{self.scratch}/p2v-")
@@ -264,11 +280,7 @@ def _ext(image: Path, tree: Path, size: int, kind: str) -> None:
 
 
 def _by_mounting(image: Path, tree: Path, kind: str) -> None:
-    device = run("losetup", "--find", "--show", "--offset", str(PARTITION_OFFSET), "--sizelimit",
-                 str(image.stat().st_size - PARTITION_OFFSET - ROOM), image).strip()  # fmt: skip
-    try:
+    with on_loop(image) as device:
         run(f"mkfs.{kind}", "-q", "-f", device)
-    finally:
-        run("losetup", "--detach", device)
     with mounted(image, kind, image.with_name("filling")) as root:
         run("cp", "-a", f"{tree}/.", root)

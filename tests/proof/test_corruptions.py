@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -10,71 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from drivers.changes import Change, DeleteFile, EditFile, MakeSymlink, WriteFile
 from drivers.listing import BadListing
 from p2v.core.units import KIB, MIB
-from tests.proof.bench import PARTITION_OFFSET, Bench, copied, make_disk, run
-
-OLD, NEW = "root=/dev/sda1\n", "root=/dev/vda1\n"
-GONE = b"tool\n"
-_LINK = "etc/systemd/network/70-p2v.link"
-CHANGES: tuple[Change, ...] = (
-    EditFile("/etc/fstab", OLD, NEW, "why"),
-    WriteFile("/etc/systemd/network/70-p2v.link", "[Match]\n", 0o644, "why"),
-    MakeSymlink("/etc/tool.service", "/dev/null", "/lib/tool.service", "why"),
-    MakeSymlink("/etc/more/deep/one", "../x", None, "why"),
-    DeleteFile("/etc/tool.conf", hashlib.sha256(GONE).hexdigest(), "why"),
-)
-
+from tests.proof.bench import PARTITION_OFFSET, Bench, copied, run
+from tests.proof.sample import GONE, LINK, NEW, OLD
 
 KINDS = ("ext4", "ext3", "xfs", "btrfs")
-
-
-@pytest.fixture(scope="module")
-def conversions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bench]:
-    """A disk and its conversion, by the kind of its file system."""
-    made: dict[str, Bench] = {}
-
-    def converted(kind: str) -> Bench:
-        if kind not in made:
-            folder = tmp_path_factory.mktemp(kind)
-            _grow(folder / "tree")
-            before, after = folder / "before.img", folder / "after.img"
-            make_disk(before, folder / "tree", kind)
-            copied(before, after)
-            made[kind] = Bench(before, after, kind, CHANGES, folder)
-            made[kind].carry_out()
-        return made[kind]
-
-    return converted
-
-
-@pytest.fixture
-def bench(kind: str, conversions: Callable[[str], Bench], tmp_path: Path) -> Bench:
-    """The same, to be spoilt."""
-    converted = conversions(kind)
-    copied(converted.after, tmp_path / "after.img")
-    return Bench(converted.before, tmp_path / "after.img", kind, CHANGES, tmp_path)
-
-
-def _grow(tree: Path) -> None:
-    for folder in ("etc/systemd", "lib", "usr/bin", "home/user"):
-        (tree / folder).mkdir(parents=True)
-    (tree / "etc/fstab").write_text(OLD)
-    (tree / "etc/tool.conf").write_bytes(GONE)
-    (tree / "etc/passwd").write_text("root:x:0:0\n")
-    (tree / "etc/tool.service").symlink_to("/lib/tool.service")
-    (tree / "lib/tool.service").write_text("[Unit]\n")
-    (tree / "usr/bin/program").write_bytes(bytes(range(256)) * 256)
-    (tree / "usr/bin/program").chmod(0o755)
-    (tree / "home/user/one\nline").write_bytes(b"a name with a newline")
-    (tree / "home/user" / os.fsdecode(b"caf\xe9 \\012")).write_bytes(b"no UTF-8")
-    (tree / "home/user/data").write_bytes(b"of the user " * 1000)
-    os.link(tree / "home/user/data", tree / "home/user/same")
-    os.mknod(tree / "home/user/null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
-    os.mkfifo(tree / "home/user/pipe")
-    for number in range(300):
-        (tree / f"usr/bin/many{number}").write_bytes(b"%d" % number)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,10 +82,10 @@ NAMED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a name that is no UTF-8": (
         lambda r: (r / "home/user" / os.fsdecode(b"caf\xe9 \\012")).chmod(0o600), "/home/user/" + os.fsdecode(b"caf\xe9 \\012")
     ),
-    "the planned file's mode": (lambda r: (r / _LINK).chmod(0o600), f"/{_LINK}"),
-    "the planned file's owner": (lambda r: os.chown(r / _LINK, 5, 0), f"/{_LINK}"),
-    "the planned file's contents": (lambda r: (r / _LINK).write_text("[Match]\nX\n"), f"/{_LINK}"),
-    "the planned file's attributes": (lambda r: os.setxattr(r / _LINK, "user.x", b"x"), f"/{_LINK}"),
+    "the planned file's mode": (lambda r: (r / LINK).chmod(0o600), f"/{LINK}"),
+    "the planned file's owner": (lambda r: os.chown(r / LINK, 5, 0), f"/{LINK}"),
+    "the planned file's contents": (lambda r: (r / LINK).write_text("[Match]\nX\n"), f"/{LINK}"),
+    "the planned file's attributes": (lambda r: os.setxattr(r / LINK, "user.x", b"x"), f"/{LINK}"),
     "the edited file's contents": (lambda r: (r / "etc/fstab").write_text(NEW + "#\n"), "/etc/fstab"),
     "the edited file's mode": (lambda r: (r / "etc/fstab").chmod(0o666), "/etc/fstab"),
     "the edited file as it was": (lambda r: (r / "etc/fstab").write_text(OLD), "/etc/fstab"),
