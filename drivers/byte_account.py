@@ -142,6 +142,8 @@ class _Ext4Account:
             entry = self.listings[1].entries.get(path)
             if entry is not None:
                 self._ends(path, entry)
+                if not after.counts_its_blocks(entry.inode):
+                    self._problem(path, "its inode counts other blocks than it has")
                 if is_new:
                     self._made(path, entry)
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from drivers.ext4_fields import EXTENTS_FLAG, INLINE_FLAG
-from p2v.core.units import KIB
+from p2v.core.units import KIB, SECTOR_BYTES
 
 Read = Callable[[int, int], bytes]
 """``read(length, offset)`` of the file system's device, in bytes."""
@@ -28,7 +28,7 @@ _LARGEST_BLOCK_BYTES = 64 * KIB
 # 64 TiB of groups of 128 MiB
 _GROUPS_AT_MOST = 1 << 19
 _COMPAT_SPARSE_SUPER2, _COMPAT_ORPHAN_FILE = 0x200, 0x1000
-_INCOMPAT_META_BG, _INCOMPAT_64BIT, _INCOMPAT_MMP = 0x10, 0x80, 0x100
+_INCOMPAT_META_BG, _INCOMPAT_64BIT, _INCOMPAT_MMP, _INCOMPAT_EA_INODE = 0x10, 0x80, 0x100, 0x400
 _RO_SPARSE_SUPER, _RO_QUOTA, _RO_BIGALLOC = 0x1, 0x100, 0x200
 GROUP_INODES_UNINIT, GROUP_BLOCKS_UNINIT = 0x1, 0x2
 _QUOTA_INODES = (0x240, 0x244, 0x26C)
@@ -322,6 +322,14 @@ class Ext4Layout:
         """The block with an inode's extended attributes, which several inodes may share; 0: none."""
         inode = self.inode(number)
         return int(struct.unpack_from("<I", inode, 0x68)[0] | struct.unpack_from("<H", inode, 0x76)[0] << 32)
+
+    def counts_its_blocks(self, number: int) -> bool:
+        """Whether an inode says how many blocks it has, those of its map and its attributes among them."""
+        inode = self.inode(number)
+        said = int(struct.unpack_from("<I", inode, 0x1C)[0] | struct.unpack_from("<H", inode, 0x74)[0] << 32)
+        has = sum(count for _, count in self.blocks_of(number)) + bool(self.attributes_block_of(number))
+        # attributes in inodes of their own are counted where they belong; a huge file counts blocks instead of sectors
+        return bool(self._incompat & _INCOMPAT_EA_INODE) or said in (has * self.block_bytes // SECTOR_BYTES, has)
 
     def blocks_of(self, number: int) -> tuple[tuple[int, int], ...]:
         """Where an inode's contents stand: (first block, count) each, the blocks that list them among them."""

@@ -74,6 +74,7 @@ EXT4: dict[str, tuple[Callable[[Bench], object], str]] = {
     "orphans": (lambda b: _debugfs(b, f"set_super_value last_orphan {_number(b)}"), "list of orphans"),
     "another feature": (lambda b: _debugfs(b, "feature stable_inodes"), "superblock differs at byte 93"),
     "a planned file that cannot be changed": (lambda b: _debugfs(b, f"{_INODE} flags 0x80010"), "flags 0x10"),
+    "a planned file's number of blocks": (lambda b: _debugfs(b, f"{_INODE} blocks 99"), "counts other blocks"),
     "a planned file's project": (lambda b: _debugfs(b, f"{_INODE} projid 7"), "project"),
     "a planned file that was deleted": (lambda b: _debugfs(b, f"{_INODE} dtime 20200101"), "deleted"),
     "behind the planned file's end": (lambda b: _poke(b, _block_of(b, f"/{LINK}") * KIB + 500, b"hidden"), "bytes behind its end"),
