@@ -277,6 +277,8 @@ class Accounting:
         for mirror in expected.keys() & _MIRRORED.keys():
             has.pop(_MIRRORED[mirror], None)
         problems += [f"lacks the attribute {name}, which its folder hands on" for name in expected if name not in has]
+        # Btrfs hands on how contents are packed
+        expected |= {name: value for name, value in of_folder.items() if name.startswith("btrfs.")}
         odd = (name for name, value in has.items() if expected.get(name) != value)
         return problems + [f"has the attribute {name}, and nobody planned that" for name in odd]
 

@@ -163,6 +163,20 @@ def test_labels_by_policy_or_by_folder_are_proven(tmp_path: Path, kind: str, siz
     assert "/etc/longlink" in {each.path for each in bench.prove()[1].unexplained}
 
 
+def test_new_files_are_packed_as_their_folder_says(tmp_path: Path) -> None:
+    bench = _bench(tmp_path, "btrfs", _BTRFS_SIZE, ())
+
+    def pack(root: Path) -> None:
+        run("btrfs", "property", "set", root / "etc", "compression", "zstd")
+        run("chattr", "+C", root / "full")
+
+    _converted(bench, pack)
+    assert bench.prove()[1].unexplained == ()
+    with bench.on_result() as root:
+        run("btrfs", "property", "set", root / "acl/file", "compression", "zstd")
+    assert {each.path for each in bench.prove()[1].unexplained} == {"/acl/file"}
+
+
 def test_clusters_are_not_understood_and_the_names_are_compared(tmp_path: Path) -> None:
     bench = _bench(tmp_path, "ext4", _EXT_SIZE, ("-b", "1024", "-O", "bigalloc", "-C", "8192"))
     _converted(bench, _access_list)
