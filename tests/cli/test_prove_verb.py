@@ -41,7 +41,8 @@ def test_what_is_no_record_is_refused(
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A record of one disk, as far as the verb looks at it."""
-    monkeypatch.setattr(verb, "load_record", lambda path: SimpleNamespace(disks=(1,)))
+    opened = SimpleNamespace(whole=lambda: SimpleNamespace(disks=(1,)), digest="sha")
+    monkeypatch.setattr(verb, "open_record", lambda path: opened)
     monkeypatch.setattr(verb, "pair_of", lambda *arguments: None)
     return tmp_path / "vm.json"
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -131,13 +131,27 @@ def test_volumes_beside_one_that_cannot_be_mapped_are_said_not_to_be_compared() 
 
 
 def test_disks_of_a_record_are_where_they_were_or_where_is_said() -> None:
+    """What the record calls a file is looked for beside it, whatever path it gives."""
     spec = DiskSpec(Path("/old/disk.vmdk"), "vmdk")
-    result = SimpleNamespace(target="guest.qcow2", result=SimpleNamespace(format="qcow2"))
-    record = cast(Any, SimpleNamespace(document=SimpleNamespace(sources=(SimpleNamespace(spec=spec),)), disks=(result,)))
-    pair = pair_of(record, Path("/results"))
+    record = SimpleNamespace(
+        document=SimpleNamespace(sources=(SimpleNamespace(spec=spec),)), undo_journal=None,
+        disks=(SimpleNamespace(target="../../etc/guest.qcow2", result=SimpleNamespace(format="qcow2")),),
+        hardware=SimpleNamespace(disks=(SimpleNamespace(is_device=False),)),
+    )  # fmt: skip
+    pair = pair_of(cast(ConversionRecord, record), Path("/results"))
     assert pair.sources == (spec,)
     assert (pair.targets[0].path, pair.targets[0].input_format) == (Path("/results/guest.qcow2"), "qcow2")
-    assert pair_of(record, Path("/results"), [Path("/new.vmdk")]).sources[0].path == Path("/new.vmdk")
+    moved = pair_of(cast(ConversionRecord, record), Path("/results"), [Path("/new.vmdk")])
+    assert moved.sources[0].path == Path("/new.vmdk")
+
+
+def test_both_sides_of_a_conversion_in_place_are_the_same_disk() -> None:
+    spec = DiskSpec(Path("/disk.raw"), "raw")
+    record = SimpleNamespace(document=SimpleNamespace(sources=(SimpleNamespace(spec=spec),)), undo_journal="vm.undo")
+    pair = pair_of(cast(ConversionRecord, record), Path("/results"))
+    assert pair.targets == (spec,)
+    (before,) = pair.sources
+    assert (before.path, before.undo_journal, before.undo_disk) == (spec.path, Path("/results/vm.undo"), 0)
 
 
 def _document(verdict: ProofVerdict) -> ProofDocument:
