@@ -59,6 +59,7 @@ from p2v.documents import PlanDocument, SourceDisk, plan_digest
 from p2v.inplace_disks import ClaimedDisks, FitDisk, claimed_disks, refuse_unfit, require_same_sizes
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile, record_json
 from p2v.rewriting import (
+    boot_checked,
     boot_files,
     check_records,
     host_record,
@@ -73,7 +74,7 @@ from p2v.sources.networks import require_mapped
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetDisk, TargetHardware
 from p2v.tools import tool_versions
-from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
+from p2v.verify import BootEvidence, require_tools
 
 _STORAGE = HostStorage()
 # What the overlays and the appliance's journals may take.
@@ -250,25 +251,13 @@ def _keep_evidence(job: _Job) -> None:
 
 def _boot_check(job: _Job) -> BootEvidence:
     """Boot what the disks will be, while they still are what they were."""
-    name = job.document.machine.name
     disks = tuple(
         replace(disk, path=overlay.absolute(), format="qcow2")
         for disk, overlay in zip(job.hardware.disks, job.overlays, strict=True)
     )
-    evidence = verify(
-        replace(job.hardware, disks=disks),
-        job.request.folder,
-        job.document.facts,
-        job.acceleration,
-        files=EvidenceFiles(job.outputs.partial(f"{name}.png"), job.outputs.partial(f"{name}.boot.log")),
-        report=job.report,
-        scratch=job.work,
-        keys=job.request.keys,
-    )
-    return replace(
-        evidence,
-        screenshot=f"{name}.png" if evidence.screenshot else None,
-        log=f"{name}.boot.log" if evidence.log else None,
+    hardware = replace(job.hardware, disks=disks)
+    return boot_checked(
+        hardware, job.document, job.outputs, job.acceleration, job.report, scratch=job.work, keys=job.request.keys
     )
 
 

@@ -50,6 +50,7 @@ from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile
 from p2v.rewriting import (
+    boot_checked,
     boot_files,
     check_records,
     host_record,
@@ -68,7 +69,7 @@ from p2v.targets.smbios import smbios_lost
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
 from p2v.variable_store import variable_store
-from p2v.verify import BootEvidence, EvidenceFiles, require_tools, verify
+from p2v.verify import BootEvidence, require_tools
 
 # What the overlay and the appliance's journals may take beside the copied data.
 _OVERLAY_SLACK_BYTES = 256 * MIB
@@ -411,22 +412,10 @@ def _write_definitions(job: _Job) -> None:
 
 def _boot_check(job: _Job) -> BootEvidence:
     """Boot the result as it will be, before anything has its final name; the verdict does not stop publishing."""
-    name = job.document.machine.name
     partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
-    evidence = verify(
-        with_files(replace(job.hardware, disks=partial), lambda file: job.outputs.partial(file).absolute()),
-        job.request.folder,
-        job.document.facts,
-        job.acceleration,
-        files=EvidenceFiles(job.outputs.partial(f"{name}.png"), job.outputs.partial(f"{name}.boot.log")),
-        report=job.report,
-        scratch=job.work,
-        keys=job.request.keys,
-    )
-    return replace(
-        evidence,
-        screenshot=f"{name}.png" if evidence.screenshot else None,
-        log=f"{name}.boot.log" if evidence.log else None,
+    hardware = with_files(replace(job.hardware, disks=partial), lambda file: job.outputs.partial(file).absolute())
+    return boot_checked(
+        hardware, job.document, job.outputs, job.acceleration, job.report, scratch=job.work, keys=job.request.keys
     )
 
 

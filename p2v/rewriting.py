@@ -22,13 +22,14 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import Reporter
-from p2v.core.workspace import socket_folder
+from p2v.core.workspace import Outputs, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
 from p2v.sources.description import is_file
 from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
-from p2v.verify import BootEvidence
+from p2v.targets.hardware import TargetHardware
+from p2v.verify import BootEvidence, EvidenceFiles, verify
 
 
 def refuse_blocked(document: PlanDocument) -> None:
@@ -103,6 +104,35 @@ def rewrite_overlays(
         disks = [ApplianceDisk(overlay, "qcow2", read_only=False) for overlay in overlays]
         facts, plan = document.facts, document.plan
         return rewrite(disks, facts, plan, supplements.get, acceleration, report, stop=stop, keys=tuple(keys))
+
+
+def boot_checked(
+    hardware: TargetHardware,
+    document: PlanDocument,
+    outputs: Outputs,
+    acceleration: Acceleration,
+    report: Reporter,
+    *,
+    scratch: Path,
+    keys: Sequence[Key],
+) -> BootEvidence:
+    """Boot a machine whose files still have partial names; screenshot and log are outputs, the evidence has their final names."""
+    name = document.machine.name
+    evidence = verify(
+        hardware,
+        outputs.folder,
+        document.facts,
+        acceleration,
+        files=EvidenceFiles(outputs.partial(f"{name}.png"), outputs.partial(f"{name}.boot.log")),
+        report=report,
+        scratch=scratch,
+        keys=keys,
+    )
+    return replace(
+        evidence,
+        screenshot=f"{name}.png" if evidence.screenshot else None,
+        log=f"{name}.boot.log" if evidence.log else None,
+    )
 
 
 def host_record(*, with_name: bool) -> HostRecord:

@@ -13,11 +13,10 @@ from p2v.cli import console, machine_options, options
 from p2v.core.errors import Usage
 from p2v.core.workspace import write_synced
 from p2v.proof import ProofVerdict, prove
-from p2v.proof.document import proof_json
 from p2v.proof.prove import pair_of
 from p2v.proof.text import render
 from p2v.record import open_record
-from p2v.record.proof import proof_path
+from p2v.record.proof import proof_json, proof_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ from converters.compare import Comparison, compare_disks
 from converters.digest import digest_range
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter
-from p2v.proof.document import DiskProof, Problem
 from p2v.record import ChangedRange, DiskRecord
+from p2v.record.proof import DiskProof, Problem
 
 # a gigabyte of single sectors with unchanged ones between
 _RUNS_AT_MOST = 1_000_000

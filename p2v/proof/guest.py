@@ -38,7 +38,7 @@ from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import PlanDocument
 from p2v.proof.disks import Run
-from p2v.proof.document import FileSystemProof
+from p2v.record.proof import FileSystemProof
 
 _EXT = ("ext2", "ext3", "ext4")
 _CANNOT_BE_THERE_TWICE = ("btrfs",)

@@ -23,10 +23,10 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.proof.disks import Compared, Run, compare
-from p2v.proof.document import FileSystemProof, Problem, ProofDocument, ProofVerdict
 from p2v.proof.guest import GuestProof, System, sides, systems_of
 from p2v.record import ConversionRecord, record_digest
 from p2v.record.files import State, look_at_output
+from p2v.record.proof import FileSystemProof, Problem, ProofDocument, ProofVerdict
 
 
 @dataclass(frozen=True, slots=True)

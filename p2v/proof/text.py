@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
-from p2v.proof.document import DiskProof, FileSystemProof, ProofDocument, ProofVerdict
+from p2v.record.proof import DiskProof, FileSystemProof, ProofDocument, ProofVerdict
 
 _TOLD_AT_MOST = 200
 _VERDICTS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from p2v.core.units import format_seconds
 from p2v.record.conversion import ConversionRecord
 from p2v.record.files import Files, State, states
-from p2v.record.proof import Outcome, Proof, Unexplained
+from p2v.record.proof import Problem, ProofDocument, ProofVerdict
 
 _TOLD_AT_MOST = 20
 
@@ -49,12 +49,12 @@ class Verdict:
         return self.why is Why.PROVEN
 
 
-def verdicts(record: ConversionRecord, files: Files | None, proof: Proof | None) -> tuple[Verdict, ...]:
+def verdicts(record: ConversionRecord, files: Files | None, proof: ProofDocument | None) -> tuple[Verdict, ...]:
     """The three claims. ``files``: None when nobody asked to read them; ``proof``: one that belongs to the record."""
     return _copied(record, files, proof), _planned(proof), _boots(record, files)
 
 
-def _copied(record: ConversionRecord, files: Files | None, proof: Proof | None) -> Verdict:
+def _copied(record: ConversionRecord, files: Files | None, proof: ProofDocument | None) -> Verdict:
     if proof is not None and proof.of_disks:
         return Verdict(Claim.COPIED, Why.FAILED, (_of(proof), *_told(proof.of_disks)))
     looked = [disk.copied for disk in files.disks] if files else []
@@ -78,25 +78,27 @@ def _copied(record: ConversionRecord, files: Files | None, proof: Proof | None) 
     return Verdict(Claim.COPIED, Why.NEVER_ASKED, ("needs source and result: `--files`, or `p2v prove`",))
 
 
-def _planned(proof: Proof | None) -> Verdict:
+def _planned(proof: ProofDocument | None) -> Verdict:
     if proof is None:
         said = "needs a look into both guests, file by file: `p2v prove`"
         return Verdict(Claim.PLANNED, Why.NEVER_ASKED, (said,))
-    if proof.verdict is Outcome.FAILED:
+    if proof.verdict is ProofVerdict.FAILED:
         return Verdict(Claim.PLANNED, Why.FAILED, (_of(proof), *_told(proof.problems)))
-    systems = f"{proof.file_systems} file systems" if proof.file_systems != 1 else "one file system"
-    walked = f"{proof.names} names in {systems}: nothing differs but what was planned"
-    if proof.verdict is Outcome.GUEST_PROGRAM:
+    count = len(proof.file_systems)
+    systems = f"{count} file systems" if count != 1 else "one file system"
+    names = sum(system.names for system in proof.file_systems)
+    walked = f"{names} names in {systems}: nothing differs but what was planned"
+    if proof.verdict is ProofVerdict.GUEST_PROGRAM:
         but = f"but for what a program of the guest's changed, as the user asked: {len(proof.by_programs)} differences"
         return Verdict(Claim.PLANNED, Why.NOT_PLANNED, (_of(proof), walked, but))
     return Verdict(Claim.PLANNED, Why.PROVEN, (_of(proof), walked))
 
 
-def _of(proof: Proof) -> str:
+def _of(proof: ProofDocument) -> str:
     return f"`p2v prove` of {proof.made}"
 
 
-def _told(problems: tuple[Unexplained, ...]) -> tuple[str, ...]:
+def _told(problems: tuple[Problem, ...]) -> tuple[str, ...]:
     told = tuple(f"{each.where}: {each.problem}" for each in problems[:_TOLD_AT_MOST])
     return told if len(problems) <= _TOLD_AT_MOST else (*told, f"and {len(problems) - _TOLD_AT_MOST} more")
 

@@ -10,7 +10,7 @@ from p2v.core.errors import NoSource, P2vError, Usage
 from p2v.core.events import Reporter, silent
 from p2v.record.claims import Claim, Verdict, Why, verdicts
 from p2v.record.files import Files, Places, State, look
-from p2v.record.proof import Proof, load_proof, proof_path
+from p2v.record.proof import ProofDocument, load_proof, proof_path
 from p2v.record.reading import OpenedRecord, open_record
 from p2v.record.signature import NAMESPACE, Signature, Signers, Standing, check
 
@@ -72,7 +72,7 @@ def examine(question: Question, report: Reporter = silent) -> Answer:
     return Answer(opened, signature, proof_said, files, found, tuple(failures))
 
 
-def _proof(record: Path, digest: str) -> tuple[Proof | None, str, bool]:
+def _proof(record: Path, digest: str) -> tuple[ProofDocument | None, str, bool]:
     """The proof beside a record if it belongs to it, a clause about it, and whether what is there is wrong."""
     path = proof_path(record)
     try:

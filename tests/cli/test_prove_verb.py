@@ -10,7 +10,7 @@ import pytest
 
 from p2v.cli import prove as verb
 from p2v.cli.main import main
-from p2v.proof.document import ProofDocument, ProofVerdict
+from p2v.record.proof import ProofDocument, ProofVerdict
 
 
 def _ended(*words: str | Path) -> int:

@@ -170,7 +170,7 @@ def test_a_guest_that_does_not_boot_is_not_written_unless_forced(bench: Bench, m
         verdict = Verdict(Reason.KERNEL_PANIC, "the kernel panicked")
         return BootEvidence(verdict=verdict, accelerator=Accelerator.TCG, seconds=1.0, screenshot="x", log="y")
 
-    monkeypatch.setattr(inplace, "verify", verify)
+    monkeypatch.setattr(rewriting, "verify", verify)
     asked = replace(bench.request, boot_check=True)
     for _ in range(2):
         with pytest.raises(NotCommitted) as caught:
@@ -335,7 +335,7 @@ def test_a_run_under_way_is_not_ended_by_another(bench: Bench, monkeypatch: pyte
             tried.append("refused")
         return BootEvidence(verdict=Verdict(Reason.BOOTED, "it came up"), accelerator=Accelerator.TCG, seconds=1.0)
 
-    monkeypatch.setattr(inplace, "verify", verify)
+    monkeypatch.setattr(rewriting, "verify", verify)
     bench.convert(replace(bench.request, boot_check=True))
     assert tried == ["refused"] * 3
     assert bench.now() == bench.new

@@ -28,9 +28,9 @@ from drivers.writable import Space
 from p2v.core.events import silent
 from p2v.core.units import KIB, MIB
 from p2v.proof.disks import Compared, compare
-from p2v.proof.document import FileSystemProof
 from p2v.proof.guest import GuestProof, WalkedSide, systems_of
 from p2v.record import ChangedRange, DiskRecord
+from p2v.record.proof import FileSystemProof
 
 CLUSTER_BYTES = 64 * KIB
 PARTITION_OFFSET = 1 * MIB

@@ -18,11 +18,11 @@ from p2v.core import jsonio, jsontext
 from p2v.core.units import MIB
 from p2v.documents import CONVERTER
 from p2v.proof import disks
-from p2v.proof.document import DiskProof, FileSystemProof, Problem, ProofDocument, ProofVerdict, proof_json
 from p2v.proof.guest import System
 from p2v.proof.prove import _elsewhere, _not_compared, pair_of
 from p2v.proof.text import render
 from p2v.record import ChangedRange, ConversionRecord
+from p2v.record.proof import DiskProof, FileSystemProof, Problem, ProofDocument, ProofVerdict, proof_json
 
 
 def test_runs_are_cut_at_the_ends_of_changed_ranges() -> None:

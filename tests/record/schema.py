@@ -18,9 +18,9 @@ from typing import Any
 
 from drivers.plan import GuestPlan
 from p2v.documents import PlanDocument
-from p2v.proof.document import PROOF_SCHEMA, ProofDocument
 from p2v.record.conversion import RECORD_SCHEMA, ConversionRecord
 from p2v.record.parts import OF_FINDINGS, OF_PARTS, OF_SOURCE, PARTS, Link
+from p2v.record.proof import PROOF_SCHEMA, ProofDocument
 
 Json = dict[str, Any]
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"

@@ -12,12 +12,11 @@ import pytest
 
 from p2v.core import jsontext
 from p2v.core.errors import Usage
-from p2v.proof.document import Problem, ProofDocument, ProofVerdict, proof_json
 from p2v.record import ConversionRecord, record_digest
 from p2v.record.claims import Claim, Why
 from p2v.record.examining import Answer, Question, examine
 from p2v.record.files import Places, State
-from p2v.record.proof import Outcome, proof_path
+from p2v.record.proof import Problem, ProofDocument, ProofVerdict, proof_json, proof_path
 from p2v.verify import Reason
 from tests.record.filling import Filler
 from tests.record.making import CHANGED, Conversion, conversion
@@ -281,10 +280,6 @@ def test_proof_of_another_record_or_edited_or_cut_proves_nothing_and_is_named(tm
         answer = ask(made, files=False)
         assert why(answer)[Claim.PLANNED] is Why.NEVER_ASKED
         assert answer.exit_code == 1
-
-
-def test_verdicts_are_those_that_prove_writes() -> None:
-    assert {outcome.value for outcome in Outcome} == {verdict.value for verdict in ProofVerdict}
 
 
 def test_broken_record_proves_nothing(tmp_path: Path) -> None:

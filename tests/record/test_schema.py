@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from p2v.proof.document import PROOF_SCHEMA, ProofDocument, proof_json
 from p2v.record import load_record, record_json
+from p2v.record.proof import PROOF_SCHEMA, ProofDocument, proof_json
 from tests.record.filling import Filler
 from tests.record.making import filled_record
 from tests.record.schema import FOLDER, SCHEMAS, objects, undescribed
