@@ -62,6 +62,7 @@ def test_only_the_ranges_of_the_record_change_and_undo_brings_back_the_whole(tmp
     assert state(disk) == undone
 
 
+@pytest.mark.matrix
 @pytest.mark.boots
 @pytest.mark.timeout(1800)
 def test_a_guest_on_two_mirrored_disks_boots_before_it_is_written_and_comes_back(tmp_path: Path) -> None:
