@@ -6,13 +6,17 @@ own. Needs root and loop devices.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+
+import pytest
 
 from converters.compare import compare_disks
 from converters.digest import digest_range
@@ -31,6 +35,7 @@ from p2v.proof.disks import Compared, compare
 from p2v.proof.guest import GuestProof, WalkedSide, systems_of
 from p2v.record import ChangedRange, DiskRecord
 from p2v.record.proof import FileSystemProof
+from tests import loop_devices
 
 CLUSTER_BYTES = 64 * KIB
 PARTITION_OFFSET = 1 * MIB
@@ -54,6 +59,8 @@ def copied(image: Path, to: Path) -> Path:
 @contextmanager
 def on_loop(image: Path) -> Iterator[str]:
     """The partition of an image as a block device of this host, writable also where it is mounted read-only."""
+    if problem := loop_devices.why_not():
+        pytest.skip(problem)
     size = image.stat().st_size - PARTITION_OFFSET - ROOM
     where = ("--offset", str(PARTITION_OFFSET), "--sizelimit", str(size))
     device = run("losetup", "--find", "--show", *where, image).strip()
@@ -63,9 +70,28 @@ def on_loop(image: Path) -> Iterator[str]:
         run("losetup", "--detach", device)
 
 
+@functools.cache
+def why_no_mounts(kind: str) -> str:
+    """Why this host cannot mount file systems of a kind; empty when it can."""
+    if problem := loop_devices.why_not():
+        return problem
+    if kind not in {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}:
+        subprocess.run(["modprobe", "-q", kind], check=False)
+    if kind not in {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()}:
+        return f"this kernel has no {kind}"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(["mount", "-t", "tmpfs", "none", folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return f"this host may not mount: {done.stderr.strip()}"
+        run("umount", folder)
+    return ""
+
+
 @contextmanager
 def mounted(image: Path, kind: str, folder: Path, options: str = "") -> Iterator[Path]:
-    """The partition of an image, mounted read-write at a new folder."""
+    """The partition of an image, mounted read-write at a new folder. Skips the test where this host cannot do that."""
+    if problem := why_no_mounts(kind):
+        pytest.skip(problem)
     folder.mkdir()
     with on_loop(image) as device:
         try:
