@@ -21,6 +21,7 @@ from pathlib import Path
 from bench.inputs import bulk_disk, guest_disk
 from p2v.acceleration import acceleration
 from p2v.core.run import SystemRunner
+from p2v.record import load_record
 from tests.fixtures import packed
 
 Say = Callable[[str], None]
@@ -80,7 +81,7 @@ def _convert(source: Path, say: Say) -> Outcome:
     for turn in range(4):
         with _folder() as folder:
             seconds = _timed([*_P2V, "convert", str(source), "-o", str(folder), "--name", "bench", "--progress", "none"])
-            phases = json.loads((folder / "bench.json").read_text("utf-8"))["seconds"]
+            phases = dict(load_record(folder / "bench.json").seconds)
         say(f"ours, {'warm-up' if not turn else f'run {turn}'}: {seconds:.1f} s {phases}")
         if turn:
             ours.append(seconds)

@@ -33,7 +33,8 @@ from p2v.targets.hardware import TargetDisk, TargetHardware, media_images, with_
 _BOOTABLE = ("qcow2", "raw")
 _HEAD_BYTES = 256
 # A record's digest is its first key. So is a plan's, which is told apart by load_record.
-_RECORD = re.compile(rb'\s*\{\s*"digest"\s*:')
+# before its second schema a record began with its digest
+_RECORD = re.compile(rb'\s*\{\s*"(?:schema|digest)"\s*:')
 
 
 @dataclass(frozen=True, slots=True)

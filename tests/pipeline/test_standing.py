@@ -6,26 +6,26 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from converters.image import identity, open_disk
-from p2v.core import jsontext
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import NoSource, Usage
 from p2v.core.events import silent
 from p2v.core.firmware import installed_firmware
 from p2v.core.units import MIB
+from p2v.documents import plan_digest
 from p2v.inspection import Reading, inspect
 from p2v.machine import Firmware, Machine, MachineDisk, UefiVariable
 from p2v.nvram.edk2 import read_store, write_store
 from p2v.planning import plan_found
 from p2v.record import ConversionRecord, DiskRecord, load_record, record_json
 from p2v.standing import Look, is_record, of_record
-from p2v.targets.hardware import TargetDisk
+from p2v.targets.hardware import TargetDisk, TargetHardware
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.trees import ADDRESS
 from tests.nvram import writer
@@ -49,19 +49,21 @@ def converted(folder: Path) -> Path:
     with open_disk(disk, "raw") as reader:
         made = DiskRecord("web.vmdk", "web.img", reader.virtual_size, 0, 0, 0, (), identity(reader))
     hardware = replace(document.hardware, disks=(TargetDisk(Path("web.img"), "raw", "S-1"),))
-    record = ConversionRecord("", "", document, hardware, (made,), (), (), (), {}, {}, "")
+    record = ConversionRecord("", plan_digest(document), document, hardware, (made,), (), (), (), {}, {}, "")
     path = folder / "web.json"
     path.write_text(record_json(record), "utf-8")
     return path
 
 
-def forged(record: Path, change: Mapping[str, object]) -> Path:
-    """The record with another disk in its hardware and a digest that fits."""
-    data = json.loads(record.read_text("utf-8"))
-    data.pop("digest")
-    data["hardware"]["disks"][0].update(change)
-    record.write_text(jsontext.pretty({"digest": jsontext.digest(data), **data}), "utf-8")
+def forged(record: Path, change: Callable[[TargetHardware], TargetHardware]) -> Path:
+    """The record with other hardware and digests that fit."""
+    made = load_record(record)
+    record.write_text(record_json(replace(made, hardware=change(made.hardware))), "utf-8")
     return record
+
+
+def with_disk(path: str = "web.img", disk_format: str = "raw") -> Callable[[TargetHardware], TargetHardware]:
+    return lambda hardware: replace(hardware, disks=(TargetDisk(Path(path), disk_format, "S-1"),))
 
 
 def test_a_record_stands_for_exactly_the_machine_that_was_converted(tmp_path: Path) -> None:
@@ -107,23 +109,18 @@ def test_a_record_without_its_disk_says_which_one_is_gone(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../web.img", "sub/web.img", "..", "/dev/null"])
 def test_a_record_leads_to_no_file_outside_its_folder(tmp_path: Path, path: str) -> None:
-    record = forged(converted(tmp_path), {"path": path})
+    record = forged(converted(tmp_path), with_disk(path))
     with pytest.raises(Usage) as caught:
         of_record(record, LOOK)
     assert "does not stand beside it" in caught.value.sentence()
 
 
 def test_a_record_leads_to_no_other_variables(tmp_path: Path) -> None:
-    record = converted(tmp_path)
-    data = json.loads(record.read_text("utf-8"))
-    data.pop("digest")
-    data["hardware"]["variables"] = "/etc/passwd"
-    record.write_text(jsontext.pretty({"digest": jsontext.digest(data), **data}), "utf-8")
+    record = forged(converted(tmp_path), lambda hardware: replace(hardware, variables=Path("/etc/passwd")))
     with pytest.raises(Usage) as caught:
         of_record(record, LOOK)
     assert "/etc/passwd" in caught.value.sentence()
-    data["hardware"]["variables"] = "web_VARS.fd"
-    record.write_text(jsontext.pretty({"digest": jsontext.digest(data), **data}), "utf-8")
+    forged(record, lambda hardware: replace(hardware, variables=Path("web_VARS.fd")))
     with pytest.raises(NoSource):
         of_record(record, LOOK)
     (tmp_path / "web_VARS.fd").write_bytes(b"")
@@ -131,7 +128,7 @@ def test_a_record_leads_to_no_other_variables(tmp_path: Path) -> None:
 
 
 def test_a_record_hands_qemu_no_other_format(tmp_path: Path) -> None:
-    record = forged(converted(tmp_path), {"format": "vmdk"})
+    record = forged(converted(tmp_path), with_disk(disk_format="vmdk"))
     with pytest.raises(Usage) as caught:
         of_record(record, LOOK)
     assert "vmdk" in caught.value.sentence()
@@ -162,8 +159,8 @@ def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
     record = converted(tmp_path)
     record.write_text(record.read_text("utf-8").replace('"cpus": 3', '"cpus": 4'), "utf-8")
     ran = p2v("verify", record)
-    assert ran.status == 64
-    assert "changed after it was written" in ran.err
+    assert ran.status == 65
+    assert "digest" in ran.err
 
 
 SECURE = """\
