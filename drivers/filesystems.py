@@ -10,8 +10,9 @@ import struct
 import uuid
 from collections.abc import Callable
 
-from drivers import ext, lvm, md, ntfs, ufs, xfs
+from drivers import ext, ntfs, ufs, xfs
 from drivers.facts import FileSystem
+from p2v.core import lvm, md
 from p2v.core.disk import DiskReader
 from p2v.core.units import KIB, MIB, SECTOR_BYTES
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from drivers import filesystems, lvm, md
+from drivers import filesystems
 from drivers.facts import FileSystem, Partition, Segment, Volume
+from p2v.core import lvm, md
 from p2v.core.disk import DiskReader, Extent
 
 VOLUMES_AT_MOST = 1000

@@ -1,29 +1,17 @@
-"""XFS: what the superblock says, and whether the log has to be replayed.
-
-A log is clean when the last record before its head is the one that unmounting writes. The head is where the
-cycle numbers, which stand at the start of every log sector, step down (kernel: ``xlog_find_head``,
-``xlog_check_unmount_rec``). Whatever does not look exactly so counts as dirty.
-"""
+"""XFS: what the superblock says, and whether the log has to be replayed."""
 
 from __future__ import annotations
 
 import struct
 import uuid
-from dataclasses import dataclass
 
 from drivers.facts import FileSystem
 from p2v.core.disk import DiskReader
-from p2v.core.units import KIB, MIB
+from p2v.core.xfs_log import XfsLog
 
 MAGIC = b"XFSB"
 SUPERBLOCK_BYTES = 512
 
-_LOG_SECTOR = 512
-_RECORD_MAGIC = 0xFEEDBABE
-_UNMOUNT_FLAG = 0x20
-_HEADER_COVERS = 32 * KIB
-# eight records of at most 256 KiB can be under way at once; beyond them the log's cycles are in order
-_UNDER_WAY_SECTORS = 2 * MIB // _LOG_SECTOR
 _LARGEST_LOG = 2 << 31
 # ftype, sparse inodes, metadata UUID, bigtime; needsrepair, nrext64 and all later ones are left to the kernel
 _INCOMPAT_READ = 0x1 | 0x2 | 0x4 | 0x8
@@ -73,7 +61,7 @@ def _why_not_host(reader: DiskReader, offset: int, length: int, raw: bytes, tota
     return "" if log.is_clean() else _DIRTY
 
 
-def _log(reader: DiskReader, offset: int, length: int, raw: bytes) -> _Log | None:
+def _log(reader: DiskReader, offset: int, length: int, raw: bytes) -> XfsLog | None:
     block_bytes = struct.unpack_from(">I", raw, 4)[0]
     start_block = struct.unpack_from(">Q", raw, 48)[0]
     group_blocks = struct.unpack_from(">I", raw, 84)[0]
@@ -87,90 +75,4 @@ def _log(reader: DiskReader, offset: int, length: int, raw: bytes) -> _Log | Non
     log_bytes = log_blocks * block_bytes
     if not 0 < log_bytes <= _LARGEST_LOG or start + log_bytes > length:
         return None
-    return _Log(reader, offset + start, log_bytes // _LOG_SECTOR)
-
-
-@dataclass(frozen=True, slots=True)
-class _Log:
-    reader: DiskReader
-    offset: int
-    sectors: int
-
-    def _sectors(self, first: int, count: int) -> bytes:
-        """``count`` sectors from number ``first`` on, which wraps around the log's end."""
-        first %= self.sectors
-        count = min(count, self.sectors)
-        to_end = min(count, self.sectors - first)
-        data = self.reader.pread(to_end * _LOG_SECTOR, self.offset + first * _LOG_SECTOR)
-        if count > to_end:
-            data += self.reader.pread((count - to_end) * _LOG_SECTOR, self.offset)
-        return data
-
-    def _cycle(self, sector: int) -> int:
-        return _cycle_of(self._sectors(sector, 1), 0)
-
-    def _head(self) -> int:
-        """The sector that would be written next."""
-        first, last = self._cycle(0), self._cycle(self.sectors - 1)
-        if first == last:
-            return 0
-        low, high = 0, self.sectors - 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._cycle(middle) == first:
-                low = middle
-            else:
-                high = middle
-        return high
-
-    def is_clean(self) -> bool:
-        head = self._head()
-        current = self._cycle(head - 1)
-        window = min(_UNDER_WAY_SECTORS, self.sectors)
-        before = self._sectors(head - window, window)
-        if head and self._has_hole(head, current, before, window):
-            return False
-        at = _last_record(before)
-        if at is None:
-            # a log of zeroes was never written to
-            return current == 0 and not any(before)
-        return _is_unmount_at_end(before, at)
-
-    def _has_hole(self, head: int, current: int, before: bytes, window: int) -> bool:
-        """Whether sectors around the head are out of order, as when the machine died with several writes under way."""
-        for sector in range(max(0, window - head), window):
-            if _cycle_of(before, sector) != current:
-                return True
-        after_count = min(window, self.sectors - head)
-        after = self._sectors(head, after_count)
-        return any(_cycle_of(after, sector) >= current for sector in range(after_count))
-
-
-def _cycle_of(data: bytes, sector: int) -> int:
-    at = sector * _LOG_SECTOR
-    if len(data) < at + 8:
-        return 0
-    word, following = struct.unpack_from(">II", data, at)
-    return int(following if word == _RECORD_MAGIC else word)
-
-
-def _last_record(data: bytes) -> int | None:
-    """Offset of the last record header in whole sectors of log."""
-    for at in range(len(data) // _LOG_SECTOR * _LOG_SECTOR - _LOG_SECTOR, -1, -_LOG_SECTOR):
-        if data[at : at + 4] == _RECORD_MAGIC.to_bytes(4, "big"):
-            return at
-    return None
-
-
-def _is_unmount_at_end(data: bytes, at: int) -> bool:
-    """Whether the record at ``at`` is an unmount record that ends where ``data`` does."""
-    version, record_bytes = struct.unpack_from(">II", data, at + 8)
-    operations = struct.unpack_from(">I", data, at + 40)[0]
-    covered = struct.unpack_from(">I", data, at + 320)[0]
-    header_sectors = -(-covered // _HEADER_COVERS) if version == 2 and covered > _HEADER_COVERS else 1
-    body = at + header_sectors * _LOG_SECTOR
-    end = body + -(-record_bytes // _LOG_SECTOR) * _LOG_SECTOR
-    if operations != 1 or end != len(data):
-        return False
-    # an operation's header: transaction id, length, client, flags
-    return bool(data[body + 9] & _UNMOUNT_FLAG)
+    return XfsLog(reader.pread, offset + start, log_bytes)

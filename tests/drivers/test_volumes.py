@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from drivers import lvm, md
 from drivers.facts import Disk, FileSystem, GuestFacts, Partition, Volume
 from drivers.inspection import inspect_disks, needs_appliance
 from drivers.layout import Device, Layout, Sources, lay_out
 from drivers.offline import OfflineTree, open_device
 from drivers.volumes import MappedVolume
+from p2v.core import lvm, md
 from tests.drivers.raw_reader import RawReader
 from tests.drivers.volume_disks import BIG, disks
 

@@ -55,11 +55,15 @@ class BadMetadata(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PhysicalVolume:
-    """A label found, and the newest metadata text beside it (empty: this volume keeps no copy)."""
+    """A label found, and the newest metadata text beside it (empty: this volume keeps no copy).
+
+    ``areas``: where its areas of metadata stand, offset and length in bytes each; as stored, nothing judged.
+    """
 
     uuid: str
     size_bytes: int
     text: str = ""
+    areas: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +127,9 @@ def _physical_volume(device: Bytes, raw: bytes) -> PhysicalVolume:
     uuid = raw[at : at + 32].decode("ascii", "replace")
     size = struct.unpack_from("<Q", raw, at + 32)[0]
     at = _after_areas(raw, at + 40)
-    texts = [text for offset, length in _areas(raw, at) if (text := _metadata_text(device, offset, length))]
-    return PhysicalVolume(uuid, size, texts[0] if texts else "")
+    areas = tuple(_areas(raw, at))
+    texts = [text for offset, length in areas if (text := _metadata_text(device, offset, length))]
+    return PhysicalVolume(uuid, size, texts[0] if texts else "", areas)
 
 
 def _areas(raw: bytes, at: int) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from drivers.lvm import Bytes
+from p2v.core.lvm import Bytes
 from p2v.core.units import KIB, SECTOR_BYTES
 
 MAGIC = 0xA92B4EFC
