@@ -21,12 +21,18 @@ _ROLES_AT_MOST = 1920
 _FIRST_SPECIAL_ROLE = 0xFF00
 _RECOVERING = 0x2
 _RESHAPING = 0x4
+_IN_SYNC = (1 << 64) - 1
+_CLEAN = 0x1
 MIRROR = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member: its array, and what of the member is the array's data (bytes). ``usable``: in sync, as far as it knows."""
+    """One member: its array, and what of the member is the array's data (bytes). ``usable``: in sync, as far as it knows.
+
+    ``is_clean``: the array was stopped with all its members alike, and the superblock fits its checksum. ``features``:
+    the bits of version 1 (0 for version 0.90).
+    """
 
     array_uuid: str
     name: str
@@ -36,6 +42,8 @@ class Member:
     data_offset: int
     events: int
     usable: bool
+    is_clean: bool = False
+    features: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,9 @@ def _version_1(raw: bytes, size: int) -> Member | None:
     role = struct.unpack_from("<H", raw, 256 + 2 * number)[0] if number < roles and 258 + 2 * number <= len(raw) else 0xFFFF
     usable = role < _FIRST_SPECIAL_ROLE and not features & (_RECOVERING | _RESHAPING)
     name = raw[32:64].split(b"\0")[0].decode("utf-8", "replace").rpartition(":")[2]
-    return Member(_uuid(raw[16:32]), name, level, disks, sectors * SECTOR_BYTES, data_offset * SECTOR_BYTES, events, usable)
+    is_clean = struct.unpack_from("<Q", raw, 208)[0] == _IN_SYNC and _checksum_fits(raw[: 256 + 2 * roles], 216, "<")
+    size_bytes, data_offset = sectors * SECTOR_BYTES, data_offset * SECTOR_BYTES
+    return Member(_uuid(raw[16:32]), name, level, disks, size_bytes, data_offset, events, usable, is_clean, features)
 
 
 def _version_0(raw: bytes, order: str, size: int) -> Member | None:
@@ -107,7 +117,19 @@ def _version_0(raw: bytes, order: str, size: int) -> Member | None:
     events = (second << 32 | first) if low_first else (first << 32 | second)
     state = struct.unpack_from(order + "I", raw, 3968 + 16)[0]
     uuid = _uuid(b"".join(struct.pack("<I", word) for word in words))
-    return Member(uuid, str(minor), level, disks, size_kib * KIB, 0, events, bool(state & 0x4) and not state & 0x1)
+    usable = bool(state & 0x4) and not state & 0x1
+    is_clean = bool(struct.unpack_from(order + "I", raw, 132)[0] & _CLEAN) and _checksum_fits(raw, 152, order)
+    return Member(uuid, str(minor), level, disks, size_kib * KIB, 0, events, usable, is_clean)
+
+
+def _checksum_fits(raw: bytes, at: int, order: str) -> bool:
+    """The sum of all words, the carry added; one that does not fill a word counts as such."""
+    stored = struct.unpack_from(order + "I", raw, at)[0]
+    words = struct.unpack_from(f"{order}{len(raw) // 4}I", raw)
+    total = sum(words) - stored
+    if len(raw) % 4:
+        total += struct.unpack_from(order + "H", raw, len(raw) - 2)[0]
+    return bool((total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF == stored)
 
 
 def _uuid(raw: bytes) -> str:

@@ -1,0 +1,106 @@
+"""Free blocks of ext2, ext3 and ext4, from their block bitmaps.
+
+Nothing is told unless all of it adds up: checksums where there are any, the counts of every group and of the whole,
+and that no bitmap calls a block free that the file system's own structures stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from converters.allocation.ext4_layout import GROUP_BLOCKS_UNINIT, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Ext4Layout
+from converters.allocation.runs import Runs, clear_bits
+from converters.allocation.volume import NotUnderstood, Volume
+
+_MAGIC = b"\x53\xef"
+
+
+def is_ext(volume: Volume) -> bool:
+    """Whether there is a superblock."""
+    return volume.peek(SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET)[56:58] == _MAGIC
+
+
+def free_runs(volume: Volume) -> Runs:
+    """The ranges of free blocks. Raises NotUnderstood."""
+    layout = Ext4Layout(volume)
+    runs, free = Runs(), 0
+    own = _OwnClusters(layout)
+    for number in range(layout.groups):
+        free += _read_group(layout, number, own.of_group(number), runs)
+    if free * layout.cluster_blocks != layout.free_blocks:
+        raise NotUnderstood(f"its superblock counts {layout.free_blocks} free blocks, its groups {free * layout.cluster_blocks}")
+    return runs
+
+
+def _read_group(layout: Ext4Layout, number: int, own: int, runs: Runs) -> int:
+    """Add a group's free clusters; how many there are."""
+    group = layout.group(number)
+    first = layout.first_block_of(number)
+    # the last cluster may reach behind the end, with the blocks of it that are there
+    count = -(-min(layout.group_blocks, layout.blocks - first) // layout.cluster_blocks)
+    used = own
+    if not group.flags & GROUP_BLOCKS_UNINIT:
+        used = layout.bitmap(number, group)
+        if own & ~used:
+            raise NotUnderstood(f"the bitmap of group {number} calls blocks free that the file system itself is in")
+    free = count - (used & ((1 << count) - 1)).bit_count()
+    if free != group.free:
+        raise NotUnderstood(f"group {number} counts {group.free} free clusters, and its bitmap {free}")
+    cluster_bytes, begin = layout.cluster_blocks * layout.block_bytes, first * layout.block_bytes
+    end = layout.blocks * layout.block_bytes
+    for cluster, clusters in clear_bits(used, count, runs.least_bytes // cluster_bytes):
+        offset = begin + cluster * cluster_bytes
+        runs.add(offset, min(clusters * cluster_bytes, end - offset))
+    return free
+
+
+class _OwnClusters:
+    """Which clusters of each group the file system's own structures take; asked for group by group, in order."""
+
+    def __init__(self, layout: Ext4Layout) -> None:
+        self._layout = layout
+        self._ranges = _joined(layout)
+        self._at = 0
+
+    def of_group(self, number: int) -> int:
+        """A bit for each cluster."""
+        layout, bits = self._layout, 0
+        begin = layout.first_block_of(number)
+        end = min(begin + layout.group_blocks, layout.blocks)
+        while self._at < len(self._ranges) and sum(self._ranges[self._at]) <= begin:
+            self._at += 1
+        at = self._at
+        while at < len(self._ranges) and self._ranges[at][0] < end:
+            first, count = self._ranges[at]
+            low = (max(first, begin) - begin) // layout.cluster_blocks
+            high = -(-(min(first + count, end) - begin) // layout.cluster_blocks)
+            bits |= ((1 << (high - low)) - 1) << low
+            at += 1
+        return bits
+
+
+def _joined(layout: Ext4Layout) -> list[tuple[int, int]]:
+    """The structures' blocks in order. Raises NotUnderstood where two overlap, or one lies behind the end."""
+    found: list[tuple[int, int]] = []
+    end = 0
+    for first, count in sorted(_stretches(layout)):
+        if first < end:
+            raise NotUnderstood("two of its structures have the same blocks")
+        end = first + count
+        if end > layout.blocks:
+            raise NotUnderstood("a structure lies behind its end")
+        found.append((first, count))
+    return found
+
+
+def _stretches(layout: Ext4Layout) -> Iterator[tuple[int, int]]:
+    """The same, neighbours joined: with flex_bg the bitmaps and tables of several groups stand in a row."""
+    pending: dict[str, tuple[int, int]] = {}
+    for what, first, count in layout.own_blocks():
+        begin, so_far = pending.get(what, (first, 0))
+        if begin + so_far == first:
+            pending[what] = begin, so_far + count
+            continue
+        yield begin, so_far
+        pending[what] = first, count
+    yield from pending.values()
