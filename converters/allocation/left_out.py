@@ -93,7 +93,7 @@ class LeftOut:
         """What ``save`` wrote. Raises ValueError for anything else."""
         with path.open("rb") as file:
             raw = file.read(_LARGEST_FILE)
-        if raw[:8] != _MAGIC or len(raw) != 16 + 16 * struct.unpack_from("<Q", raw, 8)[0]:
+        if raw[:8] != _MAGIC or len(raw) < 16 or len(raw) != 16 + 16 * struct.unpack_from("<Q", raw, 8)[0]:
             raise ValueError(f"{path}: no list of ranges")
         pairs = struct.iter_unpack("<QQ", raw[16:])
         return cls(LeftOutRange(offset, length, kind) for offset, length in pairs)

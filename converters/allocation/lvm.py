@@ -42,11 +42,14 @@ class LogicalVolume:
 
 @dataclass(frozen=True, slots=True)
 class GroupFinding:
-    """A volume group: the free extents of each member found, its plain volumes, and why others are copied whole."""
+    """A volume group: the free extents of each member found, its plain volumes, and which others are copied whole.
+
+    ``whole``: name, size in bytes, and why.
+    """
 
     free: tuple[tuple[PhysicalVolume, Runs], ...] = ()
     volumes: tuple[LogicalVolume, ...] = ()
-    whole: tuple[tuple[str, str], ...] = ()
+    whole: tuple[tuple[str, int, str], ...] = ()
 
 
 def has_label(volume: Volume) -> bool:
@@ -67,19 +70,29 @@ def read_label(name: str, volume: Volume) -> PhysicalVolume:
 
 def read_groups(members: Sequence[PhysicalVolume]) -> Iterator[GroupFinding]:
     """What is known of the volume groups that physical volumes are in; each volume in one finding, or named as whole."""
-    left = {member.label.uuid.replace("-", ""): member for member in members}
-    whole = [] if len(left) == len(members) else [(member.name, "two places have its identity") for member in members]
-    for text in dict.fromkeys(member.label.text for member in members if member.label.text) if not whole else ():
+    left = {_uuid(member): member for member in members}
+    if len(left) != len(members):
+        yield _all_whole(members, "two places have its identity")
+        return
+    for text in dict.fromkeys(member.label.text for member in members if member.label.text):
         mine: list[PhysicalVolume] = []
         try:
             group = _group(text)
             mine = [left.pop(uuid) for uuid in tuple(group.members) if uuid in left]
             _check_texts(mine, text)
-            yield _finding(group, {member.label.uuid.replace("-", ""): member for member in mine})
+            yield _finding(group, {_uuid(member): member for member in mine})
         except (NotUnderstood, lvm.BadMetadata) as why:
-            whole += [(member.name, str(why)) for member in mine]
-    whole += [(member.name, "no volume group that is understood has it") for member in left.values()] if not whole else []
-    yield GroupFinding(whole=tuple(dict.fromkeys(whole)))
+            # those that are not known to be of this group yet have their turn below
+            yield _all_whole(mine or [left.pop(_uuid(m)) for m in members if m.label.text == text and _uuid(m) in left], str(why))
+    yield _all_whole(list(left.values()), "no volume group that is understood has it")
+
+
+def _uuid(member: PhysicalVolume) -> str:
+    return member.label.uuid.replace("-", "")
+
+
+def _all_whole(members: Sequence[PhysicalVolume], why: str) -> GroupFinding:
+    return GroupFinding(whole=tuple((member.name, member.volume.size, why) for member in members))
 
 
 def _check_texts(members: Sequence[PhysicalVolume], text: str) -> None:
@@ -113,8 +126,8 @@ class _Group:
     taken: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Extents that segments have (first, count), by UUID."""
     plain: dict[str, list[_Segment]] = field(default_factory=dict)
-    others: dict[str, str] = field(default_factory=dict)
-    """Logical volumes that are not plain, and why not."""
+    others: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Logical volumes that are not plain: size in bytes, and why not."""
     inner: set[str] = field(default_factory=set)
     """Logical volumes that others are made of."""
 
@@ -160,13 +173,15 @@ def _add_volume(group: _Group, names: Mapping[str, str], name: str, body: lvm.Se
     for segment in sorted(segments, key=lambda segment: _number(segment, "start_extent")):
         found = _segment(group, names, segment)
         if found is None:
-            problem = problem or f"it is of the type {segment.get('type')}, or striped"
+            kind = segment.get("type")
+            problem = problem or ("it is striped over several disks" if kind == "striped" else f"it is of the type {kind}")
         else:
             if found.start != sum(s.count for s in plain[-1:]) + (plain[-1].start if plain else 0):
                 problem = problem or "its segments do not follow each other"
             plain.append(found)
     if problem or not plain:
-        group.others[name] = problem or "it has no segments"
+        size = sum(_number(segment, "extent_count") for segment in segments) * group.extent_bytes
+        group.others[name] = size, problem or "it has no segments"
     else:
         group.plain[name] = plain
     return len(segments)
@@ -207,12 +222,12 @@ def _finding(group: _Group, members: Mapping[str, PhysicalVolume]) -> GroupFindi
             for first, count in gaps:
                 runs.add(member.begin + first * group.extent_bytes, count * group.extent_bytes)
             free.append((members[uuid], runs))
-    volumes, whole = [], [(f"{group.name}/{name}", why) for name, why in group.others.items()]
+    volumes, whole = [], [(f"{group.name}/{name}", size, why) for name, (size, why) in group.others.items()]
     for name, segments in group.plain.items():
         missing = any(segment.member not in members for segment in segments)
         if name in group.inner or missing:
             why = "it is on a disk that is not here" if missing else "other volumes are made of it, or are snapshots of it"
-            whole.append((f"{group.name}/{name}", why))
+            whole.append((f"{group.name}/{name}", sum(s.count for s in segments) * group.extent_bytes, why))
             continue
         parts = []
         for segment in segments:

@@ -170,10 +170,9 @@ def _look_at_arrays(found: _Found) -> None:
 
 
 def _look_at_groups(found: _Found) -> None:
-    sizes = {member.name: member.volume.size for member in found.physical}
     for group in lvm.read_groups(found.physical):
-        for name, why in group.whole:
-            found.whole(name, LVM, sizes.get(name, 0), why)
+        for name, size, why in group.whole:
+            found.whole(name, LVM, size, why)
         for member, runs in group.free:
             runs.shrink(found.budget)
             found.free(member.name, LVM, member.volume, runs, "free extents of LVM")
