@@ -6,6 +6,7 @@ and that no bitmap calls a block free that the file system's own structures stan
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 from converters.allocation.ext4_layout import GROUP_BLOCKS_UNINIT, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Ext4Layout
@@ -13,6 +14,7 @@ from converters.allocation.runs import Runs, clear_bits
 from converters.allocation.volume import NotUnderstood, Volume
 
 _MAGIC = b"\x53\xef"
+_COUNT_BITS = 40
 
 
 def is_ext(volume: Volume) -> bool:
@@ -59,7 +61,7 @@ class _OwnClusters:
 
     def __init__(self, layout: Ext4Layout) -> None:
         self._layout = layout
-        self._ranges = _joined(layout)
+        self._firsts, self._ends = _joined(layout)
         self._at = 0
 
     def of_group(self, number: int) -> int:
@@ -67,30 +69,30 @@ class _OwnClusters:
         layout, bits = self._layout, 0
         begin = layout.first_block_of(number)
         end = min(begin + layout.group_blocks, layout.blocks)
-        while self._at < len(self._ranges) and sum(self._ranges[self._at]) <= begin:
+        while self._at < len(self._ends) and self._ends[self._at] <= begin:
             self._at += 1
         at = self._at
-        while at < len(self._ranges) and self._ranges[at][0] < end:
-            first, count = self._ranges[at]
-            low = (max(first, begin) - begin) // layout.cluster_blocks
-            high = -(-(min(first + count, end) - begin) // layout.cluster_blocks)
+        while at < len(self._firsts) and self._firsts[at] < end:
+            low = (max(self._firsts[at], begin) - begin) // layout.cluster_blocks
+            high = -(-(min(self._ends[at], end) - begin) // layout.cluster_blocks)
             bits |= ((1 << (high - low)) - 1) << low
             at += 1
         return bits
 
 
-def _joined(layout: Ext4Layout) -> list[tuple[int, int]]:
-    """The structures' blocks in order. Raises NotUnderstood where two overlap, or one lies behind the end."""
-    found: list[tuple[int, int]] = []
-    end = 0
-    for first, count in sorted(_stretches(layout)):
-        if first < end:
+def _joined(layout: Ext4Layout) -> tuple[array[int], array[int]]:
+    """The structures in order: first blocks, and the blocks behind each. Raises NotUnderstood where two overlap."""
+    firsts, ends = array("Q"), array("Q")
+    # as one number each: half a million groups have three structures each
+    for packed in sorted(first << _COUNT_BITS | count for first, count in _stretches(layout)):
+        first, count = packed >> _COUNT_BITS, packed & (1 << _COUNT_BITS) - 1
+        if ends and first < ends[-1]:
             raise NotUnderstood("two of its structures have the same blocks")
-        end = first + count
-        if end > layout.blocks:
+        if first + count > layout.blocks:
             raise NotUnderstood("a structure lies behind its end")
-        found.append((first, count))
-    return found
+        firsts.append(first)
+        ends.append(first + count)
+    return firsts, ends
 
 
 def _stretches(layout: Ext4Layout) -> Iterator[tuple[int, int]]:
