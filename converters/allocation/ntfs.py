@@ -135,7 +135,8 @@ def _check_files(ntfs: NtfsVolume, window: _Window, *, is_first: bool) -> None:
         raise NotUnderstood("its bitmap calls clusters free that the file system itself is in")
     for number, record in ntfs.each_record():
         if is_first and _HIBERFIL in record.raw.lower() and _is_hiberfil(record):
-            _check_awake(ntfs, number)
+            # its names may be in another record than its contents
+            _check_awake(ntfs, record.base or number)
         for attribute in record.attributes():
             if attribute.value is not None:
                 continue

@@ -58,6 +58,11 @@ class FileRecord:
         """How often it was given out."""
         return int(struct.unpack_from("<H", self.raw, 16)[0])
 
+    @property
+    def base(self) -> int:
+        """The number of the record that it goes on from; 0: it begins a file."""
+        return int(struct.unpack_from("<Q", self.raw, 32)[0]) & (1 << 48) - 1
+
     def attributes(self) -> Iterator[Attribute]:
         """Every attribute of it. Raises NotUnderstood for a damaged one."""
         raw = self.raw
