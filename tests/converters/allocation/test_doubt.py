@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from converters.allocation.ntfs_records import NtfsVolume
+from converters.allocation.volume import Volume
+from converters.image import open_disk
 from tests.converters.allocation import made
 from tests.converters.allocation.made import KIB, MIB, NEEDS_MOUNTS, needs, run, unused
 from tests.drivers.making import patch, sized
@@ -287,11 +290,21 @@ def test_ntfs_whose_own_files_are_in_many_pieces(tmp_path: Path) -> None:
         (folder / "hiberfil.sys").write_bytes(bytes(4) + b"pieces" * (5 * MIB // 6))
     text = run("ntfsinfo", "-F", "hiberfil.sys", "-v", "-f", image)
     assert "$ATTRIBUTE_LIST" in text
+    assert contents(image, int(text.split("Dumping Inode ")[1].split()[0])) == bytes(4) + b"pieces" * (5 * MIB // 6)
     left_out = made.only(unused(image))
     made.check_exact(image, left_out, made.free_by_bitmap(image, 512, size // 512 - 1))
     before = ntfs_digest(image)
     copy = made.copied(image, left_out)
     assert ntfs_digest(copy) == before
+
+
+def contents(image: Path, number: int) -> bytes:
+    """A file's contents as the reader of records puts them together."""
+    with open_disk(image, "raw") as reader:
+        ntfs = NtfsVolume(Volume.of_disk([reader], 0))
+        data = ntfs.data_of(number)
+        assert len(data.runs) > 100  # more than one record holds
+        return ntfs.read_runs(data.runs, data.size, 0)
 
 
 def ntfs_digest(image: Path) -> str:
