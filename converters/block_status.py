@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from converters.allocation.left_out import LeftOut
 from converters.mapped import MappedDisk
 from converters.raw import host_extents
+from converters.sparse_view import parts_left
 from p2v.core.disk import Extent
 
 # A client asks on from where an answer ends, so none need be longer.
@@ -23,14 +25,21 @@ class StatusRange:
     hole: bool
 
 
-def block_status(disk: MappedDisk, offset: int, length: int, *, only_first: bool = False) -> list[StatusRange]:
+def block_status(
+    disk: MappedDisk, offset: int, length: int, *, only_first: bool = False, left_out: LeftOut | None = None
+) -> list[StatusRange]:
     """The status of a range of the disk, from its first byte on without gaps; it may end early, after one range at
-    least. Costs a look-up of the range in the format's tables, and two system calls for each stored stretch.
+    least. What is ``left_out`` is a hole.
+
+    Costs a look-up of the range in the format's tables, and two system calls for each stored stretch.
 
     Raises BadImage, ReadFailed.
     """
     found: list[StatusRange] = []
-    for extent in _with_host_holes(disk, offset, offset + length):
+    extents = _with_host_holes(disk, offset, offset + length)
+    if left_out is not None:
+        extents = (part for extent in extents for part in parts_left(extent, left_out))
+    for extent in extents:
         status = StatusRange(extent.offset, extent.length, extent.zero, extent.zero and not extent.allocated)
         last = found[-1] if found else None
         if last is not None and (last.zero, last.hole) == (status.zero, status.hole):

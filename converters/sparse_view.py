@@ -11,6 +11,18 @@ from converters.extents import hole, merge, part_of
 from p2v.core.disk import DiskReader, Extent
 
 
+def parts_left(extent: Extent, left_out: LeftOut) -> Iterator[Extent]:
+    """An extent in pieces, with holes in place of what is left out."""
+    position = extent.offset
+    for gone in left_out.within(extent.offset, extent.end):
+        if gone.offset > position:
+            yield part_of(extent, position, gone.offset)
+        yield hole(gone.offset, gone.length)
+        position = gone.end
+    if position < extent.end:
+        yield part_of(extent, position, extent.end)
+
+
 class SparseView:
     """A ``DiskReader`` over another one, which it owns: closing it closes both."""
 
@@ -49,17 +61,7 @@ class SparseView:
 
     def extents(self) -> Iterator[Extent]:
         """Walk the whole virtual disk in order; lazily, in bounded memory. Raises what the reader raises."""
-        return merge(part for extent in self.reader.extents() for part in self._parts(extent))
-
-    def _parts(self, extent: Extent) -> Iterator[Extent]:
-        position = extent.offset
-        for gone in self.left_out.within(extent.offset, extent.end):
-            if gone.offset > position:
-                yield part_of(extent, position, gone.offset)
-            yield hole(gone.offset, gone.length)
-            position = gone.end
-        if position < extent.end:
-            yield part_of(extent, position, extent.end)
+        return merge(part for extent in self.reader.extents() for part in parts_left(extent, self.left_out))
 
     def close(self) -> None:
         """Give back every handle."""

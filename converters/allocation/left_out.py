@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import sys
 from array import array
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.core.io_errors import write_problem
 from p2v.core.units import MIB
 
 _MAGIC = b"P2VLEFT1"
@@ -79,14 +81,25 @@ class LeftOut:
             found[each.kind] += each.length
         return found
 
-    def save(self, path: Path) -> None:
-        """Write the places (not the kinds) where another process may ``load`` them."""
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal) of the places."""
+        return hashlib.sha256(self._places()).hexdigest()
+
+    def _places(self) -> bytes:
+        """Offset and length of each, little-endian numbers of 64 bits."""
         places = array("Q")
         for start, end in zip(self._starts, self._ends, strict=True):
             places.extend((start, end - start))
         if sys.byteorder == "big":
             places.byteswap()
-        path.write_bytes(_MAGIC + struct.pack("<Q", len(self)) + places.tobytes())
+        return places.tobytes()
+
+    def save(self, path: Path) -> None:
+        """Write the places (not the kinds) where another process may ``load`` them. Raises NoSpace, NotPermitted, ReadFailed."""
+        try:
+            path.write_bytes(_MAGIC + struct.pack("<Q", len(self)) + self._places())
+        except OSError as error:
+            raise write_problem(error, path) from error
 
     @classmethod
     def load(cls, path: Path, kind: str = "left out") -> LeftOut:

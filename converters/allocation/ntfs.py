@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 
+from converters.allocation import shadow_copies
 from converters.allocation.ntfs_records import (
     DATA,
     FILE_NAME,
@@ -45,6 +46,7 @@ def free_runs(volume: Volume) -> Runs:
     ntfs = NtfsVolume(volume)
     _check_state(ntfs)
     _check_log(ntfs)
+    shadow_copies.check_none(volume)
     bitmap = ntfs.data_of(_BITMAP)
     needed = -(-ntfs.clusters // 8)
     if bitmap.size < needed or (bitmap.resident is None and bitmap.initialised < needed):

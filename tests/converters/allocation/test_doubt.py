@@ -250,6 +250,35 @@ def test_ntfs_that_is_in_doubt_is_copied_whole(tmp_path: Path, damage: Callable[
         assert found == ""
 
 
+VSS = bytes.fromhex("6b87083876c1484eb7ae04046e6cc752")
+
+
+@needs("mkntfs")
+@pytest.mark.parametrize(
+    ("entry", "next_block", "why"),
+    [
+        (0, 0, ""),
+        (1, 0, ""),
+        (2, 0, "it has shadow copies"),
+        (3, 0, "it has shadow copies"),
+        (0, 20 * MIB, "catalog of shadow copies is not understood"),
+        (0, 24 * MIB, "catalog of shadow copies is not understood"),
+        (0, 1 << 60, "catalog of shadow copies is not understood"),
+    ],
+)
+def test_ntfs_with_shadow_copies_is_copied_whole(tmp_path: Path, entry: int, next_block: int, why: str) -> None:
+    """What is free may still be what a shadow copy shows."""
+    image = make_ntfs(tmp_path / "disk")
+    patch(image, 0x1E00, VSS + struct.pack("<IIQQQQ", 1, 1, 0x1E00, 0x1E00, 0, 20 * MIB))
+    block = bytearray(16 * KIB)
+    block[:48] = VSS + struct.pack("<IIQQQ", 1, 2, 0, 20 * MIB, next_block)
+    struct.pack_into("<Q", block, 128 * 5, entry)
+    patch(image, 20 * MIB, bytes(block))
+    found = why_whole(image)
+    assert why in found
+    assert bool(found) == bool(why)
+
+
 @needs("mkntfs", "ntfscp", "ntfsinfo")
 def test_ntfs_whose_bitmap_calls_a_files_clusters_free_is_copied_whole(tmp_path: Path) -> None:
     """One bit of a bitmap that has no checksum."""
