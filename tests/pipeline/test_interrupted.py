@@ -108,5 +108,4 @@ def test_an_interrupted_copy_gives_the_same_disk_as_one_that_was_not(tmp_path: P
     with result.open("r+b") as file:
         # VHD rounds sizes up to its geometry
         file.truncate(guest("vmware").stat().st_size)
-    proven(tmp_path / "out" / "vm.json")
     compare_outside(guest("vmware"), result, [(r.offset, r.length) for r in record.disks[0].changed])

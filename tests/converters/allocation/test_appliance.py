@@ -42,6 +42,7 @@ def digests(disks: Sequence[Path]) -> list[str]:
     return found
 
 
+@pytest.mark.matrix
 @pytest.mark.appliance
 @needs("mkfs.exfat", "fsck.exfat", "mkfs.xfs")
 def test_what_an_appliance_filled_and_emptied_arrives(images: dict[str, Path], tmp_path: Path) -> None:
