@@ -12,7 +12,7 @@ import pytest
 from p2v.core.workspace import socket_folder
 from tests.fixtures.pack import packed
 from tests.pipeline.running import p2v, state
-from tests.targets.libvirtd import libvirtd, why_not
+from tests.targets.libvirtd import ONE_WORKER, libvirtd, why_not
 
 SECONDS = 420.0
 
@@ -34,6 +34,7 @@ def answers_the_power_button(uri: str, name: str) -> bool:
     return False
 
 
+@ONE_WORKER
 @pytest.mark.boots
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(bool(why_not()), reason=why_not())

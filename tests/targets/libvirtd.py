@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from p2v.core.run import background, find_program
 
 _SCRIPT = """\
@@ -44,6 +46,9 @@ auth_unix_rw = "none"
 auth_unix_ro = "none"
 log_outputs = "3:file:{folder}/log"
 """
+
+ONE_WORKER = pytest.mark.xdist_group("libvirtd")
+"""Two libvirts would hand the same port to their guests' screens."""
 
 
 def why_not() -> str:

@@ -20,10 +20,10 @@ from p2v.targets.hardware import TargetHardware, TargetMedium
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import DeliveredFile, Delivery, LibvirtHost, Pool, deliver
 from p2v.targets.storage import Storage
-from tests.targets.libvirtd import libvirtd, why_not
+from tests.targets.libvirtd import ONE_WORKER, libvirtd, why_not
 from tests.targets.samples import hardware
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), ONE_WORKER]
 
 RUNNER = SystemRunner()
 TCG = Acceleration(Accelerator.TCG, "in a test")
