@@ -7,7 +7,7 @@ says so; device names are the guest's own (``/dev/sda1``), as it would have seen
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -387,6 +387,12 @@ class GuestFacts:
             return next((v.filesystem for v in self.volumes if v.device == mount.volume), None)
         place = (mount.disk, mount.partition)
         return next((p.filesystem for p in self.partitions if (p.disk, p.number) == place), None)
+
+
+def nearest_mount(mounts: Iterable[Mount], path: str) -> Mount | None:
+    """The mount that a path of the guest's tree lies below."""
+    below = (mount for mount in mounts if _is_within(path, mount.mountpoint.rstrip("/") or "/"))
+    return max(below, key=lambda mount: len(mount.mountpoint), default=None)
 
 
 def _is_within(path: str, folder: str) -> bool:

@@ -7,6 +7,7 @@ systems: anything that does not fit raises ``BadListing``, and no name is taken 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,7 @@ class Listing:
 
     def folder_of(self, path: str) -> Entry | None:
         """The folder that holds a name."""
-        return self.entries.get(path.rpartition("/")[0] or "/")
+        return self.entries.get(posixpath.dirname(path))
 
     def names_of(self, inode: int) -> tuple[str, ...]:
         """All names of one inode."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -69,11 +70,10 @@ class Outcome:
 
 @dataclass
 class Outcomes:
-    """Outcomes by path. ``entered``: folders in which names appear or vanish; ``subfolders``: those that get folders."""
+    """Outcomes by path. ``entered``: folders in which names appear or vanish."""
 
     of: dict[str, Outcome] = field(default_factory=dict)
     entered: set[str] = field(default_factory=set)
-    subfolders: set[str] = field(default_factory=set)
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -127,7 +127,7 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
     found.of[path] = outcome
     if outcome.fate is Fate.CONTENTS:
         return
-    found.entered.add(path.rpartition("/")[0] or "/")
+    found.entered.add(posixpath.dirname(path))
     if outcome.fate is not Fate.GONE:
         _add_folders(found, path, reasons, before)
 
@@ -136,9 +136,7 @@ def _add_folders(found: Outcomes, path: str, why: tuple[str, ...], before: Listi
     for folder in parents(path):
         if folder not in before.entries and folder not in found.of:
             found.of[folder] = Outcome(Fate.FOLDER, why, mode=_FOLDER_MODE)
-            above = folder.rpartition("/")[0] or "/"
-            found.entered.add(above)
-            found.subfolders.add(above)
+            found.entered.add(posixpath.dirname(folder))
 
 
 def _sha256(data: bytes) -> str:
@@ -171,7 +169,7 @@ class Accounting:
     def account(self, found: Sequence[Difference]) -> Account:
         """Hold differences against what was planned."""
         self._renamed.update(
-            d.path.rpartition("/")[0] or "/" for d in found if d.path in self.planned.of and _is_another_name(d)
+            posixpath.dirname(d.path) for d in found if d.path in self.planned.of and _is_another_name(d)
         )
         explained: list[Explained] = []
         unexplained: list[Unexplained] = []
@@ -304,7 +302,7 @@ class Accounting:
             return False
         made = [
             path for path, outcome in self.planned.of.items()
-            if outcome.fate is Fate.FOLDER and (path.rpartition("/")[0] or "/") == difference.path
+            if outcome.fate is Fate.FOLDER and posixpath.dirname(path) == difference.path
         ]  # fmt: skip
         return new.links - old.links == len(made)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drivers.appliance import Appliance, ApplianceFailed, ApplianceStopped
+from drivers.appliance_tree import ApplianceTree
 from drivers.listing import BadListing, Listing, parse_entries, parse_places
 from p2v.core.units import GIB, KIB, MIB
 
@@ -45,8 +46,7 @@ _FLAGS = (
 )
 _SUBVOLUMES = "btrfs inspect-internal rootid . && btrfs subvolume get-default . && btrfs subvolume list -p -g -u -q ."
 _NOTHING = ":"
-_ALL_DIGESTS = "find . -xdev -type f -print0 | xargs -0 -r sha256sum -b -z --"
-_SOME_DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
+_DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +94,17 @@ class Walk:
         entries = parse_entries(names, kinds, numbers, attributes, flags)
         return Listing(entries, parse_places(places), *_parse_subvolumes(subvolumes))
 
-    def digests(self, system: WalkedFileSystem, paths: Sequence[str] | None) -> dict[str, str]:
-        """SHA-256 (hexadecimal) of the contents of some files, or of all (None); those that cannot be read are not there.
+    def digests(self, system: WalkedFileSystem, paths: Sequence[str]) -> dict[str, str]:
+        """SHA-256 (hexadecimal) of the contents of files; those that cannot be read are not there.
 
         Raises BadListing, ApplianceFailed.
         """
-        if paths is not None and not paths:
+        if not paths:
             return {}
         self._mount(system)
         try:
-            if paths is None:
-                return _parse_digests(self._lists([_ALL_DIGESTS])[0])
             self._give(paths)
-            return _parse_digests(self._lists([_SOME_DIGESTS])[0])
+            return _parse_digests(self._lists([_DIGESTS])[0])
         finally:
             self.appliance.umount()
 
@@ -121,17 +119,10 @@ class Walk:
             self.appliance.umount()
 
     def read(self, system: WalkedFileSystem, path: str, offset: int, length: int) -> bytes:
-        """Bytes of one file. Raises ApplianceFailed."""
+        """Bytes of one file. Raises FileNotFoundError where there is none, ApplianceFailed."""
         self._mount(system)
         try:
-            parts = []
-            while length > 0:
-                part: bytes = self.appliance.call("pread", path, min(length, _PIECE_BYTES), offset)
-                if not part:
-                    break
-                parts.append(part)
-                offset, length = offset + len(part), length - len(part)
-            return b"".join(parts)
+            return ApplianceTree(self.appliance).read_range(path, length, offset)
         finally:
             self.appliance.umount()
 
@@ -152,14 +143,15 @@ class Walk:
             f"({{ {script}; echo $? >{file}-status; }} 2>{file}-errors | gzip -1 >{file}) & "
             for script, file in zip(scripts, files, strict=True)
         )
-        said = self._run(f"cd /sysroot && {{ {jobs} wait; stat -c %s {' '.join(files)}; }}").split()
-        if len(said) != len(files) or not all(size.isdigit() for size in said):
+        statuses = "".join(f"cat {file}-status; " for file in files[:complete])
+        said = self._run(f"cd /sysroot && {{ {jobs} wait; stat -c %s {' '.join(files)}; {statuses} }}").split()
+        sizes, ended = said[: len(files)], said[len(files) :]
+        if len(sizes) != len(files) or len(ended) != complete or not all(number.isdigit() for number in said):
             raise ApplianceFailed("list the guest's files", " ".join(said) or "it said nothing")
-        for file in files[:complete]:
-            problem = self._run(f"[ $(cat {file}-status) = 0 ] || {{ echo failed; tail -c 300 {file}-errors; }}")
-            if problem:
-                raise BadListing(f"it cannot be listed whole: {problem.removeprefix('failed').strip()}")
-        return [self._unpacked(file, int(size)) for file, size in zip(files, said, strict=True)]
+        for file, status in zip(files[:complete], ended, strict=True):
+            if status != "0":
+                raise BadListing(f"it cannot be listed whole: {self._run(f'tail -c 300 {file}-errors')}")
+        return [self._unpacked(file, int(size)) for file, size in zip(files, sizes, strict=True)]
 
     def _unpacked(self, file: str, size: int) -> bytes:
         packed = b"".join(self._fetched(file, size))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from drivers.changes import CarryFile, Change, CopyFile, EditFile, ExtendInitramfs, MakeSymlink, NewName, WriteFile
-from drivers.facts import FileSystem, GuestFacts
+from drivers.facts import FileSystem, GuestFacts, nearest_mount
 from drivers.plan import Finding
 from p2v.core.units import MIB, format_bytes, round_up
 
@@ -52,8 +52,8 @@ def _size(text: str) -> int:
 
 
 def _mountpoint(facts: GuestFacts, path: str) -> str:
-    fitting = [m.mountpoint for m in facts.mounts if path.startswith(m.mountpoint.rstrip("/") + "/")]
-    return max(fitting, key=len, default="/")
+    mount = nearest_mount(facts.mounts, path)
+    return mount.mountpoint if mount is not None else "/"
 
 
 def _findings(facts: GuestFacts, mountpoint: str, needed: int, inodes: int) -> Iterator[Finding]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from converters.compare import Comparison, compare_disks
 from converters.digest import digest_range
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter
-from p2v.record import ChangedRange, DiskRecord
+from p2v.record import DiskRecord
 from p2v.record.proof import DiskProof, Problem
 
 # a gigabyte of single sectors with unchanged ones between
@@ -37,12 +37,12 @@ def compare(
         source, target, report=report, threads=threads, phase=phase, ranges_kept=_RUNS_AT_MOST
     )
     problems = [*_sizes(found, record), *_outside(found, record), *_changed_since(source, target, record)]
-    inside = tuple(_cut(found.ranges, record.changed))
+    differing = tuple(inside(found.ranges, _spans(record)))
     proof = DiskProof(
         record.source, record.target, target.virtual_size, found.read_bytes, len(record.changed),
         sum(changed.length for changed in record.changed), found.different_bytes,
     )  # fmt: skip
-    return Compared(proof, inside, tuple(problems))
+    return Compared(proof, differing, tuple(problems))
 
 
 def _sizes(found: Comparison, record: DiskRecord) -> Iterator[Problem]:
@@ -54,12 +54,12 @@ def _sizes(found: Comparison, record: DiskRecord) -> Iterator[Problem]:
 
 
 def _outside(found: Comparison, record: DiskRecord) -> Iterator[Problem]:
-    outside = list(_left(found.ranges, record.changed))
-    for offset, length in outside[:_TOLD_AT_MOST]:
+    others = list(outside(found.ranges, _spans(record)))
+    for offset, length in others[:_TOLD_AT_MOST]:
         problem = f"differs from {record.source} at byte {offset} ({length} bytes), where nothing was changed"
         yield Problem(record.target, problem)
-    if len(outside) > _TOLD_AT_MOST:
-        yield Problem(record.target, f"differs in {len(outside) - _TOLD_AT_MOST} more places where nothing was changed")
+    if len(others) > _TOLD_AT_MOST:
+        yield Problem(record.target, f"differs in {len(others) - _TOLD_AT_MOST} more places where nothing was changed")
 
 
 def _changed_since(source: DiskReader, target: DiskReader, record: DiskRecord) -> Iterator[Problem]:
@@ -70,26 +70,30 @@ def _changed_since(source: DiskReader, target: DiskReader, record: DiskRecord) -
                 yield Problem(name, f"was written to since it was converted: {where} are not those of the record")
 
 
-def _cut(runs: Sequence[Run], changed: Sequence[ChangedRange]) -> Iterator[Run]:
-    """The parts of runs that lie in changed ranges; both are in order."""
+def _spans(record: DiskRecord) -> list[Run]:
+    return [(changed.offset, changed.length) for changed in record.changed]
+
+
+def inside(runs: Iterable[Run], spans: Sequence[Run]) -> Iterator[Run]:
+    """The parts of runs that lie in spans; both are in order, and the spans apart."""
     at = 0
     for offset, length in runs:
-        while at < len(changed) and changed[at].offset + changed[at].length <= offset:
+        while at < len(spans) and sum(spans[at]) <= offset:
             at += 1
         here = at
-        while here < len(changed) and changed[here].offset < offset + length:
-            start = max(offset, changed[here].offset)
-            end = min(offset + length, changed[here].offset + changed[here].length)
-            yield start, end - start
+        while here < len(spans) and spans[here][0] < offset + length:
+            start = max(offset, spans[here][0])
+            yield start, min(offset + length, sum(spans[here])) - start
             here += 1
 
 
-def _left(runs: Sequence[Run], changed: Sequence[ChangedRange]) -> Iterator[Run]:
-    """The parts of runs that lie in no changed range."""
-    gaps = []
-    end = 0
-    for each in changed:
-        gaps.append(ChangedRange(end, each.offset - end))
-        end = each.offset + each.length
-    gaps.append(ChangedRange(end, max(0, (runs[-1][0] + runs[-1][1] if runs else 0) - end)))
-    return _cut(runs, [gap for gap in gaps if gap.length > 0])
+def outside(runs: Sequence[Run], spans: Sequence[Run]) -> Iterator[Run]:
+    """The parts of runs that lie in no span; both are in order."""
+    gaps, end = [], 0
+    for start, length in spans:
+        if start > end:
+            gaps.append((end, start - end))
+        end = max(end, start + length)
+    if runs and sum(runs[-1]) > end:
+        gaps.append((end, sum(runs[-1]) - end))
+    return inside(runs, gaps)

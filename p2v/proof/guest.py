@@ -6,9 +6,11 @@ volume groups of one name, so a guest on such gets an appliance for each side.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from converters import nbd
@@ -20,7 +22,7 @@ from drivers.byte_account import ByteAccount, Sides, account_ext4
 from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.differences import differences, to_read
 from drivers.ext4_layout import NotUnderstood
-from drivers.facts import FileSystem, GuestFacts, Mount, Segment
+from drivers.facts import FileSystem, GuestFacts, Mount, Segment, nearest_mount
 from drivers.keys import Key
 from drivers.linux import supplement_members
 from drivers.listing import Listing, Runs
@@ -37,7 +39,7 @@ from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import PlanDocument
-from p2v.proof.disks import Run
+from p2v.proof.disks import Run, inside
 from p2v.record.proof import FileSystemProof
 
 _EXT = ("ext2", "ext3", "ext4")
@@ -94,13 +96,11 @@ def runs_in(system: System, runs: Sequence[Sequence[Run]]) -> tuple[Run, ...] | 
     """The ranges of a file system's device in which bytes differ, of those of all disks; None where that cannot be told."""
     if not system.segments:
         return None
-    found = []
-    for segment in system.segments:
-        for offset, length in runs[segment.disk]:
-            start = max(offset, segment.disk_offset)
-            end = min(offset + length, segment.disk_offset + segment.length)
-            if start < end:
-                found.append((start - segment.disk_offset + segment.offset, end - start))
+    found = [
+        (start - segment.disk_offset + segment.offset, length)
+        for segment in system.segments
+        for start, length in inside(runs[segment.disk], [(segment.disk_offset, segment.length)])
+    ]
     return tuple(sorted(found))
 
 
@@ -170,7 +170,15 @@ class GuestProof:
     both: tuple[WalkedSide, WalkedSide]
     runs: Sequence[Sequence[Run]]
     readers: tuple[Sequence[DiskReader], Sequence[DiskReader]]
-    walked: list[FileSystemProof] = field(default_factory=list)
+
+    @cached_property
+    def _systems(self) -> tuple[System, ...]:
+        return systems_of(self.facts, self.plan)
+
+    @cached_property
+    def _mounts(self) -> tuple[Mount, ...]:
+        """What was mounted for the rewriting."""
+        return tuple(mount for system in self._systems for mount in system.mounts)
 
     def prove(self, system: System) -> FileSystemProof:
         """One file system. Raises BadListing, ApplianceFailed."""
@@ -210,7 +218,7 @@ class GuestProof:
         """Those that the plan writes to are systems of their own."""
         place = system.mounts[0].volume, system.mounts[0].disk, system.mounts[0].partition
         written = [
-            _subvolume(other.mounts[0]) for other in systems_of(self.facts, self.plan)
+            _subvolume(other.mounts[0]) for other in self._systems
             if (other.mounts[0].volume, other.mounts[0].disk, other.mounts[0].partition) == place
         ]  # fmt: skip
         for problem in subvolume_problems(before.subvolumes, after.subvolumes, after.subvolume, written):
@@ -219,21 +227,17 @@ class GuestProof:
     def _changes(self, system: System) -> Iterator[Change]:
         """Those to a file system, with the paths that it has itself."""
         for change in self.plan.changes:
-            mount = self._mount_of(change.path)
+            mount = nearest_mount(self._mounts, change.path)
             if mount is not None and mount in system.mounts:
                 yield _moved(change, _inner(change.path, mount))
 
     def _labels(self, system: System) -> Mapping[str, str]:
         found = {}
         for path, label in self.plan.labels.items():
-            mount = self._mount_of(path)
+            mount = nearest_mount(self._mounts, path)
             if mount is not None and mount in system.mounts:
                 found[_inner(path, mount)] = label
         return found
-
-    def _mount_of(self, path: str) -> Mount | None:
-        """The mount that a path of the guest's tree lies below."""
-        return _nearest(path, mounts_of(self.facts, self.plan.changes, with_system=bool(self.plan.programs)))
 
     def _bytes(
         self,
@@ -251,7 +255,7 @@ class GuestProof:
         for each in account.explained:
             if each.is_new or each.what == Fate.GONE.value:
                 # its times show nothing where they have seconds only and all was done in one
-                planned.setdefault(each.path.rpartition("/")[0] or "/", False)
+                planned.setdefault(posixpath.dirname(each.path), False)
         if system.kind in _EXT:
             try:
                 return account_ext4(Sides(before.pread, after.pread, system.size), touched, listings, planned)
@@ -269,17 +273,17 @@ class GuestProof:
         """What was appended to each initramfs."""
         found = _Extended()
         for path, outcome in planned.of.items():
-            change, entry = outcome.extends, after.entries.get(path)
-            if change is None or entry is None:
+            change = outcome.extends
+            if change is None or not _is_file(after, path):
                 continue
             walk = self.both[1].walk
             beginning = walk.digest_of_beginning(walked[1], path, change.size)
             texts = []
             if beginning != change.sha256:
                 texts.append("does not begin with what it was before")
-            added = entry.size - change.size
+            added = after.entries[path].size - change.size
             if not 0 <= added <= supplement_members.CONTENTS_BYTES:
-                texts.append(f"has {entry.size} bytes, and had {change.size}")
+                texts.append(f"has {change.size + added} bytes, and had {change.size}")
             else:
                 appended = walk.read(walked[1], path, change.size, added)
                 texts += supplement_members.problems(change, appended, self._modules(change))
@@ -293,10 +297,10 @@ class GuestProof:
         paths = {f"{change.modules_folder}/{module}": module for module in change.modules}
         found: dict[str, str] = {}
         # they were read from a file system that nothing was written to, as /usr of its own is
-        mounts = self.facts.mounts if self.facts.root in self.facts.mounts else (self.facts.root, *self.facts.mounts)
-        for mount in filter(None, mounts):
+        mounts = tuple(dict.fromkeys(filter(None, (self.facts.root, *self.facts.mounts))))
+        for mount in mounts:
             inner = {
-                _inner(path, mount): module for path, module in paths.items() if _nearest(path, mounts) == mount
+                _inner(path, mount): module for path, module in paths.items() if nearest_mount(mounts, path) == mount
             }
             if inner:
                 system = self.both[1].system(_system(self.facts, (mount,)))
@@ -324,14 +328,6 @@ def _log_to_replay(system: System, after: DiskReader) -> Iterator[str]:
     found = xfs.recognise(after, 0, system.size) if system.kind == "xfs" else None
     if found is not None and found.dirty:
         yield "its log is to be replayed: what it holds is not what the next mount shows"
-
-
-def _nearest(path: str, mounts: Iterable[Mount | None]) -> Mount | None:
-    """The mount that a path of the guest's tree lies below."""
-    below = [
-        m for m in mounts if m is not None and (m.mountpoint == "/" or f"{path}/".startswith(m.mountpoint.rstrip("/") + "/"))
-    ]
-    return max(below, key=lambda mount: len(mount.mountpoint), default=None)
 
 
 def _inner(path: str, mount: Mount) -> str:

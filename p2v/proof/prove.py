@@ -22,7 +22,7 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import PhaseTimes, Reporter
-from p2v.proof.disks import Compared, Run, compare
+from p2v.proof.disks import Compared, Run, compare, outside
 from p2v.proof.guest import GuestProof, System, sides, systems_of
 from p2v.record import ConversionRecord, record_digest
 from p2v.record.files import State, look_at_output
@@ -168,7 +168,7 @@ def _elsewhere(
     """Bytes that differ in what belongs to no file system that the plan writes to: tables, boot sectors, gaps, other partitions."""
     facts = record.document.facts
     for index, disk in enumerate(runs):
-        for offset, length in _split(facts, index, _outside(systems, index, disk)):
+        for offset, length in _split(facts, index, outside(disk, _spans(systems, index))):
             part = _partition_at(facts, index, offset)
             if not _below_a_volume(record, systems, part):
                 place = f"in partition {part.number}" if part is not None and part.number else "outside of all partitions"
@@ -195,22 +195,9 @@ def _partition_at(facts: GuestFacts, disk: int, offset: int) -> Partition | None
     return max(found, key=lambda part: part.offset, default=None)
 
 
-def _outside(systems: Sequence[System], disk: int, runs: Sequence[Run]) -> Iterator[Run]:
-    spans = sorted(
-        (s.disk_offset, s.disk_offset + s.length) for system in systems for s in system.segments if s.disk == disk
-    )
-    for offset, length in runs:
-        at, end = offset, offset + length
-        for start, stop in spans:
-            if at >= end:
-                break
-            if stop <= at or start >= end:
-                continue
-            if at < start:
-                yield at, start - at
-            at = max(at, stop)
-        if at < end:
-            yield at, end - at
+def _spans(systems: Sequence[System], disk: int) -> list[Run]:
+    """Where the file systems that were walked stand on a disk."""
+    return sorted((s.disk_offset, s.length) for system in systems for s in system.segments if s.disk == disk)
 
 
 def _below_a_volume(record: ConversionRecord, systems: Sequence[System], part: Partition | None) -> bool:

@@ -134,6 +134,9 @@ class HostAppliance:
             case "debug", ("sh", [script]):
                 here = script.replace("/sysroot", str(self.root)).replace("/tmp/p2v-", f"{self.scratch}/p2v-")
                 return run("sh", "-c", here)
+            case "statns", (path,):
+                found = (self.root / path.lstrip("/")).stat()
+                return {"st_mode": found.st_mode, "st_size": found.st_size}
             case "pread", (path, length, offset):
                 with (self.root / path.lstrip("/")).open("rb") as file:
                     file.seek(offset)

@@ -21,7 +21,7 @@ from p2v.proof import disks
 from p2v.proof.guest import System
 from p2v.proof.prove import _elsewhere, _not_compared, pair_of
 from p2v.proof.text import render
-from p2v.record import ChangedRange, ConversionRecord
+from p2v.record import ConversionRecord
 from p2v.record.proof import DiskProof, FileSystemProof, Problem, ProofDocument, ProofVerdict, proof_json
 
 
@@ -29,9 +29,9 @@ def test_runs_are_cut_at_the_ends_of_changed_ranges() -> None:
     """Against sets of bytes: what is inside and what is outside are all of it, each once and in order."""
     chance = random.Random(5)
     for _ in range(300):
-        runs, changed = _ranges(chance), [ChangedRange(*each) for each in _ranges(chance)]
-        inside, outside = list(disks._cut(runs, changed)), list(disks._left(runs, changed))
-        bytes_changed = _bytes([(c.offset, c.length) for c in changed])
+        runs, changed = _ranges(chance), _ranges(chance)
+        inside, outside = list(disks.inside(runs, changed)), list(disks.outside(runs, changed))
+        bytes_changed = _bytes(changed)
         assert _bytes(inside) == _bytes(runs) & bytes_changed
         assert _bytes(outside) == _bytes(runs) - bytes_changed
         assert inside == sorted(inside)
