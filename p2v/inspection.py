@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from converters import nbd
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
+from converters.served_overlay import served_overlay
 from converters.storage import HostStorage
 from converters.transaction import interrupted_journal
 from drivers.appliance import ApplianceDisk, open_appliance
@@ -132,9 +132,8 @@ def _by_appliance(
         sockets = stack.enter_context(socket_folder())
         overlays = []
         for index, (disk, reader) in enumerate(zip(disks, readers, strict=True)):
-            export = stack.enter_context(nbd.serve(disk.spec, sockets))
-            overlay = scratch / f"overlay{index}.qcow2"
-            qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", reader.virtual_size)
+            path = scratch / f"overlay{index}.qcow2"
+            overlay = stack.enter_context(served_overlay(disk.spec, path, reader.virtual_size, sockets, qemu_img))
             overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))
         appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
         return facts_by_appliance(appliance, layout, why, keys)

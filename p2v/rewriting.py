@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from converters import nbd
 from converters.image import identity, open_disk
 from converters.mapped import MappedDisk
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
+from converters.served_overlay import served_overlay
 from drivers.appliance import ApplianceDisk
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult, rewrite
@@ -84,8 +84,7 @@ def served_overlays(
     with ExitStack() as stack:
         sockets = stack.enter_context(socket_folder())
         for source, overlay, size in zip(document.sources, overlays, sizes, strict=True):
-            export = stack.enter_context(nbd.serve(source.spec, sockets))
-            qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", size)
+            stack.enter_context(served_overlay(source.spec, overlay, size, sockets, qemu_img))
         yield stack.enter_context(building(document))
 
 

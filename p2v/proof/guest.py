@@ -11,11 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
-from converters import nbd
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
+from converters.served_overlay import served_overlay
 from drivers import xfs
 from drivers.appliance import Appliance, ApplianceDisk, open_appliance
 from drivers.byte_account import ByteAccount, Sides, account_ext4
@@ -136,11 +135,14 @@ def sides(
     with ExitStack() as stack:
         scratch = stack.enter_context(temporary_folder())
         sockets = stack.enter_context(socket_folder())
-        overlays = [
-            [_overlay(stack, spec, size, scratch / f"{side}{number}.qcow2", sockets)
-             for number, (spec, size) in enumerate(zip(specs[side], _sizes(document), strict=True))]
-            for side in (0, 1)
-        ]  # fmt: skip
+        qemu_img = QemuImg(SystemRunner())
+        sizes = [source.image.virtual_size for source in document.sources]
+        overlays: list[list[ApplianceDisk]] = [[], []]
+        for side, disks in enumerate(overlays):
+            for number, (spec, size) in enumerate(zip(specs[side], sizes, strict=True)):
+                path = scratch / f"{side}{number}.qcow2"
+                overlay = stack.enter_context(served_overlay(spec, path, size, sockets, qemu_img))
+                disks.append(ApplianceDisk(overlay, "qcow2", read_only=False))
         alone = any(system.mounts[0].volume or system.kind in _CANNOT_BE_THERE_TWICE for system in systems)
         groups = [overlays[0], overlays[1]] if alone else [overlays[0] + overlays[1]]
         appliances = []
@@ -149,16 +151,6 @@ def sides(
             appliance.activate(document.facts.volumes if alone else (), keys)
             appliances.append(appliance)
         yield WalkedSide(appliances[0], 0), WalkedSide(appliances[-1], 0 if alone else len(overlays[0]))
-
-
-def _sizes(document: PlanDocument) -> list[int]:
-    return [source.image.virtual_size for source in document.sources]
-
-
-def _overlay(stack: ExitStack, spec: DiskSpec, size: int, path: Path, sockets: Path) -> ApplianceDisk:
-    export = stack.enter_context(nbd.serve(spec.absolute(), sockets))
-    QemuImg(SystemRunner()).create_overlay(path, NbdUri(export.uri), "raw", size)
-    return ApplianceDisk(path, "qcow2", read_only=False)
 
 
 @dataclass

@@ -1,0 +1,22 @@
+"""An overlay over a disk that our own reader serves: what is written goes to the overlay, and the disk is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from converters import nbd
+from converters.qemu_img import NbdUri, QemuImg
+from converters.references import DiskSpec
+
+
+@contextmanager
+def served_overlay(spec: DiskSpec, overlay: Path, size: int, sockets: Path, qemu_img: QemuImg) -> Iterator[Path]:
+    """Make a qcow2 overlay over a disk of ``size`` bytes, which is served while the context lasts. The overlay stays.
+
+    ``sockets``: as for ``nbd.serve``. Raises what that and ``QemuImg.create_overlay`` raise.
+    """
+    with nbd.serve(spec, sockets) as export:
+        qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", size)
+        yield overlay
