@@ -51,6 +51,12 @@ _NAMES = {
     "Nic.network": "network",
     "Nic.source_network": "network",
     "TargetNic.network": "network",
+    "Smbios.serial": "serial",
+    "Smbios.board_serial": "serial",
+    "Smbios.chassis_serial": "serial",
+    "Smbios.board_asset": "asset",
+    "Smbios.asset_tag": "asset",
+    "GuestReport.serial_number": "serial",
 }
 _NAMES_OF_NOBODY = {"", "default", "localhost", "none", "unknown"}
 

@@ -10,13 +10,14 @@ import string
 import tarfile
 import time
 import typing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from p2v.core.errors import TargetExists
 from p2v.documents import plan_digest
+from p2v.machine import Smbios
 from p2v.record import BadRecord, ConversionRecord, load_record, record_digest
 from p2v.record.bundle import bundle
 from p2v.record.scrub import _CONTENTS, _KEPT, _NAMES, Scrubber, vocabulary
@@ -147,6 +148,15 @@ def test_names_that_are_words_go_where_the_record_calls_them_names(tmp_path: Pat
     log = next(line for line in packed.splitlines() if "login" in line)
     assert log == f"{log.split()[0]} login: the {log.split()[0]} is up, an image"
     assert "MAIL" not in packed
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Smbios) if field.name.endswith(("serial", "asset", "asset_tag"))])
+def test_serial_numbers_and_asset_tags_that_are_words_go_too(tmp_path: Path, name: str) -> None:
+    record = filled_record()
+    machine = replace(record.document.machine, smbios=replace(Smbios(), **{name: "image"}))
+    document = replace(record.document, machine=machine)
+    packed = everything(tmp_path, replace(record, document=document, plan_digest=plan_digest(document)), "an image\n").decode()
+    assert "an image" not in packed
 
 
 def test_real_record_keeps_its_story_and_loses_its_names(tmp_path: Path) -> None:
