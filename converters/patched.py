@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from converters.extents import part_of
 from p2v.core.disk import DiskReader, Extent
 
 
@@ -61,23 +62,11 @@ class PatchedDisk:
                     at = until
                     continue
                 end = min(until, extent.end)
-                yield _part(extent, at, end)
+                yield part_of(extent, at, end)
                 at = end
 
     def close(self) -> None:
         """Nothing: the two disks belong to others."""
-
-
-def _part(extent: Extent, start: int, end: int) -> Extent:
-    skip = start - extent.offset
-    stored, compressed = extent.stored, extent.compressed
-    return replace(
-        extent,
-        offset=start,
-        length=end - start,
-        stored=replace(stored, offset=stored.offset + skip) if stored else None,
-        compressed=replace(compressed, skip=compressed.skip + skip) if compressed else None,
-    )
 
 
 def sorted_apart(ranges: Sequence[tuple[int, int]], virtual_size: int) -> tuple[tuple[int, int], ...] | None:

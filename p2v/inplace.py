@@ -9,11 +9,10 @@ and the results get their names. An interrupted run is finished by the next one,
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,13 +56,14 @@ from p2v.core.units import MIB
 from p2v.core.workspace import Outputs, locked, make_output_folder, remove_quietly, require_space, write_synced
 from p2v.documents import PlanDocument, SourceDisk, plan_digest
 from p2v.inplace_disks import ClaimedDisks, FitDisk, claimed_disks, refuse_unfit, require_same_sizes
-from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile, record_json
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord, record_json
 from p2v.rewriting import (
     boot_checked,
     boot_files,
     check_records,
     host_record,
     open_planned,
+    output_files,
     refuse_blocked,
     rewrite_overlays,
     served_overlays,
@@ -359,7 +359,7 @@ def _record(
                 source_content=content,
             )
         )
-    outputs = tuple(_output_files(job))
+    outputs = output_files(job.outputs)
     record = ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
@@ -395,10 +395,3 @@ def _digests(job: _Job, changed: Sequence[_Ranges]) -> list[tuple[ChangedRange, 
             )
             for index in range(len(changed))
         ]
-
-
-def _output_files(job: _Job) -> Iterator[OutputFile]:
-    for name in job.outputs.names[:-1]:
-        path = job.outputs.partial(name)
-        if path.exists():  # else no screenshot could be taken
-            yield OutputFile(name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())

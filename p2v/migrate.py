@@ -39,7 +39,6 @@ from p2v.core.workspace import (
     make_output_folder,
     remove_quietly,
     require_space,
-    sha256_of,
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
@@ -48,13 +47,14 @@ from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, ConversionRecord, DiskRecord, OutputFile
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord
 from p2v.rewriting import (
     boot_checked,
     boot_files,
     check_records,
     host_record,
     open_planned,
+    output_files,
     refuse_blocked,
     rewrite_overlays,
     served_overlays,
@@ -316,7 +316,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
     disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
-    outputs = _output_files(job)
+    outputs = output_files(job.outputs, job.disk_files)
     return ConversionRecord(
         started=job.started,
         plan_digest=plan_digest(job.document),
@@ -448,15 +448,3 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
 def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
     offset, length = changed.offset, changed.length
     return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
-
-
-def _output_files(job: _Job) -> tuple[OutputFile, ...]:
-    """What is about to be published, without the record itself."""
-    files = []
-    for name in job.outputs.names[:-1]:
-        path = job.outputs.partial(name)
-        if not path.exists():
-            continue  # no screenshot could be taken
-        digest = None if name in job.disk_files else sha256_of(path)
-        files.append(OutputFile(name, path.stat().st_size, digest))
-    return tuple(files)

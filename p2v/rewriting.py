@@ -22,7 +22,7 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import Reporter
-from p2v.core.workspace import Outputs, socket_folder
+from p2v.core.workspace import Outputs, sha256_of, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
 from p2v.sources.description import is_file
@@ -143,6 +143,16 @@ def boot_files(boot: BootEvidence | None, outputs: Iterable[OutputFile]) -> Mapp
     """SHA-256 of the boot check's screenshot and log, by their names."""
     names = (boot.screenshot, boot.log) if boot is not None else ()
     return {output.name: output.sha256 for output in outputs if output.sha256 and output.name in names}
+
+
+def output_files(outputs: Outputs, disks: Sequence[str] = ()) -> tuple[OutputFile, ...]:
+    """What is about to be published, without the record itself; of ``disks`` among it the digests stand elsewhere."""
+    files = []
+    for name in outputs.names[:-1]:
+        path = outputs.partial(name)
+        if path.exists():  # else no screenshot could be taken
+            files.append(OutputFile(name, path.stat().st_size, None if name in disks else sha256_of(path)))
+    return tuple(files)
 
 
 def check_records(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:

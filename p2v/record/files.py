@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converters.digest import digest_disk
+from converters.digest import digest_disk, digest_range
 from converters.image import identity, open_disk
 from converters.info import SourceIdentity
 from converters.mapped import MappedDisk
@@ -18,10 +17,9 @@ from converters.raw import open_beginning
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
 from p2v.core.events import Reporter, phase, silent
-from p2v.core.units import MIB, format_bytes
-from p2v.record.conversion import ChangedRange, ConversionRecord, DiskRecord, OutputFile
-
-_STEP_BYTES = 4 * MIB
+from p2v.core.units import format_bytes
+from p2v.core.workspace import sha256_of
+from p2v.record.conversion import ConversionRecord, DiskRecord, OutputFile
 
 
 class State(enum.Enum):
@@ -93,8 +91,7 @@ def look_at_output(folder: Path, output: OutputFile) -> Looked:
     try:
         if path.stat().st_size != output.size:
             return Looked(output.name, State.DIFFERENT, f"has {path.stat().st_size} bytes, {output.size} were written")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except FileNotFoundError:
         return Looked(output.name, State.NOT_AT_HAND, "is not there")
     except OSError as error:
@@ -184,7 +181,7 @@ class _Disk:
         clauses = [] if same else ["is another disk, or was written to since"]
         for changed in self._made.changed:
             expected = changed.after if after else changed.before
-            if expected is not None and _range_sha256(disk, changed) != expected:
+            if expected is not None and digest_range(disk, changed.offset, changed.length) != expected:
                 clauses.append(
                     f"the changed range of {changed.length} bytes from {changed.offset} on does not hold what it held"
                 )
@@ -235,19 +232,6 @@ def _same(recorded: SourceIdentity, found: SourceIdentity) -> bool:
         return replace(one, files=tuple(replace(file, path="", mtime_ns=0) for file in one.files))
 
     return bare(recorded) == bare(found)
-
-
-def _range_sha256(disk: DiskReader, changed: ChangedRange) -> str:
-    digest = hashlib.sha256()
-    for offset, length in _steps(changed):
-        digest.update(disk.pread(length, offset))
-    return digest.hexdigest()
-
-
-def _steps(changed: ChangedRange) -> Iterator[tuple[int, int]]:
-    end = changed.offset + changed.length
-    for offset in range(changed.offset, end, _STEP_BYTES):
-        yield offset, min(_STEP_BYTES, end - offset)
 
 
 def states(looked: Sequence[Looked]) -> set[State]:
