@@ -107,15 +107,22 @@ def test_noise_is_refused_or_read_and_nothing_else() -> None:
     extent = b"   0:        0..       1:       1000..      1001:      2:             last,eof\n"
     good = _HEAD % b"a" + _LINES + extent + b"./a: 1 extent found\n"
     stats = _stat(b"a") + _stat(b"b/c", inode=13)
+    read = refused = 0
     for _ in range(2000):
         for text, parse in ((good, parse_places), (stats, lambda t: parse_entries(t, b"", b"", b"", b""))):
             spoilt = bytearray(text)
             for _ in range(chance.randint(1, 4)):
                 spoilt[chance.randrange(len(spoilt))] = chance.choice((0, 10, 32, 48, 57, 45, 58, 255, chance.randrange(256)))
             try:
-                parse(bytes(spoilt))
+                found = parse(bytes(spoilt))
             except BadListing:
+                refused += 1
                 continue
+            read += 1
+            assert all(path.startswith("/") for path in found)
+    # noise that is never noticed, or always, would show nothing
+    assert read > 100
+    assert refused > 100
 
 
 def _entry(path: str, inode: int = 12, size: int = 5, mtime: str = "1") -> Entry:

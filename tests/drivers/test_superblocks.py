@@ -92,4 +92,5 @@ def test_noise_has_problems_or_none_and_nothing_else(kind: str) -> None:
             before = bytearray(head + chance.randbytes(size))[:size]
             if size >= 512:
                 before[510:512] = b"\x55\xaa"
-            _problems(kind, bytes(before), *([(size // 2, b"\0")] if size else []))
+            found = _problems(kind, bytes(before), *([(size // 2, b"\0")] if size else []))
+            assert all(isinstance(problem, str) and problem for problem in found)
