@@ -25,6 +25,7 @@ from converters.undo_journal import JournalHeader
 from p2v.core.block_devices import look_at, users_of
 from p2v.core.errors import DiskInUse, NoSource, UsedSince
 from p2v.core.io_errors import write_problem
+from p2v.core.open_files import writers
 
 _FLOCK = struct.Struct("@hhqqi4x")
 _QEMU_LOCK_START, _QEMU_LOCK_BYTES = 100, 200
@@ -135,33 +136,9 @@ def _lease_granted(handle: int) -> bool:
 
 
 def _writing_processes(wanted: os.stat_result) -> list[str]:
-    """Processes that have a file open for writing, as far as this user may see them."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and _writes(process, wanted):
-            try:
-                name = (process / "comm").read_text("utf-8", "replace").strip()
-            except OSError:
-                name = "a program"
-            found.append(f"{name} (process {process.name})")
-    return found
-
-
-def _writes(process: Path, wanted: os.stat_result) -> bool:
-    try:
-        handles = list((process / "fd").iterdir())
-    except OSError:
-        return False  # another user's, or gone
-    for handle in handles:
-        try:
-            if not os.path.samestat(os.stat(handle), wanted):
-                continue
-            flags = (process / "fdinfo" / handle.name).read_text().split("flags:", 1)[1].split()[0]
-        except (OSError, IndexError):
-            continue
-        if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
-            return True
-    return False
+    """Processes that have a file open for writing."""
+    found = writers(lambda handle: os.path.samestat(os.stat(handle), wanted))
+    return [f"{name or 'a program'} (process {number})" for number, name in found]
 
 
 def _lock_out_qemu(file: HostFile) -> None:

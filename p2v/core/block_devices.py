@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.errors import NotPermitted, UnfitDevice
+from p2v.core.open_files import writers
 from p2v.core.units import SECTOR_BYTES
 
 # Octal, as the kernel writes blanks and the like in names.
@@ -238,20 +239,13 @@ def _loops(host: HostFiles) -> Iterator[tuple[str, str]]:
 
 def _writers(number: str, host: HostFiles) -> Iterator[str]:
     """Processes that have the device open for writing, this one excepted. Those who only read are none of its users."""
-    for process in _entries(host.proc):
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        if any(_writes(process, handle, number) for handle in _entries(process / "fd")):
-            yield f"{_OPEN}{_text(process / 'comm') or 'a process'} (process {process.name})"
 
+    def is_it(handle: Path) -> bool:
+        return os.readlink(handle).startswith("/dev/") and _is_device(str(handle), number, "")
 
-def _writes(process: Path, handle: Path, number: str) -> bool:
-    with contextlib.suppress(OSError):
-        if not os.readlink(handle).startswith("/dev/") or not _is_device(str(handle), number, ""):
-            return False
-        told = re.search(r"^flags:\s*([0-7]+)", _text(process / "fdinfo" / handle.name), re.MULTILINE)
-        return told is not None and int(told[1], 8) & os.O_ACCMODE != os.O_RDONLY
-    return False
+    for process, name in writers(is_it, host.proc):
+        if process != os.getpid():
+            yield f"{_OPEN}{name or 'a process'} (process {process})"
 
 
 def _is_device(path: str, number: str, name: str) -> bool:
