@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from converters.piece_reader import PieceReader
+from converters.piece_walk import CopyCancelled
 from converters.pieces import (
     PIECE_BYTES,
     SUBPIECE_BYTES,
@@ -105,7 +106,7 @@ class _Work:
     report: Reporter
     phase: str
     found: _Found
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next(self) -> _Pair | None:
@@ -126,12 +127,15 @@ def compare_disks(
     threads: int = 2,
     phase: str = "compare",
     ranges_kept: int = RANGES_KEPT,
+    cancelled: threading.Event | None = None,
 ) -> Comparison:
     """Compare two disks to their ends. BytesDone events sum up to the larger size; at most ``ranges_kept`` are told.
 
-    Raises what the readers raise: the first error of any thread, when all have stopped.
+    ``cancelled``: setting it in another thread ends the work. Raises what the readers raise (the first error of any thread,
+    when all have stopped), and CopyCancelled.
     """
-    work = _Work(first, second, _pairs(first, second), report, phase, _Found(ranges_kept))
+    stop = cancelled or threading.Event()
+    work = _Work(first, second, _pairs(first, second), report, phase, _Found(ranges_kept), stop)
     with ThreadPoolExecutor(threads, thread_name_prefix=phase) as pool:
         try:
             tasks = [pool.submit(_compare_pieces, work) for _ in range(threads)]
@@ -141,6 +145,8 @@ def compare_disks(
             raise
     for task in tasks:
         task.result()
+    if stop.is_set():
+        raise CopyCancelled(str(second.files[0]) if second.files else "disk")
     return work.found.comparison(first.virtual_size, second.virtual_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,11 +31,18 @@ class Compared:
 
 
 def compare(
-    source: DiskReader, target: DiskReader, record: DiskRecord, threads: int, report: Reporter, phase: str
+    source: DiskReader,
+    target: DiskReader,
+    record: DiskRecord,
+    threads: int,
+    report: Reporter,
+    phase: str,
+    cancelled: threading.Event | None = None,
 ) -> Compared:
-    """Compare a disk with its source. Raises what the readers raise."""
+    """Compare a disk with its source. Raises what the readers raise, and CopyCancelled."""
     found = compare_disks(
-        source, target, report=report, threads=threads, phase=phase, ranges_kept=_RUNS_AT_MOST
+        source, target, report=report, threads=threads, phase=phase, ranges_kept=_RUNS_AT_MOST,
+        cancelled=cancelled,
     )
     problems = [*_sizes(found, record), *_outside(found, record), *_changed_since(source, target, record)]
     differing = tuple(inside(found.ranges, _spans(record)))

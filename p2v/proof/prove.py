@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -118,33 +119,44 @@ def _both(
     keys: Sequence[Key],
     threads: int,
 ) -> tuple[list[Compared], list[FileSystemProof]]:
-    """The bytes are compared while the appliance starts."""
+    """The bytes are compared while the appliance starts. Whatever ends the one ends the other."""
+    cancelled = threading.Event()
     with ThreadPoolExecutor(1, thread_name_prefix="p2v-prove") as pool:
-        comparing = pool.submit(_compare_all, record, readers, threads, report)
-        if not systems:
-            return comparing.result(), []
-        specs = (pair.sources, pair.targets)
-        with sides(record.document, specs, systems, acceleration, keys, report) as walked:
-            compared = comparing.result()
-            runs = [disk.runs for disk in compared]
-            guest = GuestProof(record.document.facts, record.document.plan, walked, runs, readers)
-            found = []
-            with events.phase(report, "walk", "Walking the file systems of both sides"):
-                for system in systems:
-                    try:
-                        found.append(guest.prove(system))
-                    except BadListing as error:
-                        found.append(_unreadable(system, error))
-            return compared, found
+        comparing = pool.submit(_compare_all, record, readers, threads, report, cancelled)
+        try:
+            if not systems:
+                return comparing.result(), []
+            specs = (pair.sources, pair.targets)
+            with sides(record.document, specs, systems, acceleration, keys, report) as walked:
+                compared = comparing.result()
+                guest = GuestProof(
+                    record.document.facts, record.document.plan, walked, [disk.runs for disk in compared], readers
+                )
+                with events.phase(report, "walk", "Walking the file systems of both sides"):
+                    return compared, [_walked(guest, system) for system in systems]
+        except BaseException:
+            cancelled.set()
+            raise
+
+
+def _walked(guest: GuestProof, system: System) -> FileSystemProof:
+    try:
+        return guest.prove(system)
+    except BadListing as error:
+        return _unreadable(system, error)
 
 
 def _compare_all(
-    record: ConversionRecord, readers: tuple[Sequence[DiskReader], Sequence[DiskReader]], threads: int, report: Reporter
+    record: ConversionRecord,
+    readers: tuple[Sequence[DiskReader], Sequence[DiskReader]],
+    threads: int,
+    report: Reporter,
+    cancelled: threading.Event,
 ) -> list[Compared]:
     total = sum(max(s.virtual_size, t.virtual_size) for s, t in zip(*readers, strict=True))
     with events.phase(report, "compare", "Comparing every byte", total):
         return [
-            compare(source, target, disk, threads, report, "compare")
+            compare(source, target, disk, threads, report, "compare", cancelled)
             for source, target, disk in zip(*readers, record.disks, strict=True)
         ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from converters.compare import compare_disks
 from converters.image import open_disk
+from converters.piece_walk import CopyCancelled
 from p2v.core.errors import ReadFailed
 from p2v.core.events import BytesDone, Event
 from tests.converters.images import VARIANTS, qemu_img
@@ -132,3 +134,17 @@ def test_progress_sums_up_to_the_larger_size(disk: MemoryDisk) -> None:
     longer = in_memory(disk.data + bytes(5 * MIB), disk.file)
     compare_disks(disk, longer, report=told.append)
     assert sum(event.count for event in told if isinstance(event, BytesDone)) == longer.virtual_size
+
+
+def test_a_comparison_that_is_cancelled_ends_soon_and_says_nothing(tmp_path: Path) -> None:
+    one, other = (build(tmp_path / name, [(Kind.PREAD, 1000 * 1024)] * 400) for name in "ab")
+    one.seconds_a_read = 0.02
+    cancelled = threading.Event()
+    timer = threading.Timer(0.2, cancelled.set)
+    timer.start()
+    try:
+        with pytest.raises(CopyCancelled):
+            compare_disks(one, other, cancelled=cancelled)
+    finally:
+        timer.cancel()
+    assert 0 < one.reads < 200

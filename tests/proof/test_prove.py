@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,17 +14,21 @@ from typing import cast
 import pytest
 
 from converters.references import DiskSpec
+from drivers.appliance import ApplianceFailed
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Segment, Volume
 from drivers.planned import Explained, Unexplained
 from p2v.core import jsonio, jsontext
+from p2v.core.acceleration import Acceleration
+from p2v.core.events import PhaseTimes, silent
 from p2v.core.units import MIB
 from p2v.documents import CONVERTER
 from p2v.proof import disks
 from p2v.proof.guest import System
-from p2v.proof.prove import _elsewhere, _not_compared, pair_of
+from p2v.proof.prove import Pair, _both, _elsewhere, _not_compared, pair_of
 from p2v.proof.text import render
 from p2v.record import ConversionRecord
 from p2v.record.proof import DiskProof, FileSystemProof, Problem, ProofDocument, ProofVerdict, proof_json
+from tests.converters.memory_disk import Kind, build
 
 
 def test_runs_are_cut_at_the_ends_of_changed_ranges() -> None:
@@ -51,6 +57,24 @@ def _ranges(chance: random.Random) -> list[tuple[int, int]]:
 
 def _bytes(ranges: Sequence[tuple[int, int]]) -> set[int]:
     return {at for offset, length in ranges for at in range(offset, offset + length)}
+
+
+def test_an_appliance_that_does_not_start_ends_the_comparison_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = build(tmp_path / "disk", [(Kind.PREAD, 1000 * 1024)] * 400)
+    slow.seconds_a_read = 0.02
+
+    @contextmanager
+    def no_sides(*_: object) -> Iterator[None]:
+        raise ApplianceFailed("start", "there is none")
+        yield
+
+    monkeypatch.setattr(sys.modules[_both.__module__], "sides", no_sides)
+    disk = SimpleNamespace(source="disk", target="guest.qcow2", virtual_size=slow.virtual_size, changed=())
+    record = cast(ConversionRecord, SimpleNamespace(document=None, disks=(disk,)))
+    readers = ([slow], [build(tmp_path / "other", [(Kind.HOLE, slow.virtual_size)])])
+    with pytest.raises(ApplianceFailed):
+        _both(record, Pair((), ()), readers, [_SYSTEM], cast(Acceleration, None), PhaseTimes(silent), (), 2)
+    assert slow.reads < 200
 
 
 _ROOT = Mount("/", 0, 1)
