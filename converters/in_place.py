@@ -64,6 +64,14 @@ def data_files(disk: MappedDisk) -> tuple[SourceFile, ...]:
     return tuple(file for file in own_files(disk) if file.path in stored)
 
 
+def first_data_file(disks: Sequence[MappedDisk]) -> SourceFile:
+    """The first of all their ``data_files``. Raises NotInPlace where there is none: all is compressed, or nothing is there."""
+    for disk in disks:
+        for file in data_files(disk):
+            return file
+    raise NotInPlace(disks[0].files[0], "none of its bytes are stored plainly in it", _BY_COPY)
+
+
 def refuse_unsuitable(disk: MappedDisk) -> None:
     """Raise NotInPlace for a disk that may not be written where it stands, whatever would be written."""
     facts, path = disk.facts, disk.files[0]

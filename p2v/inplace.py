@@ -23,6 +23,7 @@ from converters.digest import digest_disk
 from converters.image import open_disk
 from converters.in_place import (
     data_files,
+    first_data_file,
     keep_changes,
     rewritten_disk,
     runs_from,
@@ -178,7 +179,7 @@ def _job(
         definitions=files,
         outputs=outputs_of(request, name, [*(file.name for file in files), *evidence]),
         work=request.folder / f"{name}.partial.work",
-        journal=journal_path(name, request, lasting_name(data_files(readers[0])[0].path)),
+        journal=journal_path(name, request, lasting_name(first_data_file(readers).path)),
     )
 
 

@@ -58,6 +58,8 @@ def settle(name: str, disks: Sequence[MachineDisk], request: InPlaceRequest, rep
     Raises BadJournal, UsedSince, DiskInUse, NotInPlace and what opening disks raises.
     """
     files = list(dict.fromkeys(path for disk in disks for path in _files_of(disk)))
+    if not files:
+        return None  # nothing that could have been begun in place
     with claimed(files) as handles:
         return _settled(name, dict(zip(files, handles, strict=True)), request, report)
 

@@ -41,9 +41,9 @@ from p2v.planning import plan_machine
 from p2v.record import load_record, record_json
 from p2v.settling import InPlaceRequest, settle
 from p2v.verify import BootEvidence, Reason, Verdict
-from tests.fixtures import guest
+from tests.fixtures import guest, packed
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
-from tests.pipeline.running import names
+from tests.pipeline.running import names, p2v, state
 
 MIB = 1024 * 1024
 SIZE = 8 * MIB
@@ -377,6 +377,38 @@ def test_what_cannot_change_in_place_is_told_before_the_rewriting(bench: Bench, 
         bench.convert()
     assert bench.journal.read_bytes() == b"mine"
     assert names(bench.folder) == {"disk1.raw", "disk2.raw", "vm.undo"}
+
+
+def test_an_image_that_has_all_its_bytes_compressed_is_refused_with_words(tmp_path: Path) -> None:
+    before = state(packed("vmware", "vmdk-stream"))
+    ran = p2v("convert", "--in-place", packed("vmware", "vmdk-stream"), "-o", tmp_path / "out")
+    assert ran.status == 4, ran.err
+    assert "none of its bytes are stored plainly" in ran.err
+    assert "without --in-place" in ran.err
+    assert state(packed("vmware", "vmdk-stream")) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_first_disk_with_nothing_in_it_is_no_obstacle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it can be written, and the journal stands beside the first disk that has anything."""
+    empty = bench.folder / "empty.raw"
+    with empty.open("wb") as file:
+        file.truncate(SIZE)
+    machine = bench.document.machine
+    disks = (MachineDisk(empty, "raw"), *machine.disks)
+    hardware = replace(bench.document.hardware, disks=(bench.document.hardware.disks[0],) * 3)
+    bench.document = replace(
+        bench.document,
+        machine=replace(machine, disks=disks),
+        sources=(_source(empty), *bench.document.sources),
+        hardware=hardware,
+    )
+    monkeypatch.setattr(inplace, "rewrite_overlays", lambda document, overlays, *rest, **keys: _rewrite(document, overlays[1:]))
+    assert bench.settle() is None
+    bench.convert()
+    assert bench.now() == bench.new
+    bench.undo()
+    assert bench.now() == bench.old
 
 
 def test_a_lasting_name_is_no_link(tmp_path: Path) -> None:
