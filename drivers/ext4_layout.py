@@ -18,6 +18,7 @@ from itertools import pairwise
 from drivers.ext4_fields import EXTENTS_FLAG, INLINE_FLAG
 from p2v.core.units import KIB, SECTOR_BYTES
 
+KINDS = ("ext2", "ext3", "ext4")
 Read = Callable[[int, int], bytes]
 """``read(length, offset)`` of the file system's device, in bytes."""
 

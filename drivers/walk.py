@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from drivers import ext4_layout
 from drivers.appliance import Appliance, ApplianceFailed, ApplianceStopped
 from drivers.appliance_tree import ApplianceTree
 from drivers.listing import BadListing, Listing, parse_entries, parse_places
@@ -23,8 +24,7 @@ _LISTING_BYTES = 2 * GIB
 _PIECE_BYTES = 2 * MIB
 # one argument of a program has at most 128 KiB
 _GIVEN_BYTES = 60 * KIB
-_EXT = ("ext2", "ext3", "ext4")
-_TELLS_PLACES = (*_EXT, "xfs")
+_TELLS_PLACES = (*ext4_layout.KINDS, "xfs")
 _HAVE_FLAGS = ("xfs", "btrfs", "f2fs")
 _FORGETS_INODES = ("vfat", "msdos", "exfat")
 
@@ -67,7 +67,7 @@ class WalkedFileSystem:
     @property
     def has_flags(self) -> bool:
         """Whether chattr's flags have to be listed: clean ext's are compared with all else that is in its inodes."""
-        return self.kind in _HAVE_FLAGS or (self.is_dirty and self.kind in _EXT)
+        return self.kind in _HAVE_FLAGS or (self.is_dirty and self.kind in ext4_layout.KINDS)
 
     @property
     def keeps_inodes(self) -> bool:

@@ -15,12 +15,11 @@ from functools import cached_property
 from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.served_overlay import served_overlay
-from drivers import xfs
+from drivers import ext4_layout, xfs
 from drivers.appliance import Appliance, ApplianceDisk, open_appliance
 from drivers.byte_account import ByteAccount, Sides, account_ext4
 from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.differences import differences, to_read
-from drivers.ext4_layout import NotUnderstood
 from drivers.facts import FileSystem, GuestFacts, Mount, Segment, nearest_mount
 from drivers.keys import Key
 from drivers.linux import supplement_members
@@ -41,7 +40,6 @@ from p2v.documents import PlanDocument
 from p2v.proof.disks import Run, inside
 from p2v.record.proof import FileSystemProof
 
-_EXT = ("ext2", "ext3", "ext4")
 _CANNOT_BE_THERE_TWICE = ("btrfs",)
 _CPUS = 2
 """Lists are made at the same time."""
@@ -248,10 +246,10 @@ class GuestProof:
             if each.is_new or each.what == Fate.GONE.value:
                 # its times show nothing where they have seconds only and all was done in one
                 planned.setdefault(posixpath.dirname(each.path), False)
-        if system.kind in _EXT:
+        if system.kind in ext4_layout.KINDS:
             try:
                 return account_ext4(Sides(before.pread, after.pread, system.size), touched, listings, planned)
-            except NotUnderstood as error:
+            except ext4_layout.NotUnderstood as error:
                 note = f"its structures are not understood ({error}); its names and contents were compared"
                 return ByteAccount({f"{system.kind}, not told apart": sum(n for _, n in touched)}, (), (note,))
         note = "of its own structures only what they mean (names and contents) was compared"
