@@ -29,7 +29,7 @@ from p2v.core import jsonio, jsontext
 from p2v.core.errors import P2vError, ProgramFailed
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import MIB
-from p2v.core.workspace import temporary_folder
+from p2v.core.workspace import reachable_parent, temporary_folder
 from p2v.documents import PlanDocument
 
 _SECONDS = 600.0
@@ -72,7 +72,7 @@ class Supplements:
 def building(document: PlanDocument) -> Iterator[Supplements]:
     """Start building in the background; leaving the context waits for the builder's end."""
     changes = tuple(c for c in document.plan.changes if isinstance(c, ExtendInitramfs))
-    with temporary_folder() as folder:
+    with temporary_folder(reachable_parent()) as folder:
         if not changes or document.facts.read_by is ReadBy.APPLIANCE:
             yield Supplements(changes, document.facts, folder, None)
             return

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,23 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def reachable_parent() -> Path | None:
+    """Where a temporary folder can be reached by a child that gave its user up, None for the usual place.
+
+    A private TMPDIR (pam_tmpdir, a home) is closed to it; a child of any other user than root stays who it was.
+    """
+    if os.geteuid() != 0:
+        return None
+    usual = Path(tempfile.gettempdir()).resolve()
+    places = (usual, Path("/tmp"), Path("/var/tmp"))
+    found = next((place for place in places if _lets_others_through(place) and os.access(place, os.W_OK)), usual)
+    return None if found == usual else found
+
+
+def _lets_others_through(folder: Path) -> bool:
+    return folder.is_dir() and all(above.stat().st_mode & stat.S_IXOTH for above in (folder, *folder.parents))
 
 
 def make_output_folder(folder: Path) -> tuple[Path, ...]:
