@@ -284,6 +284,11 @@ class Resumed:
     done_bytes: int = 0
     dirty: list[tuple[int, int]] = field(default_factory=list)
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was recorded, or all of it was forgotten: as good as no run at all."""
+        return not self.done_bytes and not self.dirty
+
     def replay(self, journal: JournalFile) -> None:
         """Believe the journal. Raises ValueError where it contradicts itself."""
         count = piece_count(self.writer.virtual_size)
@@ -338,13 +343,18 @@ def _resume(
     if found != header:
         return None, difference(found, header)
     if not partial.exists():
-        return None, "the partial file is gone"
+        # killed between the two: nothing was lost, and there is nothing to tell
+        is_empty = next(journal.records(), None) is None
+        return None, "" if is_empty else "the partial file is gone"
     resumed = Resumed(
         _WRITERS[target_format](partial, header.virtual_size, resume=True),
         PieceSet(piece_count(header.virtual_size)),
     )
     try:
         resumed.replay(journal)
+        if resumed.is_empty:
+            resumed.writer.close()
+            return None, ""
         resumed.tidy(journal)
     except ValueError as error:
         resumed.writer.close()

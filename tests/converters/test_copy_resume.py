@@ -116,6 +116,24 @@ def killed_copy(folder: Path, target_format: TargetFormat, number: int, seconds:
 
 
 @FORMATS
+@pytest.mark.parametrize("has_file", [True, False])
+def test_a_run_killed_before_anything_was_recorded_is_begun_anew_without_a_word(
+    tmp_path: Path, target_format: TargetFormat, has_file: bool
+) -> None:
+    disk = build(tmp_path / "source", STRETCHES)
+    with opened(tmp_path, disk, target_format) as target:
+        partial = target.path
+    partial.unlink()
+    if has_file:
+        partial.touch()
+    with opened(tmp_path, disk, target_format) as target:
+        assert (target.resumed_bytes, target.restart_reason) == (0, "")
+        copied(target, disk)
+        target.publish(tmp_path / "disk")
+    assert_whole(tmp_path, disk, target_format)
+
+
+@FORMATS
 def test_a_copy_that_failed_goes_on_where_it_was(tmp_path: Path, target_format: TargetFormat) -> None:
     disk = build(tmp_path / "source", STRETCHES)
     disk.fail_at = 30 * MIB + len(disk.data) // 3

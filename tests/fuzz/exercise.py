@@ -83,7 +83,8 @@ class Exerciser:
         """One input; ``chosen`` decides where it is read and what is done with it."""
         file.size = min(file.size, self._target.largest)
         file.put(self._fd)
-        before, started = self.peak, time.process_time()
+        # anew each time: what else ran in this process meanwhile is not the input's doing
+        before, started = peak_rss(), time.process_time()
         finding = ""
         try:
             with limited(SECONDS):
