@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import converters
 import p2v
+from converters.allocation.left_out import LeftOut
 from converters.references import DiskSpec
 from p2v.core.errors import ProgramFailed, ProgramTimedOut, TargetExists, Usage
 from p2v.core.io_errors import write_problem
@@ -64,17 +65,24 @@ class NbdExport:
 
 
 @contextmanager
-def serve(spec: DiskSpec, socket_folder: Path) -> Iterator[NbdExport]:
+def serve(spec: DiskSpec, socket_folder: Path, left_out: LeftOut | None = None) -> Iterator[NbdExport]:
     """Serve one disk until the context ends; the server ends with it, however it is left, and with this process.
 
     ``socket_folder``: a private folder (mode 0700) with a short path, see ``p2v.core.workspace.socket_folder``; several
-    exports may share it. The kernel ends the server when the *thread* that called this ends: leave the context in it.
+    exports may share it. What is ``left_out`` reads as zero.
+
+    The kernel ends the server when the *thread* that called this ends: leave the context in it.
 
     Raises ProgramFailed whose last line is the reader's own sentence when the disk cannot be opened,
     ProgramTimedOut, ToolMissing.
     """
     address, log = _names(socket_folder)
-    with background(_command(spec, address), stderr_file=log) as program:
+    command = _command(spec, address)
+    if left_out is not None:
+        ranges = address.with_suffix(".ranges")
+        left_out.save(ranges)
+        command.append(f"left_out={ranges}")
+    with background(command, stderr_file=log) as program:
         try:
             _wait_until_it_accepts(program, address)
             yield NbdExport(address, log, program)

@@ -7,7 +7,8 @@ Block status is told from the reader's extents, looked up for the range that is 
 
 Parameters: ``import_path`` (repeated, in order of preference), ``image``, ``input_format`` (left out: probe), and the
 fields of ``converters.references.Lookup``: ``parent``, ``extent_dir``, ``allow`` (each repeated), ``size_by``; ``undo_journal`` and
-``undo_disk`` for a disk as it was before a conversion in place.
+``undo_disk`` for a disk as it was before a conversion in place; ``left_out``: a file with ranges that read as zero
+(``converters.allocation.left_out``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import nbdkit
 
 if TYPE_CHECKING:
-    from p2v.core.disk import DiskReader
+    from converters.sparse_view import SparseView
 
 API_VERSION = 2
 
@@ -30,14 +31,14 @@ READ_FAILED = "p2v-read-failed: "
 _import_path: list[str] = []
 _parameters: dict[str, str] = {}
 _folders: dict[str, list[str]] = {"parent": [], "extent_dir": [], "allow": []}
-_disk: list[DiskReader] = []
+_disk: list[SparseView] = []
 
 
 def config(key: str, value: str) -> None:
     """Take one parameter of the command line."""
     if key == "import_path":
         _import_path.append(value)
-    elif key in ("image", "input_format", "size_by", "undo_journal", "undo_disk"):
+    elif key in ("image", "input_format", "size_by", "undo_journal", "undo_disk", "left_out"):
         _parameters[key] = value
     elif key in _folders:
         _folders[key].append(value)
@@ -61,7 +62,9 @@ def get_ready() -> None:
     _extend_sys_path()
     from pathlib import Path
 
+    from converters.allocation.left_out import LeftOut
     from converters.references import DiskSpec, Lookup, SizeBy
+    from converters.sparse_view import SparseView
     from converters.undo_view import open_spec
     from p2v.core.errors import P2vError
 
@@ -76,7 +79,8 @@ def get_ready() -> None:
         int(_parameters.get("undo_disk", "0")),
     )
     try:
-        _disk.append(open_spec(spec))
+        left_out = LeftOut.load(Path(_parameters["left_out"])) if "left_out" in _parameters else LeftOut()
+        _disk.append(SparseView(open_spec(spec), left_out))
     except P2vError as error:
         # Last words: our caller shows the last line of stderr, nbdkit's own would be a traceback.
         sys.stderr.write(f"{error.sentence()}\n")
@@ -90,32 +94,32 @@ def cleanup() -> None:
         _disk.pop().close()
 
 
-def open(readonly: bool) -> DiskReader:
+def open(readonly: bool) -> SparseView:
     """Every connection reads the same disk."""
     return _disk[0]
 
 
-def get_size(disk: DiskReader) -> int:
+def get_size(disk: SparseView) -> int:
     """Bytes of the virtual disk."""
     return disk.virtual_size
 
 
-def can_write(disk: DiskReader) -> bool:
+def can_write(disk: SparseView) -> bool:
     """Never."""
     return False
 
 
-def can_multi_conn(disk: DiskReader) -> bool:
+def can_multi_conn(disk: SparseView) -> bool:
     """Nothing is ever written, so all connections see the same."""
     return True
 
 
-def can_cache(disk: DiskReader) -> int:
+def can_cache(disk: SparseView) -> int:
     """No: the host's page cache does it."""
     return int(nbdkit.CACHE_NONE)
 
 
-def pread(disk: DiskReader, buffer: Any, offset: int, flags: int) -> None:
+def pread(disk: SparseView, buffer: Any, offset: int, flags: int) -> None:
     """Fill ``buffer`` from ``offset``. Whatever goes wrong becomes EIO, and a line on stderr that says what."""
     try:
         data = disk.pread(len(buffer), offset)
@@ -127,7 +131,7 @@ def pread(disk: DiskReader, buffer: Any, offset: int, flags: int) -> None:
         raise
 
 
-def can_extents(disk: DiskReader) -> bool:
+def can_extents(disk: SparseView) -> bool:
     """Always: what a format knows of holes and zeroes."""
     return True
 
@@ -142,7 +146,8 @@ def extents(disk: Any, count: int, offset: int, flags: int) -> list[tuple[int, i
         (True, True): nbdkit.EXTENT_ZERO | nbdkit.EXTENT_HOLE,
     }
     try:
-        found = block_status(disk, offset, count, only_first=bool(flags & nbdkit.FLAG_REQ_ONE))
+        first = bool(flags & nbdkit.FLAG_REQ_ONE)
+        found = block_status(disk.reader, offset, count, only_first=first, left_out=disk.left_out)
         return [(each.offset, each.length, types[each.zero, each.hole]) for each in found]
     except Exception as error:
         _tell(error)

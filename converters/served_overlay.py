@@ -7,16 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converters import nbd
+from converters.allocation.left_out import LeftOut
 from converters.qemu_img import NbdUri, QemuImg
 from converters.references import DiskSpec
 
 
 @contextmanager
-def served_overlay(spec: DiskSpec, overlay: Path, size: int, sockets: Path, qemu_img: QemuImg) -> Iterator[Path]:
+def served_overlay(
+    spec: DiskSpec, overlay: Path, size: int, sockets: Path, qemu_img: QemuImg, left_out: LeftOut | None = None
+) -> Iterator[Path]:
     """Make a qcow2 overlay over a disk of ``size`` bytes, which is served while the context lasts. The overlay stays.
 
-    ``sockets``: as for ``nbd.serve``. Raises what that and ``QemuImg.create_overlay`` raise.
+    ``sockets``, ``left_out``: as for ``nbd.serve``. Raises what that and ``QemuImg.create_overlay`` raise.
     """
-    with nbd.serve(spec, sockets) as export:
+    with nbd.serve(spec, sockets, left_out) as export:
         qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", size)
         yield overlay

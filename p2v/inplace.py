@@ -230,7 +230,7 @@ def _rewritten(job: _Job, claim: ClaimedDisks) -> tuple[RewriteResult, tuple[_Ra
     What cannot be changed in place is told before anybody waits for a boot.
     """
     sizes = [disk.reader.virtual_size for disk in claim.disks]
-    with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
+    with served_overlays(job.document, job.overlays, sizes, job.qemu_img, [None] * len(sizes)) as supplements:
         rewriting = rewrite_overlays(
             job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys
         )

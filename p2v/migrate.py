@@ -44,6 +44,7 @@ from p2v.core.workspace import (
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
 from p2v.documents import PlanDocument, plan_digest, to_data
+from p2v.left_out import Selection, left_out_records, select
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
@@ -91,6 +92,8 @@ class Request:
     """Where the front end's files say that the disks go."""
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
+    all_blocks: bool = False
+    """Copy what file systems call free as well."""
     devices: DeviceWish = field(default_factory=DeviceWish)
     """Block devices that disks are written to in place of files."""
     host_name: bool = False
@@ -113,6 +116,8 @@ class _Job:
     qemu_img: QemuImg
     devices: Mapping[int, BlockDevice] = field(default_factory=dict)
     """Those among the disks, by their place."""
+    selection: Selection = field(default_factory=lambda: Selection((), ()))
+    """What is not copied; known once the sources are open."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -137,7 +142,9 @@ class _Job:
 
     def target_key(self, index: int) -> str:
         """What goes to a disk's target: for another text, it is begun anew."""
-        return json_digest({"source": to_data(self.document.sources[index].identity), "disk": index})
+        left_out = self.selection.disks[index].digest()
+        identity = to_data(self.document.sources[index].identity)
+        return json_digest({"source": identity, "disk": index, "left_out": left_out})
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +275,9 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
     remove_quietly([job.work])
     job.work.mkdir(mode=0o700)
     try:
+        job.selection = select(readers, job.report, all_blocks=job.request.all_blocks)
+        # from here on the source is what is copied of it
+        readers = job.selection.views(readers)
         with ExitStack() as stack:
             targets = _targets(job, readers, stack)
             try:
@@ -333,13 +343,14 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         boot_files=boot_files(boot, outputs),
         host=host_record(with_name=job.request.host_name),
         timeline=tuple(job.report.moments),
+        allocation=job.selection.volumes,
     )
 
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
     sizes = [reader.virtual_size for reader in readers]
-    with served_overlays(job.document, job.overlays, sizes, job.qemu_img) as supplements:
+    with served_overlays(job.document, job.overlays, sizes, job.qemu_img, job.selection.disks) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -442,6 +453,8 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
         result=result,
         source_content=copied.digest,
         result_content=content,
+        left_out=left_out_records(job.selection.disks[index]),
+        left_out_digest=job.selection.disks[index].digest(),
     )
 
 

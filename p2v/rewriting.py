@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from converters.allocation.left_out import LeftOut
 from converters.image import identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
@@ -75,16 +76,22 @@ def open_planned(source: SourceDisk) -> Iterator[MappedDisk]:
 
 @contextmanager
 def served_overlays(
-    document: PlanDocument, overlays: Sequence[Path], sizes: Sequence[int], qemu_img: QemuImg
+    document: PlanDocument,
+    overlays: Sequence[Path],
+    sizes: Sequence[int],
+    qemu_img: QemuImg,
+    left_out: Sequence[LeftOut | None],
 ) -> Iterator[Supplements]:
     """Make an overlay over each source, which our own reader serves read-only while the context lasts.
 
-    ``sizes``: the disks' virtual sizes in bytes. What initramfs files need is built meanwhile, and handed out.
+    ``sizes``: the disks' virtual sizes in bytes; ``left_out``: what of each is not copied, and reads as zero.
+
+    What initramfs files need is built meanwhile, and handed out.
     """
     with ExitStack() as stack:
         sockets = stack.enter_context(socket_folder())
-        for source, overlay, size in zip(document.sources, overlays, sizes, strict=True):
-            stack.enter_context(served_overlay(source.spec, overlay, size, sockets, qemu_img))
+        for source, overlay, size, gone in zip(document.sources, overlays, sizes, left_out, strict=True):
+            stack.enter_context(served_overlay(source.spec, overlay, size, sockets, qemu_img, gone))
         yield stack.enter_context(building(document))
 
 

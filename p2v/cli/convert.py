@@ -42,6 +42,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
     parser.add_argument("--record-host-name", action="store_true", help="tell this host's name in the record")
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
+    parser.add_argument(
+        "--all-blocks", action="store_true",
+        help="copy what file systems call free too (left out otherwise: deleted files do not travel)",
+    )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     device_options.configure(parser)
@@ -95,6 +99,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         threads=arguments.threads,
         boot_check=arguments.verify,
         fresh=arguments.fresh,
+        all_blocks=arguments.all_blocks,
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
         storage=places,

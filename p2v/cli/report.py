@@ -67,9 +67,16 @@ def _carried_out(record: ConversionRecord) -> list[str]:
             + (f" ({format_bytes(disk.resumed_bytes)} from an earlier run)" if disk.resumed_bytes else "")
             + f", {format_bytes(touched)} in {len(disk.changed)} ranges touched by the rewriting"
         )
+        if disk.left_out:
+            rows.append(f"    not copied: {', '.join(f'{format_bytes(each.length)} ({each.kind})' for each in disk.left_out)}")
         if disk.source_content:
             rows.append(f"    content of the source  {disk.source_content}")
             rows.append(f"    content of the result  {disk.result_content}")
+    if any(disk.left_out for disk in record.disks):
+        rows.append("  what was deleted in the guest is not in the result (convert with --all-blocks to take it along)")
+    for volume in record.allocation:
+        if volume.why_whole:
+            rows.append(f"  {volume.name} ({volume.kind}) was copied whole: {volume.why_whole}")
     for check in record.checks:
         rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
     return rows

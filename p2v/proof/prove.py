@@ -23,9 +23,11 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import PhaseTimes, Reporter
+from p2v.core.units import format_bytes
 from p2v.proof.disks import Compared, Run, compare, outside
 from p2v.proof.guest import GuestProof, System, sides, systems_of
 from p2v.record import ConversionRecord, record_digest
+from p2v.record.as_copied import sources_as_copied
 from p2v.record.files import State, look_at_output
 from p2v.record.proof import FileSystemProof, Problem, ProofDocument, ProofVerdict
 
@@ -76,7 +78,9 @@ def prove(
     times = PhaseTimes(report)
     systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:
-        sources = [stack.enter_context(open_spec(spec)) for spec in pair.sources]
+        opened = [stack.enter_context(open_spec(spec)) for spec in pair.sources]
+        copied = sources_as_copied(opened, record.disks, times)
+        sources = copied.views(opened)
         targets = [
             # a device may be larger than the disk on it
             stack.enter_context(
@@ -86,6 +90,10 @@ def prove(
         ]
         compared, found = _both(record, pair, (sources, targets), systems, acceleration, times, keys, threads)
     problems = [problem for disk in compared for problem in disk.problems]
+    problems += [
+        Problem(record.disks[index].source, "was written to since it was converted: other blocks are free in it now")
+        for index in copied.changed
+    ]
     problems += _elsewhere(record, systems, [disk.runs for disk in compared])
     problems += _outputs(record, folder)
     in_guest = [
@@ -254,5 +262,11 @@ def _outputs(record: ConversionRecord, folder: Path) -> Iterator[Problem]:
 def _notes(record: ConversionRecord) -> Iterator[str]:
     if any(changed.after is None for disk in record.disks for changed in disk.changed):
         yield "the record is of a version that kept no digests of what was changed: whether that was written to since is not known"
+    kinds = {each.kind: 0 for disk in record.disks for each in disk.left_out}
+    for disk in record.disks:
+        for each in disk.left_out:
+            kinds[each.kind] += each.length
+    for kind, length in kinds.items():
+        yield f"{format_bytes(length)} were not copied ({kind}): they read as zero in the result"
     if not record.document.plan.changes and not record.document.plan.programs:
         yield "nothing in the guest was to be changed"

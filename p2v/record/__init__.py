@@ -3,11 +3,13 @@
 from p2v.record.conversion import (
     FLAT_SCHEMA,
     RECORD_SCHEMA,
+    AllocationRecord,
     ChangedRange,
     CheckRecord,
     ConversionRecord,
     DiskRecord,
     HostRecord,
+    LeftOutRecord,
     OutputFile,
 )
 from p2v.record.reading import BadRecord, OpenedRecord, load_record, open_record, record_digest, record_json
@@ -15,12 +17,14 @@ from p2v.record.reading import BadRecord, OpenedRecord, load_record, open_record
 __all__ = [
     "FLAT_SCHEMA",
     "RECORD_SCHEMA",
+    "AllocationRecord",
     "BadRecord",
     "ChangedRange",
     "CheckRecord",
     "ConversionRecord",
     "DiskRecord",
     "HostRecord",
+    "LeftOutRecord",
     "OpenedRecord",
     "OutputFile",
     "load_record",

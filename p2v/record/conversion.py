@@ -36,9 +36,32 @@ class ChangedRange:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOutRecord:
+    """How many bytes of one kind ("free blocks of ext2/3/4") were not copied and read as zero in the result."""
+
+    kind: str
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationRecord:
+    """What was found of one volume before copying. ``why_whole``: why all of it was copied; empty when its allocation was read.
+
+    A mirror's ``left_out_bytes`` count once.
+    """
+
+    name: str
+    kind: str
+    size_bytes: int
+    left_out_bytes: int
+    why_whole: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiskRecord:
     """One disk's way; sizes in bytes.
 
+    ``left_out`` was not copied: nothing of it is in ``source_content``. ``left_out_digest``: SHA-256 of its places.
     ``source_content`` and ``result_content`` are content digests (``converters.digest`` says how they are made),
     taken with ``--checksum`` only; they differ exactly where ``changed`` says. ``result`` identifies the result cheaply.
     """
@@ -53,6 +76,8 @@ class DiskRecord:
     result: SourceIdentity
     source_content: str | None = None
     result_content: str | None = None
+    left_out: tuple[LeftOutRecord, ...] = ()
+    left_out_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +136,6 @@ class ConversionRecord:
     copy_of: str | None = None
     undo_journal: str | None = None
     """Of a conversion in place: what takes it back."""
+    allocation: tuple[AllocationRecord, ...] = ()
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__

@@ -8,17 +8,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.allocation.left_out import LeftOut
 from converters.digest import digest_disk, digest_range
 from converters.image import identity, open_disk
 from converters.info import SourceIdentity
 from converters.mapped import MappedDisk
 from converters.patched import PatchedDisk, sorted_apart
 from converters.raw import open_beginning
+from converters.sparse_view import SparseView
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
 from p2v.core.events import Reporter, phase, silent
 from p2v.core.units import format_bytes
 from p2v.core.workspace import sha256_of
+from p2v.record.as_copied import NOTHING, SourcesAsCopied, sources_as_copied
 from p2v.record.conversion import ConversionRecord, DiskRecord, OutputFile
 
 
@@ -80,8 +83,33 @@ def look(record: ConversionRecord, places: Places, report: Reporter = silent, th
     """Read everything that is at hand. What cannot be read is no error but an answer."""
     disks = {Path(disk.target).name for disk in record.disks}
     outputs = tuple(look_at_output(places.folder, output) for output in record.outputs if output.name not in disks)
-    looked = tuple(_Disk(record, index, places, report, threads).look() for index in range(len(record.disks)))
+    copied = _left_out(record, places, report)
+    looked = tuple(
+        _Disk(record, index, places, report, threads, copied.left_out[index], is_changed=index in copied.changed).look()
+        for index in range(len(record.disks))
+    )
     return Files(outputs, looked, bool(places.sources))
+
+
+def _left_out(record: ConversionRecord, places: Places, report: Reporter) -> SourcesAsCopied:
+    """What was not copied, found in the sources again; nothing where they are not at hand, or none was left out."""
+    nothing = SourcesAsCopied((NOTHING,) * len(record.disks))
+    if all(not disk.left_out for disk in record.disks):
+        return nothing
+    with ExitStack() as stack:
+        try:
+            readers = [
+                stack.enter_context(open_disk(path, source.input_format, source.lookup))
+                for source, path in zip(record.document.sources, _source_paths(record, places), strict=True)
+            ]
+            return sources_as_copied(readers, record.disks, report)
+        except P2vError:
+            return nothing  # it is told of each disk
+
+
+def _source_paths(record: ConversionRecord, places: Places) -> list[Path]:
+    named = dict(enumerate(places.sources))
+    return [named.get(index, source.path) for index, source in enumerate(record.document.sources)]
 
 
 def look_at_output(folder: Path, output: OutputFile) -> Looked:
@@ -112,6 +140,9 @@ class _Disk:
     places: Places
     report: Reporter
     threads: int
+    left_out: LeftOut
+    is_changed: bool
+    """Other blocks are free in the source now than when it was copied."""
 
     @property
     def _made(self) -> DiskRecord:
@@ -152,10 +183,9 @@ class _Disk:
             return open_beginning(path, self._made.result.virtual_size)
         return open_disk(path, self._made.result.format)
 
-    def _source(self, stack: ExitStack) -> tuple[MappedDisk | None, Looked]:
+    def _source(self, stack: ExitStack) -> tuple[DiskReader | None, Looked]:
         planned = self.record.document.sources[self.index]
-        named = self.places.sources[self.index : self.index + 1]
-        path = named[0] if named else planned.path
+        path = _source_paths(self.record, self.places)[self.index]
         if not path.exists():
             return None, Looked(str(path), State.NOT_AT_HAND, "is not there")
         try:
@@ -163,9 +193,13 @@ class _Disk:
             problem = self._problem(disk, planned.identity, str(path), after=False)
         except P2vError as error:
             return None, Looked(str(path), State.DIFFERENT, f"cannot be read as the source: {error.sentence()}")
-        if problem:
-            return None, Looked(str(path), State.DIFFERENT, problem)
-        return disk, Looked(str(path), State.SAME, self._said(after=False))
+        if problem or self.is_changed:
+            other = "other blocks are free in it now than when it was copied"
+            return None, Looked(str(path), State.DIFFERENT, problem or other)
+        return self._as_copied(disk), Looked(str(path), State.SAME, self._said(after=False))
+
+    def _as_copied(self, source: DiskReader) -> DiskReader:
+        return SparseView(source, self.left_out) if len(self.left_out) else source
 
     def _problem(self, disk: MappedDisk, recorded: SourceIdentity, name: str, *, after: bool) -> str:
         """What of a disk is not as the record says, in clauses; empty when nothing is. Looks at what is quick first."""
@@ -181,7 +215,8 @@ class _Disk:
         clauses = [] if same else ["is another disk, or was written to since"]
         for changed in self._made.changed:
             expected = changed.after if after else changed.before
-            if expected is not None and digest_range(disk, changed.offset, changed.length) != expected:
+            held = disk if after else self._as_copied(disk)
+            if expected is not None and digest_range(held, changed.offset, changed.length) != expected:
                 clauses.append(
                     f"the changed range of {changed.length} bytes from {changed.offset} on does not hold what it held"
                 )
@@ -199,7 +234,7 @@ class _Disk:
             clauses.append("the content digest is the same")
         return ", ".join(clauses)
 
-    def _copied(self, target: MappedDisk | None, source: MappedDisk | None) -> Looked:
+    def _copied(self, target: DiskReader | None, source: DiskReader | None) -> Looked:
         what = self._made.target
         if target is None:
             return Looked(what, State.NOT_AT_HAND, f"{what} as it was made is not at hand")

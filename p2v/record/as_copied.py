@@ -1,0 +1,46 @@
+"""A conversion's sources as they were copied: without what was left out, which is found again.
+
+A record has the amount of it and a digest of its places only: the places of a large disk would be most of the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from converters.allocation.left_out import LeftOut
+from converters.allocation.unused import find_unused
+from converters.sparse_view import SparseView
+from p2v.core import events
+from p2v.core.disk import DiskReader
+from p2v.core.events import Reporter
+from p2v.record.conversion import DiskRecord
+
+NOTHING = LeftOut()
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesAsCopied:
+    """What of each source is left out; ``changed``: the numbers of those in which other blocks are free now."""
+
+    left_out: tuple[LeftOut, ...]
+    changed: tuple[int, ...] = ()
+
+    def views(self, readers: Sequence[DiskReader]) -> tuple[DiskReader, ...]:
+        """The sources without it."""
+        return tuple(
+            SparseView(reader, gone) if len(gone) else reader for reader, gone in zip(readers, self.left_out, strict=True)
+        )
+
+
+def sources_as_copied(
+    readers: Sequence[DiskReader], disks: Sequence[DiskRecord], report: Reporter = events.silent
+) -> SourcesAsCopied:
+    """Find what was left out again. Raises what the readers raise."""
+    if all(not disk.left_out for disk in disks):
+        return SourcesAsCopied((NOTHING,) * len(readers))
+    with events.phase(report, "allocation", "Reading which blocks are in use"):
+        found = find_unused(readers).disks
+    same = [disk.left_out_digest == gone.digest() for disk, gone in zip(disks, found, strict=True)]
+    left_out = tuple(gone if is_same else NOTHING for gone, is_same in zip(found, same, strict=True))
+    return SourcesAsCopied(left_out, tuple(index for index, is_same in enumerate(same) if not is_same))
