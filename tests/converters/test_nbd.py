@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from converters import nbd
+from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.image import open_disk
 from converters.nbd import NbdExport, serve
 from converters.references import DiskSpec
@@ -71,6 +72,22 @@ def test_every_variant_is_served_byte_for_byte(
     # some formats round the size up
     assert (tmp_path / "copy").read_bytes()[: len(content)] == content
     assert peak_kib < PEAK_KIB
+
+
+def test_what_is_left_out_is_served_as_holes(sockets: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\xaa" * (4 << 20))
+    left_out = LeftOut([LeftOutRange(0, 65536, "x"), LeftOutRange((1 << 20) + 512, 1 << 20, "x")])
+    with serve(DiskSpec(disk, "raw"), sockets, left_out) as export:
+        copied = read_all(export.uri, tmp_path / "copy")
+        told = subprocess.run(["nbdinfo", "--map", export.uri], capture_output=True, text=True, check=True).stdout
+    assert copied.returncode == 0, copied.stderr
+    expected = bytearray(disk.read_bytes())
+    for each in left_out:
+        expected[each.offset : each.end] = bytes(each.length)
+    assert (tmp_path / "copy").read_bytes() == expected
+    holes = [(int(line.split()[0]), int(line.split()[1])) for line in told.splitlines() if "hole" in line]
+    assert holes == [(each.offset, each.length) for each in left_out]
 
 
 def test_qemu_reads_the_export_as_a_raw_disk(images: dict[str, Path], sockets: Path, tmp_path: Path) -> None:

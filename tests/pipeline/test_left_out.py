@@ -1,0 +1,71 @@
+"""A guest full of deleted files: they do not travel, everything else does, and it boots."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from converters.allocation.unused import find_unused
+from converters.image import open_disk
+from p2v.core.units import MIB
+from p2v.record import load_record
+from tests.fixtures import guest
+from tests.pipeline.running import p2v, proven, sha256
+
+POISON = b"\xaa" * 4096
+
+
+def poisoned(source: Path, copy: Path) -> int:
+    """A copy of a raw disk with something in all that is free; how many bytes that is."""
+    shutil.copy(source, copy)
+    copy.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    with open_disk(copy, "raw") as reader:
+        (left_out,) = find_unused([reader]).disks
+    with copy.open("r+b") as file:
+        for each in left_out:
+            for at in range(each.offset, each.end, MIB):
+                file.seek(at)
+                file.write((POISON * (MIB // len(POISON)))[: min(MIB, each.end - at)])
+    return left_out.total
+
+
+def pages_of_poison(disk: Path) -> int:
+    found = 0
+    with open_disk(disk) as reader:
+        for extent in reader.extents():
+            for at in range(extent.offset, extent.offset if extent.zero else extent.end, MIB):
+                piece = reader.pread(min(MIB, extent.end - at), at)
+                found += sum(piece[start : start + 4096] == POISON for start in range(0, len(piece), 4096))
+    return found
+
+
+@pytest.mark.boots
+@pytest.mark.timeout(1800)
+def test_deleted_files_do_not_travel_unless_asked_for(tmp_path: Path) -> None:
+    source, out = tmp_path / "full.raw", tmp_path / "out"
+    free = poisoned(guest("vmware"), source)
+    before = sha256(source)
+    ran = p2v("convert", source, "-o", out, "--name", "vm", "--verify", "--progress", "none")
+    assert ran.status == 0, ran.err
+    record = load_record(out / "vm.json")
+    (disk,) = record.disks
+    assert {each.kind for each in disk.left_out} == {"free blocks of ext2/3/4", "contents of swap"}
+    assert sum(each.length for each in disk.left_out) == free > 2048 * MIB
+    assert disk.written_bytes < 3072 * MIB - free
+    assert [volume.why_whole for volume in record.allocation] == ["", ""]
+    assert "what was deleted in the guest is not in the result" in ran.out
+    assert pages_of_poison(out / "vm.qcow2") == 0
+    assert record.boot is not None
+    assert record.boot.booted
+    proven(out / "vm.json")
+    assert sha256(source) == before
+    shutil.rmtree(out)
+    ran = p2v("convert", source, "-o", out, "--name", "vm", "--all-blocks", "--progress", "none")
+    assert ran.status == 0, ran.err
+    record = load_record(out / "vm.json")
+    assert not record.disks[0].left_out
+    assert "what was deleted" not in ran.out
+    assert pages_of_poison(out / "vm.qcow2") * 4096 > free - 64 * MIB
