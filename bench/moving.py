@@ -1,0 +1,236 @@
+"""Rows of moving the data: every packing to every target against qemu-img's quickest way and against the physical limit.
+
+Both sides wait until the target is on stable storage. Inputs are warm in the page cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.inputs import StaleDisk, bulk_disk, stale_disk
+from bench.measuring import HOUR, P2V, RUNNER, Outcome, Row, Say, paired, scratch_folder, timed
+from p2v.core.units import GIB, MIB
+
+_QEMU_NAMES = {
+    "vmdk-stream": "vmdk",
+    "vmdk-sparse": "vmdk",
+    "vhd-dynamic": "vpc",
+    "vhdx": "vhdx",
+    "vdi": "vdi",
+    "raw": "raw",
+}
+_REFLINK_FOLDER_BYTES = 12 * GIB
+_MEMORY_LIMIT_MB = 300.0
+
+
+def _ours(source: Path, packing: str, target: Path, disk_format: str, *options: str) -> float:
+    input_format = {"vpc": "vhd"}.get(_QEMU_NAMES[packing], _QEMU_NAMES[packing])
+    argv = ["disk", "convert", "--input-format", input_format, "--format", disk_format, "--progress", "none", *options]
+    return timed([*P2V, *argv, str(source), str(target)])
+
+
+def _qemu_img(source: Path, packing: str, target: Path, disk_format: str, *options: str) -> float:
+    argv = ["qemu-img", "convert", "-W", "-m", "16", "-f", _QEMU_NAMES[packing], "-O", disk_format, *options]
+    return timed([*argv, str(source), str(target)]) + timed(["sync", str(target)])
+
+
+def _against_qemu_img(packing: str, disk_format: str, *options: str) -> Callable[[Say], Outcome]:
+    def measure(say: Say) -> Outcome:
+        source = bulk_disk(packing)
+        ours, other = paired(
+            lambda place: _ours(source, packing, place / "disk", disk_format, *options),
+            lambda place: _qemu_img(source, packing, place / "disk", disk_format),
+            say,
+        )
+        return Outcome(ours, other, (5, 5), "whole processes, both synced; other: qemu-img convert -W -m 16")
+
+    return measure
+
+
+def _against_the_limit(packing: str, *options: str) -> Callable[[Say], Outcome]:
+    def measure(say: Say) -> Outcome:
+        source = bulk_disk(packing)
+        with scratch_folder() as scratch:
+            ranges, size = _stored_ranges(source, packing, scratch / "map")
+            ours, other = paired(
+                lambda place: _ours(source, packing, place / "disk", "raw", *options),
+                lambda place: timed([P2V[0], "-m", "bench.plain_copy", str(ranges), str(place / "disk"), str(size)]),
+                say,
+            )
+        return Outcome(ours, other, (5, 5), "other: two threads of preadv and pwrite, zeroes left out, synced")
+
+    return measure
+
+
+def _stored_ranges(source: Path, packing: str, out: Path) -> tuple[Path, int]:
+    """Where the disk's bytes stand, as qemu-img says."""
+    argv = ["qemu-img", "map", "--output=json", "-f", _QEMU_NAMES[packing], str(source)]
+    found = json.loads(RUNNER.run(argv, timeout=HOUR).stdout)
+    lines = [
+        f"{each.get('filename', source)} {each['offset']} {each['start']} {each['length']}\n"
+        for each in found
+        if each["data"] and not each["zero"]
+    ]
+    out.write_text("".join(lines), "utf-8")
+    return out, found[-1]["start"] + found[-1]["length"]
+
+
+def _compressed(packing: str, codec: str) -> Callable[[Say], Outcome]:
+    def measure(say: Say) -> Outcome:
+        source = bulk_disk(packing)
+        sizes: dict[str, int] = {}
+
+        def ours(place: Path) -> float:
+            seconds = _ours(
+                source, packing, place / "disk", "qcow2", "--compress", "deflate" if codec == "zlib" else codec
+            )
+            sizes["ours"] = (place / "disk").stat().st_size
+            return seconds
+
+        def other(place: Path) -> float:
+            seconds = _qemu_img(source, packing, place / "disk", "qcow2", "-c", "-o", f"compression_type={codec}")
+            sizes["other"] = (place / "disk").stat().st_size
+            return seconds
+
+        mine, theirs = paired(ours, other, say, turns=3)
+        detail = f"sizes: ours {sizes['ours'] / MIB:.0f} MiB, qemu-img -c {sizes['other'] / MIB:.0f} MiB"
+        return Outcome(mine, theirs, (3, 3), detail)
+
+    return measure
+
+
+def _reflinked(packing: str) -> Callable[[Say], Outcome]:
+    def measure(say: Say) -> Outcome:
+        with _reflink_folder() as place:
+            source = place / bulk_disk(packing).name
+            timed(["cp", "--sparse=always", str(bulk_disk(packing)), str(source)])
+            ours, other = paired(
+                lambda at: _ours(source, packing, at / "disk", "raw"),
+                lambda at: _qemu_img(source, packing, at / "disk", "raw"),
+                say, turns=3, below=place,
+            )  # fmt: skip
+        return Outcome(ours, other, (3, 3), "source and target on one XFS with reflinks, in a loop device")
+
+    return measure
+
+
+@contextmanager
+def _reflink_folder() -> Iterator[Path]:
+    with scratch_folder() as scratch:
+        image, at = scratch / "xfs", scratch / "mount"
+        at.mkdir()
+        with image.open("wb") as file:
+            file.truncate(_REFLINK_FOLDER_BYTES)
+        timed(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)])
+        timed(["mount", "-o", "loop", str(image), str(at)])
+        try:
+            yield at
+        finally:
+            timed(["umount", str(at)])
+
+
+def _stale(kind: str) -> Callable[[Say], Outcome]:
+    """A disk whose file system calls three quarters of what was written free, against the tool that knows only that file system."""
+
+    def measure(say: Say) -> Outcome:
+        disk = stale_disk(kind)
+        written: dict[str, int] = {}
+
+        def ours(place: Path) -> float:
+            seconds = _ours(disk.disk, "raw", place / "disk", "raw", "--used-blocks")
+            written["ours"] = (place / "disk").stat().st_blocks * 512
+            return seconds
+
+        def other(place: Path) -> float:
+            seconds = _only_used(disk, place / "disk")
+            written["other"] = (place / "disk").stat().st_blocks * 512
+            return seconds
+
+        mine, theirs = paired(ours, other, say, turns=3)
+        whole = _qemu_once(disk)
+        detail = (
+            f"written: ours {written['ours'] / MIB:.0f} MiB ({written['ours'] / disk.used_bytes:.3f} of what is used), "
+            f"other {written['other'] / MIB:.0f} MiB; qemu-img, which copies all: {whole:.2f} s"
+        )
+        return Outcome(mine, theirs, (3, 3), detail)
+
+    return measure
+
+
+def _only_used(disk: StaleDisk, target: Path) -> float:
+    if disk.kind == "ntfs":
+        argv = ["ntfsclone", "--quiet", "--overwrite", str(target), str(disk.volume)]
+    else:
+        argv = ["e2image", "-ra", str(disk.volume), str(target)]
+    return timed(argv) + timed(["sync", str(target)])
+
+
+def _qemu_once(disk: StaleDisk) -> float:
+    with scratch_folder() as place:
+        return _qemu_img(disk.disk, "raw", place / "disk", "raw")
+
+
+def _huge(say: Say) -> Outcome:
+    """The largest resident set of ours while an ext4 and a quarter million ranges on a disk of 64 TiB are copied."""
+    with scratch_folder() as place:
+        source = place / "huge.qcow2"
+        timed(["qemu-img", "create", "-q", "-f", "qcow2", str(source), "64T"])
+        # a byte every 256 MiB: every L2 table is there
+        commands = "".join(f"write -P 1 {at} 512\n" for at in range(0, 64 << 40, 256 * MIB))
+        subprocess.run(
+            ["qemu-io", "-f", "qcow2", str(source)], input=commands.encode(), stdout=subprocess.DEVNULL, check=True
+        )
+        argv = ["disk", "convert", "--format", "qcow2", "--progress", "none", str(source), str(place / "copy.qcow2")]
+        before = os.times()
+        with subprocess.Popen([*P2V, *argv]) as child:
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise RuntimeError(f"the copy failed with exit status {child.returncode}")
+        seconds = os.times().elapsed - before.elapsed
+    mine = usage.ru_maxrss * 1024 / 1e6
+    say(f"{mine:.0f} MB, {seconds:.1f} s")
+    return Outcome(mine, _MEMORY_LIMIT_MB, (1, 1), f"262144 clusters of data, {seconds:.1f} s; other: the limit")
+
+
+def _rows() -> Iterator[Row]:
+    for packing in ("vmdk-sparse", "vhd-dynamic", "vhdx", "vdi", "raw", "vmdk-stream"):
+        goal = 1 / 0.35 if packing == "vmdk-stream" else 1 / 0.7
+        for disk_format in ("raw", "qcow2"):
+            for name, options in (("", ()), ("-sum", ("--checksum",))):
+                title = (
+                    f"{packing} to {disk_format}{' with --checksum' if name else ''} against qemu-img convert -W -m 16"
+                )
+                measure = _against_qemu_img(packing, disk_format, *options)
+                yield Row(f"move-{packing}-{disk_format}{name}", title, "s", round(goal, 2), measure)
+    for packing in ("vmdk-sparse", "vhd-dynamic", "vhdx", "vdi", "raw"):
+        for name, options in (("", ()), ("-sum", ("--checksum",))):
+            title = f"{packing} to raw{' with --checksum' if name else ''} against the physical limit"
+            yield Row(f"limit-{packing}{name}", title, "s", round(1 / 1.15, 2), _against_the_limit(packing, *options))
+    for codec in ("zlib", "zstd"):
+        yield Row(
+            f"compress-{codec}",
+            f"raw to qcow2, compressed ({codec}), against qemu-img convert -c",
+            "s",
+            1.67,
+            _compressed("raw", codec),
+        )
+    for packing in ("raw", "vhdx", "vmdk-sparse"):
+        yield Row(
+            f"reflink-{packing}",
+            f"{packing} to raw on XFS with reflinks against qemu-img",
+            "s",
+            10,
+            _reflinked(packing),
+        )
+    yield Row("stale-ext4", "ext4, 75 % of it stale, against e2image", "s", round(1 / 1.1, 2), _stale("ext4"))
+    yield Row("stale-ntfs", "NTFS, 75 % of it stale, against ntfsclone", "s", round(1 / 1.1, 2), _stale("ntfs"))
+    yield Row("memory-64t", "largest resident set while a disk of 64 TiB is copied, against 300 MB", "MB", 1, _huge)
+
+
+ROWS = tuple(_rows())
