@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from p2v.core.errors import TargetExists
+from p2v.core.errors import NoSpace, TargetExists, Usage
 from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.units import MIB
 
@@ -113,6 +113,27 @@ def punch_hole(handle: int, offset: int, length: int) -> bool:
     mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
     fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
     return bool(fallocate(handle, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)
+
+
+def reserve(handle: int, path: Path, length: int) -> None:
+    """Have the file system set aside what the first ``length`` bytes of a file still need; what they read as stays.
+
+    Raises NoSpace; Usage where the file system cannot do that (glibc's way is to write all of them).
+    """
+    free = os.fstatvfs(handle)
+    missing = length - os.fstat(handle).st_blocks * 512
+    # asked for too much, file systems take all they have before they say no, and everybody else is without
+    if missing > free.f_bavail * free.f_frsize:
+        raise NoSpace(path.parent, missing, free.f_bavail * free.f_frsize)
+    libc = ctypes.CDLL(None, use_errno=True)
+    fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    while length and fallocate(handle, ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(length)) != 0:
+        code = ctypes.get_errno()
+        if code == errno.EINTR:
+            continue
+        if code in (errno.EOPNOTSUPP, errno.ENOSYS):
+            raise Usage(f"{path.parent}: its file system cannot reserve space", "Leave --preallocation falloc away.")
+        raise write_problem(OSError(code, os.strerror(code)), path, 0, length)
 
 
 def open_in_qemu(handle: int) -> bool:

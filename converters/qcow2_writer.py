@@ -1,66 +1,61 @@
-"""qcow2 targets, written directly: data clusters first, all metadata behind them, the header last.
+"""qcow2 targets, written directly: clusters in the order in which pieces come, plain or compressed.
 
-Version 3, 64 KiB clusters, 16-bit refcounts, no backing file, no compression. A cluster that reads as zero
-is not allocated. qcow2 counts in sectors: a virtual size that is no multiple of 512 is rounded up, and the
-guest sees zeroes there.
+A cluster that reads as zero is not allocated. Layout: cluster 0 the header; then, as they come, data clusters, the packed
+streams of compressed ones, and L2 tables, each at the first piece it has entries for; what completes the image stands
+behind (see ``qcow2_file.py``). A piece's entries are written right after its data, so that all the memory it takes is
+the number of its L2 table, and an interrupted run finds in the tables what it had written.
 
-Layout: cluster 0 the header; from cluster 1 on the data, each piece's non-zero clusters in one contiguous
-run in the order pieces came; then L2 tables, L1 table, refcount blocks, refcount table. Until ``finish``
-has synced all this the header is zeroes, so that nothing takes the file for an image.
+Compressed clusters are made by the threads that copy; one that would save less than a sixteenth stays plain.
 
 Source: QEMU, docs/interop/qcow2.txt.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import sys
 import threading
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from converters.c_qcow2 import ENTRY_BYTES, HEADER_V3_BYTES, OFLAG_COPIED, Qcow2Header, pack_header
-from converters.free_ranges import FreeRanges
-from converters.host_file import file_size, make_zero, open_target_file, resize, sync_data, write_all
-from converters.pieces import FULL_MAP, PIECE_BYTES, SUBPIECES, map_runs, piece_count
-from p2v.core.errors import Usage
-from p2v.core.units import SECTOR_BYTES, TIB, format_bytes, round_up
+from converters.c_qcow2 import (
+    ENTRY_BYTES,
+    L2E_OFFSET_MASK,
+    OFLAG_COMPRESSED,
+    OFLAG_COPIED,
+    compressed_entry,
+    compressed_range,
+)
+from converters.compression import Compress, compressor
+from converters.host_file import file_size
+from converters.pieces import FULL_MAP, PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count
+from converters.qcow2_clusters import HostClusters
+from converters.qcow2_file import Qcow2File, untouched
+from converters.target_formats import PLAIN, TargetOptions
 
-CLUSTER_BITS = 16
-CLUSTER_BYTES = 1 << CLUSTER_BITS
-_L2_ENTRIES = CLUSTER_BYTES // ENTRY_BYTES
-_L2_BYTES = _L2_ENTRIES * CLUSTER_BYTES
-_L2_PIECES = _L2_BYTES // PIECE_BYTES
-_REFCOUNT_ORDER = 4
-_REFCOUNT_BYTES = 2
-_BLOCK_ENTRIES = CLUSTER_BYTES // _REFCOUNT_BYTES
-# Places are 32-bit cluster numbers: 256 TiB of file, and room for metadata is left.
-LARGEST_DISK_BYTES = 128 * TIB
-_NO_PIECES = bytes(_L2_PIECES * 4)
+_WORTH_SAVING = 16
 
 
 class Qcow2Writer:
-    """A ``PlacedWriter``; a piece's place is the number of its first host cluster (0: no data).
+    """A ``PlacedWriter``; a piece's place is the host cluster of the L2 table with its entries (0: no data).
 
-    Memory: 8 bytes for each 2 MiB piece that has data; the rest of the map is never touched.
+    Memory: 4 bytes for each 2 MiB piece of an earlier run, what ``HostClusters`` takes, and for each thread that writes
+    compressed clusters what they come to for one piece.
     """
 
     starts_empty = True
 
-    def __init__(self, path: Path, virtual_size: int, *, resume: bool = False) -> None:
-        if virtual_size > LARGEST_DISK_BYTES:
-            raise Usage(
-                f"{path}: a qcow2 target holds at most {format_bytes(LARGEST_DISK_BYTES)}", "Use raw for this disk."
-            )
+    def __init__(self, path: Path, virtual_size: int, *, resume: bool = False, options: TargetOptions = PLAIN) -> None:
+        self._file = Qcow2File(path, virtual_size, options, resume=resume)
         self.path = path
         self.virtual_size = virtual_size
-        self._starts = _untouched_words(piece_count(virtual_size))
-        self._maps = _untouched_words(piece_count(virtual_size))
-        self._clusters = FreeRanges(1)
-        self._allocating = threading.Lock()
-        self._handle: int | None = open_target_file(path, resume=resume)
+        self._cluster_bytes = options.cluster_bytes
+        self._piece_entries = PIECE_BYTES // options.cluster_bytes
+        self._table_pieces = self._file.l2_entries // self._piece_entries
+        self._tables = untouched(self._file.tables)
+        self._restored = untouched(piece_count(virtual_size))
+        self._clusters = HostClusters(options.cluster_bytes)
+        self._adding_table = threading.Lock()
+        self._threads = threading.local()
 
     def is_done(self, index: int) -> bool:
         """Never: what was restored is the caller's to know."""
@@ -70,156 +65,174 @@ class Qcow2Writer:
         """See ``TargetWriter.write_piece``."""
         if not data_map:
             return 0
-        with self._allocating:
-            place = self._clusters.append(data_map.bit_count())
-        parts = [data[a * CLUSTER_BYTES : (a + count) * CLUSTER_BYTES] for a, count in map_runs(data_map)]
-        write_all(self._open(), self.path, parts, place * CLUSTER_BYTES)
-        self._starts[index], self._maps[index] = place, data_map
-        return place
+        entries = array("Q", bytes(self._piece_entries * ENTRY_BYTES))
+        plain = self._wide_map(data_map)
+        if self._file.options.compression is not None:
+            plain = self._write_streams(data, plain, entries)
+        if plain:
+            self._write_plain(data, plain, entries)
+        return self._enter(index, entries)
 
     def write_zeroes(self, first: int, count: int) -> None:
         """See ``TargetWriter.write_zeroes``: there is nothing to do."""
 
     def sync(self) -> None:
         """See ``PlacedWriter.sync``."""
-        sync_data(self._open(), self.path)
+        self._file.sync()
 
     def restore(self, index: int, place: int, data_map: int) -> None:
-        """See ``PlacedWriter.restore``."""
+        """See ``PlacedWriter.restore``; what the table says of the piece is looked at by ``tidy``."""
         if not data_map:
             return
-        if place == 0 or data_map > FULL_MAP or self._maps[index]:
-            raise ValueError(f"piece {index} cannot be at cluster {place} with map {data_map:#x}")
-        self._clusters.take(place, data_map.bit_count())
-        self._starts[index], self._maps[index] = place, data_map
+        number = index // self._table_pieces
+        if place == 0 or data_map > FULL_MAP or self._restored[index] or self._tables[number] not in (0, place):
+            raise ValueError(f"piece {index} cannot be in the table at cluster {place} with map {data_map:#x}")
+        self._tables[number], self._restored[index] = place, data_map
 
     def forget(self, index: int) -> None:
-        """See ``PlacedWriter.forget``; the clusters are left to ``tidy``."""
-        if self._maps[index]:
-            self._clusters.release(self._starts[index], self._maps[index].bit_count())
-            self._starts[index] = self._maps[index] = 0
+        """See ``PlacedWriter.forget``; its clusters are left to ``tidy``."""
+        self._restored[index] = 0
 
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
-        """See ``PlacedWriter.tidy``: everything but the restored clusters becomes a hole.
+        """See ``PlacedWriter.tidy``: everything but the clusters of restored pieces becomes a hole.
 
-        What is forgotten has no cluster, so there is nothing more to erase.
+        What is forgotten has no entries afterwards, so there is nothing more to erase.
         """
-        handle = self._open()
-        # The last cluster may be the disk's last one and short, hence any byte of it will do.
-        if file_size(handle, self.path) <= (self._clusters.end - 1) * CLUSTER_BYTES:
-            raise ValueError("the partial file is shorter than what was recorded of it")
-        resize(handle, self.path, self._clusters.end * CLUSTER_BYTES)
-        make_zero(handle, self.path, 0, CLUSTER_BYTES)
-        for start, count in self._clusters:
-            make_zero(handle, self.path, start * CLUSTER_BYTES, count * CLUSTER_BYTES)
+        self._file.clear_header()
+        size = file_size(self._file.handle, self.path)
+        for number, table in enumerate(self._tables):
+            if table:
+                self._claim_table(number, table, size)
+        self._file.clear_free(self._clusters)
 
     def finish(self) -> None:
         """See ``TargetWriter.finish``."""
-        at = self._clusters.end
-        l1 = array("Q", bytes(ENTRY_BYTES * max(1, -(-self.virtual_size // _L2_BYTES))))
-        for number in range(len(l1)):
-            if (table := self._l2_table(number * _L2_PIECES)) is not None:
-                self._put(at, table)
-                l1[number] = (at * CLUSTER_BYTES) | OFLAG_COPIED
-                at += 1
-        l1_at, at = at, at + _clusters(len(l1) * ENTRY_BYTES)
-        self._put(l1_at, l1)
-        blocks_at, block_count, table_clusters = _refcount_layout(at)
-        self._put_refcount_blocks(blocks_at, block_count, blocks_at + block_count + table_clusters)
-        table_at = blocks_at + block_count
-        offsets = range(blocks_at * CLUSTER_BYTES, table_at * CLUSTER_BYTES, CLUSTER_BYTES)
-        self._put(table_at, array("Q", offsets))
-        resize(self._open(), self.path, (table_at + table_clusters) * CLUSTER_BYTES)
-        self.sync()
-        self._put_header(len(l1), l1_at, table_at, table_clusters)
-        self.sync()
+        offsets = (table * self._cluster_bytes for table in self._tables)
+        self._file.complete(array("Q", (at and at | OFLAG_COPIED for at in offsets)), self._clusters)
 
     def close(self) -> None:
         """Close the file."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            os.close(handle)
+        self._file.close()
 
-    def _open(self) -> int:
-        if self._handle is None:
-            raise ValueError(f"{self.path} is closed")
-        return self._handle
+    def _wide_map(self, data_map: int) -> int:
+        """A map of sub-pieces as one of clusters, where they are larger."""
+        ratio = self._cluster_bytes // SUBPIECE_BYTES
+        if ratio == 1:
+            return data_map
+        one = (1 << ratio) - 1
+        return sum(1 << at for at in range(self._piece_entries) if data_map >> at * ratio & one)
 
-    def _put(self, cluster: int, table: array[int]) -> None:
-        """Write a table, big-endian, at the front of ``cluster``."""
-        if sys.byteorder == "little":
-            table = table[:]
-            table.byteswap()
-        write_all(self._open(), self.path, [memoryview(table).cast("B")], cluster * CLUSTER_BYTES)
+    def _write_plain(self, data: memoryview, plain: int, entries: array[int]) -> None:
+        first = self._clusters.take(plain.bit_count())
+        size = self._cluster_bytes
+        self._file.write([data[a * size : (a + count) * size] for a, count in map_runs(plain)], first * size)
+        self._enter_plain(first, plain, entries)
 
-    def _l2_table(self, first_piece: int) -> array[int] | None:
-        """The L2 table that begins with ``first_piece``; None when no cluster of it is allocated."""
-        maps = self._maps[first_piece : first_piece + _L2_PIECES]
-        if maps.tobytes() == _NO_PIECES[: maps.nbytes]:
-            return None
-        table = array("Q", bytes(CLUSTER_BYTES))
-        for slot, data_map in enumerate(maps):
-            host = (self._starts[first_piece + slot] * CLUSTER_BYTES) | OFLAG_COPIED
-            for first, count in map_runs(data_map):
-                entry = slot * SUBPIECES + first
-                table[entry : entry + count] = array("Q", _steps(host, count))
-                host += count * CLUSTER_BYTES
+    def _enter_plain(self, first: int, plain: int, entries: array[int]) -> None:
+        """Note the clusters of ``plain``, which stand from host cluster ``first`` on."""
+        host = first * self._cluster_bytes | OFLAG_COPIED
+        for at, count in map_runs(plain):
+            entries[at : at + count] = array("Q", _steps(host, count, self._cluster_bytes))
+            host += count * self._cluster_bytes
+
+    def _write_streams(self, data: memoryview, wanted: int, entries: array[int]) -> int:
+        """Write compressed what gets smaller; the map of the clusters that do not."""
+        compress, most = self._compress(), self._cluster_bytes - self._cluster_bytes // _WORTH_SAVING
+        streams: list[bytes] = []
+        found: list[int] = []
+        for at in _bits(wanted):
+            stream = compress(self._whole_cluster(data, at))
+            if len(stream) <= most:
+                found.append(at)
+                streams.append(stream)
+        offsets = self._clusters.take_streams([len(stream) for stream in streams])
+        self._put_streams(streams, offsets)
+        for at, offset, stream in zip(found, offsets, streams, strict=True):
+            entries[at] = compressed_entry(offset, len(stream), self._cluster_bytes.bit_length() - 1)
+        return wanted & ~sum(1 << at for at in found)
+
+    def _put_streams(self, streams: Sequence[bytes], offsets: Sequence[int]) -> None:
+        """Write streams, those that stand side by side at once."""
+        start = 0
+        for stop in range(1, len(streams) + 1):
+            if stop == len(streams) or offsets[stop] != offsets[stop - 1] + len(streams[stop - 1]):
+                self._file.write([memoryview(stream) for stream in streams[start:stop]], offsets[start])
+                start = stop
+
+    def _whole_cluster(self, data: memoryview, at: int) -> memoryview:
+        part = data[at * self._cluster_bytes : (at + 1) * self._cluster_bytes]
+        # a stream inflates to a whole cluster, also where the disk ends within it
+        short = self._cluster_bytes - len(part)
+        return memoryview(bytes(part) + bytes(short)) if short else part
+
+    def _compress(self) -> Compress:
+        """This thread's own: a zstd compressor must not be used by two."""
+        if not hasattr(self._threads, "compress"):
+            assert self._file.options.compression is not None
+            self._threads.compress = compressor(self._file.options.compression)
+        own: Compress = self._threads.compress
+        return own
+
+    def _enter(self, index: int, entries: array[int]) -> int:
+        number, slot = divmod(index, self._table_pieces)
+        with self._adding_table:
+            table = self._tables[number]
+            if not table:
+                # the rest of it is a hole of the file, which reads as zero: nothing allocated
+                self._tables[number] = table = self._clusters.take(1)
+        self._file.write_entries(entries, table * self._cluster_bytes + slot * self._piece_entries * ENTRY_BYTES)
         return table
 
-    def _put_refcount_blocks(self, blocks_at: int, block_count: int, end: int) -> None:
-        """Write blocks that say 1 for every cluster below ``end`` but the free ones."""
-        free = list(self._clusters)
-        for number in range(block_count):
-            first = number * _BLOCK_ENTRIES
-            used = min(_BLOCK_ENTRIES, end - first)
-            block = array("H", [1]) * used + array("H", [0]) * (_BLOCK_ENTRIES - used)
-            for start, count in free:
-                a, b = max(start, first) - first, min(start + count, first + _BLOCK_ENTRIES) - first
-                if a < b:
-                    block[a:b] = array("H", bytes((b - a) * _REFCOUNT_BYTES))
-            self._put(blocks_at + number, block)
+    def _claim_table(self, number: int, table: int, size: int) -> None:
+        """Keep of a table what it says of restored pieces, and take the places that it names."""
+        found = self._file.read_table(table)
+        kept = array("Q", bytes(self._cluster_bytes))
+        restored = self._restored[number * self._table_pieces : (number + 1) * self._table_pieces]
+        for slot, data_map in enumerate(restored):
+            if data_map:
+                a, b = slot * self._piece_entries, (slot + 1) * self._piece_entries
+                kept[a:b] = found[a:b]
+                if sum(1 << at for at, entry in enumerate(kept[a:b]) if entry) != self._wide_map(data_map):
+                    raise ValueError(f"the L2 table at cluster {table} lacks entries that were recorded")
+        if not any(restored):
+            self._tables[number] = 0
+            return
+        self._clusters.claim(table, 1)
+        self._claim_entries(kept, size)
+        if kept != found:
+            self._file.write_entries(kept, table * self._cluster_bytes)
 
-    def _put_header(self, l1_entries: int, l1_at: int, table_at: int, table_clusters: int) -> None:
-        header = Qcow2Header(
-            version=3,
-            backing_file_offset=0,
-            backing_file_size=0,
-            cluster_bits=CLUSTER_BITS,
-            size=round_up(self.virtual_size, SECTOR_BYTES),
-            crypt_method=0,
-            l1_size=l1_entries,
-            l1_table_offset=l1_at * CLUSTER_BYTES,
-            refcount_table_offset=table_at * CLUSTER_BYTES,
-            refcount_table_clusters=table_clusters,
-            refcount_order=_REFCOUNT_ORDER,
-            header_length=HEADER_V3_BYTES,
-        )
-        # The rest of cluster 0 is zeroes, which also ends the (empty) list of header extensions.
-        write_all(self._open(), self.path, [memoryview(pack_header(header))], 0)
+    def _claim_entries(self, entries: Iterable[int], size: int) -> None:
+        """Take what entries name. Raises ValueError for what we never write, and for what is taken already."""
+        run, count = 0, 0
+        for entry in (*entries, 0):
+            if count and entry == (run + count * self._cluster_bytes | OFLAG_COPIED):
+                count += 1
+                continue
+            if count:
+                self._claim_run(run, count, size)
+                count = 0
+            if entry & OFLAG_COMPRESSED:
+                offset, length = compressed_range(entry, self._cluster_bytes.bit_length() - 1)
+                if entry & OFLAG_COPIED or offset < self._cluster_bytes or offset >= size:
+                    raise ValueError(f"an L2 table names a stream at byte {offset}, where none can be")
+                self._clusters.claim_stream(offset, length)
+            elif entry:
+                run, count = entry & L2E_OFFSET_MASK, 1
+                if entry != run | OFLAG_COPIED:
+                    raise ValueError(f"an L2 table has the entry {entry:#x}, which was never written")
 
-
-def _steps(host: int, count: int) -> Iterable[int]:
-    return range(host, host + count * CLUSTER_BYTES, CLUSTER_BYTES)
-
-
-def _clusters(length: int) -> int:
-    return -(-length // CLUSTER_BYTES)
-
-
-def _refcount_layout(at: int) -> tuple[int, int, int]:
-    """First block's cluster, number of blocks, clusters of the table, when ``at`` clusters come before.
-
-    Blocks and table count themselves, so their number is found by trying; it settles within a few rounds.
-    """
-    blocks = 1
-    while True:
-        table_clusters = _clusters(blocks * ENTRY_BYTES)
-        needed = -(-(at + blocks + table_clusters) // _BLOCK_ENTRIES)
-        if needed <= blocks:
-            return at, blocks, table_clusters
-        blocks = needed
+    def _claim_run(self, offset: int, count: int, size: int) -> None:
+        first, within = divmod(offset, self._cluster_bytes)
+        if within or not first or offset + (count - 1) * self._cluster_bytes >= size:
+            raise ValueError(f"an L2 table names {count} clusters at byte {offset}, where they cannot be")
+        self._clusters.claim(first, count)
 
 
-def _untouched_words(count: int) -> memoryview:
-    """``count`` 32-bit zeroes that take memory only where they are written."""
-    return memoryview(mmap.mmap(-1, max(1, count) * 4)).cast("I")
+def _bits(wanted: int) -> Iterator[int]:
+    for first, count in map_runs(wanted):
+        yield from range(first, first + count)
+
+
+def _steps(host: int, count: int, step: int) -> Iterable[int]:
+    return range(host, host + count * step, step)

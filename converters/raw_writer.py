@@ -1,4 +1,4 @@
-"""Raw targets: a sparse file of exactly the disk's size."""
+"""Raw targets: a file of exactly the disk's size, sparse unless its space is reserved."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.host_file import file_size, make_zero, open_target_file, resize, sync_data, write_all
+from converters.host_file import file_size, make_zero, open_target_file, reserve, resize, sync_data, write_all
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
+from converters.target_formats import PLAIN, Preallocation, TargetOptions
 
 
 class RawWriter:
@@ -15,12 +16,17 @@ class RawWriter:
 
     starts_empty = True
 
-    def __init__(self, path: Path, virtual_size: int, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, virtual_size: int, *, resume: bool = False, options: TargetOptions = PLAIN) -> None:
         self.path = path
         self.virtual_size = virtual_size
+        self._reserves = options.preallocation is Preallocation.FALLOC
         self._handle: int | None = open_target_file(path, resume=resume)
         if not resume:
-            resize(self._handle, path, virtual_size)
+            try:
+                self._make_room()
+            except BaseException:
+                self.close()
+                raise
 
     def is_done(self, index: int) -> bool:
         """Never: this class remembers nothing."""
@@ -53,9 +59,9 @@ class RawWriter:
         """See ``PlacedWriter.tidy``; a commit may have made the file longer, never shorter."""
         if file_size(self._open(), self.path) < self.virtual_size:
             raise ValueError("the partial file is shorter than the disk")
-        resize(self._open(), self.path, self.virtual_size)
         for first, count in erase:
             make_zero(self._open(), self.path, first * PIECE_BYTES, count * PIECE_BYTES)
+        self._make_room()
 
     def finish(self) -> None:
         """See ``TargetWriter.finish``."""
@@ -66,6 +72,11 @@ class RawWriter:
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+    def _make_room(self) -> None:
+        resize(self._open(), self.path, self.virtual_size)
+        if self._reserves:
+            reserve(self._open(), self.path, self.virtual_size)
 
     def _open(self) -> int:
         if self._handle is None:

@@ -10,9 +10,8 @@ the source again.
 from __future__ import annotations
 
 import contextlib
-import enum
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,24 +27,14 @@ from converters.journal import (
     PiecesDone,
 )
 from converters.pieces import PIECE_BYTES, piece_count, piece_length
+from converters.qcow2_preallocated import PreallocatedQcow2Writer
 from converters.qcow2_writer import Qcow2Writer
 from converters.raw_writer import RawWriter
+from converters.target_formats import PLAIN, Preallocation, TargetOptions, require_sensible
+from converters.target_formats import TargetFormat as TargetFormat
 from converters.target_writer import PlacedWriter
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.workspace import rename_new, sync_folder
-
-
-class TargetFormat(enum.Enum):
-    """What a target file can be."""
-
-    QCOW2 = "qcow2"
-    RAW = "raw"
-
-
-_WRITERS: Mapping[TargetFormat, type[Qcow2Writer] | type[RawWriter]] = {
-    TargetFormat.QCOW2: Qcow2Writer,
-    TargetFormat.RAW: RawWriter,
-}
 
 
 class PieceSet:
@@ -234,24 +223,27 @@ def open_target(
     virtual_size: int,
     identity: str,
     *,
+    options: TargetOptions = PLAIN,
     checkpoint_bytes: int = CHECKPOINT_BYTES,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Target:
     """Open a target for writing, going on with an earlier run's where that is safe.
 
     ``identity`` is the source's, as the caller understands it: another text means another source, and the
-    target is begun anew. Whatever else has the partial name is overwritten.
+    target is begun anew; so do other ``options``. Whatever else has the partial name is overwritten.
 
     Raises TargetBusy (another run, or an orphaned qemu-img, is at it), TargetExists (the name is a folder, a
-    link, a device), NotPermitted, NoSpace, ReadFailed.
+    link, a device), Usage (options that make no sense), NotPermitted, NoSpace, ReadFailed.
     """
-    header = JournalHeader(identity, virtual_size, target_format.value, PIECE_BYTES)
+    require_sensible(target_format, options)
+    header = JournalHeader(identity, virtual_size, options.text(target_format), PIECE_BYTES)
     journal = JournalFile(journal_path(partial), partial)
+    opening = _Opening(partial, target_format, options, virtual_size)
     try:
         _require_unused(partial)
-        resumed, reason = _resume(partial, target_format, journal, header)
+        resumed, reason = _resume(opening, journal, header)
         if resumed is None:
-            resumed = Resumed(_start(partial, target_format, journal, header), PieceSet(piece_count(virtual_size)))
+            resumed = Resumed(_start(opening, journal, header), PieceSet(piece_count(virtual_size)))
     except BaseException:
         journal.close()
         raise
@@ -333,10 +325,26 @@ class Resumed:
             self.dirty.clear()
 
 
-def _resume(
-    partial: Path, target_format: TargetFormat, journal: JournalFile, header: JournalHeader
-) -> tuple[Resumed | None, str]:
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a writer is made for."""
+
+    partial: Path
+    format: TargetFormat
+    options: TargetOptions
+    virtual_size: int
+
+    def writer(self, *, resume: bool) -> PlacedWriter:
+        if self.format is TargetFormat.RAW:
+            return RawWriter(self.partial, self.virtual_size, resume=resume, options=self.options)
+        if self.options.preallocation is not Preallocation.OFF:
+            return PreallocatedQcow2Writer(self.partial, self.virtual_size, self.options, resume=resume)
+        return Qcow2Writer(self.partial, self.virtual_size, resume=resume, options=self.options)
+
+
+def _resume(opening: _Opening, journal: JournalFile, header: JournalHeader) -> tuple[Resumed | None, str]:
     """What an earlier run left, or None and the reason when there is nothing to go on with."""
+    partial = opening.partial
     found = journal.read_header()
     if found is None:
         return None, "the partial file has no sound record" if partial.exists() else ""
@@ -346,10 +354,7 @@ def _resume(
         # killed between the two: nothing was lost, and there is nothing to tell
         is_empty = next(journal.records(), None) is None
         return None, "" if is_empty else "the partial file is gone"
-    resumed = Resumed(
-        _WRITERS[target_format](partial, header.virtual_size, resume=True),
-        PieceSet(piece_count(header.virtual_size)),
-    )
+    resumed = Resumed(opening.writer(resume=True), PieceSet(piece_count(header.virtual_size)))
     try:
         resumed.replay(journal)
         if resumed.is_empty:
@@ -378,12 +383,12 @@ def difference(found: JournalHeader, wanted: JournalHeader) -> str:
     return "the record was written by another version"
 
 
-def _start(partial: Path, target_format: TargetFormat, journal: JournalFile, header: JournalHeader) -> PlacedWriter:
+def _start(opening: _Opening, journal: JournalFile, header: JournalHeader) -> PlacedWriter:
     # First the journal: an old one must never speak about the new file.
     journal.start(header)
-    writer = _WRITERS[target_format](partial, header.virtual_size)
+    writer = opening.writer(resume=False)
     try:
-        sync_folder(partial.parent)
+        sync_folder(opening.partial.parent)
     except BaseException:
         writer.close()
         raise

@@ -24,6 +24,8 @@ from converters.journal import Committing, Copied, Forgotten, JournalFile, Journ
 from converters.pieces import PIECE_BYTES
 from converters.qemu_img import QemuImg
 from converters.target import Target, TargetFormat, journal_path, open_target, piece_runs
+from converters.target_formats import PLAIN, Preallocation, TargetOptions
+from p2v.core.disk import Codec
 from p2v.core.errors import NoSpace, P2vError, ReadFailed, TargetBusy, TargetExists
 from p2v.core.events import silent
 from p2v.core.run import SystemRunner
@@ -32,6 +34,18 @@ from tests.converters.memory_disk import Kind, MemoryDisk, build
 
 QEMU = QemuImg(SystemRunner())
 FORMATS = pytest.mark.parametrize("target_format", list(TargetFormat))
+ZSTD = TargetOptions(compression=Codec.ZSTD)
+LAYOUTS: dict[str, tuple[TargetFormat, TargetOptions]] = {
+    "raw": (TargetFormat.RAW, PLAIN),
+    "raw falloc": (TargetFormat.RAW, TargetOptions(preallocation=Preallocation.FALLOC)),
+    "qcow2": (TargetFormat.QCOW2, PLAIN),
+    "qcow2 1M": (TargetFormat.QCOW2, TargetOptions(cluster_bytes=MIB)),
+    "zstd": (TargetFormat.QCOW2, ZSTD),
+    "deflate 256K": (TargetFormat.QCOW2, TargetOptions(compression=Codec.DEFLATE, cluster_bytes=256 * KIB)),
+    "metadata": (TargetFormat.QCOW2, TargetOptions(preallocation=Preallocation.METADATA)),
+    "falloc 256K": (TargetFormat.QCOW2, TargetOptions(256 * KIB, Preallocation.FALLOC)),
+}
+EVERY_LAYOUT = pytest.mark.parametrize("layout", LAYOUTS)
 STRETCHES = [
     *[(Kind.PREAD, 1500 * KIB), (Kind.HOLE, 300 * KIB)] * 12,
     (Kind.HOLE, 20 * MIB),
@@ -40,10 +54,12 @@ STRETCHES = [
 ]
 
 
-def opened(folder: Path, disk: MemoryDisk, target_format: TargetFormat, identity: str = "one") -> Target:
+def opened(
+    folder: Path, disk: MemoryDisk, target_format: TargetFormat, identity: str = "one", options: TargetOptions = PLAIN
+) -> Target:
     """The target in ``folder``, with checkpoints every few pieces."""
     path = folder / "disk.partial"
-    return open_target(path, target_format, disk.virtual_size, identity, checkpoint_bytes=4 * MIB)
+    return open_target(path, target_format, disk.virtual_size, identity, options=options, checkpoint_bytes=4 * MIB)
 
 
 def copied(target: Target, disk: MemoryDisk) -> CopyResult:
@@ -73,27 +89,27 @@ def assert_whole(folder: Path, disk: MemoryDisk, target_format: TargetFormat) ->
 CHILD = """
 import sys
 from pathlib import Path
-from tests.converters.test_copy_resume import STRETCHES, build, copied, opened
-from converters.target import TargetFormat
+from tests.converters.test_copy_resume import LAYOUTS, STRETCHES, build, copied, opened
 folder = Path(sys.argv[1])
 disk = build(folder / f"source{sys.argv[3]}", STRETCHES)
 disk.seconds_a_read = 0.01
-with opened(folder, disk, TargetFormat(sys.argv[2])) as target:
+target_format, options = LAYOUTS[sys.argv[2]]
+with opened(folder, disk, target_format, options=options) as target:
     print(target.resumed_bytes, target.restart_reason, flush=True)
     copied(target, disk)
     print("finished", flush=True)
 """
 
 
-@FORMATS
-@pytest.mark.parametrize("seed", range(5))
-def test_a_copy_killed_at_any_moments_ends_with_the_exact_image(
-    tmp_path: Path, target_format: TargetFormat, seed: int
-) -> None:
+@pytest.mark.parametrize(
+    "layout,seed", [(layout, seed) for layout in LAYOUTS for seed in range(3 if layout in ("raw", "qcow2", "zstd") else 1)]
+)
+def test_a_copy_killed_at_any_moments_ends_with_the_exact_image(tmp_path: Path, layout: str, seed: int) -> None:
     rng = random.Random(seed)
+    target_format, options = LAYOUTS[layout]
     disk = build(tmp_path / "source", STRETCHES)
-    resumed = [killed_copy(tmp_path, target_format, round, rng.uniform(0.0, 0.4)) for round in range(4)]
-    with opened(tmp_path, disk, target_format) as target:
+    resumed = [killed_copy(tmp_path, layout, round, rng.uniform(0.0, 0.4)) for round in range(4)]
+    with opened(tmp_path, disk, target_format, options=options) as target:
         resumed.append(target.resumed_bytes)
         result = copied(target, disk)
         assert result.resumed_bytes == target.resumed_bytes
@@ -103,9 +119,9 @@ def test_a_copy_killed_at_any_moments_ends_with_the_exact_image(
     assert_whole(tmp_path, disk, target_format)
 
 
-def killed_copy(folder: Path, target_format: TargetFormat, number: int, seconds: float) -> int:
+def killed_copy(folder: Path, layout: str, number: int, seconds: float) -> int:
     """Copy in a process that is killed ``seconds`` after it began; returns what it found complete."""
-    argv = [sys.executable, "-c", CHILD, str(folder), target_format.value, str(number)]
+    argv = [sys.executable, "-c", CHILD, str(folder), layout, str(number)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         found, _, reason = child.stdout.readline().partition(" ")
@@ -113,6 +129,19 @@ def killed_copy(folder: Path, target_format: TargetFormat, number: int, seconds:
         child.send_signal(signal.SIGKILL)
     assert reason.strip() == ""
     return int(found)
+
+
+def test_other_options_begin_anew_and_say_what_it_was_to_become(tmp_path: Path) -> None:
+    disk = build(tmp_path / "source", STRETCHES)
+    with opened(tmp_path, disk, TargetFormat.QCOW2) as target:
+        copied(target, disk)
+    with opened(tmp_path, disk, TargetFormat.QCOW2, options=ZSTD) as target:
+        assert "cluster_size=65536" in target.restart_reason
+        assert target.resumed_bytes == 0
+        copied(target, disk)
+        target.publish(tmp_path / "disk")
+    assert_whole(tmp_path, disk, TargetFormat.QCOW2)
+    assert (tmp_path / "disk").stat().st_size < len(disk.data) * 0.6
 
 
 @FORMATS
@@ -235,14 +264,16 @@ def overlay_with_changes(folder: Path, backing: Path, target_format: TargetForma
     return overlay
 
 
-@FORMATS
-@pytest.mark.parametrize("milliseconds", [0, 8, 12, 16, 20, 25, 30, 40, 60, 2000])
-def test_an_interrupted_commit_is_undone_from_the_source(
-    tmp_path: Path, target_format: TargetFormat, milliseconds: int
-) -> None:
+@pytest.mark.parametrize(
+    "layout,milliseconds",
+    [(layout, ms) for layout in ("raw", "qcow2", "zstd") for ms in (0, 12, 16, 20, 30, 50, 2000)]
+    + [(layout, ms) for layout in LAYOUTS if layout not in ("raw", "qcow2", "zstd") for ms in (20,)],
+)
+def test_an_interrupted_commit_is_undone_from_the_source(tmp_path: Path, layout: str, milliseconds: int) -> None:
     disk = build(tmp_path / "source", STRETCHES)
+    target_format, options = LAYOUTS[layout]
     partial = tmp_path / "disk.partial"
-    with opened(tmp_path, disk, target_format) as target:
+    with opened(tmp_path, disk, target_format, options=options) as target:
         copied(target, disk)
         overlay = overlay_with_changes(tmp_path, partial, target_format, disk.virtual_size)
         target.note_committing(QEMU.changed_ranges(overlay))
@@ -250,7 +281,7 @@ def test_an_interrupted_commit_is_undone_from_the_source(
         with subprocess.Popen(argv) as commit:
             time.sleep(milliseconds / 1000)
             commit.kill()
-    with opened(tmp_path, disk, target_format) as target:
+    with opened(tmp_path, disk, target_format, options=options) as target:
         assert target.restart_reason == ""
         assert 0 < target.resumed_bytes < disk.virtual_size - 30 * MIB
         copied(target, disk)
@@ -258,19 +289,18 @@ def test_an_interrupted_commit_is_undone_from_the_source(
     assert_whole(tmp_path, disk, target_format)
 
 
-@FORMATS
-def test_pieces_copied_again_after_a_commit_stay_when_the_run_is_killed_again(
-    tmp_path: Path, target_format: TargetFormat
-) -> None:
+@EVERY_LAYOUT
+def test_pieces_copied_again_after_a_commit_stay_when_the_run_is_killed_again(tmp_path: Path, layout: str) -> None:
     disk = build(tmp_path / "source", STRETCHES)
-    with opened(tmp_path, disk, target_format) as target:
+    target_format, options = LAYOUTS[layout]
+    with opened(tmp_path, disk, target_format, options=options) as target:
         copied(target, disk)
         overlay = overlay_with_changes(tmp_path, target.path, target_format, disk.virtual_size)
         target.note_committing(QEMU.changed_ranges(overlay))
         QEMU.commit(overlay, target.path, target_format.value)
     resumed = []
     for _ in range(3):
-        with opened(tmp_path, disk, target_format) as target:
+        with opened(tmp_path, disk, target_format, options=options) as target:
             resumed.append(target.resumed_bytes)
             copied(target, disk)
         found = contents(tmp_path / "disk.partial", target_format, disk.virtual_size)
@@ -278,11 +308,12 @@ def test_pieces_copied_again_after_a_commit_stay_when_the_run_is_killed_again(
     assert resumed[0] < resumed[1] == resumed[2]
 
 
-@FORMATS
-def test_a_whole_commit_gives_the_rewritten_disk(tmp_path: Path, target_format: TargetFormat) -> None:
+@EVERY_LAYOUT
+def test_a_whole_commit_gives_the_rewritten_disk(tmp_path: Path, layout: str) -> None:
     disk = build(tmp_path / "source", STRETCHES)
+    target_format, options = LAYOUTS[layout]
     (tmp_path / "flat").write_bytes(disk.data)
-    with opened(tmp_path, disk, target_format) as target:
+    with opened(tmp_path, disk, target_format, options=options) as target:
         overlay = overlay_with_changes(tmp_path, tmp_path / "flat", TargetFormat.RAW, disk.virtual_size)
         QEMU.convert(overlay, "qcow2", tmp_path / "expected", "raw")
         copied(target, disk)
@@ -291,6 +322,8 @@ def test_a_whole_commit_gives_the_rewritten_disk(tmp_path: Path, target_format: 
         QEMU.commit(overlay, target.path, target_format.value)
         target.publish(tmp_path / "disk")
     assert QEMU.compare(tmp_path / "expected", "raw", tmp_path / "disk", target_format.value)
+    if target_format is TargetFormat.QCOW2:
+        assert QEMU.check(tmp_path / "disk", "qcow2").clean
     assert not journal_path(tmp_path / "disk.partial").exists()
 
 
