@@ -16,6 +16,7 @@ from typing import Any
 from p2v.core.errors import BadImage, ProgramFailed, Usage
 from p2v.core.run import Runner
 from p2v.core.units import SECTOR_BYTES, round_up
+from p2v.core.workspace import temporary_folder
 
 _SHORT_SECONDS = 120.0
 # Only a hang is to be caught where bytes are moved; a disk may take a day.
@@ -76,6 +77,15 @@ class QemuImg:
     def create(self, image: Path, image_format: str, size: int, options: Iterable[str] = ()) -> None:
         """Make an empty image; ``options`` are ``-o`` settings of the format, each ``name=value``."""
         self._short("create", "-f", image_format, *_settings(options), _literal(image), str(size))
+
+    def knows_zstd(self) -> bool:
+        """Whether it reads and writes clusters that are compressed with zstd: QEMU 5.1 can, where it was built so."""
+        with temporary_folder() as folder:
+            try:
+                self.create(folder / "probe.qcow2", "qcow2", SECTOR_BYTES, ("compression_type=zstd",))
+            except ProgramFailed:
+                return False
+        return True
 
     def create_overlay(self, overlay: Path, backing: ImagePlace, backing_format: str, size: int) -> None:
         """Make a qcow2 overlay of exactly ``size`` bytes (rounded up to a sector) over ``backing``."""
@@ -183,8 +193,8 @@ class QemuImg:
         options: Iterable[str] = (),
         on_line: Callable[[str], None] | None = None,
     ) -> None:
-        """Copy an image by qemu-img itself; an existing target is replaced."""
-        argv = ("convert", "-q", "-f", source_format, "-O", target_format, *_settings(options))
+        """Copy an image by qemu-img itself; an existing target is replaced. ``on_line`` gets its lines of progress."""
+        argv = ("convert", "-q" if on_line is None else "-p", "-f", source_format, "-O", target_format, *_settings(options))
         self._run(*argv, _literal(source), _literal(target), timeout=_LONG_SECONDS, on_line=on_line)
 
     def _size_below(self, overlay: Path, backing: ImagePlace, backing_format: str) -> int:

@@ -18,9 +18,11 @@ from pathlib import Path
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
+from converters.info import ImageInfo
 from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
+from converters.target_formats import PLAIN, Preallocation, TargetOptions
 from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult
@@ -28,7 +30,7 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale
+from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -82,6 +84,8 @@ class Request:
 
     folder: Path
     disk_format: str = "qcow2"
+    layout: TargetOptions = PLAIN
+    """Of the files that disks become; block devices have none."""
     checksum: bool = False
     threads: int = 2
     boot_check: bool = False
@@ -221,6 +225,8 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
     disks = request.devices.placed(disks)
+    if all(disk.is_device for disk in disks) and replace(request.layout, shares=True) != PLAIN:
+        raise Usage("a block device holds the disk as it is: there are no clusters to compress or preallocate")
     store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
     hardware = store.hardware
     sizes = [source.image.virtual_size for source in document.sources]
@@ -255,9 +261,18 @@ def _space_needed(job: _Job, document: PlanDocument) -> int:
         for path in map(job.partial_disk, range(len(document.sources)))
         if path.is_file() and not job.request.fresh
     )
-    data = sum(min(s.image.allocated_size * (4 if "stream" in s.image.variant.lower() else 1), s.image.virtual_size)
-               for index, s in enumerate(document.sources) if index not in job.devices)  # fmt: skip
+    layout = job.request.layout
+    data = sum(_bytes_to_write(s.image, layout) for i, s in enumerate(document.sources) if i not in job.devices)
     return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
+
+
+def _bytes_to_write(image: ImageInfo, layout: TargetOptions) -> int:
+    """At most, but for what is compressed: nobody knows what that comes to, and a run that finds no space can go on."""
+    if layout.preallocation is Preallocation.FALLOC:
+        return image.virtual_size
+    if layout.compression is not None:
+        return 0
+    return min(image.allocated_size * (4 if "stream" in image.variant.lower() else 1), image.virtual_size)
 
 
 def _remove_empty(made: Sequence[Path]) -> None:
@@ -314,7 +329,8 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
         remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
     target_format = TargetFormat(job.hardware.disks[index].format)
-    target = open_target(job.partial_disk(index), target_format, reader.virtual_size, job.target_key(index))
+    key, layout = job.target_key(index), job.request.layout
+    target = open_target(job.partial_disk(index), target_format, reader.virtual_size, key, options=layout)
     if target.restart_reason:
         job.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     return target

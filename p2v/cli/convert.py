@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from p2v.cli import console, device_options, in_place, machine_options, options, storage
+from converters.target_formats import TargetFormat
+from p2v.cli import console, device_options, in_place, layout_options, machine_options, options, storage
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -48,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
+    layout_options.configure(parser)
     device_options.configure(parser)
     in_place.configure(parser)
     machine_options.add_machine(parser)
@@ -90,11 +92,15 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
     in_place.refuse_alone(arguments)
     places = storage.storage_of(arguments, FrontEnd(arguments.to))
     delivery, devices = _delivery(arguments, places), device_options.devices_of(arguments)
+    disk_format = arguments.format or "qcow2"
+    layout = layout_options.layout_of(arguments, TargetFormat(disk_format))
+    layout_options.require_readable_here(layout)
     document = _document(arguments, report)
     storage.require_disks(places, len(document.sources))
     request = Request(
         folder=arguments.output,
-        disk_format=arguments.format or "qcow2",
+        disk_format=disk_format,
+        layout=layout,
         checksum=arguments.checksum,
         threads=arguments.threads,
         boot_check=arguments.verify,

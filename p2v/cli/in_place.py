@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from p2v.cli import machine_options
+from p2v.cli import layout_options, machine_options
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
 from p2v.documents import PlanDocument
@@ -20,7 +20,7 @@ _FRONT_ENDS = (FrontEnd.QEMU, FrontEnd.LIBVIRT)
 # options of the copy, by the names their values have
 _OF_COPIES = (
     "format", "connect", "pool", "start", "to_device", "overwrite_device", "discard", "with_media", "storage", "storage_class",
-    "volume_type",
+    "volume_type", *layout_options.NAMES,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ machines; the tail of stderr kept for the error; a timeout that ends the whole p
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import shutil
@@ -71,8 +72,8 @@ class Runner(Protocol):
     ) -> Completed:
         """Run ``argv``.
 
-        ``on_line`` gets each line of stdout as it comes (they are kept as well); ``accept`` lists the exit
-        statuses that are answers rather than failures (``qemu-img compare`` says 1 for "different").
+        ``on_line`` gets each line of stdout as it comes, carriage returns ending lines too (they are kept as well);
+        ``accept`` lists the exit statuses that are answers rather than failures (``qemu-img compare`` says 1 for "different").
 
         Raises ProgramFailed, ProgramTimedOut, ToolMissing.
         """
@@ -141,13 +142,23 @@ class _Collector:
         return self
 
     def _drain(self) -> None:
+        if self.on_line is not None:
+            self._drain_told(self.on_line)
+            return
         while raw := self.stream.readline(_LONGEST_LINE_BYTES):
-            line = raw.decode("utf-8", "replace")
-            if self.keep_lines is not None or self.kept_bytes < _STDOUT_LIMIT_BYTES:
-                self.lines.append(line)
-                self.kept_bytes += len(raw)
-            if self.on_line is not None:
-                self.on_line(line.rstrip("\r\n"))
+            self._keep(raw.decode("utf-8", "replace"))
+
+    def _drain_told(self, on_line: Callable[[str], None]) -> None:
+        # progress is written over itself: its lines end with a carriage return
+        with io.TextIOWrapper(self.stream, "utf-8", "replace", newline=None) as lines:
+            while line := lines.readline(_LONGEST_LINE_BYTES):
+                self._keep(line)
+                on_line(line.rstrip("\n"))
+
+    def _keep(self, line: str) -> None:
+        if self.keep_lines is not None or self.kept_bytes < _STDOUT_LIMIT_BYTES:
+            self.lines.append(line)
+            self.kept_bytes += len(line)
 
     def text(self) -> str:
         if self.thread is not None:

@@ -1,29 +1,42 @@
-"""``p2v disk convert SRC DST``: the disk as a qcow2 or raw image, byte for byte; the guest in it is left as it is.
+"""``p2v disk convert SRC DST``: the disk as an image of another format, byte for byte; the guest in it is left as it is.
 
-DST appears whole or not at all; until then it is DST.partial. A run that was interrupted is gone on with by the same command.
+DST appears whole or not at all; until then it is DST.partial. A run that was interrupted is gone on with by the same command;
+VHD, VHDX and VMDK are begun anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest
+from converters.digest import ContentDigest, digest_disk
+from converters.foreign_target import FOREIGN_FORMATS, ForeignFormat, ForeignTarget
 from converters.image import identity
 from converters.mapped import MappedDisk
+from converters.qemu_img import QemuImg
+from converters.references import DiskSpec
 from converters.target import Target, TargetFormat, journal_path, open_target
-from p2v.cli import console, options
+from converters.target_formats import PLAIN, Preallocation, TargetOptions
+from p2v.cli import console, layout_options, options
 from p2v.cli.disk.source import add_source, open_spec, spec_of
 from p2v.core import events, jsontext
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
 from p2v.core.events import Reporter
+from p2v.core.run import SystemRunner
 from p2v.core.units import MIB, format_bytes, format_seconds
 from p2v.core.workspace import PARTIAL, remove_quietly, require_space
 
-_SUFFIXES = {".qcow2": TargetFormat.QCOW2, ".img": TargetFormat.RAW, ".raw": TargetFormat.RAW}
+Kind = TargetFormat | ForeignFormat
+_SUFFIXES: dict[str, Kind] = {
+    ".qcow2": TargetFormat.QCOW2,
+    ".img": TargetFormat.RAW,
+    ".raw": TargetFormat.RAW,
+    **{known.suffix: known for known in FOREIGN_FORMATS.values()},
+}
 # Tables of the target and the journal.
 _SLACK_BYTES = 16 * MIB
 
@@ -34,13 +47,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="DST", help="the image to be made; must not exist")
     parser.add_argument(
         "--format",
-        choices=[each.value for each in TargetFormat],
-        help="of DST (default: what its name ends with, .qcow2, .img or .raw)",
+        choices=[*(each.value for each in TargetFormat), *FOREIGN_FORMATS],
+        help="of DST (default: what its name ends with, .qcow2, .img, .raw, .vhd, .vhdx or .vmdk). vhd, vhdx and vmdk are written "
+        "by qemu-img and then compared with the source; they cannot be gone on with",
+    )
+    parser.add_argument(
+        "--subformat",
+        choices=list(dict.fromkeys(name for known in FOREIGN_FORMATS.values() for name in known.variants)),
+        help="vhd, vhdx: dynamic (default) or fixed; vmdk: monolithicSparse (default) or streamOptimized",
     )
     parser.add_argument("--checksum", action="store_true", help="print the content digest of the disk")
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="the result as a JSON document")
+    layout_options.configure(parser)
     options.add_progress(parser)
 
 
@@ -49,37 +69,77 @@ def run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     final: Path = arguments.target
-    target_format = _format_of(final, arguments.format)
-    if os.path.lexists(final):
-        raise TargetExists(final, "Name another DST, or remove it.")
-    if not final.parent.is_dir():
-        raise NoSource(str(final.parent), "is no folder", "Make the folder first, or name another DST.")
+    kind = _kind_of(final, arguments.format)
+    if isinstance(kind, ForeignFormat):
+        return _run_foreign(arguments, final, kind)
+    if arguments.subformat is not None:
+        raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
+    layout = layout_options.layout_of(arguments, kind)
+    _require_place(final)
     report = console.reporter(arguments.progress)
     with open_spec(spec_of(arguments)) as disk:
         partial = final.with_name(final.name + PARTIAL)
         if arguments.fresh:
             remove_quietly([partial, journal_path(partial)])
-        require_space(final.parent, _space_needed(disk, partial))
+        require_space(final.parent, _space_needed(disk, partial, layout))
         key = jsontext.digest(asdict(identity(disk)))
-        with open_target(partial, target_format, disk.virtual_size, key) as target:
+        with open_target(partial, kind, disk.virtual_size, key, options=layout) as target:
             copied = _copy(disk, target, arguments, report)
             target.publish(final)
-    _print(final, target_format, copied, as_json=arguments.json)
+    _print(final, kind.value, copied, arguments, layout)
     return 0
 
 
-def _format_of(final: Path, given: str | None) -> TargetFormat:
+def _run_foreign(arguments: argparse.Namespace, final: Path, kind: ForeignFormat) -> int:
+    variant = arguments.subformat or next(iter(kind.variants))
+    if variant not in kind.variants:
+        raise Usage(f"--subformat {variant} is none of {kind.id}'s", f"Say one of {', '.join(kind.variants)}.")
+    for name in layout_options.NAMES:
+        if getattr(arguments, name):
+            raise Usage(f"--{name.replace('_', '-')} is for qcow2 and raw: a {kind.id} is written by qemu-img")
+    _require_place(final)
+    report, spec = console.reporter(arguments.progress), spec_of(arguments)
+    started = time.monotonic()
+    with open_spec(spec) as disk:
+        partial = final.with_name(final.name + PARTIAL)
+        stored = sum(e.length for e in disk.extents() if not e.zero)
+        require_space(final.parent, {"fixed": disk.virtual_size, "streamOptimized": 0}.get(variant, stored) + _SLACK_BYTES)
+        # by its format, so that the server has no doubt about what was no doubt here
+        named = DiskSpec(spec.path, disk.facts.format, spec.lookup)
+        target = ForeignTarget(final, partial, kind, variant)
+        taken = target.make(named, disk, QemuImg(SystemRunner()), report=report, threads=arguments.threads)
+        digest = None
+        if arguments.checksum:
+            with events.phase(report, "checksum", "Reading the disk", disk.virtual_size):
+                digest = digest_disk(disk, threads=arguments.threads, report=report, phase="checksum")
+        copied = CopyResult(disk.virtual_size, stored, taken, 0, time.monotonic() - started, digest)
+    _print(final, f"{kind.id} {variant}", copied, arguments)
+    return 0
+
+
+def _require_place(final: Path) -> None:
+    if os.path.lexists(final):
+        raise TargetExists(final, "Name another DST, or remove it.")
+    if not final.parent.is_dir():
+        raise NoSource(str(final.parent), "is no folder", "Make the folder first, or name another DST.")
+
+
+def _kind_of(final: Path, given: str | None) -> Kind:
     if given is not None:
-        return TargetFormat(given)
+        return FOREIGN_FORMATS.get(given) or TargetFormat(given)
     found = _SUFFIXES.get(final.suffix.lower())
     if found is None:
         raise Usage(f"{final}: its name does not tell the format", "Say --format qcow2 or --format raw.")
     return found
 
 
-def _space_needed(disk: MappedDisk, partial: Path) -> int:
-    """Bytes still to be written at most; a run before may have left some."""
+def _space_needed(disk: MappedDisk, partial: Path, layout: TargetOptions) -> int:
+    """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
+    if layout.compression is not None:
+        return _SLACK_BYTES
     there = partial.stat().st_blocks * 512 if partial.is_file() else 0
+    if layout.preallocation is Preallocation.FALLOC:
+        return max(disk.virtual_size - there, 0) + _SLACK_BYTES
     return max(sum(e.length for e in disk.extents() if not e.zero) - there, 0) + _SLACK_BYTES
 
 
@@ -98,14 +158,19 @@ def _copy(disk: MappedDisk, target: Target, arguments: argparse.Namespace, repor
     return copied
 
 
-def _print(final: Path, target_format: TargetFormat, copied: CopyResult, *, as_json: bool) -> None:
-    if as_json:
-        document = {"target": str(final), "format": target_format.value, **asdict(copied)}
+def _print(
+    final: Path, made: str, copied: CopyResult, arguments: argparse.Namespace, layout: TargetOptions = PLAIN
+) -> None:
+    compression = layout.compression.value if layout.compression is not None else None
+    file_bytes = final.stat().st_blocks * 512
+    if arguments.json:
+        document = {"target": str(final), "format": made, "compression": compression, "file_bytes": file_bytes, **asdict(copied)}
         console.out_json(jsontext.pretty(document))
         return
+    packed = f" compressed with {compression} to {format_bytes(file_bytes)}," if compression else ""
     resumed = f", {format_bytes(copied.resumed_bytes)} of an earlier run" if copied.resumed_bytes else ""
     console.out(
-        f"{final}: {target_format.value}, {format_bytes(copied.virtual_size)} ({copied.virtual_size} bytes); "
+        f"{final}: {made},{packed} {format_bytes(copied.virtual_size)} ({copied.virtual_size} bytes); "
         f"{format_bytes(copied.written_bytes)} written in {format_seconds(copied.seconds)}{resumed}"
     )
     if copied.digest is not None:
