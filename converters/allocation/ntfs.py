@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 
 from converters.allocation import shadow_copies
-from converters.allocation.ntfs_records import (
+from converters.allocation.runs import Runs, clear_bits
+from converters.allocation.volume import NotUnderstood, Volume
+from p2v.core.ntfs_records import (
     DATA,
     FILE_NAME,
     OEM_NAME,
@@ -19,8 +21,6 @@ from converters.allocation.ntfs_records import (
     NtfsVolume,
     decode_runs,
 )
-from converters.allocation.runs import Runs, clear_bits
-from converters.allocation.volume import NotUnderstood, Volume
 from p2v.core.units import MIB
 
 _LOG, _VOLUME, _ROOT, _BITMAP = 2, 3, 5, 6

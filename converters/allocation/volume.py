@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from p2v.core.disk import DiskReader
+from p2v.core.doubt import NotUnderstood
 from p2v.core.units import MIB
 
+__all__ = ["Copies", "NotUnderstood", "Place", "Volume"]
+
 _LARGEST_READ = 64 * MIB
-
-
-class NotUnderstood(ValueError):
-    """Why a volume's allocation is not to be relied on: it is copied whole. The text goes on from "copied whole, because"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from converters.allocation.ntfs_records import NtfsVolume
 from converters.allocation.volume import Volume
 from converters.image import open_disk
+from p2v.core.ntfs_records import NtfsVolume
 from tests.converters.allocation import made
 from tests.converters.allocation.made import KIB, MIB, NEEDS_MOUNTS, needs, run, unused
 from tests.drivers.making import patch, sized

@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from converters.allocation.volume import NotUnderstood, Volume
+from p2v.core.doubt import NotUnderstood
 from p2v.core.units import KIB, MIB
 
 OEM_NAME = b"NTFS    "
@@ -25,12 +25,29 @@ _LARGEST_LIST = MIB
 _RUNS_AT_MOST = 1024 * KIB
 _READ_BYTES = MIB
 
+
+class Stretch(Protocol):
+    """Where an NTFS stands."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Exactly ``length`` bytes at ``offset``. Raises NotUnderstood when they do not lie in it."""
+        ...
+
+
 Run = tuple[int, int]
 """First cluster and count; the first is -1 where nothing is stored."""
 
 
 class Attribute(NamedTuple):
-    """One attribute of a record: ``value`` of a resident one, otherwise ``runs`` of it (raw) with sizes in bytes."""
+    """One attribute of a record: ``value`` of a resident one, otherwise ``runs`` of it (raw) with sizes in bytes.
+
+    ``flags``: 1 compressed, 0x4000 encrypted, 0x8000 sparse.
+    """
 
     kind: int
     name: bytes
@@ -40,6 +57,7 @@ class Attribute(NamedTuple):
     runs: bytes
     size: int
     initialised: int
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +99,18 @@ def _attribute(raw: bytes, at: int, used: int, kind: int) -> Attribute:
     length, is_elsewhere, name_length, name_at = struct.unpack_from("<IBBH", raw, at + 4) if at + 24 <= used else (0, 0, 0, 0)
     if length < 24 or at + length > used or name_at + 2 * name_length > length:
         raise NotUnderstood("a file record is damaged")
-    name = raw[at + name_at : at + name_at + 2 * name_length]
+    name, flags = raw[at + name_at : at + name_at + 2 * name_length], struct.unpack_from("<H", raw, at + 12)[0]
     if not is_elsewhere:
         size, value_at = struct.unpack_from("<IH", raw, at + 16)
         if value_at + size > length:
             raise NotUnderstood("a file record is damaged")
-        return Attribute(kind, name, raw[at + value_at : at + value_at + size], 0, -1, b"", size, size)
+        return Attribute(kind, name, raw[at + value_at : at + value_at + size], 0, -1, b"", size, size, flags)
     if length < 64:
         raise NotUnderstood("a file record is damaged")
     first, last, runs_at, _, _, size, initialised = struct.unpack_from("<QQHH4x3Q", raw, at + 16)
     if not 64 <= runs_at <= length:
         raise NotUnderstood("a file record is damaged")
-    return Attribute(kind, name, None, first, last, raw[at + runs_at : at + length], size, initialised)
+    return Attribute(kind, name, None, first, last, raw[at + runs_at : at + length], size, initialised, flags)
 
 
 def decode_runs(raw: bytes) -> Iterator[Run]:
@@ -118,18 +136,19 @@ def decode_runs(raw: bytes) -> Iterator[Run]:
 
 @dataclass(frozen=True, slots=True)
 class FileData:
-    """Where a stream's contents stand: ``resident``, or runs. ``size`` and ``initialised`` in bytes."""
+    """Where a stream's contents stand: ``resident``, or runs. Sizes in bytes; ``flags``: see ``Attribute``."""
 
     resident: bytes | None
     runs: tuple[Run, ...]
     size: int
     initialised: int
+    flags: int = 0
 
 
 class NtfsVolume:
     """The master file table of a volume. Raises NotUnderstood."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Stretch) -> None:
         self._volume = volume
         boot = volume.read(512, 0)
         if boot[3:11] != OEM_NAME or boot[510:512] != b"\x55\xaa":
@@ -203,18 +222,18 @@ class NtfsVolume:
                 if found is not None and found.is_used:
                     yield first + index, found
 
-    def data_of(self, number: int, kind: int = DATA) -> FileData:
-        """The unnamed stream of a file, put together where it is in several records."""
+    def data_of(self, number: int, kind: int = DATA, name: bytes = b"") -> FileData:
+        """A stream of a file, put together where it is in several records. ``name``: in UTF-16; empty for the file's contents."""
         base = self.record(number)
         attributes = list(base.attributes())
         listed = next((attribute for attribute in attributes if attribute.kind == ATTRIBUTE_LIST), None)
-        pieces = [a for a in attributes if a.kind == kind and not a.name]
+        pieces = [a for a in attributes if a.kind == kind and a.name == name]
         if listed is not None:
-            pieces = list(self._listed(number, base, self._list(listed), kind))
+            pieces = list(self._listed(number, base, self._list(listed), (kind, name)))
         if not pieces:
             raise NotUnderstood(f"the file record {number} has no contents")
         if pieces[0].value is not None:
-            return FileData(pieces[0].value, (), pieces[0].size, pieces[0].initialised)
+            return FileData(pieces[0].value, (), pieces[0].size, pieces[0].initialised, pieces[0].flags)
         runs: list[Run] = []
         vcn = 0
         for piece in sorted(pieces, key=lambda piece: piece.first_vcn):
@@ -226,7 +245,7 @@ class NtfsVolume:
             if vcn != piece.last_vcn + 1 or len(runs) > _RUNS_AT_MOST:
                 raise NotUnderstood(f"the parts of the file {number} do not follow each other")
         first = min(pieces, key=lambda piece: piece.first_vcn)
-        return FileData(None, tuple(runs), first.size, first.initialised)
+        return FileData(None, tuple(runs), first.size, first.initialised, first.flags)
 
     def _list(self, attribute: Attribute) -> bytes:
         if attribute.value is not None:
@@ -235,29 +254,33 @@ class NtfsVolume:
             raise NotUnderstood("a list of attributes is too long")
         return self.read_runs(tuple(decode_runs(attribute.runs)), attribute.size, 0)
 
-    def _listed(self, number: int, base: FileRecord, raw: bytes, kind: int) -> Iterator[Attribute]:
-        """The pieces of the unnamed stream that a list of attributes names."""
+    def _listed(self, number: int, base: FileRecord, raw: bytes, wanted: tuple[int, bytes]) -> Iterator[Attribute]:
+        """The pieces of a stream (its kind and name) that a list of attributes names."""
         at = 0
         while at + 26 <= len(raw):
-            found_kind, length, name_length = struct.unpack_from("<IHB", raw, at)
+            kind, length, name_length, name_at = struct.unpack_from("<IHBB", raw, at)
             vcn, reference = struct.unpack_from("<QQ", raw, at + 8)
             if length < 26:
                 raise NotUnderstood("a list of attributes is damaged")
+            name = raw[at + name_at : at + name_at + 2 * name_length]
             at += length
-            if found_kind != kind or name_length:
+            if (kind, name) != wanted:
                 continue
             holder = reference & (1 << 48) - 1
             record = base if holder == number else self.record(holder)
             if record.sequence != reference >> 48:
                 raise NotUnderstood("a list of attributes is damaged")
-            yield from (a for a in record.attributes() if a.kind == kind and not a.name and a.first_vcn == vcn)
+            yield from (a for a in record.attributes() if (a.kind, a.name) == wanted and a.first_vcn == vcn)
 
 
-def undo_fixups(raw: bytes) -> FileRecord | None:
-    """A record with the last words of its sectors put back; None for what is no record. Raises NotUnderstood when it is torn."""
+def undo_fixups(raw: bytes, magic: bytes = b"FILE") -> FileRecord | None:
+    """A record with the last words of its sectors put back; None for what is no record. Raises NotUnderstood when it is torn.
+
+    ``magic``: of what is looked for; blocks of indexes (``INDX``) are protected in the same way.
+    """
     if raw[:4] == b"BAAD":
         raise NotUnderstood("a file record is marked as damaged")
-    if raw[:4] != b"FILE":
+    if raw[:4] != magic:
         return None
     array, count = struct.unpack_from("<HH", raw, 4)
     if count != len(raw) // _FIXUP_STRIDE + 1 or array + 2 * count > _FIXUP_STRIDE - 2:
