@@ -203,3 +203,14 @@ def _close_piece(segments: list[Segment], end: int) -> DataPiece | ZeroPieces:
     index = (end - 1) // PIECE_BYTES
     length = end - index * PIECE_BYTES
     return DataPiece(index, length, tuple(segments)) if segments else ZeroPieces(index, 1, length)
+
+
+def stored_bytes(disk: DiskReader) -> int:
+    """How much a copy of a disk takes at most: whole sub-pieces of what does not read as zero. Raises what the reader raises."""
+    counted = total = 0
+    for extent in disk.extents():
+        if not extent.zero and extent.length:
+            first = max(counted, extent.offset // SUBPIECE_BYTES)
+            counted = max(counted, -(-extent.end // SUBPIECE_BYTES))
+            total += counted - first
+    return total * SUBPIECE_BYTES

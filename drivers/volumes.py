@@ -112,7 +112,7 @@ class _Search:
             newest = self.devices[array.newest]
             carriers = tuple(place for number in array.members for place in self.devices[number].carriers)
             data_offset = members[array.newest].data_offset
-            segments = () if array.problem else _part(newest.segments, data_offset, array.size_bytes)
+            segments = () if array.problem else part_of_segments(newest.segments, data_offset, array.size_bytes)
             yield Volume(
                 array.device, "md", array.uuid, array.size_bytes, carriers=carriers, segments=segments,
                 filesystem=_unread(array.problem or ("" if segments else "its members are too small for it"), array.size_bytes),
@@ -171,7 +171,7 @@ def _logical_volume(volume: lvm.LogicalVolume, found: Mapping[str, _Device]) -> 
     problem = volume.problem or ("" if set(volume.pv_uuids) <= set(found) else "a physical volume that it stands on is missing")
     segments: list[Segment] = []
     for run in volume.runs if not problem else ():
-        pieces = _part(found[run.pv_uuid].segments, run.pv_offset, run.length)
+        pieces = part_of_segments(found[run.pv_uuid].segments, run.pv_offset, run.length)
         if not pieces or len(segments) > _SEGMENTS_AT_MOST:
             problem, segments = "it reaches past the end of its physical volume", []
             break
@@ -189,7 +189,7 @@ def _unread(problem: str, size_bytes: int) -> FileSystem | None:
     return FileSystem("unknown", size_bytes=size_bytes, why_not_host=problem) if problem else None
 
 
-def _part(segments: Sequence[Segment], offset: int, length: int) -> tuple[Segment, ...]:
+def part_of_segments(segments: Sequence[Segment], offset: int, length: int) -> tuple[Segment, ...]:
     """``length`` bytes of a device from ``offset`` on, counted from 0; empty when they are not all there."""
     found: list[Segment] = []
     end, at = offset + length, offset

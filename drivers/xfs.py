@@ -7,6 +7,7 @@ import uuid
 
 from drivers.facts import FileSystem
 from p2v.core.disk import DiskReader
+from p2v.core.doubt import NotUnderstood
 from p2v.core.xfs_log import XfsLog
 
 MAGIC = b"XFSB"
@@ -76,3 +77,20 @@ def _log(reader: DiskReader, offset: int, length: int, raw: bytes) -> XfsLog | N
     if not 0 < log_bytes <= _LARGEST_LOG or start + log_bytes > length:
         return None
     return XfsLog(reader.pread, offset + start, log_bytes)
+
+
+def read_inode(volume: DiskReader, number: int) -> bytes:
+    """The first 256 bytes or more of an inode. Raises NotUnderstood where there is no place for it."""
+    raw = volume.pread(SUPERBLOCK_BYTES, 0)
+    if len(raw) < SUPERBLOCK_BYTES or raw[:4] != MAGIC:
+        raise NotUnderstood("it has no superblock")
+    (block_bytes,), (group_blocks, groups) = struct.unpack_from(">I", raw, 4), struct.unpack_from(">2I", raw, 84)
+    inode_bytes, inode_bits, group_bits = struct.unpack_from(">H", raw, 104)[0], raw[123], raw[124]
+    within, block = number & ((1 << inode_bits) - 1), number >> inode_bits
+    group, block = block >> group_bits, block & ((1 << group_bits) - 1)
+    if inode_bits > 16 or group_bits > 32 or group >= groups or block >= group_blocks or not 256 <= inode_bytes <= 2048:
+        raise NotUnderstood("an inode lies outside of its file system")
+    data = volume.pread(inode_bytes, (group * group_blocks + block) * block_bytes + within * inode_bytes)
+    if len(data) != inode_bytes:
+        raise NotUnderstood("an inode lies outside of its file system")
+    return data

@@ -18,7 +18,7 @@ from pathlib import Path
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk, digest_range
 from converters.image import identity, open_disk
-from converters.info import ImageInfo
+from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
 from converters.target import Target, TargetFormat, journal_path, open_target
@@ -46,7 +46,7 @@ from p2v.core.workspace import (
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
 from p2v.documents import PlanDocument, plan_digest, to_data
-from p2v.left_out import Selection, left_out_records, select
+from p2v.left_out import Selection, Wanted, left_out_records, select
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
@@ -96,8 +96,8 @@ class Request:
     """Where the front end's files say that the disks go."""
     delivery: Delivery | None = None
     """Into which libvirt the machine goes when its files are there."""
-    all_blocks: bool = False
-    """Copy what file systems call free as well."""
+    left_out: Wanted = field(default_factory=Wanted)
+    """What is not to be copied."""
     devices: DeviceWish = field(default_factory=DeviceWish)
     """Block devices that disks are written to in place of files."""
     host_name: bool = False
@@ -120,7 +120,7 @@ class _Job:
     qemu_img: QemuImg
     devices: Mapping[int, BlockDevice] = field(default_factory=dict)
     """Those among the disks, by their place."""
-    selection: Selection = field(default_factory=lambda: Selection((), ()))
+    selection: Selection = field(default_factory=lambda: Selection(()))
     """What is not copied; known once the sources are open."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -194,10 +194,13 @@ def _converted(job: _Job) -> ConversionRecord:
         readers = [stack.enter_context(open_planned(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
-            require_space(request.folder, _space_needed(job, document))
+            job.selection = select(readers, document.facts, job.report, request.left_out)
+            # from here on the source is what is copied of it
+            views = job.selection.views(readers)
+            require_space(request.folder, _space_needed(job, views))
             verify_package(document, job.report, job.cancelled)
             with _locked(job):
-                return _convert_locked(job, readers)
+                return _convert_locked(job, views)
         finally:
             _remove_empty(made)
 
@@ -254,25 +257,25 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     )
 
 
-def _space_needed(job: _Job, document: PlanDocument) -> int:
-    """Bytes still to be written: what is stored at the source (inflated, at most), less what a run before left."""
+def _space_needed(job: _Job, readers: Sequence[DiskReader]) -> int:
+    """Bytes still to be written at most: what is copied of the disks, less what a run before left."""
     there = sum(
         path.stat().st_blocks * 512
-        for path in map(job.partial_disk, range(len(document.sources)))
+        for path in map(job.partial_disk, range(len(readers)))
         if path.is_file() and not job.request.fresh
     )
     layout = job.request.layout
-    data = sum(_bytes_to_write(s.image, layout) for i, s in enumerate(document.sources) if i not in job.devices)
+    data = sum(_bytes_to_write(reader, layout) for index, reader in enumerate(readers) if index not in job.devices)
     return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
 
 
-def _bytes_to_write(image: ImageInfo, layout: TargetOptions) -> int:
+def _bytes_to_write(reader: DiskReader, layout: TargetOptions) -> int:
     """At most, but for what is compressed: nobody knows what that comes to, and a run that finds no space can go on."""
     if layout.preallocation is Preallocation.FALLOC:
-        return image.virtual_size
+        return reader.virtual_size
     if layout.compression is not None:
         return 0
-    return min(image.allocated_size * (4 if "stream" in image.variant.lower() else 1), image.virtual_size)
+    return stored_bytes(reader)
 
 
 def _remove_empty(made: Sequence[Path]) -> None:
@@ -290,9 +293,6 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
     remove_quietly([job.work])
     job.work.mkdir(mode=0o700)
     try:
-        job.selection = select(readers, job.report, all_blocks=job.request.all_blocks)
-        # from here on the source is what is copied of it
-        readers = job.selection.views(readers)
         with ExitStack() as stack:
             targets = _targets(job, readers, stack)
             try:
@@ -360,6 +360,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         host=host_record(with_name=job.request.host_name),
         timeline=tuple(job.report.moments),
         allocation=job.selection.volumes,
+        unneeded=job.selection.files,
     )
 
 

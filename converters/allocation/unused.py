@@ -6,11 +6,12 @@ travels, and so does every volume of which anything is in doubt.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from converters.allocation import lvm, md, partitions
+from converters.allocation.known_files import FileFinding, KnownFile, Understood, left_out_of
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.allocation.runs import RUNS_AT_MOST, Runs
 from converters.allocation.signatures import LVM, RAID, Kind, recognise, starts_volume
@@ -19,16 +20,6 @@ from p2v.core.disk import DiskReader
 
 _VOLUMES_AT_MOST = 2048
 _LEAST_BUDGET = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class KnownRange:
-    """Bytes that the guest side knows not to be worth copying: a file's, on the disk with the number ``disk`` (from 0)."""
-
-    disk: int
-    offset: int
-    length: int
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +39,20 @@ class VolumeFinding:
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """What need not travel: one ``LeftOut`` a disk, in the disks' order, and what was found of each volume."""
+    """What need not travel: one ``LeftOut`` a disk, in the disks' order, what was found of each volume, and of each known file."""
 
     disks: tuple[LeftOut, ...]
     volumes: tuple[VolumeFinding, ...]
+    files: tuple[FileFinding, ...] = ()
 
 
 @dataclass
 class _Found:
-    """What has been gathered so far. ``understood``: stretches of disks whose file system was read."""
+    """What has been gathered so far. ``understood``: volumes whose file system was read."""
 
-    disks: int
     ranges: list[tuple[Volume, Runs, str]] = field(default_factory=list)
     volumes: list[VolumeFinding] = field(default_factory=list)
-    understood: list[list[tuple[int, int]]] = field(default_factory=list)
+    understood: list[Volume] = field(default_factory=list)
     members: list[md.Member] = field(default_factory=list)
     physical: list[lvm.PhysicalVolume] = field(default_factory=list)
     budget: int = RUNS_AT_MOST
@@ -74,33 +65,31 @@ class _Found:
         self.budget = max(_LEAST_BUDGET, self.budget - len(runs))
         self.volumes.append(VolumeFinding(name, kind, volume.size, runs.total))
 
-    def note_understood(self, volume: Volume) -> None:
-        for copies in volume.stretches(0, volume.size):
-            for place in copies:
-                self.understood[place.disk].append((place.offset, place.end))
 
-
-def find_unused(readers: Sequence[DiskReader], known: Sequence[KnownRange] = ()) -> Unused:
+def find_unused(readers: Sequence[DiskReader], known: Sequence[KnownFile] = ()) -> Unused:
     """What of a machine's disks need not travel, all disks together: volumes may go over several.
 
-    ``known`` ranges count where they lie in a file system that was read as it should be, elsewhere they are not used.
+    ``known`` files count where they lie in a file system that was read as it should be; the others travel.
     Raises what the readers raise. Memory: some tens of megabytes, whatever the size of the disks.
     """
-    found = _Found(len(readers), understood=[[] for _ in readers])
+    found = _Found()
     for disk in range(len(readers)):
         _look_at_disk(found, f"disk {disk + 1}", Volume.of_disk(readers, disk))
     _look_at_arrays(found)
     _look_at_groups(found)
-    accepted = list(_accepted(found, known))
-    return Unused(tuple(LeftOut(_of_disk(found, accepted, disk)) for disk in range(len(readers))), tuple(found.volumes))
+    disks = tuple(LeftOut(_of_disk(found, disk)) for disk in range(len(readers)))
+    if not known:
+        return Unused(disks, tuple(found.volumes))
+    ranges, files = left_out_of(readers, known, Understood(found.understood, disks))
+    disks = tuple(LeftOut(chain(free, more)) if more else free for free, more in zip(disks, ranges, strict=True))
+    return Unused(disks, tuple(found.volumes), files)
 
 
-def _of_disk(found: _Found, accepted: Sequence[KnownRange], disk: int) -> Iterator[LeftOutRange]:
+def _of_disk(found: _Found, disk: int) -> Iterator[LeftOutRange]:
     for volume, runs, what in found.ranges:
         for offset, length in runs if disk in volume.disks else ():
             for copies in volume.stretches(offset, length):
                 yield from (LeftOutRange(at.offset, at.length, what) for at in copies if at.disk == disk)
-    yield from (LeftOutRange(each.offset, each.length, each.kind) for each in accepted if each.disk == disk)
 
 
 def _look_at_disk(found: _Found, name: str, disk: Volume) -> None:
@@ -157,7 +146,7 @@ def _read(found: _Found, name: str, volume: Volume, kind: Kind) -> None:
     runs = kind.free_runs(volume)
     runs.shrink(found.budget)
     found.free(name, kind.name, volume, runs, kind.what)
-    found.note_understood(volume)
+    found.understood.append(volume)
 
 
 def _look_at_arrays(found: _Found) -> None:
@@ -187,13 +176,3 @@ def _look_into(found: _Found, name: str, volume: Volume, too_deep: tuple[str, ..
         found.whole(name, _names(signatures), volume.size, "it is a volume in a volume")
     else:
         _look_at_volume(found, name, volume, signatures)
-
-
-def _accepted(found: _Found, known: Sequence[KnownRange]) -> Iterator[KnownRange]:
-    """Ranges handed in that lie in what was understood."""
-    understood = [sorted(stretches) for stretches in found.understood]
-    for each in known:
-        stretches = understood[each.disk] if 0 <= each.disk < found.disks else []
-        index = bisect_right(stretches, (each.offset, 1 << 64)) - 1
-        if index >= 0 and each.length > 0 and each.offset + each.length <= stretches[index][1]:
-            yield each

@@ -13,6 +13,7 @@ from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.documents import PlanDocument, load_plan, relocated
 from p2v.inspection import Reading
+from p2v.left_out import Wanted
 from p2v.migrate import Request, convert
 from p2v.planning import plan_machine
 from p2v.record import ConversionRecord, record_json
@@ -45,7 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument(
         "--all-blocks", action="store_true",
-        help="copy what file systems call free too (left out otherwise: deleted files do not travel)",
+        help="copy everything: what file systems call free and what is in swap areas and page files too "
+        "(left out otherwise: deleted files do not travel)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-hibernation", action="store_true",
+        help="leave out what is in hiberfil.sys of a Windows that is not asleep; its page files are left out anyway",
     )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
@@ -64,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
+    if arguments.all_blocks and arguments.skip_hibernation:
+        raise Usage("--all-blocks leaves nothing out, and --skip-hibernation does", "Say one of them.")
     report = console.reporter(arguments.progress)
     record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
     if arguments.json:
@@ -105,7 +113,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         threads=arguments.threads,
         boot_check=arguments.verify,
         fresh=arguments.fresh,
-        all_blocks=arguments.all_blocks,
+        left_out=Wanted(arguments.all_blocks, arguments.skip_hibernation),
         keys=machine_options.keys_of(arguments),
         front_end=FrontEnd(arguments.to),
         storage=places,

@@ -72,13 +72,25 @@ def _carried_out(record: ConversionRecord) -> list[str]:
         if disk.source_content:
             rows.append(f"    content of the source  {disk.source_content}")
             rows.append(f"    content of the result  {disk.result_content}")
-    if any(disk.left_out for disk in record.disks):
-        rows.append("  what was deleted in the guest is not in the result (convert with --all-blocks to take it along)")
-    for volume in record.allocation:
-        if volume.why_whole:
-            rows.append(f"  {volume.name} ({volume.kind}) was copied whole: {volume.why_whole}")
+    rows += _not_copied(record)
     for check in record.checks:
         rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
+    return rows
+
+
+def _not_copied(record: ConversionRecord) -> list[str]:
+    """What of the disks was left out, what was not and why, and what that means for who looks for deleted files."""
+    rows = []
+    for each in record.unneeded:
+        said = f"copied whole: {each.why_whole}" if each.why_whole else f"{format_bytes(each.left_out_bytes)} of it not copied"
+        rows.append(printable(f"  {each.file.path} of {each.file.place} ({each.file.contents.value}): {said}", keep=""))
+    for volume in record.allocation:
+        if volume.why_whole:
+            what = f"{volume.kind}, {format_bytes(volume.size_bytes)}"
+            rows.append(printable(f"  {volume.name} ({what}) was copied whole: {volume.why_whole}", keep=""))
+    if any(disk.left_out for disk in record.disks):
+        rows.append("  files that were deleted in the guest cannot be found in the result; where that matters (forensics),")
+        rows.append("  convert with --all-blocks")
     return rows
 
 

@@ -79,7 +79,7 @@ def prove(
     systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_spec(spec)) for spec in pair.sources]
-        copied = sources_as_copied(opened, record.disks, times)
+        copied = sources_as_copied(opened, record, times)
         sources = copied.views(opened)
         targets = [
             # a device may be larger than the disk on it

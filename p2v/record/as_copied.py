@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from converters.allocation.left_out import LeftOut
-from converters.allocation.unused import find_unused
 from converters.sparse_view import SparseView
 from p2v.core import events
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter
-from p2v.record.conversion import DiskRecord
+from p2v.known_files import find_needless
+from p2v.record.conversion import ConversionRecord
 
 NOTHING = LeftOut()
 
@@ -34,13 +34,18 @@ class SourcesAsCopied:
 
 
 def sources_as_copied(
-    readers: Sequence[DiskReader], disks: Sequence[DiskRecord], report: Reporter = events.silent
+    readers: Sequence[DiskReader], record: ConversionRecord, report: Reporter = events.silent
 ) -> SourcesAsCopied:
-    """Find what was left out again. Raises what the readers raise."""
+    """Find what was left out again. Raises what the readers raise.
+
+    Of files, those that the record names: but each has to be what it was called, as when it was left out.
+    """
+    disks = record.disks
     if all(not disk.left_out for disk in disks):
         return SourcesAsCopied((NOTHING,) * len(readers))
+    files = [each.file for each in record.unneeded if not each.why_whole]
     with events.phase(report, "allocation", "Reading which blocks are in use"):
-        found = find_unused(readers).disks
+        found = find_needless(readers, files, record.document.facts)[0].disks
     same = [disk.left_out_digest == gone.digest() for disk, gone in zip(disks, found, strict=True)]
     left_out = tuple(gone if is_same else NOTHING for gone, is_same in zip(found, same, strict=True))
     return SourcesAsCopied(left_out, tuple(index for index, is_same in enumerate(same) if not is_same))

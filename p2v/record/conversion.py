@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import p2v
 from converters.info import SourceIdentity
 from drivers.apply import AppliedChange
+from drivers.unneeded import UnneededFile
 from p2v.core.events import Moment
 from p2v.documents import PlanDocument
 from p2v.targets.hardware import TargetHardware
@@ -53,6 +54,15 @@ class AllocationRecord:
     name: str
     kind: str
     size_bytes: int
+    left_out_bytes: int
+    why_whole: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file whose contents its guest does not need. ``left_out_bytes`` of it were not copied; or ``why_whole``, all was."""
+
+    file: UnneededFile
     left_out_bytes: int
     why_whole: str
 
@@ -137,5 +147,7 @@ class ConversionRecord:
     undo_journal: str | None = None
     """Of a conversion in place: what takes it back."""
     allocation: tuple[AllocationRecord, ...] = ()
+    unneeded: tuple[FileRecord, ...] = ()
+    """Swap files, page files and their like."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__

@@ -102,7 +102,7 @@ def _left_out(record: ConversionRecord, places: Places, report: Reporter) -> Sou
                 stack.enter_context(open_disk(path, source.input_format, source.lookup))
                 for source, path in zip(record.document.sources, _source_paths(record, places), strict=True)
             ]
-            return sources_as_copied(readers, record.disks, report)
+            return sources_as_copied(readers, record, report)
         except P2vError:
             return nothing  # it is told of each disk
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from converters.allocation.left_out import LeftOut, LeftOutRange
-from converters.allocation.unused import KnownRange, Unused, find_unused
+from converters.allocation.unused import Unused
 from converters.allocation.volume import Place, Volume
 from converters.image import open_disk
 from p2v.core import lvm
@@ -381,24 +381,7 @@ def test_logical_volumes_that_share_extents_are_not_believed(machine: Callable[[
     assert "the same extents" in whole(unused(*disks))["disk 1, partition 2"]
 
 
-# --- ranges that are handed in ------------------------------------------------------------------------------------------
-
-
-def test_ranges_of_files_count_in_what_was_understood_only(tmp_path: Path, ext: Path, alone: LeftOut) -> None:
-    disk = make_disk(tmp_path / "disk", 24 * MIB, "2048,16384\n18432,16384\n", [(MIB, ext), (9 * MIB, ext)])
-    patch(disk, 9 * MIB + 1024 + 0x60, b"\x04")
-    gap = 64 * KIB
-    assert not list(alone.within(gap, gap + 4096))
-    known = [
-        KnownRange(0, MIB + gap, 4096, "contents of pagefile.sys"),
-        KnownRange(0, 9 * MIB + gap, 4096, "in a dirty file system"),
-        KnownRange(0, 512, 512, "outside of all"),
-        KnownRange(0, 8 * MIB, 2 * MIB, "over the end of one"),
-        KnownRange(7, 0, 4096, "on no disk"),
-    ]
-    with open_disk(disk, "raw") as reader:
-        found = find_unused([reader], known)
-    assert found.disks[0].by_kind() == {EXT: alone.total, "contents of pagefile.sys": 4096}
+# --- ranges of a disk ---------------------------------------------------------------------------------------------------
 
 
 def test_ranges_that_overlap_are_counted_once() -> None:

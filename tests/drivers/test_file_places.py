@@ -1,0 +1,240 @@
+"""Where swap files stand: found by names, held against what the files are, and told in their order."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from drivers.facts import GuestFacts, Partition, ReadBy, TextFile
+from drivers.file_places import places_confined
+from drivers.layout import lay_out, mount_of
+from drivers.unneeded import Contents, UnneededFile, unneeded_files
+from tests.converters.allocation import made
+from tests.converters.allocation.made import KIB, MIB, NEEDS_MOUNTS, needs
+from tests.drivers.making import ROOT_UUID, SYSTEM, lay_files, make_disk, make_ext, run
+from tests.drivers.placing import contents, facts_of, found, opened
+
+BEGIN = MIB
+SWAP_BYTES = 3 * MIB
+FSTAB = f"UUID={ROOT_UUID} / ext4 errors=remount-ro 0 1\n/swapfile none swap sw 0 0\n"
+
+
+def swap_file(path: Path) -> bytes:
+    path.write_bytes(os.urandom(SWAP_BYTES))
+    made.run("mkswap", path)
+    head = path.read_bytes()[:4096]
+    with path.open("r+b") as file:
+        # what is zero would be a hole of what mke2fs makes of it
+        file.write(b"\x55" * 1024 + head[1024:1536] + b"\x55" * 2550 + head[4086:])
+    return path.read_bytes()
+
+
+def guest(folder: Path, *options: str, fstab: str = FSTAB) -> tuple[Path, bytes]:
+    """A Linux with a swap file on ext4, and the file's bytes."""
+    files = lay_files(folder / "files", {**SYSTEM, "/etc/fstab": fstab})
+    swap = swap_file(files / "swapfile")
+    part = make_ext(folder / "part", 24 * MIB, files, *options)
+    return make_disk(folder / "disk", 32 * MIB, "2048,49152\n", [(BEGIN, part)]), swap
+
+
+# --- Linux, ext ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("-t", "ext4"), ("-t", "ext2", "-b", "1024"), ("-t", "ext3"), ("-t", "ext4", "-O", "^metadata_csum,^64bit", "-b", "1024")],
+    ids=["ext4", "ext2", "ext3", "ext4-plain"],
+)
+def test_a_swap_file_that_fstab_names_is_found(tmp_path: Path, options: tuple[str, ...]) -> None:
+    disk, swap = guest(tmp_path, *options)
+    (places,) = found(disk, facts_of(disk))
+    assert places.file == UnneededFile(Contents.SWAP_FILE, "/swapfile", 0, 1)
+    assert contents(disk, places) == swap
+
+
+def fill_and_thin(folder: Path) -> None:
+    """Files until there is no more room, then every second away."""
+    names = [folder / f"noise{number}" for number in range(10_000)]
+    with pytest.raises(OSError, match="No space"):
+        _fill(names)
+    names = [name for name in names if name.exists()]
+    for name in names[::2]:
+        name.unlink()
+    os.sync()
+
+
+def _fill(names: list[Path]) -> None:
+    for name in names:
+        name.write_bytes(os.urandom(40 * KIB))
+
+
+def test_a_scattered_swap_file_is_told_in_its_own_order(tmp_path: Path) -> None:
+    files = lay_files(tmp_path / "files", {**SYSTEM, "/etc/fstab": FSTAB})
+    part = make_ext(tmp_path / "part", 24 * MIB, files, "-b", "1024")
+    with made.mounted(part, "ext4") as folder:
+        fill_and_thin(folder)
+        # written where there is room between the others, begin and end by turns
+        with (folder / "swapfile").open("wb") as file:
+            for number in (3, 0, 2, 1):
+                file.seek(number * 256 * KIB)
+                file.write(os.urandom(256 * KIB))
+                file.flush()
+                os.fsync(file.fileno())
+        made.run("mkswap", folder / "swapfile")
+        swap = (folder / "swapfile").read_bytes()
+    disk = make_disk(tmp_path / "disk", 32 * MIB, "2048,49152\n", [(BEGIN, part)])
+    (places,) = found(disk, facts_of(disk))
+    assert len(places.segments) > 1
+    assert contents(disk, places) == swap
+
+
+def test_room_given_out_and_never_written_to_is_told_too(tmp_path: Path) -> None:
+    files = lay_files(tmp_path / "files", {**SYSTEM, "/etc/fstab": FSTAB})
+    part = make_ext(tmp_path / "part", 24 * MIB, files)
+    with made.mounted(part, "ext4") as folder:
+        with (folder / "swapfile").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, SWAP_BYTES)
+        made.run("mkswap", folder / "swapfile")
+    disk = make_disk(tmp_path / "disk", 32 * MIB, "2048,49152\n", [(BEGIN, part)])
+    (places,) = found(disk, facts_of(disk))
+    assert sum(segment.length for segment in places.segments) == SWAP_BYTES
+    assert contents(disk, places)[4086:4096] == b"SWAPSPACE2"
+
+
+def debugfs(*commands: str) -> Callable[[Path], None]:
+    def change(part: Path) -> None:
+        for command in commands:
+            run("debugfs", "-w", "-R", command, part)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (debugfs("ln /swapfile /other", "sif /swapfile links_count 2"), "2 names"),
+        (debugfs("sif /swapfile flags 0x80800"), "cannot be read"),
+        (debugfs("punch /swapfile 300 400"), "holes"),
+        (debugfs("sif /swapfile mode 0060600"), "no file"),
+        (debugfs("sif /swapfile size 9000000"), "holes"),
+        (debugfs("rm /swapfile", "symlink /swapfile /bin/sh"), "a link"),
+        (debugfs("feature needs_recovery"), "replayed"),
+    ],
+    ids=["names", "encrypted", "holes", "device", "size", "link", "dirty"],
+)
+def test_a_file_of_which_anything_is_odd_is_told_with_the_reason(
+    tmp_path: Path, change: Callable[[Path], None], why: str
+) -> None:
+    disk, _ = guest(tmp_path, "-b", "4096")
+    facts = facts_of(disk)
+    part = tmp_path / "part"
+    change(part)
+    make_disk(disk, 32 * MIB, "2048,49152\n", [(BEGIN, part)])
+    with opened(disk) as readers:
+        layout = lay_out(readers)
+        changed = GuestFacts(facts.read_by, layout.disks, layout.partitions, mounts=facts.mounts, texts=facts.texts)
+        (places,) = places_confined(unneeded_files(changed, hibernation=False), changed, readers)
+    assert why in places.why_whole
+    assert not places.segments
+
+
+def test_a_file_that_is_not_there_is_not_told_of(tmp_path: Path) -> None:
+    disk, _ = guest(tmp_path, fstab=FSTAB.replace("/swapfile", "/gone"))
+    assert found(disk, facts_of(disk)) == ()
+
+
+def test_a_tree_of_extents_that_is_a_loop_ends(tmp_path: Path) -> None:
+    disk, _ = guest(tmp_path, "-O", "^metadata_csum", "-b", "1024")
+    facts = facts_of(disk)
+    # a tree one level deep whose only child is the block of its own inode
+    inode = run("debugfs", "-R", "imap /swapfile", tmp_path / "part")
+    raw = bytearray((tmp_path / "part").read_bytes())
+    where, offset = _inode_place(inode)
+    struct.pack_into("<HHHHI", raw, where * 1024 + offset + 40, 0xF30A, 1, 4, 1, 0)
+    struct.pack_into("<IIHH", raw, where * 1024 + offset + 52, 0, where, 0, 0)
+    (tmp_path / "part").write_bytes(raw)
+    make_disk(disk, 32 * MIB, "2048,49152\n", [(BEGIN, tmp_path / "part")])
+    (places,) = found(disk, facts)
+    assert places.why_whole
+
+
+def _inode_place(text: str) -> tuple[int, int]:
+    """Block and offset that debugfs' imap tells."""
+    words = text.replace(",", " ").split()
+    return int(words[words.index("at") + 2]), int(words[words.index("offset") + 1], 16)
+
+
+# --- what fstab names ---------------------------------------------------------------------------------------------------
+
+
+def test_devices_and_odd_paths_are_no_swap_files(tmp_path: Path) -> None:
+    specs = ("/dev/sda2", "UUID=1", "/a/../b", "swap", "/")
+    lines = "".join(f"{spec} none swap sw 0 0\n" for spec in specs)
+    disk, _ = guest(tmp_path)
+    facts = facts_of(disk)
+    texts = {"/etc/fstab": TextFile("/etc/fstab", "/etc/fstab", lines)}
+    named = unneeded_files(GuestFacts(ReadBy.HOST, (), facts.partitions, mounts=facts.mounts, texts=texts), hibernation=True)
+    assert [file.path for file in named] in ([], ["/"])
+
+
+# --- Linux, XFS ---------------------------------------------------------------------------------------------------------
+
+
+def xfs_guest(folder: Path, fill: Callable[[Path], object], *options: str) -> tuple[Path, GuestFacts]:
+    """A partition with an XFS, whose fstab is made up."""
+    part = made.poisoned(folder / "part", 320 * MIB)
+    made.run("mkfs.xfs", "-q", "-f", "-i", "nrext64=0", *options, part)
+    with made.mounted(part, "xfs", "nouuid") as mounted:
+        fill(mounted)
+    disk = make_disk(folder / "disk", 330 * MIB, "2048,655360\n", [(BEGIN, part)])
+    part.unlink()
+    with opened(disk) as readers:
+        layout = lay_out(readers)
+    (partition,) = layout.partitions
+    texts = {"/etc/fstab": TextFile("/etc/fstab", "/etc/fstab", "/swapfile none swap sw 0 0\n")}
+    return disk, GuestFacts(ReadBy.HOST, layout.disks, layout.partitions, mounts=(mount_of(partition, "/"),), texts=texts)
+
+
+@NEEDS_MOUNTS
+@needs("mkfs.xfs")
+@pytest.mark.parametrize("options", [(), ("-m", "rmapbt=1"), ("-b", "size=1024")], ids=["plain", "rmapbt", "1k"])
+def test_a_swap_file_on_xfs_is_found(tmp_path: Path, options: tuple[str, ...]) -> None:
+    swap = b""
+
+    def fill(folder: Path) -> None:
+        nonlocal swap
+        made.scatter(folder / "noise", seed=8, budget=20 * MIB)
+        swap = swap_file(folder / "swapfile")
+
+    disk, facts = xfs_guest(tmp_path, fill, *options)
+    (places,) = found(disk, facts)
+    assert contents(disk, places) == swap
+    disk.unlink()
+
+
+@NEEDS_MOUNTS
+@needs("mkfs.xfs")
+def test_a_swap_file_on_xfs_that_shares_blocks_travels(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        swap_file(folder / "swapfile")
+        made.run("cp", "--reflink=always", folder / "swapfile", folder / "copy")
+
+    disk, facts = xfs_guest(tmp_path, fill)
+    (places,) = found(disk, facts)
+    assert "shares blocks" in places.why_whole
+    disk.unlink()
+
+
+# --- what is gone ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_partition_that_is_not_there_any_more(tmp_path: Path) -> None:
+    disk, _ = guest(tmp_path)
+    facts = facts_of(disk)
+    gone = GuestFacts(facts.read_by, facts.disks, (Partition(0, 7, 0, MIB, "83"),), mounts=facts.mounts, texts=facts.texts)
+    (places,) = found(disk, gone)
+    assert "not there" in places.why_whole
