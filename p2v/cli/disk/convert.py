@@ -12,18 +12,22 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.foreign_target import FOREIGN_FORMATS, ForeignFormat, ForeignTarget
 from converters.image import identity
 from converters.mapped import MappedDisk
+from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.target import Target, TargetFormat, journal_path, open_target
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
 from p2v.cli import console, layout_options, options
+from p2v.cli.disk import used_blocks
 from p2v.cli.disk.source import add_source, open_spec, spec_of
 from p2v.core import events, jsontext
+from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
@@ -57,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="vhd, vhdx: dynamic (default) or fixed; vmdk: monolithicSparse (default) or streamOptimized",
     )
     parser.add_argument("--checksum", action="store_true", help="print the content digest of the disk")
+    parser.add_argument("--used-blocks", action="store_true", help=used_blocks.HELP)
     parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="the result as a JSON document")
@@ -81,12 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
         partial = final.with_name(final.name + PARTIAL)
         if arguments.fresh:
             remove_quietly([partial, journal_path(partial)])
-        require_space(final.parent, _space_needed(disk, partial, layout))
-        key = jsontext.digest(asdict(identity(disk)))
-        with open_target(partial, kind, disk.virtual_size, key, options=layout) as target:
-            copied = _copy(disk, target, arguments, report)
+        view, unused = used_blocks.view_of(disk, report, used_blocks=arguments.used_blocks)
+        require_space(final.parent, _space_needed(view, partial, layout))
+        with open_target(partial, kind, disk.virtual_size, _key(disk, unused), options=layout) as target:
+            copied = _copy(view, target, arguments, report)
             target.publish(final)
-    _print(final, kind.value, copied, arguments, layout)
+    _print(final, kind.value, copied, unused, arguments, layout)
     return 0
 
 
@@ -97,6 +102,8 @@ def _run_foreign(arguments: argparse.Namespace, final: Path, kind: ForeignFormat
     for name in layout_options.NAMES:
         if getattr(arguments, name):
             raise Usage(f"--{name.replace('_', '-')} is for qcow2 and raw: a {kind.id} is written by qemu-img")
+    if arguments.used_blocks:
+        raise Usage(f"--used-blocks is for qcow2 and raw: a {kind.id} is compared with the whole source")
     _require_place(final)
     report, spec = console.reporter(arguments.progress), spec_of(arguments)
     started = time.monotonic()
@@ -113,7 +120,7 @@ def _run_foreign(arguments: argparse.Namespace, final: Path, kind: ForeignFormat
             with events.phase(report, "checksum", "Reading the disk", disk.virtual_size):
                 digest = digest_disk(disk, threads=arguments.threads, report=report, phase="checksum")
         copied = CopyResult(disk.virtual_size, stored, taken, 0, time.monotonic() - started, digest)
-    _print(final, f"{kind.id} {variant}", copied, arguments)
+    _print(final, f"{kind.id} {variant}", copied, used_blocks.NOTHING, arguments)
     return 0
 
 
@@ -133,17 +140,23 @@ def _kind_of(final: Path, given: str | None) -> Kind:
     return found
 
 
-def _space_needed(disk: MappedDisk, partial: Path, layout: TargetOptions) -> int:
+def _key(disk: MappedDisk, unused: Unused) -> str:
+    """What goes to the target: what an earlier run of another kind left is begun anew."""
+    key = asdict(identity(disk))
+    return jsontext.digest({**key, "left_out": unused.disks[0].digest()} if len(unused.disks[0]) else key)
+
+
+def _space_needed(disk: DiskReader, partial: Path, layout: TargetOptions) -> int:
     """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
     if layout.compression is not None:
         return _SLACK_BYTES
     there = partial.stat().st_blocks * 512 if partial.is_file() else 0
     if layout.preallocation is Preallocation.FALLOC:
         return max(disk.virtual_size - there, 0) + _SLACK_BYTES
-    return max(sum(e.length for e in disk.extents() if not e.zero) - there, 0) + _SLACK_BYTES
+    return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
 
 
-def _copy(disk: MappedDisk, target: Target, arguments: argparse.Namespace, report: Reporter) -> CopyResult:
+def _copy(disk: DiskReader, target: Target, arguments: argparse.Namespace, report: Reporter) -> CopyResult:
     if target.restart_reason:
         report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     digest = ContentDigest(disk.virtual_size) if arguments.checksum else None
@@ -159,12 +172,20 @@ def _copy(disk: MappedDisk, target: Target, arguments: argparse.Namespace, repor
 
 
 def _print(
-    final: Path, made: str, copied: CopyResult, arguments: argparse.Namespace, layout: TargetOptions = PLAIN
+    final: Path,
+    made: str,
+    copied: CopyResult,
+    unused: Unused,
+    arguments: argparse.Namespace,
+    layout: TargetOptions = PLAIN,
 ) -> None:
     compression = layout.compression.value if layout.compression is not None else None
     file_bytes = final.stat().st_blocks * 512
     if arguments.json:
-        document = {"target": str(final), "format": made, "compression": compression, "file_bytes": file_bytes, **asdict(copied)}
+        document = {
+            "target": str(final), "format": made, "compression": compression, "file_bytes": file_bytes,
+            **asdict(copied), **used_blocks.document(unused),
+        }  # fmt: skip
         console.out_json(jsontext.pretty(document))
         return
     packed = f" compressed with {compression} to {format_bytes(file_bytes)}," if compression else ""
@@ -173,5 +194,7 @@ def _print(
         f"{final}: {made},{packed} {format_bytes(copied.virtual_size)} ({copied.virtual_size} bytes); "
         f"{format_bytes(copied.written_bytes)} written in {format_seconds(copied.seconds)}{resumed}"
     )
+    for line in used_blocks.told(unused):
+        console.out(line)
     if copied.digest is not None:
         console.out(f"content digest  {copied.digest}")
