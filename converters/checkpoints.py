@@ -6,7 +6,7 @@ import threading
 from array import array
 from dataclasses import dataclass, field
 
-from converters.journal import JournalFile, PiecesDone
+from converters.journal import CannotRead, JournalFile, PiecesDone
 from converters.target_writer import PlacedWriter
 from p2v.core.errors import P2vError
 from p2v.core.units import GIB
@@ -31,6 +31,7 @@ class Checkpoints:
     error: P2vError | None = None
     _pending: array[int] = field(default_factory=lambda: array("I"))
     _pending_bytes: int = 0
+    _unreadable: dict[bool, list[tuple[int, int]]] = field(default_factory=lambda: {False: [], True: []})
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _recording: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
@@ -49,6 +50,11 @@ class Checkpoints:
             if self._pending_bytes >= self.every_bytes:
                 self._changed.notify_all()
 
+    def note_unreadable(self, offset: int, length: int, filled: bool) -> None:
+        """A range of the disk cannot be read; noted before the piece that it is in, where zeroes took its place."""
+        with self._changed:
+            self._unreadable[filled].append((offset, length))
+
     def flush(self) -> None:
         """Sync and record everything noted so far."""
         if self.error is not None:
@@ -56,6 +62,11 @@ class Checkpoints:
         with self._recording:
             with self._changed:
                 done, self._pending, self._pending_bytes = self._pending, array("I"), 0
+                unreadable = {filled: tuple(ranges) for filled, ranges in self._unreadable.items()}
+                self._unreadable = {False: [], True: []}
+            for filled, ranges in unreadable.items():
+                # before the pieces: a piece with zeroes in it is never taken for a whole one
+                self.journal.append(CannotRead(ranges, filled))
             if done:
                 # Every piece in ``done`` was written before it was noted, hence before this sync.
                 self.writer.sync()

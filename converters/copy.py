@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from converters.care import NO_CARE, Care, WriteBehind
 from converters.digest import ContentDigest, add_piece
+from converters.faults import Faults
 from converters.piece_walk import walk_pieces
 from converters.pieces import SUBPIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces, cut_pieces, in_short_runs
 from converters.target_writer import TargetWriter
@@ -38,6 +41,7 @@ class _CopySink:
 
     writer: TargetWriter
     digest: ContentDigest | None
+    behind: WriteBehind | None = None
     read_bytes: int = 0
     written_bytes: int = 0
     resumed_bytes: int = 0
@@ -63,6 +67,8 @@ class _CopySink:
         if not self.writer.is_done(piece.index):
             self.writer.write_piece(piece.index, buffer.view[: piece.length], data_map)
             written = min(data_map.bit_count() * SUBPIECE_BYTES, piece.length)
+            if self.behind is not None:
+                self.behind.written(written)
         if self.digest is not None:
             add_piece(self.digest, piece, buffer, data_map)
         with self._counting:
@@ -79,22 +85,29 @@ def copy_disk(
     digest: ContentDigest | None = None,
     cancelled: threading.Event | None = None,
     phase: str = "copy",
+    care: Care = NO_CARE,
+    faults: Faults | None = None,
 ) -> CopyResult:
     """Copy a whole disk into ``writer``; the caller finishes (or discards) the target.
 
     Extents that read as zero are not read, stored ones are read straight from their files, compressed ones
     are inflated here. BytesDone events of ``phase`` sum up to the virtual size; the caller brackets the phase.
-    Setting ``cancelled`` ends the copy after the pieces at hand.
+    Setting ``cancelled`` ends the copy after the pieces at hand. ``care``: how gently source and target are treated;
+    ``faults``: what becomes of what cannot be read, and, afterwards, what that was.
 
-    Raises BadImage (also for a writer of another size), ReadFailed, NotPermitted, NoSpace, CopyCancelled and
-    what the reader raises: the first error of any thread, when all have stopped.
+    Raises BadImage (also for a writer of another size), BadSectors, SourceGone, SourceFailing, ReadFailed, NotPermitted,
+    NoSpace, CopyCancelled and what the reader raises: the first error of any thread, when all have stopped.
     """
     if writer.virtual_size != reader.virtual_size:
         raise BadImage(writer.path, f"made for {writer.virtual_size} bytes, the disk has {reader.virtual_size}")
     started = time.monotonic()
-    sink = _CopySink(writer, digest)
     parts = None if writer.starts_empty else in_short_runs(cut_pieces(reader), reader.virtual_size)
-    walk_pieces(reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, parts=parts)
+    with ExitStack() as stack:
+        behind = stack.enter_context(WriteBehind(writer.path)) if care.spare_cache else None
+        sink = _CopySink(writer, digest, behind)
+        walk_pieces(
+            reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, parts=parts, care=care, faults=faults
+        )
     return CopyResult(
         virtual_size=reader.virtual_size,
         read_bytes=sink.read_bytes,

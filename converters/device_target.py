@@ -68,6 +68,8 @@ class ClaimedDevice:
             resumed.done_bytes,
             self.restart_reason,
             is_device=True,
+            unreadable=resumed.unreadable,
+            lost=resumed.lost,
         )
 
     def close(self) -> None:
@@ -88,13 +90,15 @@ def claimed_device(
     identity: str,
     *,
     overwrite: bool = False,
+    skip_unreadable: bool = False,
     host: HostFiles = THIS_HOST,
     checkpoint_bytes: int = CHECKPOINT_BYTES,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Iterator[ClaimedDevice]:
     """Take a device for a disk of ``virtual_size`` bytes. What is on it is refused unless ``overwrite``, or it is this disk.
 
-    ``record``: the name beside which the journal stands, as a partial file's would. ``identity``: as for ``open_target``.
+    ``record``: the name beside which the journal stands, as a partial file's would. ``identity``, ``skip_unreadable``: as for
+    ``open_target``.
 
     Raises DeviceInUse, DeviceNotEmpty, UnfitDevice (too small, read-only, another device by now), TargetBusy, NotPermitted,
     ReadFailed.
@@ -111,7 +115,7 @@ def claimed_device(
     claimed = ClaimedDevice(device, writer, journal, header, checkpoint_bytes, checkpoint_seconds)
     try:
         claimed.found = journal.read_header()
-        claimed.resumed, claimed.restart_reason = _resumed(claimed)
+        claimed.resumed, claimed.restart_reason = _resumed(claimed, skip_unreadable=skip_unreadable)
         ends = read_ends(handle, device.path, device.size)
         others = _not_ours(claimed, ends)
         if others and not overwrite:
@@ -148,7 +152,7 @@ def _require_fit(handle: int, device: BlockDevice, virtual_size: int) -> None:
         raise DeviceInUse(device.path, ("open in QEMU",))
 
 
-def _resumed(claimed: ClaimedDevice) -> tuple[Resumed | None, str]:
+def _resumed(claimed: ClaimedDevice, *, skip_unreadable: bool) -> tuple[Resumed | None, str]:
     """What an earlier run left, as its journal says; None and the reason when there is nothing to go on with."""
     if claimed.found is None:
         return None, ""
@@ -156,7 +160,7 @@ def _resumed(claimed: ClaimedDevice) -> tuple[Resumed | None, str]:
         return None, difference(claimed.found, claimed.header)
     resumed = Resumed(claimed.writer, PieceSet(piece_count(claimed.header.virtual_size)))
     try:
-        resumed.replay(claimed.journal)
+        resumed.replay(claimed.journal, skip_unreadable=skip_unreadable)
     except ValueError as error:
         return None, str(error)
     return resumed, ""

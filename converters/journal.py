@@ -6,7 +6,8 @@ its kind, and the payload. All numbers are little-endian. The first record that 
 where the record ends: what was not recorded is copied again.
 
 Records: ``H`` header (JSON); ``P`` finished pieces, each piece index, place and data map as 32-bit numbers;
-``C`` the copy is complete; ``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were
+``U`` ranges of the disk that cannot be read and are zeroes in the pieces that the next ``P`` tells of, ``B`` such ranges that were
+found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete; ``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were
 made zero and are to be copied again, both as pairs of 64-bit numbers (first piece, count).
 """
 
@@ -35,6 +36,8 @@ _START = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IIc")
 _LONGEST_PAYLOAD = 4 * MIB
 _HEADER, _PIECES, _COPIED, _COMMITTING, _FORGOTTEN = b"H", b"P", b"C", b"W", b"F"
+_FILLED, _SEEN = b"U", b"B"
+_RANGE = struct.Struct("<QQ")
 _NUMBERS_A_PIECE = 3
 
 PieceRuns = tuple[tuple[int, int], ...]
@@ -84,7 +87,15 @@ class Forgotten:
     runs: PieceRuns
 
 
-Record = PiecesDone | Copied | Committing | Forgotten
+@dataclass(frozen=True, slots=True)
+class CannotRead:
+    """Ranges of the disk (offset, length) that cannot be read. ``filled``: zeroes took their place in the target."""
+
+    ranges: tuple[tuple[int, int], ...]
+    filled: bool
+
+
+Record = PiecesDone | Copied | Committing | Forgotten | CannotRead
 
 
 class JournalFile:
@@ -184,6 +195,10 @@ def _pack(record: Record) -> Iterator[tuple[bytes, bytes]]:
             step = _LONGEST_PAYLOAD // 4 // _NUMBERS_A_PIECE * _NUMBERS_A_PIECE
             for at in range(0, len(numbers), step):
                 yield _PIECES, numbers[at : at + step].tobytes()
+        case CannotRead(ranges, filled):
+            step = _LONGEST_PAYLOAD // _RANGE.size
+            for at in range(0, len(ranges), step):
+                yield _FILLED if filled else _SEEN, b"".join(_RANGE.pack(*each) for each in ranges[at : at + step])
         case Copied():
             yield _COPIED, b""
         case Committing(runs):
@@ -199,6 +214,8 @@ def _unpack(kind: bytes, payload: bytes) -> Record:
         return Committing(_unpack_runs(payload))
     if kind == _FORGOTTEN:
         return Forgotten(_unpack_runs(payload))
+    if kind in (_FILLED, _SEEN):
+        return CannotRead(tuple(_RANGE.iter_unpack(payload)), kind == _FILLED)
     if kind == _COPIED:
         return Copied()
     raise ValueError(f"a journal has no records of the kind {kind!r}")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.care import NO_CARE, Care, drop, not_cached
 from converters.decompress import decompress
+from converters.faults import Faults, Range, Rescue, bad_sectors
 from converters.inflate import FASTEST, INFLATED_CODECS, Inflate
 from converters.pieces import DataPiece, PieceBuffer, Segment
+from converters.read_watch import ReadWatch
 from converters.source_file import SourceFile, open_source
-from p2v.core.disk import CompressedAt, DiskReader, Extent
-from p2v.core.errors import BadImage
+from p2v.core.disk import CompressedAt, DiskReader, Extent, StoredAt
+from p2v.core.errors import BadImage, Unreadable
 from p2v.core.io_errors import read_problem
 from p2v.core.units import MIB
 
@@ -21,16 +26,76 @@ _OPEN_FILES = 32
 _LARGEST_INFLATED_BYTES = 16 * MIB
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a disk is read: how gently, what becomes of what cannot be read, and who watches for answers.
+
+    ``stopped``: whether to wait for one's turn no longer.
+    """
+
+    care: Care = NO_CARE
+    faults: Faults = field(default_factory=Faults)
+    watch: ReadWatch = field(default_factory=ReadWatch)
+    stopped: Callable[[], bool] = lambda: False
+
+
+class _OpenFile:
+    """A file of the source, and how it is read. ``direct``: a descriptor that reads around the page cache."""
+
+    def __init__(self, source: SourceFile, care: Care) -> None:
+        self.source = source
+        self.direct = source.open_direct() if care.spare_cache and source.is_block_device else None
+        self.unit = source.unit_bytes if self.direct is not None else 0
+        self.rescue: Rescue | None = None
+        self._drops = care.spare_cache and self.direct is None
+        if self._drops:
+            # no reading ahead: what another read brings in could not be told from what others had there
+            os.posix_fadvise(source.fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def pread(self, into: memoryview, offset: int) -> int:
+        """Fill as much of ``into`` as one read gives. Raises OSError."""
+        if self.direct is not None and not (offset | len(into)) % self.unit:
+            return os.preadv(self.direct, [into], offset)
+        brought = not_cached(self.source.fd, offset, len(into)) if self._drops else ()
+        try:
+            return os.preadv(self.source.fd, [into], offset)
+        finally:
+            for at, length in brought:
+                drop(self.source.fd, at, length)
+
+    def read_bytes(self, length: int, offset: int) -> bytes:
+        """The bytes of a range; fewer at the end of the file only. Raises OSError."""
+        brought = not_cached(self.source.fd, offset, length) if self._drops else ()
+        try:
+            data = os.pread(self.source.fd, length, offset)
+            while len(data) < length and (more := os.pread(self.source.fd, length - len(data), offset + len(data))):
+                data += more
+            return data
+        finally:
+            for at, count in brought:
+                drop(self.source.fd, at, count)
+
+    def close(self) -> None:
+        """Close all that was opened."""
+        if self.rescue is not None:
+            self.rescue.close()
+        if self.direct is not None:
+            os.close(self.direct)
+            self.direct = None
+        self.source.close()
+
+
 class PieceReader:
     """Fills piece buffers for one thread; owns the files it opened.
 
     Files are opened by each thread for itself: no lock, and no file closed under another thread's read.
     """
 
-    def __init__(self, reader: DiskReader, inflate: Inflate = FASTEST) -> None:
+    def __init__(self, reader: DiskReader, inflate: Inflate = FASTEST, manner: Manner | None = None) -> None:
         self._reader = reader
         self._inflate = inflate
-        self._open: OrderedDict[Path, SourceFile] = OrderedDict()
+        self._manner = manner or Manner()
+        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
         # A child disk cuts its parent's streams into several extents; each is inflated once.
         self._last: tuple[tuple[Path, int], bytes | bytearray] | None = None
 
@@ -48,7 +113,8 @@ class PieceReader:
     def fill(self, piece: DataPiece, buffer: PieceBuffer) -> None:
         """Read a whole piece into the front of ``buffer``.
 
-        Raises BadImage (a file or stream holds less than it should), ReadFailed, NotPermitted.
+        Raises BadImage (a file or stream holds less than it should), BadSectors, SourceGone, SourceFailing, ReadFailed,
+        NotPermitted.
         """
         filled = 0
         for segment in piece.segments:
@@ -56,43 +122,95 @@ class PieceReader:
             if start > filled:
                 buffer.clear(filled, start)
             filled = start + segment.length
-            self._fill_segment(segment, buffer.view[start:filled])
+            for part, is_known in self._without_known(segment):
+                begin = part.offset - piece.offset
+                if is_known:
+                    buffer.clear(begin, begin + part.length)
+                    self._manner.faults.note(part.offset, part.length)
+                else:
+                    self._fill_segment(part, buffer.view[begin : begin + part.length])
         if filled < piece.length:
             buffer.clear(filled, piece.length)
+
+    def _without_known(self, segment: Segment) -> Iterator[tuple[Segment, bool]]:
+        """A segment in parts, each with whether an earlier run found that it cannot be read and it is not to be tried again."""
+        faults, position, end = self._manner.faults, segment.offset, segment.offset + segment.length
+        for offset, length in faults.known.within(position, end) if faults.skip else ():
+            if offset > position:
+                yield _part(segment, position, offset), False
+            yield _part(segment, offset, offset + length), True
+            position = offset + length
+        if position < end:
+            yield _part(segment, position, end), False
 
     def _fill_segment(self, segment: Segment, into: memoryview) -> None:
         compressed = segment.extent.compressed
         if segment.stored is not None:
-            self._read_stored(segment.stored.file, segment.stored.offset, into)
+            self._read_stored(segment, segment.stored, into)
         elif compressed is not None and _inflated_here(compressed):
-            data = self._inflated(segment.extent, compressed)
+            try:
+                data = self._inflated(segment.extent, compressed)
+            except Unreadable as problem:
+                self._give_up(segment, (compressed.offset, compressed.length), compressed.file, into, problem)
+                return
             skip = compressed.skip + segment.offset - segment.extent.offset
             into[:] = memoryview(data)[skip : skip + segment.length]
         else:
-            self._read_through_reader(segment, into)
-
-    def _read_stored(self, file: Path, offset: int, into: memoryview) -> None:
-        handle = self._handle(file)
-        while into:
             try:
-                count = os.preadv(handle, [into], offset)
-            except OSError as error:
-                raise read_problem(error, file, offset) from error
-            if count == 0:
-                end = min(offset, os.fstat(handle).st_size)
-                missing = offset + len(into) - end
-                raise BadImage(file, f"ends at byte {end}, where {missing} bytes more of the disk should stand")
-            into = into[count:]
-            offset += count
+                self._read_through_reader(segment, into)
+            except Unreadable as problem:
+                self._give_up(segment, (problem.offset, problem.length), Path(problem.file), into, problem)
+
+    def _give_up(self, segment: Segment, place: Range, file: Path, into: memoryview, problem: Unreadable) -> None:
+        """What cannot be read in part: all of it is lost."""
+        faults = self._manner.faults
+        faults.note(segment.offset, segment.length)
+        if not faults.skip:
+            raise bad_sectors(problem.problem, file, place, segment.offset, faults) from problem
+        into[:] = bytes(segment.length)
+
+    def _read_stored(self, segment: Segment, stored: StoredAt, into: memoryview) -> None:
+        file, offset = stored.file, stored.offset
+        opened = self._opened(file)
+        self._await_turn(len(into))
+        with self._manner.watch.reading(file, offset):
+            while into:
+                self._manner.watch.moved(offset)
+                try:
+                    count = opened.pread(into, offset)
+                except OSError as error:
+                    problem = read_problem(error, file, offset, len(into))
+                    if not isinstance(problem, Unreadable):
+                        raise problem from error
+                    self._rescue(opened, into, offset, segment.offset + offset - stored.offset, problem)
+                    return
+                if count == 0:
+                    end = min(offset, os.fstat(opened.source.fd).st_size)
+                    missing = offset + len(into) - end
+                    raise BadImage(file, f"ends at byte {end}, where {missing} bytes more of the disk should stand")
+                into = into[count:]
+                offset += count
+
+    def _rescue(self, opened: _OpenFile, into: memoryview, offset: int, at: int, problem: Unreadable) -> None:
+        """Read in small pieces what could not be read in one; ``offset`` in the file, ``at`` in the disk."""
+        faults, file = self._manner.faults, opened.source.path
+        if opened.rescue is None:
+            opened.rescue = Rescue(opened.source, faults, self._manner.watch.moved)
+        for place in opened.rescue.read(into, offset):
+            where = at + place[0] - offset
+            faults.note(where, place[1])
+            if not faults.skip:
+                raise bad_sectors(problem.reason, file, place, where, faults) from problem
+
+    def _await_turn(self, count: int) -> None:
+        if self._manner.care.limit is not None:
+            self._manner.care.limit.take(count, self._manner.stopped)
 
     def _inflated(self, extent: Extent, at: CompressedAt) -> bytes | bytearray:
         place = (at.file, at.offset)
         if self._last is not None and self._last[0] == place:
             return self._last[1]
-        try:
-            stored = os.pread(self._handle(at.file), at.length, at.offset)
-        except OSError as error:
-            raise read_problem(error, at.file, at.offset) from error
+        stored = self._stored_stream(at)
         data = decompress(at, stored, self._inflate)
         if len(data) < at.skip + extent.length:
             raise BadImage(
@@ -103,10 +221,28 @@ class PieceReader:
         self._last = (place, data)
         return data
 
+    def _stored_stream(self, at: CompressedAt) -> bytes:
+        """A compressed stream; shorter where the file ends before. Raises Unreadable when some of it cannot be read."""
+        opened = self._opened(at.file)
+        self._await_turn(at.length)
+        attempts = self._manner.faults.patience.attempts
+        with self._manner.watch.reading(at.file, at.offset):
+            while True:
+                try:
+                    return opened.read_bytes(at.length, at.offset)
+                except OSError as error:
+                    problem = read_problem(error, at.file, at.offset, at.length)
+                    attempts -= 1
+                    if not isinstance(problem, Unreadable) or not attempts:
+                        raise problem from error
+                    drop(opened.source.fd, at.offset, at.length)
+
     def _read_through_reader(self, segment: Segment, into: memoryview) -> None:
         file = segment.extent.compressed.file if segment.extent.compressed is not None else self._any_file()
+        self._await_turn(segment.length)
         try:
-            data = self._reader.pread(segment.length, segment.offset)
+            with self._manner.watch.reading(file, segment.offset):
+                data = self._reader.pread(segment.length, segment.offset)
         except OSError as error:
             raise read_problem(error, Path(error.filename) if error.filename else file) from error
         if len(data) != segment.length:
@@ -118,14 +254,21 @@ class PieceReader:
     def _any_file(self) -> Path:
         return self._reader.files[0] if self._reader.files else Path("disk")
 
-    def _handle(self, file: Path) -> int:
+    def _opened(self, file: Path) -> _OpenFile:
         if file in self._open:
             self._open.move_to_end(file)
-            return self._open[file].fd
+            return self._open[file]
         if len(self._open) >= _OPEN_FILES:
             self._open.popitem(last=False)[1].close()
-        self._open[file] = opened = open_source(file)
-        return opened.fd
+        self._open[file] = opened = _OpenFile(open_source(file), self._manner.care)
+        return opened
+
+
+def _part(segment: Segment, start: int, end: int) -> Segment:
+    """A part of a segment, by offsets in the disk."""
+    stored = segment.stored
+    moved = None if stored is None else StoredAt(stored.file, stored.offset + start - segment.offset)
+    return Segment(start, end - start, moved, segment.extent)
 
 
 def _inflated_here(at: CompressedAt) -> bool:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from converters.piece_reader import PieceReader
+from converters.care import NO_CARE, Care
+from converters.faults import Faults
+from converters.piece_reader import Manner, PieceReader
 from converters.pieces import DataPiece, PieceBuffer, ZeroPieces, cut_pieces
+from converters.read_watch import ReadWatch
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
-from p2v.core.events import BytesDone, Reporter
+from p2v.core.events import BytesDone, Event, Reporter
 from p2v.core.io_errors import read_problem
 
 _REPORT_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
+# a read of a sound disk is answered in less; one that is not may never be
+_GRACE_SECONDS = 5.0
 
 
 @dataclass(eq=False)
@@ -55,15 +61,22 @@ class _Walk:
     report: Reporter
     phase: str
     cancelled: threading.Event | None
+    watch: ReadWatch = field(default_factory=ReadWatch)
     stop: threading.Event = field(default_factory=threading.Event)
+    abandoned: threading.Event = field(default_factory=threading.Event)
+    """Nobody waits for the threads any more: what they still read is not to be written."""
     errors: list[BaseException] = field(default_factory=list)
     exhausted: bool = False
     _cutting: threading.Lock = field(default_factory=threading.Lock)
     _reporting: threading.Lock = field(default_factory=threading.Lock)
 
+    def stopped(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self.stop.is_set() or (self.cancelled is not None and self.cancelled.is_set())
+
     def next_part(self) -> DataPiece | ZeroPieces | None:
         """The next part for whoever asks first; None when there is nothing left to do."""
-        if self.stop.is_set() or (self.cancelled is not None and self.cancelled.is_set()):
+        if self.stopped():
             return None
         with self._cutting:
             part = next(self.parts, None)
@@ -74,6 +87,11 @@ class _Walk:
     def fail(self, error: BaseException) -> None:
         self.errors.append(error)
         self.stop.set()
+
+    def tell_of(self, event: Event) -> None:
+        """Pass an event on."""
+        with self._reporting:
+            self.report(event)
 
     def tell(self, count: int) -> None:
         if count:
@@ -90,33 +108,50 @@ def walk_pieces(
     threads: int = 2,
     cancelled: threading.Event | None = None,
     parts: Iterator[DataPiece | ZeroPieces] | None = None,
+    care: Care = NO_CARE,
+    faults: Faults | None = None,
 ) -> None:
     """Give every piece of a disk to ``sink``, with ``threads`` threads.
 
     Pieces are handed out in the disk's order and finish in any. BytesDone events sum up to the virtual
     size, at most about 20 a second and thread. The first error of any thread ends all of them, after the
-    piece each is at, and is raised as it is; so is KeyboardInterrupt in the caller's thread.
-    Memory: one piece for each thread, whatever the size of the disk. ``parts``: the disk as it is cut already.
+    piece each is at, and is raised as it is; so is KeyboardInterrupt in the caller's thread. A thread whose read has had
+    no answer for some seconds by then is waited for no longer.
+    Memory: one piece for each thread, whatever the size of the disk. ``parts``: the disk as it is cut already. ``care``: how
+    gently it is read; ``faults``: what becomes of what cannot be read (default: it is an error).
 
     Raises what the reader and the sink raise, and CopyCancelled.
     """
     walk = _Walk(_readable(reader, parts or cut_pieces(reader)), report, phase, cancelled)
-    workers = [threading.Thread(target=_work, args=(walk, reader, sink), name=phase) for _ in range(max(1, threads))]
+    manner = Manner(care, faults or Faults(), walk.watch, walk.stopped)
+    # daemons, so that one that waits for a dead server does not keep the program from ending
+    workers = [
+        threading.Thread(target=_work, args=(walk, reader, sink, manner), name=phase, daemon=True)
+        for _ in range(max(1, threads))
+    ]
     try:
         for worker in workers:
             worker.start()
-        for worker in workers:
-            worker.join()
+        _wait(walk, workers)
     except BaseException:
         walk.stop.set()
-        for worker in workers:
-            if worker.is_alive():
-                worker.join()
+        _wait(walk, workers)
         raise
     if walk.errors:
         raise walk.errors[0]
-    if not walk.exhausted:
+    if not walk.exhausted or walk.abandoned.is_set():
         raise CopyCancelled(str(reader.files[0]) if reader.files else "disk")
+
+
+def _wait(walk: _Walk, workers: Sequence[threading.Thread]) -> None:
+    """Until all have ended; once they are to end, not for those that get no answer from the source."""
+    for worker in workers:
+        while worker.ident is not None and worker.is_alive():
+            worker.join(_LOOK_SECONDS)
+            walk.watch.look(walk.tell_of)
+            if walk.stopped() and walk.watch.waits_since(worker.ident) > _GRACE_SECONDS:
+                walk.abandoned.set()
+                break
 
 
 def _readable(reader: DiskReader, parts: Iterator[DataPiece | ZeroPieces]) -> Iterator[DataPiece | ZeroPieces]:
@@ -127,23 +162,27 @@ def _readable(reader: DiskReader, parts: Iterator[DataPiece | ZeroPieces]) -> It
         raise read_problem(error, named or (reader.files[0] if reader.files else Path("disk"))) from error
 
 
-def _work(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
+def _work(walk: _Walk, reader: DiskReader, sink: PieceSink, manner: Manner) -> None:
     try:
-        _walk_until_done(walk, reader, sink)
+        if manner.care.priority is not None:
+            manner.care.priority.apply()
+        _walk_until_done(walk, reader, sink, manner)
     except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
         walk.fail(error)
 
 
-def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink) -> None:
+def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink, manner: Manner) -> None:
     buffer: PieceBuffer | None = None
     untold, told = 0, time.monotonic()
-    with PieceReader(reader) as source:
+    with PieceReader(reader, manner=manner) as source:
         while (part := walk.next_part()) is not None:
             if isinstance(part, ZeroPieces):
                 sink.zeroes(part)
             elif sink.wants(part):
                 buffer = buffer or PieceBuffer()
                 source.fill(part, buffer)
+                if walk.abandoned.is_set():
+                    return
                 sink.data(part, buffer)
             untold += part.length
             if (now := time.monotonic()) - told >= _REPORT_SECONDS:

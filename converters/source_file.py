@@ -7,17 +7,23 @@ opening a FIFO waits, opening some character devices acts.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from p2v.core.disk import StoredAt
 from p2v.core.errors import BadImage, NoSource, NotPermitted, ReadFailed
+from p2v.core.io_errors import read_problem
+from p2v.core.units import SECTOR_BYTES
 
 NO_MORE_DATA = (1 << 63, 1 << 63)
 # os.pread hands back at most 2 GiB less a page at a time; smaller steps also keep a failed read cheap.
 _MAX_READ_BYTES = 64 * 1024 * 1024
+_BLKSSZGET = 0x1268
+_PAGE_BYTES = _LARGEST_SECTOR = 4096
 
 # Opens what lies beside a member of an archive, by a path from there; None where there is nothing of that name.
 Siblings = Callable[[str], "SourceFile | None"]
@@ -83,7 +89,7 @@ class SourceFile:
     def pread(self, length: int, offset: int) -> bytes:
         """Read up to ``length`` bytes at ``offset``; short only at the end of the file.
 
-        Raises ReadFailed when the host cannot read, or the file was closed.
+        Raises ReadFailed when the host cannot read, or the file was closed; its kinds Unreadable and SourceGone say why.
         """
         if self._fd < 0:
             raise ReadFailed(str(self.path), "was read after it was closed")
@@ -92,8 +98,7 @@ class SourceFile:
             try:
                 part = os.pread(self._fd, min(length, _MAX_READ_BYTES), offset)
             except OSError as error:
-                problem = f"cannot read {length} bytes at {offset}: {error.strerror}"
-                raise ReadFailed(str(self.path), problem) from error
+                raise read_problem(error, self.path, offset, length) from error
             if not part:
                 break
             parts.append(part)
@@ -117,6 +122,30 @@ class SourceFile:
         """Raise BadImage unless ``length`` bytes at ``offset`` lie in the file."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise past_the_end(self, what, length, offset)
+
+    @property
+    def unit_bytes(self) -> int:
+        """The smallest range that can fail to be read by itself: a device's logical sector; of a file, a page."""
+        if not self.is_block_device:
+            return _PAGE_BYTES
+        raw = bytearray(4)
+        try:
+            fcntl.ioctl(self._fd, _BLKSSZGET, raw)
+        except OSError:
+            return _PAGE_BYTES
+        size = int.from_bytes(raw, sys.byteorder)
+        return size if SECTOR_BYTES <= size <= _LARGEST_SECTOR and size & (size - 1) == 0 else _PAGE_BYTES
+
+    def open_direct(self) -> int | None:
+        """A second descriptor that reads around the page cache, in whole units; None where that cannot be had.
+
+        The caller closes it.
+        """
+        try:
+            # by the descriptor: the name may mean another file by now
+            return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_DIRECT)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Give back the descriptor; closing twice is harmless."""

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
 from converters.host_file import open_in_qemu, open_target_file
+from converters.faults import BadRanges
 from converters.journal import (
+    CannotRead,
     Committing,
     Copied,
     Forgotten,
@@ -141,6 +143,10 @@ class Target:
     resumed_bytes: int = 0
     restart_reason: str = ""
     is_device: bool = False
+    unreadable: BadRanges = field(default_factory=BadRanges)
+    """Ranges of the disk that earlier runs could not read."""
+    lost: BadRanges = field(default_factory=BadRanges)
+    """Those among them that are zeroes in pieces which are taken over."""
     _closed: bool = field(default=False, repr=False)
 
     def __enter__(self) -> Target:
@@ -161,6 +167,10 @@ class Target:
         self.writer.finish()
         self.journal.append(Copied())
         self.journal.sync()
+
+    def note_unreadable(self, offset: int, length: int, filled: bool) -> None:
+        """A range of the disk cannot be read, for the next run to know. Called before the piece it is in is written."""
+        self.writer.checkpoints.note_unreadable(offset, length, filled)
 
     def note_committing(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Call before anything writes into ranges (offset, length, in bytes) of the finished target.
@@ -224,13 +234,15 @@ def open_target(
     identity: str,
     *,
     options: TargetOptions = PLAIN,
+    skip_unreadable: bool = False,
     checkpoint_bytes: int = CHECKPOINT_BYTES,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Target:
     """Open a target for writing, going on with an earlier run's where that is safe.
 
     ``identity`` is the source's, as the caller understands it: another text means another source, and the
-    target is begun anew; so do other ``options``. Whatever else has the partial name is overwritten.
+    target is begun anew; so do other ``options``. Whatever else has the partial name is overwritten. Unless
+    ``skip_unreadable``, pieces with zeroes for what could not be read are copied again.
 
     Raises TargetBusy (another run, or an orphaned qemu-img, is at it), TargetExists (the name is a folder, a
     link, a device), Usage (options that make no sense), NotPermitted, NoSpace, ReadFailed.
@@ -241,7 +253,7 @@ def open_target(
     opening = _Opening(partial, target_format, options, virtual_size)
     try:
         _require_unused(partial)
-        resumed, reason = _resume(opening, journal, header)
+        resumed, reason = _resume(opening, journal, header, skip_unreadable=skip_unreadable)
         if resumed is None:
             resumed = Resumed(_start(opening, journal, header), PieceSet(piece_count(virtual_size)))
     except BaseException:
@@ -249,7 +261,9 @@ def open_target(
         raise
     checkpoints = Checkpoints(resumed.writer, journal, checkpoint_bytes, checkpoint_seconds)
     writer = RecordedWriter(resumed.writer, resumed.done, checkpoints)
-    return Target(partial, target_format, writer, journal, resumed.done_bytes, reason)
+    return Target(
+        partial, target_format, writer, journal, resumed.done_bytes, reason, unreadable=resumed.unreadable, lost=resumed.lost
+    )
 
 
 def piece_runs(ranges: Iterable[tuple[int, int]], virtual_size: int) -> PieceRuns:
@@ -275,14 +289,31 @@ class Resumed:
     done: PieceSet
     done_bytes: int = 0
     dirty: list[tuple[int, int]] = field(default_factory=list)
+    unreadable: BadRanges = field(default_factory=BadRanges)
+    """What could not be read."""
+    filled: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """By piece: what of it is zeroes for that."""
 
     @property
     def is_empty(self) -> bool:
         """Nothing was recorded, or all of it was forgotten: as good as no run at all."""
-        return not self.done_bytes and not self.dirty
+        return not self.done_bytes and not self.dirty and not self.unreadable
 
-    def replay(self, journal: JournalFile) -> None:
-        """Believe the journal. Raises ValueError where it contradicts itself."""
+    @property
+    def lost(self) -> BadRanges:
+        """The same, of all pieces that are done."""
+        return BadRanges(each for index, ranges in self.filled.items() if index in self.done for each in ranges)
+
+    def replay(self, journal: JournalFile, *, skip_unreadable: bool = False) -> None:
+        """Believe the journal. Pieces in which something could not be read are copied again, unless ``skip_unreadable``.
+
+        Raises ValueError where it contradicts itself.
+        """
+        self._replay(journal)
+        if not skip_unreadable:
+            self.dirty.extend((index, 1) for index in self.filled if index in self.done)
+
+    def _replay(self, journal: JournalFile) -> None:
         count = piece_count(self.writer.virtual_size)
         for record in journal.records():
             match record:
@@ -294,8 +325,18 @@ class Resumed:
                 case Forgotten(runs):
                     self._forget(runs)
                     self.dirty.clear()
+                case CannotRead():
+                    self._note_unreadable(record)
                 case Copied():
                     pass
+
+    def _note_unreadable(self, record: CannotRead) -> None:
+        for offset, length in record.ranges:
+            if offset + length > self.writer.virtual_size:
+                raise ValueError(f"the range at {offset} that could not be read lies behind the end")
+            self.unreadable.add(offset, length)
+            if record.filled:
+                self.filled.setdefault(offset // PIECE_BYTES, []).append((offset, length))
 
     def _restore(self, index: int, place: int, data_map: int, count: int) -> None:
         if index >= count or index in self.done:
@@ -312,6 +353,7 @@ class Resumed:
                 if index in self.done:
                     self.done.remove(index)
                     self.done_bytes -= piece_length(index, self.writer.virtual_size)
+                self.filled.pop(index, None)
                 self.writer.forget(index)
 
     def tidy(self, journal: JournalFile) -> None:
@@ -342,7 +384,9 @@ class _Opening:
         return Qcow2Writer(self.partial, self.virtual_size, resume=resume, options=self.options)
 
 
-def _resume(opening: _Opening, journal: JournalFile, header: JournalHeader) -> tuple[Resumed | None, str]:
+def _resume(
+    opening: _Opening, journal: JournalFile, header: JournalHeader, *, skip_unreadable: bool
+) -> tuple[Resumed | None, str]:
     """What an earlier run left, or None and the reason when there is nothing to go on with."""
     partial = opening.partial
     found = journal.read_header()
@@ -356,7 +400,7 @@ def _resume(opening: _Opening, journal: JournalFile, header: JournalHeader) -> t
         return None, "" if is_empty else "the partial file is gone"
     resumed = Resumed(opening.writer(resume=True), PieceSet(piece_count(header.virtual_size)))
     try:
-        resumed.replay(journal)
+        resumed.replay(journal, skip_unreadable=skip_unreadable)
         if resumed.is_empty:
             resumed.writer.close()
             return None, ""

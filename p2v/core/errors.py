@@ -321,6 +321,69 @@ class ReadFailed(P2vError):
     def sentence(self) -> str:
         return f"{self.file}: {self.problem}"
 
+@dataclass(eq=False)
+class Unreadable(ReadFailed):
+    """The storage under a file says that it cannot read a range of it (bytes of the file), and might others."""
+
+    offset: int = 0
+    length: int = 0
+    reason: str = ""
+    """In the host's words."""
+    code: ClassVar[str] = "unreadable"
+
+
+@dataclass(eq=False)
+class BadSectors(ReadFailed):
+    """A range of a source cannot be read, also not in small pieces; ``offset`` and ``length`` in bytes of ``file``.
+
+    ``at``: where in the disk, as its guest sees it. ``known``: all such ranges that are known by now (offset and length in the
+    disk). ``holds``: what of the guest stands there, where that was found out.
+    """
+
+    offset: int
+    length: int
+    disk: int
+    at: int
+    known: tuple[tuple[int, int], ...]
+    holds: tuple[str, ...] = ()
+    code: ClassVar[str] = "bad-sectors"
+
+    def sentence(self) -> str:
+        total = sum(length for _, length in self.known)
+        count = f"; known so far: {len(self.known)} such ranges, {total} bytes" if len(self.known) > 1 else ""
+        holds = f"; it holds {', '.join(self.holds)}" if self.holds else ""
+        where = "" if self.at == self.offset else f" (byte {self.at} of the disk)"
+        return f"{self.file}: {self.length} bytes at byte {self.offset}{where} cannot be read: {self.problem}{holds}{count}"
+
+    def hint(self) -> str:
+        return (
+            "--skip-bad-sectors goes on with zeroes in such places and tells which files they hit. Of a disk that is dying, "
+            "make an image with GNU ddrescue first and convert that."
+        )
+
+
+@dataclass(eq=False)
+class SourceGone(ReadFailed):
+    """A source that was there does not answer any more: unplugged, unmounted, or its server went away."""
+
+    code: ClassVar[str] = "source-gone"
+
+    def hint(self) -> str:
+        return "Look at its cable, its mount or its server; the same command goes on where this one ended."
+
+
+@dataclass(eq=False)
+class SourceFailing(ReadFailed):
+    """So much of a source cannot be read that going on would take forever."""
+
+    code: ClassVar[str] = "source-failing"
+
+    def hint(self) -> str:
+        return (
+            "GNU ddrescue gets what can be got of such a disk into an image; convert that. The same command goes on where "
+            "this one ended."
+        )
+
 
 @dataclass(eq=False)
 class NotPermitted(P2vError):

@@ -6,14 +6,27 @@ import errno
 import os
 from pathlib import Path
 
-from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed
+from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed, SourceGone, Unreadable
+
+# a medium that cannot be read: blk_errors of the kernel's block/blk-core.c, and what file systems with checksums say
+_OF_THE_MEDIUM = (errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.EBADMSG)
+# unplugged; a FUSE file system whose program has ended; a file that an NFS server knows no more
+_GONE = (errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.ENOLINK)
 
 
-def read_problem(error: OSError, file: Path, offset: int | None = None) -> P2vError:
-    """What to raise when reading ``file`` (at ``offset``, in bytes of the file) failed."""
+def read_problem(error: OSError, file: Path, offset: int | None = None, length: int = 0) -> P2vError:
+    """What to raise when reading ``length`` bytes of ``file`` (at ``offset``, in bytes of the file) failed.
+
+    ``Unreadable`` where the storage says that it cannot read just there, ``SourceGone`` where it is no more.
+    """
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotPermitted(str(file), "read")
-    return ReadFailed(str(file), _where("cannot read", offset, error))
+    if error.errno in _GONE:
+        return SourceGone(str(file), _where("does not answer any more: cannot read", offset, error))
+    verb = f"cannot read {length} bytes" if length else "cannot read"
+    if error.errno in _OF_THE_MEDIUM and offset is not None:
+        return Unreadable(str(file), _where(verb, offset, error), offset, length, error.strerror or str(error))
+    return ReadFailed(str(file), _where(verb, offset, error))
 
 
 def write_problem(error: OSError, file: Path, offset: int | None = None, needed: int = 0) -> P2vError:
