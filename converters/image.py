@@ -16,7 +16,7 @@ from converters.mapped import MappedDisk
 from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
 from converters.signatures import MIN_DISK_BYTES, foreign_container, nothing_known
 from converters.source_file import SourceFile
-from p2v.core.errors import AmbiguousFormat, NoSource, UnsupportedImage, Usage
+from p2v.core.errors import AmbiguousFormat, NoSource, Unreadable, UnsupportedImage, Usage
 from p2v.core.units import KIB, MIB
 
 RAW = "raw"
@@ -121,7 +121,7 @@ def identity(disk: MappedDisk) -> SourceIdentity:
     """What tells an unchanged source from a changed one: files, metadata, a fixed sample of the disk.
 
     The sample is 64 places of 4 KiB and 1 MiB at either end, as stored (compressed blocks are not
-    inflated). Raises BadImage, ReadFailed.
+    inflated). That one of them cannot be read is a fact like what it holds. Raises BadImage, ReadFailed.
     """
     files = tuple(FileIdentity(str(file.host_path), file.size, file.mtime_ns) for file in disk.host_files)
     facts = disk.facts
@@ -216,8 +216,11 @@ def _sample_sha256(disk: MappedDisk) -> str:
     digest = hashlib.sha256()
     for length, offset in _sample_ranges(disk.virtual_size):
         digest.update(f"{offset} {length}\n".encode())
-        for stored in disk.stored_bytes(length, offset):
-            digest.update(stored)
+        try:
+            for stored in disk.stored_bytes(length, offset):
+                digest.update(stored)
+        except Unreadable:
+            digest.update(b"unreadable\n")
     return digest.hexdigest()
 
 

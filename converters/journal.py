@@ -7,8 +7,9 @@ where the record ends: what was not recorded is copied again.
 
 Records: ``H`` header (JSON); ``P`` finished pieces, each piece index, place and data map as 32-bit numbers;
 ``U`` ranges of the disk that cannot be read and are zeroes in the pieces that the next ``P`` tells of, ``B`` such ranges that were
-found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete; ``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were
-made zero and are to be copied again, both as pairs of 64-bit numbers (first piece, count).
+found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete;
+``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were made zero and are to be copied again, both as
+pairs of 64-bit numbers (first piece, count).
 """
 
 from __future__ import annotations

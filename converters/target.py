@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
+from converters.faults import BadRanges, Faults
 from converters.host_file import open_in_qemu, open_target_file
-from converters.faults import BadRanges
 from converters.journal import (
     CannotRead,
     Committing,
@@ -168,9 +168,10 @@ class Target:
         self.journal.append(Copied())
         self.journal.sync()
 
-    def note_unreadable(self, offset: int, length: int, filled: bool) -> None:
-        """A range of the disk cannot be read, for the next run to know. Called before the piece it is in is written."""
-        self.writer.checkpoints.note_unreadable(offset, length, filled)
+    def faults(self, disk: int, *, skip: bool) -> Faults:
+        """What to do about what cannot be read of the source's disk with this number; the journal will know of it."""
+        found = self.writer.checkpoints.note_unreadable
+        return Faults(skip, disk, known=self.unreadable, lost=self.lost, found=found)
 
     def note_committing(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Call before anything writes into ranges (offset, length, in bytes) of the finished target.

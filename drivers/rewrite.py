@@ -66,9 +66,11 @@ def rewrite(
     cpus: int = 1,
     stop: threading.Event | None = None,
     keys: Sequence[Key] = (),
+    accept_damage: bool = False,
 ) -> RewriteResult:
     """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
 
+    ``accept_damage``: a file system that is damaged before is warned of and written to all the same, as long as it can be mounted.
     A plan without changes and programs launches nothing. Setting ``stop`` in another thread ends the work. When this raises, the
     disks are in no defined state: throw them away.
 
@@ -82,7 +84,7 @@ def rewrite(
     if not plan.changes and not plan.programs:
         return RewriteResult((), (), (), {})
     times = PhaseTimes(report)
-    work = _Rewriting(name, mounts_of(facts, plan.changes, with_system=bool(plan.programs)), facts, times)
+    work = _Rewriting(name, mounts_of(facts, plan.changes, with_system=bool(plan.programs)), facts, times, accept_damage)
     memory_mib = appliance_memory_mib(sum(disk.size_bytes for disk in facts.disks))
     memory_mib = max(memory_mib, guest_programs.MEMORY_MIB) if plan.programs else memory_mib
     with (
@@ -133,7 +135,9 @@ class _Rewriting:
     mounts: tuple[Mount, ...]
     facts: GuestFacts
     times: PhaseTimes
+    accept_damage: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
 
     @contextmanager
     def step_times(self) -> Iterator[None]:
@@ -147,8 +151,13 @@ class _Rewriting:
         """Replay the journals and check. Raises Blocked with everything that is wrong."""
         unmountable = self._replay_journals(appliance)
         checks = self._check(appliance)
-        reasons = [_reason(check) for check in checks if check.checked and not check.clean]
-        if reasons or unmountable:
+        damaged = [check for check in checks if check.checked and not check.clean]
+        reasons = [_reason(check) for check in damaged]
+        if self.accept_damage and not unmountable:
+            self.damaged = {check.device for check in damaged}
+            for reason in reasons:
+                self.times(Warned(f"{reason}. It is written to all the same; have it checked when the guest starts"))
+        elif reasons or unmountable:
             raise Blocked(self.name, tuple(reasons or unmountable))
         for check in checks:
             if not check.checked:
@@ -159,7 +168,7 @@ class _Rewriting:
         """Check what was written. Raises ApplianceFailed when a file system came to harm."""
         checks = self._check(appliance)
         for check in checks:
-            if check.checked and not check.clean:
+            if check.checked and not check.clean and check.device not in self.damaged:
                 raise ApplianceFailed("leave the guest's file system sound", _reason(check))
         return checks
 

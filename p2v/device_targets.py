@@ -82,10 +82,12 @@ def claim_devices(
     identity: Callable[[int], str],
     *,
     fresh: bool,
+    skip_unreadable: bool = False,
 ) -> Mapping[int, ClaimedDevice]:
     """Take all devices for this run, until ``stack`` ends; nothing is written to any of them yet.
 
-    ``identity``: of what goes to each. ``fresh``: earlier runs are forgotten. Raises as ``claimed_device``.
+    ``identity``: of what goes to each. ``fresh``: earlier runs are forgotten. ``skip_unreadable``: as for ``open_target``.
+    Raises as ``claimed_device``.
     """
     claimed: dict[int, ClaimedDevice] = {}
     for index, device in devices.items():
@@ -93,7 +95,9 @@ def claim_devices(
         if fresh:
             remove_quietly([journal_path(record)])
         size = document.sources[index].image.virtual_size
-        taken = claimed_device(device, record, size, identity(index), overwrite=wish.overwrite)
+        taken = claimed_device(
+            device, record, size, identity(index), overwrite=wish.overwrite, skip_unreadable=skip_unreadable
+        )
         claimed[index] = stack.enter_context(taken)
     return claimed
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from converters.forgiving import ForgivingDisk
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
@@ -82,7 +83,8 @@ def _facts(
     keys: Sequence[Key],
 ) -> GuestFacts:
     if reading is not Reading.APPLIANCE:
-        facts = inspect_confined(readers, keep_fds=_kept_fds(readers))
+        # what cannot be read is as it will be in a result: the child tells nobody of it, the copy does
+        facts = inspect_confined([ForgivingDisk(reader) for reader in readers], keep_fds=_kept_fds(readers))
         layout = Layout.of(facts)
         why = needs_appliance(layout, facts, keys)
         if reading is Reading.HOST or not why:
@@ -104,7 +106,9 @@ def _with_what_is_missing(facts: GuestFacts, layout: Layout, keys: Sequence[Key]
 def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:
     conv = jsonio.converter()
     data = confined(
-        lambda inner: jsonio.encode(jsonio.converter(), lay_out(inner)), readers, keep_fds=_kept_fds(readers)
+        lambda inner: jsonio.encode(jsonio.converter(), lay_out(inner)),
+        [ForgivingDisk(reader) for reader in readers],
+        keep_fds=_kept_fds(readers),
     )
     try:
         return jsonio.decode(conv, data, Layout)

@@ -15,12 +15,16 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.allocation.left_out import LeftOut, LeftOutRange
+from converters.care import Care
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk, digest_range
+from converters.faults import BadRanges
 from converters.image import identity, open_disk
 from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
+from converters.sparse_view import SparseView
 from converters.target import Target, TargetFormat, journal_path, open_target
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
 from drivers.appliance import ApplianceStopped
@@ -30,7 +34,7 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadTarget, Blocked, PlanStale, Usage
+from p2v.core.errors import BadImage, BadSectors, BadTarget, Blocked, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
@@ -50,7 +54,8 @@ from p2v.left_out import Selection, Wanted, left_out_records, select
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
-from p2v.record import ChangedRange, ConversionRecord, DiskRecord
+from p2v.record import ChangedRange, ConversionRecord, DiskRecord, UnreadableRecord
+from p2v.record.as_copied import UNREADABLE
 from p2v.rewriting import (
     boot_checked,
     boot_files,
@@ -63,14 +68,16 @@ from p2v.rewriting import (
     served_overlays,
     verify_package,
 )
+from p2v.source_care import SourceWish, care_of
 from p2v.sources.networks import require_mapped
-from p2v.supplements import Supplements
+from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
 from p2v.targets.hardware import TargetHardware, with_files
 from p2v.targets.libvirt_host import Delivery
 from p2v.targets.smbios import smbios_lost
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
+from p2v.unreadable import explained, unreadable_records
 from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, require_tools
 
@@ -102,6 +109,8 @@ class Request:
     """Block devices that disks are written to in place of files."""
     host_name: bool = False
     """The record tells the name of this host."""
+    reading: SourceWish = field(default_factory=SourceWish)
+    """How gently the source is read, and what becomes of what cannot be read."""
 
 
 @dataclass
@@ -122,6 +131,9 @@ class _Job:
     """Those among the disks, by their place."""
     selection: Selection = field(default_factory=lambda: Selection(()))
     """What is not copied; known once the sources are open."""
+    care: Care = field(default_factory=Care)
+    unreadable: tuple[tuple[UnreadableRecord, ...], ...] = ()
+    """Of each disk; known once all are copied."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -293,17 +305,20 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
     remove_quietly([job.work])
     job.work.mkdir(mode=0o700)
     try:
+        job.care = care_of(job.request.reading, readers, job.report)
         with ExitStack() as stack:
             targets = _targets(job, readers, stack)
             try:
                 record = _run(job, readers, targets)
             except BaseException as error:
-                if isinstance(error, BadImage | PlanStale | Blocked):
+                if isinstance(error, BadImage | PlanStale | Blocked) and not any(job.unreadable):
                     # The source itself is at fault: there is nothing a next run could go on with.
                     for target in targets:
                         target.discard()
                 tell_unfinished(targets, job.report)
                 _withdraw_texts(job)
+                if isinstance(error, BadSectors):
+                    raise explained(error, readers) from error
                 raise
             publish(record, job.outputs, targets, job.report)
             return record
@@ -318,7 +333,10 @@ def _withdraw_texts(job: _Job) -> None:
 def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
     # all devices before the first byte: what one of them is refused for leaves the others as they are
     wish, fresh = job.request.devices, job.request.fresh
-    claimed = claim_devices(stack, job.devices, wish, job.document, job.outputs, job.target_key, fresh=fresh)
+    skip = job.request.reading.skip_bad_sectors
+    claimed = claim_devices(
+        stack, job.devices, wish, job.document, job.outputs, job.target_key, fresh=fresh, skip_unreadable=skip
+    )
     return [
         stack.enter_context(start_device(claimed[i], wish, job.report) if i in claimed else _target(job, i, reader))
         for i, reader in enumerate(readers)
@@ -329,8 +347,10 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
         remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
     target_format = TargetFormat(job.hardware.disks[index].format)
-    key, layout = job.target_key(index), job.request.layout
-    target = open_target(job.partial_disk(index), target_format, reader.virtual_size, key, options=layout)
+    key, layout, skip = job.target_key(index), job.request.layout, job.request.reading.skip_bad_sectors
+    target = open_target(
+        job.partial_disk(index), target_format, reader.virtual_size, key, options=layout, skip_unreadable=skip
+    )
     if target.restart_reason:
         job.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     return target
@@ -341,6 +361,7 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
     copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
+    readers = [_as_copied(reader, target.lost) for reader, target in zip(readers, targets, strict=True)]
     disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
     outputs = output_files(job.outputs, job.disk_files)
     return ConversionRecord(
@@ -366,12 +387,37 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
 
 def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
+    if job.request.reading.skip_bad_sectors:
+        return _move_one_after_the_other(job, readers, targets)
     sizes = [reader.virtual_size for reader in readers]
     with served_overlays(job.document, job.overlays, sizes, job.qemu_img, job.selection.disks) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
     return _Moved(copies, rewriting, changed)
+
+
+def _move_one_after_the_other(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
+    """Copy, then rewrite on overlays over the copies: what is zeroes there is so for the guest, and no bad sector is met twice."""
+    copies = _copy_all(job, readers, targets)
+    job.unreadable = unreadable_records(targets, job.report)
+    for index, (reader, target) in enumerate(zip(readers, targets, strict=True)):
+        place = target.path.absolute()
+        job.qemu_img.create_overlay(job.overlay(index), place, target.format.value, reader.virtual_size)
+    # what could not be read may be a part of a file system, and there is no better copy of it
+    damage = any(job.unreadable)
+    with building(job.document) as supplements:
+        rewriting = rewrite_overlays(
+            job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, accept_damage=damage
+        )
+    with events.phase(job.report, "commit", "Committing the changes"):
+        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
+    return _Moved(copies, rewriting, changed)
+
+
+def _as_copied(reader: DiskReader, lost: BadRanges) -> DiskReader:
+    """A source with zeroes for what could not be read of it."""
+    return SparseView(reader, LeftOut(LeftOutRange(*each, UNREADABLE) for each in lost.ranges)) if len(lost) else reader
 
 
 def _both(
@@ -402,7 +448,7 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
     total = sum(reader.virtual_size for reader in readers)
     with events.phase(job.report, "copy", "Copying", total):
         results = []
-        for reader, target in zip(readers, targets, strict=True):
+        for index, (reader, target) in enumerate(zip(readers, targets, strict=True)):
             digest = ContentDigest(reader.virtual_size) if job.request.checksum else None
             results.append(
                 copy_disk(
@@ -412,6 +458,8 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
                     threads=job.request.threads,
                     digest=digest,
                     cancelled=job.cancelled,
+                    care=job.care,
+                    faults=target.faults(index, skip=job.request.reading.skip_bad_sectors),
                 )
             )
             target.finish_copy()
@@ -472,6 +520,7 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
         result_content=content,
         left_out=left_out_records(job.selection.disks[index]),
         left_out_digest=job.selection.disks[index].digest(),
+        unreadable=job.unreadable[index] if job.unreadable else (),
     )
 
 

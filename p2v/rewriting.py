@@ -104,12 +104,15 @@ def rewrite_overlays(
     *,
     keys: Sequence[Key],
     stop: threading.Event | None = None,
+    accept_damage: bool = False,
 ) -> RewriteResult:
-    """Carry the plan out on the overlays, in an appliance. Raises what ``drivers.rewrite`` raises."""
+    """Carry the plan out on the overlays, in an appliance. ``accept_damage``, and what is raised: see ``drivers.rewrite``."""
     with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
         disks = [ApplianceDisk(overlay, "qcow2", read_only=False) for overlay in overlays]
         facts, plan = document.facts, document.plan
-        return rewrite(disks, facts, plan, supplements.get, acceleration, report, stop=stop, keys=tuple(keys))
+        return rewrite(
+            disks, facts, plan, supplements.get, acceleration, report, stop=stop, keys=tuple(keys), accept_damage=accept_damage
+        )
 
 
 def boot_checked(

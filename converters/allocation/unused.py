@@ -109,8 +109,7 @@ def _look_at_disk(found: _Found, name: str, disk: Volume) -> None:
         found.whole(name, "disk", disk.size, str(why))
         return
     for part in parts:
-        volume = disk.part(part.offset, part.length)
-        _look_at_volume(found, f"{name}, partition {part.number}", volume, recognise(volume))
+        _look_into(found, f"{name}, partition {part.number}", disk.part(part.offset, part.length), ())
 
 
 def _names(signatures: Sequence[Kind | str]) -> str:
@@ -170,8 +169,12 @@ def _look_at_groups(found: _Found) -> None:
 
 
 def _look_into(found: _Found, name: str, volume: Volume, too_deep: tuple[str, ...]) -> None:
-    """Look at a volume that is made of others, in which those of the kinds ``too_deep`` are not looked for."""
-    signatures = recognise(volume)
+    """Look at a partition, or at a volume made of others, in which those of the kinds ``too_deep`` are not looked for."""
+    try:
+        signatures = recognise(volume)
+    except NotUnderstood as why:
+        found.whole(name, "unknown", volume.size, str(why))
+        return
     if any(kind in signatures for kind in too_deep):
         found.whole(name, _names(signatures), volume.size, "it is a volume in a volume")
     else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from p2v.core.disk import DiskReader
 from p2v.core.doubt import NotUnderstood
+from p2v.core.errors import Unreadable
 from p2v.core.units import MIB
 
 __all__ = ["Copies", "NotUnderstood", "Place", "Volume"]
@@ -88,7 +89,10 @@ class Volume:
         """Exactly ``length`` bytes at ``offset``. Raises NotUnderstood when they do not lie in it, and what the disk raises."""
         if length > _LARGEST_READ:
             raise NotUnderstood(f"one of its structures has {length} bytes")
-        parts = [self._readers[at.disk].pread(at.length, at.offset) for at, *_ in self.stretches(offset, length)]
+        try:
+            parts = [self._readers[at.disk].pread(at.length, at.offset) for at, *_ in self.stretches(offset, length)]
+        except Unreadable as error:
+            raise NotUnderstood(f"one of its structures cannot be read ({error.reason})") from error
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(data) != length:
             raise NotUnderstood("it is cut off")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from converters.target_formats import TargetFormat
-from p2v.cli import console, device_options, in_place, layout_options, machine_options, options, storage
+from p2v.cli import console, device_options, gentle_options, in_place, layout_options, machine_options, options, storage
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -56,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     layout_options.configure(parser)
+    gentle_options.configure(parser)
     device_options.configure(parser)
     in_place.configure(parser)
     machine_options.add_machine(parser)
@@ -67,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed."""
+    """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed, 2 when something was lost."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     if arguments.all_blocks and arguments.skip_hibernation:
@@ -81,6 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     if record.boot is not None and not record.boot.booted:
         console.note(f"p2v: converted, but the boot check failed: {record.boot.verdict.sentence}")
         return 3
+    if record.has_losses:
+        console.note("p2v: converted with losses: parts of the source could not be read, see above")
+        return 2
     return 0
 
 
@@ -120,6 +124,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         delivery=delivery,
         devices=devices,
         host_name=arguments.record_host_name,
+        reading=gentle_options.wish_of(arguments),
     )
     return convert(document, request, machine_options.acceleration_of(arguments), report)
 

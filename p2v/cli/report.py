@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from converters.allocation.left_out import LeftOut, LeftOutRange
 from drivers.plan_text import render as render_plan
 from p2v.cli import console
 from p2v.cli.plan import hardware_rows
+from p2v.core.owners import OwnerKind
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.record import ConversionRecord, load_record
 from p2v.verify.text import render as render_boot
+
+_SHOWN = 100
+_WORST_FIRST = (OwnerKind.METADATA, OwnerKind.FOLDER, OwnerKind.FILE, OwnerKind.UNKNOWN, OwnerKind.OUTSIDE, OwnerKind.FREE)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +77,7 @@ def _carried_out(record: ConversionRecord) -> list[str]:
         if disk.source_content:
             rows.append(f"    content of the source  {disk.source_content}")
             rows.append(f"    content of the result  {disk.result_content}")
+    rows += _not_readable(record)
     rows += _not_copied(record)
     for check in record.checks:
         rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
@@ -92,6 +98,24 @@ def _not_copied(record: ConversionRecord) -> list[str]:
         rows.append("  files that were deleted in the guest cannot be found in the result; where that matters (forensics),")
         rows.append("  convert with --all-blocks")
     return rows
+
+
+def _not_readable(record: ConversionRecord) -> list[str]:
+    """What the disks have zeroes for: the worst first, for it is what has to be got from a backup."""
+    rows = []
+    for disk in record.disks:
+        if not disk.unreadable:
+            continue
+        ranges = LeftOut(LeftOutRange(each.offset, each.length, "") for each in disk.unreadable)
+        rows.append(f"  NOT READABLE: {ranges.total} bytes of {disk.source}, which are zeroes in {disk.target}; they held")
+        lost: dict[str, int] = {}
+        for each in sorted(disk.unreadable, key=lambda each: _WORST_FIRST.index(each.holds)):
+            words = each.said + (" (no loss)" if each.holds is OwnerKind.FREE else "")
+            lost[words] = lost.get(words, 0) + each.length
+        rows += [f"    {words}: {length} bytes" for words, length in list(lost.items())[:_SHOWN]]
+        if len(lost) > _SHOWN:
+            rows.append(f"    and {len(lost) - _SHOWN} more, which the record has")
+    return [printable(row) for row in rows]
 
 
 def _boot(record: ConversionRecord) -> list[str]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from converters.allocation.left_out import LeftOut
 from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.served_overlay import served_overlay
@@ -128,8 +129,12 @@ def sides(
     acceleration: Acceleration,
     keys: Sequence[Key],
     report: Reporter,
+    unreadable: Sequence[LeftOut],
 ) -> Iterator[tuple[WalkedSide, WalkedSide]]:
-    """Both sides' disks under throw-away overlays, in one appliance where that can be."""
+    """Both sides' disks under throw-away overlays, in one appliance where that can be.
+
+    ``unreadable``: what of each source is zeroes in its copy, for it could not be read.
+    """
     with ExitStack() as stack:
         scratch = stack.enter_context(temporary_folder())
         sockets = stack.enter_context(socket_folder())
@@ -139,7 +144,8 @@ def sides(
         for side, disks in enumerate(overlays):
             for number, (spec, size) in enumerate(zip(specs[side], sizes, strict=True)):
                 path = scratch / f"{side}{number}.qcow2"
-                overlay = stack.enter_context(served_overlay(spec, path, size, sockets, qemu_img))
+                gone = unreadable[number] if side == 0 else None
+                overlay = stack.enter_context(served_overlay(spec, path, size, sockets, qemu_img, gone))
                 disks.append(ApplianceDisk(overlay, "qcow2", read_only=False))
         alone = any(system.mounts[0].volume or system.kind in _CANNOT_BE_THERE_TWICE for system in systems)
         groups = [overlays[0], overlays[1]] if alone else [overlays[0] + overlays[1]]

@@ -27,7 +27,7 @@ from p2v.core.units import format_bytes
 from p2v.proof.disks import Compared, Run, compare, outside
 from p2v.proof.guest import GuestProof, System, sides, systems_of
 from p2v.record import ConversionRecord, record_digest
-from p2v.record.as_copied import sources_as_copied
+from p2v.record.as_copied import sources_as_copied, unreadable_of
 from p2v.record.files import State, look_at_output
 from p2v.record.proof import FileSystemProof, Problem, ProofDocument, ProofVerdict
 
@@ -135,7 +135,8 @@ def _both(
             if not systems:
                 return comparing.result(), []
             specs = (pair.sources, pair.targets)
-            with sides(record.document, specs, systems, acceleration, keys, report) as walked:
+            gone = tuple(map(unreadable_of, record.disks))
+            with sides(record.document, specs, systems, acceleration, keys, report, gone) as walked:
                 compared = comparing.result()
                 guest = GuestProof(
                     record.document.facts, record.document.plan, walked, [disk.runs for disk in compared], readers
@@ -262,6 +263,10 @@ def _outputs(record: ConversionRecord, folder: Path) -> Iterator[Problem]:
 def _notes(record: ConversionRecord) -> Iterator[str]:
     if any(changed.after is None for disk in record.disks for changed in disk.changed):
         yield "the record is of a version that kept no digests of what was changed: whether that was written to since is not known"
+    for disk in record.disks:
+        if disk.unreadable:
+            lost = unreadable_of(disk).total
+            yield f"{lost} bytes of {disk.source} could not be read when it was converted: they count as zeroes on both sides"
     kinds = {each.kind: 0 for disk in record.disks for each in disk.left_out}
     for disk in record.disks:
         for each in disk.left_out:

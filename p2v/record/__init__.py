@@ -12,6 +12,7 @@ from p2v.record.conversion import (
     HostRecord,
     LeftOutRecord,
     OutputFile,
+    UnreadableRecord,
 )
 from p2v.record.reading import BadRecord, OpenedRecord, load_record, open_record, record_digest, record_json
 
@@ -29,6 +30,7 @@ __all__ = [
     "LeftOutRecord",
     "OpenedRecord",
     "OutputFile",
+    "UnreadableRecord",
     "load_record",
     "open_record",
     "record_digest",

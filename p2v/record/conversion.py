@@ -14,6 +14,7 @@ from converters.info import SourceIdentity
 from drivers.apply import AppliedChange
 from drivers.unneeded import UnneededFile
 from p2v.core.events import Moment
+from p2v.core.owners import OwnerKind
 from p2v.documents import PlanDocument
 from p2v.targets.hardware import TargetHardware
 from p2v.verify import BootEvidence
@@ -45,6 +46,34 @@ class LeftOutRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """Bytes of a disk that could not be read and are zeroes in the result.
+
+    ``place``: the partition or volume they are in, as people say it; ``holds`` what of it, ``name`` the path in that file
+    system, what structure, or why it is not known.
+    """
+
+    offset: int
+    length: int
+    place: str
+    holds: OwnerKind
+    name: str
+
+    @property
+    def said(self) -> str:
+        """What was hit, in words."""
+        match self.holds:
+            case OwnerKind.FILE | OwnerKind.FOLDER:
+                return f"{self.name} in {self.place}"
+            case OwnerKind.METADATA | OwnerKind.FREE:
+                return f"{self.name} of {self.place}"
+            case OwnerKind.OUTSIDE:
+                return f"{self.name} ({self.place})"
+            case OwnerKind.UNKNOWN:
+                return f"something in {self.place} that is not known ({self.name})"
+
+
+@dataclass(frozen=True, slots=True)
 class AllocationRecord:
     """What was found of one volume before copying. ``why_whole``: why all of it was copied; empty when its allocation was read.
 
@@ -71,6 +100,7 @@ class FileRecord:
 class DiskRecord:
     """One disk's way; sizes in bytes.
 
+    ``unreadable`` could not be read, in order of place: with zeroes for it, the source is what ``source_content`` is of.
     ``left_out`` was not copied: nothing of it is in ``source_content``. ``left_out_digest``: SHA-256 of its places.
     ``source_content`` and ``result_content`` are content digests (``converters.digest`` says how they are made),
     taken with ``--checksum`` only; they differ exactly where ``changed`` says. ``result`` identifies the result cheaply.
@@ -88,6 +118,7 @@ class DiskRecord:
     result_content: str | None = None
     left_out: tuple[LeftOutRecord, ...] = ()
     left_out_digest: str | None = None
+    unreadable: tuple[UnreadableRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +182,8 @@ class ConversionRecord:
     """Swap files, page files and their like."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__
+
+    @property
+    def has_losses(self) -> bool:
+        """Whether something of the source is not in the result for it could not be read."""
+        return any(each.holds is not OwnerKind.FREE for disk in self.disks for each in disk.unreadable)

@@ -21,7 +21,7 @@ from p2v.core.errors import P2vError
 from p2v.core.events import Reporter, phase, silent
 from p2v.core.units import format_bytes
 from p2v.core.workspace import sha256_of
-from p2v.record.as_copied import NOTHING, SourcesAsCopied, sources_as_copied
+from p2v.record.as_copied import SourcesAsCopied, sources_as_copied, unreadable_of
 from p2v.record.conversion import ConversionRecord, DiskRecord, OutputFile
 
 
@@ -93,7 +93,7 @@ def look(record: ConversionRecord, places: Places, report: Reporter = silent, th
 
 def _left_out(record: ConversionRecord, places: Places, report: Reporter) -> SourcesAsCopied:
     """What was not copied, found in the sources again; nothing where they are not at hand, or none was left out."""
-    nothing = SourcesAsCopied((NOTHING,) * len(record.disks))
+    nothing = SourcesAsCopied(tuple(map(unreadable_of, record.disks)))
     if all(not disk.left_out for disk in record.disks):
         return nothing
     with ExitStack() as stack:
@@ -245,6 +245,9 @@ class _Disk:
         ranges = sorted_apart([(r.offset, r.length) for r in self._made.changed], target.virtual_size) or ()
         size = format_bytes(sum(length for _, length in ranges))
         but = f"{what} is the source, but for the {len(ranges)} changed ranges ({size})"
+        if self._made.unreadable:
+            lost = sum(each.length for each in self._made.unreadable)
+            but += f" and {lost} bytes that could not be read, which are zeroes"
         try:
             expected = self._made.source_content or self._digest(source, "Reading the source")
             found = self._digest(PatchedDisk(target, source, ranges), f"Reading {what} with the changes taken back")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.target import Target, TargetFormat, journal_path, open_target
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
-from p2v.cli import console, layout_options, options
+from p2v.cli import console, gentle_options, layout_options, options
 from p2v.cli.disk import used_blocks
 from p2v.cli.disk.source import add_source, open_spec, spec_of
 from p2v.core import events, jsontext
@@ -33,6 +34,7 @@ from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB, format_bytes, format_seconds
 from p2v.core.workspace import PARTIAL, remove_quietly, require_space
+from p2v.source_care import SourceWish, care_of
 
 Kind = TargetFormat | ForeignFormat
 _SUFFIXES: dict[str, Kind] = {
@@ -41,6 +43,7 @@ _SUFFIXES: dict[str, Kind] = {
     ".raw": TargetFormat.RAW,
     **{known.suffix: known for known in FOREIGN_FORMATS.values()},
 }
+_SHOWN = 50
 # Tables of the target and the journal.
 _SLACK_BYTES = 16 * MIB
 
@@ -66,14 +69,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="the result as a JSON document")
     layout_options.configure(parser)
+    gentle_options.configure(parser)
     options.add_progress(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Copy, publish, print. 0 when DST is there."""
+    """Copy, publish, print. 0 when DST is there; 2 when it has zeroes for what could not be read."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     final: Path = arguments.target
+    wish = gentle_options.wish_of(arguments)
     kind = _kind_of(final, arguments.format)
     if isinstance(kind, ForeignFormat):
         return _run_foreign(arguments, final, kind)
@@ -88,11 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
             remove_quietly([partial, journal_path(partial)])
         view, unused = used_blocks.view_of(disk, report, used_blocks=arguments.used_blocks)
         require_space(final.parent, _space_needed(view, partial, layout))
-        with open_target(partial, kind, disk.virtual_size, _key(disk, unused), options=layout) as target:
-            copied = _copy(view, target, arguments, report)
+        key, skip = _key(disk, unused), wish.skip_bad_sectors
+        with open_target(partial, kind, disk.virtual_size, key, options=layout, skip_unreadable=skip) as target:
+            copied = _copy(view, target, arguments, wish, report)
             target.publish(final)
-    _print(final, kind.value, copied, unused, arguments, layout)
-    return 0
+    _print(final, kind.value, copied, unused, arguments, layout, lost=target.lost.ranges)
+    return 2 if len(target.lost) else 0
 
 
 def _run_foreign(arguments: argparse.Namespace, final: Path, kind: ForeignFormat) -> int:
@@ -156,13 +162,18 @@ def _space_needed(disk: DiskReader, partial: Path, layout: TargetOptions) -> int
     return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
 
 
-def _copy(disk: DiskReader, target: Target, arguments: argparse.Namespace, report: Reporter) -> CopyResult:
+def _copy(
+    disk: DiskReader, target: Target, arguments: argparse.Namespace, wish: SourceWish, report: Reporter
+) -> CopyResult:
     if target.restart_reason:
         report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
     digest = ContentDigest(disk.virtual_size) if arguments.checksum else None
+    care, faults = care_of(wish, [disk], report), target.faults(0, skip=wish.skip_bad_sectors)
     try:
         with events.phase(report, "copy", "Copying", disk.virtual_size):
-            copied = copy_disk(disk, target.writer, report=report, threads=arguments.threads, digest=digest)
+            copied = copy_disk(
+                disk, target.writer, report=report, threads=arguments.threads, digest=digest, care=care, faults=faults
+            )
             target.finish_copy()
     except BadImage:
         # the source itself is at fault: there is nothing a next run could go on with
@@ -178,13 +189,15 @@ def _print(
     unused: Unused,
     arguments: argparse.Namespace,
     layout: TargetOptions = PLAIN,
+    lost: Sequence[tuple[int, int]] = (),
 ) -> None:
     compression = layout.compression.value if layout.compression is not None else None
     file_bytes = final.stat().st_blocks * 512
     if arguments.json:
+        unreadable = [{"offset": offset, "length": length} for offset, length in lost]
         document = {
             "target": str(final), "format": made, "compression": compression, "file_bytes": file_bytes,
-            **asdict(copied), **used_blocks.document(unused),
+            **asdict(copied), **used_blocks.document(unused), "unreadable": unreadable,
         }  # fmt: skip
         console.out_json(jsontext.pretty(document))
         return
@@ -198,3 +211,7 @@ def _print(
         console.out(line)
     if copied.digest is not None:
         console.out(f"content digest  {copied.digest}")
+    for offset, length in lost[:_SHOWN]:
+        console.out(f"not readable    {length} bytes at byte {offset}: zeroes")
+    if len(lost) > _SHOWN:
+        console.out(f"not readable    {len(lost) - _SHOWN} more ranges; --json lists all")
