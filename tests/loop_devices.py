@@ -42,3 +42,14 @@ def loop_device(file: Path, size: int | None = None, *, fill: bytes = b"", optio
         yield device
     finally:
         subprocess.run(["losetup", "--detach", device], check=True, timeout=30)
+
+
+@contextmanager
+def mounted(device: Path, place: Path, *options: str) -> Iterator[Path]:
+    """A device mounted at a folder, which is made."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, device, place], check=True, timeout=60)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=60)

@@ -56,6 +56,7 @@ class BlockDevice:
     logical_sector_size: int
     read_only: bool
     identity: str
+    physical_sector_size: int = SECTOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +84,18 @@ class Ground:
 def look_at(path: Path, host: HostFiles = THIS_HOST) -> BlockDevice:
     """What the block device at a path is. Raises UnfitDevice when there is none, NotPermitted."""
     number = _number_at(path)
-    node = _node(number, host)
+    node = node_of(number, host)
     whole = node.parent if (node / "partition").exists() else node
     try:
         return BlockDevice(
             path=path,
             number=number,
             name=node.name,
-            size=int(_text(node / "size")) * SECTOR_BYTES,
-            logical_sector_size=int(_text(whole / "queue/logical_block_size") or SECTOR_BYTES),
-            read_only=_text(node / "ro") == "1",
+            size=int(kernel_text(node / "size")) * SECTOR_BYTES,
+            logical_sector_size=int(kernel_text(whole / "queue/logical_block_size") or SECTOR_BYTES),
+            read_only=kernel_text(node / "ro") == "1",
             identity=_identity(node, whole, number),
+            physical_sector_size=int(kernel_text(whole / "queue/physical_block_size") or SECTOR_BYTES),
         )
     except ValueError as error:
         raise UnfitDevice(path, "the kernel does not tell its size") from error
@@ -114,11 +116,11 @@ def users_of(number: str, host: HostFiles = THIS_HOST, patience: float = _PATIEN
 
 def _users(number: str, host: HostFiles) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    loops = tuple(_loops(host))
-    for each, node in _family(number, host):
-        above = [_holder(holder) for holder in _entries(node / "holders")]
-        above += [f"loop device /dev/{loop}" for loop, backing in loops if _is_device(backing, each, node.name)]
-        uses = [*_mounts(each, node.name, host), *_swaps(each, node.name, host), *above, *_writers(each, host)]
+    loops = tuple(loop_devices(host))
+    for each, node in family_of(number, host):
+        above = [holder_words(holder) for holder in kernel_entries(node / "holders")]
+        above += [f"loop device /dev/{loop}" for loop, backing in loops if is_device(backing, each, node.name)]
+        uses = [*_mounts(each, node.name, host), *swaps_of(each, node.name, host), *above, *openers_of(each, host)]
         # a partition says which it is
         found.update(dict.fromkeys(uses if each == number else [f"{use} (/dev/{node.name})" for use in uses]))
     return tuple(found)
@@ -139,13 +141,13 @@ def ground_of(path: Path, host: HostFiles = THIS_HOST) -> Ground:
 
 def ground_of_device(number: str, host: HostFiles = THIS_HOST, depth: int = 0) -> Ground:
     """What a block device stands on; ``depth`` counts those above it."""
-    node = _node(number, host)
+    node = node_of(number, host)
     numbers, files, own = {number}, set(), None
     if depth < _DEEPEST:
-        below = [found for entry in _entries(node / "slaves") if (found := _text(entry / "dev"))]
-        if (node / "partition").exists() and (whole := _text(node.parent / "dev")):
+        below = [found for entry in kernel_entries(node / "slaves") if (found := kernel_text(entry / "dev"))]
+        if (node / "partition").exists() and (whole := kernel_text(node.parent / "dev")):
             below.append(whole)
-        backing = _text(node / "loop/backing_file")
+        backing = kernel_text(node / "loop/backing_file")
         with contextlib.suppress(OSError, ValueError):
             if backing and not stat.S_ISBLK((status := os.stat(backing)).st_mode):
                 own = (status.st_dev, status.st_ino)
@@ -163,7 +165,7 @@ def ground_of_device(number: str, host: HostFiles = THIS_HOST, depth: int = 0) -
 def stable_names(number: str) -> tuple[Path, ...]:
     """Names of a device that stay the same when the host starts again."""
     folder = Path("/dev/disk/by-id")
-    return tuple(sorted(name for name in _entries(folder) if _is_device(str(name), number, "")))
+    return tuple(sorted(name for name in kernel_entries(folder) if is_device(str(name), number, "")))
 
 
 def _number_at(path: Path) -> str:
@@ -183,72 +185,75 @@ def _number(device: int) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
-def _node(number: str, host: HostFiles) -> Path:
+def node_of(number: str, host: HostFiles) -> Path:
+    """The folder below /sys that tells of a device."""
     return (host.sys / "dev/block" / number).resolve()
 
 
 def _identity(node: Path, whole: Path, number: str) -> str:
     """What the device itself bears, or what it stands on; its number where it tells nothing."""
-    partition = _text(node / "partition")
+    partition = kernel_text(node / "partition")
     for place in ("dm/uuid", "wwid", "device/wwid", "device/serial", "loop/backing_file"):
-        found = _text(whole / place)
+        found = kernel_text(whole / place)
         if found:
             return f"{place}={found}" + (f" partition={partition}" if partition else "")
     return f"number={number}"
 
 
-def _family(number: str, host: HostFiles) -> Iterator[tuple[str, Path]]:
+def family_of(number: str, host: HostFiles) -> Iterator[tuple[str, Path]]:
     """The device, its partitions, and the disk it is a partition of."""
-    node = _node(number, host)
+    node = node_of(number, host)
     yield number, node
-    for entry in _entries(node):
-        if (entry / "partition").exists() and (found := _text(entry / "dev")):
+    for entry in kernel_entries(node):
+        if (entry / "partition").exists() and (found := kernel_text(entry / "dev")):
             yield found, entry
-    if (node / "partition").exists() and (found := _text(node.parent / "dev")):
+    if (node / "partition").exists() and (found := kernel_text(node.parent / "dev")):
         yield found, node.parent
 
 
 def _mounts(number: str, name: str, host: HostFiles) -> Iterator[str]:
-    for line in _text(host.proc / "self/mountinfo").splitlines():
+    for line in kernel_text(host.proc / "self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, source = before.split(), after.split()[1:2]
         if len(fields) < 5:
             continue
         # Btrfs and others have numbers of their own there: then the name of what was mounted tells
-        if fields[2] == number or (source and _is_device(_unescaped(source[0]), number, name)):
-            yield f"mounted on {_unescaped(fields[4])}"
+        if fields[2] == number or (source and is_device(unescaped(source[0]), number, name)):
+            yield f"mounted on {unescaped(fields[4])}"
 
 
-def _swaps(number: str, name: str, host: HostFiles) -> Iterator[str]:
-    for line in _text(host.proc / "swaps").splitlines()[1:]:
-        if _is_device(_unescaped(line.split()[0]), number, name):
+def swaps_of(number: str, name: str, host: HostFiles) -> Iterator[str]:
+    """In words that it is swap space, where it is."""
+    for line in kernel_text(host.proc / "swaps").splitlines()[1:]:
+        if is_device(unescaped(line.split()[0]), number, name):
             yield "swap space in use"
 
 
-def _holder(entry: Path) -> str:
-    named = _text(entry / "dm/name")
+def holder_words(entry: Path) -> str:
+    """What the kernel built on a device, by its entry below /sys."""
+    named = kernel_text(entry / "dm/name")
     return f"held by {entry.name}" + (f" ({named})" if named else "")
 
 
-def _loops(host: HostFiles) -> Iterator[tuple[str, str]]:
+def loop_devices(host: HostFiles) -> Iterator[tuple[str, str]]:
     """Loop devices, and what is below each."""
-    for entry in _entries(host.sys / "block"):
-        if entry.name.startswith("loop") and (backing := _text(entry / "loop/backing_file")):
+    for entry in kernel_entries(host.sys / "block"):
+        if entry.name.startswith("loop") and (backing := kernel_text(entry / "loop/backing_file")):
             yield entry.name, backing
 
 
-def _writers(number: str, host: HostFiles) -> Iterator[str]:
+def openers_of(number: str, host: HostFiles) -> Iterator[str]:
     """Processes that have the device open for writing, this one excepted. Those who only read are none of its users."""
 
     def is_it(handle: Path) -> bool:
-        return os.readlink(handle).startswith("/dev/") and _is_device(str(handle), number, "")
+        return os.readlink(handle).startswith("/dev/") and is_device(str(handle), number, "")
 
     for process, name in writers(is_it, host.proc):
         if process != os.getpid():
             yield f"{_OPEN}{name or 'a process'} (process {process})"
 
 
-def _is_device(path: str, number: str, name: str) -> bool:
+def is_device(path: str, number: str, name: str) -> bool:
     """Whether a name is a device's: by its number, or where it cannot be looked at, by the kernel's name for it."""
     if not path.startswith("/"):
         return False
@@ -259,11 +264,12 @@ def _is_device(path: str, number: str, name: str) -> bool:
     return stat.S_ISBLK(status.st_mode) and _number(status.st_rdev) == number
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """A name as it is, which the kernel wrote with octal escapes."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-def _text(path: Path) -> str:
+def kernel_text(path: Path) -> str:
     """The text of one of the kernel's files; empty when there is none."""
     try:
         return path.read_text("utf-8", "surrogateescape").strip("\n\0 ")
@@ -271,7 +277,8 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _entries(folder: Path) -> tuple[Path, ...]:
+def kernel_entries(folder: Path) -> tuple[Path, ...]:
+    """What is in one of the kernel's folders, by name; nothing where there is none."""
     try:
         return tuple(sorted(folder.iterdir()))
     except OSError:
