@@ -294,6 +294,40 @@ class DeviceInUse(P2vError):
 
 
 @dataclass(eq=False)
+class SourceInUse(P2vError):
+    """A block device that was to be copied may be written meanwhile; each of ``users`` says by whom in words."""
+
+    device: Path
+    users: tuple[str, ...]
+    advice: str = "Shut down or unmount what uses it; or say --live for the best copy of a running system that can be had."
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "source-in-use"
+
+    def sentence(self) -> str:
+        return f"{self.device}: is in use, and a copy of it would not be of one moment: " + "; ".join(self.users)
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class NotHeldStill(P2vError):
+    """A source in use that could not be kept still, or not for long enough: what was copied is not of one moment."""
+
+    what: str
+    problem: str
+    advice: str = "Nothing was made of it. Try again at a quieter time; docs/live.md has the ways, and how to choose one."
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "not-held-still"
+
+    def sentence(self) -> str:
+        return f"{self.what}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
 class DeviceNotEmpty(P2vError):
     """A block device that was to be written holds something; each of ``contents`` says what in words."""
 
