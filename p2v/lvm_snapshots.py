@@ -1,0 +1,175 @@
+"""Snapshots of logical volumes, for the time of a copy; what a run that was killed left of them.
+
+Each has a tag that names the process that wants it: one whose process is gone is nobody's, and is removed by the next run.
+Sources: lvcreate(8), lvs(8), lvmthin(7).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2v.consistency import LiveSource, LogicalVolume
+from p2v.core.block_devices import THIS_HOST, BlockDevice, HostFiles
+from p2v.core.errors import NotHeldStill, P2vError, ProgramFailed
+from p2v.core.run import Runner
+
+_TAG = "p2v-suite"
+_OWNED = re.compile(rf"{_TAG}\.(\d{{1,9}})\.(\d{{1,20}})")
+_SECONDS = 120.0
+_WATCH_SECONDS = 5.0
+_COLUMNS = "vg_name,lv_name,lv_size,vg_free,segtype,origin,pool_lv"
+
+
+def volume_of(device: BlockDevice, runner: Runner) -> LogicalVolume | str:
+    """The logical volume that a device is, or a sentence why no snapshot of it can be taken."""
+    if not device.identity.startswith("dm/uuid=LVM-"):
+        return f"{device.path} is no logical volume"
+    if " partition=" in device.identity:
+        return f"{device.path} is a part of a logical volume"
+    try:
+        rows = _lvs(runner, "-o", _COLUMNS, str(device.path))
+    except P2vError as error:
+        return f"LVM does not answer: {error.sentence()}"
+    if len(rows) != 1:
+        return f"LVM knows {len(rows)} volumes of that name"
+    row = rows[0]
+    try:
+        return LogicalVolume(
+            row["vg_name"],
+            row["lv_name"],
+            int(row["lv_size"]),
+            int(row["vg_free"]),
+            row["segtype"].partition(",")[0],
+            # of a thin volume that is a snapshot another one can be taken
+            "" if row["pool_lv"] else row["origin"],
+            row["pool_lv"],
+        )
+    except (KeyError, ValueError, AttributeError) as error:
+        return f"LVM's answer is not understood: {error}"
+
+
+@dataclass
+class Snapshot:
+    """A snapshot that stands. ``fullest``: the most that was seen of its room, in percent."""
+
+    path: Path
+    name: str
+    fullest: float = 0.0
+    problem: str = ""
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def require_kept(self) -> None:
+        """Raises NotHeldStill when it ran full: what was read of it since is nothing."""
+        if self.problem:
+            raise NotHeldStill(self.name, self.problem)
+
+
+@contextmanager
+def snapshot(source: LiveSource, runner: Runner, on_lost: Callable[[], None] = lambda: None) -> Iterator[Snapshot]:
+    """Take a snapshot, watch its room while the context lasts, and remove it, however that ends.
+
+    ``on_lost`` is called, in a thread of its own, when it ran full. Raises NotHeldStill (also where it cannot be removed),
+    ToolMissing.
+    """
+    group, _, origin = source.volume.partition("/")
+    name = f"p2v-{origin[:60]}-{secrets.token_hex(4)}"
+    tag = f"{_TAG}.{os.getpid()}.{_started(os.getpid(), THIS_HOST)}"
+    room = ["--size", f"{source.snapshot_bytes}b"] if source.snapshot_bytes else ["--setactivationskip", "n"]
+    argv = ["lvcreate", "--quiet", "--yes", "--snapshot", "--permission", "r", "--addtag", tag, "--name", name, *room]
+    argv.append(source.volume)
+    try:
+        runner.run(argv, timeout=_SECONDS)
+    except ProgramFailed as error:
+        raise NotHeldStill(source.volume, f"LVM takes no snapshot of it: {error.sentence()}") from error
+    taken = Snapshot(Path("/dev", group, name), f"{group}/{name}")
+    watcher = threading.Thread(target=_watch, args=(taken, runner, on_lost), daemon=True)
+    try:
+        watcher.start()
+        yield taken
+        _look(taken, runner)
+    finally:
+        taken._stop.set()
+        watcher.join(_SECONDS)
+        _remove(taken.name, runner)
+
+
+def remove_leftovers(runner: Runner, host: HostFiles = THIS_HOST) -> tuple[str, ...]:
+    """Remove the snapshots of runs that are gone; a sentence about each. Where LVM does not answer there are none to be seen."""
+    try:
+        rows = _lvs(runner, "-o", "vg_name,lv_name,lv_tags")
+    except P2vError:
+        return ()
+    told = []
+    for row in rows:
+        owner = _OWNED.search(str(row.get("lv_tags", "")))
+        name = f"{row.get('vg_name', '')}/{row.get('lv_name', '')}"
+        if owner is None or _started(int(owner[1]), host) == owner[2]:
+            continue
+        try:
+            _remove(name, runner)
+        except P2vError as error:
+            told.append(f"an earlier run left the snapshot {name}, which cannot be removed: {error.sentence()}")
+        else:
+            told.append(f"an earlier run was killed and left the snapshot {name}; it was removed")
+    return tuple(told)
+
+
+def _watch(taken: Snapshot, runner: Runner, on_lost: Callable[[], None]) -> None:
+    while not taken._stop.wait(_WATCH_SECONDS):
+        with suppress(P2vError):  # the look at the end counts
+            _look(taken, runner)
+        if taken.problem:
+            on_lost()
+            return
+
+
+def _look(taken: Snapshot, runner: Runner) -> None:
+    """See how full it is. The kernel drops a snapshot that runs over, and its fifth attribute says so."""
+    row = (_lvs(runner, "-o", "lv_attr,data_percent,pool_lv", taken.name) or [{}])[0]
+    attributes, filled = str(row.get("lv_attr", "")), str(row.get("data_percent", "") or "0")
+    with suppress(ValueError):
+        taken.fullest = max(taken.fullest, float(filled))
+    is_thin = bool(row.get("pool_lv"))
+    if not attributes:
+        taken.problem = "the snapshot is gone"
+    elif attributes[4:5] in ("I", "S") or (not is_thin and taken.fullest >= 100):
+        taken.problem = "the snapshot ran full: more was written to the volume than it had room for"
+
+
+def _remove(name: str, runner: Runner) -> None:
+    try:
+        runner.run(["lvremove", "--quiet", "--yes", name], timeout=_SECONDS)
+    except ProgramFailed as error:
+        advice = f"The next run with --live removes it, or `lvremove {name}` does."
+        raise NotHeldStill(name, f"the snapshot cannot be removed: {error.sentence()}", advice) from error
+
+
+def _lvs(runner: Runner, *words: str) -> list[dict[str, Any]]:
+    """Rows of lvs. Raises what running it raises, ProgramFailed for an answer that is none."""
+    done = runner.run(["lvs", "--reportformat", "json", "--units", "b", "--nosuffix", *words], timeout=_SECONDS)
+    try:
+        return [dict(row) for row in json.loads(done.stdout)["report"][0]["lv"]]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ProgramFailed("lvs", 0, "its answer is no report") from error
+
+
+def _started(process: int, host: HostFiles) -> str:
+    """When a process was started, in the kernel's clock ticks: with its number no other process has it; empty when it is gone.
+
+    Source: proc_pid_stat(5), field 22.
+    """
+    try:
+        text = (host.proc / str(process) / "stat").read_text("ascii", "replace")
+    except OSError:
+        return ""
+    fields = text.rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 else ""
