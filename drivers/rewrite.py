@@ -67,12 +67,14 @@ def rewrite(
     stop: threading.Event | None = None,
     keys: Sequence[Key] = (),
     accept_damage: bool = False,
+    check_all: bool = False,
 ) -> RewriteResult:
     """Apply ``plan`` to a guest whose writable disks (overlays) are ``disks``, in the order of ``facts.disks``.
 
     ``accept_damage``: a file system that is damaged before is warned of and written to all the same, as long as it can be mounted.
-    A plan without changes and programs launches nothing. Setting ``stop`` in another thread ends the work. When this raises, the
-    disks are in no defined state: throw them away.
+    A plan without changes and programs launches nothing, unless ``check_all``: then the journals of all of the guest's file systems
+    are replayed and all are checked, not only those that are written to; for disks that were copied while they were in use.
+    Setting ``stop`` in another thread ends the work. When this raises, the disks are in no defined state: throw them away.
 
     Raises Blocked when the plan has blockers, or a file system is damaged before (in its checker's words); PlanStale,
     GuestFull, GuestNotUnderstood; ApplianceFailed (also when a file system is damaged afterwards), ApplianceStopped,
@@ -81,10 +83,12 @@ def rewrite(
     name = str(disks[0].path_or_uri) if disks else "the guest"
     if plan.blockers:
         raise Blocked(name, tuple(blocker.message for blocker in plan.blockers))
-    if not plan.changes and not plan.programs:
+    if not plan.changes and not plan.programs and not check_all:
         return RewriteResult((), (), (), {})
     times = PhaseTimes(report)
-    work = _Rewriting(name, mounts_of(facts, plan.changes, with_system=bool(plan.programs)), facts, times, accept_damage)
+    mounts = mounts_of(facts, plan.changes, with_system=bool(plan.programs))
+    looked_at = tuple({mount.mountpoint: mount for mount in (*mounts, *(facts.mounts if check_all else ()))}.values())
+    work = _Rewriting(name, mounts, looked_at, facts, times, accept_damage)
     memory_mib = appliance_memory_mib(sum(disk.size_bytes for disk in facts.disks))
     memory_mib = max(memory_mib, guest_programs.MEMORY_MIB) if plan.programs else memory_mib
     with (
@@ -133,6 +137,8 @@ def mounts_of(facts: GuestFacts, changes: Sequence[Change], *, with_system: bool
 class _Rewriting:
     name: str
     mounts: tuple[Mount, ...]
+    looked_at: tuple[Mount, ...]
+    """What is checked: those and perhaps more."""
     facts: GuestFacts
     times: PhaseTimes
     accept_damage: bool = False
@@ -174,7 +180,7 @@ class _Rewriting:
 
     def _replay_journals(self, appliance: Appliance) -> list[str]:
         failed = []
-        for mount in self.mounts:
+        for mount in self.looked_at:
             try:
                 appliance.mount([replace(mount, mountpoint="/")], read_only=False)
                 appliance.umount()
@@ -183,7 +189,7 @@ class _Rewriting:
         return failed
 
     def _check(self, appliance: Appliance) -> tuple[FileSystemCheck, ...]:
-        devices = {appliance.device_of(mount): self.facts.filesystem_of(mount) for mount in self.mounts}
+        devices = {appliance.device_of(mount): self.facts.filesystem_of(mount) for mount in self.looked_at}
         return tuple(
             appliance.check_filesystem(device, system.kind if system else appliance.kind_of(device))
             for device, system in devices.items()

@@ -18,6 +18,7 @@ from converters.references import NOTHING_SAID, DiskSpec, Lookup
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan
+from p2v.consistency import LiveSource
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import NoSource, Usage
 from p2v.machine import Machine
@@ -70,6 +71,13 @@ class PlanDocument:
     hardware: TargetHardware
     schema: int = PLAN_DOCUMENT_SCHEMA
     suite_version: str = p2v.__version__
+    live: tuple[LiveSource, ...] = ()
+    """Of each disk that is in use, how it is copied. Its contents change: ``sources`` tells of them as they were."""
+
+    @property
+    def live_disks(self) -> frozenset[int]:
+        """The numbers, from 0, of the disks in use."""
+        return frozenset(each.disk for each in self.live)
 
 
 def to_data(value: Any) -> Any:

@@ -30,6 +30,7 @@ from converters.target_formats import PLAIN, Preallocation, TargetOptions
 from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult
+from p2v.consistency import LiveRecord, Way
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
@@ -51,6 +52,15 @@ from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
 from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.left_out import Selection, Wanted, left_out_records, select
+from p2v.live_copy import (
+    copied_document,
+    digested_before,
+    open_source_of,
+    overlays_over,
+    require_ways,
+    unrepeatable,
+)
+from p2v.live_sources import LiveWish, StillSources, held_still
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish
@@ -111,6 +121,8 @@ class Request:
     """The record tells the name of this host."""
     reading: SourceWish = field(default_factory=SourceWish)
     """How gently the source is read, and what becomes of what cannot be read."""
+    live: LiveWish = field(default_factory=LiveWish)
+    """Whether disks in use may be copied."""
 
 
 @dataclass
@@ -136,6 +148,9 @@ class _Job:
     """Of each disk; known once all are copied."""
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
     cancelled: threading.Event = field(default_factory=threading.Event)
+    run: str = field(default_factory=unrepeatable)
+    live: tuple[LiveRecord, ...] = ()
+    """What was done about disks in use, once they are copied."""
 
     @property
     def disk_files(self) -> tuple[str, ...]:
@@ -159,7 +174,7 @@ class _Job:
     def target_key(self, index: int) -> str:
         """What goes to a disk's target: for another text, it is begun anew."""
         left_out = self.selection.disks[index].digest()
-        identity = to_data(self.document.sources[index].identity)
+        identity = to_data(self.document.sources[index].identity) if not self.document.live else self.run
         return json_digest({"source": identity, "disk": index, "left_out": left_out})
 
 
@@ -186,6 +201,9 @@ def convert(
         require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
         require_tools(document.hardware)
+    require_ways(document, request.live, request.folder, SystemRunner())
+    if document.live and request.devices.devices:
+        raise Usage("disks in use are copied to files only, not with --to-device")
     job = _job(document, request, acceleration(), PhaseTimes(report))
     pools = check_delivery(request.delivery, job.hardware)
     job.devices = check_devices(document, job.hardware.disks, job.report)
@@ -203,18 +221,37 @@ def _converted(job: _Job) -> ConversionRecord:
     job.outputs.refuse_existing()
     require_unchanged(job.media)
     with ExitStack() as stack:
-        readers = [stack.enter_context(open_planned(source)) for source in document.sources]
+        readers = [] if document.live else [stack.enter_context(open_planned(source)) for source in document.sources]
         made = make_output_folder(request.folder)
         try:
-            job.selection = select(readers, document.facts, job.report, request.left_out)
-            # from here on the source is what is copied of it
-            views = job.selection.views(readers)
-            require_space(request.folder, _space_needed(job, views))
+            views = [] if document.live else _selected(job, readers)
             verify_package(document, job.report, job.cancelled)
             with _locked(job):
-                return _convert_locked(job, views)
+                if not document.live:
+                    return _convert_locked(job, views, None)
+                # as late as can be: others may be waiting for the end of it
+                still = stack.enter_context(_held(job))
+                for index in range(len(document.sources)):
+                    readers.append(stack.enter_context(open_source_of(document, index, still.paths.get(index))))
+                return _convert_locked(job, _selected(job, readers), still)
         finally:
             _remove_empty(made)
+
+
+def _selected(job: _Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
+    """What of the disks is copied, when there is room for it: from here on the source is that."""
+    # what is free now may be in use when it is copied
+    changing = any(each.way is Way.AS_IT_RUNS for each in job.document.live)
+    wanted = Wanted(all_blocks=True) if changing else job.request.left_out
+    job.selection = select(readers, job.document.facts, job.report, wanted)
+    views = job.selection.views(readers)
+    require_space(job.request.folder, _space_needed(job, views))
+    return views
+
+
+def _held(job: _Job) -> AbstractContextManager[StillSources]:
+    paths = [source.path for source in job.document.sources]
+    return held_still(job.document.live, paths, job.request.live, SystemRunner(), job.report, job.cancelled.set)
 
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
@@ -298,7 +335,7 @@ def _remove_empty(made: Sequence[Path]) -> None:
             return  # not empty: results, or what the next run goes on from
 
 
-def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecord:
+def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
     job.outputs.refuse_existing()
     # A record that an earlier run of another plan left must not speak about what is written now.
     _withdraw_texts(job)
@@ -309,10 +346,11 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader]) -> ConversionRecor
         with ExitStack() as stack:
             targets = _targets(job, readers, stack)
             try:
-                record = _run(job, readers, targets)
+                record = _run(job, readers, targets, still)
             except BaseException as error:
-                if isinstance(error, BadImage | PlanStale | Blocked) and not any(job.unreadable):
-                    # The source itself is at fault: there is nothing a next run could go on with.
+                at_fault = isinstance(error, BadImage | PlanStale | Blocked) and not any(job.unreadable)
+                if job.document.live or at_fault:
+                    # The source itself is at fault, or another one by then: there is nothing a next run could go on with.
                     for target in targets:
                         target.discard()
                 tell_unfinished(targets, job.report)
@@ -356,8 +394,10 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     return target
 
 
-def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> ConversionRecord:
-    moved = _move(job, readers, targets)
+def _run(
+    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
+) -> ConversionRecord:
+    moved = _move(job, readers, targets, still)
     copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
@@ -382,13 +422,16 @@ def _run(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) ->
         timeline=tuple(job.report.moments),
         allocation=job.selection.volumes,
         unneeded=job.selection.files,
+        live=job.live,
     )
 
 
-def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
+def _move(
+    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
+) -> _Moved:
     """Copy and rewrite at the same time, then commit the overlays into the targets."""
-    if job.request.reading.skip_bad_sectors:
-        return _move_one_after_the_other(job, readers, targets)
+    if still is not None or job.request.reading.skip_bad_sectors:
+        return _move_one_after_the_other(job, readers, targets, still)
     sizes = [reader.virtual_size for reader in readers]
     with served_overlays(job.document, job.overlays, sizes, job.qemu_img, job.selection.disks) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
@@ -397,18 +440,27 @@ def _move(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -
     return _Moved(copies, rewriting, changed)
 
 
-def _move_one_after_the_other(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> _Moved:
-    """Copy, then rewrite on overlays over the copies: what is zeroes there is so for the guest, and no bad sector is met twice."""
+def _move_one_after_the_other(
+    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
+) -> _Moved:
+    """Copy, then rewrite on overlays over the copies.
+
+    A disk in use can back no overlay; what is zeroes for a bad sector is so for the guest, and no bad sector is met twice.
+    """
     copies = _copy_all(job, readers, targets)
+    document, keys = job.document, job.request.keys
+    made = [(target.path.absolute(), target.format.value) for target in targets]
+    if still is not None:
+        job.live = still.release()
+        document = copied_document(document, made, job.acceleration, job.report, keys)
     job.unreadable = unreadable_records(targets, job.report)
-    for index, (reader, target) in enumerate(zip(readers, targets, strict=True)):
-        place = target.path.absolute()
-        job.qemu_img.create_overlay(job.overlay(index), place, target.format.value, reader.virtual_size)
+    overlays_over(job.overlays, made, [reader.virtual_size for reader in readers], job.qemu_img)
     # what could not be read may be a part of a file system, and there is no better copy of it
     damage = any(job.unreadable)
-    with building(job.document) as supplements:
+    with building(document) as supplements:
         rewriting = rewrite_overlays(
-            job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, accept_damage=damage
+            document, job.overlays, supplements, job.acceleration, job.report,
+            keys=keys, accept_damage=damage, check_all=still is not None,
         )
     with events.phase(job.report, "commit", "Committing the changes"):
         changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
@@ -469,6 +521,8 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     overlay = job.overlay(index)
     ranges = job.qemu_img.changed_ranges(overlay)
+    # of a disk in use only the copy can tell what it was
+    before = digested_before((target.path, target.format.value), ranges) if job.document.live else None
     if ranges:
         target.note_committing(ranges)
         job.qemu_img.rebase_unsafe(overlay, target.path, target.format.value)
@@ -478,7 +532,7 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
         if not result.clean:
             raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
     overlay.unlink()
-    return tuple(ChangedRange(*r) for r in ranges)
+    return before if before is not None else tuple(ChangedRange(*r) for r in ranges)
 
 
 def _write_definitions(job: _Job) -> None:
@@ -526,4 +580,6 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
 
 def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
     offset, length = changed.offset, changed.length
-    return replace(changed, before=digest_range(source, offset, length), after=digest_range(target, offset, length))
+    # of a source that was in use the copy told it
+    before = changed.before or digest_range(source, offset, length)
+    return replace(changed, before=before, after=digest_range(target, offset, length))

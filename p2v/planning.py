@@ -11,13 +11,16 @@ from drivers.plan import Finding, GuestPlan, PlanOptions
 from drivers.planning import plan_guest
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
-from p2v.documents import Inspection, PlanDocument
+from p2v.core.run import SystemRunner
+from p2v.documents import Inspection, PlanDocument, SourceDisk
 from p2v.inspection import Reading, inspect
+from p2v.live_sources import LiveWish, Sighting, held_still, look_over, require_plain
 from p2v.machine import Machine
 from p2v.sources import checks
 from p2v.targets.hardware import TargetDisk, TargetHardware, copys_uuid, losses, target_hardware
 
 _NOTHING_MORE = PlanOptions()
+_NOT_LIVE = LiveWish()
 
 
 def plan_machine(
@@ -27,14 +30,39 @@ def plan_machine(
     report: Reporter,
     keys: Sequence[Key] = (),
     wanted: PlanOptions = _NOTHING_MORE,
+    live: LiveWish = _NOT_LIVE,
 ) -> PlanDocument:
     """Inspect a machine's disks and plan its conversion. Raises what ``inspect`` raises; blockers are in the plan.
 
-    ``wanted``: what the user asks for in the guest; the machine's network cards are added to it.
+    ``wanted``: what the user asks for in the guest; the machine's network cards are added to it. ``live``: of disks in use,
+    which are refused (SourceInUse) unless it allows them. Their contents are read in the way in which they are to be copied.
     """
-    found = inspect(machine.disks, reading, acceleration, report, keys)
+    runner = SystemRunner()
+    paths = [disk.path for disk in machine.disks]
+    seen = look_over(paths, live, runner)
+    with held_still(seen.live, paths, live, runner, report) as still:
+        disks = tuple(replace(d, path=still.paths.get(i, d.path)) for i, d in enumerate(machine.disks))
+        found = inspect(disks, reading, acceleration, report, keys)
+        left = tuple(Finding("source.snapshot-left", sentence) for sentence in still.leftovers)
+    require_plain(seen.live, [source.image.format for source in found.sources])
+    found = replace(found, sources=tuple(_as_named(s, p) for s, p in zip(found.sources, paths, strict=True)))
     with phase(report, "plan", "Planning"):
-        return plan_found(machine, found, wanted)
+        return _with_sighting(plan_found(machine, found, wanted), replace(seen, warnings=(*left, *seen.warnings)))
+
+
+def _as_named(source: SourceDisk, path: Path) -> SourceDisk:
+    """The disk by the name that the user gave, whatever stood for it while it was read (a snapshot)."""
+    if source.path == path:
+        return source
+    image = replace(source.image, files=(str(path),))
+    identity = replace(source.identity, files=tuple(replace(file, path=str(path)) for file in source.identity.files))
+    return replace(source, path=path, image=image, identity=identity)
+
+
+def _with_sighting(document: PlanDocument, seen: Sighting) -> PlanDocument:
+    """The plan with what is to be said of devices that are in use."""
+    warnings = (*seen.warnings, *document.plan.warnings)
+    return replace(document, plan=replace(document.plan, warnings=warnings), live=seen.live)
 
 
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:

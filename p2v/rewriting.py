@@ -105,13 +105,15 @@ def rewrite_overlays(
     keys: Sequence[Key],
     stop: threading.Event | None = None,
     accept_damage: bool = False,
+    check_all: bool = False,
 ) -> RewriteResult:
-    """Carry the plan out on the overlays, in an appliance. ``accept_damage``, and what is raised: see ``drivers.rewrite``."""
+    """Carry the plan out on the overlays, in an appliance. The last two, and what is raised: see ``drivers.rewrite``."""
     with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
         disks = [ApplianceDisk(overlay, "qcow2", read_only=False) for overlay in overlays]
         facts, plan = document.facts, document.plan
         return rewrite(
-            disks, facts, plan, supplements.get, acceleration, report, stop=stop, keys=tuple(keys), accept_damage=accept_damage
+            disks, facts, plan, supplements.get, acceleration, report,
+            stop=stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,
         )
 
 

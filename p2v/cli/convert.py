@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 
 from converters.target_formats import TargetFormat
-from p2v.cli import console, device_options, gentle_options, in_place, layout_options, machine_options, options, storage
+from p2v.cli import (
+    console,
+    device_options,
+    gentle_options,
+    in_place,
+    layout_options,
+    live_options,
+    machine_options,
+    options,
+    storage,
+)
 from p2v.cli import report as report_verb
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -57,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     layout_options.configure(parser)
     gentle_options.configure(parser)
+    live_options.configure(parser)
     device_options.configure(parser)
     in_place.configure(parser)
     machine_options.add_machine(parser)
@@ -125,6 +136,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         devices=devices,
         host_name=arguments.record_host_name,
         reading=gentle_options.wish_of(arguments),
+        live=live_options.wish_of(arguments),
     )
     return convert(document, request, machine_options.acceleration_of(arguments), report)
 
@@ -150,6 +162,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             report,
             machine_options.keys_of(arguments),
             machine_options.guest_of(arguments),
+            live_options.wish_of(arguments),
         )
     of_cards = ("mac", "network", "map", "map_file", "ip")
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",

@@ -20,7 +20,8 @@ _FRONT_ENDS = (FrontEnd.QEMU, FrontEnd.LIBVIRT)
 # options of the copy, by the names their values have
 _OF_COPIES = (
     "format", "connect", "pool", "start", "to_device", "overwrite_device", "discard", "with_media", "storage", "storage_class",
-    "volume_type", "all_blocks", "skip_hibernation", *layout_options.NAMES, "limit", "ionice", "skip_bad_sectors",
+    "volume_type", "all_blocks", "skip_hibernation", *layout_options.NAMES, "limit", "ionice", "skip_bad_sectors", "live",
+    "freeze_limit",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
+from p2v.live_sources import users_told
 from p2v.machine import Attachment, Machine, Topology
 
 
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     machine = machine_options.described_by(arguments)
     disks = machine_options.disks_of(arguments) if machine is None else machine.disks
     report = console.reporter(arguments.progress if arguments.progress != "auto" else "none")
+    for sentence in users_told([disk.path for disk in disks]):
+        console.note(f"p2v: warning: {sentence}")
     chosen, keys = machine_options.acceleration_of(arguments), machine_options.keys_of(arguments)
     found = inspect(disks, Reading(arguments.reader), chosen, report, keys)
     found = replace(found, machine=machine)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields
 
 from drivers.plan_text import render as render_plan
-from p2v.cli import console, machine_options, options
+from p2v.cli import console, live_options, machine_options, options
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     options.add_disks(parser)
     machine_options.add_machine(parser)
     machine_options.add_guest(parser)
+    live_options.configure(parser)
     options.add_reader(parser)
     machine_options.add_keys(parser)
     machine_options.add_acceleration(parser)
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         report,
         machine_options.keys_of(arguments),
         machine_options.guest_of(arguments),
+        live_options.wish_of(arguments),
     )
     if arguments.json:
         console.out_json(plan_json(document))

@@ -9,6 +9,7 @@ from converters.allocation.left_out import LeftOut, LeftOutRange
 from drivers.plan_text import render as render_plan
 from p2v.cli import console
 from p2v.cli.plan import hardware_rows
+from p2v.consistency import Way
 from p2v.core.owners import OwnerKind
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
@@ -79,6 +80,10 @@ def _carried_out(record: ConversionRecord) -> list[str]:
             rows.append(f"    content of the result  {disk.result_content}")
     rows += _not_readable(record)
     rows += _not_copied(record)
+    for live in record.live:
+        rows.append(f"  disk {live.disk + 1} was in use ({'; '.join(live.users)}): {', '.join(live.done)}")
+        if live.way is Way.AS_IT_RUNS:
+            rows.append("    it was copied while it was written, so files may be of different moments")
     for check in record.checks:
         rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
     return rows

@@ -13,6 +13,7 @@ import p2v
 from converters.info import SourceIdentity
 from drivers.apply import AppliedChange
 from drivers.unneeded import UnneededFile
+from p2v.consistency import LiveRecord
 from p2v.core.events import Moment
 from p2v.core.owners import OwnerKind
 from p2v.documents import PlanDocument
@@ -180,6 +181,8 @@ class ConversionRecord:
     allocation: tuple[AllocationRecord, ...] = ()
     unneeded: tuple[FileRecord, ...] = ()
     """Swap files, page files and their like."""
+    live: tuple[LiveRecord, ...] = ()
+    """Of each disk that was in use: what was done about that."""
     schema: int = RECORD_SCHEMA
     suite_version: str = p2v.__version__
 

@@ -57,6 +57,8 @@ _NAMES = {
     "Smbios.board_asset": "asset",
     "Smbios.asset_tag": "asset",
     "GuestReport.serial_number": "serial",
+    "LiveSource.device": "serial",
+    "LiveSource.volume": "volume",
 }
 _NAMES_OF_NOBODY = {"", "default", "localhost", "none", "unknown"}
 

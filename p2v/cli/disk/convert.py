@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Sequence
-from dataclasses import asdict
+import threading
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest, digest_disk
-from converters.foreign_target import FOREIGN_FORMATS, ForeignFormat, ForeignTarget
+from converters.digest import ContentDigest
+from converters.foreign_target import FOREIGN_FORMATS, ForeignFormat
 from converters.image import identity
 from converters.mapped import MappedDisk
 from converters.pieces import stored_bytes
-from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.target import Target, TargetFormat, journal_path, open_target
-from converters.target_formats import PLAIN, Preallocation, TargetOptions
-from p2v.cli import console, gentle_options, layout_options, options
-from p2v.cli.disk import used_blocks
+from converters.target_formats import Preallocation, TargetOptions
+from p2v.cli import console, gentle_options, layout_options, live_options, options
+from p2v.cli.disk import foreign, used_blocks
+from p2v.cli.disk.made import Made, tell
 from p2v.cli.disk.source import add_source, open_spec, spec_of
+from p2v.consistency import LiveSource
 from p2v.core import events, jsontext
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
-from p2v.core.units import MIB, format_bytes, format_seconds
+from p2v.core.units import MIB
 from p2v.core.workspace import PARTIAL, remove_quietly, require_space
+from p2v.live_copy import unrepeatable
+from p2v.live_sources import LiveWish, held_still, look_over, require_plain
 from p2v.source_care import SourceWish, care_of
 
 Kind = TargetFormat | ForeignFormat
@@ -43,7 +45,6 @@ _SUFFIXES: dict[str, Kind] = {
     ".raw": TargetFormat.RAW,
     **{known.suffix: known for known in FOREIGN_FORMATS.values()},
 }
-_SHOWN = 50
 # Tables of the target and the journal.
 _SLACK_BYTES = 16 * MIB
 
@@ -70,64 +71,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the result as a JSON document")
     layout_options.configure(parser)
     gentle_options.configure(parser)
+    live_options.configure(parser)
     options.add_progress(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Copy, publish, print. 0 when DST is there; 2 when it has zeroes for what could not be read."""
+    """Copy, publish, print. 0 when DST is there, 2 when something of the source could not be read."""
     if not 1 <= arguments.threads <= 64:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     final: Path = arguments.target
-    wish = gentle_options.wish_of(arguments)
-    kind = _kind_of(final, arguments.format)
+    kind, spec, report = _kind_of(final, arguments.format), spec_of(arguments), console.reporter(arguments.progress)
+    wish, reading = live_options.wish_of(arguments), gentle_options.wish_of(arguments)
     if isinstance(kind, ForeignFormat):
-        return _run_foreign(arguments, final, kind)
-    if arguments.subformat is not None:
-        raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
-    layout = layout_options.layout_of(arguments, kind)
+        variant = foreign.variant_of(arguments, kind)
+    else:
+        if arguments.subformat is not None:
+            raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
+        layout = layout_options.layout_of(arguments, kind)
     _require_place(final)
-    report = console.reporter(arguments.progress)
-    with open_spec(spec_of(arguments)) as disk:
-        partial = final.with_name(final.name + PARTIAL)
+    seen = look_over([spec.path], wish, SystemRunner(), [(final.parent, "the copy goes there")])
+    for warning in seen.warnings:
+        report(events.Warned(warning.message))
+    if isinstance(kind, ForeignFormat):
+        made = foreign.make(arguments, spec, final, kind, variant, report)
+    else:
+        copying = _Copying(arguments, spec, final, kind, layout, reading, report)
         if arguments.fresh:
-            remove_quietly([partial, journal_path(partial)])
-        view, unused = used_blocks.view_of(disk, report, used_blocks=arguments.used_blocks)
-        require_space(final.parent, _space_needed(view, partial, layout))
-        key, skip = _key(disk, unused), wish.skip_bad_sectors
-        with open_target(partial, kind, disk.virtual_size, key, options=layout, skip_unreadable=skip) as target:
-            copied = _copy(view, target, arguments, wish, report)
-            target.publish(final)
-    _print(final, kind.value, copied, unused, arguments, layout, lost=target.lost.ranges)
-    return 2 if len(target.lost) else 0
-
-
-def _run_foreign(arguments: argparse.Namespace, final: Path, kind: ForeignFormat) -> int:
-    variant = arguments.subformat or next(iter(kind.variants))
-    if variant not in kind.variants:
-        raise Usage(f"--subformat {variant} is none of {kind.id}'s", f"Say one of {', '.join(kind.variants)}.")
-    for name in layout_options.NAMES:
-        if getattr(arguments, name):
-            raise Usage(f"--{name.replace('_', '-')} is for qcow2 and raw: a {kind.id} is written by qemu-img")
-    if arguments.used_blocks:
-        raise Usage(f"--used-blocks is for qcow2 and raw: a {kind.id} is compared with the whole source")
-    _require_place(final)
-    report, spec = console.reporter(arguments.progress), spec_of(arguments)
-    started = time.monotonic()
-    with open_spec(spec) as disk:
-        partial = final.with_name(final.name + PARTIAL)
-        stored = sum(e.length for e in disk.extents() if not e.zero)
-        require_space(final.parent, {"fixed": disk.virtual_size, "streamOptimized": 0}.get(variant, stored) + _SLACK_BYTES)
-        # by its format, so that the server has no doubt about what was no doubt here
-        named = DiskSpec(spec.path, disk.facts.format, spec.lookup)
-        target = ForeignTarget(final, partial, kind, variant)
-        taken = target.make(named, disk, QemuImg(SystemRunner()), report=report, threads=arguments.threads)
-        digest = None
-        if arguments.checksum:
-            with events.phase(report, "checksum", "Reading the disk", disk.virtual_size):
-                digest = digest_disk(disk, threads=arguments.threads, report=report, phase="checksum")
-        copied = CopyResult(disk.virtual_size, stored, taken, 0, time.monotonic() - started, digest)
-    _print(final, f"{kind.id} {variant}", copied, used_blocks.NOTHING, arguments)
-    return 0
+            remove_quietly([copying.partial, journal_path(copying.partial)])
+        made = copying.live(seen.live, wish) if seen.live else copying.at_rest()
+    tell(made, as_json=arguments.json)
+    return 2 if made.lost else 0
 
 
 def _require_place(final: Path) -> None:
@@ -146,72 +119,85 @@ def _kind_of(final: Path, given: str | None) -> Kind:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Copying:
+    """One copy by our own writers."""
+
+    arguments: argparse.Namespace
+    spec: DiskSpec
+    final: Path
+    format: TargetFormat
+    layout: TargetOptions
+    reading: SourceWish
+    report: Reporter
+
+    @property
+    def partial(self) -> Path:
+        """The image until it is finished."""
+        return self.final.with_name(self.final.name + PARTIAL)
+
+    def at_rest(self) -> Made:
+        """Copy a disk that nobody writes to, going on where an earlier run ended."""
+        with open_spec(self.spec) as disk:
+            view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
+            require_space(self.final.parent, self._space_needed(view))
+            with self._target(disk.virtual_size, _key(disk, unused)) as target:
+                copied = self._copy(view, target)
+                target.publish(self.final)
+        return Made(self.final, self.format.value, copied, self.layout, unused, target.lost.ranges)
+
+    def live(self, live: tuple[LiveSource, ...], wish: LiveWish) -> Made:
+        """Copy a device in use; nothing of it is kept for a next run, to whose pieces it would not fit."""
+        gone = threading.Event()
+        with held_still(live, [self.spec.path], wish, SystemRunner(), self.report, gone.set) as still:
+            with open_spec(replace(self.spec, path=still.paths[0])) as disk:
+                require_plain(live, [disk.facts.format])
+                view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
+                require_space(self.final.parent, self._space_needed(view))
+                with self._target(disk.virtual_size, unrepeatable()) as target:
+                    try:
+                        copied = self._copy(view, target, gone)
+                        done = still.release()
+                    except BaseException:
+                        target.discard()
+                        raise
+                    target.publish(self.final)
+        return Made(self.final, self.format.value, copied, self.layout, unused, target.lost.ranges, done)
+
+    def _target(self, size: int, key: str) -> Target:
+        skip = self.reading.skip_bad_sectors
+        return open_target(self.partial, self.format, size, key, options=self.layout, skip_unreadable=skip)
+
+    def _space_needed(self, disk: DiskReader) -> int:
+        """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
+        if self.layout.compression is not None:
+            return _SLACK_BYTES
+        there = self.partial.stat().st_blocks * 512 if self.partial.is_file() else 0
+        if self.layout.preallocation is Preallocation.FALLOC:
+            return max(disk.virtual_size - there, 0) + _SLACK_BYTES
+        return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
+
+    def _copy(self, disk: DiskReader, target: Target, cancelled: threading.Event | None = None) -> CopyResult:
+        if target.restart_reason:
+            self.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
+        digest = ContentDigest(disk.virtual_size) if self.arguments.checksum else None
+        care, faults = care_of(self.reading, [disk], self.report), target.faults(0, skip=self.reading.skip_bad_sectors)
+        threads = self.arguments.threads
+        try:
+            with events.phase(self.report, "copy", "Copying", disk.virtual_size):
+                copied = copy_disk(
+                    disk, target.writer, report=self.report, threads=threads, digest=digest, cancelled=cancelled,
+                    care=care, faults=faults,
+                )  # fmt: skip
+                target.finish_copy()
+        except BadImage:
+            # the source itself is at fault: there is nothing a next run could go on with
+            target.discard()
+            raise
+        return copied
+
+
 def _key(disk: MappedDisk, unused: Unused) -> str:
     """What goes to the target: what an earlier run of another kind left is begun anew."""
     key = asdict(identity(disk))
     return jsontext.digest({**key, "left_out": unused.disks[0].digest()} if len(unused.disks[0]) else key)
-
-
-def _space_needed(disk: DiskReader, partial: Path, layout: TargetOptions) -> int:
-    """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
-    if layout.compression is not None:
-        return _SLACK_BYTES
-    there = partial.stat().st_blocks * 512 if partial.is_file() else 0
-    if layout.preallocation is Preallocation.FALLOC:
-        return max(disk.virtual_size - there, 0) + _SLACK_BYTES
-    return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
-
-
-def _copy(
-    disk: DiskReader, target: Target, arguments: argparse.Namespace, wish: SourceWish, report: Reporter
-) -> CopyResult:
-    if target.restart_reason:
-        report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
-    digest = ContentDigest(disk.virtual_size) if arguments.checksum else None
-    care, faults = care_of(wish, [disk], report), target.faults(0, skip=wish.skip_bad_sectors)
-    try:
-        with events.phase(report, "copy", "Copying", disk.virtual_size):
-            copied = copy_disk(
-                disk, target.writer, report=report, threads=arguments.threads, digest=digest, care=care, faults=faults
-            )
-            target.finish_copy()
-    except BadImage:
-        # the source itself is at fault: there is nothing a next run could go on with
-        target.discard()
-        raise
-    return copied
-
-
-def _print(
-    final: Path,
-    made: str,
-    copied: CopyResult,
-    unused: Unused,
-    arguments: argparse.Namespace,
-    layout: TargetOptions = PLAIN,
-    lost: Sequence[tuple[int, int]] = (),
-) -> None:
-    compression = layout.compression.value if layout.compression is not None else None
-    file_bytes = final.stat().st_blocks * 512
-    if arguments.json:
-        unreadable = [{"offset": offset, "length": length} for offset, length in lost]
-        document = {
-            "target": str(final), "format": made, "compression": compression, "file_bytes": file_bytes,
-            **asdict(copied), **used_blocks.document(unused), "unreadable": unreadable,
-        }  # fmt: skip
-        console.out_json(jsontext.pretty(document))
-        return
-    packed = f" compressed with {compression} to {format_bytes(file_bytes)}," if compression else ""
-    resumed = f", {format_bytes(copied.resumed_bytes)} of an earlier run" if copied.resumed_bytes else ""
-    console.out(
-        f"{final}: {made},{packed} {format_bytes(copied.virtual_size)} ({copied.virtual_size} bytes); "
-        f"{format_bytes(copied.written_bytes)} written in {format_seconds(copied.seconds)}{resumed}"
-    )
-    for line in used_blocks.told(unused):
-        console.out(line)
-    if copied.digest is not None:
-        console.out(f"content digest  {copied.digest}")
-    for offset, length in lost[:_SHOWN]:
-        console.out(f"not readable    {length} bytes at byte {offset}: zeroes")
-    if len(lost) > _SHOWN:
-        console.out(f"not readable    {len(lost) - _SHOWN} more ranges; --json lists all")

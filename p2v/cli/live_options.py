@@ -1,0 +1,37 @@
+"""The options about source devices that are in use."""
+
+from __future__ import annotations
+
+import argparse
+
+from p2v.core.errors import Usage
+from p2v.live_sources import FREEZE_SECONDS, LiveWish
+
+_LONGEST_SECONDS = 24 * 3600
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add them."""
+    group = parser.add_argument_group("block devices that are in use (mounted, held by volumes, open for writing)")
+    group.add_argument(
+        "--live",
+        action="store_true",
+        help="copy them all the same, in the best way there is: from an LVM snapshot, or with their file systems frozen meanwhile, "
+        "or as they run, with journals replayed and file systems checked in the copy; without it they are refused",
+    )
+    group.add_argument(
+        "--freeze-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"thaw file systems after this time, whatever is copied by then (default {FREEZE_SECONDS:g}); 0: freeze none",
+    )
+
+
+def wish_of(arguments: argparse.Namespace) -> LiveWish:
+    """What they say. Raises Usage."""
+    limit: float | None = arguments.freeze_limit
+    if limit is not None and not arguments.live:
+        raise Usage("--freeze-limit is for --live", "As in --live --freeze-limit 300.")
+    if limit is not None and not 0 <= limit <= _LONGEST_SECONDS:
+        raise Usage(f"--freeze-limit {limit:g}: 0 to {_LONGEST_SECONDS} seconds")
+    return LiveWish(arguments.live, FREEZE_SECONDS if limit is None else limit)
