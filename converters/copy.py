@@ -12,6 +12,7 @@ from converters.digest import ContentDigest, add_piece
 from converters.faults import Faults
 from converters.piece_walk import walk_pieces
 from converters.pieces import SUBPIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces, cut_pieces, in_short_runs
+from converters.reflink import Sharing
 from converters.target_writer import TargetWriter
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage
@@ -23,8 +24,9 @@ class CopyResult:
     """What a copy did, in bytes of the virtual disk.
 
     ``read_bytes`` were read from the source, ``written_bytes`` were not zero and went to the target (whole
-    64 KiB sub-pieces), ``resumed_bytes`` were there from an earlier run. ``digest`` is the content digest,
-    where one was asked for.
+    64 KiB sub-pieces), ``resumed_bytes`` were there from an earlier run, ``shared_bytes`` are the source's own
+    blocks (reflink), which were neither read (but for a digest) nor written. ``digest`` is the content digest, where
+    one was asked for.
     """
 
     virtual_size: int
@@ -33,6 +35,7 @@ class CopyResult:
     resumed_bytes: int
     seconds: float
     digest: str | None
+    shared_bytes: int = 0
 
 
 @dataclass
@@ -42,9 +45,11 @@ class _CopySink:
     writer: TargetWriter
     digest: ContentDigest | None
     behind: WriteBehind | None = None
+    sharing: Sharing | None = None
     read_bytes: int = 0
     written_bytes: int = 0
     resumed_bytes: int = 0
+    shared_bytes: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def zeroes(self, run: ZeroPieces) -> None:
@@ -54,9 +59,9 @@ class _CopySink:
             self.digest.zero_leaves(run.first, run.count)
 
     def wants(self, piece: DataPiece) -> bool:
-        """Pieces that are in the target already are read again only for their digest."""
+        """Pieces that are in the target already, or whose blocks are shared, are read only for their digest."""
         if not self.writer.is_done(piece.index):
-            return True
+            return self.digest is not None or not self._shared(piece)
         with self._counting:
             self.resumed_bytes += piece.length
         return self.digest is not None
@@ -64,7 +69,7 @@ class _CopySink:
     def data(self, piece: DataPiece, buffer: PieceBuffer) -> None:
         data_map = buffer.data_map(piece.length)
         written = 0
-        if not self.writer.is_done(piece.index):
+        if not self.writer.is_done(piece.index) and not (data_map and self.digest is not None and self._shared(piece)):
             self.writer.write_piece(piece.index, buffer.view[: piece.length], data_map)
             written = min(data_map.bit_count() * SUBPIECE_BYTES, piece.length)
             if self.behind is not None:
@@ -74,6 +79,17 @@ class _CopySink:
         with self._counting:
             self.read_bytes += sum(segment.length for segment in piece.segments)
             self.written_bytes += written
+
+    def _shared(self, piece: DataPiece) -> bool:
+        """Give the target the source's own blocks for all of a piece, where that can be."""
+        ranges = None if self.sharing is None else self.sharing.ranges_of(piece, self.writer.virtual_size)
+        if self.sharing is None or ranges is None:
+            return False
+        if self.writer.share_piece(piece.index, ranges, self.sharing.share) is None:
+            return False
+        with self._counting:
+            self.shared_bytes += sum(each.length for each in ranges)
+        return True
 
 
 def copy_disk(
@@ -87,13 +103,15 @@ def copy_disk(
     phase: str = "copy",
     care: Care = NO_CARE,
     faults: Faults | None = None,
+    share: bool = False,
 ) -> CopyResult:
     """Copy a whole disk into ``writer``; the caller finishes (or discards) the target.
 
     Extents that read as zero are not read, stored ones are read straight from their files, compressed ones
     are inflated here. BytesDone events of ``phase`` sum up to the virtual size; the caller brackets the phase.
     Setting ``cancelled`` ends the copy after the pieces at hand. ``care``: how gently source and target are treated;
-    ``faults``: what becomes of what cannot be read, and, afterwards, what that was.
+    ``faults``: what becomes of what cannot be read, and, afterwards, what that was. ``share``: blocks are shared with the
+    source where the file system can; with a digest, they are read all the same.
 
     Raises BadImage (also for a writer of another size), BadSectors, SourceGone, SourceFailing, ReadFailed, NotPermitted,
     NoSpace, CopyCancelled and what the reader raises: the first error of any thread, when all have stopped.
@@ -104,7 +122,8 @@ def copy_disk(
     parts = None if writer.starts_empty else in_short_runs(cut_pieces(reader), reader.virtual_size)
     with ExitStack() as stack:
         behind = stack.enter_context(WriteBehind(writer.path)) if care.spare_cache else None
-        sink = _CopySink(writer, digest, behind)
+        sharing = stack.enter_context(Sharing(writer.path.parent)) if share else None
+        sink = _CopySink(writer, digest, behind, sharing)
         walk_pieces(
             reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, parts=parts, care=care, faults=faults
         )
@@ -115,4 +134,5 @@ def copy_disk(
         resumed_bytes=sink.resumed_bytes,
         seconds=time.monotonic() - started,
         digest=digest.text() if digest is not None else None,
+        shared_bytes=sink.shared_bytes,
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 from converters.device_contents import END_BYTES
 from converters.host_file import punch_hole, sync_data, write_all
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceBuffer, map_runs, piece_count, piece_length
+from converters.reflink import Share, SharedRange
 from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.units import KIB, MIB, round_up
 
@@ -65,6 +66,10 @@ class DeviceWriter:
             written = end
         self.zero_range(base + written, len(data) - written)
         return zlib.crc32(data) if data_map else 0
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """See ``TargetWriter.share_piece``: a device has no blocks in common with a file."""
+        return None
 
     def write_zeroes(self, first: int, count: int) -> None:
         """See ``TargetWriter.write_zeroes``."""

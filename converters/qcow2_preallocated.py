@@ -15,6 +15,7 @@ from converters.host_file import make_zero, reserve, resize
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
 from converters.qcow2_clusters import HostClusters
 from converters.qcow2_file import Qcow2File
+from converters.reflink import Share, SharedRange
 from converters.target_formats import Preallocation, TargetOptions
 
 
@@ -47,6 +48,13 @@ class PreallocatedQcow2Writer:
             start = first * SUBPIECE_BYTES
             self._file.write([data[start : start + count * SUBPIECE_BYTES]], self._base + index * PIECE_BYTES + start)
         return 0
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """See ``TargetWriter.share_piece``. Not where space is reserved: shared blocks would take up none of it."""
+        if self._file.options.preallocation is Preallocation.FALLOC:
+            return None
+        start = self._base + index * PIECE_BYTES
+        return 0 if all(share(each, self._file.handle, start + each.at) for each in ranges) else None
 
     def write_zeroes(self, first: int, count: int) -> None:
         """See ``TargetWriter.write_zeroes``: there is nothing to do."""

@@ -26,10 +26,11 @@ from converters.c_qcow2 import (
     compressed_range,
 )
 from converters.compression import Compress, compressor
-from converters.host_file import file_size
+from converters.host_file import file_size, make_zero
 from converters.pieces import FULL_MAP, PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count
 from converters.qcow2_clusters import HostClusters
 from converters.qcow2_file import Qcow2File, untouched
+from converters.reflink import Share, SharedRange, touched
 from converters.target_formats import PLAIN, TargetOptions
 
 _WORTH_SAVING = 16
@@ -71,6 +72,23 @@ class Qcow2Writer:
             plain = self._write_streams(data, plain, entries)
         if plain:
             self._write_plain(data, plain, entries)
+        return self._enter(index, entries)
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """See ``TargetWriter.share_piece``; what nothing of is shared of a cluster is a hole of the file."""
+        if self._file.options.compression is not None:
+            return None
+        plain, size = self._wide_map(touched(ranges)), self._cluster_bytes
+        first = self._clusters.take(plain.bit_count())
+        for each in ranges:
+            cluster, within = divmod(each.at, size)
+            before = (plain & (1 << cluster) - 1).bit_count()
+            if not share(each, self._file.handle, (first + before) * size + within):
+                make_zero(self._file.handle, self.path, first * size, plain.bit_count() * size)
+                self._clusters.give_back(first, plain.bit_count())
+                return None
+        entries = array("Q", bytes(self._piece_entries * ENTRY_BYTES))
+        self._enter_plain(first, plain, entries)
         return self._enter(index, entries)
 
     def write_zeroes(self, first: int, count: int) -> None:

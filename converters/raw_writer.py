@@ -8,6 +8,7 @@ from pathlib import Path
 
 from converters.host_file import file_size, make_zero, open_target_file, reserve, resize, sync_data, write_all
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
+from converters.reflink import Share, SharedRange
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
 
 
@@ -39,6 +40,13 @@ class RawWriter:
             part = data[start : start + count * SUBPIECE_BYTES]
             write_all(self._open(), self.path, [part], index * PIECE_BYTES + start)
         return 0
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """See ``TargetWriter.share_piece``. Not where space is reserved: shared blocks would take up none of it."""
+        if self._reserves:
+            return None
+        shared = all(share(each, self._open(), index * PIECE_BYTES + each.at) for each in ranges)
+        return 0 if shared else None
 
     def write_zeroes(self, first: int, count: int) -> None:
         """See ``TargetWriter.write_zeroes``: there is nothing to do."""

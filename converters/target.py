@@ -32,6 +32,7 @@ from converters.pieces import PIECE_BYTES, piece_count, piece_length
 from converters.qcow2_preallocated import PreallocatedQcow2Writer
 from converters.qcow2_writer import Qcow2Writer
 from converters.raw_writer import RawWriter
+from converters.reflink import Share, SharedRange, touched
 from converters.target_formats import PLAIN, Preallocation, TargetOptions, require_sensible
 from converters.target_formats import TargetFormat as TargetFormat
 from converters.target_writer import PlacedWriter
@@ -94,6 +95,13 @@ class RecordedWriter:
             return 0
         place = self.inner.write_piece(index, data, data_map)
         self.checkpoints.note(index, place, data_map, len(data))
+        return place
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """See ``TargetWriter``."""
+        place = None if index in self.held_back else self.inner.share_piece(index, ranges, share)
+        if place is not None:
+            self.checkpoints.note(index, place, touched(ranges), piece_length(index, self.virtual_size))
         return place
 
     def write_zeroes(self, first: int, count: int) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from converters.reflink import Share, SharedRange
+
 
 class TargetWriter(Protocol):
     """Takes a disk's pieces (see ``converters.pieces``) in any order."""
@@ -34,6 +36,13 @@ class TargetWriter(Protocol):
 
         Returns the piece's place: a number that ``PlacedWriter.restore`` takes. ``data`` is the whole piece.
         Raises NoSpace, NotPermitted, ReadFailed.
+        """
+        ...
+
+    def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
+        """Take the blocks of ``ranges``, which are all of piece ``index`` that is not zero, from the source's files.
+
+        Its place, as of ``write_piece``; None where the piece has to be written instead. Called by several threads.
         """
         ...
 

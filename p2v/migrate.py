@@ -24,6 +24,7 @@ from converters.image import identity, open_disk
 from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
 from converters.raw import open_beginning
+from converters.reflink import unshared_bytes
 from converters.sparse_view import SparseView
 from converters.target import Target, TargetFormat, journal_path, open_target
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
@@ -42,6 +43,7 @@ from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import (
     Outputs,
+    free_bytes,
     locked,
     make_output_folder,
     remove_quietly,
@@ -153,6 +155,11 @@ class _Job:
     """What was done about disks in use, once they are copied."""
 
     @property
+    def shares(self) -> bool:
+        """Whether targets may share blocks with the source; what cannot be read has to be found out, which sharing does not."""
+        return self.request.layout.shares and not self.request.reading.skip_bad_sectors
+
+    @property
     def disk_files(self) -> tuple[str, ...]:
         """Names of the disks among the outputs."""
         return tuple(str(disk.path) for disk in self.hardware.disks)
@@ -245,7 +252,7 @@ def _selected(job: _Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
     wanted = Wanted(all_blocks=True) if changing else job.request.left_out
     job.selection = select(readers, job.document.facts, job.report, wanted)
     views = job.selection.views(readers)
-    require_space(job.request.folder, _space_needed(job, views))
+    _require_space(job, views)
     return views
 
 
@@ -306,16 +313,21 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     )
 
 
-def _space_needed(job: _Job, readers: Sequence[DiskReader]) -> int:
-    """Bytes still to be written at most: what is copied of the disks, less what a run before left."""
+def _require_space(job: _Job, readers: Sequence[DiskReader]) -> None:
+    """What is still to be written at most: what is copied of the disks, less what a run before left, and what else there is."""
+    folder = job.request.folder
     there = sum(
         path.stat().st_blocks * 512
         for path in map(job.partial_disk, range(len(readers)))
         if path.is_file() and not job.request.fresh
     )
-    layout = job.request.layout
-    data = sum(_bytes_to_write(reader, layout) for index, reader in enumerate(readers) if index not in job.devices)
-    return max(data - there, 0) + sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
+    else_needed = sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
+    files = [reader for index, reader in enumerate(readers) if index not in job.devices]
+    data = sum(_bytes_to_write(reader, job.request.layout) for reader in files)
+    if job.shares and free_bytes(folder) < max(data - there, 0) + else_needed:
+        # only then, for it asks the file system of every extent
+        data = min(data, sum(unshared_bytes(reader, folder) for reader in files))
+    require_space(folder, max(data - there, 0) + else_needed)
 
 
 def _bytes_to_write(reader: DiskReader, layout: TargetOptions) -> int:
@@ -512,6 +524,7 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
                     cancelled=job.cancelled,
                     care=job.care,
                     faults=target.faults(index, skip=job.request.reading.skip_bad_sectors),
+                    share=job.shares,
                 )
             )
             target.finish_copy()
@@ -568,6 +581,8 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
         read_bytes=copied.read_bytes,
         written_bytes=copied.written_bytes,
         resumed_bytes=copied.resumed_bytes,
+        shared_bytes=copied.shared_bytes,
+        compression=_compression(job, index),
         changed=changed,
         result=result,
         source_content=copied.digest,
@@ -576,6 +591,11 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
         left_out_digest=job.selection.disks[index].digest(),
         unreadable=job.unreadable[index] if job.unreadable else (),
     )
+
+
+def _compression(job: _Job, index: int) -> str:
+    codec = None if job.hardware.disks[index].is_device else job.request.layout.compression
+    return "" if codec is None else codec.value
 
 
 def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:

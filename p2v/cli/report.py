@@ -70,6 +70,8 @@ def _carried_out(record: ConversionRecord) -> list[str]:
         touched = sum(r.length for r in disk.changed)
         rows.append(
             f"  {disk.target}: {format_bytes(disk.written_bytes)} {'changed in place' if record.undo_journal else 'copied'}"
+            + (f", {format_bytes(disk.shared_bytes)} shared with the source (reflink)" if disk.shared_bytes else "")
+            + (f", compressed with {disk.compression}" if disk.compression else "")
             + (f" ({format_bytes(disk.resumed_bytes)} from an earlier run)" if disk.resumed_bytes else "")
             + f", {format_bytes(touched)} in {len(disk.changed)} ranges touched by the rewriting"
         )

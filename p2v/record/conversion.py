@@ -105,6 +105,8 @@ class DiskRecord:
     ``left_out`` was not copied: nothing of it is in ``source_content``. ``left_out_digest``: SHA-256 of its places.
     ``source_content`` and ``result_content`` are content digests (``converters.digest`` says how they are made),
     taken with ``--checksum`` only; they differ exactly where ``changed`` says. ``result`` identifies the result cheaply.
+    ``shared_bytes``: blocks that the result has in common with the source on the host's file system (reflink).
+    ``compression``: of the result's clusters, empty where they are plain.
     """
 
     source: str
@@ -120,6 +122,8 @@ class DiskRecord:
     left_out: tuple[LeftOutRecord, ...] = ()
     left_out_digest: str | None = None
     unreadable: tuple[UnreadableRecord, ...] = ()
+    shared_bytes: int = 0
+    compression: str = ""
 
 
 @dataclass(frozen=True, slots=True)

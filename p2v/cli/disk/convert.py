@@ -20,6 +20,7 @@ from converters.image import identity
 from converters.mapped import MappedDisk
 from converters.pieces import stored_bytes
 from converters.references import DiskSpec
+from converters.reflink import unshared_bytes
 from converters.target import Target, TargetFormat, journal_path, open_target
 from converters.target_formats import Preallocation, TargetOptions
 from p2v.cli import console, gentle_options, layout_options, live_options, options
@@ -175,7 +176,14 @@ class _Copying:
         there = self.partial.stat().st_blocks * 512 if self.partial.is_file() else 0
         if self.layout.preallocation is Preallocation.FALLOC:
             return max(disk.virtual_size - there, 0) + _SLACK_BYTES
+        if self._shares:
+            return max(unshared_bytes(disk, self.partial.parent) - there, 0) + _SLACK_BYTES
         return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
+
+    @property
+    def _shares(self) -> bool:
+        # what cannot be read has to be found out, and shared blocks are not read
+        return self.layout.shares and not self.reading.skip_bad_sectors
 
     def _copy(self, disk: DiskReader, target: Target, cancelled: threading.Event | None = None) -> CopyResult:
         if target.restart_reason:
@@ -187,7 +195,7 @@ class _Copying:
             with events.phase(self.report, "copy", "Copying", disk.virtual_size):
                 copied = copy_disk(
                     disk, target.writer, report=self.report, threads=threads, digest=digest, cancelled=cancelled,
-                    care=care, faults=faults,
+                    care=care, faults=faults, share=self._shares,
                 )  # fmt: skip
                 target.finish_copy()
         except BadImage:

@@ -64,10 +64,11 @@ def _document(made: Made) -> dict[str, Any]:
 def _lines(made: Made) -> Iterator[str]:
     copied = made.copied
     packed = f" compressed with {made.compression} to {format_bytes(made.file_bytes)}," if made.compression else ""
+    shared = f", {format_bytes(copied.shared_bytes)} shared with the source (reflink)" if copied.shared_bytes else ""
     resumed = f", {format_bytes(copied.resumed_bytes)} of an earlier run" if copied.resumed_bytes else ""
     yield (
         f"{made.target}: {made.format},{packed} {format_bytes(copied.virtual_size)} ({copied.virtual_size} bytes); "
-        f"{format_bytes(copied.written_bytes)} written in {format_seconds(copied.seconds)}{resumed}"
+        f"{format_bytes(copied.written_bytes)} written in {format_seconds(copied.seconds)}{shared}{resumed}"
     )
     yield from used_blocks.told(made.unused)
     for each in made.live:
