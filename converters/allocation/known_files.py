@@ -77,6 +77,8 @@ class Understood:
                     found.append(tuple(Place(copy.disk, copy.offset + within, place.length) for copy in copies))
         if len(homes) > 1:
             raise NotUnderstood("it is in several file systems")
+        if not found:
+            raise NotUnderstood("it is too small, or in pieces too small, to be worth it")
         return found
 
 

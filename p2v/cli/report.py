@@ -95,15 +95,15 @@ def _not_copied(record: ConversionRecord) -> list[str]:
     """What of the disks was left out, what was not and why, and what that means for who looks for deleted files."""
     rows = []
     for each in record.unneeded:
-        said = f"copied whole: {each.why_whole}" if each.why_whole else f"{format_bytes(each.left_out_bytes)} of it not copied"
-        rows.append(printable(f"  {each.file.path} of {each.file.place} ({each.file.contents.value}): {said}", keep=""))
+        said = f"was copied whole: {each.why_whole}" if each.why_whole else "is there, without its contents"
+        rows.append(f"  {each.file.path} ({each.file.place}) {said}")
     for volume in record.allocation:
         if volume.why_whole:
             what = f"{volume.kind}, {format_bytes(volume.size_bytes)}"
-            rows.append(printable(f"  {volume.name} ({what}) was copied whole: {volume.why_whole}", keep=""))
+            rows.append(f"  {volume.name} ({what}) was copied whole: {volume.why_whole}")
+    rows = [printable(row, keep="") for row in rows]
     if any(disk.left_out for disk in record.disks):
-        rows.append("  files that were deleted in the guest cannot be found in the result; where that matters (forensics),")
-        rows.append("  convert with --all-blocks")
+        rows.append("  what was deleted in the guest is not in the result; where that matters (recovery, forensics): --all-blocks")
     return rows
 
 

@@ -16,21 +16,10 @@ from drivers.unneeded import Contents, UnneededFile, unneeded_files
 from tests.converters.allocation import made
 from tests.converters.allocation.made import KIB, MIB, NEEDS_MOUNTS, needs
 from tests.drivers.making import ROOT_UUID, SYSTEM, lay_files, make_disk, make_ext, run
-from tests.drivers.placing import contents, facts_of, found, opened
+from tests.drivers.placing import SWAP_BYTES, contents, facts_of, found, opened, swap_file
 
 BEGIN = MIB
-SWAP_BYTES = 3 * MIB
 FSTAB = f"UUID={ROOT_UUID} / ext4 errors=remount-ro 0 1\n/swapfile none swap sw 0 0\n"
-
-
-def swap_file(path: Path) -> bytes:
-    path.write_bytes(os.urandom(SWAP_BYTES))
-    made.run("mkswap", path)
-    head = path.read_bytes()[:4096]
-    with path.open("r+b") as file:
-        # what is zero would be a hole of what mke2fs makes of it
-        file.write(b"\x55" * 1024 + head[1024:1536] + b"\x55" * 2550 + head[4086:])
-    return path.read_bytes()
 
 
 def guest(folder: Path, *options: str, fstab: str = FSTAB) -> tuple[Path, bytes]:

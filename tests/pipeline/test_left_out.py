@@ -10,18 +10,25 @@ import pytest
 
 from converters.allocation.unused import find_unused
 from converters.image import open_disk
-from p2v.core.units import MIB
+from p2v.core.units import KIB, MIB
 from p2v.record import load_record
+from tests.drivers.placing import swap_file
 from tests.fixtures import guest
+from tests.fixtures.disk import NewFile, edit, read_file
 from tests.pipeline.running import p2v, proven, sha256
 
 POISON = b"\xaa" * 4096
+SWAP_BYTES = 64 * MIB
+SWAP_FILES = "contents of swap files"
 
 
 def poisoned(source: Path, copy: Path) -> int:
-    """A copy of a raw disk with something in all that is free; how many bytes that is."""
+    """A copy of a raw disk with a swap file, and something in all that is free; how many bytes that is."""
     shutil.copy(source, copy)
     copy.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    fstab = read_file(copy, "/etc/fstab") + b"/swapfile none swap sw 0 0\n"
+    swap = swap_file(copy.with_suffix(".swap"), SWAP_BYTES)
+    edit(copy, [NewFile("/etc/fstab", fstab), NewFile("/swapfile", swap, 0o600)])
     with open_disk(copy, "raw") as reader:
         (left_out,) = find_unused([reader]).disks
     with copy.open("r+b") as file:
@@ -52,14 +59,20 @@ def test_deleted_files_do_not_travel_unless_asked_for(tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     record = load_record(out / "vm.json")
     (disk,) = record.disks
-    assert {each.kind for each in disk.left_out} == {"free blocks of ext2/3/4", "contents of swap"}
-    assert sum(each.length for each in disk.left_out) == free > 2048 * MIB
-    assert disk.written_bytes < 3072 * MIB - free
+    amounts = {each.kind: each.length for each in disk.left_out}
+    assert set(amounts) == {"free blocks of ext2/3/4", "contents of swap", SWAP_FILES}
+    assert amounts.pop(SWAP_FILES) == SWAP_BYTES - 64 * KIB
+    assert sum(amounts.values()) == free > 2048 * MIB
+    assert disk.written_bytes < 3072 * MIB - free - SWAP_BYTES + MIB
     assert [volume.why_whole for volume in record.allocation] == ["", ""]
     assert "what was deleted in the guest is not in the result" in ran.out
+    assert "/swapfile (disk 1, partition 1) is there, without its contents" in ran.out
     assert pages_of_poison(out / "vm.qcow2") == 0
     assert record.boot is not None
     assert record.boot.booted
+    # it swaps to the file: what is kept of it is a swap area
+    assert record.boot.report is not None
+    assert record.boot.report.failed_units == ()
     proven(out / "vm.json")
     assert sha256(source) == before
     shutil.rmtree(out)

@@ -83,18 +83,19 @@ def mounted_ntfs(image: Path, options: str = "") -> Iterator[Path]:
 def scatter(folder: Path, seed: int, budget: int, *, largest: int = 400 * KIB) -> None:
     """Fill a folder with files of every size, take two of three away, fill some of the holes again: free space in pieces."""
     chance = random.Random(seed)
-    _write_files(folder / "first", chance, budget, largest)
+    write_files(folder / "first", chance, budget, largest)
     os.sync()
     for index, path in enumerate(sorted((folder / "first").rglob("file*"))):
         if index % 3:
             path.unlink()
     os.sync()
-    _write_files(folder / "second", chance, budget // 8, largest)
+    write_files(folder / "second", chance, budget // 8, largest)
     (folder / "second" / "empty").touch()
     (folder / "second" / "tiny").write_bytes(b"inline")
 
 
-def _write_files(folder: Path, chance: random.Random, budget: int, largest: int) -> None:
+def write_files(folder: Path, chance: random.Random, budget: int, largest: int) -> None:
+    """Files of every size, in several folders, until ``budget`` bytes are used up."""
     number = 0
     while budget > 0:
         number += 1
