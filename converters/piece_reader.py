@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.care import NO_CARE, Care, drop, not_cached
+from converters.care import NO_CARE, Care, drop, is_cached, not_cached
 from converters.decompress import decompress
 from converters.faults import Faults, Range, Rescue, bad_sectors
 from converters.inflate import FASTEST, INFLATED_CODECS, Inflate
@@ -40,48 +42,59 @@ class Manner:
 
 
 class _OpenFile:
-    """A file of the source, and how it is read. ``direct``: a descriptor that reads around the page cache."""
+    """A file of the source, and how it is read."""
 
     def __init__(self, source: SourceFile, care: Care) -> None:
         self.source = source
-        self.direct = source.open_direct() if care.spare_cache and source.is_block_device else None
-        self.unit = source.unit_bytes if self.direct is not None else 0
         self.rescue: Rescue | None = None
-        self._drops = care.spare_cache and self.direct is None
-        if self._drops:
-            # no reading ahead: what another read brings in could not be told from what others had there
-            os.posix_fadvise(source.fd, 0, 0, os.POSIX_FADV_RANDOM)
+        # what is read around the page cache drives nothing out of it, and what is in it stays
+        self._direct = source.open_direct() if care.spare_cache else None
+        self._unit = source.unit_bytes
+        self._spares = care.spare_cache
 
     def pread(self, into: memoryview, offset: int) -> int:
         """Fill as much of ``into`` as one read gives. Raises OSError."""
-        if self.direct is not None and not (offset | len(into)) % self.unit:
-            return os.preadv(self.direct, [into], offset)
-        brought = not_cached(self.source.fd, offset, len(into)) if self._drops else ()
-        try:
+        if self._direct is not None and not (offset | len(into)) % self._unit and not self._is_cached(offset, len(into)):
+            try:
+                return os.preadv(self._direct, [into], offset)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # memory or place do not suit this file system
+                os.close(self._direct)
+                self._direct = None
+        with self._spared(offset, len(into)):
             return os.preadv(self.source.fd, [into], offset)
+
+    def _is_cached(self, offset: int, length: int) -> bool:
+        """Whether a file's range is in the page cache already, so that reading it there costs nobody anything."""
+        return not self.source.is_block_device and is_cached(self.source.fd, offset, length) == length
+
+    @contextmanager
+    def _spared(self, offset: int, length: int) -> Iterator[None]:
+        """What a read through the page cache brings into it goes out again."""
+        brought = not_cached(self.source.fd, offset, length) if self._spares else ()
+        try:
+            yield
         finally:
-            for at, length in brought:
-                drop(self.source.fd, at, length)
+            for at, count in brought:
+                drop(self.source.fd, at, count)
 
     def read_bytes(self, length: int, offset: int) -> bytes:
         """The bytes of a range; fewer at the end of the file only. Raises OSError."""
-        brought = not_cached(self.source.fd, offset, length) if self._drops else ()
-        try:
+        with self._spared(offset, length):
             data = os.pread(self.source.fd, length, offset)
             while len(data) < length and (more := os.pread(self.source.fd, length - len(data), offset + len(data))):
                 data += more
             return data
-        finally:
-            for at, count in brought:
-                drop(self.source.fd, at, count)
 
     def close(self) -> None:
         """Close all that was opened."""
         if self.rescue is not None:
             self.rescue.close()
-        if self.direct is not None:
-            os.close(self.direct)
-            self.direct = None
+        if self._direct is not None:
+            os.close(self._direct)
+            self._direct = None
         self.source.close()
 
 

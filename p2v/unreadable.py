@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.allocation import ntfs_owners
+from converters.allocation.signatures import recognise
 from converters.allocation.volume import NotUnderstood, Volume
 from converters.faults import Range
 from converters.forgiving import ForgivingDisk
@@ -23,7 +24,7 @@ from p2v.core import events
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadSectors, P2vError
 from p2v.core.events import Reporter
-from p2v.core.owners import Owner, OwnerKind, overlaps, without
+from p2v.core.owners import Owner, OwnerKind, Wanted, joined, overlaps, without
 from p2v.record.conversion import UnreadableRecord
 
 # a walk over the names of a large guest takes less
@@ -151,9 +152,31 @@ def _owners(device: Device, disks: Sequence[DiskReader], ranges: Sequence[Range]
         return [Owner(offset, length, OwnerKind.UNKNOWN, name) for offset, length in ranges]
     if isinstance(device, facts.Volume):
         return owners_of(kind, MappedVolume(device.segments, device.size_bytes, disks), 0, device.size_bytes, ranges)
+    try:
+        volume = Volume.of_disk(disks, device.disk).part(device.offset, device.length)
+    except NotUnderstood as why:
+        return [Owner(offset, length, OwnerKind.UNKNOWN, str(why)) for offset, length in ranges]
     if kind == "ntfs":
-        try:
-            return ntfs_owners.owners_of(Volume.of_disk(disks, device.disk).part(device.offset, device.length), ranges)
-        except NotUnderstood as why:
-            return [Owner(offset, length, OwnerKind.UNKNOWN, str(why)) for offset, length in ranges]
-    return owners_of(kind, disks[device.disk], device.offset, device.length, ranges)
+        return ntfs_owners.owners_of(volume, ranges)
+    return _with_free(volume, owners_of(kind, disks[device.disk], device.offset, device.length, ranges))
+
+
+def _with_free(volume: Volume, owners: Sequence[Owner]) -> Sequence[Owner]:
+    """The same, where what nobody has is free space by the file system's own books, unless they were hit themselves."""
+    unknown = [owner for owner in owners if owner.kind is OwnerKind.UNKNOWN]
+    if not unknown or any(owner.kind is OwnerKind.METADATA for owner in owners):
+        return owners
+    try:
+        kinds = recognise(volume)
+        if len(kinds) != 1 or isinstance(kinds[0], str):
+            return owners
+        free = list(kinds[0].free_runs(volume))
+    except NotUnderstood:
+        return owners
+    found = [owner for owner in owners if owner.kind is not OwnerKind.UNKNOWN]
+    for owner in unknown:
+        wanted = Wanted([(owner.offset, owner.length)])
+        for offset, length in free:
+            wanted.claim(offset, length, OwnerKind.FREE, "free blocks")
+        found += wanted.rest(owner.kind, owner.name)
+    return joined(found)

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -113,63 +113,75 @@ def _await(path: Path, server: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def serve(mount: str, backing: str, control: str, log: str, direct: bool) -> None:
+class Operations:
+    """One file, and its faults, as mfusepy wants them."""
+
+    use_ns = True
+
+    def __init__(self, backing: str, control: str, log: str, refuse: Callable[[int], Exception]) -> None:
+        self.fd = os.open(backing, os.O_RDONLY)
+        self.log = os.open(log, os.O_WRONLY | os.O_APPEND)
+        self.control = Path(control)
+        self.refuse = refuse
+        self.failed: dict[tuple[int, int], int] = {}
+        self.count = 0
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        """What stat tells."""
+        if path == "/":
+            return {"st_mode": 0o40755, "st_nlink": 2}
+        if path != f"/{NAME}":
+            raise self.refuse(errno.ENOENT)
+        return {"st_mode": 0o100444, "st_nlink": 1, "st_size": os.fstat(self.fd).st_size, "st_mtime": 1_700_000_000 * 10**9}
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        """One file."""
+        return [".", "..", NAME]
+
+    def open(self, path: str, flags: int) -> int:
+        """Always."""
+        return 0
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        """Bytes of the file below, or what goes wrong."""
+        self.count += 1
+        faults = current(self.control)
+        gone = faults.gone and self.count > faults.gone_after
+        failed = bool(gone) or self.is_bad(faults, offset, size)
+        os.write(self.log, f"{offset} {size} {int(failed)}\n".encode())
+        if failed:
+            raise self.refuse(faults.gone if gone else errno.EIO)
+        while any(start < offset + size and start + length > offset for start, length in current(self.control).hangs):
+            time.sleep(0.1)
+        return os.pread(self.fd, min(size, faults.short or size), offset)
+
+    def is_bad(self, faults: Faults, offset: int, size: int) -> bool:
+        """Whether a range cannot be read this time."""
+        for start, length in faults.bad:
+            if start < offset + size and start + length > offset:
+                self.failed[start, length] = self.failed.get((start, length), 0) + 1
+                if not faults.times or self.failed[start, length] <= faults.times:
+                    return True
+        return False
+
+
+def serve(mount: str, backing: str, control: str, log: str, how: str) -> None:
     """Serve until unmounted."""
     import mfusepy
 
-    class Operations(mfusepy.Operations):  # type: ignore[misc]
-        """One file, and its faults."""
+    class Served(Operations, mfusepy.Operations):  # type: ignore[misc]
+        """mfusepy looks at the class for what is not there."""
 
-        use_ns = True
-
-        def __init__(self) -> None:
-            self.fd = os.open(backing, os.O_RDONLY)
-            self.log = os.open(log, os.O_WRONLY | os.O_APPEND)
-            self.failed: dict[tuple[int, int], int] = {}
-            self.count = 0
-
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
-            if path == "/":
-                return {"st_mode": 0o40755, "st_nlink": 2}
-            if path != f"/{NAME}":
-                raise mfusepy.FuseOSError(errno.ENOENT)
-            return {"st_mode": 0o100444, "st_nlink": 1, "st_size": os.fstat(self.fd).st_size, "st_mtime": 1_700_000_000 * 10**9}
-
-        def readdir(self, path: str, fh: int) -> list[str]:
-            return [".", "..", NAME]
-
-        def open(self, path: str, flags: int) -> int:
-            return 0
-
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-            self.count += 1
-            faults = current(Path(control))
-            gone = faults.gone and self.count > faults.gone_after
-            failed = bool(gone) or self.is_bad(faults, offset, size)
-            os.write(self.log, f"{offset} {size} {int(failed)}\n".encode())
-            if failed:
-                raise mfusepy.FuseOSError(faults.gone if gone else errno.EIO)
-            while any(start < offset + size and start + length > offset for start, length in current(Path(control)).hangs):
-                time.sleep(0.1)
-            return os.pread(self.fd, min(size, faults.short or size), offset)
-
-        def is_bad(self, faults: Faults, offset: int, size: int) -> bool:
-            for start, length in faults.bad:
-                if start < offset + size and start + length > offset:
-                    self.failed[start, length] = self.failed.get((start, length), 0) + 1
-                    if not faults.times or self.failed[start, length] <= faults.times:
-                        return True
-            return False
-
-    mfusepy.FUSE(Operations(), mount, foreground=True, ro=True, direct_io=direct)
+    served = Served(backing, control, log, mfusepy.FuseOSError)
+    mfusepy.FUSE(served, mount, foreground=True, ro=True, direct_io=how == "direct")
 
 
 def current(control: Path) -> Faults:
     """What goes wrong now."""
     data = json.loads(control.read_text())
     faults = Faults(**data)
-    return replace(faults, bad=tuple(map(tuple, faults.bad)), hangs=tuple(map(tuple, faults.hangs)))
+    return replace(faults, bad=tuple((at, size) for at, size in faults.bad), hangs=tuple((at, n) for at, n in faults.hangs))
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:5], direct=sys.argv[5] == "direct")
+    serve(*sys.argv[1:6])

@@ -12,6 +12,7 @@ import converters
 import drivers
 import p2v
 from p2v.cli import console
+from p2v.cli.ending import bounded_ending
 from p2v.cli.verbs import Parser, add_verbs
 from p2v.core.errors import P2vError
 
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:
-        return int(arguments.run(arguments))
+        with bounded_ending():
+            return int(arguments.run(arguments))
     except P2vError as failure:
         console.error(failure, progress)
         return failure.exit_code

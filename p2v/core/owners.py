@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Range = tuple[int, int]
 """Offset and length in bytes of a file system's device."""
@@ -60,7 +60,21 @@ class Wanted:
     def rest(self, kind: OwnerKind, name: str) -> list[Owner]:
         """All that was found, in order, and ``kind`` for the rest."""
         rest = [Owner(offset, length, kind, name) for offset, length in self._left]
-        return sorted((*self.found, *rest), key=lambda owner: (owner.offset, owner.name))
+        return joined((*self.found, *rest))
+
+
+def joined(owners: Iterable[Owner]) -> list[Owner]:
+    """The same in order, neighbours of one owner as one."""
+    found: list[Owner] = []
+    last: dict[tuple[OwnerKind, str], int] = {}
+    for owner in sorted(owners, key=lambda owner: (owner.offset, owner.name)):
+        index = last.get((owner.kind, owner.name))
+        if index is not None and found[index].offset + found[index].length == owner.offset:
+            found[index] = replace(found[index], length=found[index].length + owner.length)
+        else:
+            last[owner.kind, owner.name] = len(found)
+            found.append(owner)
+    return found
 
 
 def overlaps(ranges: Iterable[Range], offset: int, length: int) -> Iterator[Range]:
