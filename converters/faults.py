@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.care import drop
-from converters.source_file import SourceFile
+from converters.source_file import SourceFile, close_source
 from p2v.core.errors import BadSectors, SourceFailing, SourceGone, Unreadable
 from p2v.core.io_errors import read_problem
 from p2v.core.units import KIB, format_seconds
@@ -145,7 +145,7 @@ class Rescue:
         """Give back what was opened besides."""
         direct, self._direct = self._direct, None
         if direct is not None:
-            os.close(direct)
+            close_source(direct)
 
     def read(self, into: memoryview, offset: int) -> Iterator[Range]:
         """Fill ``into`` from ``offset`` on, with zeroes for what cannot be read; the ranges of those (in bytes of the file).

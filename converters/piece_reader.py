@@ -16,7 +16,7 @@ from converters.faults import Faults, Range, Rescue, bad_sectors
 from converters.inflate import FASTEST, INFLATED_CODECS, Inflate
 from converters.pieces import DataPiece, PieceBuffer, Segment
 from converters.read_watch import ReadWatch
-from converters.source_file import SourceFile, open_source
+from converters.source_file import SourceFile, close_source, open_source
 from p2v.core.disk import CompressedAt, DiskReader, Extent, StoredAt
 from p2v.core.errors import BadImage, Unreadable
 from p2v.core.io_errors import read_problem
@@ -61,7 +61,7 @@ class _OpenFile:
                 if error.errno != errno.EINVAL:
                     raise
                 # memory or place do not suit this file system
-                os.close(self._direct)
+                close_source(self._direct)
                 self._direct = None
         with self._spared(offset, len(into)):
             return os.preadv(self.source.fd, [into], offset)
@@ -93,7 +93,7 @@ class _OpenFile:
         if self.rescue is not None:
             self.rescue.close()
         if self._direct is not None:
-            os.close(self._direct)
+            close_source(self._direct)
             self._direct = None
         self.source.close()
 

@@ -21,6 +21,8 @@ from p2v.core.io_errors import read_problem
 
 _REPORT_SECONDS = 0.05
 _LOOK_SECONDS = 0.5
+# after so long a read without an answer is told first
+_TOLD_SECONDS = 10.0
 # a read of a sound disk is answered in less; one that is not may never be
 _GRACE_SECONDS = 5.0
 
@@ -61,7 +63,7 @@ class _Walk:
     report: Reporter
     phase: str
     cancelled: threading.Event | None
-    watch: ReadWatch = field(default_factory=ReadWatch)
+    watch: ReadWatch
     stop: threading.Event = field(default_factory=threading.Event)
     abandoned: threading.Event = field(default_factory=threading.Event)
     """Nobody waits for the threads any more: what they still read is not to be written."""
@@ -122,7 +124,7 @@ def walk_pieces(
 
     Raises what the reader and the sink raise, and CopyCancelled.
     """
-    walk = _Walk(_readable(reader, parts or cut_pieces(reader)), report, phase, cancelled)
+    walk = _Walk(_readable(reader, parts or cut_pieces(reader)), report, phase, cancelled, ReadWatch(_TOLD_SECONDS))
     manner = Manner(care, faults or Faults(), walk.watch, walk.stopped)
     # daemons, so that one that waits for a dead server does not keep the program from ending
     workers = [

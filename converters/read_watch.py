@@ -11,9 +11,6 @@ from pathlib import Path
 
 from p2v.core.events import Reporter, Warned
 
-FIRST_SECONDS = 10.0
-"""After so long it is told first, then each time it took twice as long."""
-
 
 @dataclass
 class _Reading:
@@ -25,10 +22,13 @@ class _Reading:
 
 @dataclass
 class ReadWatch:
-    """Who reads what since when; each thread tells of its own reads, and one looks at all of them."""
+    """Who reads what since when; each thread tells of its own reads, and one looks at all of them.
 
+    After ``first_seconds`` it is told first that there is no answer, then each time it took twice as long.
+    """
+
+    first_seconds: float = 10.0
     clock: Callable[[], float] = time.monotonic
-    first_seconds: float = FIRST_SECONDS
     _readings: dict[int, _Reading] = field(default_factory=dict)
 
     @contextmanager

@@ -6,6 +6,7 @@ opening a FIFO waits, opening some character devices acts.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -72,9 +73,10 @@ class SourceFile:
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return NO_MORE_DATA
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            # where what tells of holes is itself what cannot be read, the bytes may still be
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EIO):
                 return None
-            raise ReadFailed(str(self.path), f"cannot be searched for holes: {error.strerror}") from error
+            raise read_problem(error, self.path, offset) from error
 
     @property
     def kept_fds(self) -> tuple[int, ...]:
@@ -151,7 +153,13 @@ class SourceFile:
         """Give back the descriptor; closing twice is harmless."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            close_source(fd)
+
+
+def close_source(fd: int) -> None:
+    """Close a descriptor on a source, whatever the host has to say: nothing was written, and its server may be gone."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def past_the_end(file: SourceFile, what: str, length: int, offset: int) -> BadImage:

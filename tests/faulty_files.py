@@ -68,6 +68,13 @@ class FaultyFile:
     path: Path
     control: Path
     log: Path
+    server: subprocess.Popen[bytes] | None = None
+
+    def end(self) -> None:
+        """The program that serves it dies."""
+        assert self.server is not None
+        self.server.kill()
+        self.server.wait(10)
 
     def set(self, faults: Faults) -> None:
         """From now on this goes wrong."""
@@ -92,6 +99,7 @@ def faulty_file(folder: Path, backing: Path, faults: Faults = Faults(), *, direc
     words = [sys.executable, "-m", "tests.faulty_files", *map(str, (mount, backing, control, log)), "direct" if direct else ""]
     server = subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=(folder / "fuse.log").open("w"))
     try:
+        file.server = server
         _await(file.path, server)
         yield file
     finally:
