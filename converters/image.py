@@ -98,7 +98,7 @@ def describe(disk: MappedDisk) -> ImageInfo:
             stream = extent.compressed.offset
         elif not extent.zero:
             allocated += extent.length
-    facts = disk.facts
+    facts, sectors = disk.facts, disk.logical_sector_size
     return ImageInfo(
         format=facts.format,
         variant=facts.variant,
@@ -106,8 +106,8 @@ def describe(disk: MappedDisk) -> ImageInfo:
         allocated_size=allocated,
         file_size=sum(file.size for file in disk.host_files),
         files=tuple(str(path) for path in disk.files),
-        logical_sector_size=facts.logical_sector_size,
-        physical_sector_size=facts.physical_sector_size,
+        logical_sector_size=sectors,
+        physical_sector_size=max(facts.physical_sector_size, sectors),
         creator=facts.creator,
         creator_version=facts.creator_version,
         identifiers=facts.identifiers,

@@ -23,6 +23,8 @@ class ImageFacts:
     """What a person should know about how the image is read, in sentences."""
     parent: ImageFacts | None = None
     """Of a child disk: the image it holds changes to."""
+    tells_sectors: bool = False
+    """The sizes of sectors are what the format or the device says, and not what is usual."""
 
     @property
     def chain(self) -> tuple[ImageFacts, ...]:

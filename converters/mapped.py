@@ -19,9 +19,12 @@ from converters.info import ImageFacts
 from converters.source_file import SourceFile
 from p2v.core.disk import CompressedAt, Extent
 from p2v.core.errors import BadImage, ReadFailed
+from p2v.core.units import SECTOR_BYTES
 
 # Guests are read in small pieces: the blocks just inflated are kept, up to this many bytes.
 _INFLATED_CACHE_BYTES = 8 * 1024 * 1024
+_LARGE_SECTOR_BYTES = 4096
+_GPT_SIGNATURE = b"EFI PART"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,18 @@ class MappedDisk:
     def virtual_size(self) -> int:
         """Size of the disk as its guest sees it, in bytes."""
         return self.layout.virtual_size
+
+    @property
+    def logical_sector_size(self) -> int:
+        """Bytes of a sector as the guest sees it.
+
+        Most formats do not tell. There a GUID partition table whose header stands where a second sector of 4096 bytes would begin,
+        and not where one of 512 bytes does, shows a disk with such sectors (UEFI 2.10, 5.3.2).
+        """
+        if self.facts.tells_sectors or self.virtual_size < 2 * _LARGE_SECTOR_BYTES:
+            return self.facts.logical_sector_size
+        small, large = (self.pread(len(_GPT_SIGNATURE), size) for size in (SECTOR_BYTES, _LARGE_SECTOR_BYTES))
+        return _LARGE_SECTOR_BYTES if large == _GPT_SIGNATURE != small else self.facts.logical_sector_size
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -6,6 +6,7 @@ Reading raw opens nothing else and trusts nothing in the bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from converters.extents import data, hole
@@ -13,7 +14,9 @@ from converters.info import ImageFacts
 from converters.mapped import MappedDisk, MetadataRange
 from converters.references import Opening
 from converters.source_file import SourceFile, open_source
+from p2v.core.block_devices import look_at
 from p2v.core.disk import Extent
+from p2v.core.errors import UnfitDevice
 from p2v.core.units import SECTOR_BYTES, round_up
 
 
@@ -76,7 +79,17 @@ def open_raw(file: SourceFile, _opening: Opening) -> MappedDisk:
     parts = len(file.host_sources)
     variant = "block device" if file.is_block_device else f"split in {parts} files" if parts > 1 else "file"
     layout = FlatLayout(file, 0, file.size, virtual_size)
-    return MappedDisk(layout, (file,), ImageFacts("raw", variant, notes=tuple(notes)))
+    facts = ImageFacts("raw", variant, notes=tuple(notes))
+    return MappedDisk(layout, (file,), _with_sectors(facts, file) if file.is_block_device else facts)
+
+
+def _with_sectors(facts: ImageFacts, file: SourceFile) -> ImageFacts:
+    try:
+        device = look_at(file.path)
+    except UnfitDevice:
+        return facts  # the kernel tells nothing of it
+    logical, physical = device.logical_sector_size, device.physical_sector_size
+    return replace(facts, logical_sector_size=logical, physical_sector_size=physical, tells_sectors=True)
 
 
 def open_beginning(path: Path, length: int) -> MappedDisk:

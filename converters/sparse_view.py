@@ -8,7 +8,7 @@ from types import TracebackType
 
 from converters.allocation.left_out import LeftOut
 from converters.extents import hole, merge, part_of
-from p2v.core.disk import DiskReader, Extent
+from p2v.core.disk import DiskReader, Extent, told_sector_size
 
 
 def parts_left(extent: Extent, left_out: LeftOut) -> Iterator[Extent]:
@@ -34,6 +34,11 @@ class SparseView:
     def virtual_size(self) -> int:
         """Size of the disk as its guest sees it, in bytes."""
         return self.reader.virtual_size
+
+    @property
+    def logical_sector_size(self) -> int:
+        """As the other one tells it."""
+        return told_sector_size(self.reader)
 
     @property
     def files(self) -> tuple[Path, ...]:

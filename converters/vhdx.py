@@ -227,6 +227,7 @@ def open_vhdx(file: SourceFile, opening: Opening) -> MappedDisk:
         kind,
         parameters.logical_sector,
         parameters.physical_sector,
+        tells_sectors=True,
         creator=identifier[8:].decode("utf-16-le", "replace").split("\0", 1)[0],
         identifiers=(
             ("virtual disk id", str(parameters.disk_id)),

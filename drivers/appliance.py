@@ -33,7 +33,7 @@ from drivers.layout import device_name
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramTimedOut
 from p2v.core.events import Reporter, phase, silent
-from p2v.core.units import GIB
+from p2v.core.units import GIB, SECTOR_BYTES
 
 APPLIANCE = "the libguestfs appliance"
 
@@ -105,6 +105,8 @@ class ApplianceDisk:
     path_or_uri: Path | str
     format: str
     read_only: bool
+    sector_bytes: int = SECTOR_BYTES
+    """What the kernel in the appliance takes its sectors for: it reads partition tables with that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -549,6 +551,8 @@ def _add(handle: Any, disk: ApplianceDisk) -> None:
     if not disk.read_only:
         # A host that crashes takes the overlay with it in any case: it is made anew. Left properly, QEMU writes all.
         options["cachemode"] = "unsafe"
+    if disk.sector_bytes != SECTOR_BYTES:
+        options["blocksize"] = disk.sector_bytes
     address = str(disk.path_or_uri)
     if not address.startswith("nbd"):
         handle.add_drive_opts(str(Path(address).absolute()), **options)

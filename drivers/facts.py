@@ -101,6 +101,8 @@ class Disk:
     boot_code: str = ""
     """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``; empty
     when there is none."""
+    sector_bytes: int = 512
+    """What its table counts in: 4096 on a disk with large sectors (4Kn), which only such a disk's guest can read."""
 
 
 @dataclass(frozen=True, slots=True)

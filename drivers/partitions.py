@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from drivers.facts import Disk, Partition
-from p2v.core.disk import DiskReader
+from p2v.core.disk import DiskReader, told_sector_size
 from p2v.core.units import SECTOR_BYTES
 
 LOGICAL_PARTITIONS_AT_MOST = 128
@@ -57,7 +57,8 @@ def read_partitions(reader: DiskReader, index: int) -> DiskLayout:
     their numbers; the container of logical partitions is among them.
     """
     sector = reader.pread(SECTOR_BYTES, 0)
-    disk = Disk(index, reader.virtual_size, "none", boot_code=recognise_boot_code(sector))
+    told = told_sector_size(reader)
+    disk = Disk(index, reader.virtual_size, "none", boot_code=recognise_boot_code(sector), sector_bytes=told)
     if len(sector) < SECTOR_BYTES or sector[510:512] != _MBR_SIGNATURE or _is_boot_sector_of_file_system(sector):
         return DiskLayout(disk, ())
     entries = _mbr_entries(sector)
@@ -133,8 +134,8 @@ def _read_mbr(reader: DiskReader, disk: Disk, sector: bytes, entries: list[_MbrE
             Partition(
                 disk.index,
                 number,
-                first_sector * SECTOR_BYTES,
-                entry.sectors * SECTOR_BYTES,
+                first_sector * disk.sector_bytes,
+                entry.sectors * disk.sector_bytes,
                 f"{entry.type_id:02x}",
                 bootable=entry.status == 0x80,
                 partuuid=f"{disk_id}-{number:02x}",
@@ -150,14 +151,14 @@ def _read_mbr(reader: DiskReader, disk: Disk, sector: bytes, entries: list[_MbrE
     number = 5
     for entry in entries:
         if entry.type_id in _EXTENDED_TYPES:
-            for first_sector, logical in _logical_entries(reader, entry, number - 5, notes):
+            for first_sector, logical in _logical_entries(reader, entry, number - 5, notes, disk.sector_bytes):
                 add(number, logical, first_sector)
                 number += 1
     return DiskLayout(replace(disk, table="mbr", disk_id=disk_id), tuple(found), tuple(notes))
 
 
 def _logical_entries(
-    reader: DiskReader, container: _MbrEntry, already: int, notes: list[str]
+    reader: DiskReader, container: _MbrEntry, already: int, notes: list[str], sector_bytes: int
 ) -> Iterator[tuple[int, _MbrEntry]]:
     """Walk the chain of extended boot records; each yields a first sector on the disk and its entry."""
     at, seen = container.first_sector, set[int]()
@@ -166,10 +167,10 @@ def _logical_entries(
         if already + len(seen) > LOGICAL_PARTITIONS_AT_MOST:
             notes.append(f"more than {LOGICAL_PARTITIONS_AT_MOST} logical partitions; the rest are left out")
             return
-        sector = reader.pread(SECTOR_BYTES, at * SECTOR_BYTES) if at * SECTOR_BYTES < reader.virtual_size else b""
+        sector = reader.pread(SECTOR_BYTES, at * sector_bytes) if at * sector_bytes < reader.virtual_size else b""
         if len(sector) < SECTOR_BYTES or sector[510:512] != _MBR_SIGNATURE:
             if len(seen) > 1:
-                notes.append(f"the chain of logical partitions breaks off at byte {at * SECTOR_BYTES}")
+                notes.append(f"the chain of logical partitions breaks off at byte {at * sector_bytes}")
             return
         next_at = None
         for entry in _mbr_entries(sector)[:2]:
@@ -197,10 +198,10 @@ class _GptHeader:
 
 def _read_gpt(reader: DiskReader, disk: Disk) -> DiskLayout:
     notes: list[str] = []
-    header, problems = _primary_header(reader), list[str]()
+    header, problems = _primary_header(reader, disk.sector_bytes), list[str]()
     if isinstance(header, str):
         problems.append(f"the GPT at the start is bad ({header})")
-        header = _backup_header(reader)
+        header = _backup_header(reader, disk.sector_bytes)
         if isinstance(header, str):
             problems.append(f"so is its backup ({header})")
     notes.extend(f"disk {disk.index}: {problem}" for problem in problems)
@@ -208,23 +209,31 @@ def _read_gpt(reader: DiskReader, disk: Disk) -> DiskLayout:
     if isinstance(header, str):
         return DiskLayout(disk, (), tuple(notes))
     partitions = _gpt_partitions(header, disk, notes)
-    return DiskLayout(replace(disk, disk_id=header.disk_guid), tuple(partitions), tuple(notes))
+    if header.sector_bytes != disk.sector_bytes:
+        notes.append(f"disk {disk.index}: its GPT counts in sectors of {header.sector_bytes} bytes")
+    found = replace(disk, disk_id=header.disk_guid, sector_bytes=header.sector_bytes)
+    return DiskLayout(found, tuple(partitions), tuple(notes))
 
 
-def _primary_header(reader: DiskReader) -> _GptHeader | str:
+def _sizes(told: int) -> tuple[int, ...]:
+    """Sizes of sectors to look for a table with, the likeliest first."""
+    return tuple(sorted(_GPT_SECTOR_SIZES, key=lambda size: size != told))
+
+
+def _primary_header(reader: DiskReader, told: int) -> _GptHeader | str:
     outcome: _GptHeader | str = "no header"
-    for sector_bytes in _GPT_SECTOR_SIZES:
+    for sector_bytes in _sizes(told):
         outcome = _gpt_header(reader, 1, sector_bytes)
         if isinstance(outcome, _GptHeader):
             return outcome
-    # the first size is the usual one, and its reason the one to tell
-    return _gpt_header(reader, 1, _GPT_SECTOR_SIZES[0])
+    # the first size is the disk's own, and its reason the one to tell
+    return _gpt_header(reader, 1, _sizes(told)[0])
 
 
-def _backup_header(reader: DiskReader) -> _GptHeader | str:
+def _backup_header(reader: DiskReader, told: int) -> _GptHeader | str:
     """The backup stands in the last sector; on a disk that was grown, where the bad primary says."""
     outcome: _GptHeader | str = "no header"
-    for sector_bytes in _GPT_SECTOR_SIZES:
+    for sector_bytes in _sizes(told):
         places = [reader.virtual_size // sector_bytes - 1]
         primary = reader.pread(_GPT_HEADER.size, sector_bytes)
         if len(primary) == _GPT_HEADER.size and primary[:8] == _GPT_SIGNATURE:

@@ -73,7 +73,7 @@ from p2v.rewriting import (
 from p2v.settling import InPlaceRequest, journal_path, lasting_name, outputs_of, publish_in_place
 from p2v.sources.networks import require_mapped
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetDisk, TargetHardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, with_sectors_of
 from p2v.tools import tool_versions
 from p2v.verify import BootEvidence, require_tools
 
@@ -163,7 +163,7 @@ def _job(
     run = [runs_from(reader) for reader in readers]
     require_same_sizes(run, readers)
     disks = tuple(
-        TargetDisk(each.path, each.format, disk.serial, is_device=each.path.is_block_device())
+        with_sectors_of(TargetDisk(each.path, each.format, disk.serial, is_device=each.path.is_block_device()), disk)
         for each, disk in zip(run, document.hardware.disks, strict=True)
     )
     hardware = replace(document.hardware, disks=disks)

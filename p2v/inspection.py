@@ -26,6 +26,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.errors import BadImage, Interrupted
 from p2v.core.events import Reporter, Warned, phase
 from p2v.core.run import SystemRunner
+from p2v.core.units import SECTOR_BYTES
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import Inspection, SourceDisk
 from p2v.machine import MachineDisk
@@ -138,6 +139,7 @@ def _by_appliance(
         for index, (disk, reader) in enumerate(zip(disks, readers, strict=True)):
             path = scratch / f"overlay{index}.qcow2"
             overlay = stack.enter_context(served_overlay(disk.spec, path, reader.virtual_size, sockets, qemu_img))
-            overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False))
+            sectors = layout.disks[index].sector_bytes if index < len(layout.disks) else SECTOR_BYTES
+            overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors))
         appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
         return facts_by_appliance(appliance, layout, why, keys)

@@ -84,8 +84,9 @@ from p2v.source_care import SourceWish, care_of
 from p2v.sources.networks import require_mapped
 from p2v.supplements import Supplements, building
 from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetHardware, with_files
+from p2v.targets.hardware import TargetHardware, with_files, with_sectors_of
 from p2v.targets.libvirt_host import Delivery
+from p2v.targets.sectors import sectors_lost
 from p2v.targets.smbios import smbios_lost
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
@@ -283,6 +284,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
+    disks = tuple(with_sectors_of(d, planned) for d, planned in zip(disks, document.hardware.disks, strict=True))
     disks = request.devices.placed(disks)
     if all(disk.is_device for disk in disks) and replace(request.layout, shares=True) != PLAIN:
         raise Usage("a block device holds the disk as it is: there are no clusters to compress or preallocate")
@@ -296,8 +298,9 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     names += [*(copy.name for copy in media), *(file.name for file in files)]
     for event in told_of_media(hardware, request.front_end):
         report(event)
-    if lost := smbios_lost(hardware, request.front_end):
-        report(events.Warned(lost))
+    for lost in (smbios_lost(hardware, request.front_end), sectors_lost(hardware, request.front_end)):
+        if lost:
+            report(events.Warned(lost))
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
     return _Job(
         document=document,

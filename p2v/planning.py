@@ -17,7 +17,14 @@ from p2v.inspection import Reading, inspect
 from p2v.live_sources import LiveWish, Sighting, held_still, look_over, require_plain
 from p2v.machine import Machine
 from p2v.sources import checks
-from p2v.targets.hardware import TargetDisk, TargetHardware, copys_uuid, losses, target_hardware
+from p2v.targets.hardware import (
+    TargetDisk,
+    TargetHardware,
+    copys_uuid,
+    losses,
+    sector_blockers,
+    target_hardware,
+)
 
 _NOTHING_MORE = PlanOptions()
 _NOT_LIVE = LiveWish()
@@ -72,7 +79,8 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
         numbers = {"serial": "", "board_serial": "", "board_asset": "", "chassis_serial": "", "asset_tag": ""}
         machine = replace(machine, uuid=copys_uuid(machine), smbios=replace(machine.smbios, **numbers))
     plan = plan_guest(found.facts, _with_cards(wanted, machine))
-    hardware = target_hardware(machine, plan.caps, disk_names(machine.name, len(found.sources), "qcow2"))
+    wanted_disks = tuple(_with_sectors(disk_names(machine.name, len(found.sources), "qcow2"), found))
+    hardware = target_hardware(machine, plan.caps, wanted_disks)
     plan = _with_machine_findings(plan, machine, found, hardware)
     if wanted.new_identity:
         plan = replace(plan, warnings=(*_kept_macs(machine), *plan.warnings))
@@ -93,8 +101,18 @@ def _with_machine_findings(
     images = [source.image for source in found.sources]
     lost = losses(machine, plan.caps, hardware)
     warnings = (*machine.warnings, *checks.warnings(machine, images), *lost, *plan.warnings)
-    blockers = (*machine.blockers, *checks.blockers(machine, images), *plan.blockers)
+    unfit = sector_blockers(hardware)
+    blockers = (*machine.blockers, *checks.blockers(machine, images), *unfit, *plan.blockers)
     return replace(plan, warnings=warnings, blockers=blockers)
+
+
+def _with_sectors(disks: Sequence[TargetDisk], found: Inspection) -> Iterator[TargetDisk]:
+    """The disks with the sectors that they had: what a partition table counts in goes before what the image says."""
+    tables = {disk.index: disk.sector_bytes for disk in found.facts.disks}
+    for index, (disk, source) in enumerate(zip(disks, found.sources, strict=True)):
+        logical = tables.get(index, source.image.logical_sector_size)
+        physical = max(logical, source.image.physical_sector_size)
+        yield replace(disk, logical_sector_bytes=logical, physical_sector_bytes=physical)
 
 
 def _with_cards(wanted: PlanOptions, machine: Machine) -> PlanOptions:

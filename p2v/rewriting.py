@@ -23,6 +23,7 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood, PlanStale
 from p2v.core.events import Reporter
+from p2v.core.units import SECTOR_BYTES
 from p2v.core.workspace import Outputs, sha256_of, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
@@ -109,8 +110,12 @@ def rewrite_overlays(
 ) -> RewriteResult:
     """Carry the plan out on the overlays, in an appliance. The last two, and what is raised: see ``drivers.rewrite``."""
     with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
-        disks = [ApplianceDisk(overlay, "qcow2", read_only=False) for overlay in overlays]
         facts, plan = document.facts, document.plan
+        sectors = {disk.index: disk.sector_bytes for disk in facts.disks}
+        disks = [
+            ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors.get(index, SECTOR_BYTES))
+            for index, overlay in enumerate(overlays)
+        ]
         return rewrite(
             disks, facts, plan, supplements.get, acceleration, report,
             stop=stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,

@@ -64,10 +64,11 @@ class _Entry:
     sectors: int
 
 
-def read_parts(disk: Volume, *, has_boot_sector: bool) -> tuple[Part, ...] | None:
+def read_parts(disk: Volume, *, has_boot_sector: bool, sector_bytes: int = SECTOR_BYTES) -> tuple[Part, ...] | None:
     """The partitions of a disk, in order of place; None when it has no table. Raises NotUnderstood.
 
-    ``has_boot_sector``: the disk begins as a volume does, whose boot sectors end in 55 AA as well.
+    ``has_boot_sector``: the disk begins as a volume does, whose boot sectors end in 55 AA as well. ``sector_bytes``: what an MBR
+    counts in; a GPT tells that itself, and must not tell otherwise where the disk's sectors are large.
     """
     sector = disk.peek(SECTOR_BYTES, 0)
     entries = _entries(sector) if sector[510:512] == _SIGNATURE else []
@@ -80,9 +81,9 @@ def read_parts(disk: Volume, *, has_boot_sector: bool) -> tuple[Part, ...] | Non
     if has_boot_sector:
         raise NotUnderstood("it has a partition table and a file system in one place")
     if any(entry.kind == _PROTECTIVE for entry in entries):
-        parts, kept = _read_gpt(disk, entries)
+        parts, kept = _read_gpt(disk, entries, sector_bytes)
     else:
-        parts, kept = _read_mbr(disk, entries)
+        parts, kept = _read_mbr(disk, entries, sector_bytes)
     _check_apart(disk, parts, kept)
     return tuple(sorted(parts, key=lambda part: part.offset))
 
@@ -115,39 +116,39 @@ def _is_plausible(sector: bytes, entries: list[_Entry]) -> bool:
     return statuses <= {0x00, 0x80} and all(entry.first and entry.sectors and entry.kind for entry in entries)
 
 
-def _read_mbr(disk: Volume, entries: list[_Entry]) -> tuple[list[Part], list[tuple[int, int]]]:
+def _read_mbr(disk: Volume, entries: list[_Entry], sector_bytes: int) -> tuple[list[Part], list[tuple[int, int]]]:
     if any(entry.kind == _DYNAMIC for entry in entries):
         raise NotUnderstood("its volumes are dynamic disks of Windows")
     parts = [
-        Part(entry.slot + 1, entry.first * SECTOR_BYTES, entry.sectors * SECTOR_BYTES)
+        Part(entry.slot + 1, entry.first * sector_bytes, entry.sectors * sector_bytes)
         for entry in entries
         if entry.kind not in _CONTAINERS
     ]
-    kept = [(0, SECTOR_BYTES)]
+    kept = [(0, sector_bytes)]
     containers = [entry for entry in entries if entry.kind in _CONTAINERS]
     if len(containers) > 1:
         raise NotUnderstood("it has several extended partitions")
     for container in containers:
         end = container.first + container.sectors
-        for number, (at, logical) in enumerate(_chain(disk, container), 5):
-            kept.append((at * SECTOR_BYTES, SECTOR_BYTES))
+        for number, (at, logical) in enumerate(_chain(disk, container, sector_bytes), 5):
+            kept.append((at * sector_bytes, sector_bytes))
             if logical is None:
                 continue
             first = at + logical.first
             if not container.first < first or first + logical.sectors > end:
                 raise NotUnderstood("a logical partition lies outside of the extended one")
-            parts.append(Part(number, first * SECTOR_BYTES, logical.sectors * SECTOR_BYTES))
-        if any(p.offset < end * SECTOR_BYTES and p.end > container.first * SECTOR_BYTES for p in parts if p.number < 5):
+            parts.append(Part(number, first * sector_bytes, logical.sectors * sector_bytes))
+        if any(p.offset < end * sector_bytes and p.end > container.first * sector_bytes for p in parts if p.number < 5):
             raise NotUnderstood("its partitions overlap")
     return parts, kept
 
 
-def _chain(disk: Volume, container: _Entry) -> Iterator[tuple[int, _Entry | None]]:
+def _chain(disk: Volume, container: _Entry, sector_bytes: int) -> Iterator[tuple[int, _Entry | None]]:
     """The extended boot records: sector of each, and the logical partition it tells of."""
     at, seen = container.first, set[int]()
     while at not in seen:
         seen.add(at)
-        sector = disk.peek(SECTOR_BYTES, at * SECTOR_BYTES)
+        sector = disk.peek(SECTOR_BYTES, at * sector_bytes)
         is_inside = container.first <= at < container.first + container.sectors
         if not is_inside or len(seen) > _LOGICAL_AT_MOST or sector[510:512] != _SIGNATURE:
             raise NotUnderstood("its chain of logical partitions is damaged")
@@ -185,11 +186,13 @@ class _GptHeader:
     kept: tuple[tuple[int, int], ...]
 
 
-def _read_gpt(disk: Volume, entries: list[_Entry]) -> tuple[list[Part], list[tuple[int, int]]]:
+def _read_gpt(disk: Volume, entries: list[_Entry], sector_bytes: int) -> tuple[list[Part], list[tuple[int, int]]]:
     found = [header for size in _GPT_SECTORS if (header := _header(disk, 1, size)) is not None]
     if len(found) != 1:
         raise NotUnderstood("its GPT is damaged")
     header = found[0]
+    if header.sector_bytes < sector_bytes:
+        raise NotUnderstood(f"its GPT counts in sectors of {header.sector_bytes} bytes, and its own have {sector_bytes}")
     backup = _header(disk, header.alternate, header.sector_bytes)
     if backup is not None and backup.entries != header.entries:
         raise NotUnderstood("its two GPTs differ")

@@ -16,7 +16,8 @@ from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.allocation.runs import RUNS_AT_MOST, Runs
 from converters.allocation.signatures import LVM, RAID, Kind, recognise, starts_volume
 from converters.allocation.volume import NotUnderstood, Volume
-from p2v.core.disk import DiskReader
+from p2v.core.disk import DiskReader, told_sector_size
+from p2v.core.units import SECTOR_BYTES
 
 _VOLUMES_AT_MOST = 2048
 _LEAST_BUDGET = 1024
@@ -74,7 +75,7 @@ def find_unused(readers: Sequence[DiskReader], known: Sequence[KnownFile] = ()) 
     """
     found = _Found()
     for disk in range(len(readers)):
-        _look_at_disk(found, f"disk {disk + 1}", Volume.of_disk(readers, disk))
+        _look_at_disk(found, f"disk {disk + 1}", Volume.of_disk(readers, disk), told_sector_size(readers[disk]))
     _look_at_arrays(found)
     _look_at_groups(found)
     disks = tuple(LeftOut(_of_disk(found, disk)) for disk in range(len(readers)))
@@ -92,17 +93,17 @@ def _of_disk(found: _Found, disk: int) -> Iterator[LeftOutRange]:
                 yield from (LeftOutRange(at.offset, at.length, what) for at in copies if at.disk == disk)
 
 
-def _look_at_disk(found: _Found, name: str, disk: Volume) -> None:
+def _look_at_disk(found: _Found, name: str, disk: Volume, sector_bytes: int) -> None:
     try:
         signatures = recognise(disk)
-        parts = partitions.read_parts(disk, has_boot_sector=starts_volume(signatures))
+        parts = partitions.read_parts(disk, has_boot_sector=starts_volume(signatures), sector_bytes=sector_bytes)
         if parts is None:
             _look_at_volume(found, name, disk, signatures)
             return
         # one in the gap before the first partition, or at the end of all, tells of the disk as a whole
         if signatures:
             raise NotUnderstood(f"it has a partition table and the signature of {_names(signatures)}")
-        for offset in partitions.reads_otherwise_with_large_sectors(disk):
+        for offset in partitions.reads_otherwise_with_large_sectors(disk) if sector_bytes == SECTOR_BYTES else ():
             if offset < disk.size and recognise(disk.part(offset, disk.size - offset)):
                 raise NotUnderstood("its partition table may count in sectors of 4096 bytes")
     except NotUnderstood as why:

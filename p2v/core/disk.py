@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from p2v.core.units import SECTOR_BYTES
+
 
 class Codec(enum.Enum):
     """How a compressed extent is stored."""
@@ -68,6 +70,21 @@ class Extent:
     def end(self) -> int:
         """First byte after the extent."""
         return self.offset + self.length
+
+
+@runtime_checkable
+class SectorTold(Protocol):
+    """A disk of which is known in what its addresses count."""
+
+    @property
+    def logical_sector_size(self) -> int:
+        """Bytes of a sector as the disk's guest sees it: 512, or 4096 (4Kn)."""
+        ...
+
+
+def told_sector_size(disk: object) -> int:
+    """Bytes of a disk's sectors, where it tells; 512 as nearly all have, where it does not."""
+    return disk.logical_sector_size if isinstance(disk, SectorTold) else SECTOR_BYTES
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from drivers.caps import GuestCaps
 from drivers.plan import Finding
 from p2v.core.errors import Usage
 from p2v.core.text import printable
-from p2v.core.units import format_bytes, round_up
+from p2v.core.units import SECTOR_BYTES, format_bytes, round_up
 from p2v.machine import (
     NOTHING_TOLD,
     Clock,
@@ -45,6 +45,9 @@ _KEPT_CARDS = {
 # What front ends call the buses: libvirt, Proxmox VE, OpenStack and KubeVirt in the same words.
 BUS_NAMES = {DiskBus.VIRTIO_BLK: "virtio", DiskBus.VIRTIO_SCSI: "scsi", DiskBus.SATA: "sata", DiskBus.IDE: "ide"}
 
+# QEMU's IDE and SATA disks have sectors of 512 bytes only.
+LARGE_SECTOR_BUSES = frozenset({DiskBus.VIRTIO_BLK, DiskBus.VIRTIO_SCSI})
+
 # Two channels with two units each; nothing else can hang on an IDE controller.
 IDE_DISKS = 4
 
@@ -54,12 +57,16 @@ class TargetDisk:
     """One disk of the result; a relative ``path`` is relative to the folder of the definition.
 
     ``is_device``: it is a block device of the host, which front ends are told by its own (absolute) name.
+    ``logical_sector_bytes``: what the guest's addresses count in (512, or 4096: 4Kn); ``physical_sector_bytes``: what it should
+    write whole (512, or 4096: 512e and 4Kn).
     """
 
     path: Path
     format: str = "qcow2"
     serial: str | None = None
     is_device: bool = False
+    logical_sector_bytes: int = SECTOR_BYTES
+    physical_sector_bytes: int = SECTOR_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +182,12 @@ def with_files(hardware: TargetHardware, place: Callable[[str], Path]) -> Target
     return replace(hardware, media=media, variables=variables)
 
 
+def with_sectors_of(disk: TargetDisk, other: TargetDisk) -> TargetDisk:
+    """A disk with the sectors of another one."""
+    logical, physical = other.logical_sector_bytes, other.physical_sector_bytes
+    return replace(disk, logical_sector_bytes=logical, physical_sector_bytes=physical)
+
+
 def medium_in(hardware: TargetHardware, kind: DriveKind, number: int) -> TargetMedium | None:
     """What is in a drive, the ``number``-th of its kind from 0; None for an empty one."""
     return next((each for each in hardware.media if (each.kind, each.number) == (kind, number)), None)
@@ -214,6 +227,7 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
             what = ("CD-ROM" if kind is DriveKind.CDROM else "floppy") + (" drive" if drives == 1 else " drives")
             yield Finding("hardware.drives", f"the machine had {drives} {what}, and will have {count or 'none'}")
     yield from _media_lost(machine, hardware)
+    yield from _sectors(hardware)
     for number, (nic, given) in enumerate(zip(machine.nics, hardware.nics, strict=True), 1):
         if caps.keeps_cards and nic.model and kept_card(nic.model) is not given.model:
             was = printable(nic.model, keep="")[:80]
@@ -222,6 +236,24 @@ def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Itera
         if not nic.connected:
             message = f"network card {number} was not connected; here it is"
             yield Finding("hardware.link", message, "Unplug it before the first start.")
+
+
+def _sectors(hardware: TargetHardware) -> Iterator[Finding]:
+    first = hardware.disks[0] if hardware.disks else None
+    is_bios = hardware.firmware is Firmware.BIOS and hardware.machine in ("q35", "pc")
+    if first is not None and first.logical_sector_bytes != SECTOR_BYTES and is_bios:
+        message = f"the first disk has sectors of {first.logical_sector_bytes} bytes, and a PC's BIOS starts from none such"
+        yield Finding("hardware.sectors", message, "It starts with --firmware uefi, if the disk has a boot loader for that.")
+
+
+def sector_blockers(hardware: TargetHardware) -> Iterator[Finding]:
+    """Disks whose sectors the bus cannot have that the guest has drivers for; pure."""
+    if hardware.disk_bus in LARGE_SECTOR_BUSES:
+        return
+    for number, disk in enumerate(hardware.disks, 1):
+        if disk.logical_sector_bytes != SECTOR_BYTES:
+            message = f"disk {number} has sectors of {disk.logical_sector_bytes} bytes, which KVM has on virtio only"
+            yield Finding("hardware.sectors", message, "The guest has no driver for that; add one first.")
 
 
 def _media_lost(machine: Machine, hardware: TargetHardware) -> Iterator[Finding]:

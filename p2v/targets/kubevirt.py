@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from p2v.core.errors import Usage
-from p2v.core.units import MIB, round_up
+from p2v.core.units import MIB, SECTOR_BYTES, round_up
 from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
-from p2v.targets.hardware import BUS_NAMES, TargetHardware, dns_label
+from p2v.targets.hardware import BUS_NAMES, LARGE_SECTOR_BUSES, TargetHardware, dns_label
 from p2v.targets.storage import DEFAULT, Storage
 
 # its names are QEMU's; these it refuses
@@ -117,8 +117,12 @@ def _cpus(hardware: TargetHardware) -> dict[str, int]:
 
 def _disk(hardware: TargetHardware, index: int) -> dict[str, Any]:
     found: dict[str, Any] = {"name": f"disk{index}", "disk": {"bus": BUS_NAMES[hardware.disk_bus]}, "bootOrder": index + 1}
-    if hardware.disks[index].serial:
-        found["serial"] = hardware.disks[index].serial
+    disk = hardware.disks[index]
+    if disk.serial:
+        found["serial"] = disk.serial
+    sizes = (disk.logical_sector_bytes, disk.physical_sector_bytes)
+    if hardware.disk_bus in LARGE_SECTOR_BUSES and sizes != (SECTOR_BYTES, SECTOR_BYTES):
+        found["blockSize"] = {"custom": {"logical": sizes[0], "physical": sizes[1]}}
     return found
 
 

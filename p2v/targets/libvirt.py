@@ -12,8 +12,17 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.drive_letters import drive_letters
 from p2v.core.errors import Usage
 from p2v.core.qemu import guest_acceleration
+from p2v.core.units import SECTOR_BYTES
 from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware
-from p2v.targets.hardware import BUS_NAMES, IDE_DISKS, TargetDisk, TargetHardware, TargetNic, medium_in
+from p2v.targets.hardware import (
+    BUS_NAMES,
+    IDE_DISKS,
+    LARGE_SECTOR_BUSES,
+    TargetDisk,
+    TargetHardware,
+    TargetNic,
+    medium_in,
+)
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
 
@@ -203,6 +212,9 @@ def _disk(devices: ET.Element, hardware: TargetHardware, index: int, disk: Targe
     else:
         _source(element, disk.path, where)
     bus = hardware.disk_bus
+    sizes = (disk.logical_sector_bytes, disk.physical_sector_bytes)
+    if bus in LARGE_SECTOR_BUSES and sizes != (SECTOR_BYTES, SECTOR_BYTES):
+        ET.SubElement(element, "blockio", logical_block_size=str(sizes[0]), physical_block_size=str(sizes[1]))
     ET.SubElement(element, "target", dev=_DEVICE_PREFIXES[bus] + drive_letters(index), bus=BUS_NAMES[bus])
     if disk.serial:
         _text(element, "serial", disk.serial)

@@ -11,9 +11,9 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, firmware_pairs
 from p2v.core.qemu import cpu_model, emulator_of, guest_acceleration, option_value, require_qemu
 from p2v.core.run import PACKAGES
-from p2v.core.units import MIB
+from p2v.core.units import MIB, SECTOR_BYTES
 from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, NicModel, Smbios
-from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, TargetNic, medium_in
+from p2v.targets.hardware import LARGE_SECTOR_BUSES, TargetDisk, TargetHardware, TargetMedium, TargetNic, medium_in
 from p2v.targets.platforms import Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
@@ -213,7 +213,14 @@ def _disk_device(hardware: TargetHardware, index: int, disk: TargetDisk) -> str:
         case DiskBus.IDE:
             device = f"ide-hd,bus=ide.{index // 2},unit={index % 2}"
     serial = f",serial={option_value(disk.serial)}" if disk.serial else ""
-    return f"{device},drive=disk{index},bootindex={index + 1}{serial}"
+    return f"{device},drive=disk{index},bootindex={index + 1}{serial}{_sectors(hardware, disk)}"
+
+
+def _sectors(hardware: TargetHardware, disk: TargetDisk) -> str:
+    if hardware.disk_bus not in LARGE_SECTOR_BUSES:
+        return ""
+    logical = f",logical_block_size={disk.logical_sector_bytes}" if disk.logical_sector_bytes != SECTOR_BYTES else ""
+    return logical + (f",physical_block_size={disk.physical_sector_bytes}" if disk.physical_sector_bytes != SECTOR_BYTES else "")
 
 
 _SCRIPT_HEAD = """\
