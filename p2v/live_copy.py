@@ -6,7 +6,6 @@ disk is; where it says anything else of the guest than the plan was made from, t
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -64,11 +63,6 @@ def open_source_of(document: PlanDocument, disk: int, live_path: Path | None) ->
     opened = open_planned(source) if live is None else open_live(source, live, live_path or source.path)
     with opened as reader:
         yield reader
-
-
-def unrepeatable() -> str:
-    """A key that no other run has: pieces of two runs over a disk in use would not fit together."""
-    return secrets.token_hex(16)
 
 
 def copied_document(

@@ -8,6 +8,7 @@ freeze undoes at once, and the next run removes (a snapshot).
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,6 +111,11 @@ def require_same_ways(planned: Sequence[LiveSource], found: Sequence[LiveSource]
             raise PlanStale(where, f"a disk that is {each.sentence}", f"one that would be {other.sentence}{why}")
     for other in now.values():
         raise PlanStale(str(disks[other.disk]), "a disk that nobody uses", f"one in use: {'; '.join(other.users)}")
+
+
+def unrepeatable() -> str:
+    """A key for a target that no other run has: pieces of two runs over a disk in use would not fit together."""
+    return secrets.token_hex(16)
 
 
 @dataclass

@@ -60,9 +60,8 @@ from p2v.live_copy import (
     open_source_of,
     overlays_over,
     require_ways,
-    unrepeatable,
 )
-from p2v.live_sources import LiveWish, StillSources, held_still
+from p2v.live_sources import LiveWish, StillSources, held_still, unrepeatable
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
-from converters.allocation.ntfs_records import FILE_NAME, FileRecord, NtfsVolume, decode_runs, undo_fixups
 from converters.allocation.volume import NotUnderstood, Volume
+from p2v.core.ntfs_records import FILE_NAME, FileRecord, NtfsVolume, decode_runs, undo_fixups
 from p2v.core.owners import Owner, OwnerKind, Range, Wanted
 
 _BITMAP, _ROOT = 6, 5

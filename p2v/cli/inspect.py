@@ -9,7 +9,7 @@ from drivers.facts import Disk, FileSystem, GuestFacts, Initramfs, Kernel, Parti
 from p2v.cli import console, machine_options, options
 from p2v.core import jsontext
 from p2v.core.text import printable
-from p2v.core.units import format_bytes
+from p2v.core.units import SECTOR_BYTES, format_bytes
 from p2v.documents import Inspection, SourceDisk, to_data
 from p2v.inspection import Reading, inspect
 from p2v.live_sources import users_told
@@ -105,6 +105,8 @@ def _image(source: SourceDisk) -> list[str]:
         _row("virtual size", f"{format_bytes(image.virtual_size)} ({image.virtual_size} bytes)"),
         _row("allocated size", f"{format_bytes(image.allocated_size)} in {format_bytes(image.file_size)} of files"),
     ]
+    if (image.logical_sector_size, image.physical_sector_size) != (SECTOR_BYTES, SECTOR_BYTES):
+        rows.append(_row("sectors", f"{image.logical_sector_size} bytes, physical {image.physical_sector_size}"))
     if image.creator:
         rows.append(_row("made by", f"{image.creator} {image.creator_version}".strip()))
     rows += [_row("over", parent) for parent in image.parents]

@@ -8,7 +8,7 @@ from dataclasses import fields
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, live_options, machine_options, options
 from p2v.core.text import printable
-from p2v.core.units import format_bytes
+from p2v.core.units import SECTOR_BYTES, format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
 from p2v.machine import Clock, Connection, Firmware, Smbios
@@ -80,7 +80,7 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         f"  machine     {hardware.machine}, {_firmware(hardware)}, {hardware.arch}" + (", TPM 2.0" if hardware.tpm else ""),
         f"  CPUs        {hardware.cpus}{topology}",
         f"  memory      {format_bytes(hardware.memory_bytes)}",
-        f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}",
+        f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}{_sectors(hardware)}",
         *(f"  network     {nic.model.value} ({nic.mac}) on {_network(nic)}" for nic in hardware.nics),
     ]
     if hardware.firmware is Firmware.UEFI:
@@ -97,6 +97,11 @@ def hardware_rows(document: PlanDocument) -> list[str]:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
         rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
     return rows
+
+
+def _sectors(hardware: TargetHardware) -> str:
+    large = [str(i) for i, disk in enumerate(hardware.disks, 1) if disk.logical_sector_bytes != SECTOR_BYTES]
+    return f"; sectors of 4096 bytes: disk {', '.join(large)}" if large else ""
 
 
 def _variables(document: PlanDocument) -> str:

@@ -27,7 +27,7 @@ from p2v.cli import console, gentle_options, layout_options, live_options, optio
 from p2v.cli.disk import foreign, used_blocks
 from p2v.cli.disk.made import Made, tell
 from p2v.cli.disk.source import add_source, open_spec, spec_of
-from p2v.consistency import LiveSource
+from p2v.consistency import LiveSource, Way
 from p2v.core import events, jsontext
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
@@ -35,8 +35,7 @@ from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import PARTIAL, remove_quietly, require_space
-from p2v.live_copy import unrepeatable
-from p2v.live_sources import LiveWish, held_still, look_over, require_plain
+from p2v.live_sources import LiveWish, held_still, look_over, require_plain, unrepeatable
 from p2v.source_care import SourceWish, care_of
 
 Kind = TargetFormat | ForeignFormat
@@ -153,7 +152,11 @@ class _Copying:
         with held_still(live, [self.spec.path], wish, SystemRunner(), self.report, gone.set) as still:
             with open_spec(replace(self.spec, path=still.paths[0])) as disk:
                 require_plain(live, [disk.facts.format])
-                view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
+                wants = self.arguments.used_blocks
+                if wants and live[0].way is Way.AS_IT_RUNS:
+                    self.report(events.Warned("what is free now may be in use when it is copied: the whole disk is copied"))
+                    wants = False
+                view, unused = used_blocks.view_of(disk, self.report, used_blocks=wants)
                 require_space(self.final.parent, self._space_needed(view))
                 with self._target(disk.virtual_size, unrepeatable()) as target:
                     try:
