@@ -12,15 +12,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from p2v.core.disk import Codec
 from p2v.core.errors import ToolMissing
-
-try:
-    from isal import igzip_lib
-except ImportError:
-    igzip_lib = None  # type: ignore[assignment]
 
 Compress = Callable[[memoryview], bytes]
 """One whole stream of what it is given; used by one thread at a time."""
@@ -30,31 +26,31 @@ _ISAL_LEVEL, _ZLIB_LEVEL, _ZSTD_LEVEL = 3, 1, 3
 _ZLIB_MEMORY_LEVEL = 9
 
 
-def deflate_isal(data: memoryview) -> bytes:
-    """``Compress`` by isal."""
-    return igzip_lib.compress(data, _ISAL_LEVEL, igzip_lib.COMP_DEFLATE, hist_bits=_WINDOW_BITS)
-
-
-def deflate_zlib(data: memoryview) -> bytes:
-    """``Compress`` by zlib."""
+def deflate_by_zlib(data: memoryview) -> bytes:
+    """``Compress`` by zlib, which is always there."""
     stream = zlib.compressobj(_ZLIB_LEVEL, zlib.DEFLATED, -_WINDOW_BITS, _ZLIB_MEMORY_LEVEL)
     return stream.compress(data) + stream.flush()
 
 
-FASTEST_DEFLATE: Compress = deflate_zlib if igzip_lib is None else deflate_isal
-"""isal's where it is installed, otherwise zlib's."""
-
-
 def compressor(codec: Codec) -> Compress:
     """How to make qcow2's streams of a codec (deflate, zstd), for one thread. Raises ToolMissing."""
+    # libraries are imported here: only who compresses needs them
     if codec is Codec.DEFLATE:
-        return FASTEST_DEFLATE
+        return _deflate_by_isal() or deflate_by_zlib
     if codec is not Codec.ZSTD:
         raise ValueError(f"a qcow2 image has no {codec.value} streams")
     try:
-        # only who asks for zstd needs it, so it is no import of every start
         zstandard = import_module("zstandard")
     except ImportError as error:
         raise ToolMissing("the Python module zstandard", "the PyPI package zstandard") from error
     compress: Compress = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress
+    return compress
+
+
+def _deflate_by_isal() -> Compress | None:
+    try:
+        igzip = import_module("isal.igzip_lib")
+    except ImportError:
+        return None
+    compress: Compress = partial(igzip.compress, level=_ISAL_LEVEL, flag=igzip.COMP_DEFLATE, hist_bits=_WINDOW_BITS)
     return compress

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,58 +20,16 @@ from converters.image import open_disk
 from converters.nbd import NbdExport, serve
 from converters.qemu_img import NbdUri, QemuImg
 from converters.references import DiskSpec
+from converters.target_formats import ForeignFormat
 from p2v.core import events
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadTarget, NoSpace, ProgramFailed, TargetBusy, Usage
 from p2v.core.events import BytesDone, Reporter
-from p2v.core.units import GIB, SECTOR_BYTES, TIB, format_bytes, round_up
+from p2v.core.units import SECTOR_BYTES, format_bytes, round_up
 from p2v.core.workspace import free_bytes, locked, rename_new, socket_folder, sync_folder
 
 _PROGRESS = re.compile(r"\((\d{1,3}\.\d\d)/100%\)")
 _LOCK = ".p2v-lock"
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignFormat:
-    """A format as we and as QEMU call it, its variants with QEMU's options (the first is the default), its largest disk."""
-
-    id: str
-    qemu: str
-    variants: Mapping[str, tuple[str, ...]]
-    largest_bytes: int
-    suffix: str
-
-
-# Without force_size, QEMU makes the disk of a VHD as large as the next geometry that holds it. Its limit is the specification's,
-# 2040 GiB; a monolithic VMDK's is that of its descriptor's 32-bit grain directory in QEMU, block/vmdk.c.
-FOREIGN_FORMATS: Mapping[str, ForeignFormat] = {
-    known.id: known
-    for known in (
-        ForeignFormat(
-            "vhd",
-            "vpc",
-            {
-                "dynamic": ("subformat=dynamic", "force_size=on"),
-                "fixed": ("subformat=fixed", "force_size=on"),
-            },
-            2040 * GIB,
-            ".vhd",
-        ),
-        ForeignFormat(
-            "vhdx", "vhdx", {"dynamic": ("subformat=dynamic",), "fixed": ("subformat=fixed",)}, 64 * TIB, ".vhdx"
-        ),
-        ForeignFormat(
-            "vmdk",
-            "vmdk",
-            {
-                "monolithicSparse": ("subformat=monolithicSparse",),
-                "streamOptimized": ("subformat=streamOptimized",),
-            },
-            2 * TIB,
-            ".vmdk",
-        ),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""What a target can be, and how its writer is to lay it out."""
+"""What a target can be, and how its writer is to lay it out. No more than a table: every start of the command reads it."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from p2v.core.disk import Codec
 from p2v.core.errors import Usage
-from p2v.core.units import KIB, MIB, format_bytes
+from p2v.core.units import GIB, KIB, MIB, TIB, format_bytes
 
 DEFAULT_CLUSTER_BYTES = 64 * KIB
 SMALLEST_CLUSTER_BYTES, LARGEST_CLUSTER_BYTES = 64 * KIB, 2 * MIB
@@ -18,6 +19,49 @@ class TargetFormat(enum.Enum):
 
     QCOW2 = "qcow2"
     RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFormat:
+    """A format as we and as QEMU call it, its variants with QEMU's options (the first is the default), its largest disk."""
+
+    id: str
+    qemu: str
+    variants: Mapping[str, tuple[str, ...]]
+    largest_bytes: int
+    suffix: str
+
+
+# Without force_size, QEMU makes the disk of a VHD as large as the next geometry that holds it. Its limit is the specification's,
+# 2040 GiB; a monolithic VMDK's is that of its descriptor's 32-bit grain directory in QEMU, block/vmdk.c.
+FOREIGN_FORMATS: Mapping[str, ForeignFormat] = {
+    known.id: known
+    for known in (
+        ForeignFormat(
+            "vhd",
+            "vpc",
+            {
+                "dynamic": ("subformat=dynamic", "force_size=on"),
+                "fixed": ("subformat=fixed", "force_size=on"),
+            },
+            2040 * GIB,
+            ".vhd",
+        ),
+        ForeignFormat(
+            "vhdx", "vhdx", {"dynamic": ("subformat=dynamic",), "fixed": ("subformat=fixed",)}, 64 * TIB, ".vhdx"
+        ),
+        ForeignFormat(
+            "vmdk",
+            "vmdk",
+            {
+                "monolithicSparse": ("subformat=monolithicSparse",),
+                "streamOptimized": ("subformat=streamOptimized",),
+            },
+            2 * TIB,
+            ".vmdk",
+        ),
+    )
+}
 
 
 class Preallocation(enum.Enum):

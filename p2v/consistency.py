@@ -20,6 +20,17 @@ _FREEZABLE = frozenset(
 )
 _LEAST_SNAPSHOT_BYTES = 64 * MIB
 
+FREEZE_SECONDS = 60.0
+"""How long file systems are frozen at most, unless the user says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWish:
+    """Whether disks in use may be copied, and for how many seconds their file systems may be frozen (0: not at all)."""
+
+    allowed: bool = False
+    freeze_seconds: float = FREEZE_SECONDS
+
 
 class Way(enum.Enum):
     """How a disk in use is copied."""

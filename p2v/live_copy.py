@@ -17,14 +17,14 @@ from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
 from drivers.facts import FileSystem, GuestFacts
 from drivers.keys import Key
-from p2v.consistency import LiveSource
+from p2v.consistency import LiveSource, LiveWish
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import PlanStale, Usage
 from p2v.core.events import Reporter
 from p2v.core.run import Runner
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.inspection import Reading, inspect
-from p2v.live_sources import LiveWish, look_over, require_same_ways
+from p2v.live_sources import look_over, require_same_ways
 from p2v.machine import MachineDisk
 from p2v.record import ChangedRange
 from p2v.rewriting import open_planned

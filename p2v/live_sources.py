@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers.plan import Finding
-from p2v.consistency import LiveRecord, LiveSource, Way, choose
+from p2v.consistency import LiveRecord, LiveSource, LiveWish, Way, choose
 from p2v.core.block_devices import THIS_HOST, HostFiles
 from p2v.core.device_use import UseKind, mount_below
 from p2v.core.errors import P2vError, PlanStale, ReadFailed, SourceInUse, Usage
@@ -28,17 +28,6 @@ from p2v.core.units import format_seconds
 from p2v.core.workspace import cache_folder
 from p2v.lvm_snapshots import Snapshot, remove_leftovers, snapshot, volume_of
 from p2v.source_use import device_uses
-
-FREEZE_SECONDS = 60.0
-"""How long file systems are frozen at most, unless the user says otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class LiveWish:
-    """Whether disks in use may be copied, and for how many seconds their file systems may be frozen (0: not at all)."""
-
-    allowed: bool = False
-    freeze_seconds: float = FREEZE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

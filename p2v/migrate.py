@@ -31,7 +31,7 @@ from converters.target_formats import PLAIN, Preallocation, TargetOptions
 from drivers.appliance import ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult
-from p2v.consistency import LiveRecord, Way
+from p2v.consistency import LiveRecord, LiveWish, Way
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
@@ -61,7 +61,7 @@ from p2v.live_copy import (
     overlays_over,
     require_ways,
 )
-from p2v.live_sources import LiveWish, StillSources, held_still, unrepeatable
+from p2v.live_sources import StillSources, held_still, unrepeatable
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, publish

@@ -9,12 +9,13 @@ from pathlib import Path
 from drivers.keys import Key
 from drivers.plan import Finding, GuestPlan, PlanOptions
 from drivers.planning import plan_guest
+from p2v.consistency import LiveWish
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
 from p2v.core.run import SystemRunner
 from p2v.documents import Inspection, PlanDocument, SourceDisk
 from p2v.inspection import Reading, inspect
-from p2v.live_sources import LiveWish, Sighting, held_still, look_over, require_plain
+from p2v.live_sources import Sighting, held_still, look_over, require_plain
 from p2v.machine import Machine
 from p2v.sources import checks
 from p2v.targets.hardware import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from converters.qemu_img import QemuImg
 from converters.target_formats import (
     DEFAULT_CLUSTER_BYTES,
     Preallocation,
@@ -14,7 +13,6 @@ from converters.target_formats import (
 )
 from p2v.core.disk import Codec
 from p2v.core.errors import ToolMissing, Usage
-from p2v.core.run import SystemRunner
 from p2v.core.units import parse_size
 
 _CODECS = (Codec.ZSTD.value, Codec.DEFLATE.value)
@@ -62,7 +60,7 @@ def layout_of(arguments: argparse.Namespace, target_format: TargetFormat) -> Tar
 
 def require_readable_here(options: TargetOptions) -> None:
     """Raise Usage where this host's own QEMU, which is to write the changes into the image, cannot read it."""
-    if options.compression is Codec.ZSTD and not QemuImg(SystemRunner()).knows_zstd():
+    if options.compression is Codec.ZSTD and not _qemu_knows_zstd():
         raise Usage("this host's qemu-img does not know zstd", "Say --compress=deflate.")
 
 
@@ -80,6 +78,14 @@ def _codec(said: str | bool | None) -> Codec | None:
     if said is None or isinstance(said, str):
         return None if said is None else Codec(said)
     try:
-        return Codec.ZSTD if QemuImg(SystemRunner()).knows_zstd() else Codec.DEFLATE
+        return Codec.ZSTD if _qemu_knows_zstd() else Codec.DEFLATE
     except ToolMissing:
         return Codec.ZSTD  # nothing here reads it; what will is newer than five years
+
+
+def _qemu_knows_zstd() -> bool:
+    # what starts programs is imported by those who start one
+    from converters.qemu_img import QemuImg
+    from p2v.core.run import SystemRunner
+
+    return QemuImg(SystemRunner()).knows_zstd()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from p2v.consistency import FREEZE_SECONDS, LiveWish
 from p2v.core.errors import Usage
-from p2v.live_sources import FREEZE_SECONDS, LiveWish
 
 _LONGEST_SECONDS = 24 * 3600
 

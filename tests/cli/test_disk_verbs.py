@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from converters.qemu_img import QemuImg
 from p2v.cli.main import main
 from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img
 from tests.pipeline.running import kill_when, names, programs_with, sha256, state
@@ -160,9 +161,109 @@ def test_convert_replaces_nothing_and_says_so_before_it_reads(disk: Any, base: P
 
 
 def test_convert_needs_a_format_it_can_write(disk: Any, base: Path, tmp_path: Path) -> None:
-    assert disk("convert", base, tmp_path / "copy.vmdk").status == 64
+    assert disk("convert", base, tmp_path / "copy.vdi").status == 64
     assert disk("convert", base, tmp_path / "no folder" / "copy.img").status == 66
     assert names(tmp_path) == {base.name}
+
+
+@pytest.mark.parametrize("codec", ["zstd", "deflate"])
+def test_convert_compresses_and_says_to_what(disk: Any, child: Path, tmp_path: Path, codec: str) -> None:
+    target = tmp_path / "packed.qcow2"
+    ran = disk("convert", child, target, f"--compress={codec}", "--progress", "none")
+    assert ran.status == 0, ran.err
+    assert f"compressed with {codec}" in ran.out
+    info = json.loads(qemu_img("info", "--output=json", str(target)))["format-specific"]["data"]
+    assert info["compression-type"] == {"zstd": "zstd", "deflate": "zlib"}[codec]
+    qemu_img("compare", "-f", "qcow2", "-F", "qcow2", str(child), str(target))
+    qemu_img("check", "-q", "-f", "qcow2", str(target))
+    document = disk("convert", child, tmp_path / "again.qcow2", f"--compress={codec}", "--json").document
+    assert document["compression"] == codec
+    assert document["file_bytes"] < document["written_bytes"]
+
+
+def test_compress_alone_is_zstd_where_qemu_knows_it(disk: Any, child: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    assert "compressed with zstd" in disk("convert", child, tmp_path / "new.qcow2", "--compress").out
+    monkeypatch.setattr(QemuImg, "knows_zstd", lambda self: False)
+    assert "compressed with deflate" in disk("convert", child, tmp_path / "old.qcow2", "--compress").out
+
+
+def test_clusters_and_places_are_as_they_were_asked_for(disk: Any, child: Path, tmp_path: Path) -> None:
+    target = tmp_path / "wide.qcow2"
+    assert disk("convert", child, target, "--cluster-size", "1M", "--preallocation", "metadata").status == 0
+    assert json.loads(qemu_img("info", "--output=json", str(target)))["cluster-size"] == MIB
+    qemu_img("compare", "-f", "qcow2", "-F", "qcow2", str(child), str(target))
+    reserved = tmp_path / "reserved.img"
+    assert disk("convert", child, reserved, "--preallocation", "falloc").status == 0
+    assert reserved.stat().st_blocks * 512 >= SIZE
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [
+        ("a.img", ["--compress"]),
+        ("a.img", ["--cluster-size", "128K"]),
+        ("a.img", ["--preallocation", "metadata"]),
+        ("a.qcow2", ["--cluster-size", "32K"]),
+        ("a.qcow2", ["--cluster-size", "96K"]),
+        ("a.qcow2", ["--cluster-size", "4M"]),
+        ("a.qcow2", ["--cluster-size", "much"]),
+        ("a.qcow2", ["--compress", "--preallocation", "metadata"]),
+        ("a.qcow2", ["--compress=lzma"]),
+        ("a.qcow2", ["--subformat", "fixed"]),
+        ("a.vhd", ["--subformat", "streamOptimized"]),
+        ("a.vmdk", ["--subformat", "fixed"]),
+        ("a.vhdx", ["--compress"]),
+        ("a.vhdx", ["--no-reflink"]),
+    ],
+)
+def test_a_layout_without_a_meaning_is_refused_before_anything_is_made(
+    disk: Any, base: Path, tmp_path: Path, name: str, words: list[str]
+) -> None:
+    assert disk("convert", base, tmp_path / name, "--input-format", "raw", *words).status == 64
+    assert names(tmp_path) == {base.name}
+
+
+@pytest.mark.parametrize(
+    "name,words,said",
+    [
+        ("a.vhd", [], "vhd dynamic"),
+        ("a.vhd", ["--subformat", "fixed"], "vhd fixed"),
+        ("a.vhdx", [], "vhdx dynamic"),
+        ("a.vmdk", ["--subformat", "streamOptimized"], "vmdk streamOptimized"),
+        ("a.disk", ["--format", "vmdk"], "vmdk monolithicSparse"),
+    ],
+)
+def test_convert_makes_the_formats_of_others(
+    disk: Any, child: Path, base: Path, tmp_path: Path, name: str, words: list[str], said: str
+) -> None:
+    before = state(child), state(base)
+    ran = disk("convert", child, tmp_path / name, *words, "--checksum", "--progress", "none")
+    assert ran.status == 0, ran.err
+    assert said in ran.out
+    assert disk("compare", child, tmp_path / name, "--strict").status == 0
+    again = disk("convert", tmp_path / name, tmp_path / "back.qcow2", "--checksum", "--json").document
+    assert again["digest"] in ran.out
+    assert (state(child), state(base)) == before
+    assert names(tmp_path) == {base.name, child.name, name, "back.qcow2"}
+
+
+def test_an_interrupted_compressed_copy_is_gone_on_with(disk: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "large.raw", tmp_path / "out" / "copy.qcow2"
+    target.parent.mkdir()
+    source.write_bytes(patterned(200 * MIB))
+    words = ("disk", "convert", source, target, "--threads", "1", "--input-format", "raw", "--compress")
+
+    def copying(event: dict[str, Any]) -> bool:
+        return bool(event["event"] == "bytes-done")
+
+    assert kill_when(words, copying, signal.SIGTERM)
+    if names(target.parent) != {target.name}:
+        assert names(target.parent) == {"copy.qcow2.partial", "copy.qcow2.partial.journal"}
+        ran = disk(*words[1:], "--json")
+        assert ran.status == 0, ran.err
+        assert ran.document["resumed_bytes"] > 0
+    qemu_img("check", "-q", "-f", "qcow2", str(target))
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", str(source), str(target))
 
 
 def test_a_damaged_source_leaves_nothing(disk: Any, tmp_path: Path) -> None:

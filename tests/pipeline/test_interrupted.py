@@ -33,10 +33,20 @@ PHASES: tuple[tuple[str, Callable[[dict[str, Any]], bool], signal.Signals], ...]
 
 
 @pytest.mark.appliance
-def test_killed_at_every_phase_one_after_the_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        pytest.param(("--compress=zstd",), marks=pytest.mark.matrix),
+        pytest.param(("--compress=deflate", "--cluster-size", "256K"), marks=pytest.mark.matrix),
+        pytest.param(("--preallocation", "metadata"), marks=pytest.mark.matrix),
+    ],
+    ids=" ".join,
+)
+def test_killed_at_every_phase_one_after_the_other(tmp_path: Path, options: tuple[str, ...]) -> None:
     source, out = packed("vmware", "vmdk-sparse"), tmp_path / "out"
     before = state(source)
-    words: list[str | Path] = ["convert", source, "-o", out, "--name", "vm"]
+    words: list[str | Path] = ["convert", source, "-o", out, "--name", "vm", *options]
     for phase, reached, sig in PHASES:
         assert kill_when(words, reached, sig), phase
         assert state(source) == before, phase

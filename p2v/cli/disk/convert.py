@@ -8,34 +8,31 @@ from __future__ import annotations
 
 import argparse
 import os
-import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 
 from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest
-from converters.foreign_target import FOREIGN_FORMATS, ForeignFormat
 from converters.image import identity
 from converters.mapped import MappedDisk
 from converters.pieces import stored_bytes
 from converters.references import DiskSpec
 from converters.reflink import unshared_bytes
 from converters.target import Target, TargetFormat, journal_path, open_target
-from converters.target_formats import Preallocation, TargetOptions
+from converters.target_formats import FOREIGN_FORMATS, ForeignFormat, Preallocation, TargetOptions
 from p2v.cli import console, gentle_options, layout_options, live_options, options
-from p2v.cli.disk import foreign, used_blocks
+from p2v.cli.disk import used_blocks
 from p2v.cli.disk.made import Made, tell
 from p2v.cli.disk.source import add_source, open_spec, spec_of
-from p2v.consistency import LiveSource, Way
+from p2v.consistency import LiveWish
 from p2v.core import events, jsontext
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
 from p2v.core.events import Reporter
-from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import PARTIAL, remove_quietly, require_space
-from p2v.live_sources import LiveWish, held_still, look_over, require_plain, unrepeatable
 from p2v.source_care import SourceWish, care_of
 
 Kind = TargetFormat | ForeignFormat
@@ -83,24 +80,26 @@ def run(arguments: argparse.Namespace) -> int:
     kind, spec, report = _kind_of(final, arguments.format), spec_of(arguments), console.reporter(arguments.progress)
     wish, reading = live_options.wish_of(arguments), gentle_options.wish_of(arguments)
     if isinstance(kind, ForeignFormat):
+        # what starts programs, and what reads of devices, is imported by those who need it
+        from p2v.cli.disk import foreign
+
         variant = foreign.variant_of(arguments, kind)
+        _require_place(final)
+        made = foreign.make(arguments, spec, final, kind, variant, report)
     else:
         if arguments.subformat is not None:
             raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
-        layout = layout_options.layout_of(arguments, kind)
-    _require_place(final)
-    seen = look_over([spec.path], wish, SystemRunner(), [(final.parent, "the copy goes there")])
-    for warning in seen.warnings:
-        report(events.Warned(warning.message))
-    if isinstance(kind, ForeignFormat):
-        made = foreign.make(arguments, spec, final, kind, variant, report)
-    else:
-        copying = _Copying(arguments, spec, final, kind, layout, reading, report)
-        if arguments.fresh:
-            remove_quietly([copying.partial, journal_path(copying.partial)])
-        made = copying.live(seen.live, wish) if seen.live else copying.at_rest()
+        copying = Copying(arguments, spec, final, kind, layout_options.layout_of(arguments, kind), reading, report)
+        _require_place(final)
+        made = _of_device(copying, wish) if spec.path.is_block_device() else copying.at_rest()
     tell(made, as_json=arguments.json)
     return 2 if made.lost else 0
+
+
+def _of_device(copying: Copying, wish: LiveWish) -> Made:
+    from p2v.cli.disk import live
+
+    return live.copy(copying, wish)
 
 
 def _require_place(final: Path) -> None:
@@ -120,7 +119,7 @@ def _kind_of(final: Path, given: str | None) -> Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class _Copying:
+class Copying:
     """One copy by our own writers."""
 
     arguments: argparse.Namespace
@@ -138,41 +137,25 @@ class _Copying:
 
     def at_rest(self) -> Made:
         """Copy a disk that nobody writes to, going on where an earlier run ended."""
+        self.forget_if_fresh()
         with open_spec(self.spec) as disk:
             view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
-            require_space(self.final.parent, self._space_needed(view))
-            with self._target(disk.virtual_size, _key(disk, unused)) as target:
-                copied = self._copy(view, target)
+            require_space(self.final.parent, self.space_needed(view))
+            with self.target(disk.virtual_size, _key(disk, unused)) as target:
+                copied = self.copy(view, target)
                 target.publish(self.final)
         return Made(self.final, self.format.value, copied, self.layout, unused, target.lost.ranges)
 
-    def live(self, live: tuple[LiveSource, ...], wish: LiveWish) -> Made:
-        """Copy a device in use; nothing of it is kept for a next run, to whose pieces it would not fit."""
-        gone = threading.Event()
-        with held_still(live, [self.spec.path], wish, SystemRunner(), self.report, gone.set) as still:
-            with open_spec(replace(self.spec, path=still.paths[0])) as disk:
-                require_plain(live, [disk.facts.format])
-                wants = self.arguments.used_blocks
-                if wants and live[0].way is Way.AS_IT_RUNS:
-                    self.report(events.Warned("what is free now may be in use when it is copied: the whole disk is copied"))
-                    wants = False
-                view, unused = used_blocks.view_of(disk, self.report, used_blocks=wants)
-                require_space(self.final.parent, self._space_needed(view))
-                with self._target(disk.virtual_size, unrepeatable()) as target:
-                    try:
-                        copied = self._copy(view, target, gone)
-                        done = still.release()
-                    except BaseException:
-                        target.discard()
-                        raise
-                    target.publish(self.final)
-        return Made(self.final, self.format.value, copied, self.layout, unused, target.lost.ranges, done)
+    def forget_if_fresh(self) -> None:
+        """Remove what an earlier run left, where the user wants that."""
+        if self.arguments.fresh:
+            remove_quietly([self.partial, journal_path(self.partial)])
 
-    def _target(self, size: int, key: str) -> Target:
+    def target(self, size: int, key: str) -> Target:
         skip = self.reading.skip_bad_sectors
         return open_target(self.partial, self.format, size, key, options=self.layout, skip_unreadable=skip)
 
-    def _space_needed(self, disk: DiskReader) -> int:
+    def space_needed(self, disk: DiskReader) -> int:
         """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
         if self.layout.compression is not None:
             return _SLACK_BYTES
@@ -188,7 +171,7 @@ class _Copying:
         # what cannot be read has to be found out, and shared blocks are not read
         return self.layout.shares and not self.reading.skip_bad_sectors
 
-    def _copy(self, disk: DiskReader, target: Target, cancelled: threading.Event | None = None) -> CopyResult:
+    def copy(self, disk: DiskReader, target: Target, cancelled: Event | None = None) -> CopyResult:
         if target.restart_reason:
             self.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
         digest = ContentDigest(disk.virtual_size) if self.arguments.checksum else None

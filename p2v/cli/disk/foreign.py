@@ -8,9 +8,10 @@ from pathlib import Path
 
 from converters.copy import CopyResult
 from converters.digest import digest_disk
-from converters.foreign_target import ForeignFormat, ForeignTarget
+from converters.foreign_target import ForeignTarget
 from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
+from converters.target_formats import ForeignFormat
 from p2v.cli import layout_options
 from p2v.cli.disk.made import Made
 from p2v.cli.disk.source import open_spec
