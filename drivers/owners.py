@@ -6,8 +6,9 @@ replayed: of a dirty file system this is what it was.
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyfsext
@@ -20,6 +21,8 @@ from drivers.offline import PartitionFile
 from p2v.core.disk import DiskReader
 from p2v.core.owners import Owner, OwnerKind, Range, Wanted
 from p2v.core.units import SECTOR_BYTES
+
+Moved = Callable[[int], int]
 
 _MODULES = {"ext2": pyfsext, "ext3": pyfsext, "ext4": pyfsext, "xfs": pyfsxfs, "vfat": pyfsfat}
 _NAMES_AT_MOST = 5_000_000
@@ -98,6 +101,7 @@ def _by_names(wanted: Wanted, kind: str, file: PartitionFile) -> str:
         waiting: list[tuple[str, Any, int]] = [("/", volume.root_directory, 0)]
     except OSError:
         return "it cannot be opened by the readers of this host"
+    moved = _places(kind, file)
     names, damaged, seen = 0, False, set[int]()
     while waiting and wanted.left:
         path, folder, depth = waiting.pop()
@@ -108,7 +112,7 @@ def _by_names(wanted: Wanted, kind: str, file: PartitionFile) -> str:
                 continue
             if names > _NAMES_AT_MOST or depth > _DEEPEST:
                 return "there are too many names"
-            is_folder = _claim(wanted, kind, child_path, child)
+            is_folder = _claim(wanted, kind, child_path, child, moved)
             number = child.identifier if kind == "vfat" else child.inode_number
             if is_folder and number not in seen:
                 seen.add(number)
@@ -136,7 +140,7 @@ def _children(path: str, folder: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path.rstrip('/')}/{name[:_LONGEST_NAME]}", child
 
 
-def _claim(wanted: Wanted, kind: str, path: str, entry: Any) -> bool:
+def _claim(wanted: Wanted, kind: str, path: str, entry: Any, moved: Moved) -> bool:
     """Claim an entry's extents; whether it is a folder."""
     try:
         is_folder = bool(
@@ -144,11 +148,32 @@ def _claim(wanted: Wanted, kind: str, path: str, entry: Any) -> bool:
             if kind == "vfat"
             else entry.file_mode & _TYPE == _FOLDER
         )
-        owner = OwnerKind.FOLDER if is_folder else OwnerKind.FILE
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):  # what stands in its inode has none
         for index in range(entry.number_of_extents):
             offset, length, flags = entry.get_extent(index)
             if not flags & _IS_SPARSE:
-                wanted.claim(offset, length, owner, path)
-    except OSError:
-        return False
+                wanted.claim(moved(offset), length, OwnerKind.FOLDER if is_folder else OwnerKind.FILE, path)
     return is_folder
+
+
+def _places(kind: str, file: PartitionFile) -> Moved:
+    """From the offsets that the readers tell of extents to those in the device.
+
+    XFS numbers its blocks by allocation group and block in it, each in bits of its own; libfsxfs multiplies that number as it is.
+    Source: XFS Algorithms and Data Structures, "Superblocks" (sb_agblocks, sb_agblklog).
+    """
+    raw = file.pread(SECTOR_BYTES, 0) if kind == "xfs" else b""
+    if len(raw) < SECTOR_BYTES:
+        return lambda offset: offset
+    block_bytes = int.from_bytes(raw[4:8], "big")
+    group_blocks, bits = int.from_bytes(raw[84:88], "big"), raw[124]
+    if not block_bytes or not group_blocks or bits > 31:
+        return lambda offset: offset
+
+    def moved(offset: int) -> int:
+        block, within = divmod(offset, block_bytes)
+        return ((block >> bits) * group_blocks + (block & (1 << bits) - 1)) * block_bytes + within
+
+    return moved

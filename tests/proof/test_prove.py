@@ -69,7 +69,7 @@ def test_an_appliance_that_does_not_start_ends_the_comparison_too(tmp_path: Path
         yield
 
     monkeypatch.setattr(sys.modules[_both.__module__], "sides", no_sides)
-    disk = SimpleNamespace(source="disk", target="guest.qcow2", virtual_size=slow.virtual_size, changed=())
+    disk = SimpleNamespace(source="disk", target="guest.qcow2", virtual_size=slow.virtual_size, changed=(), unreadable=())
     record = cast(ConversionRecord, SimpleNamespace(document=None, disks=(disk,)))
     readers = ([slow], [build(tmp_path / "other", [(Kind.HOLE, slow.virtual_size)])])
     with pytest.raises(ApplianceFailed):
