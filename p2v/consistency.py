@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from p2v.core.device_use import Mounted, Use, UseKind
 from p2v.core.units import GIB, MIB, format_bytes
@@ -26,10 +27,14 @@ FREEZE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class LiveWish:
-    """Whether disks in use may be copied, and for how many seconds their file systems may be frozen (0: not at all)."""
+    """Whether disks in use may be copied, and for how many seconds their file systems may be frozen (0: not at all).
+
+    ``writes``: folders that the run writes to, and what for.
+    """
 
     allowed: bool = False
     freeze_seconds: float = FREEZE_SECONDS
+    writes: tuple[tuple[Path, str], ...] = ()
 
 
 class Way(enum.Enum):

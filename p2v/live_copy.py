@@ -33,12 +33,12 @@ from p2v.rewriting import open_planned
 _OF_READING = frozenset({"read_by", "notes"})
 
 
-def require_ways(document: PlanDocument, wish: LiveWish, folder: Path, runner: Runner) -> None:
+def require_ways(document: PlanDocument, wish: LiveWish, runner: Runner) -> None:
     """The disks are used as they were when they were planned. Raises SourceInUse, PlanStale, Usage (a live plan without --live)."""
     paths = [source.path for source in document.sources]
     if document.live and not wish.allowed:
         raise Usage("the plan is for disks in use, and only --live allows that", "Say --live, as `p2v plan` was told.")
-    found = look_over(paths, wish if document.live else LiveWish(), runner, [(folder, "the results go there")])
+    found = look_over(paths, wish if document.live else LiveWish(), runner)
     require_same_ways(document.live, found.live, paths)
 
 

@@ -42,17 +42,15 @@ def look_over(
     disks: Sequence[Path],
     wish: LiveWish,
     runner: Runner,
-    writes: Sequence[tuple[Path, str]] = (),
     host: HostFiles = THIS_HOST,
 ) -> Sighting:
     """Look for the users of all disks that are block devices.
 
-    ``writes``: folders that the run writes to, and what for. Raises SourceInUse unless ``wish.allowed``, UnfitDevice,
-    NotPermitted.
+    Raises SourceInUse unless ``wish.allowed``, UnfitDevice, NotPermitted.
     """
     live: list[LiveSource] = []
     warnings: list[Finding] = []
-    needed = _needed(writes, host)
+    needed = _needed(wish.writes, host)
     for index, path in enumerate(disks):
         if not path.is_block_device():
             continue

@@ -208,7 +208,7 @@ def convert(
         require_mapped(document.machine.nics, request.front_end.value)
     if request.boot_check:
         require_tools(document.hardware)
-    require_ways(document, request.live, request.folder, SystemRunner())
+    require_ways(document, request.live, SystemRunner())
     if document.live and request.devices.devices:
         raise Usage("disks in use are copied to files only, not with --to-device")
     job = _job(document, request, acceleration(), PhaseTimes(report))

@@ -8,7 +8,9 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -186,6 +188,22 @@ def test_who_cannot_be_told_is_told_of() -> None:
         assert bool(sectors_lost(with_sectors(4096, 4096), front_end)) == cannot
         # what is better written whole is written all the same
         assert not sectors_lost(with_sectors(512, 4096), front_end)
+
+
+@pytest.mark.skipif(find_spec("guestfs") is None, reason="python3-guestfs is not installed")
+def test_the_appliance_is_told_of_sectors_that_are_not_usual(tmp_path: Path) -> None:
+    from drivers.appliance import ApplianceDisk, _add
+
+    class Handle:
+        told: ClassVar[list[object]] = []
+
+        def add_drive_opts(self, _: str, **options: object) -> None:
+            self.told.append(options.get("blocksize"))
+
+    for place in (tmp_path / "overlay.qcow2", "nbd+unix:///?socket=/tmp/x"):
+        for size in (512, 4096):
+            _add(Handle(), ApplianceDisk(place, "qcow2", read_only=False, sector_bytes=size))
+    assert Handle.told == [None, 4096, None, 4096]
 
 
 def test_a_bios_that_does_not_start_from_such_a_disk_is_warned_of() -> None:

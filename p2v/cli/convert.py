@@ -136,7 +136,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         devices=devices,
         host_name=arguments.record_host_name,
         reading=gentle_options.wish_of(arguments),
-        live=live_options.wish_of(arguments),
+        live=live_options.wish_of(arguments, arguments.output),
     )
     return convert(document, request, machine_options.acceleration_of(arguments), report)
 
@@ -162,7 +162,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             report,
             machine_options.keys_of(arguments),
             machine_options.guest_of(arguments),
-            live_options.wish_of(arguments),
+            live_options.wish_of(arguments, arguments.output),
         )
     of_cards = ("mac", "network", "map", "map_file", "ip")
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from p2v.consistency import FREEZE_SECONDS, LiveWish
 from p2v.core.errors import Usage
@@ -27,11 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def wish_of(arguments: argparse.Namespace) -> LiveWish:
-    """What they say. Raises Usage."""
+def wish_of(arguments: argparse.Namespace, results: Path | None = None) -> LiveWish:
+    """What they say; ``results``: the folder that the results go to. Raises Usage."""
     limit: float | None = arguments.freeze_limit
     if limit is not None and not arguments.live:
         raise Usage("--freeze-limit is for --live", "As in --live --freeze-limit 300.")
     if limit is not None and not 0 <= limit <= _LONGEST_SECONDS:
         raise Usage(f"--freeze-limit {limit:g}: 0 to {_LONGEST_SECONDS} seconds")
-    return LiveWish(arguments.live, FREEZE_SECONDS if limit is None else limit)
+    writes = () if results is None else ((results, "the results go there"),)
+    return LiveWish(arguments.live, FREEZE_SECONDS if limit is None else limit, writes)

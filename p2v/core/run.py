@@ -43,6 +43,9 @@ PACKAGES: Mapping[str, str] = {
     "virt-xml-validate": "libvirt-clients (dnf: libvirt-client)",
     "e2fsck": "e2fsprogs",
     "swtpm": "swtpm",
+    "lvcreate": "lvm2",
+    "lvremove": "lvm2",
+    "lvs": "lvm2",
     "ssh-keygen": "openssh-client (dnf: openssh)",
 }
 

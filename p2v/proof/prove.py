@@ -22,6 +22,7 @@ from drivers.planned import Unexplained
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
+from p2v.core.errors import Usage
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.units import format_bytes
 from p2v.proof.disks import Compared, Run, compare, outside
@@ -73,8 +74,12 @@ def prove(
 ) -> ProofDocument:
     """Prove one conversion. ``folder``: where its other files are. ``digest``: what the record's file says its digest is.
 
-    Raises what opening and reading the disks raise, and ApplianceFailed.
+    Raises what opening and reading the disks raise, and ApplianceFailed; Usage where the source was in use when it was copied.
     """
+    if record.document.live:
+        in_use = ", ".join(record.disks[each.disk].source for each in record.document.live)
+        message = f"{in_use}: was in use while it was copied, so what it holds now is not what was copied"
+        raise Usage(message, "There is nothing to hold the result against; `p2v verify` boots it.")
     times = PhaseTimes(report)
     systems = systems_of(record.document.facts, record.document.plan)
     with ExitStack() as stack:

@@ -166,7 +166,7 @@ def test_the_plan_names_the_way_and_why_no_better_one_is_possible(tmp_path: Path
 def test_what_goes_to_the_file_system_itself_is_not_frozen_for(tmp_path: Path) -> None:
     with live_device(tmp_path, "ext4", size=2048 * MIB) as (device, place):
         ran = p2v("disk", "convert", "--live", device, place / "copy.qcow2", "--progress", "plain")
-        assert "must stay writable: the copy goes there" in ran.err
+        assert "must stay writable: the results go there" in ran.err
         assert "froze" not in ran.out
 
 

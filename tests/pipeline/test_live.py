@@ -66,6 +66,8 @@ def test_a_guest_is_converted_while_somebody_writes_to_it(tmp_path: Path) -> Non
     assert all(changed.before and changed.before != changed.after for changed in disk.changed)
     assert [check.clean for check in record.checks] == [True, True]
     assert "was in use" in ran.out
+    refused = p2v("prove", out / "vm.json")
+    assert (refused.status, "was in use while it was copied" in refused.err) == (64, True), refused.err
     copied = root_of(out / "vm.qcow2", tmp_path)
     assert subprocess.run(["e2fsck", "-f", "-n", copied], check=False, capture_output=True).returncode == 0
     with mounted(copied, tmp_path / "look") as look:
@@ -136,6 +138,15 @@ def test_mere_use_of_a_guest_makes_no_plan_stale(tmp_path: Path) -> None:
         # the appliance starts only when the copy was found to be the guest that was planned
         assert kill_when(words, started("appliance"), signal.SIGINT)
         assert names(out) == set()
+        assert can_be_written(root, 10)
+
+
+def test_results_may_go_to_the_disk_itself_which_is_not_frozen_then(tmp_path: Path) -> None:
+    with running_guest(tmp_path) as (device, root):
+        ran = p2v("convert", "--live", device, "-o", root / "srv/out", "--name", "vm", "--reader", "host")
+        # told while there is still no plan: the guest is read as it runs, and no room is found for it on its own disk
+        assert "froze" not in ran.out + ran.err
+        assert ran.status in (4, 73), ran.err
         assert can_be_written(root, 10)
 
 

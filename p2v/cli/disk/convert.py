@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     final: Path = arguments.target
     kind, spec, report = _kind_of(final, arguments.format), spec_of(arguments), console.reporter(arguments.progress)
-    wish, reading = live_options.wish_of(arguments), gentle_options.wish_of(arguments)
+    wish, reading = live_options.wish_of(arguments, final.parent), gentle_options.wish_of(arguments)
     if isinstance(kind, ForeignFormat):
         # what starts programs, and what reads of devices, is imported by those who need it
         from p2v.cli.disk import foreign

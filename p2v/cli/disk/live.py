@@ -18,7 +18,7 @@ from p2v.live_sources import held_still, look_over, require_plain, unrepeatable
 
 def copy(copying: Copying, wish: LiveWish) -> Made:
     """Copy a device, in the best way where it is in use. Raises SourceInUse where the user does not want that."""
-    seen = look_over([copying.spec.path], wish, SystemRunner(), [(copying.final.parent, "the copy goes there")])
+    seen = look_over([copying.spec.path], wish, SystemRunner())
     for warning in seen.warnings:
         copying.report(events.Warned(warning.message))
     return _copy_live(copying, seen.live, wish) if seen.live else copying.at_rest()
