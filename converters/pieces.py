@@ -8,7 +8,7 @@ hold anything else, bit 0 being the first.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,11 +205,14 @@ def _close_piece(segments: list[Segment], end: int) -> DataPiece | ZeroPieces:
     return DataPiece(index, length, tuple(segments)) if segments else ZeroPieces(index, 1, length)
 
 
-def stored_bytes(disk: DiskReader) -> int:
-    """How much a copy of a disk takes at most: whole sub-pieces of what does not read as zero. Raises what the reader raises."""
+def stored_bytes(disk: DiskReader, is_free: Callable[[Extent], bool] = lambda extent: False) -> int:
+    """How much a copy of a disk takes at most: whole sub-pieces of what does not read as zero, but of what ``is_free``.
+
+    Raises what the reader raises.
+    """
     counted = total = 0
     for extent in disk.extents():
-        if not extent.zero and extent.length:
+        if not extent.zero and extent.length and not is_free(extent):
             first = max(counted, extent.offset // SUBPIECE_BYTES)
             counted = max(counted, -(-extent.end // SUBPIECE_BYTES))
             total += counted - first

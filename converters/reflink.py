@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from converters.pieces import SUBPIECE_BYTES, DataPiece
+from converters.pieces import SUBPIECE_BYTES, DataPiece, stored_bytes
 from converters.source_file import SourceFile, open_source
-from p2v.core.disk import DiskReader, StoredAt
+from p2v.core.disk import DiskReader, Extent, StoredAt
 from p2v.core.errors import P2vError
 
 _FICLONERANGE = 0x4020940D
@@ -140,17 +140,14 @@ class Sharing:
 
 
 def unshared_bytes(reader: DiskReader, folder: Path) -> int:
-    """Bytes of a disk that have to be written into a file in ``folder``: neither zero nor shared. Raises what the reader raises."""
+    """Bytes of a disk that have to be written into a file in ``folder``: ``stored_bytes`` of what is not shared. Raises what the reader raises."""
     with Sharing(folder) as sharing:
-        return sum(
-            extent.length
-            for extent in reader.extents()
-            if not extent.zero
-            and not (
-                extent.stored is not None
-                and sharing.fits(extent.stored, extent.offset, extent.length, reader.virtual_size)
-            )
-        )
+
+        def is_shared(extent: Extent) -> bool:
+            stored = extent.stored
+            return stored is not None and sharing.fits(stored, extent.offset, extent.length, reader.virtual_size)
+
+        return stored_bytes(reader, is_shared)
 
 
 def _clone(source: int, source_offset: int, length: int, target: int, offset: int) -> None:
