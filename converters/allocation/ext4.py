@@ -1,7 +1,7 @@
 """Free blocks of ext2, ext3 and ext4, from their block bitmaps.
 
 Nothing is told unless all of it adds up: checksums where there are any, the counts of every group and of the whole,
-and that no bitmap calls a block free that the file system's own structures stand in.
+that no bitmap calls a block free that the file system's own structures stand in, and that no file has one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 
+from converters.allocation.ext4_files import check_files
 from converters.allocation.ext4_layout import GROUP_BLOCKS_UNINIT, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Ext4Layout
 from converters.allocation.runs import Runs, clear_bits
 from converters.allocation.volume import NotUnderstood, Volume
@@ -31,6 +32,7 @@ def free_runs(volume: Volume) -> Runs:
         free += _read_group(layout, number, own.of_group(number), runs)
     if free * layout.cluster_blocks != layout.free_blocks:
         raise NotUnderstood(f"its superblock counts {layout.free_blocks} free blocks, its groups {free * layout.cluster_blocks}")
+    check_files(volume, layout, runs)
     return runs
 
 

@@ -38,7 +38,7 @@ _NEEDS_RECOVERY, _IS_JOURNAL, _ORPHAN_PRESENT = 0x4, 0x8, 0x10000
 _STATE_CLEAN = 0x1
 _CRC32C = 1
 _MMP_MAGIC, _MMP_CLEAN = 0x004D4D50, 0xFF4D4D50
-GROUP_BLOCKS_UNINIT = 0x2
+GROUP_INODES_UNINIT, GROUP_BLOCKS_UNINIT = 0x1, 0x2
 
 # a group's descriptor: low halves, flags, checksums; the high halves stand 32 bytes further on
 _LOW = struct.Struct("<3IHHHHIHHHH")
@@ -47,7 +47,10 @@ _HIGH = struct.Struct("<3IHHHHIHH")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What a group's descriptor says; places are blocks, ``free`` counts clusters."""
+    """What a group's descriptor says; places are blocks, ``free`` counts clusters.
+
+    ``used_inodes``: those at the begin of its table that may be in use; none of the others ever was.
+    """
 
     block_bitmap: int
     inode_bitmap: int
@@ -55,6 +58,7 @@ class Group:
     free: int
     flags: int
     bitmap_checksum: int
+    used_inodes: int
 
 
 class Ext4Layout:
@@ -112,7 +116,7 @@ class Ext4Layout:
         if "bigalloc" in self.features:
             self.cluster_blocks = 1 << max(0, min(32, self._number("<I", 0x1C) - self._number("<I", 0x18)))
         self._inodes = self._number("<I", 0x28)
-        self._inode_bytes = self._number("<H", 0x58) if self._number("<I", 0x4C) else 128
+        self.inode_bytes = self._number("<H", 0x58) if self._number("<I", 0x4C) else 128
         self._descriptor_bytes = self._number("<H", 0xFE) if is_64bit else 32
 
     def _check_sizes(self) -> None:
@@ -127,7 +131,7 @@ class Ext4Layout:
             raise NotUnderstood(f"its groups have {self.group_blocks} blocks")
         if "bigalloc" in self.features and self._number("<I", 0x24) != clusters:
             raise NotUnderstood("its groups have another number of clusters than of blocks")
-        size = self._inode_bytes
+        size = self.inode_bytes
         if not 128 <= size <= self.block_bytes or size & (size - 1) or not 0 < self._inodes <= 8 * self.block_bytes:
             raise NotUnderstood(f"it has {self._inodes} inodes of {size} bytes a group")
         size = self._descriptor_bytes
@@ -136,7 +140,7 @@ class Ext4Layout:
         self.groups = -(-(self.blocks - self.first_block) // self.group_blocks)
         if self.groups * size > _LARGEST_TABLE_BYTES or self._number("<I", 0) != self.groups * self._inodes:
             raise NotUnderstood(f"it has {self.groups} groups and {self._number('<I', 0)} inodes")
-        self.inode_table_blocks = -(-self._inodes * self._inode_bytes // self.block_bytes)
+        self.inode_table_blocks = -(-self._inodes * self.inode_bytes // self.block_bytes)
         self._per_block = self.block_bytes // size
         self._table_blocks = -(-self.groups // self._per_block)
         self._first_meta = self._number("<I", 0x104) if "meta_bg" in self.features else self._table_blocks
@@ -215,16 +219,19 @@ class Ext4Layout:
         """A group's descriptor. Raises NotUnderstood for one that fails its checksum or points outside."""
         at = self._place_in_table(number)
         raw = self._table[at : at + self._descriptor_bytes]
-        block_bitmap, inode_bitmap, table, free, _, _, flags, _, checksum, _, _, stored = _LOW.unpack_from(raw)
+        block_bitmap, inode_bitmap, table, free, _, _, flags, _, checksum, _, unused, stored = _LOW.unpack_from(raw)
         if "64bit" in self.features:
             high = _HIGH.unpack_from(raw, 32)
             block_bitmap, inode_bitmap, table = block_bitmap | high[0] << 32, inode_bitmap | high[1] << 32, table | high[2] << 32
-            free, checksum = free | high[3] << 16, checksum | high[8] << 16
+            free, unused, checksum = free | high[3] << 16, unused | high[6] << 16, checksum | high[8] << 16
         if self._has_checksums and stored != self._descriptor_checksum(number, raw):
             raise NotUnderstood(f"the descriptor of group {number} fails its checksum")
         for first, count in ((block_bitmap, 1), (inode_bitmap, 1), (table, self.inode_table_blocks)):
             self.require_blocks(first, count)
-        return Group(block_bitmap, inode_bitmap, table, free, flags if self._has_checksums else 0, checksum)
+        if not self._has_checksums:
+            flags = unused = 0
+        used = 0 if flags & GROUP_INODES_UNINIT else max(0, self._inodes - unused)
+        return Group(block_bitmap, inode_bitmap, table, free, flags, checksum, used)
 
     def _place_in_table(self, number: int) -> int:
         block, within = divmod(number, self._per_block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 
 from p2v.core.units import KIB
@@ -45,12 +46,19 @@ class Runs:
             self.shrink(self._at_most // 2)
 
     def shrink(self, at_most: int) -> None:
-        """Give up the shortest until there are no more than ``at_most``."""
-        while len(self) > at_most:
-            self.least_bytes *= 2
-            kept = [index for index, length in enumerate(self._lengths) if length >= self.least_bytes]
-            self._starts = array("Q", (self._starts[index] for index in kept))
-            self._lengths = array("Q", (self._lengths[index] for index in kept))
+        """Give up the shortest until there are no more than ``at_most``; of those as long as each other, the last."""
+        if len(self) <= at_most:
+            return
+        limit = sorted(self._lengths, reverse=True)[at_most - 1]
+        room = at_most - sum(length > limit for length in self._lengths)
+        kept = []
+        for index, length in enumerate(self._lengths):
+            if length > limit or (length == limit and room > 0):
+                kept.append(index)
+                room -= length == limit
+        self._starts = array("Q", (self._starts[index] for index in kept))
+        self._lengths = array("Q", (self._lengths[index] for index in kept))
+        self.least_bytes = max(self.least_bytes, limit)
 
     def __len__(self) -> int:
         self._keep()
@@ -60,6 +68,12 @@ class Runs:
         """(offset, length) of each."""
         self._keep()
         return iter(zip(self._starts, self._lengths, strict=True))
+
+    def touches(self, offset: int, length: int) -> bool:
+        """Whether a range has a byte in one of them."""
+        self._keep()
+        index = bisect_left(self._starts, offset + length) - 1
+        return index >= 0 and self._starts[index] + self._lengths[index] > offset
 
     @property
     def total(self) -> int:
