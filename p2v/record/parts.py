@@ -30,7 +30,7 @@ OF_FINDINGS = ("warnings", "blockers")
 OF_PARTS: Mapping[str, Mapping[str, str]] = {
     "plan": {"plan_digest": "digest"},
     "changes": {"applied": "applied"},
-    "copy": {"disks": "disks"},
+    "copy": {"disks": "disks", "allocation": "allocation", "unneeded": "unneeded"},
     "checks": {"checks": "file_systems"},
     "outputs": {"outputs": "files", "hardware": "hardware"},
     "boot": {"boot": "evidence", "boot_files": "files"},
