@@ -374,6 +374,30 @@ def test_an_origin_of_snapshots_is_copied_whole(machine: Callable[[str], list[Pa
     assert "snapshots of it" in whole(unused(*disks))["sys/root"]
 
 
+def test_thin_volumes_and_the_pool_below_them_are_copied_whole(machine: Callable[[str], list[Path]]) -> None:
+    """The pool's data look like a file system where a thin volume's first blocks happen to stand."""
+    volume = 'id = "{0}"\nstatus = ["READ", "WRITE", "VISIBLE"]\nflags = []\nsegment_count = 1\nsegment1 {{\nstart_extent = 0\n'
+    thin = (
+        f"pool {{\n{volume.format('x')}extent_count = 15\ntype = \"thin-pool\"\nmetadata = \"gap\"\npool = \"root\"\n"
+        f"transaction_id = 2\nchunk_size = 128\n}}\n}}\n"
+        f"thin0 {{\n{volume.format('y')}extent_count = 40\ntype = \"thin\"\nthin_pool = \"pool\"\ntransaction_id = 1\n"
+        f"device_id = 1\n}}\n}}\n"
+        f"snap0 {{\n{volume.format('z')}extent_count = 40\ntype = \"thin\"\nthin_pool = \"pool\"\ntransaction_id = 2\n"
+        f"device_id = 2\norigin = \"thin0\"\n}}\n}}\n"
+    ).encode()
+    disks = machine("lvm")
+    before = unused(*disks)
+    for disk, at in zip(disks, (40 * MIB, MIB), strict=True):
+        rewritten(disk, at, lambda text: text.replace(b"logical_volumes {\n", b"logical_volumes {\n" + thin))
+    found = unused(*disks)
+    assert whole(before)["sys/root"] == ""
+    assert "other volumes are made of it" in whole(found)["sys/root"]
+    assert {name for name, why in whole(found).items() if why} >= {"sys/root", "sys/gap", "sys/pool", "sys/thin0", "sys/snap0"}
+    # what no volume has is free all the same
+    assert found.disks[0].by_kind()[LVM] == before.disks[0].by_kind()[LVM]
+    assert found.disks[0].by_kind()[EXT] < before.disks[0].by_kind()[EXT]
+
+
 def test_logical_volumes_that_share_extents_are_not_believed(machine: Callable[[str], list[Path]]) -> None:
     disks = machine("lvm")
     for disk, at in zip(disks, (40 * MIB, MIB), strict=True):
