@@ -1,7 +1,7 @@
 """Free blocks of XFS, from the trees of free space of its allocation groups.
 
 Each group has two of them, by place and by size, which must tell of the same ranges; their sum must be what the
-group's header and the superblock count; and nothing the file system itself stands in may be in them.
+group's header and the superblock count; and nothing the file system itself stands in may be in them, nor any file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from converters.allocation.runs import Runs
 from converters.allocation.volume import NotUnderstood, Volume
+from converters.allocation.xfs_files import check_files
 from converters.allocation.xfs_layout import MAGIC, FreeSpaceHeader, XfsLayout
 
 _BY_PLACE, _BY_SIZE = (b"ABTB", b"AB3B"), (b"ABTC", b"AB3C")
@@ -38,6 +39,7 @@ def free_runs(volume: Volume) -> Runs:
             runs.add(layout.place(group, start), count * layout.block_bytes)
     if counted != layout.free_blocks:
         raise NotUnderstood(f"its superblock counts {layout.free_blocks} free blocks, its groups {counted}")
+    check_files(volume, layout, runs)
     return runs
 
 

@@ -58,6 +58,7 @@ class XfsLayout:
         version, self.sector_bytes = struct.unpack_from(">HH", raw, 100)
         self.is_v5 = version & 0xF == 5
         self.free_blocks = int(struct.unpack_from(">Q", raw, 144)[0])
+        self.inode_bytes, self.inode_bits, self.group_bits = self._number(">H", 104), raw[123], raw[124]
         self._check_sizes()
         self._check_features(version)
         self.uuid = raw[248:264] if self.is_v5 and self._long(216) & _INCOMPAT_META_UUID else raw[32:48]
@@ -85,6 +86,8 @@ class XfsLayout:
             raise NotUnderstood(f"it has {self.groups} groups of {self.group_blocks} blocks")
         if -(-self.blocks // self.group_blocks) != self.groups or self.group_blocks > 1 << self._raw[124]:
             raise NotUnderstood(f"it has {self.blocks} blocks in {self.groups} groups of {self.group_blocks}")
+        if self.inode_bytes not in (256, 512, 1024, 2048) or self.inode_bytes << self.inode_bits != size:
+            raise NotUnderstood(f"its inodes have {self.inode_bytes} bytes")
         if self.blocks * size > self._volume.size:
             raise NotUnderstood(f"it is {self.blocks * size} bytes long, in a place of {self._volume.size}")
 
@@ -166,8 +169,24 @@ class XfsLayout:
         free_root = struct.unpack_from(">I", raw, 328)[0] if self.is_v5 else 0
         return struct.unpack_from(">I", raw, 20)[0], free_root
 
+    def inode_tree(self, group: int) -> tuple[int, int]:
+        """Root and levels of a group's tree of inodes."""
+        root, _ = self.inode_roots(group)
+        raw = self._volume.read(self.sector_bytes, self.place(group, 0) + 2 * self.sector_bytes)
+        return root, int(struct.unpack_from(">I", raw, 24)[0])
+
     def tree_block(self, group: int, block: int, magics: tuple[bytes, bytes]) -> TreeBlock:
-        """A block of a group's tree, checked. ``magics``: as version 4 and version 5 have it."""
+        """A block of a group's tree of free space, checked. ``magics``: as version 4 and version 5 have it."""
+        found = self.checked_block(group, block, magics)
+        room = (self.block_bytes - found.header) // (8 if found.level == 0 else 12)
+        if not found.count <= room:
+            raise NotUnderstood(f"a tree of group {group} is damaged")
+        pairs = struct.unpack_from(f">{2 * found.count}I", found.raw, found.header)
+        children = struct.unpack_from(f">{found.count}I", found.raw, found.header + 8 * room) if found.level else ()
+        return TreeBlock(found.level, pairs, children, found.right)
+
+    def checked_block(self, group: int, block: int, magics: tuple[bytes, bytes]) -> CheckedBlock:
+        """A block of any of a group's trees, whose header and checksum fit."""
         if not 0 < block < self.length_of(group):
             raise NotUnderstood(f"a tree of group {group} leads outside of it")
         place = self.place(group, block)
@@ -180,12 +199,18 @@ class XfsLayout:
             number, _, uuid, owner = struct.unpack_from(">QQ16sI", raw, 16)
             if number * 512 != place or uuid != self.uuid or owner != group or not _checksum_fits(raw, 52):
                 raise NotUnderstood(f"a tree of group {group} is damaged")
-        room = (self.block_bytes - header) // (8 if level == 0 else 12)
-        if not count <= room:
-            raise NotUnderstood(f"a tree of group {group} is damaged")
-        pairs = struct.unpack_from(f">{2 * count}I", raw, header)
-        children = struct.unpack_from(f">{count}I", raw, header + 8 * room) if level else ()
-        return TreeBlock(level, pairs, children, right)
+        return CheckedBlock(raw, header, level, count, right)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBlock:
+    """A block of a tree: its bytes, those of its header, its level (0: leaves), how many records it has, its right neighbour."""
+
+    raw: bytes
+    header: int
+    level: int
+    count: int
+    right: int
 
 
 @dataclass(frozen=True, slots=True)
