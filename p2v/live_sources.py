@@ -114,6 +114,7 @@ class StillSources:
     _stack: ExitStack
     _started: float
     _done: Mapping[int, list[str]]
+    _report: Reporter
     leftovers: tuple[str, ...] = ()
     """What was found, and said, of earlier runs that were killed."""
     _snapshots: Mapping[int, Snapshot] = field(default_factory=dict)
@@ -121,14 +122,17 @@ class StillSources:
     _is_over: bool = False
 
     def release(self) -> tuple[LiveRecord, ...]:
-        """Let them change again; what was done. Raises NotHeldStill when one changed before: what was read is of no one moment."""
+        """Let them change again; what was done. They must be closed: what is open cannot be removed.
+
+        Raises NotHeldStill when one changed before: what was read is of no one moment.
+        """
         seconds = round(time.monotonic() - self._started, 3)
         self._is_over = True
         self._stack.close()
-        if self._frozen is not None:
-            self._frozen.require_kept()
+        self.require_kept()
         for each in self._snapshots.values():
-            each.require_kept()
+            if each.left:
+                self._report(Warned(each.left))
         return tuple(LiveRecord(s.disk, s.way, s.users, (*self._done[s.disk], *self._undone(s)), seconds) for s in self.live)
 
     def require_kept(self) -> None:
@@ -141,7 +145,7 @@ class StillSources:
     def _undone(self, source: LiveSource) -> list[str]:
         if source.way is Way.SNAPSHOT:
             taken = self._snapshots[source.disk]
-            return [f"removed the snapshot {taken.name}, which was {taken.fullest:.0f} % full"]
+            return [taken.left or f"removed the snapshot {taken.name}, which was {taken.fullest:.0f} % full"]
         if source.way is Way.FREEZE and self._frozen is not None:
             return [f"thawed {', '.join(source.freezes)} after {format_seconds(self._frozen.seconds)}"]
         return []
@@ -183,7 +187,7 @@ def held_still(
             elif each.way is Way.AS_IT_RUNS:
                 done[each.disk].append("had the kernel write back what it held")
             _forget_cached(paths[each.disk])
-        still = StillSources(live, paths, stack.pop_all(), time.monotonic(), done, leftovers, snapshots, stopped)
+        still = StillSources(live, paths, stack.pop_all(), time.monotonic(), done, report, leftovers, snapshots, stopped)
     try:
         yield still
     except BaseException:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _TAG = "p2v-suite"
 _OWNED = re.compile(rf"{_TAG}\.(\d{{1,9}})\.(\d{{1,20}})")
 _SECONDS = 120.0
 _WATCH_SECONDS = 5.0
+_REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 5, 0.5
 _COLUMNS = "vg_name,lv_name,lv_size,vg_free,segtype,origin,pool_lv"
 
 
@@ -59,12 +61,13 @@ def volume_of(device: BlockDevice, runner: Runner) -> LogicalVolume | str:
 
 @dataclass
 class Snapshot:
-    """A snapshot that stands. ``fullest``: the most that was seen of its room, in percent."""
+    """A snapshot. ``fullest``: the most that was seen of its room, in percent; ``left``: why it is still there, at the end."""
 
     path: Path
     name: str
     fullest: float = 0.0
     problem: str = ""
+    left: str = ""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def require_kept(self) -> None:
@@ -77,8 +80,8 @@ class Snapshot:
 def snapshot(source: LiveSource, runner: Runner, on_lost: Callable[[], None] = lambda: None) -> Iterator[Snapshot]:
     """Take a snapshot, watch its room while the context lasts, and remove it, however that ends.
 
-    ``on_lost`` is called, in a thread of its own, when it ran full. Raises NotHeldStill (also where it cannot be removed),
-    ToolMissing.
+    ``on_lost`` is called, in a thread of its own, when it ran full. Nobody may have it open at the end; one that cannot be removed
+    does the copy no harm, and says so (``left``). Raises NotHeldStill, ToolMissing.
     """
     group, _, origin = source.volume.partition("/")
     name = f"p2v-{origin[:60]}-{secrets.token_hex(4)}"
@@ -99,7 +102,10 @@ def snapshot(source: LiveSource, runner: Runner, on_lost: Callable[[], None] = l
     finally:
         taken._stop.set()
         watcher.join(_SECONDS)
-        _remove(taken.name, runner)
+        try:
+            _remove(taken.name, runner)
+        except P2vError as error:
+            taken.left = f"the snapshot {taken.name} cannot be removed ({error.sentence()}): `lvremove {taken.name}` may later"
 
 
 def remove_leftovers(runner: Runner, host: HostFiles = THIS_HOST) -> tuple[str, ...]:
@@ -146,11 +152,16 @@ def _look(taken: Snapshot, runner: Runner) -> None:
 
 
 def _remove(name: str, runner: Runner) -> None:
-    try:
-        runner.run(["lvremove", "--quiet", "--yes", name], timeout=_SECONDS)
-    except ProgramFailed as error:
-        advice = f"The next run with --live removes it, or `lvremove {name}` does."
-        raise NotHeldStill(name, f"the snapshot cannot be removed: {error.sentence()}", advice) from error
+    for tries in range(_REMOVE_TRIES, 0, -1):
+        try:
+            runner.run(["lvremove", "--quiet", "--yes", name], timeout=_SECONDS)
+        except ProgramFailed:
+            # udev looks at a volume whenever it changes
+            if tries == 1:
+                raise
+            time.sleep(_REMOVE_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _lvs(runner: Runner, *words: str) -> list[dict[str, Any]]:

@@ -465,6 +465,8 @@ def _move_one_after_the_other(
     document, keys = job.document, job.request.keys
     made = [(target.path.absolute(), target.format.value) for target in targets]
     if still is not None:
+        for reader in readers:
+            reader.close()
         job.live = still.release()
         document = copied_document(document, made, job.acceleration, job.report, keys)
     job.unreadable = unreadable_records(targets, job.report)

@@ -137,6 +137,18 @@ def test_a_copy_is_told_when_its_snapshot_runs_full_meanwhile(lvm: PlayedLvm, mo
         assert lost.wait(10)
 
 
+def test_a_snapshot_that_cannot_be_removed_is_told_and_does_the_copy_no_harm(
+    lvm: PlayedLvm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lvm_snapshots, "_REMOVE_PAUSE_SECONDS", 0)
+    with snapshot(SOURCE, lvm) as taken:
+        lvm.fails.add("lvremove")
+    taken.require_kept()
+    assert f"lvremove {taken.name}" in taken.left
+    tries = [words for words in lvm.ran if words[0] == "lvremove"]
+    assert len(tries) == 5
+
+
 def test_lvms_own_refusal_is_told(lvm: PlayedLvm) -> None:
     lvm.fails.add("lvcreate")
     with pytest.raises(NotHeldStill, match="Insufficient free space"), snapshot(SOURCE, lvm):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -100,7 +101,10 @@ def test_what_is_copied_while_it_is_frozen_is_of_one_moment(tmp_path: Path, kind
 def test_a_frozen_ext4_needs_no_journal_replayed(tmp_path: Path) -> None:
     copy = tmp_path / "copy.raw"
     with live_device(tmp_path, "ext4") as (device, place), writing(place):
-        assert p2v("disk", "convert", "--live", device, copy).status == 0
+        ran = p2v("disk", "convert", "--live", device, copy, "--json")
+        assert ran.status == 0, ran.err
+    (live,) = json.loads(ran.out)["live"]
+    assert (live["way"], live["done"][0]) == ("freeze", f"froze {place}")
     checked(copy, "ext4")
     features = subprocess.run(["dumpe2fs", "-h", copy], capture_output=True, text=True, check=True).stdout
     assert "needs_recovery" not in features
@@ -175,7 +179,7 @@ def test_a_freeze_that_is_too_short_leaves_nothing(tmp_path: Path) -> None:
         with (place / "large").open("wb") as file:
             for _ in range(400):
                 file.write(os.urandom(MIB))
-        ran = p2v("disk", "convert", "--live", "--freeze-limit", "0.4", device, tmp_path / "copy.qcow2")
+        ran = p2v("disk", "convert", "--live", "--freeze-limit", "0.15", device, tmp_path / "copy.qcow2")
         assert ran.status == 75, ran.err
         assert "time allowed was over" in ran.err
         assert names(tmp_path) == {"disk", "mnt"}

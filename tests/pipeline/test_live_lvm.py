@@ -36,10 +36,10 @@ kill $filling; wait $filling
 lvs --noheadings -o lv_name vg0 >/out/full.lvs
 lvremove -q -y vg0/filler
 
-p2v /dev/vg0/data /out/killed.raw >/out/killed 2>&1 &
+(exec python3 -m p2v disk convert --live /dev/vg0/data /out/killed.raw >/out/killed 2>&1) &
 run=$!
 for try in $(seq 200); do lvs --noheadings -o lv_name vg0 | grep -q p2v- && break; sleep 0.1; done
-kill -9 $run
+kill -9 $run; sleep 1
 lvs --noheadings -o lv_name vg0 >/out/killed.lvs
 p2v /dev/vg0/data /out/after.raw >/out/after 2>&1; echo $? >/out/after.status
 lvs --noheadings -o lv_name vg0 >/out/after.lvs

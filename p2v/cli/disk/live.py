@@ -40,6 +40,7 @@ def _copy_live(copying: Copying, live: tuple[LiveSource, ...], wish: LiveWish) -
             with copying.target(disk.virtual_size, unrepeatable()) as target:
                 try:
                     copied = copying.copy(view, target, gone)
+                    disk.close()
                     done = still.release()
                 except BaseException:
                     target.discard()
