@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -14,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from p2v.cli import live_options
+from p2v.consistency import Way
+from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
+from p2v.live_sources import look_over
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device, mounted
 from tests.pipeline.running import kill_when, names, p2v, started
 from tests.test_freezing import can_be_written
@@ -172,6 +177,16 @@ def test_what_goes_to_the_file_system_itself_is_not_frozen_for(tmp_path: Path) -
         ran = p2v("disk", "convert", "--live", device, place / "copy.qcow2", "--progress", "plain")
         assert "must stay writable: the results go there" in ran.err
         assert "froze" not in ran.out
+
+
+def test_no_plan_is_made_to_freeze_what_the_results_go_to(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    live_options.configure(parser)
+    words = parser.parse_args(["--live"])
+    with live_device(tmp_path, "ext4") as (device, place):
+        for results, way in ((tmp_path / "out", Way.FREEZE), (place / "not/there/yet", Way.AS_IT_RUNS)):
+            seen = look_over([device], live_options.wish_of(words, results), SystemRunner())
+            assert [live.way for live in seen.live] == [way]
 
 
 def test_a_freeze_that_is_too_short_leaves_nothing(tmp_path: Path) -> None:
