@@ -21,9 +21,6 @@ Inflate = Callable[[bytes, Codec, int], bytes | bytearray]
 end is ignored (qcow2 knows only an upper bound of a stream's length). Raises ValueError for a corrupt or cut
 stream and for one that inflates to more than ``limit``."""
 
-# What the copy loop inflates itself; the rest is left to the reader's own ``pread``.
-INFLATED_CODECS = frozenset({Codec.ZLIB, Codec.DEFLATE})
-
 
 def inflate_libdeflate(stored: bytes, codec: Codec, limit: int) -> bytes | bytearray:
     """``Inflate`` by libdeflate."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from converters.care import NO_CARE, Care, drop, is_cached, not_cached
 from converters.decompress import decompress
 from converters.faults import Faults, Range, Rescue, bad_sectors
-from converters.inflate import FASTEST, INFLATED_CODECS, Inflate
+from converters.inflate import FASTEST, Inflate
 from converters.pieces import DataPiece, PieceBuffer, Segment
 from converters.read_watch import ReadWatch
 from converters.source_file import SourceFile, close_source, open_source
@@ -285,4 +285,4 @@ def _part(segment: Segment, start: int, end: int) -> Segment:
 
 
 def _inflated_here(at: CompressedAt) -> bool:
-    return at.codec in INFLATED_CODECS and max(at.inflated_length, at.length) <= _LARGEST_INFLATED_BYTES
+    return max(at.inflated_length, at.length) <= _LARGEST_INFLATED_BYTES

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from converters.device_target import ClaimedDevice, claimed_device
 from converters.target import Target, journal_path
+from converters.target_formats import PLAIN, TargetOptions
 from p2v.core import events
 from p2v.core.block_devices import THIS_HOST, BlockDevice, HostFiles, ground_of, look_at, stable_names, users_of
 from p2v.core.errors import DeviceInUse, UnfitDevice, Usage
@@ -51,6 +52,13 @@ class DeviceWish:
                 raise Usage(f"--to-device {path}: disk {index + 1} goes to {found[index].path} already")
             found[index] = replace(found[index], path=path.absolute(), format="raw", is_device=True)
         return tuple(found)
+
+
+def refuse_layout(disks: Sequence[TargetDisk], layout: TargetOptions) -> None:
+    """Raise Usage for a layout of files where no disk becomes one; whether blocks are shared says nothing of a device."""
+    if all(disk.is_device for disk in disks) and replace(layout, shares=True) != PLAIN:
+        message = "a block device holds the disk as it is: there is nothing to compress, no cluster, nothing to reserve"
+        raise Usage(message, "Leave --compress, --cluster-size and --preallocation away.")
 
 
 def check_devices(

@@ -51,7 +51,15 @@ from p2v.core.workspace import (
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
-from p2v.device_targets import DeviceWish, check_devices, claim_devices, record_of, start_device, tell_unfinished
+from p2v.device_targets import (
+    DeviceWish,
+    check_devices,
+    claim_devices,
+    record_of,
+    refuse_layout,
+    start_device,
+    tell_unfinished,
+)
 from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.left_out import Selection, Wanted, left_out_records, select
 from p2v.live_copy import (
@@ -285,8 +293,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
     disks = tuple(with_sectors_of(d, planned) for d, planned in zip(disks, document.hardware.disks, strict=True))
     disks = request.devices.placed(disks)
-    if all(disk.is_device for disk in disks) and replace(request.layout, shares=True) != PLAIN:
-        raise Usage("a block device holds the disk as it is: there are no clusters to compress or preallocate")
+    refuse_layout(disks, request.layout)
     store = variable_store(document.machine, replace(document.hardware, disks=disks), request.front_end, report)
     hardware = store.hardware
     sizes = [source.image.virtual_size for source in document.sources]

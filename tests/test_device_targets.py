@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from converters.image import describe, identity, open_disk
+from converters.target_formats import Preallocation, TargetOptions
 from drivers.facts import Disk
 from p2v.cli import device_options
 from p2v.core import events
 from p2v.core.block_devices import BlockDevice
+from p2v.core.disk import Codec
 from p2v.core.errors import DeviceInUse, P2vError, UnfitDevice, Usage
 from p2v.core.units import MIB
-from p2v.device_targets import DeviceWish, check_devices
+from p2v.device_targets import DeviceWish, check_devices, refuse_layout
 from p2v.documents import Inspection, PlanDocument, SourceDisk
 from p2v.machine import Machine, MachineDisk
 from p2v.planning import disk_names, plan_found
@@ -51,6 +53,18 @@ def test_the_only_disk_needs_no_number_and_those_not_named_become_files() -> Non
 def test_a_device_may_have_a_name_with_an_equals_sign() -> None:
     assert placed("--to-device", "/dev/disk/by-id/x=y", disks=1) == ["/dev/disk/by-id/x=y"]
     assert placed("--to-device", "1=/dev/disk/by-id/1=y", disks=1) == ["/dev/disk/by-id/1=y"]
+
+
+def test_a_layout_of_files_is_refused_where_no_disk_becomes_one() -> None:
+    two = disk_names("vm", 2, "qcow2")
+    mixed = parsed("--to-device", "2=/dev/b").placed(two)
+    devices = parsed("--to-device", "2=/dev/b", "--to-device", "1=/dev/a").placed(two)
+    for layout in (TargetOptions(compression=Codec.ZSTD), TargetOptions(MIB), TargetOptions(preallocation=Preallocation.FALLOC)):
+        refuse_layout(two, layout)
+        refuse_layout(mixed, layout)
+        with pytest.raises(Usage):
+            refuse_layout(devices, layout)
+    refuse_layout(devices, TargetOptions(shares=False))
 
 
 @pytest.mark.parametrize(

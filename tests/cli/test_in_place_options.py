@@ -20,6 +20,10 @@ from p2v.cli.main import main
         ("--to", "proxmox"),
         ("--to", "kubevirt"),
         ("--to", "openstack"),
+        ("--compress",),
+        ("--cluster-size", "1M"),
+        ("--preallocation", "falloc"),
+        ("--no-reflink",),
     ],
     ids=" ".join,
 )
