@@ -32,8 +32,8 @@ class ForeignFormat:
     suffix: str
 
 
-# Without force_size, QEMU makes the disk of a VHD as large as the next geometry that holds it. Its limit is the specification's,
-# 2040 GiB; a monolithic VMDK's is that of its descriptor's 32-bit grain directory in QEMU, block/vmdk.c.
+# Without force_size, QEMU makes the disk of a VHD as large as the next geometry that holds it. Limits: the VHD
+# specification's 2040 GiB, the VHDX specification's 64 TiB (qemu-img holds both), and vSphere's 62 TiB for a disk.
 FOREIGN_FORMATS: Mapping[str, ForeignFormat] = {
     known.id: known
     for known in (
@@ -57,7 +57,7 @@ FOREIGN_FORMATS: Mapping[str, ForeignFormat] = {
                 "monolithicSparse": ("subformat=monolithicSparse",),
                 "streamOptimized": ("subformat=streamOptimized",),
             },
-            2 * TIB,
+            62 * TIB,
             ".vmdk",
         ),
     )
