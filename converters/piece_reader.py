@@ -6,7 +6,7 @@ import errno
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class _OpenFile:
                 # memory or place do not suit this file system
                 close_source(self._direct)
                 self._direct = None
+        if not self._spares:
+            return os.preadv(self.source.fd, [into], offset)
         with self._spared(offset, len(into)):
             return os.preadv(self.source.fd, [into], offset)
 
@@ -73,7 +75,7 @@ class _OpenFile:
     @contextmanager
     def _spared(self, offset: int, length: int) -> Iterator[None]:
         """What a read through the page cache brings into it goes out again."""
-        brought = not_cached(self.source.fd, offset, length) if self._spares else ()
+        brought = not_cached(self.source.fd, offset, length)
         try:
             yield
         finally:
@@ -82,7 +84,7 @@ class _OpenFile:
 
     def read_bytes(self, length: int, offset: int) -> bytes:
         """The bytes of a range; fewer at the end of the file only. Raises OSError."""
-        with self._spared(offset, length):
+        with self._spared(offset, length) if self._spares else nullcontext():
             data = os.pread(self.source.fd, length, offset)
             while len(data) < length and (more := os.pread(self.source.fd, length - len(data), offset + len(data))):
                 data += more
@@ -135,26 +137,24 @@ class PieceReader:
             if start > filled:
                 buffer.clear(filled, start)
             filled = start + segment.length
-            for part, is_known in self._without_known(segment):
-                begin = part.offset - piece.offset
-                if is_known:
-                    buffer.clear(begin, begin + part.length)
-                    self._manner.faults.note(part.offset, part.length)
-                else:
-                    self._fill_segment(part, buffer.view[begin : begin + part.length])
+            if self._manner.faults.skip:
+                self._fill_without_known(segment, piece, buffer)
+            else:
+                self._fill_segment(segment, buffer.view[start:filled])
         if filled < piece.length:
             buffer.clear(filled, piece.length)
 
-    def _without_known(self, segment: Segment) -> Iterator[tuple[Segment, bool]]:
-        """A segment in parts, each with whether an earlier run found that it cannot be read and it is not to be tried again."""
+    def _fill_without_known(self, segment: Segment, piece: DataPiece, buffer: PieceBuffer) -> None:
+        """Read a segment but for what an earlier run found that it cannot be read: that is not tried again."""
         faults, position, end = self._manner.faults, segment.offset, segment.offset + segment.length
-        for offset, length in faults.known.within(position, end) if faults.skip else ():
+        for offset, length in (*faults.known.within(position, end), (end, 0)):
             if offset > position:
-                yield _part(segment, position, offset), False
-            yield _part(segment, offset, offset + length), True
+                into = buffer.view[position - piece.offset : offset - piece.offset]
+                self._fill_segment(_part(segment, position, offset), into)
+            if length:
+                buffer.clear(offset - piece.offset, offset + length - piece.offset)
+                faults.note(offset, length)
             position = offset + length
-        if position < end:
-            yield _part(segment, position, end), False
 
     def _fill_segment(self, segment: Segment, into: memoryview) -> None:
         compressed = segment.extent.compressed
@@ -186,9 +186,9 @@ class PieceReader:
         file, offset = stored.file, stored.offset
         opened = self._opened(file)
         self._await_turn(len(into))
-        with self._manner.watch.reading(file, offset):
+        self._manner.watch.begin(file, offset)
+        try:
             while into:
-                self._manner.watch.moved(offset)
                 try:
                     count = opened.pread(into, offset)
                 except OSError as error:
@@ -203,6 +203,10 @@ class PieceReader:
                     raise BadImage(file, f"ends at byte {end}, where {missing} bytes more of the disk should stand")
                 into = into[count:]
                 offset += count
+                if into:
+                    self._manner.watch.moved(offset)
+        finally:
+            self._manner.watch.end()
 
     def _rescue(self, opened: _OpenFile, into: memoryview, offset: int, at: int, problem: Unreadable) -> None:
         """Read in small pieces what could not be read in one; ``offset`` in the file, ``at`` in the disk."""
@@ -239,7 +243,8 @@ class PieceReader:
         opened = self._opened(at.file)
         self._await_turn(at.length)
         attempts = self._manner.faults.patience.attempts
-        with self._manner.watch.reading(at.file, at.offset):
+        self._manner.watch.begin(at.file, at.offset)
+        try:
             while True:
                 try:
                     return opened.read_bytes(at.length, at.offset)
@@ -249,15 +254,19 @@ class PieceReader:
                     if not isinstance(problem, Unreadable) or not attempts:
                         raise problem from error
                     drop(opened.source.fd, at.offset, at.length)
+        finally:
+            self._manner.watch.end()
 
     def _read_through_reader(self, segment: Segment, into: memoryview) -> None:
         file = segment.extent.compressed.file if segment.extent.compressed is not None else self._any_file()
         self._await_turn(segment.length)
+        self._manner.watch.begin(file, segment.offset)
         try:
-            with self._manner.watch.reading(file, segment.offset):
-                data = self._reader.pread(segment.length, segment.offset)
+            data = self._reader.pread(segment.length, segment.offset)
         except OSError as error:
             raise read_problem(error, Path(error.filename) if error.filename else file) from error
+        finally:
+            self._manner.watch.end()
         if len(data) != segment.length:
             raise BadImage(
                 file, f"{len(data)} of {segment.length} bytes could be read at byte {segment.offset} of the disk"

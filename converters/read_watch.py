@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,15 +30,13 @@ class ReadWatch:
     clock: Callable[[], float] = time.monotonic
     _readings: dict[int, _Reading] = field(default_factory=dict)
 
-    @contextmanager
-    def reading(self, file: Path, offset: int) -> Iterator[None]:
-        """The calling thread reads from ``offset`` of a file (in bytes) while the context lasts."""
-        me = threading.get_ident()
-        self._readings[me] = _Reading(file, offset, self.clock())
-        try:
-            yield
-        finally:
-            self._readings.pop(me, None)
+    def begin(self, file: Path, offset: int) -> None:
+        """The calling thread reads from ``offset`` of a file (in bytes) now, until ``end``."""
+        self._readings[threading.get_ident()] = _Reading(file, offset, self.clock())
+
+    def end(self) -> None:
+        """The calling thread has its answer."""
+        self._readings.pop(threading.get_ident(), None)
 
     def moved(self, offset: int) -> None:
         """The calling thread got its answer, and reads on from ``offset``."""

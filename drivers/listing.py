@@ -89,6 +89,8 @@ class Listing:
     subvolume: int = 0
     subvolumes: tuple[str, ...] = ()
     """Of Btrfs: the number of this one, and lines that tell of all."""
+    not_listed: str = ""
+    """Of a damaged file system: a digest of what was said of names that could not be listed; empty when all were."""
 
     def folder_of(self, path: str) -> Entry | None:
         """The folder that holds a name."""

@@ -46,6 +46,9 @@ _FLAGS = (
 )
 _SUBVOLUMES = "btrfs inspect-internal rootid . && btrfs subvolume get-default . && btrfs subvolume list -p -g -u -q ."
 _NOTHING = ":"
+# lists of which a part is no list
+_COMPLETE = 5
+_LIST = "/tmp/p2v-list"
 _DIGESTS = "xargs -0 -r sha256sum -b -z -- < /tmp/p2v-names"
 
 
@@ -81,18 +84,20 @@ class Walk:
 
     appliance: Appliance
 
-    def listing(self, system: WalkedFileSystem) -> Listing:
-        """All names of a file system. Raises BadListing, ApplianceFailed."""
+    def listing(self, system: WalkedFileSystem, *, is_damaged: bool = False) -> Listing:
+        """All names of a file system; where it ``is_damaged``, all that can be listed. Raises BadListing, ApplianceFailed."""
         self._mount(system)
         try:
             # what filefrag and lsattr cannot tell of a file is not known, and its contents are read; names must be complete
             wanted = [_NAMES, _KINDS, _DEVICE_NUMBERS, _ATTRIBUTES, _SUBVOLUMES if system.kind == "btrfs" else _NOTHING]
             wanted += [_FLAGS if system.has_flags else _NOTHING, _PLACES if system.tells_places else _NOTHING]
-            names, kinds, numbers, attributes, subvolumes, flags, places = self._lists(wanted, complete=5)
+            complete = 0 if is_damaged else _COMPLETE
+            names, kinds, numbers, attributes, subvolumes, flags, places = self._lists(wanted, complete)
+            not_listed = self._not_listed() if is_damaged else ""
         finally:
             self.appliance.umount()
         entries = parse_entries(names, kinds, numbers, attributes, flags)
-        return Listing(entries, parse_places(places), *_parse_subvolumes(subvolumes))
+        return Listing(entries, parse_places(places), *_parse_subvolumes(subvolumes), not_listed=not_listed)
 
     def digests(self, system: WalkedFileSystem, paths: Sequence[str]) -> dict[str, str]:
         """SHA-256 (hexadecimal) of the contents of files; those that cannot be read are not there.
@@ -138,7 +143,7 @@ class Walk:
 
     def _lists(self, scripts: Sequence[str], complete: int = 0) -> list[bytes]:
         """What each script prints; they run at the same time. Of the first ``complete`` any error raises BadListing."""
-        files = [f"/tmp/p2v-list{number}" for number in range(len(scripts))]
+        files = [f"{_LIST}{number}" for number in range(len(scripts))]
         jobs = "".join(
             f"({{ {script}; echo $? >{file}-status; }} 2>{file}-errors | gzip -1 >{file}) & "
             for script, file in zip(scripts, files, strict=True)
@@ -152,6 +157,12 @@ class Walk:
             if status != "0":
                 raise BadListing(f"it cannot be listed whole: {self._run(f'tail -c 300 {file}-errors')}")
         return [self._unpacked(file, int(size)) for file, size in zip(files, sizes, strict=True)]
+
+    def _not_listed(self) -> str:
+        """A digest of what the lists that are to be complete said was wrong, in no matter what order; empty: nothing."""
+        errors = " ".join(f"{_LIST}{number}-errors" for number in range(_COMPLETE))
+        count, _, digest = self._run(f"cat {errors} | wc -l; cat {errors} | LC_ALL=C sort | sha256sum").partition("\n")
+        return "" if count.strip() == "0" else digest.strip()
 
     def _unpacked(self, file: str, size: int) -> bytes:
         packed = b"".join(self._fetched(file, size))

@@ -43,6 +43,7 @@ from p2v.proof.disks import Run, inside
 from p2v.record.proof import FileSystemProof
 
 _CANNOT_BE_THERE_TWICE = ("btrfs",)
+_DAMAGED = "it is damaged, as the source could not be read there: some names cannot be listed, the same ones on both sides"
 _CPUS = 2
 """Lists are made at the same time."""
 
@@ -168,6 +169,8 @@ class GuestProof:
     both: tuple[WalkedSide, WalkedSide]
     runs: Sequence[Sequence[Run]]
     readers: tuple[Sequence[DiskReader], Sequence[DiskReader]]
+    unreadable: Sequence[LeftOut] = ()
+    """Of each disk: what could not be read of the source, and is zeroes on both sides."""
 
     @cached_property
     def _systems(self) -> tuple[System, ...]:
@@ -183,7 +186,9 @@ class GuestProof:
         touched = runs_in(system, self.runs)
         walked = [side.system(system) for side in self.both]
         same_inodes = walked[0].keeps_inodes
-        before, after = (side.walk.listing(w) for side, w in zip(self.both, walked, strict=True))
+        is_damaged = self._is_damaged(system)
+        sides = zip(self.both, walked, strict=True)
+        before, after = (side.walk.listing(w, is_damaged=is_damaged) for side, w in sides)
         planned = outcomes(self._changes(system), before, self._labels(system))
         runs = Runs(touched) if touched is not None and walked[0].tells_places else None
         read = to_read(before, after, runs, same_inodes=same_inodes)
@@ -207,9 +212,23 @@ class GuestProof:
             files_read=len(read),
             read_all=runs is None,
             explained=account.explained,
-            unexplained=(*account.unexplained, *odd.problems, *kinds.unexplained, *others, *_unread(read, digests)),
+            unexplained=(
+                *account.unexplained, *odd.problems, *kinds.unexplained, *others, *_unread(read, digests),
+                *_not_listed(before, after),
+            ),
             kinds=kinds.kinds,
-            notes=kinds.notes,
+            notes=(*kinds.notes, *((_DAMAGED,) if after.not_listed else ())),
+        )  # fmt: skip
+
+    def _is_damaged(self, system: System) -> bool:
+        """Whether something of a file system could not be read, so that names in it may not be listed."""
+        if not system.segments:
+            return any(map(len, self.unreadable))
+        return any(
+            True
+            for segment in system.segments
+            for disk in self.unreadable[segment.disk : segment.disk + 1]
+            for _ in disk.within(segment.disk_offset, segment.disk_offset + segment.length)
         )
 
     def _other_subvolumes(self, system: System, before: Listing, after: Listing) -> Iterator[Unexplained]:
@@ -312,6 +331,12 @@ def _unread(wanted: Iterable[str], digests: tuple[Mapping[str, str], Mapping[str
     for path in wanted:
         if path not in digests[0] and path not in digests[1]:
             yield Unexplained(path, "cannot be read on either side, so its contents were not compared")
+
+
+def _not_listed(before: Listing, after: Listing) -> Iterator[Unexplained]:
+    """What could not be read of a damaged file system must be the same on both sides."""
+    if before.not_listed != after.not_listed:
+        yield Unexplained("/", "other names than before cannot be listed, for the file system is damaged")
 
 
 @dataclass

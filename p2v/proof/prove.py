@@ -144,7 +144,7 @@ def _both(
             with sides(record.document, specs, systems, acceleration, keys, report, gone) as walked:
                 compared = comparing.result()
                 guest = GuestProof(
-                    record.document.facts, record.document.plan, walked, [disk.runs for disk in compared], readers
+                    record.document.facts, record.document.plan, walked, [disk.runs for disk in compared], readers, gone
                 )
                 with events.phase(report, "walk", "Walking the file systems of both sides"):
                     return compared, [_walked(guest, system) for system in systems]
