@@ -18,6 +18,7 @@ import hashlib
 import threading
 from dataclasses import dataclass
 
+from converters.care import NO_CARE, Care
 from converters.piece_walk import walk_pieces
 from converters.pieces import PIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces, piece_count, piece_length
 from p2v.core.disk import DiskReader
@@ -146,13 +147,14 @@ def digest_disk(
     report: Reporter = silent,
     phase: str = "digest",
     cancelled: threading.Event | None = None,
+    care: Care = NO_CARE,
 ) -> str:
-    """The content digest of a whole disk, reading what is not known to be zero.
+    """The content digest of a whole disk, reading what is not known to be zero, as gently as ``care`` says.
 
     Raises what ``converters.piece_walk.walk_pieces`` raises.
     """
     digest = ContentDigest(reader.virtual_size)
-    walk_pieces(reader, _DigestSink(digest), report=report, phase=phase, threads=threads, cancelled=cancelled)
+    walk_pieces(reader, _DigestSink(digest), report=report, phase=phase, threads=threads, cancelled=cancelled, care=care)
     return digest.text()
 
 

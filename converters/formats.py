@@ -12,6 +12,9 @@ from converters.references import Opening
 from converters.signatures import HEAD_BYTES, TAIL_BYTES, disk_contents
 from converters.source_file import SourceFile
 from converters.vmdk_descriptor import is_descriptor
+from p2v.core.errors import Unreadable
+
+_STEP_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,28 @@ class Format:
 
 
 def ends_of(file: SourceFile) -> FileEnds:
-    """The ends of an open file. Raises ReadFailed."""
-    return FileEnds(file.pread(HEAD_BYTES, 0), file.pread(TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
+    """The ends of an open file. What cannot be read of a device is zeroes, but for its first bytes. Raises ReadFailed."""
+    head = _end_of(file, HEAD_BYTES, 0)
+    return FileEnds(head, _end_of(file, TAIL_BYTES, max(0, file.size - TAIL_BYTES)), file.size)
+
+
+def _end_of(file: SourceFile, length: int, offset: int) -> bytes:
+    try:
+        return file.pread(length, offset)
+    except Unreadable:
+        # the format of a file may hang on any of it; a device has a table of partitions, and the copy of it at its end
+        if not file.is_block_device:
+            raise
+    parts = []
+    for at in range(offset, min(offset + length, file.size), _STEP_BYTES):
+        count = min(_STEP_BYTES, offset + length - at, file.size - at)
+        try:
+            parts.append(file.pread(count, at))
+        except Unreadable:
+            if at == 0:
+                raise
+            parts.append(bytes(count))
+    return b"".join(parts)
 
 
 def _probe_qcow2(ends: FileEnds) -> Match | None:

@@ -10,6 +10,7 @@ from converters import nbd
 from converters.allocation.left_out import LeftOut
 from converters.qemu_img import NbdUri, QemuImg
 from converters.references import DiskSpec
+from p2v.core.errors import P2vError, ReadFailed
 
 
 @contextmanager
@@ -18,8 +19,18 @@ def served_overlay(
 ) -> Iterator[Path]:
     """Make a qcow2 overlay over a disk of ``size`` bytes, which is served while the context lasts. The overlay stays.
 
-    ``sockets``, ``left_out``: as for ``nbd.serve``. Raises what that and ``QemuImg.create_overlay`` raise.
+    ``sockets``, ``left_out``: as for ``nbd.serve``. Raises what that and ``QemuImg.create_overlay`` raise; ReadFailed in place of
+    another of our errors where the disk could not be read, which may be the reason.
     """
     with nbd.serve(spec, sockets, left_out) as export:
         qemu_img.create_overlay(overlay, NbdUri(export.uri), "raw", size)
-        yield overlay
+        try:
+            yield overlay
+        except ReadFailed:
+            raise
+        except P2vError as error:
+            failures = export.failures()
+            if not failures:
+                raise
+            # who reads through QEMU sees no more than an I/O error, somewhere
+            raise ReadFailed(str(spec.path), f"{error.sentence()}; it could not be read: {failures[0]}") from error

@@ -582,8 +582,10 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
         changed = tuple(_digested(r, source, reader) for r in moved.changed[index])
         if job.request.checksum:
             with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
+                # the limit is the source's
+                care = replace(job.care, limit=None)
                 content = digest_disk(
-                    reader, threads=job.request.threads, report=job.report, phase="checksum"
+                    reader, threads=job.request.threads, report=job.report, phase="checksum", care=care
                 )
     return DiskRecord(
         source=str(job.document.sources[index].path),

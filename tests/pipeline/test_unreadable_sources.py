@@ -148,6 +148,16 @@ def test_a_device_loses_its_bad_sectors_alone(tmp_path: Path, sample: Sample) ->
     assert lost.offset <= sector < lost.offset + lost.length <= lost.offset + BLOCK
 
 
+@NEEDS_LOOP_DEVICES
+def test_a_device_whose_last_bytes_cannot_be_read_is_copied(tmp_path: Path, sample: Sample) -> None:
+    end = sample.disk.stat().st_size - BLOCK
+    with faulty_file(tmp_path, sample.disk, direct=True) as file, loop_device(file.path, options=("--read-only",)) as device:
+        file.set(Faults(bad=((end, BLOCK),)))
+        status, said, err = convert(device, tmp_path / "out", "--skip-bad-sectors")
+    assert status == 2, err
+    assert "outside of all partitions" in said
+
+
 def test_a_copied_disk_alone_has_its_losses_told(tmp_path: Path, sample: Sample, source: FaultyFile) -> None:
     source.set(Faults(bad=((sample.file, BLOCK),)))
     words = ("--input-format", "raw", "--json", "--progress", "none", "--skip-bad-sectors")
