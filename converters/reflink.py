@@ -140,7 +140,10 @@ class Sharing:
 
 
 def unshared_bytes(reader: DiskReader, folder: Path) -> int:
-    """Bytes of a disk that have to be written into a file in ``folder``: ``stored_bytes`` of what is not shared. Raises what the reader raises."""
+    """Bytes of a disk that have to be written into a file in ``folder``: ``stored_bytes`` of what is not shared.
+
+    Raises what the reader raises.
+    """
     with Sharing(folder) as sharing:
 
         def is_shared(extent: Extent) -> bool:
