@@ -16,7 +16,7 @@ from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, variables
+from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, hives, variables
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 from tests.sources.readers import DISKS, put_samples
 
@@ -38,7 +38,8 @@ class Target:
     ``format`` is the one the input is opened with; empty: what is found by its contents, as with archives.
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
     the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
-    ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description.
+    ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description; or what of
+    ``hives`` it is.
     """
 
     id: str
@@ -238,6 +239,8 @@ _TARGETS = (
     Target("qcow2-child", "qcow2", _qcow2_children),
     Target("uefi-variables", "", variables.edk2, variables.volume_sum, opened="web.xml", reader="libvirt"),
     Target("uefi-variables-vmware", "", variables.vmware, opened="web.vmx", reader="vmx"),
+    Target("hive", "", hives.hives, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.HIVE),
+    Target("hive-log", "", hives.logs, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.LOG),
     *(_described(kind) for kind in DISKS),
     *(
         Target(kind, "", descriptions.seeds(kind), sums, largest=LARGEST_BYTES, reader=kind)
