@@ -164,8 +164,14 @@ def test_two_old_logs_that_disagree_are_for_nobody_to_choose_from() -> None:
     pages = pages_that_differ(_BEFORE, _AFTER)
     hive = with_sequences(_BEFORE, 9, 8)
     with pytest.raises(BadHive, match="disagree"):
-        recover(hive, [_old(pages), _old(dict(itertools.islice(pages.items(), 1)))])
+        recover(hive, [_old(pages), _old(dict(itertools.islice(pages.items(), len(pages) - 1)))])
     assert recover(hive, [_old(pages), _old(pages)]).state is LogState.REPLAYED
+
+
+def test_a_log_cannot_make_a_hive_larger_than_what_stands_in_it() -> None:
+    hive = with_sequences(_BEFORE, 9, 8)
+    with pytest.raises(BadHive, match="bytes of bins"):
+        recover(hive, [new_log(hive, [log_entry({}, sequence=8, bins_bytes=1 << 27)], sequence=8)])
 
 
 @pytest.mark.parametrize("logs", [(), (b"",), (b"regf" * 200,), (bytes(4096),), (_BEFORE[:300],)])
@@ -211,13 +217,14 @@ def test_a_page_outside_the_hive_is_not_written() -> None:
 def test_the_flag_that_entries_carry_is_taken_over() -> None:
     hive = with_sequences(_BEFORE, 9, 8)
     for flag in (1, 0):
-        found = recover(hive, [new_log(hive, [log_entry({}, sequence=8, bins_bytes=_BINS, flags=flag)], sequence=8)])
+        entry = log_entry({}, sequence=8, bins_bytes=len(_BEFORE) - c.BASE_BLOCK_BYTES, flags=flag)
+        found = recover(hive, [new_log(hive, [entry], sequence=8)])
         assert struct.unpack_from("<I", found.data, c.FLAGS_OFFSET) == (flag,)
-        assert len(found.data) == len(_AFTER)
 
 
 def test_a_sequence_number_that_nothing_can_follow_is_refused() -> None:
     hive = with_sequences(_BEFORE, 0xFFFFFFFF, 0xFFFFFFFE)
-    log = new_log(hive, [log_entry({}, sequence=0xFFFFFFFE, bins_bytes=_BINS)], sequence=0xFFFFFFFE)
+    entry = log_entry({}, sequence=0xFFFFFFFE, bins_bytes=len(_BEFORE) - c.BASE_BLOCK_BYTES)
+    log = new_log(hive, [entry], sequence=0xFFFFFFFE)
     with pytest.raises(BadHive, match="sequence"):
         recover(hive, [log])

@@ -101,15 +101,16 @@ def test_three_readers_agree_about_hives_that_hivex_wrote(
     path.write_bytes(raw)
     ours = by_us(raw)
     assert ours == by_hivex(path)
-    assert _without_tiny(ours) == _without_tiny(by_libregf(raw))
+    theirs = by_libregf(raw)
+    assert _names_and_types(ours) == _names_and_types(theirs)
+    for path, values in ours.items():
+        # libregf 20260526 gives other bytes than hivex and the format's description for one to three bytes kept in place
+        pairs = [pair for pair in zip(values, theirs[path], strict=True) if len(pair[0][2]) not in (1, 2, 3)]
+        assert [one for one, _ in pairs] == [other for _, other in pairs]
 
 
-def _without_tiny(contents: Contents) -> Contents:
-    """libregf 20260526 gives other bytes than hivex and the format's description for one to three bytes kept in place."""
-    return {
-        path: [(name, kind, data if len(data) not in (1, 2, 3) else bytes(len(data))) for name, kind, data in values]
-        for path, values in contents.items()
-    }
+def _names_and_types(contents: Contents) -> dict[tuple[str, ...], list[tuple[str, int]]]:
+    return {path: [(name, kind) for name, kind, _ in values] for path, values in contents.items()}
 
 
 def test_an_empty_hive_has_a_root_and_nothing_else() -> None:
