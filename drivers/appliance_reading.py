@@ -16,7 +16,7 @@ from drivers.appliance_tree import ApplianceTree
 from drivers.confinement import confined_over_tree
 from drivers.deployments import is_physical_root
 from drivers.facts import FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
-from drivers.inspection import facts_confined, mounts_from_fstab
+from drivers.inspection import facts_confined, mounts_from_fstab, windows_confined
 from drivers.keys import Key
 from drivers.layout import CARRIERS, Device, Layout, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
@@ -24,6 +24,7 @@ from drivers.linux.image_based import image_of_partitions
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
 from drivers.tree import GuestTree, text_of
+from drivers.windows import inspection as windows
 
 _HOLDS_FILES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "reiserfs", "jfs", "f2fs"})
 _MOUNTED_TOO = _HOLDS_FILES | {"vfat"}
@@ -43,6 +44,12 @@ def facts_by_appliance(appliance: Appliance, layout: Layout, why: str, keys: Seq
     notes = [f"read in an appliance: {why}", *notes]
     tree = ApplianceTree(appliance)
     roots = list(_roots(appliance, tree, layout))
+    if not roots and (all_windows := list(_windows(appliance, tree, layout))):
+        one, several = windows.chosen(all_windows)
+        if one is None:
+            return _without_system(layout, (*notes, *several))
+        appliance.mount([mount_of(one.device, "/")], read_only=True)
+        return windows_confined(layout, tree, one.device, one.root, notes)
     if len(roots) != 1:
         what = "; ".join(_where(mount) for mount in roots)
         found = f"{len(roots)} systems were found ({what}), so none was chosen" if roots else "no system was found"
@@ -191,6 +198,20 @@ def _roots(appliance: Appliance, tree: ApplianceTree, layout: Layout) -> Iterato
             yield mount_of(device, "/")
         elif device.filesystem.kind == "btrfs":
             yield from _root_subvolume(appliance, tree, device)
+
+
+def _windows(appliance: Appliance, tree: ApplianceTree, layout: Layout) -> Iterator[windows.FoundWindows]:
+    for device in layout.partitions:
+        if device.filesystem is None or device.filesystem.kind not in windows.FILE_SYSTEMS:
+            continue
+        try:
+            appliance.mount([mount_of(device, "/")], read_only=True)
+        except ApplianceFailed:
+            continue
+        try:
+            yield from [windows.FoundWindows(device, root, tree) for root in windows.roots_confined(tree)]
+        finally:
+            appliance.umount()
 
 
 def _root_subvolume(appliance: Appliance, tree: ApplianceTree, device: Device) -> Iterator[Mount]:

@@ -10,6 +10,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from drivers.windows.facts import WindowsFacts
+
 
 class ReadBy(enum.Enum):
     """How the contents were read."""
@@ -382,6 +384,7 @@ class GuestFacts:
     """Programs that build an initramfs, by the first path that they were found at."""
     image: ImageSystem | None = None
     """None for a system that packages are installed into, as most are."""
+    windows: WindowsFacts | None = None
 
     def filesystem_of(self, mount: Mount) -> FileSystem | None:
         """What is mounted there, as it was found."""

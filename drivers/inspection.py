@@ -30,6 +30,7 @@ from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.other.signs import recognise_other, system_by_type
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
 from drivers.tree import FileType, GuestTree, text_of
+from drivers.windows import inspection as windows
 from p2v.core import jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.errors import ReaderCrashed
@@ -86,7 +87,8 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
         notes=(*notes, *mounting.notes),
     )
     damage = (f"{place(system.device)}: {problem}" for problem in system.tree.problems)
-    return replace(facts, notes=_limited((*facts.notes, *damage)))
+    beside = windows.beside_linux(windows.find_windows(layout, readers)[0])
+    return replace(facts, notes=_limited((*facts.notes, *beside, *damage)))
 
 
 def facts_from_tree(
@@ -151,6 +153,18 @@ def facts_confined(
     return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
 
 
+def windows_confined(
+    layout: Layout, tree: GuestTree, device: Device, root: str, notes: Sequence[str], limits: Limits = _OVER_TREE
+) -> GuestFacts:
+    """The facts of the Windows in a folder of a tree that only this process can read. Raises ReaderCrashed."""
+
+    def read(remote: GuestTree) -> Any:
+        facts = windows.facts_of_windows(layout, device, root, remote, ReadBy.APPLIANCE, notes)
+        return jsonio.encode(jsonio.converter(), facts)
+
+    return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
+
+
 def _facts_of(data: Any, name: str) -> GuestFacts:
     try:
         return jsonio.decode(jsonio.converter(), data, GuestFacts)
@@ -166,6 +180,8 @@ def needs_appliance(layout: Layout, facts: GuestFacts | None = None, keys: Seque
     of the keys is for stays closed in an appliance as well (``layout.locked``).
     """
     unread = _unread_device(layout, keys)
+    if facts is not None and facts.windows is not None:
+        return ""  # an NTFS that is not in order is no better to be read there: only Windows replays its log
     if facts is not None and facts.root is not None:
         return _unread_mount(facts) or (_unseen_mount(facts) if unread or not locked(layout, keys) else "")
     return unread
@@ -304,14 +320,27 @@ def _refused(layout: Layout, device: Device, error: UnreadableVolume) -> Layout:
 
 
 def _without_linux(layout: Layout, notes: Sequence[str], readers: Sequence[DiskReader]) -> GuestFacts:
-    """Another system, where something tells which; nothing of it is ever written."""
-    found = _without_system(layout, notes)
+    """Windows, or another system, where something tells which; nothing of the latter is ever written."""
     # where a Linux may hide that only the appliance can read, nothing else is guessed
-    other = None if needs_appliance(layout) else recognise_other(layout, readers)
+    is_guessed = not needs_appliance(layout)
+    if is_guessed:
+        all_windows, refused = windows.find_windows(layout, readers)
+        one, several = windows.chosen(all_windows)
+        if one is not None:
+            return _of_windows(one, layout, notes)
+        notes = (*notes, *refused, *several)
+    found = _without_system(layout, notes)
+    other = recognise_other(layout, readers) if is_guessed and not all_windows else None
     if other is None:
         return found
     notes = _limited((*layout.notes, *notes, f"{other.system.name}, told by {other.why}"))
     return replace(found, os=other.system, texts=other.texts, notes=notes)
+
+
+def _of_windows(one: windows.FoundWindows, layout: Layout, notes: Sequence[str]) -> GuestFacts:
+    facts = windows.facts_of_windows(layout, one.device, one.root, one.tree, ReadBy.HOST, notes)
+    damage = one.tree.problems if isinstance(one.tree, OfflineTree) else ()
+    return replace(facts, notes=_limited((*facts.notes, *(f"{place(one.device)}: {problem}" for problem in damage))))
 
 
 def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import stat
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyfsext
 import pyfsfat
+import pyfsntfs
 import pyfsxfs
 
-from drivers import facts
+from drivers import facts, ntfs_entries
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined
 from drivers.facts import Partition
 from drivers.tree import FileType, Stat
@@ -186,6 +187,21 @@ class _FatVolume:
                 yield None
 
 
+class _NtfsVolume:
+    """NTFS: names in any case, no owners."""
+
+    def __init__(self, volume: Any, file: PartitionFile) -> None:
+        self._volume = volume
+        self._file = file
+
+    def find(self, parts: tuple[str, ...]) -> Entry | None:
+        found = ntfs_entries.find(self._volume, parts)
+        return None if found is None else Entry(ntfs_entries.stat_of(found, is_root=not parts), found)
+
+    def names(self, entry: Entry) -> Iterator[str | None]:
+        return ntfs_entries.names(entry.handle)
+
+
 class _UfsVolume:
     """UFS by our own reader: no library has one."""
 
@@ -232,7 +248,7 @@ class FolderOfVolume:
 def open_volume(kind: str, reader: DiskReader, offset: int, length: int) -> Volume:
     """Open the file system of a kind (``FileSystem.kind``) at a place. Raises UnreadableVolume."""
     file = PartitionFile(reader, offset, length)
-    modules = {"ext2": pyfsext, "ext3": pyfsext, "ext4": pyfsext, "xfs": pyfsxfs, "vfat": pyfsfat}
+    modules = {"ext2": pyfsext, "ext3": pyfsext, "ext4": pyfsext, "xfs": pyfsxfs, "vfat": pyfsfat, "ntfs": pyfsntfs}
     if kind not in (*modules, *_UFS):
         raise UnreadableVolume(f"there is no host reader for {kind}")
     try:
@@ -246,7 +262,8 @@ def open_volume(kind: str, reader: DiskReader, offset: int, length: int) -> Volu
 
 def _by_libyal(kind: str, volume: Any, file: PartitionFile) -> Volume:
     volume.open_file_object(file)
-    return _FatVolume(volume, file) if kind == "vfat" else _PosixVolume(volume, file)
+    opened: dict[str, Callable[[Any, PartitionFile], Volume]] = {"vfat": _FatVolume, "ntfs": _NtfsVolume}
+    return opened.get(kind, _PosixVolume)(volume, file)
 
 
 def open_device(device: Partition | facts.Volume, readers: Sequence[DiskReader], folder: str = "") -> Volume:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 
 from drivers.facts import Disk, FileSystem, GuestFacts, Initramfs, Kernel, Partition, ReadBy, Volume
-from p2v.cli import console, machine_options, options
+from p2v.cli import console, inspect_windows, machine_options, options
 from p2v.core import jsontext
 from p2v.core.text import printable
 from p2v.core.units import SECTOR_BYTES, format_bytes
@@ -156,6 +156,10 @@ def _guest(facts: GuestFacts) -> list[str]:
     if facts.os is None:
         return ["Guest: no operating system was found", _row("read", how)]
     system = facts.os
+    if facts.windows is not None:
+        told = inspect_windows.rows(system, facts.windows)
+        shared = (("host name", system.hostname or "not set"), ("firmware", facts.firmware.upper()), ("read", how))
+        return [f"Guest: {system.name}", *(_row(name, value) for name, value in (*told, *shared))]
     rows = [
         f"Guest: {system.name or system.id}",
         _row("system", f"{system.id} {system.version} ({system.family} family), {system.arch or 'unknown'}, "

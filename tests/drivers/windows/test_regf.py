@@ -103,9 +103,9 @@ def test_three_readers_agree_about_hives_that_hivex_wrote(
     assert ours == by_hivex(path)
     theirs = by_libregf(raw)
     assert _names_and_types(ours) == _names_and_types(theirs)
-    for path, values in ours.items():
+    for key_path, values in ours.items():
         # libregf 20260526 gives other bytes than hivex and the format's description for one to three bytes kept in place
-        pairs = [pair for pair in zip(values, theirs[path], strict=True) if len(pair[0][2]) not in (1, 2, 3)]
+        pairs = [pair for pair in zip(values, theirs[key_path], strict=True) if len(pair[0][2]) not in (1, 2, 3)]
         assert [one for one, _ in pairs] == [other for _, other in pairs]
 
 

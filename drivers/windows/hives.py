@@ -1,0 +1,128 @@
+"""Reads a hive from a guest's tree, with its logs, and keeps the keys that planning looks at."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from drivers.windows import c_regf as c
+from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, HiveLog, RegistryValue
+from drivers.windows.hive_log import LOG_BYTES_AT_MOST, LOG_SUFFIXES, LogState, recover
+from drivers.windows.names import Names
+from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive, Hive, Key, Value
+from p2v.core.units import KIB, MIB
+
+VALUE_BYTES_AT_MOST = 8 * KIB
+_KEPT_BYTES_AT_MOST = 2 * MIB
+_KEYS_AT_MOST = 20_000
+_KEY_BYTES = 200
+
+PATTERNS: dict[str, tuple[str, ...]] = {
+    SYSTEM: (
+        "Select",
+        "MountedDevices",
+        "Setup",
+        "DriverDatabase",
+        "ControlSet*",
+        "ControlSet*\\Control",
+        "ControlSet*\\Control\\Class\\*",
+        "ControlSet*\\Control\\Class\\{4d36e972-e325-11ce-bfc1-08002be10318}\\*",
+        "ControlSet*\\Control\\ComputerName\\ComputerName",
+        "ControlSet*\\Control\\CrashControl",
+        "ControlSet*\\Control\\CriticalDeviceDatabase",
+        "ControlSet*\\Control\\CriticalDeviceDatabase\\*",
+        "ControlSet*\\Control\\ProductOptions",
+        "ControlSet*\\Control\\Session Manager",
+        "ControlSet*\\Control\\Session Manager\\Environment",
+        "ControlSet*\\Control\\Session Manager\\Power",
+        "ControlSet*\\Control\\TimeZoneInformation",
+        "ControlSet*\\Services\\*",
+        "ControlSet*\\Services\\*\\Parameters",
+        "ControlSet*\\Services\\*\\StartOverride",
+        "ControlSet*\\Services\\Tcpip\\Parameters\\Interfaces\\*",
+    ),
+    SOFTWARE: (
+        "Microsoft\\Windows NT\\CurrentVersion",
+        "Microsoft\\Windows\\CurrentVersion",
+        "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending",
+        "Microsoft\\Windows\\CurrentVersion\\Uninstall\\*",
+        "Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update\\RebootRequired",
+        "Wow6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall\\*",
+    ),
+}
+"""The keys that facts hold, for each hive: paths in which a ``*`` stands for anything within one name."""
+
+
+def read_hive(names: Names, path: str, name: str) -> HiveFile:
+    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name."""
+    spelt = names.file(path)
+    if spelt is None:
+        return HiveFile(path, 0, "", "unreadable", problem="it is not there")
+    try:
+        data = names.tree.read(spelt, HIVE_BYTES_AT_MOST)
+    except (FileNotFoundError, ValueError) as error:
+        return HiveFile(spelt, 0, "", "unreadable", problem=f"it cannot be read ({error})")
+    sha256 = hashlib.sha256(data).hexdigest()
+    logs: tuple[HiveLog, ...] = ()
+    try:
+        contents, state = data, LogState.CLEAN
+        base = c.BaseBlock.of(data)
+        if base is None or base.is_dirty:
+            found = tuple(read_logs(names, spelt))
+            logs = tuple(HiveLog(log, len(part), hashlib.sha256(part).hexdigest()) for log, part in found)
+            recovered = recover(data, [part for _, part in found])
+            contents, state = recovered.data, recovered.state
+        hive = Hive(contents)
+        keys = _snapshot(hive, PATTERNS.get(name, ()))
+    except BadHive as error:
+        return HiveFile(spelt, len(data), sha256, "unreadable", logs=logs, problem=str(error))
+    return HiveFile(
+        spelt, len(data), sha256, state.value, hive.base.minor, logs, remarks=tuple(hive.remarks), keys=keys
+    )
+
+
+def read_logs(names: Names, path: str) -> Iterator[tuple[str, bytes]]:
+    """The logs that stand beside a hive, in the order in which they are tried."""
+    for suffix in LOG_SUFFIXES:
+        spelt = names.file(path + suffix)
+        if spelt is None:
+            continue
+        try:
+            yield spelt, names.tree.read(spelt, LOG_BYTES_AT_MOST)
+        except (FileNotFoundError, ValueError):
+            continue
+
+
+def _snapshot(hive: Hive, patterns: Sequence[str]) -> dict[str, tuple[RegistryValue, ...]]:
+    """The keys that fit a pattern, as far as they fit into what facts may hold."""
+    kept: dict[str, tuple[RegistryValue, ...]] = {}
+    room = _KEPT_BYTES_AT_MOST
+    for pattern in patterns:
+        for path, key in _fitting(hive.root, c.upper(pattern).split("\\"), ""):
+            if path in kept:
+                continue
+            values = tuple(map(_kept, key.values()))
+            room -= _KEY_BYTES + sum(len(value.data) + len(value.name) for value in values)
+            if room < 0 or len(kept) >= _KEYS_AT_MOST:
+                hive.remark("it has more of what is looked at than is kept; some of it is left out")
+                return kept
+            kept[path] = values
+    return kept
+
+
+def _fitting(key: Key, pattern: Sequence[str], path: str) -> Iterator[tuple[str, Key]]:
+    if not pattern:
+        yield path, key
+        return
+    first, rest = pattern[0], pattern[1:]
+    for child in key.subkeys():
+        # a name with a backslash is none that a path can have
+        if "\\" not in child.name and fnmatch.fnmatchcase(c.upper(child.name), first):
+            yield from _fitting(child, rest, f"{path}\\{child.name}" if path else child.name)
+
+
+def _kept(value: Value) -> RegistryValue:
+    if len(value.data) > VALUE_BYTES_AT_MOST:
+        return RegistryValue(value.name, value.type, "", cut=True)
+    return RegistryValue(value.name, value.type, value.data.hex())

@@ -1,0 +1,30 @@
+"""From the facts of a Windows guest to its plan. Pure: nothing is read, nothing is run, nothing is written."""
+
+from __future__ import annotations
+
+from drivers.facts import GuestFacts
+from drivers.plan import Finding, GuestPlan, PlanOptions
+from drivers.windows import condition
+from drivers.windows.hardware import plan_caps
+
+
+def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    """All changes, warnings and blockers of a Windows guest, in an order that depends on nothing but the facts.
+
+    ``options`` change nothing yet: the plan is never carried out while the boot storage is not planned.
+    """
+    del options
+    windows = facts.windows
+    if windows is None or facts.os is None:
+        raise ValueError("no Windows to plan for")
+    not_yet = Finding(
+        "windows.not-rewritten",
+        f"{facts.os.name} is recognised and not rewritten yet: no driver for its disks on KVM is put into it",
+        "This version inspects and plans Windows guests only.",
+    )
+    return GuestPlan(
+        (),
+        tuple(condition.warnings(facts, windows)),
+        (*condition.blockers(facts, windows), not_yet),
+        plan_caps(facts, windows),
+    )

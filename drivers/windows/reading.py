@@ -1,0 +1,161 @@
+"""Reads a Windows guest's files and registry; to be used inside ``confined``, over any ``GuestTree``.
+
+How a Windows root is recognised: a folder of the usual names that holds system32, its config with both hives, and cmd.exe or
+the kernel (as libguestfs's inspection has it). Names are looked for in any case, and given as they are spelt there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drivers.facts import OperatingSystem
+from drivers.tree import GuestTree
+from drivers.windows import c_regf as c
+from drivers.windows.facts import SOFTWARE, SYSTEM, ControlSets, HiveFile, WindowsFacts
+from drivers.windows.hives import read_hive
+from drivers.windows.names import Names
+from drivers.windows.versions import read_version, short_id
+from p2v.core.units import KIB
+
+FAMILY = KIND = "windows"
+
+_ROOTS = ("windows", "winnt", "win32", "win")
+_MACHINES = {0x014C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64", 0x01C0: "arm", 0x01C4: "arm", 0x0200: "ia64",
+             0x0184: "alpha", 0x01F0: "ppc", 0x0166: "mips"}  # fmt: skip
+_BY_REGISTRY = {"amd64": "x86_64", "x86": "i386", "arm64": "aarch64", "ia64": "ia64"}
+_HIBERNATED = (b"hibr", b"rstr")
+_RESUMING = (b"wake",)
+_TEXT_AT_MOST = 200
+_FAST_STARTUP_SINCE = (6, 2)
+
+
+def windows_roots(tree: GuestTree) -> tuple[str, ...]:
+    """The folders in which a Windows stands, as spelt there."""
+    names = Names(tree)
+    roots = dict.fromkeys(root for name in _ROOTS if (root := names.find(name)) is not None)
+    return tuple(root for root in roots if _is_root(names, root))
+
+
+def _is_root(names: Names, root: str) -> bool:
+    has_hives = all(names.file(f"{root}/system32/config/{hive}") for hive in (SYSTEM, SOFTWARE))
+    return has_hives and any(names.file(f"{root}/system32/{name}") for name in ("cmd.exe", "ntoskrnl.exe"))
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsGuest:
+    """What was read: who the guest is, the facts, and what is to be said of the reading."""
+
+    system: OperatingSystem
+    facts: WindowsFacts
+    notes: tuple[str, ...]
+
+
+def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
+    """Everything about the Windows in a folder. ``dirty``: why its file system may not be as Windows would see it."""
+    names = Names(tree)
+    system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM)
+    software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE)
+    sets = _control_sets(system)
+    control = f"ControlSet{sets.current or 1:03d}\\Control"
+    version = read_version(system, software, control)
+    registry_arch = system.text(f"{control}\\Session Manager\\Environment", "PROCESSOR_ARCHITECTURE")
+    machine, compressed = _machine(names, root)
+    arch = machine or _BY_REGISTRY.get(registry_arch.lower(), "")
+    facts = WindowsFacts(
+        system_root=root,
+        version=version,
+        arch=arch,
+        control_sets=sets,
+        registry={SYSTEM: system, SOFTWARE: software},
+        registry_arch=registry_arch[:_TEXT_AT_MOST],
+        utc_clock=bool(system.number(f"{control}\\TimeZoneInformation", "RealTimeIsUniversal")),
+        hibernation=_hibernation(names),
+        fast_startup=_fast_startup(system, control, version.number),
+        pending=tuple(_pending(names, root, system, software, control)),
+        compressed=compressed,
+        dirty=dirty,
+    )
+    return WindowsGuest(_system(facts), facts, tuple(_notes(facts)))
+
+
+def _system(facts: WindowsFacts) -> OperatingSystem:
+    version = facts.version
+    numbers = f"{version.major}.{version.minor}.{version.build}" + (f".{version.update}" if version.update else "")
+    name = " ".join(word for word in (version.product_name or "Windows", version.service_pack) if word)
+    return OperatingSystem(
+        KIND, short_id(version), numbers, name[:_TEXT_AT_MOST], facts.arch, FAMILY, hostname=_hostname(facts) or None
+    )
+
+
+def _hostname(facts: WindowsFacts) -> str:
+    system = facts.registry[SYSTEM]
+    base = f"ControlSet{facts.control_sets.current or 1:03d}"
+    name = system.text(f"{base}\\Services\\Tcpip\\Parameters", "Hostname")
+    return (name or system.text(f"{base}\\Control\\ComputerName\\ComputerName", "ComputerName"))[:_TEXT_AT_MOST]
+
+
+def _notes(facts: WindowsFacts) -> Iterator[str]:
+    for hive in facts.registry.values():
+        if hive.problem:
+            yield f"{hive.path}: {hive.problem}"
+        if hive.state == "replayed":
+            yield f"{hive.path} was not written to its end; it was read with what its logs hold"
+        yield from (f"{hive.path}: {remark}" for remark in hive.remarks)
+
+
+def _control_sets(system: HiveFile) -> ControlSets:
+    select = {name: system.number("Select", name) for name in ("Current", "Default", "Failed", "LastKnownGood")}
+    present = sorted({int(key[10:13]) for key in system.keys if key[:10].lower() == "controlset" and key[10:13].isdecimal()})
+    return ControlSets(select["Current"], select["Default"], select["Failed"], select["LastKnownGood"], tuple(present))
+
+
+def _machine(names: Names, root: str) -> tuple[str, bool]:
+    """The architecture that the kernel, or the command interpreter, was made for; and whether they are kept compressed."""
+    hidden = False
+    for name in ("ntoskrnl.exe", "cmd.exe"):
+        path = names.file(f"{root}/system32/{name}")
+        if path is None:
+            continue
+        try:
+            head = names.tree.read_range(path, 4 * KIB, 0)
+        except FileNotFoundError:
+            head = b""
+        # a file that Windows keeps compressed is a reparse point, or nothing but holes for who does not know that
+        if not any(head):
+            hidden = True
+            continue
+        (at,) = struct.unpack_from("<I", head.ljust(64, b"\0"), 60)
+        if head[:2] == b"MZ" and head[at : at + 4] == b"PE\0\0" and at + 6 <= len(head):
+            return _MACHINES.get(int.from_bytes(head[at + 4 : at + 6], "little"), ""), hidden
+    return "", hidden
+
+
+def _hibernation(names: Names) -> str:
+    path = names.file("/hiberfil.sys")
+    try:
+        head = names.tree.read_range(path, 4, 0).lower() if path is not None else b""
+    except FileNotFoundError:
+        return "none"
+    return "hibernated" if head in _HIBERNATED else "resuming" if head in _RESUMING else "none"
+
+
+def _fast_startup(system: HiveFile, control: str, version: tuple[int, int]) -> bool:
+    enabled = system.number(f"{control}\\Session Manager\\Power", "HiberbootEnabled")
+    return version >= _FAST_STARTUP_SINCE and bool(enabled)
+
+
+def _pending(names: Names, root: str, system: HiveFile, software: HiveFile, control: str) -> Iterator[str]:
+    """What Windows wants to finish at its next start."""
+    renames = system.key(f"{control}\\Session Manager")
+    values = system.keys[renames] if renames is not None else ()
+    if any(c.upper(value.name) == "PENDINGFILERENAMEOPERATIONS" and (value.data or value.cut) for value in values):
+        yield "files to be renamed or removed at the next start"
+    base = "Microsoft\\Windows\\CurrentVersion"
+    if software.key(f"{base}\\Component Based Servicing\\RebootPending") is not None or names.file(f"{root}/WinSxS/pending.xml"):
+        yield "updates of Windows that a start has to finish"
+    if software.key(f"{base}\\WindowsUpdate\\Auto Update\\RebootRequired") is not None:
+        yield "a restart that Windows Update asks for"
+    if system.number("Setup", "SystemSetupInProgress"):
+        yield "its own set-up"
