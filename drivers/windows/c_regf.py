@@ -104,7 +104,7 @@ class BaseBlock:
     """Whether it has its signature and the right checksum."""
 
     @classmethod
-    def of(cls, data: bytes | bytearray) -> BaseBlock | None:
+    def of(cls, data: bytes | bytearray | memoryview) -> BaseBlock | None:
         """The base block at the start of some bytes; None when they are too few for one."""
         if len(data) < LOG_SECTOR_BYTES:
             return None
@@ -121,7 +121,7 @@ class BaseBlock:
         return not self.is_sound or self.primary_sequence != self.secondary_sequence
 
 
-def checksum(block: bytes | bytearray) -> int:
+def checksum(block: bytes | bytearray | memoryview) -> int:
     """XOR of the first 508 bytes as words; 0 and 0xFFFFFFFF are stored as 1 and 0xFFFFFFFE."""
     total = 0
     for (word,) in struct.iter_unpack("<I", block[:CHECKSUM_OFFSET]):

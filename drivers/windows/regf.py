@@ -121,6 +121,24 @@ class Key:
         """Where the list of its subkeys stands; ``c_regf.NOWHERE`` without any."""
         return self._node[7] if self._node[5] else c.NOWHERE
 
+    @property
+    def security_offset(self) -> int:
+        """Where its security descriptor stands."""
+        offset: int = self._node[11]
+        return offset
+
+    @property
+    def class_offset(self) -> int:
+        """Where its class name stands; of no meaning without one."""
+        offset: int = self._node[12]
+        return offset
+
+    @property
+    def value_list(self) -> tuple[int, int]:
+        """How many values it has, and where their list stands."""
+        # the count of a predefined key is a handle
+        return (0, c.NOWHERE) if self.flags & c.KEY_PREDEF_HANDLE else (self._node[9], self._node[10])
+
     def class_name(self) -> bytes:
         """Its class name as it stands there, empty without one. Raises Damaged."""
         offset, length = self._node[12], self._node[19]
@@ -169,19 +187,7 @@ class Key:
 
     def values(self) -> Iterator[Value]:
         """Its values in their order."""
-        count, offset = self._node[9], self._node[10]
-        if not count or self.flags & c.KEY_PREDEF_HANDLE:  # the count is then a handle
-            return
-        try:
-            cell = self._hive.cell(offset, 4 * count)
-        except Damaged as error:
-            self._hive.remark(f"the values of {_shown(self.name)} are left out: {error}")
-            return
-        for (at,) in struct.iter_unpack("<I", cell[: 4 * count]):
-            try:
-                yield self._hive.value(at)
-            except Damaged as error:
-                self._hive.remark(f"a value of {_shown(self.name)} is left out: {error}")
+        return (value for _, value in self._hive.value_places(self))
 
     def value(self, name: str) -> Value | None:
         """Its value of this name, in any case; the default value for an empty name."""
@@ -192,7 +198,7 @@ class Key:
 class Hive:
     """A hive in memory. Logs are not looked at (see ``hive_log``): ``base.is_dirty`` tells whether they should have been."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         """Raises BadHive when there is no root key to be found."""
         base = c.BaseBlock.of(data)
         if base is None or data[:4] != c.BASE_BLOCK_SIGNATURE:
@@ -215,7 +221,12 @@ class Hive:
         self._left = _READ_BYTES_BESIDES + _READ_TIMES * len(data)
         self.remarks: list[str] = []
         self._find_bins()
-        self.root = Key(self, base.root_offset, 0)
+        Key(self, base.root_offset, 0)
+
+    @property
+    def root(self) -> Key:
+        """The key above all others, as it is now."""
+        return Key(self, self.base.root_offset, 0)
 
     def key(self, path: str) -> Key | None:
         """The key at a path from the root (``ControlSet001\\Services``), in any case; the root for an empty one."""
@@ -224,22 +235,9 @@ class Hive:
             found = found.subkey(part) if found is not None else None
         return found
 
-    def walk(self, below: Key | None = None) -> Iterator[tuple[tuple[str, ...], Key]]:
-        """Every key with the names from the root (or from ``below``) to it, each key before what is below it."""
-        start = below or self.root
-        path = [start.name] if below is not None else []
-        yield tuple(path), start
-        open_lists = [start.subkeys()]
-        while open_lists:
-            key = next(open_lists[-1], None)
-            if key is None:
-                open_lists.pop()
-                if open_lists:
-                    path.pop()
-                continue
-            path.append(key.name)
-            yield tuple(path), key
-            open_lists.append(key.subkeys())
+    def walk(self) -> Iterator[tuple[tuple[str, ...], Key]]:
+        """Every key with the names from the root to it, each key before what is below it."""
+        return walk(self.root)
 
     def remark(self, text: str) -> None:
         """Keep what is wrong with the hive, within limits."""
@@ -291,6 +289,17 @@ class Hive:
         self._spend(min(size, max(needed, c.KEY_NODE.size)))
         return self._bins[offset + 4 : offset + size]
 
+    def changed(self, offset: int) -> None:
+        """What cells there are in the bin of an offset has changed (see ``hive_editor``)."""
+        self._cells.pop(self._bin_at[offset - offset % c.BIN_UNIT_BYTES], None)
+        self._left += _READ_BYTES_BESIDES - min(self._left, _READ_BYTES_BESIDES)
+
+    def grown(self, bins: memoryview, start: int, length: int) -> None:
+        """A bin was added at the end."""
+        self._bins = bins
+        for page in range(start, start + length, c.BIN_UNIT_BYTES):
+            self._bin_at[page] = start
+
     def _spend(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
@@ -336,6 +345,24 @@ class Hive:
         self.cell(offset, 4 + element * count)
         return signature, element, count
 
+    def value_offsets(self, key: Key) -> tuple[int, ...]:
+        """The places of a key's values. Raises Damaged."""
+        count, offset = key.value_list
+        return struct.unpack(f"<{count}I", self.cell(offset, 4 * count)[: 4 * count]) if count else ()
+
+    def value_places(self, key: Key) -> Iterator[tuple[int, Value]]:
+        """The places of a key's values, and the values."""
+        try:
+            offsets = self.value_offsets(key)
+        except Damaged as error:
+            self.remark(f"the values of {_shown(key.name)} are left out: {error}")
+            return
+        for offset in offsets:
+            try:
+                yield offset, self.value(offset)
+            except Damaged as error:
+                self.remark(f"a value of {_shown(key.name)} is left out: {error}")
+
     def value(self, offset: int) -> Value:
         """The value at a place. Raises Damaged."""
         cell = self.cell(offset, c.KEY_VALUE.size)
@@ -364,6 +391,23 @@ class Hive:
             pieces.append(self.cell(segment, length)[:length])
             left -= length
         return b"".join(pieces)
+
+
+def walk(start: Key) -> Iterator[tuple[tuple[str, ...], Key]]:
+    """A key and every key below it with the names that lead there from it, each key before what is below it."""
+    path: list[str] = []
+    yield (), start
+    open_lists = [start.subkeys()]
+    while open_lists:
+        key = next(open_lists[-1], None)
+        if key is None:
+            open_lists.pop()
+            if open_lists:
+                path.pop()
+            continue
+        path.append(key.name)
+        yield tuple(path), key
+        open_lists.append(key.subkeys())
 
 
 def _name(rest: memoryview, length: int, is_compressed: bool, offset: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drivers.windows.hive_log import marvin32
-from tests.fixtures.hives import TIMESTAMP, base_block, seal, security_descriptor
+from tests.fixtures.hives import TIMESTAMP, Tree, base_block, seal, security_descriptor
 
 NOWHERE = 0xFFFFFFFF
 SEGMENT_BYTES = 16344
@@ -58,6 +58,7 @@ class HiveWriter:
             node.at = self.cell(bytes(76 + len(_encoded(node.name))))
             keys.append((node, parent))
             waiting += [(child, node) for child in node.subkeys]
+        self.patch(self.security, struct.pack("<I", len(keys)), 12)
         for node, parent in keys:
             self._fill(node, parent)
 
@@ -99,7 +100,7 @@ class HiveWriter:
                     total = (37 * total + unit) & 0xFFFFFFFF
                 body += struct.pack("<I", total)
             elif kind == b"lf":
-                body += _encoded(child.name)[:4].ljust(4, b"\0")
+                body += _encoded(child.name)[:4].ljust(4, b"\0") if _is_latin(child.name[:4]) else bytes(4)
         return self.cell(struct.pack("<2sH", kind, len(children)) + body)
 
     def value(self, name: str, kind: int, data: bytes) -> int:
@@ -207,3 +208,23 @@ def new_log(base: bytes, entries: Sequence[bytes], *, sequence: int) -> bytes:
     struct.pack_into("<I", block, 28, 6)
     seal(block)
     return bytes(block) + b"".join(entries)
+
+
+def own_hive(tree: Tree, minor: int = 5) -> bytes:
+    """A hive with these keys, written as Windows does: hivex hashes and sorts names that are not ASCII in its own way."""
+    root = Node("ROOT", [(name, value.type, value.data) for name, value in tree.get("", {}).items()])
+    nodes = {"": root}
+    kind = b"lh" if minor >= 5 else b"lf"
+    for path, values in tree.items():
+        at = ""
+        for name in path.split("\\") if path else ():
+            below = f"{at}\\{name}" if at else name
+            if below not in nodes:
+                nodes[below] = Node(name)
+                nodes[at].subkeys.append(nodes[below])
+            at = below
+        if path:
+            nodes[path].values = [(name, value.type, value.data) for name, value in values.items()]
+    for node in nodes.values():
+        node.kind = kind
+    return HiveWriter(minor).hive(root)
