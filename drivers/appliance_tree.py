@@ -115,6 +115,17 @@ class ApplianceGuest(ApplianceTree):
         for start in range(0, len(data), _CHUNK_BYTES):
             self._put(path, "write_append", data[start : start + _CHUNK_BYTES])
 
+    def patch(self, path: str, data: bytes, offset: int) -> None:
+        """See ``WritableGuest.patch``."""
+        while data:
+            try:
+                # it may write less than it was given
+                written = int(self.appliance.call("pwrite", path, data[:_CHUNK_BYTES], offset))
+            except ApplianceFailed as error:
+                self._raise_if_full(path, error, len(data))
+                raise
+            data, offset = data[written:], offset + written
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         """See ``WritableGuest.create``."""
         self.write(path, data)

@@ -4,6 +4,7 @@ All expectations are looked at first; when one does not hold, nothing at all has
 
 * edited or extended: the same inode, so owner, mode, extended attributes (the SELinux label among them) and hard links
   stay. It gets a new modification time: a backup program that goes by size and time must see the change.
+* a registry hive: only the pages that differ are written, in place.
 * new: root:root, the mode of the change, and the SELinux label that the plan has for it from the guest's own policy, else
   the one of its folder. A folder without a label is on a file system that has none, or in a guest that never
   labelled its files: there nothing gets one.
@@ -27,6 +28,7 @@ from drivers.changes import (
     DeleteFile,
     DeleteSymlink,
     EditFile,
+    EditHive,
     ExtendInitramfs,
     MakeSymlink,
     NewName,
@@ -34,6 +36,9 @@ from drivers.changes import (
     summary,
 )
 from drivers.expectations import Expectations, Verdict, encoded, file_digest, parents
+from drivers.windows.edits import SetValue, repeated
+from drivers.windows.hive_edit import edit_confined, patched, problems_confined
+from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive
 from drivers.writable import GuestFull, WritableGuest
 from p2v.core.errors import P2vError, PlanStale
 from p2v.core.events import ChangeApplied, Reporter, silent
@@ -42,6 +47,8 @@ from p2v.core.units import KIB, round_up
 _FOLDER_MODE = 0o755
 # File systems give out whole blocks, and a new name may take one more of its folder's.
 _BLOCK_BYTES = 4 * KIB
+_HIVE_GROWTH_BYTES = 256 * KIB
+_PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,9 @@ def apply_changes(
     missing = [c.path for c in changes if isinstance(c, ExtendInitramfs) and c.path not in supplements]
     if missing:
         raise ValueError(f"no supplements for {', '.join(missing)}")
+    for change in changes:
+        if isinstance(change, EditHive) and (twice := repeated(change.edits)) is not None:
+            raise ValueError(f"two edits of {twice.key} in {change.path}")
     verdicts = Expectations(guest, supplements).verdicts(changes)
     to_make = [change for change, verdict in zip(changes, verdicts, strict=True) if verdict is Verdict.MAKE]
     for change in to_make:
@@ -131,6 +141,9 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
             return round_up(len(supplements[change.path]), _BLOCK_BYTES)
         case MakeSymlink():
             return _BLOCK_BYTES
+        case EditHive():
+            added = sum(len(edit.data) for edit in change.edits if isinstance(edit, SetValue))
+            return round_up(_HIVE_GROWTH_BYTES + added, _BLOCK_BYTES)
         case DeleteFile() | DeleteSymlink():
             return 0
 
@@ -152,6 +165,8 @@ def _make(
             return set_new_label(guest, change.path, labels)
         case EditFile():
             guest.write(change.path, encoded(change.after))
+        case EditHive():
+            _edit_hive(guest, change)
         case DeleteFile() | DeleteSymlink():
             guest.remove(change.path)
         case MakeSymlink():
@@ -218,3 +233,21 @@ def _extend(guest: WritableGuest, change: ExtendInitramfs, supplement: bytes) ->
         raise NotWritten(change.path, f"its first {change.size} bytes changed while {len(supplement)} were appended")
     if guest.read_range(change.path, len(supplement), change.size) != supplement:
         raise NotWritten(change.path, f"the {len(supplement)} bytes appended read back differently")
+
+
+def _edit_hive(guest: WritableGuest, change: EditHive) -> None:
+    before = guest.read(change.path, HIVE_BYTES_AT_MOST)
+    logs = [guest.read(log.path, max(log.size, 1)) for log in change.logs]
+    try:
+        written = edit_confined(change.path, before, logs, change.edits)
+    except BadHive as error:
+        raise NotWritten(change.path, f"cannot be edited: {error}") from error
+    after = patched(before, written)
+    # another child than the one that made it looks at it, before anything of it is in the guest
+    if problems := problems_confined(before, logs, after, change.edits):
+        raise NotWritten(change.path, f"would not be as planned: {'; '.join(problems[:_PROBLEMS_SHOWN])}")
+    for patch in written:
+        guest.patch(change.path, patch.data, patch.offset)
+    size = guest.lstat(change.path).size
+    if size != len(after) or file_digest(guest, change.path, size) != hashlib.sha256(after).hexdigest():
+        raise NotWritten(change.path, f"reads back differently ({size} bytes instead of {len(after)})")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from drivers.windows.edits import AddKey, DeleteKey, HiveEdit
+from drivers.windows.facts import HiveLog
 from p2v.core.units import MIB
 
 COPY_BYTES_AT_MOST = 16 * MIB
@@ -139,10 +141,27 @@ class ExtendInitramfs:
     files: tuple[InitramfsFile, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class EditHive:
+    """Change keys and values of a registry hive, whose file keeps its place, owner and access list.
+
+    ``size`` in bytes and ``sha256`` of the file as planned. ``logs``: of a hive that was not written to its end, all its
+    transaction logs: what they hold is put into it before the edits, and it is clean and beyond them afterwards, so that Windows
+    does not look at them again. No two edits have the same target.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    edits: tuple[HiveEdit, ...]
+    why: str
+    logs: tuple[HiveLog, ...] = ()
+
+
 NewFile = WriteFile | CopyFile | CarryFile
 """After these a file is where nothing was."""
 NewName = NewFile | MakeSymlink
-Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs
+Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs | EditHive
 
 
 def summary(change: Change) -> str:
@@ -166,3 +185,8 @@ def summary(change: Change) -> str:
             counts = ((len(change.modules), "module"), (len(change.files), "configuration file"))
             parts = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
             return f"add {' and '.join(parts) or 'nothing'} to {change.path}"
+        case EditHive():
+            keys = sum(isinstance(edit, AddKey | DeleteKey) for edit in change.edits)
+            counts = ((keys, "key"), (len(change.edits) - keys, "value"))
+            parts = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
+            return f"change {' and '.join(parts) or 'nothing'} of the registry in {change.path}"

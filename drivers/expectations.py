@@ -19,11 +19,14 @@ from drivers.changes import (
     DeleteFile,
     DeleteSymlink,
     EditFile,
+    EditHive,
     ExtendInitramfs,
     MakeSymlink,
     WriteFile,
 )
 from drivers.tree import FileType, GuestTree, Stat
+from drivers.windows.hive_edit import holds_confined
+from drivers.windows.regf import HIVE_BYTES_AT_MOST
 from p2v.core.errors import PlanStale
 from p2v.core.units import MIB
 
@@ -127,6 +130,9 @@ class Expectations:
             case ExtendInitramfs():
                 sized = stat is not None and stat.size == change.size
                 return sized and self._has_digest(change.path, stat, change.sha256)
+            case EditHive():
+                files = ((change.path, change.size, change.sha256), *((log.path, log.size, log.sha256) for log in change.logs))
+                return all(self._is_the_file(path, size, sha256) for path, size, sha256 in files)
 
     def _stands_after(self, change: Change, stat: Stat | None) -> bool:
         match change:
@@ -147,6 +153,8 @@ class Expectations:
                 return self._leads_to(change.path, stat, change.target)
             case ExtendInitramfs():
                 return self._is_extended(change, stat)
+            case EditHive():
+                return self._is_edited(change, stat)
 
     def _is_source(self, change: CopyFile) -> bool:
         self._require_real_parents(change.source)
@@ -177,6 +185,15 @@ class Expectations:
             return False
         return file_digest(self.tree, change.path, change.size) == change.sha256
 
+    def _is_the_file(self, path: str, size: int, sha256: str) -> bool:
+        stat = self._lstat(path)
+        return stat is not None and stat.size == size and self._has_digest(path, stat, sha256)
+
+    def _is_edited(self, change: EditHive, stat: Stat | None) -> bool:
+        if stat is None or stat.type is not FileType.FILE or stat.size > HIVE_BYTES_AT_MOST:
+            return False
+        return holds_confined(self.tree.read(change.path, limit=stat.size), change.edits)
+
     def _described(self, path: str, stat: Stat | None) -> str:
         if stat is None:
             return "nothing there"
@@ -203,5 +220,5 @@ def _expected(change: Change) -> str:
             return f"a symbolic link to {change.replaces}"
         case DeleteSymlink():
             return f"a symbolic link to {change.target}"
-        case ExtendInitramfs():
+        case ExtendInitramfs() | EditHive():
             return f"a file of {change.size} bytes, SHA-256 {change.sha256[:_DIGEST_SHOWN]}..."

@@ -18,6 +18,7 @@ from drivers.changes import (
     DeleteFile,
     DeleteSymlink,
     EditFile,
+    EditHive,
     ExtendInitramfs,
     MakeSymlink,
     NewName,
@@ -25,6 +26,7 @@ from drivers.changes import (
     summary,
 )
 from drivers.plan import Finding, GuestPlan
+from drivers.windows.reg_text import reg_diff
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
@@ -117,12 +119,23 @@ def _details(change: Change) -> Iterator[str]:
             yield f"+ {escaped(change.path)} -> {escaped(change.target)} (was {escaped(was)})"
         case DeleteSymlink():
             yield f"- {escaped(change.path)} -> {escaped(change.target)}"
+        case ExtendInitramfs() | EditHive():
+            yield from _inside(change)
+
+
+def _inside(change: ExtendInitramfs | EditHive) -> Iterator[str]:
+    match change:
         case ExtendInitramfs():
             yield f"{escaped(change.path)}, {format_bytes(change.size)}; appended, compression: {escaped(change.codec)}"
             for path in change.modules:
                 yield f"+ {escaped(posixpath.join(change.archive_prefix, path))}"
             for file in change.files:
                 yield from unified_diff(file.before, file.after, f"{change.path}:{file.path}")
+        case EditHive():
+            yield f"{escaped(change.path)}, {format_bytes(change.size)}"
+            for log in change.logs:
+                yield f"what {escaped(log.path)} ({format_bytes(log.size)}) holds for it is put into it first"
+            yield from map(escaped, reg_diff(change.edits))
 
 
 def _findings(title: str, findings: Sequence[Finding]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from drivers.changes import (
     DeleteFile,
     DeleteSymlink,
     EditFile,
+    EditHive,
     ExtendInitramfs,
     MakeSymlink,
     WriteFile,
@@ -28,8 +29,10 @@ from drivers.changes import (
 from drivers.differences import CONTENTS, Difference, words
 from drivers.expectations import encoded, parents
 from drivers.listing import Entry, Listing
+from drivers.windows.reg_text import in_short
 
 _SELINUX = "security.selinux"
+_EDITS_NAMED = 20
 _FOLDER_MODE = 0o755
 # what writing a file's contents changes of its inode
 _OF_WRITING = frozenset({"size", "mtime", "ctime", CONTENTS})
@@ -55,7 +58,7 @@ class Fate(enum.Enum):
 class Outcome:
     """What stands at a path when all changes are made. ``why``: the changes that do it, each as ``summary`` says it.
 
-    ``sha256`` of the contents; None where they are told otherwise (an initramfs that was extended). ``replaces``: what stood
+    ``sha256`` of the contents; None where they are told otherwise (an extended initramfs, an edited hive). ``replaces``: what stood
     there was removed first.
     """
 
@@ -65,6 +68,7 @@ class Outcome:
     mode: int = 0
     target: str = ""
     extends: ExtendInitramfs | None = None
+    edits: EditHive | None = None
     replaces: bool = False
 
 
@@ -120,6 +124,10 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
                 outcome = replace(old, why=reasons, sha256=outcome.sha256)
         case ExtendInitramfs():
             outcome = Outcome(Fate.CONTENTS, reasons, extends=change)
+        case EditHive(edits=edits):
+            named = tuple(in_short(edit) for edit in edits[:_EDITS_NAMED])
+            more = (f"and {len(edits) - _EDITS_NAMED} more",) if len(edits) > _EDITS_NAMED else ()
+            outcome = Outcome(Fate.CONTENTS, (*reasons, *named, *more), edits=change)
         case MakeSymlink(target=target, replaces=replaced):
             outcome = Outcome(Fate.LINK, reasons, target=target, replaces=removed or replaced is not None)
         case DeleteFile() | DeleteSymlink():
@@ -161,6 +169,8 @@ class Accounting:
     digests: Mapping[str, str]
     extended: frozenset[str] = frozenset()
     """Images that begin as they were and have behind that what was planned, and nothing else."""
+    edited: frozenset[str] = frozenset()
+    """Hives that hold what they held, but for what was planned."""
     has_owners: bool = True
     """Whether the file system keeps owners and modes; FAT does not."""
     _renamed: set[str] = field(default_factory=set)
@@ -199,6 +209,8 @@ class Accounting:
             case Fate.FILE | Fate.CONTENTS:
                 if outcome.extends is not None:
                     return path in self.extended
+                if outcome.edits is not None:
+                    return path in self.edited
                 return entry is not None and outcome.sha256 is not None and self.digests.get(path) == outcome.sha256
 
     def _explained(self, difference: Difference) -> Explained:

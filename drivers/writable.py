@@ -53,6 +53,10 @@ class WritableGuest(GuestTree, Protocol):
         """Add to the end of a file; the same inode."""
         ...
 
+    def patch(self, path: str, data: bytes, offset: int) -> None:
+        """Write over a part of a file, which may grow by it; the same inode."""
+        ...
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         """Make a regular file of root:root that is not there yet, with exactly this mode."""
         ...

@@ -18,6 +18,7 @@ from converters.references import NOTHING_SAID, DiskSpec, Lookup
 from drivers.changes import Change
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan
+from drivers.windows.edits import HiveEdit
 from p2v.consistency import LiveSource
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import NoSource, Usage
@@ -28,7 +29,7 @@ INSPECTION_SCHEMA = 1
 PLAN_DOCUMENT_SCHEMA = 1
 _LARGEST_DOCUMENT_BYTES = 64 * 1024 * 1024
 
-CONVERTER = jsonio.converter(Change)
+CONVERTER = jsonio.converter(HiveEdit, Change)
 
 
 @dataclass(frozen=True, slots=True)

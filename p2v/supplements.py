@@ -24,6 +24,7 @@ from drivers.changes import Change, ExtendInitramfs
 from drivers.facts import GuestFacts, ReadBy
 from drivers.remote_tree import BadQuestion, RemoteTree, answer_one
 from drivers.tree import GuestTree
+from drivers.windows.edits import HiveEdit
 from drivers.workshop import build_all, build_over
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import P2vError, ProgramFailed
@@ -36,7 +37,7 @@ _SECONDS = 600.0
 _LARGEST_BYTES = 512 * MIB
 _TREE_SOCKET = "tree.sock"
 _POLL_SECONDS = 0.2
-_CONVERTER = jsonio.converter(Change)
+_CONVERTER = jsonio.converter(HiveEdit, Change)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ VALUE_BYTES_AT_MOST = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ValueData:
-    """What a value holds: its type's number, and its bytes in hexadecimal."""
+    """What a value holds: its type's number (``c_regf.REG_SZ``, ...), and its bytes in hexadecimal."""
 
-    type: int
+    kind: int
     data: str
 
 
@@ -32,7 +32,7 @@ class SetValue:
 
     key: str
     name: str
-    type: int
+    kind: int
     data: str
     before: ValueData | None
     why: str

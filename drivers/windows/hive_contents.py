@@ -46,7 +46,7 @@ def holds(hive: Hive, edit: HiveEdit) -> bool:
     key = hive.key(edit.key)
     match edit:
         case SetValue():
-            return key is not None and _data(key.value(edit.name)) == ValueData(edit.type, edit.data)
+            return key is not None and _data(key.value(edit.name)) == ValueData(edit.kind, edit.data)
         case DeleteValue():
             return key is None or key.value(edit.name) is None
         case AddKey():

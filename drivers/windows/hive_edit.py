@@ -54,7 +54,7 @@ def _make(editor: HiveEditor, each: HiveEdit) -> None:
         case SetValue():
             if len(each.data) > 2 * VALUE_BYTES_AT_MOST:
                 raise BadHive(f"a value of {len(each.data) // 2} bytes is larger than any should be")
-            editor.set_value(each.key, each.name, each.type, bytes.fromhex(each.data))
+            editor.set_value(each.key, each.name, each.kind, bytes.fromhex(each.data))
         case DeleteValue():
             editor.delete_value(each.key, each.name)
         case AddKey():

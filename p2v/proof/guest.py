@@ -40,6 +40,7 @@ from p2v.core.units import SECTOR_BYTES
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import PlanDocument
 from p2v.proof.disks import Run, inside
+from p2v.proof.hives import edited_hives
 from p2v.record.proof import FileSystemProof
 
 _CANNOT_BE_THERE_TWICE = ("btrfs",)
@@ -200,7 +201,10 @@ class GuestProof:
         odd = self._extended(system, walked, planned, after)
         shown = (digests[0], {path: digest for path, digest in digests[1].items() if path in digests[0] or path in read})
         found = tuple(differences(before, after, shown, same_inodes=same_inodes))
-        accounting = Accounting(planned, before, after, digests[1], frozenset(odd.stands), has_owners=same_inodes)
+        walks = (self.both[0].walk, self.both[1].walk)
+        hives = edited_hives(walks, walked, planned, (before, after), system.mounts[0])
+        stands = frozenset(odd.stands), frozenset(hives.stands)
+        accounting = Accounting(planned, before, after, digests[1], *stands, has_owners=same_inodes)
         account = accounting.account(found)
         others = self._other_subvolumes(system, before, after)
         kinds = self._bytes(system, touched, (before, after), account)
@@ -213,7 +217,7 @@ class GuestProof:
             read_all=runs is None,
             explained=account.explained,
             unexplained=(
-                *account.unexplained, *odd.problems, *kinds.unexplained, *others, *_unread(read, digests),
+                *account.unexplained, *odd.problems, *hives.problems, *kinds.unexplained, *others, *_unread(read, digests),
                 *_not_listed(before, after),
             ),
             kinds=kinds.kinds,

@@ -108,6 +108,13 @@ class MemoryGuest:
         self.writes.append(f"append {path}")
         self._at(path).data += data[: len(data) - self.lose_appended]
 
+    def patch(self, path: str, data: bytes, offset: int) -> None:
+        self.writes.append(f"patch {path}")
+        node = self._at(path)
+        whole = bytearray(node.data.ljust(offset, b"\0"))
+        whole[offset : offset + len(data)] = data
+        node.data = bytes(whole)
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         self.writes.append(f"create {path}")
         self._parent_is_there(path)
