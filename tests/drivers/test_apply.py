@@ -19,16 +19,21 @@ from drivers.changes import (
     DeleteFile,
     DeleteSymlink,
     EditFile,
+    EditHive,
     ExtendInitramfs,
     MakeSymlink,
     WriteFile,
     summary,
 )
 from drivers.tree import FileType
+from drivers.windows.edits import SetValue, ValueData
+from drivers.windows.hive_edit import edit
 from drivers.writable import GuestFull, Space, WritableGuest
 from p2v.core.errors import PlanStale
 from p2v.core.events import ChangeApplied, Event
 from tests.drivers.memory_guest import ETC_LABEL, MIB, MemoryGuest, Node, file, folder, link
+from tests.drivers.windows.hive_writer import own_hive
+from tests.fixtures.hives import dword
 
 WHY = "the test says so"
 INITRAMFS = bytes(range(256)) * 8192 + b"tail"  # more than one piece
@@ -51,6 +56,9 @@ LOADER = bytes(range(255)) * 9000  # more than one piece
 COPY = CopyFile("/boot/loader.efi", len(LOADER), sha256(LOADER), "/boot/efi/EFI/BOOT/BOOTX64.EFI", 0o755, WHY)
 CARRIED = Path(__file__).read_bytes()
 CARRY = CarryFile(__file__, len(CARRIED), sha256(CARRIED), "/var/lib/p2v/agent.deb", 0o600, WHY)
+HIVE = own_hive({"Control": {"AutoReboot": dword(1)}})
+HIVE_EDITS = (SetValue("Control", "AutoReboot", 4, "00000000", ValueData(4, "01000000"), WHY),)
+EDIT_HIVE = EditHive("/Windows/System32/config/SYSTEM", len(HIVE), sha256(HIVE), HIVE_EDITS, WHY)
 EXTEND = ExtendInitramfs(INITRD, len(INITRAMFS), sha256(INITRAMFS), "6.1", "/usr/lib/modules/6.1", (), "", "none", WHY)
 
 
@@ -91,6 +99,12 @@ CASES: Mapping[str, Case] = {
     "link": Case(LINK, None, link("/dev/null"), (OTHER, folder(), link("/dev/zero"))),
     "relink": Case(RELINK, link("/old"), link("/new"), (None, OTHER, folder(), link("/other"))),
     "unlink": Case(UNLINK, link("/lib/tools.service"), None, (OTHER, folder(), link("/other"))),
+    "hive": Case(
+        EDIT_HIVE,
+        file(HIVE, 0o777),
+        file(edit(HIVE, (), HIVE_EDITS), 0o777),
+        (None, OTHER, folder(), link("/etc/fstab"), file(own_hive({"Control": {"AutoReboot": dword(2)}}))),
+    ),
     "extend": Case(
         EXTEND,
         file(INITRAMFS),

@@ -185,6 +185,11 @@ class HostGuest:
         with self.at(path).open("ab") as file:
             file.write(data)
 
+    def patch(self, path: str, data: bytes, offset: int) -> None:
+        with self.at(path).open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         self.write(path, data)
         self.at(path).chmod(mode)

@@ -1,0 +1,104 @@
+"""The real appliance reads a Windows guest as the host does, and edits its registry on NTFS in place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_reading import facts_by_appliance
+from drivers.appliance_tree import ApplianceTree
+from drivers.changes import EditHive, ExtendInitramfs
+from drivers.facts import ReadBy
+from drivers.inspection import inspect_disks
+from drivers.layout import lay_out
+from drivers.plan import PlanOptions
+from drivers.planning import plan_guest
+from drivers.rewrite import rewrite
+from drivers.windows.edits import AddKey, SetValue
+from drivers.windows.facts import SYSTEM
+from drivers.windows.regf import Hive
+from p2v.core.acceleration import Acceleration, Accelerator
+from tests.drivers.raw_reader import RawReader
+from tests.drivers.windows.guest_disk import mounted, ntfs_disk, system_tree, windows_files
+from tests.drivers.windows.hive_writer import own_hive
+from tests.fixtures.hives import sz
+
+_TCG = Acceleration(Accelerator.TCG, "in a test")
+_PATH = "Windows/System32/config/SYSTEM"
+_START = 2048 * 512
+_ACCESS_LIST = "system.ntfs_acl"
+
+
+def _partition(disk: Path, folder: Path) -> Path:
+    part = folder / f"{disk.stem}.part"
+    part.write_bytes(disk.read_bytes()[_START:])
+    return part
+
+
+def _system(disk: Path, folder: Path) -> tuple[bytes, bytes, int]:
+    """The hive, its access list and its inode."""
+    part = _partition(disk, folder)
+    with mounted(part) as root:
+        path = root / _PATH
+        found = path.read_bytes(), os.getxattr(path, _ACCESS_LIST), path.stat().st_ino
+    part.unlink()
+    return found
+
+
+@pytest.mark.appliance
+def test_the_registry_is_edited_on_ntfs_in_place(tmp_path: Path) -> None:
+    disk = ntfs_disk(tmp_path / "disk.img", windows_files(system=own_hive(system_tree(sets=(1, 2)))))
+    before = _system(disk, tmp_path)
+    reader = RawReader(disk)
+    facts = inspect_disks([reader])
+    reader.close()
+    made = plan_guest(facts, PlanOptions())
+    (change,) = made.changes
+    assert isinstance(change, EditHive)
+    # so much that the file has to grow
+    service = "ControlSet001\\Services\\viostor"
+    values = tuple(SetValue(service, f"v{n}", 1, sz("x" * 300).data.hex(), None, "t") for n in range(20))
+    longer = replace(change, edits=(*change.edits, AddKey(service, "t"), *values))
+    plan = replace(made, blockers=(), changes=(longer,))
+
+    def none(_: ExtendInitramfs, tree: ApplianceTree) -> bytes:
+        raise AssertionError(tree)
+
+    result = rewrite([ApplianceDisk(disk, "raw", read_only=False)], facts, plan, none, _TCG)
+    assert [each.skipped for each in result.applied] == [False]
+    after = _system(disk, tmp_path)
+    assert after[1:] == before[1:]
+    assert len(after[0]) > len(before[0])
+    hive = Hive(after[0])
+    for number in (1, 2):
+        key = hive.key(f"ControlSet00{number}\\Control\\CrashControl")
+        assert key is not None
+        assert [value.number() for value in key.values()] == [0]
+    key = hive.key(service)
+    assert key is not None
+    assert len(list(key.values())) == 20
+    again = RawReader(disk)
+    facts_after = inspect_disks([again])
+    again.close()
+    assert facts_after.windows is not None
+    assert facts_after.windows.registry[SYSTEM].state == "clean"
+    assert facts_after.windows.dirty == ""
+    assert plan_guest(facts_after, PlanOptions()).changes == ()
+
+
+@pytest.mark.matrix
+@pytest.mark.appliance
+def test_an_appliance_reads_the_same_facts_as_the_host(tmp_path: Path) -> None:
+    disk = ntfs_disk(tmp_path / "disk.img", windows_files())
+    reader = RawReader(disk)
+    by_host = inspect_disks([reader])
+    with open_appliance([ApplianceDisk(disk, "raw", read_only=True)], _TCG) as appliance:
+        by_appliance = facts_by_appliance(appliance, lay_out([reader]), "asked for")
+    reader.close()
+    assert by_appliance.read_by is ReadBy.APPLIANCE
+    assert by_appliance.windows == by_host.windows
+    assert (by_appliance.os, by_appliance.root) == (by_host.os, by_host.root)
