@@ -188,6 +188,8 @@ def test_ids_and_continued_lines_are_kept_in_order() -> None:
         ("NTamd64.6.3...9600", target("6.3.9600"), None),
         ("NTamd64.10.0...30000", target("11.0.100"), "NTamd64.10.0...30000"),
         ("NTamd64.10.0...14393, NTamd64.10.0...17763", target("10.0.20348"), "NTamd64.10.0...17763"),
+        # Windows 2000 knows none
+        ("NTx86, NT", target("5.0.2195", Architecture.X86), None),
         # products and suites
         ("NTamd64.6.1, NTamd64.6.1.3", target("6.1.7601", product=Product.SERVER), "NTamd64.6.1.3"),
         ("NTamd64.6.1, NTamd64.6.1.3", target("6.1.7601", product=Product.WORKSTATION), "NTamd64.6.1"),
