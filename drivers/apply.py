@@ -17,7 +17,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from drivers.changes import (
     CARRIED_BYTES_AT_MOST,
@@ -31,6 +31,7 @@ from drivers.changes import (
     EditHive,
     ExtendInitramfs,
     MakeSymlink,
+    Member,
     NewName,
     WriteFile,
     summary,
@@ -49,6 +50,8 @@ _FOLDER_MODE = 0o755
 _BLOCK_BYTES = 4 * KIB
 _HIVE_GROWTH_BYTES = 256 * KIB
 _PROBLEMS_SHOWN = 5
+# more than any file system takes as a place in a file is no place
+_OFFSET_AT_MOST = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +193,26 @@ def _copy(guest: WritableGuest, change: CopyFile, labels: Mapping[str, str]) -> 
 def carried(change: CarryFile) -> bytes:
     """The contents of a file of this host that goes into the guest. Raises PlanStale when it is not the planned one."""
     expected = f"a file of {change.size} bytes with SHA-256 {change.sha256}"
+    where = f"{change.member.name} of {change.source}" if change.member is not None else change.source
     if not 0 <= change.size <= CARRIED_BYTES_AT_MOST:
-        raise PlanStale(change.source, f"a file of at most {CARRIED_BYTES_AT_MOST} bytes", f"{change.size} in the plan")
+        raise PlanStale(where, f"a file of at most {CARRIED_BYTES_AT_MOST} bytes", f"{change.size} in the plan")
     try:
         with open(os.open(change.source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            data = file.read(change.size + 1)
+            data = _member(file, change.member, change.size) if change.member is not None else file.read(change.size + 1)
     except OSError as error:
-        raise PlanStale(change.source, expected, error.strerror or "nothing that can be read") from error
+        raise PlanStale(where, expected, error.strerror or "nothing that can be read") from error
     found = hashlib.sha256(data).hexdigest()
     if (len(data), found) != (change.size, change.sha256):
-        raise PlanStale(change.source, expected, f"another one ({len(data)} bytes or more, SHA-256 {found})")
+        raise PlanStale(where, expected, f"another one ({len(data)} bytes or more, SHA-256 {found})")
     return data
+
+
+def _member(file: BinaryIO, member: Member, size: int) -> bytes:
+    """The bytes of a file within a file; fewer where it ends before."""
+    if not 0 <= member.offset <= _OFFSET_AT_MOST:
+        return b""
+    file.seek(member.offset)
+    return file.read(size)
 
 
 def _make_parents(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> None:

@@ -62,10 +62,18 @@ class CopyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A file within a file of this host, as on a CD image: what it is called there, and where its bytes begin."""
+
+    name: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class CarryFile:
     """Put a file of this host, of ``size`` bytes and this SHA-256, to where nothing is yet (owner root:root).
 
-    At most ``CARRIED_BYTES_AT_MOST`` are carried.
+    At most ``CARRIED_BYTES_AT_MOST`` are carried. ``member``: the file is not all of ``source`` but stands in it, in one piece.
     """
 
     source: str
@@ -75,6 +83,7 @@ class CarryFile:
     path: str
     mode: int
     why: str
+    member: Member | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,8 @@ def summary(change: Change) -> str:
         case CopyFile():
             return f"copy {change.source} to {change.target}"
         case CarryFile():
-            return f"put {change.source} of this host to {change.path}"
+            what = f"{change.member.name} of {change.source}" if change.member is not None else f"{change.source} of this host"
+            return f"put {what} to {change.path}"
         case DeleteFile():
             return f"delete {change.path}"
         case MakeSymlink():

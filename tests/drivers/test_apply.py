@@ -22,6 +22,7 @@ from drivers.changes import (
     EditHive,
     ExtendInitramfs,
     MakeSymlink,
+    Member,
     WriteFile,
     summary,
 )
@@ -59,6 +60,9 @@ CARRY = CarryFile(__file__, len(CARRIED), sha256(CARRIED), "/var/lib/p2v/agent.d
 HIVE = own_hive({"Control": {"AutoReboot": dword(1)}})
 HIVE_EDITS = (SetValue("Control", "AutoReboot", 4, "00000000", ValueData(4, "01000000"), WHY),)
 EDIT_HIVE = EditHive("/Windows/System32/config/SYSTEM", len(HIVE), sha256(HIVE), HIVE_EDITS, WHY)
+# bytes 1000 to 1499 of this file, as a file on a CD image stands in that
+PART = CARRIED[1000:1500]
+CARRY_PART = CarryFile(__file__, 500, sha256(PART), "/Windows/disk.sys", 0o600, WHY, Member("/viostor/disk.sys", 1000))
 EXTEND = ExtendInitramfs(INITRD, len(INITRAMFS), sha256(INITRAMFS), "6.1", "/usr/lib/modules/6.1", (), "", "none", WHY)
 
 
@@ -94,6 +98,9 @@ CASES: Mapping[str, Case] = {
         None,
         file(CARRIED, 0o600),
         (OTHER, folder(), link("/etc/fstab"), file(CARRIED[:-1], 0o600), file(CARRIED, 0o600, uid=1)),
+    ),
+    "carry-part": Case(
+        CARRY_PART, None, file(PART, 0o600), (OTHER, folder(), link("/etc/fstab"), file(CARRIED, 0o600), file(PART, 0o600, uid=1))
     ),
     "delete": Case(DELETE, file("old"), None, (OTHER, folder(), link("/etc/fstab"))),
     "link": Case(LINK, None, link("/dev/null"), (OTHER, folder(), link("/dev/zero"))),
@@ -161,6 +168,15 @@ def test_a_file_of_the_host_that_is_another_now_is_stale_and_nothing_is_written(
     with pytest.raises(PlanStale) as caught:
         apply_changes(guest, [EDIT, dataclasses.replace(CARRY, source=str(path))], {})
     assert caught.value.where == str(path)
+    assert guest.writes == []
+
+
+@pytest.mark.parametrize("offset", [-1, 999, len(CARRIED) - 499, len(CARRIED) + 1, 1 << 62, 1 << 70])
+def test_a_file_within_a_file_that_does_not_stand_there_is_stale(offset: int) -> None:
+    guest = guest_before()
+    with pytest.raises(PlanStale) as caught:
+        apply_changes(guest, [EDIT, dataclasses.replace(CARRY_PART, member=Member("/viostor/disk.sys", offset))], {})
+    assert "/viostor/disk.sys" in caught.value.where
     assert guest.writes == []
 
 

@@ -19,6 +19,7 @@ from drivers.changes import (
     EditFile,
     ExtendInitramfs,
     MakeSymlink,
+    Member,
     WriteFile,
 )
 from drivers.plan import Finding, GuestPlan, GuestProgram, PlanOptions
@@ -52,6 +53,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         ),
         CopyFile("/g", 2048, "cd34", "/h", 0o644, "c"),
         CarryFile("/host/j", 2048, "ef56", "/k", 0o600, "c"),
+        CarryFile("/host/cd.iso", 2048, "aa78", "/l", 0o600, "c", Member("/disk/w10.sys", 4096)),
     )
     stripped = [line.strip() for line in lines]
     for expected in (
@@ -62,6 +64,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         "7. add 1 module to /i", "/i, 2.0 KiB; appended, compression: lz4", "+ usr/lib/modules/6.1/kernel/a.ko",
         "8. copy /g to /h", "+ /h (2.0 KiB, mode 0644, SHA-256 cd34)",
         "9. put /host/j of this host to /k", "+ /k (2.0 KiB, mode 0600, SHA-256 ef56)",
+        "10. put /disk/w10.sys of /host/cd.iso to /l", "+ /l (2.0 KiB, mode 0600, SHA-256 aa78)",
         "- disks: virtio-blk, sata", "- network cards: virtio", "- virtio devices besides: random numbers",
     ):  # fmt: skip
         assert expected in stripped, expected
@@ -121,6 +124,7 @@ def test_nothing_of_a_guest_passes_unescaped(first: str, second: str, third: str
         DeleteFile(first, second, third),
         MakeSymlink(first, second, third, first),
         DeleteSymlink(first, second, third),
+        CarryFile(first, 1, second, third, 0o600, first, Member(second, 1)),
         ExtendInitramfs(first, 1, second, third, first, (second,), third, first, second),
     )
     finding = Finding(first, second, third)
