@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from drivers.windows.media import DEFAULT_MEDIA, find_media, read_media
+from drivers.windows.support import summary, supported
 from p2v.acceleration import acceleration
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramFailed, ToolMissing
@@ -30,7 +32,6 @@ _LOW_SPACE = 10 * GIB
 _NO_SPACE = 1 * GIB
 # libguestfs keeps its built appliance there
 _APPLIANCE_CACHE = Path("/var/tmp")
-_VIRTIO_WIN = ("/usr/share/virtio-win", "/usr/local/share/virtio-win", "/usr/share/drivers/windows")
 NEEDED_LIBRARIES = ("pyfsext", "pyfsxfs", "pyfsfat", "pyvhdi", "pyvmdk")
 FURTHER_LIBRARIES = ("pyfsntfs", "pyvsgpt", "pyvslvm", "pyluksde", "pybde", "pyregf")
 
@@ -104,7 +105,7 @@ def examine(
         _firmware(),
         *(_emulator(runner, arch) for arch in EMULATORS if arch != "x86_64"),
         _program(runner, "swtpm", "machines with a TPM", _both("swtpm", "swtpm")),
-        _virtio_win(),
+        virtio_win_check(),
         space_check("space for scratch files", Path(tempfile.gettempdir()), essential=True),
         space_check("space for the appliance", _APPLIANCE_CACHE, essential=True),
         space_check("space for the cache", cache_folder()),
@@ -281,13 +282,22 @@ def _emulator(runner: Runner, arch: str) -> Check:
     return Check(name, Status.OK, f"{check.found}, {pair.code}", needed_for)
 
 
-def _virtio_win() -> Check:
-    needed_for = "drivers for Windows guests"
-    for folder in map(Path, _VIRTIO_WIN):
-        if folder.is_dir() and any(folder.iterdir()):
-            return Check("virtio-win", Status.OK, str(folder), needed_for)
-    advice = "dnf install virtio-win, or unpack the ISO from Fedora's virtio-win project into /usr/share/virtio-win"
-    return Check("virtio-win", Status.MISSING, "not found", needed_for, advice)
+def virtio_win_check(places: Sequence[str] = DEFAULT_MEDIA) -> Check:
+    """Which medium of Windows drivers there is, and which Windows it has drivers of disks and network for."""
+    name, needed_for = "virtio-win", "drivers for Windows guests"
+    advice = f"dnf install virtio-win, or put virtio-win.iso from Fedora's virtio-win project into {places[0]}"
+    folder = find_media(places)
+    if folder is None:
+        return Check(name, Status.MISSING, "not found", needed_for, advice)
+    try:
+        catalogue = read_media(folder)
+    except P2vError as error:
+        return Check(name, Status.BAD, error.sentence(), needed_for, advice)
+    what = f"{catalogue.source} ({catalogue.label})" if catalogue.label else catalogue.source
+    ready = summary(supported(catalogue))
+    if not ready:
+        return Check(name, Status.BAD, f"{what}: no Windows has its drivers of disks and network there", needed_for, advice)
+    return Check(name, Status.OK, f"{what}, disks and network for {ready}", needed_for)
 
 
 def space_check(name: str, folder: Path, *, essential: bool = False) -> Check:

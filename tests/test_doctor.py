@@ -12,7 +12,18 @@ from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import ProgramFailed, ToolMissing
 from p2v.core.run import Completed
-from p2v.doctor import NEEDED_LIBRARIES, Check, Status, able, examine, kernel_check, render, space_check
+from p2v.doctor import (
+    NEEDED_LIBRARIES,
+    Check,
+    Status,
+    able,
+    examine,
+    kernel_check,
+    render,
+    space_check,
+    virtio_win_check,
+)
+from tests.fixtures.virtio_win import DRIVERS, medium, write_folder
 
 TCG = Acceleration(Accelerator.TCG, "no KVM in a test")
 
@@ -169,3 +180,26 @@ def test_an_emulator_that_has_nothing_to_start_its_guests_with_is_no_help(monkey
     check = seen(Host())["qemu for aarch64"]
     assert check.status is Status.MISSING
     assert "qemu-efi-aarch64" in check.install
+
+
+def test_a_medium_of_windows_drivers_is_told_with_what_it_is_good_for(tmp_path: Path) -> None:
+    check = virtio_win_check([str(write_folder(medium(DRIVERS[:3], releases=("w7", "2k19")).files, tmp_path / "medium"))])
+    assert check.status is Status.OK
+    # Server 2008 R2 is the kernel of Windows 7
+    assert "x86: w7; amd64: w7, 2k8R2, 2k19" in check.found
+
+
+@pytest.mark.parametrize(
+    "files, status, word",
+    [
+        ({}, Status.MISSING, "not found"),
+        ({"/readme": b""}, Status.BAD, "no driver packages"),
+        ({"/virtio-win.iso": b"half of it"}, Status.BAD, "virtio-win.iso"),
+        (medium(DRIVERS[:1], releases=("w7",)).files, Status.BAD, "no Windows has its drivers"),
+    ],
+)
+def test_a_medium_that_is_no_use_is_told(files: dict[str, bytes], status: Status, word: str, tmp_path: Path) -> None:
+    check = virtio_win_check([str(write_folder(files, tmp_path))])
+    assert (check.status, check.essential) == (status, False)
+    assert word in check.found
+    assert str(tmp_path) in check.install

@@ -88,7 +88,7 @@ def _objections(
 def _judged(signature: Signature, target: WindowsTarget, trust: Trust) -> Iterator[_Objection]:
     if target.version < _FIRST_WITH_SHA2 and "sha1" not in signature.digests and not trust.sha2:
         updates = "KB3033929 or KB4474419" if target.version == (6, 1) else "KB4474419"
-        digests = ", ".join(signature.digests).upper()
+        digests = ", ".join(signature.digests).upper().replace("SHA", "SHA-")
         unknown = "It is not known whether the guest has it. " if trust.sha2 is None else ""
         hint = f"{unknown}Install the update before the conversion, or take a medium from before 2019."
         yield _Objection("driver.sha2", f"signed with {digests} only, which this Windows reads with {updates} alone", hint)

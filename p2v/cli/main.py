@@ -26,6 +26,7 @@ _VERBS = {
     "report": "show what a conversion did, from its record",
     "record": "the record of a conversion: show, verify, sign, bundle",
     "disk": "disk images alone: info, map, convert, compare, check, serve",
+    "drivers": "show the Windows drivers on a medium (virtio-win), and which a Windows gets",
     "doctor": "say what this host can do",
 }
 

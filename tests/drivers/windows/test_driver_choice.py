@@ -173,6 +173,8 @@ def test_drivers_of_windows_5_are_not_for_windows_6_and_later() -> None:
         ([("2k19/amd64", None), ("w11/amd64", "NTamd64.10.0...20348")], SERVER_2022, "w11"),
         ([("2k22/amd64", None), ("w8/amd64", "NTamd64.6.2")], SERVER_2022, "2k22"),
         ([("w10/amd64", "NTamd64.10.0...14393"), ("2k19/amd64", "NTamd64.10.0...17763")], SERVER_2019, "2k19"),
+        ([("2k22/amd64", None), ("2k19/amd64", "NTamd64.10.0...20348")], SERVER_2022, "2k19"),
+        ([("w11/amd64", "NTamd64.10.0"), ("2k19/amd64", "NTamd64.10.0")], SERVER_2022, "2k19"),
         # the client's and the server's folder of one kernel
         ([("w7/amd64", None), ("2k8R2/amd64", None)], WINDOWS_7, "w7"),
         ([("w7/amd64", None), ("2k8/amd64", None)], replace(WINDOWS_7, product=Product.SERVER), "w7"),
@@ -250,11 +252,23 @@ def test_a_program_for_another_processor_is_not_taken() -> None:
 
 def test_of_two_packages_that_claim_a_device_the_one_that_drives_it_is_taken_and_the_other_told() -> None:
     made = Medium()
-    for name in ("fwcfg", "qemufwcfg"):
-        made.add(BY_NAME[name], "2k22", "amd64")
+    # neither the order of names nor of folders decides
+    made.add(BY_NAME["fwcfg"], "2k22", "amd64")
+    made.add(BY_NAME["qemufwcfg"], "2k22", "amd64")
+    made.add(replace(BY_NAME["qemufwcfg"], name="afwcfg", folder="afwcfg"), "2k22", "amd64")
     found = chosen(made, SERVER_2022).driver("firmware")
     assert found is not None
-    assert (found.service, found.instead_of) == ("FwCfg", ("qemufwcfg",))
+    assert (found.service, found.instead_of) == ("FwCfg", ("afwcfg", "qemufwcfg"))
+
+
+def test_an_older_package_that_only_names_a_device_is_nothing_to_warn_of() -> None:
+    made = viostor(("2k22/amd64", None))
+    made.add(NETKVM, "2k22", "amd64")
+    made.add(BY_NAME["smbus"], "2k8", "amd64")
+    choice = chosen(made, SERVER_2022)
+    smbus = choice.driver("smbus")
+    assert smbus is not None
+    assert (smbus.fit, choice.findings) == (Fit.OLDER, ())
 
 
 def test_ids_are_this_devices_only_where_they_are_whole() -> None:
