@@ -189,6 +189,8 @@ def _judged(package: DriverPackage, device: Device, target: WindowsTarget) -> _C
 
 
 def _unusable(package: DriverPackage, install: Install, target: WindowsTarget) -> str:
+    if not package.version.class_guid:
+        return f"{package.inf} names no class of devices"
     for member in install.files:
         file = package.file(member.source)
         if file is None or file.path is None:

@@ -33,7 +33,12 @@ _ASSOCIATED_SERVICE = 0x2
 _TAG_TO_FRONT = 0x1
 _SIGNATURES = ("$windows nt$", "$chicago$", "$windows 95$")
 _DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})")
+_GUID = re.compile(r"\{[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}\}")
 _VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){0,3}")
+# no separator of paths or keys in either, and what no file of Windows is called
+_SERVICE = re.compile(r"[^\\/\x00-\x1f]{1,200}")
+_FILE = re.compile(r'[^\\/:*?"<>|\x00-\x1f]{1,200}')
+_SHOWN = 100
 _DIRID = re.compile(r"%(-?\d{1,5})%")
 
 
@@ -168,15 +173,16 @@ def _version(text: InfText) -> InfVersion:
         raise BadInf("has no [Version] with a signature of Windows")
     dated = next(text.directives("version", "driverver"), ())
     match = _DATE.fullmatch(dated[0].strip()) if dated else None
+    guid = text.first("version", "classguid").upper()
     version = dated[1].strip() if len(dated) > 1 else ""
     catalogs = []
     for entry in text.entries("version"):
         key, values = (entry.key or "").lower(), entry.values
         if key.partition(".")[0] == "catalogfile" and values and values[0]:
-            catalogs.append((key.partition(".")[2], values[0]))
+            catalogs.append((key.partition(".")[2], _joined(values[0].rpartition("\\")[2])))
     return InfVersion(
         class_name=text.first("version", "class"),
-        class_guid=text.first("version", "classguid").upper(),
+        class_guid=guid if _GUID.fullmatch(guid) else "",
         provider=text.first("version", "provider"),
         date=f"{match[3]}-{int(match[1]):02d}-{int(match[2]):02d}" if match else "",
         version=version if _VERSION.fullmatch(version) else "",
@@ -245,6 +251,8 @@ def _services(text: InfText, section: str) -> Iterator[Service]:
         if count >= SERVICES_AT_MOST:
             raise BadInf(f"adds more than {SERVICES_AT_MOST} services")
         name, flags, installed = (*values, "", "", "")[:3]
+        if name and not _SERVICE.fullmatch(name):
+            raise BadInf(f"adds a service named {name[:_SHOWN]!r}")
         bits = number(flags) or 0
         binary = text.first(installed, "servicebinary")
         dirid, file = _place(binary)
@@ -266,7 +274,8 @@ def _services(text: InfText, section: str) -> Iterator[Service]:
 def _place(binary: str) -> tuple[int | None, str]:
     """The folder's number and the file's name of ``%12%\\viostor.sys``."""
     match = _DIRID.match(binary)
-    return (int(match[1]) if match else None), binary.rpartition("\\")[2]
+    name = binary.rpartition("\\")[2]
+    return (int(match[1]) if match else None), _joined(name) if name else ""
 
 
 def _members(text: InfText, section: str, arch: Architecture) -> Iterator[PackageMember]:
@@ -323,6 +332,6 @@ def _disk_folder(text: InfText, disk: str, arch: Architecture) -> str:
 def _joined(*parts: str) -> str:
     """A relative path with ``/``. Raises BadInf for one that would lead out of the package."""
     names = [name for part in parts for name in part.replace("\\", "/").split("/") if name not in ("", ".")]
-    if not names or any(name == ".." or ":" in name or "\0" in name for name in names):
-        raise BadInf(f"names the file {'/'.join(parts)!r}, which is none of its package")
+    if not names or not all(_FILE.fullmatch(name) and name != ".." for name in names):
+        raise BadInf(f"names the file {'/'.join(parts)[:_SHOWN]!r}, which is none of its package")
     return "/".join(names)

@@ -6,6 +6,7 @@ Source: Microsoft, Windows driver documentation, "INF AddReg Directive" (the fla
 from __future__ import annotations
 
 import enum
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _KEY_ONLY = 0x0000_0010
 _OVERWRITE_ONLY = 0x0000_0020
 _KEY_ONLY_COMMON = 0x0000_2000
 _TYPE_SHIFT = 16
+# 255 letters is what the registry takes
+_KEY_NAME = re.compile(r"[^\\\x00-\x1f]{1,255}")
 _TYPE_MASK = 0xFFFF_0000
 # the high words that stand for other types than themselves
 _TEXTUAL = {0: REG_SZ, 1: REG_MULTI_SZ, 2: REG_EXPAND_SZ}
@@ -89,6 +92,8 @@ def _entry(fields: Sequence[str]) -> RegistryEntry | None:
         return None
     flags = number(flags_text) or 0
     key = key.strip("\\")
+    if not all(_KEY_NAME.fullmatch(part) for part in key.split("\\") if key):
+        raise BadInf(f"names the registry key {key[:100]!r}")
     if flags & (_KEY_ONLY | _KEY_ONLY_COMMON) or (not name and not any(values) and not flags & _DELETE_VALUE):
         return RegistryEntry(root.upper(), key, "", RegistryOperation.ADD_KEY)
     if flags & _DELETE_VALUE:

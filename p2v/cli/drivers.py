@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 from drivers.windows.devices import device_by_id
+from drivers.windows.driver_changes import DriverChanges, GuestPlace, WantedValue, driver_changes, members_of
 from drivers.windows.driver_choice import DriverChoice, Fit, choose_drivers
+from drivers.windows.inf_registry import REG_BINARY, REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
-from drivers.windows.media import DEFAULT_MEDIA, find_media, read_media
+from drivers.windows.media import DEFAULT_MEDIA, find_media, locate, read_media
 from drivers.windows.releases import RELEASES, release_by_id
 from drivers.windows.signing import Trust
 from drivers.windows.support import Supported, supported, target_for
@@ -17,11 +19,13 @@ from drivers.windows.virtio_win import DriverCatalogue
 from p2v.cli import console
 from p2v.core import jsontext
 from p2v.core.errors import NoSource, Usage
+from p2v.core.units import format_bytes
 from p2v.documents import to_data
 
 _ARCHITECTURES = {"x86": Architecture.X86, "x64": Architecture.X64, "arm64": Architecture.ARM64}
 _NAMES = {arch: name for name, arch in _ARCHITECTURES.items()}
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,6})")
+_FIRST_WITH_DRIVER_DATABASE = (6, 2)
 _ESSENTIAL = ("block", "scsi", "network")
 _RELEASES = ", ".join(release.id for release in RELEASES)
 
@@ -38,6 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--arch", choices=_ARCHITECTURES, help="its processor (default: x64)")
     group.add_argument("--server", action="store_true", help="it is a server; client and server share version numbers")
     group.add_argument("--secure-boot", choices=("yes", "no"), help="whether it will run with secure boot (default: not known)")
+    group.add_argument("--changes", action="store_true", help="show the files and registry values that it would get from them")
     parser.add_argument("--json", action="store_true", help="the whole catalogue, or the choice, as a JSON document")
 
 
@@ -51,7 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     catalogue = read_media(path)
     if target is not None:
         choice = choose_drivers(catalogue, target, trust)
-        _print(arguments.json, choice, render_choice(choice, catalogue))
+        if arguments.changes:
+            changes = _changes(choice, catalogue)
+            _print(arguments.json, changes, render_changes(changes))
+        else:
+            _print(arguments.json, choice, render_choice(choice, catalogue))
     else:
         _print(arguments.json, catalogue, render_catalogue(catalogue))
     return 0
@@ -100,6 +109,50 @@ def render_choice(choice: DriverChoice, catalogue: DriverCatalogue) -> str:
     return "\n".join(lines)
 
 
+def _changes(choice: DriverChoice, catalogue: DriverCatalogue) -> DriverChanges:
+    """What a guest with everything in the usual places gets; one control set stands for all that a guest has."""
+    located = locate(catalogue, members_of(choice, catalogue))
+    has_database = choice.target.version >= _FIRST_WITH_DRIVER_DATABASE
+    place = GuestPlace("/Windows", "/Windows/System32/drivers", (1,), has_driver_database=has_database)
+    return driver_changes(choice, catalogue, located, place)
+
+
+def render_changes(changes: DriverChanges) -> str:
+    """The files and registry values, for people; the latter as regedit writes them, texts readable whatever their type."""
+    lines = [f"Files ({len(changes.files)}):"]
+    for file in changes.files:
+        source = file.member.name if file.member is not None else file.source
+        lines.append(f"  {file.path}  ({format_bytes(file.size)}, from {source})")
+    lines += ["", "Registry, SYSTEM hive (every control set like the first):"]
+    key = None
+    for value in changes.values:
+        if value.key != key:
+            key = value.key
+            lines.append(f"  [{key}]")
+        lines.append(f"  {_quoted(value.name) if value.name else '@'}={_data(value)}")
+    lines += [f"  [-{each.key}]" for each in changes.unwanted]
+    lines += ["", "Plug and Play finds the packages in:", *(f"  {folder}" for folder in changes.folders)]
+    return "\n".join(lines)
+
+
+_KINDS = {REG_SZ: "", REG_EXPAND_SZ: "expand:", REG_MULTI_SZ: "multi:"}
+
+
+def _data(value: WantedValue) -> str:
+    data = bytes.fromhex(value.data)
+    if value.type == REG_DWORD and len(data) == 4:
+        return f"dword:{int.from_bytes(data, 'little'):08x}"
+    if value.type in _KINDS:
+        texts = data.decode("utf-16-le", "replace").rstrip("\0").split("\0")
+        return _KINDS[value.type] + ",".join(map(_quoted, texts))
+    return f"hex({value.type:x}):{data.hex(',')}" if value.type != REG_BINARY else f"hex:{data.hex(',')}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 _FITS = {
     Fit.EXACT: "made for it",
     Fit.SAID: "fits",
@@ -129,7 +182,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[WindowsTarget | None, Trust]:
     """The Windows that was asked for. Raises Usage."""
     trust = Trust(secure_boot=None if arguments.secure_boot is None else arguments.secure_boot == "yes")
     if arguments.windows is None:
-        given = [f"--{name}" for name in ("arch", "server", "secure_boot") if getattr(arguments, name)]
+        given = [f"--{name}" for name in ("arch", "server", "secure_boot", "changes") if getattr(arguments, name)]
         if given:
             raise Usage(f"{given[0].replace('_', '-')} is for --for VERSION", "As in --for 10.0.20348 --server.")
         return None, trust

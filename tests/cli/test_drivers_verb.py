@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from drivers.windows.driver_changes import DriverChanges
 from drivers.windows.driver_choice import DriverChoice
 from drivers.windows.virtio_win import DriverCatalogue
 from p2v.cli.main import main
@@ -74,12 +76,37 @@ def test_documents_are_the_values_themselves(folder: Path, capsys: pytest.Captur
     assert jsonio.decode(jsonio.converter(), choice, DriverChoice).driver("network") is not None
 
 
+def test_changes_are_shown_as_regedit_writes_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, str(folder), "--for", "2k19", "--changes").splitlines()
+    for line in (
+        r"  [ControlSet001\Services\viostor]",
+        '  "Start"=dword:00000000',
+        r'  "ImagePath"=expand:"System32\\drivers\\viostor.sys"',
+        '  @=multi:"p2v-viostor.inf_amd64_0000000000000000"',
+        '  "p2v-viostor.inf"=hex:01,ff,00,00',
+        r"  [-ControlSet001\Services\viostor\StartOverride]",
+        r"  %SystemRoot%\Drivers\VirtIO\netkvm",
+    ):
+        assert line in lines, line
+    assert any(line.startswith("  /Windows/System32/drivers/viostor.sys  (") for line in lines)
+    old = said(capsys, str(folder), "--for", "w7", "--changes")
+    assert r"CriticalDeviceDatabase\PCI#VEN_1AF4&DEV_1001&REV_00]" in old
+
+
+def test_changes_are_a_document_too(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(said(capsys, str(folder), "--for", "2k19", "--changes", "--json"))
+    found = jsonio.decode(jsonio.converter(), document, DriverChanges)
+    file = next(file for file in found.files if file.path == "/Windows/Drivers/VirtIO/netkvm/netkvm.sys")
+    assert file.sha256 == hashlib.sha256((folder / "NetKVM/2k19/amd64/netkvm.sys").read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize(
     "argv, status, word",
     [
         (["--for", "eleven"], 64, "--for eleven"),
         (["--for", "w10", "--server"], 64, "no server"),
         (["--server"], 64, "--server"),
+        (["--changes"], 64, "--changes"),
         (["--secure-boot", "no"], 64, "--secure-boot"),
     ],
 )

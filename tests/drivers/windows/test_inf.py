@@ -133,6 +133,10 @@ def test_the_version_section_tells_whose_package_it_is() -> None:
     assert (version.provider, version.date, version.version) == ("Example, Inc.", "2023-07-03", "100.93.104.24000")
 
 
+def test_a_class_that_is_no_guid_is_none() -> None:
+    assert inf(STORAGE.replace("{4d36e97b-e325", "{4d36e97b+e325")).version.class_guid == ""
+
+
 def test_the_catalogue_file_is_the_one_of_the_processor() -> None:
     version = inf().version
     assert [version.catalog(arch) for arch in (Architecture.X86, Architecture.X64)] == ["disk.cat", "disk64.cat"]
@@ -260,10 +264,18 @@ def test_files_have_their_place_on_the_medium_and_in_the_guest() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [r"..\evil.sys", r"C:\evil.sys"])
+@pytest.mark.parametrize("name", [r"..\evil.sys", r"C:\evil.sys", "a\x01.sys", "b*.sys", "/../c.sys"])
 def test_files_outside_the_package_are_refused(name: str) -> None:
     with pytest.raises(BadInf, match="none of its package"):
         inf(STORAGE.replace("renamed.sys, disk.sys", f"renamed.sys, {name}")).install("disk_inst", Architecture.X64)
+
+
+@pytest.mark.parametrize("old, new", [("= disk, %", "= a\\b, %"), (r"%12%\disk.sys", r"%12%\di?k.sys"),
+                                      ("= disk64.cat", "= ?.cat"), ("HKR, Parameters,", r"HKR, Para\\meters,")])  # fmt: skip
+def test_names_that_would_be_more_than_names_are_refused(old: str, new: str) -> None:
+    assert old in STORAGE
+    with pytest.raises(BadInf):
+        inf(STORAGE.replace(old, new)).install("disk_inst", Architecture.X64)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "latin-1", "utf-8"])
