@@ -179,7 +179,7 @@ def _judged(package: DriverPackage, device: Device, target: WindowsTarget) -> _C
             return _Refused(_Refusal.BROKEN, f"{package.inf} lacks its [{model.install}]")
         if problem := _unusable(package, install, target):
             return _Refused(_Refusal.BROKEN, problem)
-        standing = _standing(package, models, target)
+        standing = _standing(package, install, models, target)
         if isinstance(standing, _Refused):
             return standing
         fit, since, of_release, why = standing
@@ -203,7 +203,7 @@ def _unusable(package: DriverPackage, install: Install, target: WindowsTarget) -
 
 
 def _standing(
-    package: DriverPackage, models: Models, target: WindowsTarget
+    package: DriverPackage, install: Install, models: Models, target: WindowsTarget
 ) -> tuple[Fit, tuple[int, int, int], bool, str] | _Refused:
     """How it fits, what it was made for (version and build), whether its folder is the release's, and why; or why not."""
     folder = release_by_id(package.release) if package.release else None
@@ -223,6 +223,8 @@ def _standing(
         return _Refused(_Refusal.NEWER, "", folder)
     if folder.version < _FIRST_OF_TODAYS_DRIVERS <= target.version:
         return _Refused(_Refusal.BROKEN, f"{package.inf} is for {folder.name}, whose drivers are of another kind")
+    if not in_sister and install.service is None and not install.needs:
+        return _Refused(_Refusal.BROKEN, f"{package.inf} only gives it a name, and is for {folder.name}")
     fit = Fit.EXACT if in_sister else Fit.OLDER
     return fit, folder.since, of_release, f"its folder is named for {folder.name}, its INF file names no version"
 
@@ -269,8 +271,7 @@ def _told(refused: Sequence[_Refused]) -> str:
 def _older(chosen: Iterable[ChosenDriver], name: str) -> Iterator[Finding]:
     by_release: dict[str, list[ChosenDriver]] = {}
     for each in chosen:
-        # one without a service only gives its device a name
-        if each.fit is Fit.OLDER and each.service:
+        if each.fit is Fit.OLDER:
             release: Release | None = release_by_id(each.release) if each.release else None
             by_release.setdefault(release.name if release else "an older Windows", []).append(each)
     for made_for, drivers in by_release.items():

@@ -261,14 +261,31 @@ def test_of_two_packages_that_claim_a_device_the_one_that_drives_it_is_taken_and
     assert (found.service, found.instead_of) == ("FwCfg", ("afwcfg", "qemufwcfg"))
 
 
-def test_an_older_package_that_only_names_a_device_is_nothing_to_warn_of() -> None:
+def test_an_older_package_that_only_names_a_device_is_not_taken() -> None:
     made = viostor(("2k22/amd64", None))
     made.add(NETKVM, "2k22", "amd64")
-    made.add(BY_NAME["smbus"], "2k8", "amd64")
+    folder = made.add(BY_NAME["smbus"], "2k8", "amd64")
     choice = chosen(made, SERVER_2022)
-    smbus = choice.driver("smbus")
+    assert (choice.driver("smbus"), choice.findings) == (None, ())
+    assert "only gives it a name, and is for Windows Server 2008" in choice.missing[0].why
+    assert chosen(made, WindowsTarget(6, 0, 6002, X64, Product.SERVER)).driver("smbus") is not None
+    # what it needs of Windows' own INF files may drive it
+    path = f"{folder}/smbus.inf"
+    made.files[path] = made.files[path].replace(b"[smbus_inst]", b"[smbus_inst]\r\nInclude=machine.inf\r\nNeeds=NO_DRV")
+    smbus = chosen(made, SERVER_2022).driver("smbus")
     assert smbus is not None
-    assert (smbus.fit, choice.findings) == (Fit.OLDER, ())
+    assert smbus.fit is Fit.OLDER
+
+
+def test_the_two_ways_to_report_crashes_have_a_driver_each() -> None:
+    made = Medium()
+    for name, id_ in (("pvpanic", r"ACPI\QEMU0001"), ("pvpanic-pci", r"PCI\VEN_1B36&DEV_0011")):
+        made.add(replace(BY_NAME["pvpanic"], name=name, ids=(id_,)), "2k22", "amd64")
+    choice = chosen(made, SERVER_2022)
+    assert [(each.device, each.inf) for each in choice.drivers] == [
+        ("panic", "/pvpanic/2k22/amd64/pvpanic.inf"),
+        ("panic-pci", "/pvpanic/2k22/amd64/pvpanic-pci.inf"),
+    ]
 
 
 def test_ids_are_this_devices_only_where_they_are_whole() -> None:
