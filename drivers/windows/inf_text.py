@@ -8,7 +8,7 @@ the strings are those of one language, English unless another is asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from p2v.core.units import MIB
@@ -24,6 +24,9 @@ _PRIMARY_LANGUAGE = 0x3FF
 # end of the text for programs of DOS
 _END_OF_TEXT = "\x1a"
 _TOKEN = re.compile(r"%([^%\r\n]*)%")
+# a quotation (up to the end of the line, where nothing closes it), a token, a comment's begin, or what is none of them
+_PIECE = re.compile(r'"[^"]*"?|%[^%"]*%|;|[^";%]+|%')
+_FIELD_PIECE = re.compile(r'"(?P<quoted>(?:[^"]|"")*)"?|[,=]|[^",=]+')
 _PROBED_BYTES = 512
 
 
@@ -152,24 +155,18 @@ def _logical_lines(text: str) -> Iterator[str]:
 
 def _uncommented(line: str) -> tuple[str, bool]:
     """The line up to its comment, and whether the next one belongs to it. A quotation ends with its line."""
-    end, quoted = len(line), False
-    # most lines have nothing to look for letter by letter
-    position = 0 if ";" in line or '"' in line else end
-    while position < len(line):
-        letter = line[position]
-        if letter == '"':
-            quoted = not quoted
-        elif letter == ";" and not quoted:
-            end = position
-            break
-        elif letter == "%" and not quoted and (token := _TOKEN.match(line, position)):
-            position = token.end()
-            continue
-        position += 1
+    end, open_quotation = len(line), False
+    if ";" in line or '"' in line:
+        for match in _PIECE.finditer(line):
+            if match[0] == ";":
+                end = match.start()
+                break
+            # the last piece, where nothing closes it
+            open_quotation = match[0].startswith('"') and (len(match[0]) == 1 or not match[0].endswith('"'))
     kept = line[:end].rstrip(" \t\0")
-    if kept.endswith("\\") and not quoted:
+    if kept.endswith("\\") and not open_quotation:
         return kept[:-1], True
-    return kept + ('"' if quoted else ""), False
+    return kept + ('"' if open_quotation else ""), False
 
 
 def _section_name(line: str) -> str:
@@ -197,44 +194,40 @@ def _fields(line: str) -> Iterator[tuple[str, str]]:
     text: list[str] = []
     # blanks around a field are no part of it, unless they are quoted
     solid = 0
-    quoted = False
     may_be_key = True
-    position = 0
-    while position < len(line):
-        letter = line[position]
-        if letter == '"':
-            if quoted and line.startswith('""', position):
-                text.append(letter)
-                position += 1
-            else:
-                quoted = not quoted
+    for match in _FIELD_PIECE.finditer(line):
+        piece = match[0]
+        if piece[0] == '"':
+            text.append(match["quoted"].replace('""', '"'))
             solid = len(text)
-        elif not quoted and (letter == "," or (letter == "=" and may_be_key)):
-            yield letter, _checked(text, solid)
+        elif piece == "," or (piece == "=" and may_be_key):
+            yield piece, _checked("".join(text[:solid]))
             text, solid, may_be_key = [], 0, False
-        elif quoted or letter not in " \t":
-            text.append(letter)
-            solid = len(text)
-        elif text:
-            text.append(letter)
-        position += 1
-    yield "", _checked(text, solid)
+        else:
+            bare = piece.strip(" \t")
+            if bare:
+                lead, _, trail = piece.partition(bare)
+                text += [lead if text else "", bare, trail]
+                solid = len(text) - 1
+            else:
+                text.append(piece if text else "")
+    yield "", _checked("".join(text[:solid]))
 
 
 def _plain_fields(line: str) -> Iterator[tuple[str, str]]:
     key, equals, rest = line.partition("=")
     if equals and "," not in key:
-        yield "=", _checked(key, len(key)).strip(" \t")
+        yield "=", _checked(key.strip(" \t"))
     else:
         rest = line
     for text in rest.split(","):
-        yield ",", _checked(text, len(text)).strip(" \t")
+        yield ",", _checked(text.strip(" \t"))
 
 
-def _checked(text: Sequence[str], solid: int) -> str:
-    if solid > FIELD_AT_MOST:
-        raise BadInf(f"has a field of {solid} characters; {FIELD_AT_MOST} are allowed")
-    return "".join(text[:solid])
+def _checked(text: str) -> str:
+    if len(text) > FIELD_AT_MOST:
+        raise BadInf(f"has a field of {len(text)} characters; {FIELD_AT_MOST} are allowed")
+    return text
 
 
 def _strings(sections: Mapping[str, tuple[Entry, ...]], language: int) -> Mapping[str, str]:

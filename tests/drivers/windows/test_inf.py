@@ -346,3 +346,27 @@ def test_damaged_files_are_refused_or_read_and_never_crash(data: bytes, at: int)
         found.models_for(target("10.0.22631"))
     except BadInf:
         pass
+
+
+@pytest.mark.parametrize(
+    "line, values",
+    [
+        ('x = "a;b" ; comment', ("a;b",)),
+        ('x = a "b"c , d', ("a bc", "d")),
+        ('x = "a""b"', ('a"b',)),
+        ('x = """a"""', ('"a"',)),
+        ('x = " a ", , ""', (" a ", "", "")),
+        ('x = "never closed ; so no comment', ("never closed ; so no comment",)),
+        ('x = 100%, "b;%" ; %', ("100%", "b;%")),
+        ("x = %a;b%, c ; d", ("%a;b%", "c")),
+        ("x = a=b", ("a=b",)),
+        ('x = "p\\"\\ ; goes on\n,q', ("p\\", "q")),
+    ],
+)
+def test_quotations_comments_and_blanks_of_a_line(line: str, values: tuple[str, ...]) -> None:
+    assert list(parse_text(f"[a]\n{line}\n".encode()).directives("a", "x")) == [values]
+
+
+def test_a_line_without_a_key_has_none() -> None:
+    (entry,) = parse_text(b'[a]\nHKR,"a=b",c=d\n').entries("a")
+    assert (entry.key, entry.values) == (None, ("HKR", "a=b", "c=d"))
