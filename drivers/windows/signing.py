@@ -2,7 +2,8 @@
 
 Sources: Microsoft, Windows driver documentation, "Driver Signing Policy" (64-bit since Vista; the dashboard's signature since
 Windows 10 1607 with secure boot, except for certificates from before 29 July 2015), "Attestation signing" (Windows 10
-desktop and later only); Security Advisory 3033929 and update KB4474419 (SHA-2 on Windows 7, Server 2008 R2 and Server 2008).
+desktop and later only), "Trusted Publishers Certificate Store" (what is installed without a question); Security Advisory
+3033929 and update KB4474419 (SHA-2 on Windows 7, Server 2008 R2 and Server 2008).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _BUILD_OF_1607 = 14393
 _LAST_DAY_OF_MAKERS = "2015-07-29"
 _BOOT_START = 0
 _NAMES_AT_MOST = 4
+_ANSWER = "Someone has to answer at the console at the first start; until then the devices have no driver."
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,16 @@ def signing_findings(
 ) -> Iterator[Finding]:
     """What stands in the way of packages' signatures on a Windows, one finding for all that have it in common.
 
-    ``packages``: each with the service of its driver. Nothing where the system enforces no signatures.
+    ``packages``: each with the service of its driver.
     """
-    if target.arch is Architecture.X86 or target.version < _FIRST_ENFORCING:
-        return
+    enforces = target.arch is not Architecture.X86 and target.version >= _FIRST_ENFORCING
     found: dict[_Objection, list[str]] = {}
     for package, service in packages:
-        for what, objection in _objections(package, service, target, trust):
+        for what, objection in _objections(package, service, target, trust) if enforces else ():
             found.setdefault(objection, []).append(what)
+        question = _question(package, target)
+        if question is not None:
+            found.setdefault(question, []).append(package.inf)
     for objection, names in found.items():
         unique = dict.fromkeys(names)
         rest = f" and {len(unique) - _NAMES_AT_MOST} more" if len(unique) > _NAMES_AT_MOST else ""
@@ -83,6 +87,26 @@ def _objections(
     for what, each in ((package.inf, signature), (program.source if program else "", program.signature if program else None)):
         if each is not None:
             yield from ((what, objection) for objection in _judged(each, target, trust))
+
+
+def _question(package: DriverPackage, target: WindowsTarget) -> _Objection | None:
+    """What Windows asks somebody at its screen before it installs a package; None for nothing."""
+    catalog = package.catalog(target.arch)
+    signature = catalog.signature if catalog is not None else None
+    by_microsoft = signature is not None and signature.kind is not SignatureKind.MAKER
+    if target.version < _FIRST_ENFORCING:
+        if by_microsoft and signature is not None and "sha1" in signature.digests:
+            return None
+        text = "not signed by Microsoft in a way that this Windows reads, so that it asks at its screen before it installs them"
+        return _Objection("driver.asks", text, _ANSWER)
+    if by_microsoft or (signature is None and target.arch is not Architecture.X86):
+        return None
+    if signature is None:
+        text = "without a signature that can be read, so that this Windows asks at its screen before it installs them"
+        return _Objection("driver.asks", text, _ANSWER)
+    text = f"signed by {signature.signer or 'its maker'}, whom this Windows asks about before it installs them"
+    hint = "Make its certificate one of the trusted publishers' before the conversion, or answer at the console at the first start."
+    return _Objection("driver.publisher", text, hint)
 
 
 def _judged(signature: Signature, target: WindowsTarget, trust: Trust) -> Iterator[_Objection]:

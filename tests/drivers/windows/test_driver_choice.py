@@ -351,11 +351,11 @@ def test_sha_2_on_windows_7_that_is_known_to_lack_the_update() -> None:
 @pytest.mark.parametrize(
     "signing, target, trust, expected",
     [
-        (MAKER, WINDOWS_10, Trust(), ["driver.cross-signed"]),
-        (MAKER, WINDOWS_10, Trust(secure_boot=True), ["driver.cross-signed"]),
-        (MAKER, WINDOWS_10, Trust(secure_boot=False), []),
-        (MAKER, replace(WINDOWS_10, build=10586), Trust(secure_boot=True), []),
-        (OLD_MAKER, WINDOWS_10, Trust(secure_boot=True), []),
+        (MAKER, WINDOWS_10, Trust(), ["driver.cross-signed", "driver.publisher"]),
+        (MAKER, WINDOWS_10, Trust(secure_boot=True), ["driver.cross-signed", "driver.publisher"]),
+        (MAKER, WINDOWS_10, Trust(secure_boot=False), ["driver.publisher"]),
+        (MAKER, replace(WINDOWS_10, build=10586), Trust(secure_boot=True), ["driver.publisher"]),
+        (OLD_MAKER, WINDOWS_10, Trust(secure_boot=True), ["driver.publisher"]),
         (ATTESTED, WINDOWS_10, Trust(secure_boot=True), []),
         (ATTESTED, SERVER_2022, Trust(secure_boot=True), ["driver.attested"]),
         (ATTESTED, SERVER_2022, Trust(secure_boot=False), []),
@@ -388,8 +388,30 @@ def test_a_catalogue_that_cannot_be_read_counts_as_unsigned() -> None:
     assert ids(chosen(made, SERVER_2022).findings) == ["driver.unsigned"]
 
 
-def test_nothing_is_enforced_before_vista() -> None:
-    assert not chosen(signed(WHQL, "2k3"), WindowsTarget(5, 2, 3790, X64, Product.SERVER)).findings
+BY_MICROSOFT_IN_SHA1 = replace(WHQL, digests=("1.3.14.3.2.26",))
+
+
+@pytest.mark.parametrize(
+    "signing, expected", [(BY_MICROSOFT_IN_SHA1, []), (WHQL, ["driver.asks"]), (OLD_MAKER, ["driver.asks"])]
+)
+def test_nothing_is_enforced_before_vista_but_questions_are_asked(signing: Signing, expected: list[str]) -> None:
+    found = chosen(signed(signing, "2k3"), WindowsTarget(5, 2, 3790, X64, Product.SERVER)).findings
+    assert ids(found) == expected
+    assert all("/viostor/2k3/amd64/viostor.inf, /NetKVM/2k3/amd64/netkvm.inf" in finding.message for finding in found)
+
+
+def test_who_signed_is_named_where_windows_asks_about_them() -> None:
+    (finding,) = chosen(signed(MAKER, "w7", arch="x86"), replace(WINDOWS_7, arch=X86)).findings
+    assert finding.id == "driver.publisher"
+    assert "Example Drivers, Inc." in finding.message
+
+
+def test_x86_asks_where_others_refuse() -> None:
+    made = signed(WHQL, "w7", arch="x86")
+    made.files["/NetKVM/w7/x86/netkvm.cat"] = b""
+    (finding,) = chosen(made, replace(WINDOWS_7, arch=X86)).findings
+    assert finding.id == "driver.asks"
+    assert finding.message.startswith("/NetKVM/w7/x86/netkvm.inf:")
 
 
 def test_every_release_of_the_fixture_is_one_that_is_known() -> None:
