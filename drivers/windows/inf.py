@@ -179,7 +179,7 @@ def _version(text: InfText) -> InfVersion:
     for entry in text.entries("version"):
         key, values = (entry.key or "").lower(), entry.values
         if key.partition(".")[0] == "catalogfile" and values and values[0]:
-            catalogs.append((key.partition(".")[2], _joined(values[0].rpartition("\\")[2])))
+            catalogs.append((key.partition(".")[2], member_path(values[0].rpartition("\\")[2])))
     return InfVersion(
         class_name=text.first("version", "class"),
         class_guid=guid if _GUID.fullmatch(guid) else "",
@@ -275,7 +275,7 @@ def _place(binary: str) -> tuple[int | None, str]:
     """The folder's number and the file's name of ``%12%\\viostor.sys``."""
     match = _DIRID.match(binary)
     name = binary.rpartition("\\")[2]
-    return (int(match[1]) if match else None), _joined(name) if name else ""
+    return (int(match[1]) if match else None), member_path(name) if name else ""
 
 
 def _members(text: InfText, section: str, arch: Architecture) -> Iterator[PackageMember]:
@@ -317,8 +317,8 @@ def _source_path(text: InfText, name: str, arch: Architecture) -> str:
         if found is not None:
             disk = found[0] if found else ""
             folder = _disk_folder(text, disk, arch)
-            return _joined(folder, found[1] if len(found) > 1 else "", name)
-    return _joined("", "", name)
+            return member_path(folder, found[1] if len(found) > 1 else "", name)
+    return member_path("", "", name)
 
 
 def _disk_folder(text: InfText, disk: str, arch: Architecture) -> str:
@@ -329,7 +329,7 @@ def _disk_folder(text: InfText, disk: str, arch: Architecture) -> str:
     return ""
 
 
-def _joined(*parts: str) -> str:
+def member_path(*parts: str) -> str:
     """A relative path with ``/``. Raises BadInf for one that would lead out of the package."""
     names = [name for part in parts for name in part.replace("\\", "/").split("/") if name not in ("", ".")]
     if not names or not all(_FILE.fullmatch(name) and name != ".." for name in names):

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from drivers.changes import CARRIED_BYTES_AT_MOST
 from drivers.confinement import Limits, confined, confined_over_tree
@@ -18,9 +18,10 @@ from drivers.windows.iso9660 import IsoTree
 from drivers.windows.virtio_win import DriverCatalogue, read_catalogue
 from p2v.core import jsonio
 from p2v.core.disk import Extent, StoredAt
-from p2v.core.errors import NoSource
+from p2v.core.errors import NoSource, ReaderCrashed
 from p2v.core.units import MIB
 
+_T = TypeVar("_T")
 DEFAULT_MEDIA = ("/usr/share/virtio-win", "/usr/local/share/virtio-win", "/usr/share/drivers/windows")
 _ADVICE = "Name virtio-win.iso from Fedora's virtio-win project, or a folder with its drivers, with --virtio-win."
 _LIMITS = Limits(result_bytes=64 * MIB)
@@ -178,20 +179,30 @@ def locate(catalogue: DriverCatalogue, members: Sequence[str]) -> tuple[MediumMe
     """
     place = Path(catalogue.source)
     folder = HostFolder(place)
-    rows = _over(place, lambda tree: [_measured(tree, member) for member in members])
+    data = _over(place, lambda tree: [jsonio.encode(jsonio.converter(), _measured(tree, member)) for member in members])
+    rows = _checked(data, tuple[_Measured | None, ...], place)
+    if len(rows) != len(members):
+        raise ReaderCrashed(str(place), f"gave {len(rows)} digests of {len(members)} files")
     found = []
     for member, row in zip(members, rows, strict=True):
         if row is None:
             raise NoSource(str(place), f"has no {member} any more, or none that is carried", "Try again.")
-        offset, size, sha256 = row
         source = str(place) if catalogue.kind == "iso" else str(folder.place(member))
-        found.append(MediumMember(source, member, offset, size, sha256))
+        found.append(MediumMember(source, member, row.offset, row.size, row.sha256))
     return tuple(found)
 
 
 def _read(place: Path) -> DriverCatalogue:
     data = _over(place, lambda tree: jsonio.encode(jsonio.converter(), _catalogue(tree, str(place))))
-    return jsonio.decode(jsonio.converter(), data, DriverCatalogue)
+    return _checked(data, DriverCatalogue, place)
+
+
+def _checked(data: Any, kind: type[_T], place: Path) -> _T:
+    """What the child gave, which may have been taken over by what it read. Raises ReaderCrashed."""
+    try:
+        return jsonio.decode(jsonio.converter(), data, kind)
+    except jsonio.BadDocument as error:
+        raise ReaderCrashed(str(place), f"gave a catalogue that is none: {str(error)[:200]}") from error
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -220,8 +231,15 @@ def _over(place: Path, work: Callable[[GuestTree], Any]) -> Any:
         raise NoSource(str(place), error.strerror or "cannot be read", _ADVICE) from error
 
 
-def _measured(tree: GuestTree, member: str) -> tuple[int | None, int, str] | None:
-    """Offset, size and SHA-256; None for what is not there, too large, or in pieces."""
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    offset: int | None
+    size: int
+    sha256: str
+
+
+def _measured(tree: GuestTree, member: str) -> _Measured | None:
+    """A file of the medium; None for what is not there, too large, or in pieces."""
     try:
         data = tree.read(member, CARRIED_BYTES_AT_MOST)
         extents = tree.file(member).extents if isinstance(tree, IsoTree) else ()
@@ -229,4 +247,4 @@ def _measured(tree: GuestTree, member: str) -> tuple[int | None, int, str] | Non
         return None
     if len(extents) > 1:
         return None
-    return extents[0][0] if extents else None, len(data), hashlib.sha256(data).hexdigest()
+    return _Measured(extents[0][0] if extents else None, len(data), hashlib.sha256(data).hexdigest())

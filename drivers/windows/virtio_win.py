@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from drivers.tree import FileType, GuestTree
-from drivers.windows.inf import Inf, InfVersion, Install, Models, parse_inf
+from drivers.windows.inf import Inf, InfVersion, Install, Models, member_path, parse_inf
 from drivers.windows.inf_targets import Architecture
 from drivers.windows.inf_text import INF_BYTES_AT_MOST, BadInf
 from drivers.windows.releases import Release, architecture_in, release_in
@@ -205,6 +205,10 @@ def _package(scan: _Scan, path: str) -> DriverPackage:
         data = scan.tree.read(path, INF_BYTES_AT_MOST)
     except (FileNotFoundError, ValueError) as error:
         raise BadInf(f"cannot be read: {error}") from error
+    name = posixpath.basename(path)
+    # the guest's folder and keys are called by it
+    if member_path(name) != name:
+        raise BadInf("has a name that is a path to Windows")
     inf, folder = parse_inf(data), posixpath.dirname(path)
     folder = "" if folder == "/" else folder
     installs = tuple(_installs(inf))

@@ -14,7 +14,7 @@ from drivers.windows.media import HostFolder, find_media, locate, read_media
 from drivers.windows.signature import SignatureKind
 from drivers.windows.virtio_win import DriverCatalogue, DriverPackage, read_catalogue
 from p2v.core import jsonio
-from p2v.core.errors import BadImage, NoSource
+from p2v.core.errors import BadImage, NoSource, ReaderCrashed
 from tests.drivers.memory_tree import InMemoryTree
 from tests.fixtures.virtio_win import DRIVERS, Driver, Medium, as_package, medium, write_folder, write_iso
 
@@ -111,6 +111,25 @@ def test_an_inf_file_that_is_none_is_a_problem_and_the_others_are_read(few: Medi
         ("/x/w7/bad.inf", True),
     ]
     assert found.packages == of(few.files).packages
+
+
+def test_names_of_inf_files_that_would_be_more_than_names_are_problems(few: Medium) -> None:
+    data = few.files["/viostor/2k22/amd64/viostor.inf"]
+    found = of({"/a\\b.inf": data, "/c\n.inf": data, "/d\".inf": data})
+    assert [problem.path for problem in found.problems] == ['/a\\b.inf', "/c\n.inf", '/d".inf']
+    assert not found.packages
+
+
+@pytest.mark.parametrize("answer", [[], {"source": "/"}, {"packages": 1}, None, "text"])
+def test_a_reader_that_was_taken_over_is_not_believed(
+    answer: object, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = read_media(folder)
+    monkeypatch.setattr("drivers.windows.media.confined_over_tree", lambda *_, **__: answer)
+    with pytest.raises(ReaderCrashed):
+        read_media(folder)
+    with pytest.raises(ReaderCrashed):
+        locate(known, ["/viostor/2k22/amd64/viostor.sys"])
 
 
 @pytest.mark.parametrize(
