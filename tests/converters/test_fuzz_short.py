@@ -65,8 +65,8 @@ def test_mutated_images_end_in_success_or_an_error_of_ours(
     file = decoded(seeds[seed % len(seeds)])
     for chunk, at, width, value, big in edits:
         set_field(file, chunk, at, width, value, big=big)
-    if more % 3 == 0 or target.reader:
-        file = (mutated_words if target.reader else mutated)(file, random.Random(more))
+    if more % 3 == 0 or target.is_text:
+        file = (mutated_words if target.is_text else mutated)(file, random.Random(more))
     file.size = max(0, file.size + grown)
     if target.fix is not None and more % 2:
         target.fix(file)

@@ -93,6 +93,8 @@ class Exerciser:
                     hives.exercise(self._opened, self._target.reader)
                 elif self._target.reader:
                     exercise_description(self._opened, self._target.reader)
+                elif self._target.read is not None:
+                    self._target.read(self._opened)
                 else:
                     exercise(self._opened, self._target.format or None, chosen)
             text = "read"
@@ -212,6 +214,6 @@ def _place(trace: TracebackType | None) -> str:
     place = "?"
     for frame, line in traceback.walk_tb(trace):
         name = frame.f_code.co_filename
-        if "converters" in name or "p2v" in Path(name).parts[-3:]:
+        if "converters" in name or "drivers/windows" in name or "p2v" in Path(name).parts[-3:]:
             place = f"{Path(name).name}:{line}"
     return place

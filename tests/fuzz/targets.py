@@ -16,7 +16,7 @@ from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, hives, variables
+from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, hives, variables, windows_media
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 from tests.sources.readers import DISKS, put_samples
 
@@ -39,7 +39,7 @@ class Target:
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
     the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
     ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description; or what of
-    ``hives`` it is.
+    ``hives`` it is. ``read``: what reads it, where it is neither. ``words``: it is a text, whose words are changed.
     """
 
     id: str
@@ -50,6 +50,13 @@ class Target:
     opened: str = ""
     largest: int = MAX_FILE_BYTES
     reader: str = ""
+    read: Callable[[Path], None] | None = None
+    words: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether most mutations are of words."""
+        return self.words or bool(self.reader)
 
 
 def content(size: int = _SIZE) -> bytes:
@@ -241,6 +248,9 @@ _TARGETS = (
     Target("uefi-variables-vmware", "", variables.vmware, opened="web.vmx", reader="vmx"),
     Target("hive", "", hives.hives, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.HIVE),
     Target("hive-log", "", hives.logs, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.LOG),
+    Target("inf", "", windows_media.inf_files, largest=LARGEST_BYTES, read=windows_media.read_inf, words=True),
+    Target("driver-signature", "", windows_media.signatures, largest=LARGEST_BYTES, read=windows_media.read_signed),
+    Target("driver-cd", "", windows_media.images, read=windows_media.read_image),
     *(_described(kind) for kind in DISKS),
     *(
         Target(kind, "", descriptions.seeds(kind), sums, largest=LARGEST_BYTES, reader=kind)

@@ -98,7 +98,7 @@ def _with_atheris(arguments: argparse.Namespace, work: Path) -> int:
     from tests.fuzz import mutate, sparse
 
     # The readers are imported in here and nowhere before, or they would not be instrumented.
-    with atheris.instrument_imports(include=["converters", "p2v.sources"]):
+    with atheris.instrument_imports(include=["converters", "p2v.sources", "drivers.windows"]):
         target, exerciser = _ready(arguments, work)
     stats = Stats(arguments.stats, arguments.findings)
 
@@ -114,7 +114,7 @@ def _with_atheris(arguments: argparse.Namespace, work: Path) -> int:
         noise = random.Random(seed)
         if noise.randrange(10) == 0:
             return bytes(atheris.Mutate(data, longest))
-        if target.reader and noise.randrange(4):
+        if target.is_text and noise.randrange(4):
             return mutate.mutated_words(sparse.decoded(data), noise).encoded()[:longest]
         file = mutate.mutated(sparse.decoded(data), noise, atheris.Mutate)
         if target.fix is not None and noise.getrandbits(1):
@@ -153,7 +153,7 @@ def _blindly(arguments: argparse.Namespace, work: Path) -> int:
 
 
 def _mutation(data: bytes, target: Target, noise: random.Random, mutate: Any, sparse: Any) -> bytes:
-    change = mutate.mutated_words if target.reader and noise.randrange(4) else mutate.mutated
+    change = mutate.mutated_words if target.is_text and noise.randrange(4) else mutate.mutated
     file = change(sparse.decoded(data), noise)
     if target.fix is not None and noise.getrandbits(1):
         target.fix(file)
