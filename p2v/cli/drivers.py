@@ -13,9 +13,10 @@ from drivers.windows.inf_registry import REG_BINARY, REG_DWORD, REG_EXPAND_SZ, R
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
 from drivers.windows.media import DEFAULT_MEDIA, find_media, locate, read_media
 from drivers.windows.releases import RELEASES, release_by_id
+from drivers.windows.signature import SignatureKind
 from drivers.windows.signing import Trust
 from drivers.windows.support import Supported, supported, target_for
-from drivers.windows.virtio_win import DriverCatalogue
+from drivers.windows.virtio_win import DriverCatalogue, DriverPackage
 from p2v.cli import console
 from p2v.core import jsontext
 from p2v.core.errors import NoSource, Usage
@@ -91,9 +92,7 @@ def render_choice(choice: DriverChoice, catalogue: DriverCatalogue) -> str:
     lines = [*_header(catalogue), "", f"{choice.release} ({target.text}, {_NAMES.get(target.arch, target.arch.value)}):"]
     packages = {package.inf: package for package in catalogue.packages}
     for driver in choice.drivers:
-        version = packages[driver.inf].version
-        said = " ".join(part for part in (version.version, version.date) if part)
-        lines.append(f"  {device_by_id(driver.device).title:<30}{driver.inf}{f'  ({said})' if said else ''}")
+        lines.append(f"  {device_by_id(driver.device).title:<30}{driver.inf}{_said(packages[driver.inf], target)}")
         lines.append(f"  {'':<30}{_FITS[driver.fit]}: {driver.why}")
         if driver.instead_of:
             lines.append(f"  {'':<30}not beside it: {', '.join(driver.instead_of)}, which is for the same device")
@@ -153,6 +152,22 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
+def _said(package: DriverPackage, target: WindowsTarget) -> str:
+    """Version, date and signature of a package, in brackets."""
+    catalog = package.catalog(target.arch)
+    signature = catalog.signature if catalog is not None else None
+    signed = "unsigned"
+    if signature is not None:
+        digests = ", ".join(signature.digests).upper().replace("SHA", "SHA-")
+        signed = f"{_KINDS_OF_SIGNATURES[signature.kind]}, {digests}"
+    return f"  ({', '.join(part for part in (package.version.version, package.version.date, signed) if part)})"
+
+
+_KINDS_OF_SIGNATURES = {
+    SignatureKind.WHQL: "WHQL",
+    SignatureKind.ATTESTED: "attested by Microsoft",
+    SignatureKind.MAKER: "signed by its maker",
+}
 _FITS = {
     Fit.EXACT: "made for it",
     Fit.SAID: "fits",

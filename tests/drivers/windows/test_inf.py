@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.windows.inf import Inf, Service, parse_inf
@@ -336,6 +336,7 @@ def test_what_is_no_inf_file_or_beyond_the_bounds_is_refused(data: bytes, proble
         parse_inf(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, len(STORAGE) - 1))
 def test_damaged_files_are_refused_or_read_and_never_crash(data: bytes, at: int) -> None:
     whole = STORAGE.encode("latin-1")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.windows.signature import CATALOG_BYTES_AT_MOST, SignatureKind, read_head, read_signature, read_table
@@ -110,6 +110,7 @@ def test_what_is_no_signature_is_none(data: bytes) -> None:
     assert read_signature(data) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(signature(WHQL)) - 1), st.binary(min_size=1, max_size=8))
 def test_damaged_signatures_never_crash(at: int, junk: bytes) -> None:
     data = signature(WHQL)
