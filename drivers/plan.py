@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drivers.caps import GuestCaps
 from drivers.changes import Change
 from drivers.packages import PackageFile
+
+if TYPE_CHECKING:
+    # it holds findings itself
+    from drivers.windows.offer import DriverOffer
 
 PLAN_SCHEMA = 1
 
@@ -59,6 +65,10 @@ class PlanOptions:
     """The guest's own program builds its initramfs anew in the appliance."""
     mac_changes: tuple[tuple[str, str], ...] = ()
     """MAC addresses of the source and those that the same cards have on KVM, in the spelling of ``normal_mac``."""
+    virtio_win: Path | None = None
+    """A medium of drivers for Windows guests; None: where such media are installed."""
+    drivers: DriverOffer | None = None
+    """What that medium offers the guest, once the guest is known."""
     addressing: tuple[Addressing | None, ...] = ()
     """For each of ``nic_macs``; None (or nothing) leaves a card's address as the guest has it."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from drivers.keys import Key
 from drivers.plan import Finding, GuestPlan, PlanOptions
 from drivers.planning import plan_guest
+from drivers.windows.media import find_media
+from drivers.windows.offer import offer_for
 from p2v.consistency import LiveWish
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
@@ -55,7 +57,8 @@ def plan_machine(
     require_plain(seen.live, [source.image.format for source in found.sources])
     found = replace(found, sources=tuple(_as_named(s, p) for s, p in zip(found.sources, paths, strict=True)))
     with phase(report, "plan", "Planning"):
-        return _with_sighting(plan_found(machine, found, wanted), replace(seen, warnings=(*left, *seen.warnings)))
+        document = plan_found(machine, found, _with_drivers(wanted, found, machine))
+        return _with_sighting(document, replace(seen, warnings=(*left, *seen.warnings)))
 
 
 def _as_named(source: SourceDisk, path: Path) -> SourceDisk:
@@ -114,6 +117,15 @@ def _with_sectors(disks: Sequence[TargetDisk], found: Inspection) -> Iterator[Ta
         logical = tables.get(index, source.image.logical_sector_size)
         physical = max(logical, source.image.physical_sector_size)
         yield replace(disk, logical_sector_bytes=logical, physical_sector_bytes=physical)
+
+
+def _with_drivers(wanted: PlanOptions, found: Inspection, machine: Machine) -> PlanOptions:
+    """For a Windows guest, what the medium that was named offers it, or the one that is installed. Raises as ``read_media``."""
+    windows = found.facts.windows
+    medium = wanted.virtio_win or find_media()
+    if windows is None or medium is None:
+        return wanted
+    return replace(wanted, drivers=offer_for(windows, medium, machine.secure_boot))
 
 
 def _with_cards(wanted: PlanOptions, machine: Machine) -> PlanOptions:

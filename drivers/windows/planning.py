@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drivers.facts import GuestFacts
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.windows import condition, crash_control
+from drivers.windows import condition, crash_control, virtio_drivers
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.hardware import plan_caps
@@ -13,28 +13,27 @@ from drivers.windows.hardware import plan_caps
 def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Windows guest, in an order that depends on nothing but the facts.
 
-    ``options`` change nothing yet: no plan is carried out while the boot storage is not among what is planned.
+    Of ``options`` the drivers are looked at. No plan is carried out while the first start is not among what is planned.
     """
-    del options
     windows = facts.windows
     if windows is None or facts.os is None:
         raise ValueError("no Windows to plan for")
-    every = joined(_contributions(windows))
+    every = joined(_contributions(windows, options))
     not_yet = Finding(
         "windows.not-rewritten",
-        f"{facts.os.name} is recognised and not rewritten yet: no driver for its disks on KVM is put into it",
+        f"{facts.os.name} is recognised and not rewritten yet: its first start on KVM is not prepared to its end",
         "This version inspects and plans Windows guests only.",
     )
     return GuestPlan(
         (*hive_changes(windows, every.edits), *every.changes),
         (*condition.warnings(facts, windows), *every.warnings),
         (*condition.blockers(facts, windows), *every.blockers, not_yet),
-        plan_caps(facts, windows),
+        virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers),
     )
 
 
-def _contributions(windows: WindowsFacts) -> tuple[WindowsContribution, ...]:
-    """Boot storage, drivers, leftovers, network and boot configuration belong here."""
+def _contributions(windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:
+    """Leftovers, network and boot configuration belong here."""
     if windows.registry[SYSTEM].state == "unreadable":
         return ()
-    return (crash_control.contribute(windows),)
+    return (crash_control.contribute(windows), virtio_drivers.contribute(windows, options.drivers))

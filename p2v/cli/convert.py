@@ -167,7 +167,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
     of_cards = ("mac", "network", "map", "map_file", "ip")
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
                   "system", "input_format", "parent", "extent_dir", "allow")
-    of_guest = ("new_identity", "install_agent", "agent_package", "purge_tools", "compatible", "rebuild_initramfs")
+    of_guest = ("new_identity", "install_agent", "agent_package", "virtio_win", "purge_tools", "compatible", "rebuild_initramfs")
     given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
     if given:
         raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")

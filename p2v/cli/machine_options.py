@@ -50,6 +50,12 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         help="the same from this .deb or .rpm, which is carried into the guest; repeat for what it depends on",
     )
     group.add_argument(
+        "--virtio-win",
+        type=Path,
+        metavar="PATH",
+        help="a Windows guest's drivers: virtio-win.iso, or a folder (default: where virtio-win is installed); see `p2v drivers`",
+    )
+    group.add_argument(
         "--purge-tools",
         action="store_true",
         help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
@@ -75,6 +81,7 @@ def guest_of(arguments: argparse.Namespace) -> PlanOptions:
         purge_tools=arguments.purge_tools,
         compatible=arguments.compatible,
         rebuild_initramfs=arguments.rebuild_initramfs,
+        virtio_win=arguments.virtio_win,
         agent_packages=tuple(read_package(path) for path in arguments.agent_package),
     )
 

@@ -45,7 +45,10 @@ def test_package_files_are_read_when_they_are_named(tmp_path: Path) -> None:
         machine_options.guest_of(parsed(plan.configure, "disk", "--agent-package", str(tmp_path)))
 
 
-@pytest.mark.parametrize("option", [*ASKED, "--agent-package=x", "--ip=1:dhcp", "--network=user", "--mac=00:0c:29:aa:bb:01"])
+_VALUED = ["--agent-package=x", "--virtio-win=x", "--ip=1:dhcp", "--network=user", "--mac=00:0c:29:aa:bb:01"]
+
+
+@pytest.mark.parametrize("option", [*ASKED, *_VALUED])
 def test_a_plan_that_is_made_takes_no_further_wishes(option: str, tmp_path: Path) -> None:
     arguments = parsed(convert.configure, "--plan", str(tmp_path / "plan"), "-o", str(tmp_path), option)
     with pytest.raises(Usage) as caught:

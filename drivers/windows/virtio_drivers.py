@@ -1,0 +1,128 @@
+"""Drivers for virtio's devices in the plan of a Windows guest: files carried into it, and edits of its hives. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from drivers.caps import GuestCaps
+from drivers.plan import Finding
+from drivers.windows import c_regf as c
+from drivers.windows.contribution import WindowsContribution
+from drivers.windows.devices import BLOCK, NETWORK, SCSI
+from drivers.windows.driver_changes import DriverChanges, GuestPlace, WantedValue, driver_changes
+from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
+from drivers.windows.offer import DriverOffer
+
+_GROUP = "scsi miniport"
+_DEVICE_PATH = ("Microsoft\\Windows\\CurrentVersion", "DevicePath")
+
+
+def contribute(windows: WindowsFacts, offer: DriverOffer | None) -> WindowsContribution:
+    """What the chosen drivers change in the guest; without a medium, that there is none."""
+    if offer is None:
+        message = "no medium of virtio drivers was named or found, so it keeps to hardware that it has drivers for"
+        hint = "Name virtio-win.iso, or a folder with its drivers, with --virtio-win; `p2v drivers` shows what is on it."
+        return WindowsContribution(warnings=(Finding("windows.no-drivers", message, hint),))
+    found = _changes(windows, offer)
+    system = windows.registry[SYSTEM]
+    edits = {SYSTEM: (*_wanted(system, found.values), *_unwanted(system, found))}
+    if SOFTWARE in windows.registry:
+        edits[SOFTWARE] = tuple(_device_path(windows.registry[SOFTWARE], found.folders))
+    return WindowsContribution(edits, found.files, (*offer.choice.findings, *found.findings))
+
+
+def with_drivers(caps: GuestCaps, offer: DriverOffer | None) -> GuestCaps:
+    """What the guest can use with the drivers chosen, before what it has drivers for itself."""
+    if offer is None:
+        return caps
+    has = {driver.device for driver in offer.choice.drivers}
+    buses = [bus for device, bus in ((BLOCK, "virtio-blk"), (SCSI, "virtio-scsi")) if device in has]
+    cards = ["virtio"] if NETWORK in has else []
+    return replace(
+        caps,
+        disk_buses=(*buses, *caps.disk_buses),
+        nic_models=(*cards, *caps.nic_models),
+        rng="random" in has,
+        balloon="balloon" in has,
+    )
+
+
+def _changes(windows: WindowsFacts, offer: DriverOffer) -> DriverChanges:
+    system = windows.registry[SYSTEM]
+    place = GuestPlace(
+        system_root=windows.system_root,
+        # beside the folder of the hives, as that is spelt in the guest
+        drivers_folder=posixpath.join(posixpath.dirname(posixpath.dirname(system.path)), "drivers"),
+        control_sets=windows.control_sets.present,
+        has_driver_database=system.key("DriverDatabase") is not None,
+        present=frozenset(_present(windows)),
+        tags={number: _tags(system, number) for number in windows.control_sets.present},
+    )
+    return driver_changes(offer.choice, offer.catalogue, offer.located, place)
+
+
+def _present(windows: WindowsFacts) -> Iterator[str]:
+    """Programs of drivers that the guest has, by its services."""
+    system = windows.registry[SYSTEM]
+    for number in windows.control_sets.present:
+        for key in system.below(f"ControlSet{number:03d}\\Services"):
+            image = system.text(key, "ImagePath").replace("/", "\\").lower()
+            folder, _, name = image.rpartition("\\")
+            if folder.endswith("system32\\drivers"):
+                yield name
+
+
+def _tags(system: HiveFile, number: int) -> dict[str, int]:
+    found = {}
+    for key in system.below(f"ControlSet{number:03d}\\Services"):
+        tag = system.number(key, "Tag")
+        if tag is not None and system.text(key, "Group").lower() == _GROUP:
+            found[key.rpartition("\\")[2].lower()] = tag
+    return found
+
+
+def _wanted(hive: HiveFile, values: Iterable[WantedValue]) -> Iterator[HiveEdit]:
+    made: set[str] = set()
+    for value in values:
+        names = value.key.split("\\")
+        for depth in range(1, len(names) + 1):
+            key = "\\".join(names[:depth])
+            if c.upper(key) not in made and not _is_there(hive, key):
+                made.add(c.upper(key))
+                yield AddKey(key, value.why)
+        old = hive.value(value.key, value.name)
+        before = ValueData(old.type, old.data.hex()) if old is not None else None
+        if before != ValueData(value.type, value.data):
+            yield SetValue(value.key, value.name, value.type, value.data, before, value.why)
+
+
+def _is_there(hive: HiveFile, path: str) -> bool:
+    """Whether a key is known to be there: it was read, or one below it was."""
+    start = c.upper(path) + "\\"
+    return hive.key(path) is not None or any(c.upper(key).startswith(start) for key in hive.keys)
+
+
+def _unwanted(hive: HiveFile, found: DriverChanges) -> Iterator[DeleteValue]:
+    """What keys that must not have effect hold; an empty key has none."""
+    for unwanted in found.unwanted:
+        key = hive.key(unwanted.key)
+        for value in hive.keys[key] if key is not None else ():
+            yield DeleteValue(unwanted.key, value.name, ValueData(value.type, value.data), unwanted.why)
+
+
+def _device_path(hive: HiveFile, folders: Iterable[str]) -> Iterator[SetValue]:
+    """Plug and Play looks into the packages' folders as well."""
+    key, name = _DEVICE_PATH
+    old = hive.value(key, name)
+    if old is None:
+        return
+    known = [folder for folder in (old.text() or "").split(";") if folder]
+    has = {folder.lower() for folder in known}
+    new = [folder for folder in folders if folder.lower() not in has]
+    if new:
+        data = (";".join([*known, *new]) + "\0").encode("utf-16-le", "surrogatepass").hex()
+        why = "Plug and Play finds the drivers of virtio's devices there"
+        yield SetValue(key, name, old.type, data, ValueData(old.type, old.data.hex()), why)
