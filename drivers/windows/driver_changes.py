@@ -116,6 +116,7 @@ def driver_changes(
     files: dict[str, CarryFile] = {}
     values, unwanted, findings = list[WantedValue](), list[UnwantedKey](), list[Finding]()
     chosen = _packages(choice, catalogue)
+    tags = {number: dict(place.tags.get(number, {})) for number in place.control_sets}
     for each in chosen:
         folder = posixpath.join(place.system_root, *_FOLDER, each.folder)
         why = f"Plug and Play installs {each.package.name} ({each.package.version.version or 'no version'}) from it"
@@ -130,6 +131,8 @@ def driver_changes(
         else:
             why = f"the loader starts the driver of {_title(driver)} from it"
             files.setdefault(path.lower(), _carried(by_member[program], path, why))
+        for number, taken in tags.items():
+            values += _service_values(driver, service, f"ControlSet{number:03d}", _tag(service, taken))
         values += _registered(driver, package, service, place, choice.target.arch)
         unwanted += _overrides(service, place)
     folders = tuple("\\".join(("%SystemRoot%", *_FOLDER, each.folder)) for each in chosen)
@@ -216,8 +219,7 @@ def _title(driver: ChosenDriver) -> str:
 def _registered(
     driver: ChosenDriver, package: DriverPackage, service: Service, place: GuestPlace, arch: Architecture
 ) -> Iterator[WantedValue]:
-    for number in place.control_sets:
-        yield from _service_values(driver, service, f"ControlSet{number:03d}", _tag(service, place.tags.get(number, {})))
+    """What ties the device's ids to the service."""
     device = device_by_id(driver.device)
     ids = tuple(_ids(device, driver))
     if place.has_driver_database:
@@ -252,12 +254,11 @@ def _service_values(driver: ChosenDriver, service: Service, control_set: str, ta
             yield WantedValue(below, entry.name, entry.type, entry.data, why)
 
 
-def _tag(service: Service, tags: Mapping[str, int]) -> int | None:
-    """The tag it has already, else the next free one; none where no driver of the group has one."""
-    own = tags.get(service.name.lower())
-    if own is not None:
-        return own
-    return max(tags.values()) + 1 if tags and service.group else None
+def _tag(service: Service, taken: dict[str, int]) -> int | None:
+    """The tag it has already, else the next free one, which is taken then; none where no driver of the group has one."""
+    if taken and service.group:
+        taken.setdefault(service.name.lower(), max(taken.values()) + 1)
+    return taken.get(service.name.lower())
 
 
 def _overrides(service: Service, place: GuestPlace) -> Iterator[UnwantedKey]:

@@ -144,16 +144,20 @@ def test_a_driver_of_transitional_devices_alone_is_registered_for_those_alone() 
 @pytest.mark.parametrize(
     "tags, expected",
     [
-        ({}, None),
-        ({1: {"atapi": 25, "storahci": 40}}, 41),
-        ({1: {"atapi": 25, "viostor": 64}}, 64),
+        ({}, (None, None)),
+        ({1: {"atapi": 25, "storahci": 40}}, (41, 42)),
+        ({1: {"atapi": 25, "viostor": 64}}, (64, 65)),
+        ({1: {"vioscsi": 25, "viostor": 26}}, (26, 25)),
     ],
 )
 def test_the_tag_is_its_own_or_the_next_free_one(
-    tags: Mapping[int, Mapping[str, int]], expected: int | None, disks: Medium
+    tags: Mapping[int, Mapping[str, int]], expected: tuple[int | None, int | None], disks: Medium
 ) -> None:
     found = changes(disks, SERVER_2022, replace(PLACE, tags=tags))
-    assert values(found, r"ControlSet001\Services\viostor").get("Tag") == expected
+    tag = {name: values(found, rf"ControlSet001\Services\{name}").get("Tag") for name in ("viostor", "vioscsi")}
+    assert (tag["viostor"], tag["vioscsi"]) == expected
+    # each set has its own
+    assert "Tag" not in values(found, r"ControlSet003\Services\viostor")
 
 
 def test_a_driver_that_the_guest_has_stays_and_is_said(disks: Medium) -> None:
