@@ -86,6 +86,9 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     wanted_disks = tuple(_with_sectors(disk_names(machine.name, len(found.sources), "qcow2"), found))
     hardware = target_hardware(machine, plan.caps, wanted_disks)
     plan = _with_machine_findings(plan, machine, found, hardware)
+    if wanted.virtio_win is not None and found.facts.windows is None:
+        unused = Finding("guest.virtio-win-unused", f"{wanted.virtio_win} is not used: the guest is no Windows")
+        plan = replace(plan, warnings=(*plan.warnings, unused))
     if wanted.new_identity:
         plan = replace(plan, warnings=(*_kept_macs(machine), *plan.warnings))
     # absolute, so that a plan can be carried out from another folder
