@@ -98,6 +98,7 @@ HP_P400 = Device("HP Smart Array P400", "103c", "3230", "3234103c", "03", "01040
 HP_P410 = Device("HP Smart Array P410i", "103c", "323a", "3245103c", "01", "010400")
 DELL_PERC6 = Device("Dell PERC 6/i", "1000", "0060", "1f0c1028", "04", "010400")
 DELL_H730 = Device("Dell PERC H730", "1000", "005d", "1f491028", "02", "010400")
+IBM_M5015 = Device("IBM ServeRAID M5015", "1000", "0079", "03b21014", "04", "010400")
 PC_AHCI = Device("a PC's AHCI (Intel 6 series)", "8086", "1c02", "04951028", "04", "010601")
 
 # A controller's IDE channels, where they are devices of their own: children of the controller's driver.
