@@ -76,8 +76,8 @@ def _default_path(text: str) -> str:
     return ""
 
 
-def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace) -> System:
-    """The boot manager: the store beside it, its default entry, that entry's loader.
+def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace, chosen: str) -> System:
+    """The boot manager: the store beside it, its default entry (or the ``chosen`` one), that entry's loader.
 
     Microsoft, "Boot Configuration Data": a boot sequence is started once before the default; no default means the first of
     the display order.
@@ -86,7 +86,7 @@ def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace) ->
     if data is None:
         raise Stopped(Reason.NO_STORE, f"{store_path} on {boot.partition}")
     objects = hive.opened(data, store_path).at("Objects")
-    entry = _default_entry(objects)
+    entry = _entry(objects, chosen)
     device = _place(machine, boot, entry, _DEVICE)
     path = _element_text(entry, _PATH)
     volume = machine.volume(device)
@@ -98,12 +98,12 @@ def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace) ->
     return _system(machine, _place(machine, boot, entry, _OS_DEVICE), _element_text(entry, _SYSTEM_ROOT), trace, loader=path)
 
 
-def _default_entry(objects: Key | None) -> Key:
+def _entry(objects: Key | None, chosen: str) -> Key:
     manager = objects.at(f"{BOOT_MANAGER}\\Elements") if objects else None
     if objects is None or manager is None:
         raise Stopped(Reason.NO_ENTRY, "the store has no boot manager object")
-    names: list[str] = []
-    for element in (_BOOT_SEQUENCE, _DEFAULT, _DISPLAY_ORDER):
+    names = [chosen] if chosen else []
+    for element in () if chosen else (_BOOT_SEQUENCE, _DEFAULT, _DISPLAY_ORDER):
         key = manager.at(element)
         names += key.texts("Element") if key else ()
     for name in names:

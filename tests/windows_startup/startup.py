@@ -20,11 +20,14 @@ _NT4_MINIPORTS = {"atapi": ("0101",), "buslogic": ("104b1040",), "symc810": ("10
 _OFFLINE_ALL, _OFFLINE_SHARED = 3, 2
 
 
-def start(machine: Machine, target: Target, *, last_known_good: bool = False) -> Startup:
-    """Start the machine on the target's hardware; ``last_known_good``: as when that is chosen from the menu."""
+def start(machine: Machine, target: Target, *, last_known_good: bool = False, entry: str = "") -> Startup:
+    """Start the machine on the target's hardware.
+
+    ``last_known_good`` and ``entry`` (the identifier of a BCD object): as when that is chosen from the menu.
+    """
     trace = Trace()
     try:
-        system = _loaded(machine, target, trace)
+        system = _loaded(machine, target, trace, entry)
         registry_ = _control_set(system, trace, last_known_good=last_known_good)
         _load_boot_drivers(system, registry_, trace)
         _reach_disk(system, registry_, target.controller, trace)
@@ -36,14 +39,14 @@ def start(machine: Machine, target: Target, *, last_known_good: bool = False) ->
     return trace.ended(None)
 
 
-def _loaded(machine: Machine, target: Target, trace: Trace) -> System:
+def _loaded(machine: Machine, target: Target, trace: Trace, entry: str) -> System:
     if target.uefi:
         boot, _ = firmware.by_uefi(machine, target, trace)
-        return loaders.by_bootmgr(machine, boot, "EFI/Microsoft/Boot/BCD", trace)
+        return loaders.by_bootmgr(machine, boot, "EFI/Microsoft/Boot/BCD", trace, entry)
     boot, loader = firmware.by_bios(machine, trace)
     if loader == "NTLDR":
         return loaders.by_ntldr(machine, boot, trace)
-    return loaders.by_bootmgr(machine, boot, "Boot/BCD", trace)
+    return loaders.by_bootmgr(machine, boot, "Boot/BCD", trace, entry)
 
 
 def _control_set(system: System, trace: Trace, *, last_known_good: bool) -> Registry:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyregf
 import pytest
 
+from converters.image import open_disk
 from tests.fixtures import appliance, disk
 from tests.fixtures.programs import FixtureError
 from tests.fixtures.windows import (
@@ -17,6 +18,7 @@ from tests.fixtures.windows import (
     Firmware,
     State,
     WindowsGuest,
+    bcd,
     logs,
     named,
     pe,
@@ -30,6 +32,8 @@ from tests.fixtures.windows.rows import rows
 from tests.windows_startup import hive, programs
 from tests.windows_startup.guests import Sample, sample
 from tests.windows_startup.machine import Partition, machine
+from tests.windows_startup.startup import start
+from tests.windows_startup.verdict import Reason
 
 _HIVES = ("SYSTEM", "SOFTWARE", "SAM", "SECURITY", "DEFAULT")
 _READABLE = [guest for guest in GUESTS if guest.state is not State.BITLOCKER]
@@ -161,6 +165,11 @@ def test_second_windows_and_what_an_upgrade_left_are_there() -> None:
     with sample("multi-boot") as found:
         other = next(part for part in found.machine.partitions if part.number == 3)
         assert found.machine.volume(other).read("Windows/System32/config/SYSTEM")
+        at_home = start(found.machine, found.at_home, entry=bcd.SECOND_LOADER)
+        assert (at_home.stop, at_home.storage_service, at_home.doubts) == (None, "storahci", ())
+        assert found.start(found.guest.machine.controller).storage_service == "msahci"
+        nobody = start(found.machine, found.at_home, entry="{00000000-0000-0000-0000-000000000000}")
+        assert nobody.reason is Reason.NO_ENTRY
     with sample("upgraded") as found:
         assert found.read("Windows.old/Windows/System32/config/SOFTWARE") != found.read("Windows/System32/config/SOFTWARE")
 
@@ -201,8 +210,7 @@ def test_unknown_guest_is_told_with_those_there_are() -> None:
 
 def test_disks_are_read_through_the_products_own_readers() -> None:
     """What a conversion writes is started from the format it is written in."""
-    from converters.image import open_disk
-    from tests.windows_startup.startup import start
+
 
     guest = named("win10")
     (packed,) = windows_packed(guest, "qcow2")
