@@ -108,3 +108,10 @@ DISK = Device("the disk", other=("GenDisk",))
 VOLUME_MANAGER = Device("the volume manager", other=("ROOT\\VOLMGR",))
 VOLUME = Device("the system volume", other=("STORAGE\\Volume",))
 
+
+def seabios_heads(size_bytes: int) -> int:
+    """How many heads SeaBIOS gives a disk of that size: the least power of two from 64 up with which 1,024 cylinders hold it.
+
+    At most 255. The limits are those that libguestfs' conversion of Windows XP and older goes by.
+    """
+    return 64 if size_bytes < 2_114_445_312 else 128 if size_bytes < 4_228_374_780 else 255

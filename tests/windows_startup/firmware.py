@@ -12,7 +12,7 @@ _CODE_BYTES = 440
 _LOADERS = ("BOOTMGR", "NTLDR")
 
 
-def by_bios(machine: Machine, trace: Trace) -> tuple[Volume, str]:
+def by_bios(machine: Machine, target: Target, trace: Trace) -> tuple[Volume, str]:
     """The volume that is started, and the loader its boot sector asks for: ``BOOTMGR`` or ``NTLDR``."""
     first = machine.disks[0]
     record = first.boot_record
@@ -25,6 +25,8 @@ def by_bios(machine: Machine, trace: Trace) -> tuple[Volume, str]:
     wanted = _asked_for(volume)
     if not wanted:
         raise Stopped(Reason.NO_BOOT_SECTOR, f"the boot sector of {partition} asks for no loader of Windows'")
+    if wanted == "NTLDR":
+        _check_heads(volume, target)
     if volume.read(wanted) is None:
         raise Stopped(Reason.NO_BOOT_MANAGER, f"{wanted} on {partition}")
     trace.step(f"BIOS: {partition} is active, {wanted} is there")
@@ -55,6 +57,16 @@ def _check_boot_sector(volume: Volume) -> None:
     if volume.kind in ("ntfs", "fat") and hidden * SECTOR != partition.offset:
         begins = partition.offset // SECTOR
         raise Stopped(Reason.HIDDEN_SECTORS, f"{partition} begins at sector {begins}, its boot sector says {hidden}")
+
+
+def _check_heads(volume: Volume, target: Target) -> None:
+    """Boot code of Windows 2000 to 2003 reads by cylinder, head and sector, counting with the boot sector's own heads.
+
+    "A disk read error occurred" after a move to a disk with another geometry; libguestfs' conversion corrects the value for these.
+    """
+    heads = struct.unpack_from("<H", volume.head, 26)[0]
+    if target.heads is not None and volume.kind == "ntfs" and heads != target.heads:
+        raise Stopped(Reason.GEOMETRY, f"{volume.partition}: {heads} heads, the firmware has {target.heads}")
 
 
 def _asked_for(volume: Volume) -> str:

@@ -43,7 +43,7 @@ def _loaded(machine: Machine, target: Target, trace: Trace, entry: str) -> Syste
     if target.uefi:
         boot, _ = firmware.by_uefi(machine, target, trace)
         return loaders.by_bootmgr(machine, boot, "EFI/Microsoft/Boot/BCD", trace, entry)
-    boot, loader = firmware.by_bios(machine, trace)
+    boot, loader = firmware.by_bios(machine, target, trace)
     if loader == "NTLDR":
         return loaders.by_ntldr(machine, boot, trace)
     return loaders.by_bootmgr(machine, boot, "Boot/BCD", trace, entry)
@@ -225,6 +225,7 @@ def _look_further(machine: Machine, system: System, registry_: Registry, target:
     if target.card and registry_.key("Control\\Class") and not _has_card_driver(system, registry_, target.card):
         trace.doubt(Doubt.NO_NETWORK_DRIVER, f"{target.card.device_id} ({target.card.name})")
     _look_at_other_disks(machine, registry_, target, trace)
+    _look_at_processors(registry_, target, trace)
 
 
 def _look_at_letter(machine: Machine, system: System, registry_: Registry, trace: Trace) -> None:
@@ -265,6 +266,20 @@ def _has_card_driver(system: System, registry_: Registry, card: Device) -> bool:
 def _text(data: bytes) -> str:
     """An INF file's text: UTF-16 with a mark, or a code page ("General Syntax Rules for INF Files")."""
     return data.decode("utf-16", "replace") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else data.decode("cp1252", "replace")
+
+
+def _look_at_processors(registry_: Registry, target: Target, trace: Trace) -> None:
+    """NT 5's HAL is one for a kind of machine, and its intelppm ends in 0x7E on a processor that is none of Intel's.
+
+    Microsoft Q309283 ("HAL options after Windows XP or Windows Server 2003 Setup"); Q888372 (stop 0x7E on a non-Intel processor).
+    """
+    hal = registry_.key(f"Control\\Class\\{registry.HAL_CLASS}\\0000")
+    name = (hal.text("MatchingDeviceId") if hal else None) or ""
+    if target.processors > 1 and name.endswith("_up"):
+        trace.doubt(Doubt.IDLE_PROCESSORS, f"{name} on {target.processors} processors")
+    service = registry_.service("intelppm")
+    if not target.intel and service and service.start <= 1 and hal:
+        trace.doubt(Doubt.PROCESSOR_DRIVER, f"{service.name} has Start {service.start}")
 
 
 def _look_at_other_disks(machine: Machine, registry_: Registry, target: Target, trace: Trace) -> None:

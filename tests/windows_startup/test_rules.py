@@ -121,6 +121,39 @@ def test_network_card_needs_an_inf_file_where_plug_and_play_looks() -> None:
         assert doubts(wide, devices.VIRTIO_BLK, devices.VIRTIO_NET) == []
 
 
+@pytest.mark.parametrize("name, stops", [("2003", True), ("nt4-server", True), ("nt4-workstation", False), ("vista", False)])
+def test_old_boot_code_counts_with_the_firmwares_heads(name: str, stops: bool) -> None:
+    with sample(name) as found:
+        heads = devices.seabios_heads(found.machine.disks[0].reader.virtual_size)
+        elsewhere = start(found.machine, replace(found.at_home, heads=heads))
+        assert heads == 64
+        assert elsewhere.reason is (Reason.GEOMETRY if stops else None)
+        assert start(found.machine, replace(found.at_home, heads=255)).stop is None
+        corrected = found.with_bytes({found.system.offset + 26: bytes([heads])})
+        assert not stops or start(corrected.machine, replace(found.at_home, heads=heads)).stop is None
+
+
+@pytest.mark.parametrize("size, heads", [(1 << 30, 64), (2_114_445_312, 128), (4 << 30, 255), (1 << 40, 255)])
+def test_larger_disks_have_more_heads(size: int, heads: int) -> None:
+    assert devices.seabios_heads(size) == heads
+
+
+@pytest.mark.parametrize("name, processors, intel, expected", [
+    ("xp", 2, True, [Doubt.IDLE_PROCESSORS]),
+    ("xp", 1, False, []),
+    ("2003", 2, False, []),
+    ("2003-x64", 2, False, [Doubt.PROCESSOR_DRIVER]),
+    ("2003-x64", 2, True, []),
+    ("2008-r2", 2, False, []),
+])  # fmt: skip
+def test_processors_that_nt_5_was_not_installed_on_are_a_doubt(
+    name: str, processors: int, intel: bool, expected: list[Doubt]
+) -> None:
+    with sample(name) as found:
+        ended = start(found.machine, replace(found.at_home, processors=processors, intel=intel))
+        assert [kind for kind, _ in ended.doubts] == expected
+
+
 @pytest.mark.parametrize("program", [b"", b"MZ", b"MZ".ljust(64, b"\xff"), b"\x7fELF".ljust(100, b"\0")])
 def test_what_is_no_program_has_no_machine(program: bytes) -> None:
     assert programs.machine_of(program) is None

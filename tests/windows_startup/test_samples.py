@@ -228,9 +228,9 @@ _INSPECTED = ("win2000-server", "xp", "2003-x64", "vista", "win7", "2012", "win1
 
 
 @pytest.mark.appliance
-@pytest.mark.timeout(600)
+@pytest.mark.matrix
 def test_libguestfs_takes_the_samples_for_what_they_are(tmp_path: Path) -> None:
-    """One launch for all: copies, because the appliance may write."""
+    """One launch for all; of copies, because the appliance may write. It takes a minute and more: a row of `make matrix`."""
     guests = [named(name) for name in _INSPECTED]
     copies = [tmp_path / f"{guest.name}.raw" for guest in guests]
     for guest, copy in zip(guests, copies, strict=True):

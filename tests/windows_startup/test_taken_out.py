@@ -175,7 +175,7 @@ _FILES = (
     Taken("session manager", gone("system32/smss.exe"), Reason.FILE_MISSING, "smss.exe"),
     Taken("SYSTEM hive", gone("system32/config/SYSTEM"), Reason.HIVE_MISSING, "SYSTEM"),
     Taken("SYSTEM written to its end", torn("SYSTEM", 4, b"\x77"), Reason.HIVE_NOT_CLEAN, "SYSTEM: sequence numbers 119 and"),
-    Taken("SYSTEM's checksum", torn("SYSTEM", 508, b"\x01\x02\x03\x04"), Reason.HIVE_DAMAGED, "checksum"),
+    Taken("SYSTEM's checksum", torn("SYSTEM", 508, b"\x01\x02\x03\x04"), Reason.HIVE_DAMAGED, "base block's checksum"),
     Taken("SYSTEM's last bin", cut("SYSTEM"), Reason.HIVE_DAMAGED, "SYSTEM has"),
     Taken("SYSTEM's first bin", torn("SYSTEM", 4096, b"xxxx"), Reason.HIVE_DAMAGED, "no bin at byte 4096"),
     Taken("SOFTWARE hive", gone("system32/config/SOFTWARE"), Reason.HIVE_MISSING, "SOFTWARE"),

@@ -16,6 +16,7 @@ class Reason(enum.Enum):
     SEVERAL_ACTIVE_PARTITIONS = "several partitions are active: the boot code calls the table invalid"
     NO_BOOT_SECTOR = "the active partition's boot sector is none"
     HIDDEN_SECTORS = "the boot sector looks for its partition in another place"
+    GEOMETRY = "the boot sector counts with other heads than the firmware"
     NO_BOOT_MANAGER = "the boot sector's loader is missing"
     NO_ESP = "no EFI system partition"
     NO_EFI_LOADER = "no loader where this firmware looks"
@@ -50,6 +51,8 @@ class Doubt(enum.Enum):
     CHECK_AT_START = "the volume is marked dirty: autochk runs"
     NO_NETWORK_DRIVER = "no driver for the network card"
     DATA_DISK_OFFLINE = "the SAN policy leaves the other disks offline"
+    PROCESSOR_DRIVER = "a driver of Intel's processors starts on another one"
+    IDLE_PROCESSORS = "the HAL uses one of several processors"
     IGNORED_DRIVER = "a boot-start driver that may fail (ErrorControl 0) has no file"
 
 
@@ -57,7 +60,8 @@ class Doubt(enum.Enum):
 class Target:
     """The machine to start on. ``efi_entries``: loaders that its variables name; a moved disk has none.
 
-    ``efi_suffix``: what the firmware calls its own processor in ``\\EFI\\BOOT\\BOOT*.EFI``.
+    ``efi_suffix``: what the firmware calls its own processor in ``\\EFI\\BOOT\\BOOT*.EFI``. ``heads``: of the first disk, as the
+    BIOS counts (``devices.seabios_heads``); None leaves that out. ``intel``: whether the processors say that they are Intel's.
     """
 
     controller: Device
@@ -65,6 +69,9 @@ class Target:
     card: Device | None = None
     efi_entries: tuple[str, ...] = ()
     efi_suffix: str = "x64"
+    heads: int | None = None
+    processors: int = 1
+    intel: bool = True
 
 
 @dataclass(frozen=True)
