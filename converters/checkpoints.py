@@ -6,7 +6,7 @@ import threading
 from array import array
 from dataclasses import dataclass, field
 
-from converters.journal import CannotRead, JournalFile, PiecesDone
+from converters.journal import CannotRead, Forgotten, JournalFile, PiecesDone
 from converters.target_writer import PlacedWriter
 from p2v.core.errors import P2vError
 from p2v.core.units import GIB
@@ -37,12 +37,12 @@ class Checkpoints:
     _stopping: bool = False
     _thread: threading.Thread | None = None
 
-    def note(self, index: int, place: int, data_map: int, length: int) -> None:
+    def note(self, index: int, place: int, data_map: int, checksum: int, length: int) -> None:
         """A piece was written (not synced). Raises the error an earlier checkpoint met."""
         with self._changed:
             if self.error is not None:
                 raise self.error
-            self._pending.extend((index, place, data_map))
+            self._pending.extend((index, place, data_map, checksum))
             self._pending_bytes += length
             if self._thread is None and not self._stopping:
                 self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
@@ -71,6 +71,11 @@ class Checkpoints:
                 # Every piece in ``done`` was written before it was noted, hence before this sync.
                 self.writer.sync()
                 self.journal.append(PiecesDone(done))
+
+    def take_back(self, index: int) -> None:
+        """A piece that was recorded is not there, or not sound, and reads as zero now."""
+        with self._recording:
+            self.journal.append(Forgotten(((index, 1),)))
 
     def stop(self) -> None:
         """End the thread; what is pending stays so."""

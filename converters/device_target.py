@@ -20,7 +20,8 @@ from converters.device_writer import DeviceWriter
 from converters.host_file import open_in_qemu
 from converters.journal import JournalFile, JournalHeader
 from converters.pieces import PIECE_BYTES, PieceBuffer, piece_count, piece_length
-from converters.target import PieceSet, RecordedWriter, Resumed, Target, TargetFormat, difference, journal_path
+from converters.resumed import Resumed
+from converters.target import RecordedWriter, Target, TargetFormat, difference, journal_path
 from p2v.core.block_devices import THIS_HOST, BlockDevice, HostFiles, users_of
 from p2v.core.errors import DeviceInUse, DeviceNotEmpty, NotPermitted, ReadFailed, UnfitDevice
 
@@ -48,7 +49,7 @@ class ClaimedDevice:
 
         ``discard``: tell the device first that nothing of it is needed, where it takes that. Raises ReadFailed, NotPermitted.
         """
-        resumed = self.resumed or Resumed(self.writer, PieceSet(piece_count(self.header.virtual_size)))
+        resumed = self.resumed or Resumed(self.writer)
         if self.resumed is None:
             self.journal.start(self.header)
             if discard:
@@ -58,7 +59,7 @@ class ClaimedDevice:
             resumed.tidy(self.journal)
         checkpoints = Checkpoints(self.writer, self.journal, self.checkpoint_bytes, self.checkpoint_seconds)
         ends = self.writer.end_pieces(self.device.size)
-        recorded = RecordedWriter(self.writer, resumed.done, checkpoints, ends)
+        recorded = RecordedWriter(resumed, checkpoints, ends)
         self._started = True
         return Target(
             self.device.path,
@@ -158,7 +159,7 @@ def _resumed(claimed: ClaimedDevice, *, skip_unreadable: bool) -> tuple[Resumed 
         return None, ""
     if claimed.found != claimed.header:
         return None, difference(claimed.found, claimed.header)
-    resumed = Resumed(claimed.writer, PieceSet(piece_count(claimed.header.virtual_size)))
+    resumed = Resumed(claimed.writer)
     try:
         resumed.replay(claimed.journal, skip_unreadable=skip_unreadable)
     except ValueError as error:
@@ -186,12 +187,13 @@ def _not_ours(claimed: ClaimedDevice, ends: Ends) -> tuple[str, ...]:
 def _changed_since(claimed: ClaimedDevice, resumed: Resumed, committed: set[int]) -> list[int]:
     """Pieces that were recorded and are others now, but for those which a commit was writing."""
     buffer = PieceBuffer()
-    pieces = range(piece_count(claimed.header.virtual_size))
-    return [
-        index
-        for index in pieces
-        if index in resumed.done and index not in committed and not claimed.writer.is_as_restored(index, buffer)
-    ]
+    changed = []
+    for index in range(piece_count(claimed.header.virtual_size)):
+        if index in resumed.done and index not in committed:
+            resumed.seen(index)
+            if not resumed.is_intact(index, buffer):
+                changed.append(index)
+    return changed
 
 
 def _without(claimed: ClaimedDevice, ours: set[int], data: bytes, at: int) -> bytes:

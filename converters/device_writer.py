@@ -13,16 +13,14 @@ import errno
 import fcntl
 import os
 import struct
-import zlib
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from converters.device_contents import END_BYTES
-from converters.host_file import punch_hole, sync_data, write_all
-from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceBuffer, map_runs, piece_count, piece_length
+from converters.host_file import punch_hole, read_into, sync_data, write_all
+from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count
 from converters.reflink import Share, SharedRange
-from p2v.core.io_errors import read_problem, write_problem
+from p2v.core.io_errors import write_problem
 from p2v.core.units import KIB, MIB, round_up
 
 _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F
@@ -37,10 +35,7 @@ _UNABLE = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EREMOTE
 
 
 class DeviceWriter:
-    """A ``PlacedWriter`` on an open device, which it owns; places are CRC-32s of the pieces, by which they are known again.
-
-    A file under its partial name is nobody's but ours; a device may be written by anybody between two runs.
-    """
+    """A ``PlacedWriter`` on an open device, which it owns; places are always 0."""
 
     starts_empty = False
 
@@ -48,8 +43,6 @@ class DeviceWriter:
         self.path = path
         self.virtual_size = virtual_size
         self._handle: int | None = handle
-        self._sums = array("I", bytes(4 * piece_count(virtual_size)))
-        self._maps = array("I", bytes(4 * piece_count(virtual_size)))
         self._ways: list[Callable[[int, int, int], bool]] = [punch_hole, self._zero_out]
 
     def is_done(self, index: int) -> bool:
@@ -65,7 +58,7 @@ class DeviceWriter:
             write_all(self._open(), self.path, [data[start:end]], base + start)
             written = end
         self.zero_range(base + written, len(data) - written)
-        return zlib.crc32(data) if data_map else 0
+        return 0
 
     def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
         """See ``TargetWriter.share_piece``: a device has no blocks in common with a file."""
@@ -81,24 +74,20 @@ class DeviceWriter:
         sync_data(self._open(), self.path)
 
     def restore(self, index: int, place: int, data_map: int) -> None:
-        """See ``PlacedWriter.restore``; ``is_as_restored`` says whether it still is so."""
-        self._sums[index], self._maps[index] = place, data_map
+        """See ``PlacedWriter.restore``; the piece is where it always is."""
+        if place != 0:
+            raise ValueError(f"piece {index} of a device cannot be at {place}")
 
     def forget(self, index: int) -> None:
         """See ``PlacedWriter.forget``."""
 
-    def is_as_restored(self, index: int, buffer: PieceBuffer) -> bool:
-        """Read a piece that was restored: whether it is what was written then. Raises ReadFailed."""
-        length = piece_length(index, self.virtual_size)
-        view = buffer.view[:length]
-        try:
-            if os.preadv(self._open(), [view], index * PIECE_BYTES) != length:
-                return False
-        except OSError as error:
-            raise read_problem(error, self.path, index * PIECE_BYTES) from error
-        if not self._maps[index]:
-            return not buffer.data_map(length)
-        return zlib.crc32(view) == self._sums[index]
+    def read_piece(self, index: int, into: memoryview) -> bool:
+        """See ``PlacedWriter.read_piece``."""
+        return read_into(self._open(), self.path, into, index * PIECE_BYTES)
+
+    def drop(self, index: int) -> None:
+        """See ``PlacedWriter.drop``."""
+        self.write_zeroes(index, 1)
 
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
         """See ``PlacedWriter.tidy``."""

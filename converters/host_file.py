@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from p2v.core.errors import NoSpace, TargetExists, Usage
@@ -92,7 +92,7 @@ def sync_data(handle: int, path: Path) -> None:
 
 
 def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
-    """Make a range read as zero: a hole where the file system can, written zeroes elsewhere.
+    """Make a range read as zero: a hole where the file system can, zeroes written over what is none elsewhere.
 
     What of the range lies behind the end of the file stays there.
     """
@@ -101,9 +101,44 @@ def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
         return
     while length:
         count = min(length, len(_ZEROES))
-        write_all(handle, path, [memoryview(_ZEROES)[:count]], offset)
+        if not _is_zero(handle, path, offset, count):
+            write_all(handle, path, [memoryview(_ZEROES)[:count]], offset)
         offset += count
         length -= count
+
+
+def _is_zero(handle: int, path: Path, offset: int, length: int) -> bool:
+    try:
+        return os.pread(handle, length, offset) == _ZEROES[:length]
+    except OSError as error:
+        raise read_problem(error, path, offset) from error
+
+
+def read_into(handle: int, path: Path, into: memoryview, offset: int) -> bool:
+    """Fill ``into`` from ``offset`` on; False where the file ends before. Raises ReadFailed."""
+    while into:
+        try:
+            count = os.preadv(handle, [into], offset)
+        except OSError as error:
+            raise read_problem(error, path, offset) from error
+        if count == 0:
+            return False
+        into, offset = into[count:], offset + count
+    return True
+
+
+def stored_ranges(handle: int, path: Path) -> Iterator[tuple[int, int]]:
+    """What of a file is no hole, as (offset, length); one range where its file system does not tell."""
+    at = 0
+    while True:
+        try:
+            start = os.lseek(handle, at, os.SEEK_DATA)
+            at = os.lseek(handle, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole up to its end
+            raise read_problem(error, path, at) from error
+        yield start, at - start
 
 
 def punch_hole(handle: int, offset: int, length: int) -> bool:

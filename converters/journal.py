@@ -5,7 +5,7 @@ length and CRC-32 (which starts from that number, so that nothing of an older jo
 its kind, and the payload. All numbers are little-endian. The first record that is cut short or damaged is
 where the record ends: what was not recorded is copied again.
 
-Records: ``H`` header (JSON); ``P`` finished pieces, each piece index, place and data map as 32-bit numbers;
+Records: ``H`` header (JSON); ``P`` finished pieces, each piece index, place, data map and CRC-32 as 32-bit numbers;
 ``U`` ranges of the disk that cannot be read and are zeroes in the pieces that the next ``P`` tells of, ``B`` such ranges that were
 found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete;
 ``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were made zero and are to be copied again, both as
@@ -32,14 +32,14 @@ from p2v.core.units import MIB
 from p2v.core.workspace import sync_folder
 
 MAGIC = b"P2VRSUM\x01"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _START = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IIc")
 _LONGEST_PAYLOAD = 4 * MIB
 _HEADER, _PIECES, _COPIED, _COMMITTING, _FORGOTTEN = b"H", b"P", b"C", b"W", b"F"
 _FILLED, _SEEN = b"U", b"B"
 _RANGE = struct.Struct("<QQ")
-_NUMBERS_A_PIECE = 3
+_NUMBERS_A_PIECE = 4
 
 PieceRuns = tuple[tuple[int, int], ...]
 """Runs of pieces as (first, count)."""
@@ -60,13 +60,13 @@ class JournalHeader:
 
 @dataclass(frozen=True, slots=True)
 class PiecesDone:
-    """Pieces that are on stable storage: index, place, data map of each, flat."""
+    """Pieces that are on stable storage: index, place, data map, CRC-32 of each, flat; the last is 0 where the map is."""
 
     numbers: array[int]
 
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         flat = iter(self.numbers)
-        return zip(flat, flat, flat, strict=True)
+        return zip(flat, flat, flat, flat, strict=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ hold anything else, bit 0 being the first.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,29 @@ def piece_count(virtual_size: int) -> int:
 def piece_length(index: int, virtual_size: int) -> int:
     """Bytes in piece ``index``: 2 MiB but for the last."""
     return min(PIECE_BYTES, virtual_size - index * PIECE_BYTES)
+
+
+class PieceSet:
+    """A set of piece numbers: one bit each."""
+
+    def __init__(self, count: int) -> None:
+        self._bits = bytearray(-(-count // 8))
+
+    def __contains__(self, index: int) -> bool:
+        return bool(self._bits[index >> 3] >> (index & 7) & 1)
+
+    def add(self, index: int) -> None:
+        """Put a piece in."""
+        self._bits[index >> 3] |= 1 << (index & 7)
+
+    def remove(self, index: int) -> None:
+        """Take a piece out."""
+        self._bits[index >> 3] &= ~(1 << (index & 7))
+
+
+def untouched_words(count: int) -> memoryview:
+    """``count`` 32-bit zeroes that take memory only where they are written."""
+    return memoryview(mmap.mmap(-1, max(1, count) * 4)).cast("I")
 
 
 def map_runs(data_map: int) -> Iterator[tuple[int, int]]:

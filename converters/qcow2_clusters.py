@@ -44,7 +44,7 @@ class HostClusters:
             return self._ranges.append(count)
 
     def give_back(self, first: int, count: int) -> None:
-        """Return clusters to which nothing was written."""
+        """Return clusters in which nothing is."""
         with self._lock:
             self._ranges.release(first, count)
 
@@ -67,6 +67,14 @@ class HostClusters:
             if cluster >= len(self._streams) or not self._streams[cluster]:
                 self._ranges.take(cluster, 1)
         self._count(offset, length)
+
+    def give_back_stream(self, offset: int, length: int) -> None:
+        """Take back ``claim_stream``."""
+        with self._lock:
+            for cluster in range(offset // self._cluster_bytes, (offset + length - 1) // self._cluster_bytes + 1):
+                self._streams[cluster] -= 1
+                if not self._streams[cluster]:
+                    self._ranges.release(cluster, 1)
 
     def refcounts(self, first: int, count: int) -> array[int]:
         """The refcounts of ``count`` clusters from ``first`` on, as 16-bit numbers; 0 from ``end`` on."""

@@ -9,7 +9,6 @@ Source: QEMU, docs/interop/qcow2.txt.
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 from array import array
@@ -17,11 +16,12 @@ from pathlib import Path
 
 from converters import c_qcow2
 from converters.c_qcow2 import ENTRY_BYTES, Qcow2Header, pack_header
+from converters.decompress import decompress
 from converters.host_file import file_size, make_zero, open_target_file, resize, sync_data, write_all
 from converters.qcow2_clusters import HostClusters
 from converters.target_formats import TargetOptions
-from p2v.core.disk import Codec
-from p2v.core.errors import Usage
+from p2v.core.disk import Codec, CompressedAt
+from p2v.core.errors import BadImage, Usage
 from p2v.core.io_errors import read_problem
 from p2v.core.units import SECTOR_BYTES, TIB, format_bytes, round_up
 
@@ -76,6 +76,20 @@ class Qcow2File:
         if sys.byteorder == "little":
             entries.byteswap()
         return entries
+
+    def read_stream(self, entry: int) -> bytes | bytearray | None:
+        """The cluster that a compressed one's entry names; None where it cannot be inflated. Raises ReadFailed."""
+        offset, length = c_qcow2.compressed_range(entry, self.cluster_bytes.bit_length() - 1)
+        try:
+            stored = os.pread(self.handle, length, offset)
+        except OSError as error:
+            raise read_problem(error, self.path, offset) from error
+        codec = Codec.ZSTD if self.options.compression is Codec.ZSTD else Codec.DEFLATE
+        try:
+            found = decompress(CompressedAt(self.path, offset, length, codec, self.cluster_bytes), stored)
+        except BadImage:
+            return None
+        return found if len(found) == self.cluster_bytes else None
 
     def clear_header(self) -> None:
         """Make it no image any more."""
@@ -160,8 +174,3 @@ class Qcow2File:
         )
         # The rest of cluster 0 is zeroes, which also ends the (empty) list of header extensions.
         self.write([memoryview(pack_header(header))], 0)
-
-
-def untouched(count: int) -> memoryview:
-    """``count`` 32-bit numbers, all 0, that take memory only where they are written."""
-    return memoryview(mmap.mmap(-1, max(1, count) * 4)).cast("I")

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converters.c_qcow2 import OFLAG_COPIED
-from converters.host_file import make_zero, reserve, resize
-from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
+from converters.host_file import make_zero, read_into, reserve, resize
+from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceSet, map_runs, piece_count
 from converters.qcow2_clusters import HostClusters
 from converters.qcow2_file import Qcow2File
 from converters.reflink import Share, SharedRange
 from converters.target_formats import Preallocation, TargetOptions
+from converters.unknown import unknown_runs
 
 
 class PreallocatedQcow2Writer:
@@ -30,6 +31,7 @@ class PreallocatedQcow2Writer:
         self.virtual_size = virtual_size
         self._base = options.cluster_bytes
         self._disk_clusters = -(-virtual_size // options.cluster_bytes)
+        self._restored = PieceSet(piece_count(virtual_size) if resume else 0)
         self._clusters = HostClusters(options.cluster_bytes, 1 + self._disk_clusters)
         if not resume:
             try:
@@ -67,18 +69,31 @@ class PreallocatedQcow2Writer:
         """See ``PlacedWriter.restore``; the piece is where it always is."""
         if place != 0:
             raise ValueError(f"piece {index} of a preallocated target cannot be at {place}")
+        self._restored.add(index)
 
     def forget(self, index: int) -> None:
         """See ``PlacedWriter.forget``."""
+        self._restored.remove(index)
+
+    def read_piece(self, index: int, into: memoryview) -> bool:
+        """See ``PlacedWriter.read_piece``."""
+        return read_into(self._file.handle, self.path, into, self._base + index * PIECE_BYTES)
+
+    def drop(self, index: int) -> None:
+        """See ``PlacedWriter.drop``."""
+        self._erase(index, 1)
 
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
-        """See ``PlacedWriter.tidy``."""
+        """See ``PlacedWriter.tidy``; what was not restored, and so what is to be erased, becomes a hole."""
         self._file.clear_header()
         self._file.clear_free(self._clusters)
-        for first, count in erase:
-            end = min((first + count) * PIECE_BYTES, self._disk_clusters * self._base)
-            make_zero(self._file.handle, self.path, self._base + first * PIECE_BYTES, end - first * PIECE_BYTES)
+        for first, count in unknown_runs(self._file.handle, self.path, self._restored, self._base):
+            self._erase(first, count)
         self._make_room()
+
+    def _erase(self, first: int, count: int) -> None:
+        end = min((first + count) * PIECE_BYTES, self._disk_clusters * self._base)
+        make_zero(self._file.handle, self.path, self._base + first * PIECE_BYTES, end - first * PIECE_BYTES)
 
     def finish(self) -> None:
         """See ``TargetWriter.finish``."""

@@ -26,10 +26,10 @@ from converters.c_qcow2 import (
     compressed_range,
 )
 from converters.compression import Compress, compressor
-from converters.host_file import file_size, make_zero
-from converters.pieces import FULL_MAP, PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count
+from converters.host_file import file_size, make_zero, read_into
+from converters.pieces import FULL_MAP, PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count, untouched_words
 from converters.qcow2_clusters import HostClusters
-from converters.qcow2_file import Qcow2File, untouched
+from converters.qcow2_file import Qcow2File
 from converters.reflink import Share, SharedRange, touched
 from converters.target_formats import PLAIN, TargetOptions
 
@@ -52,8 +52,8 @@ class Qcow2Writer:
         self._cluster_bytes = options.cluster_bytes
         self._piece_entries = PIECE_BYTES // options.cluster_bytes
         self._table_pieces = self._file.l2_entries // self._piece_entries
-        self._tables = untouched(self._file.tables)
-        self._restored = untouched(piece_count(virtual_size))
+        self._tables = untouched_words(self._file.tables)
+        self._restored = untouched_words(piece_count(virtual_size))
         self._clusters = HostClusters(options.cluster_bytes)
         self._adding_table = threading.Lock()
         self._threads = threading.local()
@@ -110,6 +110,44 @@ class Qcow2Writer:
     def forget(self, index: int) -> None:
         """See ``PlacedWriter.forget``; its clusters are left to ``tidy``."""
         self._restored[index] = 0
+
+    def read_piece(self, index: int, into: memoryview) -> bool:
+        """See ``PlacedWriter.read_piece``; a stream that cannot be inflated is not what was written."""
+        into[:] = bytes(len(into))
+        for at, entry in enumerate(self._entries_of(index)):
+            part = into[at * self._cluster_bytes : (at + 1) * self._cluster_bytes]
+            if entry & OFLAG_COMPRESSED:
+                inflated = self._file.read_stream(entry)
+                if inflated is None:
+                    return False
+                part[:] = inflated[: len(part)]
+            elif entry and not read_into(self._file.handle, self.path, part, entry & L2E_OFFSET_MASK):
+                return False
+        return True
+
+    def drop(self, index: int) -> None:
+        """See ``PlacedWriter.drop``; what its entries name is free in the finished image."""
+        entries = self._entries_of(index)
+        self._restored[index] = 0
+        if not any(entries):
+            return
+        number, slot = divmod(index, self._table_pieces)
+        at = self._tables[number] * self._cluster_bytes + slot * self._piece_entries * ENTRY_BYTES
+        self._file.write_entries(array("Q", bytes(len(entries) * ENTRY_BYTES)), at)
+        for entry in filter(None, entries):
+            if entry & OFLAG_COMPRESSED:
+                self._clusters.give_back_stream(*compressed_range(entry, self._cluster_bytes.bit_length() - 1))
+            else:
+                offset = entry & L2E_OFFSET_MASK
+                make_zero(self._file.handle, self.path, offset, self._cluster_bytes)
+                self._clusters.give_back(offset // self._cluster_bytes, 1)
+
+    def _entries_of(self, index: int) -> array[int]:
+        """The entries of a piece that was restored; none for one without data."""
+        if not self._restored[index]:
+            return array("Q")
+        number, slot = divmod(index, self._table_pieces)
+        return self._file.read_table(self._tables[number])[slot * self._piece_entries : (slot + 1) * self._piece_entries]
 
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
         """See ``PlacedWriter.tidy``: everything but the clusters of restored pieces becomes a hole.

@@ -6,10 +6,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.host_file import file_size, make_zero, open_target_file, reserve, resize, sync_data, write_all
-from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs
+from converters.host_file import (
+    file_size,
+    make_zero,
+    open_target_file,
+    read_into,
+    reserve,
+    resize,
+    sync_data,
+    write_all,
+)
+from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceSet, map_runs, piece_count
 from converters.reflink import Share, SharedRange
 from converters.target_formats import PLAIN, Preallocation, TargetOptions
+from converters.unknown import unknown_runs
 
 
 class RawWriter:
@@ -21,6 +31,7 @@ class RawWriter:
         self.path = path
         self.virtual_size = virtual_size
         self._reserves = options.preallocation is Preallocation.FALLOC
+        self._restored = PieceSet(piece_count(virtual_size) if resume else 0)
         self._handle: int | None = open_target_file(path, resume=resume)
         if not resume:
             try:
@@ -59,15 +70,29 @@ class RawWriter:
         """See ``PlacedWriter.restore``; the piece is where it always is."""
         if place != 0:
             raise ValueError(f"piece {index} of a raw target cannot be at {place}")
+        self._restored.add(index)
 
     def forget(self, index: int) -> None:
         """See ``PlacedWriter.forget``."""
+        self._restored.remove(index)
+
+    def read_piece(self, index: int, into: memoryview) -> bool:
+        """See ``PlacedWriter.read_piece``."""
+        return read_into(self._open(), self.path, into, index * PIECE_BYTES)
+
+    def drop(self, index: int) -> None:
+        """See ``PlacedWriter.drop``."""
+        make_zero(self._open(), self.path, index * PIECE_BYTES, PIECE_BYTES)
 
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
-        """See ``PlacedWriter.tidy``; a commit may have made the file longer, never shorter."""
+        """See ``PlacedWriter.tidy``; a commit may have made the file longer, never shorter.
+
+        What is to be erased was forgotten, and all that was not restored becomes a hole: a copy writes only what is not zero.
+        """
         if file_size(self._open(), self.path) < self.virtual_size:
             raise ValueError("the partial file is shorter than the disk")
-        for first, count in erase:
+        resize(self._open(), self.path, self.virtual_size)
+        for first, count in unknown_runs(self._open(), self.path, self._restored):
             make_zero(self._open(), self.path, first * PIECE_BYTES, count * PIECE_BYTES)
         self._make_room()
 

@@ -18,21 +18,13 @@ from pathlib import Path
 from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
 from converters.faults import BadRanges, Faults
 from converters.host_file import open_in_qemu, open_target_file
-from converters.journal import (
-    CannotRead,
-    Committing,
-    Copied,
-    Forgotten,
-    JournalFile,
-    JournalHeader,
-    PieceRuns,
-    PiecesDone,
-)
+from converters.journal import Committing, Copied, JournalFile, JournalHeader, PieceRuns
 from converters.pieces import PIECE_BYTES, piece_count, piece_length
 from converters.qcow2_preallocated import PreallocatedQcow2Writer
 from converters.qcow2_writer import Qcow2Writer
 from converters.raw_writer import RawWriter
 from converters.reflink import Share, SharedRange, touched
+from converters.resumed import Resumed, checksum
 from converters.target_formats import PLAIN, Preallocation, TargetOptions, require_sensible
 from converters.target_formats import TargetFormat as TargetFormat
 from converters.target_writer import PlacedWriter
@@ -40,34 +32,20 @@ from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.workspace import rename_new, sync_folder
 
 
-class PieceSet:
-    """A set of piece numbers: one bit each."""
-
-    def __init__(self, count: int) -> None:
-        self._bits = bytearray(-(-count // 8))
-
-    def __contains__(self, index: int) -> bool:
-        return bool(self._bits[index >> 3] >> (index & 7) & 1)
-
-    def add(self, index: int) -> None:
-        """Put a piece in."""
-        self._bits[index >> 3] |= 1 << (index & 7)
-
-    def remove(self, index: int) -> None:
-        """Take a piece out."""
-        self._bits[index >> 3] &= ~(1 << (index & 7))
-
-
 @dataclass
 class RecordedWriter:
     """A ``TargetWriter`` that notes each piece it wrote and knows those of an earlier run."""
 
-    inner: PlacedWriter
-    done: PieceSet
+    resumed: Resumed
     checkpoints: Checkpoints
     held_back: frozenset[int] = frozenset()
     """Pieces that are written last: without them, an unfinished disk on a device does not look like one."""
     _held: dict[int, tuple[bytes, int]] = field(default_factory=dict, repr=False)
+
+    @property
+    def inner(self) -> PlacedWriter:
+        """What writes."""
+        return self.resumed.writer
 
     @property
     def path(self) -> Path:
@@ -85,8 +63,13 @@ class RecordedWriter:
         return self.inner.starts_empty
 
     def is_done(self, index: int) -> bool:
-        """Whether an earlier run left the piece complete."""
-        return index in self.done
+        """Whether an earlier run left the piece complete, and it still is as it was written then: it is read, once."""
+        if index not in self.resumed.done:
+            return False
+        if found := self.resumed.still_done(index):
+            return found
+        self.checkpoints.take_back(index)
+        return False
 
     def write_piece(self, index: int, data: memoryview, data_map: int) -> int:
         """See ``TargetWriter``; a failed checkpoint is raised here too."""
@@ -94,14 +77,15 @@ class RecordedWriter:
             self._held[index] = (bytes(data), data_map)
             return 0
         place = self.inner.write_piece(index, data, data_map)
-        self.checkpoints.note(index, place, data_map, len(data))
+        self.checkpoints.note(index, place, data_map, checksum(data, data_map), len(data))
         return place
 
     def share_piece(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:
         """See ``TargetWriter``."""
         place = None if index in self.held_back else self.inner.share_piece(index, ranges, share)
         if place is not None:
-            self.checkpoints.note(index, place, touched(ranges), piece_length(index, self.virtual_size))
+            # nobody has read it: the next run shares it once more
+            self.checkpoints.note(index, place, touched(ranges), 0, piece_length(index, self.virtual_size))
         return place
 
     def write_zeroes(self, first: int, count: int) -> None:
@@ -109,11 +93,11 @@ class RecordedWriter:
         start = first
         while start < first + count:
             stop = start
-            while stop < first + count and stop not in self.done:
+            while stop < first + count and stop not in self.resumed.done:
                 stop += 1
             self.inner.write_zeroes(start, stop - start)
             for index in range(start, stop):
-                self.checkpoints.note(index, 0, 0, piece_length(index, self.virtual_size))
+                self.checkpoints.note(index, 0, 0, 0, piece_length(index, self.virtual_size))
             start = stop + 1
 
     def finish(self) -> None:
@@ -124,8 +108,9 @@ class RecordedWriter:
             self.checkpoints.journal.append(Committing(tuple((index, 1) for index in self._held)))
             self.checkpoints.journal.sync()
         for index, (data, data_map) in self._held.items():
-            place = self.inner.write_piece(index, memoryview(data), data_map)
-            self.checkpoints.note(index, place, data_map, len(data))
+            view = memoryview(data)
+            place = self.inner.write_piece(index, view, data_map)
+            self.checkpoints.note(index, place, data_map, checksum(view, data_map), len(data))
         self._held.clear()
         self.checkpoints.flush()
         self.inner.finish()
@@ -140,7 +125,7 @@ class Target:
     """An open target. Leaving its context keeps file and journal, whatever happened, until ``publish`` or
     ``discard``.
 
-    ``resumed_bytes`` were found complete; ``restart_reason`` says why nothing was taken over although there
+    ``resumed_bytes`` were recorded as complete; ``restart_reason`` says why nothing was taken over although there
     was something (empty otherwise). ``is_device``: it is no file and has its name already.
     """
 
@@ -166,6 +151,14 @@ class Target:
         except P2vError:
             if kind is None:  # closing never hides the first error
                 raise
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the user should know of an earlier run's part, in sentences; after the copy, for only then it was looked at."""
+        damaged = self.writer.resumed.damaged_bytes
+        if not damaged:
+            return ()
+        return (f"{self.path.name}: {damaged} bytes of an earlier run were not as it wrote them; they were copied again",)
 
     def finish_copy(self) -> None:
         """All pieces are written: complete the image. On return it is on stable storage.
@@ -264,12 +257,12 @@ def open_target(
         _require_unused(partial)
         resumed, reason = _resume(opening, journal, header, skip_unreadable=skip_unreadable)
         if resumed is None:
-            resumed = Resumed(_start(opening, journal, header), PieceSet(piece_count(virtual_size)))
+            resumed = Resumed(_start(opening, journal, header))
     except BaseException:
         journal.close()
         raise
     checkpoints = Checkpoints(resumed.writer, journal, checkpoint_bytes, checkpoint_seconds)
-    writer = RecordedWriter(resumed.writer, resumed.done, checkpoints)
+    writer = RecordedWriter(resumed, checkpoints)
     return Target(
         partial, target_format, writer, journal, resumed.done_bytes, reason, unreadable=resumed.unreadable, lost=resumed.lost
     )
@@ -288,92 +281,6 @@ def piece_runs(ranges: Iterable[tuple[int, int]], virtual_size: int) -> PieceRun
             runs.pop()
         runs.append((first, stop - first))
     return tuple(runs)
-
-
-@dataclass
-class Resumed:
-    """What an earlier run left: its writer, the pieces that are done, runs of pieces that a commit may have written."""
-
-    writer: PlacedWriter
-    done: PieceSet
-    done_bytes: int = 0
-    dirty: list[tuple[int, int]] = field(default_factory=list)
-    unreadable: BadRanges = field(default_factory=BadRanges)
-    """What could not be read."""
-    filled: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """By piece: what of it is zeroes for that."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was recorded, or all of it was forgotten: as good as no run at all."""
-        return not self.done_bytes and not self.dirty and not self.unreadable
-
-    @property
-    def lost(self) -> BadRanges:
-        """The same, of all pieces that are done."""
-        return BadRanges(each for index, ranges in self.filled.items() if index in self.done for each in ranges)
-
-    def replay(self, journal: JournalFile, *, skip_unreadable: bool = False) -> None:
-        """Believe the journal. Pieces in which something could not be read are copied again, unless ``skip_unreadable``.
-
-        Raises ValueError where it contradicts itself.
-        """
-        self._replay(journal)
-        if not skip_unreadable:
-            self.dirty.extend((index, 1) for index in self.filled if index in self.done)
-
-    def _replay(self, journal: JournalFile) -> None:
-        count = piece_count(self.writer.virtual_size)
-        for record in journal.records():
-            match record:
-                case PiecesDone():
-                    for index, place, data_map in record:
-                        self._restore(index, place, data_map, count)
-                case Committing(runs):
-                    self.dirty.extend(runs)
-                case Forgotten(runs):
-                    self._forget(runs)
-                    self.dirty.clear()
-                case CannotRead():
-                    self._note_unreadable(record)
-                case Copied():
-                    pass
-
-    def _note_unreadable(self, record: CannotRead) -> None:
-        for offset, length in record.ranges:
-            if offset + length > self.writer.virtual_size:
-                raise ValueError(f"the range at {offset} that could not be read lies behind the end")
-            self.unreadable.add(offset, length)
-            if record.filled:
-                self.filled.setdefault(offset // PIECE_BYTES, []).append((offset, length))
-
-    def _restore(self, index: int, place: int, data_map: int, count: int) -> None:
-        if index >= count or index in self.done:
-            raise ValueError(f"piece {index} is recorded twice or lies behind the end")
-        self.writer.restore(index, place, data_map)
-        if (index, 1) in self.dirty:
-            self.dirty.remove((index, 1))  # it was held back, and written after all
-        self.done.add(index)
-        self.done_bytes += piece_length(index, self.writer.virtual_size)
-
-    def _forget(self, runs: Iterable[tuple[int, int]]) -> None:
-        for first, count in runs:
-            for index in range(first, first + count):
-                if index in self.done:
-                    self.done.remove(index)
-                    self.done_bytes -= piece_length(index, self.writer.virtual_size)
-                self.filled.pop(index, None)
-                self.writer.forget(index)
-
-    def tidy(self, journal: JournalFile) -> None:
-        """Rid the file of what was not recorded, and of the pieces an interrupted commit may have written."""
-        self._forget(self.dirty)
-        self.writer.tidy(self.dirty)
-        if self.dirty:
-            # The pieces are erased only once: later on they will have been copied again.
-            self.writer.sync()
-            journal.append(Forgotten(tuple(self.dirty)))
-            self.dirty.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +314,7 @@ def _resume(
         # killed between the two: nothing was lost, and there is nothing to tell
         is_empty = next(journal.records(), None) is None
         return None, "" if is_empty else "the partial file is gone"
-    resumed = Resumed(opening.writer(resume=True), PieceSet(piece_count(header.virtual_size)))
+    resumed = Resumed(opening.writer(resume=True))
     try:
         resumed.replay(journal, skip_unreadable=skip_unreadable)
         if resumed.is_empty:

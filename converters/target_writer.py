@@ -78,6 +78,20 @@ class PlacedWriter(TargetWriter, Protocol):
         """Take back ``restore``, if there was one; the file is not touched."""
         ...
 
+    def read_piece(self, index: int, into: memoryview) -> bool:
+        """Fill ``into`` (a whole piece) with what the file has of piece ``index``, which was restored.
+
+        Called by several threads. False where the file ends before. Raises ReadFailed.
+        """
+        ...
+
+    def drop(self, index: int) -> None:
+        """Take back ``restore`` while other pieces are being written: the piece reads as zero until it is written again.
+
+        Called by several threads.
+        """
+        ...
+
     def tidy(self, erase: Sequence[tuple[int, int]]) -> None:
         """After the last ``restore``: drop whatever else is in the file.
 

@@ -539,6 +539,8 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
                 )
             )
             target.finish_copy()
+            for remark in target.remarks:
+                job.report(events.Warned(remark))
         return tuple(results)
 
 

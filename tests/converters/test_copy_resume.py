@@ -208,6 +208,58 @@ def test_another_source_begins_anew_and_says_so(tmp_path: Path, target_format: T
     assert_whole(tmp_path, disk, target_format)
 
 
+def damage(path: Path, offset: int, data: bytes) -> None:
+    """Write into the partial file behind everybody's back."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@FORMATS
+def test_a_piece_that_is_not_as_it_was_written_is_copied_again_and_told_of(tmp_path: Path, target_format: TargetFormat) -> None:
+    """One flipped bit, a hole where data were, and data where nothing was: each is noticed, and nothing else is copied."""
+    disk = build(tmp_path / "source", STRETCHES)
+    with opened(tmp_path, disk, target_format) as target:
+        copied(target, disk)
+    partial = tmp_path / "disk.partial"
+    with partial.open("rb") as file:
+        byte = os.pread(file.fileno(), 1, 2 * MIB + 77)
+    damage(partial, 2 * MIB + 77, bytes((byte[0] ^ 4,)))
+    damage(partial, 4 * MIB, bytes(64 * KIB))
+    with opened(tmp_path, disk, target_format) as target:
+        recorded = target.resumed_bytes
+        result = copied(target, disk)
+        damaged = target.writer.resumed.damaged_bytes
+        assert damaged == 2 * PIECE_BYTES
+        assert result.resumed_bytes == recorded - damaged
+        assert str(damaged) in target.remarks[0]
+    # the record of that run is whole again
+    with opened(tmp_path, disk, target_format) as target:
+        assert target.restart_reason == ""
+        assert copied(target, disk).resumed_bytes == recorded
+        assert not target.remarks
+        target.publish(tmp_path / "disk")
+    assert_whole(tmp_path, disk, target_format)
+
+
+def test_garbage_where_the_disk_is_zero_does_not_stay(tmp_path: Path) -> None:
+    """In a hole of the disk, in a piece that was not recorded, and behind the end."""
+    disk = build(tmp_path / "source", STRETCHES)
+    disk.fail_at = 50 * MIB
+    with pytest.raises(ReadFailed), opened(tmp_path, disk, TargetFormat.RAW) as target:
+        copied(target, disk)
+    disk.fail_at = None
+    partial = tmp_path / "disk.partial"
+    for offset in (30 * MIB, 45 * MIB, len(disk.data)):
+        assert not any(disk.data[offset : offset + 9])
+        damage(partial, offset, b"somebody's")
+    with opened(tmp_path, disk, TargetFormat.RAW) as target:
+        assert target.resumed_bytes
+        copied(target, disk)
+        target.publish(tmp_path / "disk")
+    assert_whole(tmp_path, disk, TargetFormat.RAW)
+
+
 @FORMATS
 @pytest.mark.parametrize("damage", ["no target", "short target", "no journal", "empty journal", "flipped", "format"])
 def test_what_does_not_fit_together_is_not_resumed(tmp_path: Path, target_format: TargetFormat, damage: str) -> None:
@@ -473,7 +525,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     header = JournalHeader("identity", 10, "raw", 2 * MIB)
     records: list[Record] = [
-        PiecesDone(array("I", [1, 2, 3, 4, 5, 6])),
+        PiecesDone(array("I", [1, 2, 3, 4, 5, 6, 7, 8])),
         Copied(),
         Committing(((1, 2), (5, 6))),
         Forgotten(((1, 2),)),

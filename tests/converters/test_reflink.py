@@ -248,11 +248,12 @@ def test_an_interrupted_copy_is_gone_on_with(place: Path, source: Path, target_f
         with pytest.raises(Stop):
             interrupted(disk)
         with opened(place, SIZE, target_format) as target:
-            assert target.resumed_bytes >= 8 * MIB
+            # nobody has read what was shared, so nothing tells whether it is still there: it is shared once more
+            assert not target.restart_reason
             result = copy_disk(disk, target.writer, report=silent, share=True)
             target.finish_copy()
             target.publish(place / "copy")
-        assert result.shared_bytes == 16 * MIB
+        assert result.shared_bytes == 24 * MIB
         with open_disk(place / "copy", target_format.value) as made:
             assert digest_disk(made) == digest_disk(disk)
     if target_format is TargetFormat.QCOW2:

@@ -184,6 +184,8 @@ class Copying:
                     care=care, faults=faults, share=self._shares,
                 )  # fmt: skip
                 target.finish_copy()
+            for remark in target.remarks:
+                self.report(events.Warned(remark))
         except BadImage:
             # the source itself is at fault: there is nothing a next run could go on with
             target.discard()
