@@ -7,15 +7,14 @@ where the record ends: what was not recorded is copied again.
 
 Records: ``H`` header (JSON); ``P`` finished pieces, each piece index, place, data map and CRC-32 as 32-bit numbers;
 ``U`` ranges of the disk that cannot be read and are zeroes in the pieces that the next ``P`` tells of, ``B`` such ranges that were
-found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete;
-``W`` a commit is about to write into runs of pieces, ``F`` runs of pieces were made zero and are to be copied again, both as
-pairs of 64-bit numbers (first piece, count).
+found and stopped the copy, both as pairs of 64-bit numbers (offset, length); ``C`` the copy is complete; ``N`` the target is about
+to get its final name, its inode's number and its size as 64-bit numbers; ``W`` a commit is about to write into runs of pieces,
+``F`` runs of pieces were made zero and are to be copied again, both as pairs of 64-bit numbers (first piece, count).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import struct
@@ -26,17 +25,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from converters.host_file import resize, sync_data, write_all
-from p2v.core.errors import TargetBusy
-from p2v.core.io_errors import read_problem, write_problem
+from p2v.core.io_errors import read_problem
 from p2v.core.units import MIB
-from p2v.core.workspace import sync_folder
+from p2v.core.workspace import sync_folder, take_lock
 
 MAGIC = b"P2VRSUM\x01"
 FORMAT_VERSION = 2
 _START = struct.Struct("<8sI")
 _RECORD = struct.Struct("<IIc")
 _LONGEST_PAYLOAD = 4 * MIB
-_HEADER, _PIECES, _COPIED, _COMMITTING, _FORGOTTEN = b"H", b"P", b"C", b"W", b"F"
+_HEADER, _PIECES, _COPIED, _NAMING, _COMMITTING, _FORGOTTEN = b"H", b"P", b"C", b"N", b"W", b"F"
 _FILLED, _SEEN = b"U", b"B"
 _RANGE = struct.Struct("<QQ")
 _NUMBERS_A_PIECE = 4
@@ -75,6 +73,14 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
+class Naming:
+    """The finished target, this file, is about to get its final name."""
+
+    inode: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Committing:
     """These pieces may since have been overwritten."""
 
@@ -96,16 +102,17 @@ class CannotRead:
     filled: bool
 
 
-Record = PiecesDone | Copied | Committing | Forgotten | CannotRead
+Record = PiecesDone | Copied | Naming | Committing | Forgotten | CannotRead
 
 
 class JournalFile:
     """An open, locked journal. One at a time for a target; the lock goes with the process."""
 
     def __init__(self, path: Path, target: Path) -> None:
-        """Open or make ``path``. Raises TargetBusy when another run has it."""
+        """Open or make ``path``. Raises TargetBusy when another run has it. ``locked``: False where there are no locks."""
         self.path = path
-        self._handle: int | None = _open_locked(path, target)
+        self._handle: int | None
+        self._handle, self.locked = take_lock(path, target)
         self._nonce = 0
         self._end = 0
 
@@ -116,8 +123,11 @@ class JournalFile:
             os.close(handle)
 
     def remove(self) -> None:
-        """Delete the journal while it is still locked, then close it."""
-        with contextlib.suppress(FileNotFoundError):
+        """Delete the journal while it is still locked, then close it.
+
+        One that cannot be deleted speaks of a file that is not there any more, or is complete.
+        """
+        with contextlib.suppress(OSError):
             self.path.unlink()
         self.close()
 
@@ -202,6 +212,8 @@ def _pack(record: Record) -> Iterator[tuple[bytes, bytes]]:
                 yield _FILLED if filled else _SEEN, b"".join(_RANGE.pack(*each) for each in ranges[at : at + step])
         case Copied():
             yield _COPIED, b""
+        case Naming(inode, size):
+            yield _NAMING, _RANGE.pack(inode, size)
         case Committing(runs):
             yield _COMMITTING, _pack_runs(runs)
         case Forgotten(runs):
@@ -217,6 +229,8 @@ def _unpack(kind: bytes, payload: bytes) -> Record:
         return Forgotten(_unpack_runs(payload))
     if kind in (_FILLED, _SEEN):
         return CannotRead(tuple(_RANGE.iter_unpack(payload)), kind == _FILLED)
+    if kind == _NAMING:
+        return Naming(*_RANGE.unpack(payload))
     if kind == _COPIED:
         return Copied()
     raise ValueError(f"a journal has no records of the kind {kind!r}")
@@ -232,29 +246,3 @@ def _pack_runs(runs: Sequence[tuple[int, int]]) -> bytes:
 
 def _unpack_runs(payload: bytes) -> PieceRuns:
     return tuple((first, count) for first, count in struct.iter_unpack("<QQ", payload))
-
-
-def _open_locked(path: Path, target: Path) -> int:
-    while True:
-        handle = _open_or_make(path)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The run that had it may have removed the file we opened: then ours is nobody's.
-            if os.path.exists(path) and os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False)):
-                return handle
-        except BlockingIOError as error:
-            os.close(handle)
-            raise TargetBusy(target) from error
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(handle)
-            raise write_problem(error, path) from error
-        os.close(handle)
-
-
-def _open_or_make(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise write_problem(error, path) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from converters.faults import BadRanges
 from converters.inflate import crc32
-from converters.journal import CannotRead, Committing, Copied, Forgotten, JournalFile, PiecesDone
+from converters.journal import CannotRead, Committing, Copied, Forgotten, JournalFile, Naming, PiecesDone
 from converters.pieces import PIECE_BYTES, PieceBuffer, PieceSet, piece_count, piece_length, untouched_words
 from converters.target_writer import PlacedWriter
 
@@ -71,7 +71,7 @@ class Resumed:
                     self.dirty.clear()
                 case CannotRead():
                     self._note_unreadable(record)
-                case Copied():
+                case Copied() | Naming():
                     pass
 
     def tidy(self, journal: JournalFile) -> None:

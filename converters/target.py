@@ -18,7 +18,7 @@ from pathlib import Path
 from converters.checkpoints import CHECKPOINT_BYTES, CHECKPOINT_SECONDS, Checkpoints
 from converters.faults import BadRanges, Faults
 from converters.host_file import open_in_qemu, open_target_file
-from converters.journal import Committing, Copied, JournalFile, JournalHeader, PieceRuns
+from converters.journal import Committing, Copied, JournalFile, JournalHeader, Naming, PieceRuns
 from converters.pieces import PIECE_BYTES, piece_count, piece_length
 from converters.qcow2_preallocated import PreallocatedQcow2Writer
 from converters.qcow2_writer import Qcow2Writer
@@ -29,6 +29,8 @@ from converters.target_formats import PLAIN, Preallocation, TargetOptions, requi
 from converters.target_formats import TargetFormat as TargetFormat
 from converters.target_writer import PlacedWriter
 from p2v.core.errors import P2vError, TargetBusy
+from p2v.core.interrupts import held_back
+from p2v.core.io_errors import read_problem
 from p2v.core.workspace import rename_new, sync_folder
 
 
@@ -189,12 +191,25 @@ class Target:
     def publish(self, final: Path) -> None:
         """Sync the finished target, give it its final name (but a device) and remove the journal. Closes the target.
 
-        Raises TargetExists when the name is taken.
+        Killed in the middle of that, ``finish_published`` ends it. Raises TargetExists when the name is taken.
         """
         self.sync()
-        if not self.is_device:
+        if self.is_device:
+            self.release()
+            return
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise read_problem(error, self.path) from error
+        self.journal.append(Naming(found.st_ino, found.st_size))
+        self.journal.sync()
+        with held_back():
             rename_new(self.path, final)
             sync_folder(final.parent)
+            self.release()
+
+    def release(self) -> None:
+        """Close the target, which has its final name by now, and remove the journal."""
         self._shut()
         self.journal.remove()
 
@@ -202,7 +217,7 @@ class Target:
         """Remove the target (but a device) and its journal. Closes the target."""
         self._shut()
         if not self.is_device:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what is left is overwritten: the journal that speaks of it goes
                 self.path.unlink()
         self.journal.remove()
 

@@ -54,7 +54,15 @@ from p2v.core.errors import (
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
-from p2v.core.workspace import Outputs, locked, make_output_folder, remove_quietly, require_space, write_synced
+from p2v.core.workspace import (
+    Outputs,
+    locked,
+    make_folder,
+    make_output_folder,
+    remove_quietly,
+    require_space,
+    write_synced,
+)
 from p2v.documents import PlanDocument, SourceDisk, plan_digest
 from p2v.inplace_disks import ClaimedDisks, FitDisk, claimed_disks, refuse_unfit, require_same_sizes
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, record_json
@@ -185,7 +193,7 @@ def _job(
 
 def _convert(job: _Job, claim: ClaimedDisks) -> ConversionRecord:
     _withdraw(job)
-    job.work.mkdir(mode=0o700)
+    make_folder(job.work)
     try:
         record = _written(job, claim)
         return publish_in_place(record, job.outputs, job.report)

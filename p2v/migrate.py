@@ -45,7 +45,9 @@ from p2v.core.workspace import (
     Outputs,
     free_bytes,
     locked,
+    make_folder,
     make_output_folder,
+    remove_files,
     remove_quietly,
     require_space,
     write_synced,
@@ -241,7 +243,8 @@ def _converted(job: _Job) -> ConversionRecord:
         try:
             views = [] if document.live else _selected(job, readers)
             verify_package(document, job.report, job.cancelled)
-            with _locked(job):
+            with _locked(job) as held:
+                _tell_of_lock(job, held)
                 if not document.live:
                     return _convert_locked(job, views, None)
                 # as late as can be: others may be waiting for the end of it
@@ -271,20 +274,26 @@ def _held(job: _Job) -> AbstractContextManager[StillSources]:
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
     """What a run before this one had done but for some renames."""
-    if job.request.fresh or not job.outputs.partial(job.outputs.names[-1]).exists():
+    if not job.outputs.partial(job.outputs.names[-1]).exists():
         return None
     with _locked(job):
         journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
-        record = finish_interrupted(job.outputs, plan_digest(job.document), job.hardware.disks, journals)
+        plan, fresh = plan_digest(job.document), job.request.fresh
+        record = finish_interrupted(job.outputs, plan, job.hardware.disks, journals, fresh=fresh)
         if record is not None:
             remove_quietly([job.work])
             job.report(events.Warned("an earlier run had done everything but giving the results their names"))
         return record
 
 
-def _locked(job: _Job) -> AbstractContextManager[None]:
+def _locked(job: _Job) -> AbstractContextManager[bool]:
     name = job.document.machine.name
     return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
+
+
+def _tell_of_lock(job: _Job, held: bool) -> None:
+    if not held:
+        job.report(events.Warned(f"{job.request.folder}: its file system has no locks; see to it that no other run writes there"))
 
 
 def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
@@ -359,9 +368,9 @@ def _remove_empty(made: Sequence[Path]) -> None:
 def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
     job.outputs.refuse_existing()
     # A record that an earlier run of another plan left must not speak about what is written now.
-    _withdraw_texts(job)
-    remove_quietly([job.work])
-    job.work.mkdir(mode=0o700)
+    remove_files(_texts(job))
+    remove_files([job.work])
+    make_folder(job.work)
     try:
         job.care = care_of(job.request.reading, readers, job.report)
         with ExitStack() as stack:
@@ -375,7 +384,7 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSource
                     for target in targets:
                         target.discard()
                 tell_unfinished(targets, job.report)
-                _withdraw_texts(job)
+                remove_quietly(_texts(job))
                 if isinstance(error, BadSectors):
                     raise explained(error, readers) from error
                 raise
@@ -385,8 +394,8 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSource
         remove_quietly([job.work])
 
 
-def _withdraw_texts(job: _Job) -> None:
-    remove_quietly([job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files])
+def _texts(job: _Job) -> list[Path]:
+    return [job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files]
 
 
 def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
@@ -404,7 +413,7 @@ def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list
 
 def _target(job: _Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
-        remove_quietly([job.partial_disk(index), journal_path(job.partial_disk(index))])
+        remove_files([job.partial_disk(index), journal_path(job.partial_disk(index))])
     target_format = TargetFormat(job.hardware.disks[index].format)
     key, layout, skip = job.target_key(index), job.request.layout, job.request.reading.skip_bad_sectors
     target = open_target(

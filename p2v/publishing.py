@@ -1,20 +1,23 @@
 """Giving results their final names: a run that is killed in the middle of that is finished by the next one.
 
 When the record stands under its partial name, everything it names is complete and on stable storage; what is left are
-renames. So the record is both the last thing written and the note that tells the next run to go on renaming.
+renames. So the record is both the last thing written and the note that tells the next run to go on renaming. It gets its
+final name last, when all others are on stable storage: where it stands, everything does.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.image import identity
+from converters.image import identity, open_disk
 from converters.raw import open_beginning
 from converters.target import Target, journal_path
 from p2v.core import events
 from p2v.core.errors import P2vError
-from p2v.core.workspace import Outputs, remove_quietly, write_synced
+from p2v.core.interrupts import held_back
+from p2v.core.workspace import Outputs, remove_quietly, sha256_of, sync_folder, write_synced
 from p2v.record import ConversionRecord, DiskRecord, load_record, record_json
 from p2v.targets.hardware import TargetDisk
 
@@ -22,47 +25,70 @@ from p2v.targets.hardware import TargetDisk
 def publish(record: ConversionRecord, outputs: Outputs, targets: Sequence[Target], report: events.Reporter) -> None:
     """Give every output its final name, the record last.
 
-    Raises TargetExists when a name was taken meanwhile; what is not renamed then, the next run renames.
+    Raises TargetExists when a name was taken meanwhile, NoSpace and its kin: then none has its final name, and the next run
+    renames them all.
     """
     for target in targets:
         target.sync()
     with events.phase(report, "publish", "Giving the results their names"):
         write_synced(outputs.partial(outputs.names[-1]), record_json(record))
-        for target in targets:
-            # a device has its name already, and what is asked for here is not looked at
-            target.publish(outputs.final(target.path.name.removesuffix(".partial")))
-        outputs.publish(outputs.names)
+        # no name may become final that the host could remember without the record's
+        sync_folder(outputs.folder)
+        with held_back():
+            outputs.publish(outputs.names)
+            for target in targets:
+                target.release()
 
 
 def finish_interrupted(
-    outputs: Outputs, plan_digest: str, disks: Sequence[TargetDisk], journals: Sequence[Path] = ()
+    outputs: Outputs,
+    plan_digest: str,
+    disks: Sequence[TargetDisk],
+    journals: Sequence[Path] = (),
+    *,
+    fresh: bool = False,
 ) -> ConversionRecord | None:
-    """Finish the renames of a run of the same plan that was killed while it published; None when there was none.
+    """Finish the renames of a run that was killed while it published; its record when it was one of the same plan.
 
     ``disks``: what it must have made; of a block device, that it still holds it. ``journals``: those of devices, which go then.
-    Raises TargetExists when both names of an output are taken.
+    ``fresh``: what has no final name yet is not wanted. Names that were given are finished in any case: half a machine is
+    nobody's wish. Raises TargetExists when both names of an output are taken.
     """
     record = _left(outputs.partial(outputs.names[-1]))
-    if record is None or record.plan_digest != plan_digest or record.hardware.disks != tuple(disks):
-        return None
-    if not all(_still_there(disk, made) for disk, made in zip(disks, record.disks, strict=True) if disk.is_device):
+    if record is None:
         return None
     made = [output.name for output in record.outputs]
-    sizes = {output.name: output.size for output in record.outputs}
-    places = {name: _place(outputs, name) for name in made}
-    if not set(made) <= set(outputs.names) or any(
-        place is None or place.stat().st_size != sizes[name] for name, place in places.items()
-    ):
+    wanted = not fresh and record.plan_digest == plan_digest and record.hardware.disks == tuple(disks)
+    # names are joined to the folder: those of a record that somebody else made, too
+    named = {*made, *(str(disk.path) for disk in record.hardware.disks if not disk.is_device)} == set(made)
+    if not named or any(Path(name).name != name for name in made):
         return None
-    outputs.publish([*made, outputs.names[-1]])
-    remove_quietly([*(journal_path(outputs.partial(name)) for name in made), *journals])
-    return record
+    if not (wanted or any(os.path.lexists(outputs.final(name)) for name in made)) or not _is_complete(record, outputs):
+        return None
+    with held_back():
+        outputs.publish([*made, outputs.names[-1]])
+        remove_quietly([*(journal_path(outputs.partial(name)) for name in made), *(journals if wanted else ())])
+    return record if wanted else None
 
 
-def _still_there(disk: TargetDisk, made: DiskRecord) -> bool:
-    """Whether a device has what was written to it, by its sample."""
+def _is_complete(record: ConversionRecord, outputs: Outputs) -> bool:
+    """Whether everything that a record names is there under one of its names, by digests and by samples of the disks."""
+    for output in record.outputs:
+        place = _place(outputs, output.name)
+        if place is None or place.stat().st_size != output.size:
+            return False
+        if output.sha256 is not None and sha256_of(place) != output.sha256:
+            return False
+    return all(_still_there(disk, made, outputs) for disk, made in zip(record.hardware.disks, record.disks, strict=True))
+
+
+def _still_there(disk: TargetDisk, made: DiskRecord, outputs: Outputs) -> bool:
+    """Whether a disk is what was made, by its sample."""
+    place = disk.path if disk.is_device else _place(outputs, str(disk.path))
+    if place is None:
+        return False
     try:
-        with open_beginning(disk.path, made.virtual_size) as reader:
+        with open_beginning(place, made.virtual_size) if disk.is_device else open_disk(place, disk.format) as reader:
             return identity(reader).sample_sha256 == made.result.sample_sha256
     except P2vError:
         return False

@@ -21,6 +21,7 @@ from p2v.core import events
 from p2v.core.block_devices import look_at, stable_names
 from p2v.core.errors import BadJournal
 from p2v.core.events import Reporter
+from p2v.core.interrupts import held_back
 from p2v.core.workspace import Outputs, write_synced
 from p2v.documents import SourceDisk
 from p2v.machine import MachineDisk
@@ -120,7 +121,8 @@ def publish_in_place(record: ConversionRecord, outputs: Outputs, report: Reporte
     record = replace(record, disks=disks)
     with events.phase(report, "publish", "Giving the results their names"):
         write_synced(outputs.partial(outputs.names[-1]), record_json(record))
-        outputs.publish(outputs.names)
+        with held_back():
+            outputs.publish(outputs.names)
     return record
 
 

@@ -14,7 +14,7 @@ import p2v
 from p2v.cli import console
 from p2v.cli.ending import bounded_ending
 from p2v.cli.verbs import Parser, add_verbs
-from p2v.core.errors import P2vError
+from p2v.core.errors import P2vError, ReadFailed
 
 _VERBS = {
     "inspect": "show what is inside a disk",
@@ -51,15 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(failure, progress)
         return failure.exit_code
     except _Terminated:
-        console.note("p2v: ended by SIGTERM; nothing was left under a final name, the next run goes on where it can")
+        console.note("p2v: ended by SIGTERM; what has its final name is complete, and the same command goes on where it can")
         return 143
     except KeyboardInterrupt:
-        console.note("p2v: interrupted; nothing was left under a final name, the next run goes on where it can")
+        console.note("p2v: interrupted; what has its final name is complete, and the same command goes on where it can")
         return 130
     except BrokenPipeError:
         # the reader of our stdout has gone; keep Python from complaining about it once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 74
+    except OSError as refusal:
+        # the host's refusal of something that no engine expected to be refused
+        refused = ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))
+        console.error(refused, progress)
+        return refused.exit_code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

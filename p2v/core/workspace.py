@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -15,10 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2v.core.errors import NoSpace, NotPermitted, ReadFailed, TargetBusy, TargetExists
+from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed, TargetBusy, TargetExists
 from p2v.core.io_errors import write_problem
 
 PARTIAL = ".partial"
+_AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+# Some network file systems answer so where nobody keeps their locks.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 def cache_folder() -> Path:
@@ -34,11 +38,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def require_space(folder: Path, needed: int) -> None:
+def require_space(folder: Path, needed: int, advice: str = NoSpace.advice) -> None:
     """Raise NoSpace when fewer than ``needed`` bytes are free below ``folder``."""
     free = free_bytes(folder)
     if free < needed:
-        raise NoSpace(folder, needed, free)
+        raise NoSpace(folder, needed, free, advice)
 
 
 @contextmanager
@@ -119,22 +123,40 @@ class Outputs:
     def publish(self, names: Sequence[str]) -> None:
         """Rename files into place, the last name last, and make that durable; what was not made is passed over.
 
-        A file that has come to stand under a final name meanwhile is not replaced: TargetExists.
+        The last name stands for all: it is given when the others are on stable storage. Where one cannot be given, those that
+        were are taken back, and the error is raised. A file that has come to stand under a final name meanwhile is not
+        replaced: TargetExists.
         """
-        for name in names:
-            if self.partial(name).exists():
-                rename_new(self.partial(name), self.final(name))
-        sync_folder(self.folder)
+        given: list[str] = []
+        try:
+            for name in names:
+                if name == names[-1]:
+                    sync_folder(self.folder)
+                if os.path.lexists(self.partial(name)):
+                    rename_new(self.partial(name), self.final(name))
+                    given.append(name)
+            sync_folder(self.folder)
+        except BaseException:
+            for name in reversed(given):
+                with contextlib.suppress(P2vError):  # what cannot be taken back now, the next start finishes
+                    rename_new(self.final(name), self.partial(name))
+            raise
 
 
 def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write a file (of a text surrogates are kept) and sync it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with open(descriptor, "wb") as file:
-        file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(path, mode)
+    """Write a file (of a text surrogates are kept) and sync it. Raises NoSpace, NotPermitted, ReadFailed."""
+    rest = memoryview(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise write_problem(error, path, needed=len(rest)) from error
 
 
 def sha256_of(path: Path) -> str:
@@ -144,22 +166,46 @@ def sha256_of(path: Path) -> str:
 
 
 def rename_new(source: Path, final: Path) -> None:
-    """Rename without ever replacing anything, which a link does and a rename does not. Raises TargetExists."""
+    """Rename without ever replacing anything, which the host does in one step, or a link and its removal in two.
+
+    Killed between those two, the next call removes what is left. Raises TargetExists, and what ``write_problem`` says.
+    """
     try:
+        if rename_noreplace(source, final):
+            return
         try:
             os.link(source, final)
-            os.unlink(source)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+            if error.errno == errno.EEXIST and not os.path.samestat(os.lstat(source), os.lstat(final)):
                 raise
-            # A file system without hard links: the look before is the best there is.
-            if os.path.lexists(final):
-                raise TargetExists(final) from error
-            os.rename(source, final)
+            if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                # A file system without hard links: the look before is the best there is.
+                if os.path.lexists(final):
+                    raise TargetExists(final) from error
+                os.rename(source, final)
+                return
+            if error.errno != errno.EEXIST:
+                raise
+        os.unlink(source)
     except FileExistsError as error:
         raise TargetExists(final) from error
     except OSError as error:
         raise write_problem(error, final) from error
+
+
+def rename_noreplace(source: Path, final: Path) -> bool:
+    """Linux's renameat2 with RENAME_NOREPLACE; False where the C library or the file system does not have it. Raises OSError."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(final), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):
+        return False
+    if number == errno.EEXIST and os.path.lexists(source) and os.path.samestat(os.lstat(source), os.lstat(final)):
+        return False  # two names of one file: the way of links ends it
+    raise OSError(number, os.strerror(number), str(final))
 
 
 def sync_folder(folder: Path) -> None:
@@ -176,42 +222,67 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, target: Path) -> Iterator[None]:
-    """Hold an exclusive lock file for the time of a run. Raises TargetBusy when another run holds it."""
-    descriptor = _lock(path, target)
+def locked(path: Path, target: Path) -> Iterator[bool]:
+    """Hold an exclusive lock file for the time of a run; False where the file system has no locks, and nothing is held.
+
+    The lock goes with the process: a file that one left behind is no obstacle. Raises TargetBusy when another run holds it.
+    """
+    descriptor, held = take_lock(path, target)
     try:
-        yield
+        yield held
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        # another run without locks may have removed it
+        with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
 
-def _lock(path: Path, target: Path) -> int:
+def take_lock(path: Path, target: Path) -> tuple[int, bool]:
+    """Open or make ``path`` and lock it: the descriptor, and whether it is locked. Raises TargetBusy, and as ``write_problem``."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except PermissionError as error:
-            raise NotPermitted(str(path), "create") from error
         except OSError as error:
-            raise ReadFailed(str(path), error.strerror or "cannot be created") from error
+            raise write_problem(error, path) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            # The previous holder removes the file while it still holds the lock; a lock on a removed file guards nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+                    return descriptor, True
+        except BlockingIOError as error:
             os.close(descriptor)
-            raise TargetBusy(target) from None
-        # The previous holder removes the file while it still holds the lock; a lock on a removed file guards nothing.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
+            raise TargetBusy(target) from error
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return descriptor, False
+            os.close(descriptor)
+            raise write_problem(error, path) from error
         os.close(descriptor)
 
 
-def remove_quietly(paths: Sequence[Path]) -> None:
-    """Remove files and folders that may not be there."""
+def make_folder(path: Path) -> None:
+    """A new folder that is nobody else's. Raises NoSpace, NotPermitted, ReadFailed."""
+    try:
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise write_problem(error, path) from error
+
+
+def remove_files(paths: Sequence[Path]) -> None:
+    """Remove files and folders that may not be there; on return they are gone. Raises NotPermitted, ReadFailed."""
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_problem(error, path) from error
+
+
+def remove_quietly(paths: Sequence[Path]) -> None:
+    """Remove files and folders that may not be there, as far as that can be done: at an end, where another error counts."""
+    for path in paths:
+        with contextlib.suppress(P2vError):
+            remove_files([path])

@@ -1,7 +1,7 @@
 """``p2v disk convert SRC DST``: the disk as an image of another format, byte for byte; the guest in it is left as it is.
 
-DST appears whole or not at all; until then it is DST.partial. A run that was interrupted is gone on with by the same command;
-VHD, VHDX and VMDK are begun anew.
+DST appears whole or not at all; until then it is DST.partial. A run that was interrupted is gone on with by the same command,
+which reads what is there again before it believes it; VHD, VHDX and VMDK are begun anew.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from threading import Event
 
 from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest
+from converters.digest import ContentDigest, digest_disk
 from converters.image import identity
 from converters.mapped import MappedDisk
 from converters.pieces import stored_bytes
+from converters.published import finish_published
 from converters.references import DiskSpec
 from converters.reflink import unshared_bytes
 from converters.target import Target, TargetFormat, journal_path, open_target
@@ -29,13 +30,14 @@ from p2v.cli.disk.source import add_source, open_spec, spec_of
 from p2v.consistency import LiveWish
 from p2v.core import events, jsontext
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, NoSource, TargetExists, Usage
+from p2v.core.errors import BadImage, NoSource, NoSpace, TargetExists, Usage
 from p2v.core.events import Reporter
 from p2v.core.units import MIB
-from p2v.core.workspace import PARTIAL, remove_quietly, require_space
+from p2v.core.workspace import PARTIAL, remove_files, require_space
 from p2v.source_care import SourceWish, care_of
 
 Kind = TargetFormat | ForeignFormat
+Ranges = tuple[tuple[int, int], ...]
 _SUFFIXES: dict[str, Kind] = {
     ".qcow2": TargetFormat.QCOW2,
     ".img": TargetFormat.RAW,
@@ -44,6 +46,7 @@ _SUFFIXES: dict[str, Kind] = {
 }
 # Tables of the target and the journal.
 _SLACK_BYTES = 16 * MIB
+_ADVICE = "Free some space and give the same command again, which goes on with what was copied; or name another DST."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.subformat is not None:
             raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
         copying = Copying(arguments, spec, final, kind, layout_options.layout_of(arguments, kind), reading, report)
-        _require_place(final)
-        made = _of_device(copying, wish) if spec.path.is_block_device() else copying.at_rest()
+        is_device = spec.path.is_block_device()
+        _require_place(final, but_for=None if is_device else journal_path(copying.partial))
+        made = _of_device(copying, wish) if is_device else copying.at_rest()
     tell(made, as_json=arguments.json)
     return 2 if made.lost else 0
 
@@ -102,8 +106,9 @@ def _of_device(copying: Copying, wish: LiveWish) -> Made:
     return live.copy(copying, wish)
 
 
-def _require_place(final: Path) -> None:
-    if os.path.lexists(final):
+def _require_place(final: Path, but_for: Path | None = None) -> None:
+    """DST is not there, unless this journal is: then it may be what the same command had made."""
+    if os.path.lexists(final) and (but_for is None or not but_for.exists()):
         raise TargetExists(final, "Name another DST, or remove it.")
     if not final.parent.is_dir():
         raise NoSource(str(final.parent), "is no folder", "Make the folder first, or name another DST.")
@@ -140,16 +145,40 @@ class Copying:
         self.forget_if_fresh()
         with open_spec(self.spec) as disk:
             view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
-            require_space(self.final.parent, self.space_needed(view))
-            with self.target(disk.virtual_size, _key(disk, unused)) as target:
-                copied = self.copy(view, target)
+            key = _key(disk, unused)
+            if os.path.lexists(self.final):
+                copied, lost = self._finished(view, key)
+            else:
+                require_space(self.final.parent, self.space_needed(view), _ADVICE)
+                copied, lost = self._copied(view, key)
+        return Made(self.final, self.format.value, copied, self.layout, unused, lost)
+
+    def _copied(self, disk: DiskReader, key: str) -> tuple[CopyResult, Ranges]:
+        try:
+            with self.target(disk.virtual_size, key) as target:
+                copied = self.copy(disk, target)
                 target.publish(self.final)
-        return Made(self.final, self.format.value, copied, self.layout, unused, target.lost.ranges)
+                return copied, target.lost.ranges
+        except NoSpace as full:
+            # what one write lacked says little: what is lacking to the end is what must be freed
+            raise NoSpace(full.folder, max(full.needed, self.space_needed(disk)), full.free, _ADVICE) from full
+
+    def _finished(self, disk: DiskReader, key: str) -> tuple[CopyResult, Ranges]:
+        """DST is there: the same command made it, and was killed before it had removed its journal. Raises TargetExists else."""
+        found = finish_published(self.partial, self.final)
+        if found is None or (found.header.identity, found.header.format) != (key, self.layout.text(self.format)):
+            raise TargetExists(self.final, "Name another DST, or remove it.")
+        self.report(events.Warned(f"{self.final.name}: an earlier run had done everything but removing its journal"))
+        digest, threads = None, self.arguments.threads
+        if self.arguments.checksum:
+            with events.phase(self.report, "checksum", "Reading the source", disk.virtual_size):
+                digest = digest_disk(disk, threads=threads, report=self.report, phase="checksum")
+        return CopyResult(disk.virtual_size, 0, 0, disk.virtual_size, 0.0, digest), found.lost.ranges
 
     def forget_if_fresh(self) -> None:
         """Remove what an earlier run left, where the user wants that."""
         if self.arguments.fresh:
-            remove_quietly([self.partial, journal_path(self.partial)])
+            remove_files([self.partial, journal_path(self.partial)])
 
     def target(self, size: int, key: str) -> Target:
         skip = self.reading.skip_bad_sectors
@@ -174,6 +203,9 @@ class Copying:
     def copy(self, disk: DiskReader, target: Target, cancelled: Event | None = None) -> CopyResult:
         if target.restart_reason:
             self.report(events.Warned(f"{target.path.name}: begun anew: {target.restart_reason}"))
+        if not target.journal.locked:
+            message = f"{target.path.parent}: its file system has no locks; see to it that no other run writes there"
+            self.report(events.Warned(message))
         digest = ContentDigest(disk.virtual_size) if self.arguments.checksum else None
         care, faults = care_of(self.reading, [disk], self.report), target.faults(0, skip=self.reading.skip_bad_sectors)
         threads = self.arguments.threads
