@@ -71,6 +71,7 @@ class Checkpoints:
                 # Every piece in ``done`` was written before it was noted, hence before this sync.
                 self.writer.sync()
                 self.journal.append(PiecesDone(done))
+                self.journal.sync()
 
     def take_back(self, index: int) -> None:
         """A piece that was recorded is not there, or not sound, and reads as zero now."""

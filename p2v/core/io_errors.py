@@ -33,7 +33,8 @@ def write_problem(error: OSError, file: Path, offset: int | None = None, needed:
     """What to raise when writing ``needed`` bytes to ``file`` (at ``offset``) failed."""
     # a thin volume that is full says so too, and its folder has nothing to do with it
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and not file.is_block_device():
-        return NoSpace(file.parent, needed, _free_bytes(file.parent))
+        folder = file if file.is_dir() else file.parent
+        return NoSpace(folder, needed, _free_bytes(folder))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(str(file), "write")
     return ReadFailed(str(file), _where("cannot write", offset, error))

@@ -99,7 +99,7 @@ class FaultyStorage:
         self.step()
         inode = len(self.files) + 1
         self.files[inode], self.synced_files[inode], self.times[inode] = bytearray(), b"", self.clock
-        self._name(((path, inode),))
+        self.rename_to(((path, inode),))
         return FaultyFile(self, path, inode)
 
     def open(self, path: Path) -> FaultyFile:
@@ -112,12 +112,12 @@ class FaultyStorage:
 
     def rename(self, old: Path, new: Path) -> None:
         self.step()
-        self._name(((new, self.names[old]), (old, None)))
+        self.rename_to(((new, self.names[old]), (old, None)))
 
     def unlink(self, path: Path) -> None:
         if path in self.names:
             self.step()
-            self._name(((path, None),))
+            self.rename_to(((path, None),))
 
     def sync_folder(self, folder: Path) -> None:
         self.step()
@@ -141,7 +141,8 @@ class FaultyStorage:
         self.times[change.inode] = self.clock
         self.pending.append(change)
 
-    def _name(self, names: tuple[tuple[Path, int | None], ...]) -> None:
+    def rename_to(self, names: tuple[tuple[Path, int | None], ...]) -> None:
+        """Names that begin to mean other files, all at once."""
         change = Change(names=names)
         _rename(self.names, change)
         self.pending.append(change)
