@@ -74,7 +74,7 @@ from p2v.live_copy import (
 from p2v.live_sources import StillSources, held_still, unrepeatable
 from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
 from p2v.planning import disk_names
-from p2v.publishing import finish_interrupted, publish
+from p2v.publishing import finish_interrupted, is_interrupted, publish
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, UnreadableRecord
 from p2v.record.as_copied import UNREADABLE
 from p2v.rewriting import (
@@ -274,15 +274,16 @@ def _held(job: _Job) -> AbstractContextManager[StillSources]:
 
 def _finish_interrupted(job: _Job) -> ConversionRecord | None:
     """What a run before this one had done but for some renames."""
-    if not job.outputs.partial(job.outputs.names[-1]).exists():
+    journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
+    journals += [journal_path(job.outputs.partial(str(disk.path))) for disk in job.hardware.disks if not disk.is_device]
+    if not is_interrupted(job.outputs, journals):
         return None
     with _locked(job):
-        journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
         plan, fresh = plan_digest(job.document), job.request.fresh
         record = finish_interrupted(job.outputs, plan, job.hardware.disks, journals, fresh=fresh)
         if record is not None:
             remove_quietly([job.work])
-            job.report(events.Warned("an earlier run had done everything but giving the results their names"))
+            job.report(events.Warned("an earlier run had done everything but giving the results their names, or tidying up"))
         return record
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from converters.image import identity, open_disk
 from converters.raw import open_beginning
-from converters.target import Target, journal_path
+from converters.target import Target
 from p2v.core import events
 from p2v.core.errors import P2vError
 from p2v.core.interrupts import held_back
@@ -50,11 +50,16 @@ def finish_interrupted(
 ) -> ConversionRecord | None:
     """Finish the renames of a run that was killed while it published; its record when it was one of the same plan.
 
-    ``disks``: what it must have made; of a block device, that it still holds it. ``journals``: those of devices, which go then.
-    ``fresh``: what has no final name yet is not wanted. Names that were given are finished in any case: half a machine is
-    nobody's wish. Raises TargetExists when both names of an output are taken.
+    ``disks``: what it must have made; of a block device, that it still holds it. ``journals``: of the disks, which go last: they
+    tell a run that was killed at its very end from one that had ended. ``fresh``: what has no final name yet is not wanted.
+    Names that were given are finished in any case: half a machine is nobody's wish.
+
+    Raises TargetExists when both names of an output are taken.
     """
-    record = _left(outputs.partial(outputs.names[-1]))
+    if not is_interrupted(outputs, journals):
+        return None
+    place = _place(outputs, outputs.names[-1])
+    record = _left(place) if place is not None else None
     if record is None:
         return None
     made = [output.name for output in record.outputs]
@@ -67,8 +72,15 @@ def finish_interrupted(
         return None
     with held_back():
         outputs.publish([*made, outputs.names[-1]])
-        remove_quietly([*(journal_path(outputs.partial(name)) for name in made), *(journals if wanted else ())])
+        if wanted:
+            remove_quietly(journals)
     return record if wanted else None
+
+
+def is_interrupted(outputs: Outputs, journals: Sequence[Path]) -> bool:
+    """Whether a run before this one came to its renames and not to its end."""
+    name = outputs.names[-1]
+    return outputs.partial(name).is_file() or (outputs.final(name).is_file() and any(path.exists() for path in journals))
 
 
 def _is_complete(record: ConversionRecord, outputs: Outputs) -> bool:
@@ -94,11 +106,9 @@ def _still_there(disk: TargetDisk, made: DiskRecord, outputs: Outputs) -> bool:
         return False
 
 
-def _left(partial_record: Path) -> ConversionRecord | None:
-    if not partial_record.is_file():
-        return None
+def _left(place: Path) -> ConversionRecord | None:
     try:
-        return load_record(partial_record)
+        return load_record(place)
     except P2vError:
         return None  # cut short: that run had not come to its renames
 
