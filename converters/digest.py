@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from converters.care import NO_CARE, Care
+from converters.patched import PatchedDisk
 from converters.piece_walk import walk_pieces
 from converters.pieces import PIECE_BYTES, DataPiece, PieceBuffer, ZeroPieces, piece_count, piece_length
 from p2v.core.disk import DiskReader
@@ -65,6 +67,10 @@ class ContentDigest:
         if len(data) != expected:
             raise ValueError(f"leaf {index} has {expected} bytes, not {len(data)}")
         self._add(index, 1, _sha256(data))
+
+    def hashed_leaf(self, index: int, sha256: bytes) -> None:
+        """Take the digest of leaf ``index``, of whose bytes somebody else made it."""
+        self._add(index, 1, sha256)
 
     def zero_leaves(self, first: int, count: int) -> None:
         """Take ``count`` leaves from ``first`` on that are all zero."""
@@ -156,6 +162,68 @@ def digest_disk(
     digest = ContentDigest(reader.virtual_size)
     walk_pieces(reader, _DigestSink(digest), report=report, phase=phase, threads=threads, cancelled=cancelled, care=care)
     return digest.text()
+
+
+@dataclass(frozen=True, slots=True)
+class _TwofoldSink:
+    """Pieces that both readings have in common are hashed once."""
+
+    now: ContentDigest
+    before: ContentDigest
+    patched: PatchedDisk
+    touched: tuple[int, ...]
+
+    def zeroes(self, run: ZeroPieces) -> None:
+        self.now.zero_leaves(run.first, run.count)
+        at = run.first
+        for index in self.touched[bisect_left(self.touched, at) : bisect_left(self.touched, run.first + run.count)]:
+            self.before.zero_leaves(at, index - at)
+            self._patched(index)
+            at = index + 1
+        self.before.zero_leaves(at, run.first + run.count - at)
+
+    def wants(self, piece: DataPiece) -> bool:
+        return True
+
+    def data(self, piece: DataPiece, buffer: PieceBuffer) -> None:
+        data_map = buffer.data_map(piece.length)
+        at = bisect_left(self.touched, piece.index)
+        if self.touched[at : at + 1] == (piece.index,):
+            add_piece(self.now, piece, buffer, data_map)
+            self._patched(piece.index)
+        elif data_map:
+            leaf = _sha256(buffer.view[: piece.length])
+            self.now.hashed_leaf(piece.index, leaf)
+            self.before.hashed_leaf(piece.index, leaf)
+        else:
+            self.now.zero_leaves(piece.index, 1)
+            self.before.zero_leaves(piece.index, 1)
+
+    def _patched(self, index: int) -> None:
+        length = piece_length(index, self.patched.virtual_size)
+        self.before.leaf(index, memoryview(self.patched.pread(length, index * PIECE_BYTES)))
+
+
+def digest_twofold(
+    changed: DiskReader,
+    source: DiskReader,
+    ranges: tuple[tuple[int, int], ...],
+    *,
+    threads: int = 2,
+    report: Reporter = silent,
+    phase: str = "digest",
+    cancelled: threading.Event | None = None,
+    care: Care = NO_CARE,
+) -> tuple[str, str]:
+    """The content digests of a disk as it is, and as it is with ``ranges`` taken from ``source``; it is read once.
+
+    ``ranges``: as for ``PatchedDisk``. Raises what ``converters.piece_walk.walk_pieces`` and the source's ``pread`` raise.
+    """
+    now, before = ContentDigest(changed.virtual_size), ContentDigest(changed.virtual_size)
+    touched = sorted({i for at, length in ranges for i in range(at // PIECE_BYTES, piece_count(at + length))})
+    sink = _TwofoldSink(now, before, PatchedDisk(changed, source, ranges), tuple(touched))
+    walk_pieces(changed, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, care=care)
+    return now.text(), before.text()
 
 
 def digest_range(reader: DiskReader, offset: int, length: int) -> str:

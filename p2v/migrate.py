@@ -18,12 +18,10 @@ from pathlib import Path
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.care import Care
 from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest, digest_disk, digest_range
+from converters.digest import ContentDigest
 from converters.faults import BadRanges
-from converters.image import identity, open_disk
 from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
-from converters.raw import open_beginning
 from converters.reflink import unshared_bytes
 from converters.sparse_view import SparseView
 from converters.target import Target, TargetFormat, journal_path, open_target
@@ -62,6 +60,7 @@ from p2v.device_targets import (
     start_device,
     tell_unfinished,
 )
+from p2v.disk_records import committed_ranges, disk_record
 from p2v.documents import PlanDocument, plan_digest, to_data
 from p2v.left_out import Selection, Wanted, left_out_records, select
 from p2v.live_copy import (
@@ -557,7 +556,6 @@ def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target
 def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
     overlay = job.overlay(index)
     ranges = job.qemu_img.changed_ranges(overlay)
-    # of a disk in use only the copy can tell what it was
     before = digested_before((target.path, target.format.value), ranges) if job.document.live else None
     if ranges:
         target.note_committing(ranges)
@@ -567,8 +565,10 @@ def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
         result = job.qemu_img.check(target.path, "qcow2")
         if not result.clean:
             raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
+    changed = committed_ranges(overlay, target.path, job.hardware.disks[index], target.writer.virtual_size, ranges)
     overlay.unlink()
-    return before if before is not None else tuple(ChangedRange(*r) for r in ranges)
+    # of a disk in use only the copy can tell what it was
+    return tuple(replace(r, before=b.before) for r, b in zip(changed, before, strict=True)) if before is not None else changed
 
 
 def _write_definitions(job: _Job) -> None:
@@ -586,32 +586,15 @@ def _boot_check(job: _Job) -> BootEvidence:
 
 
 def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> DiskRecord:
-    copied = moved.copies[index]
-    path, disk = job.partial_disk(index), job.hardware.disks[index]
-    with open_beginning(path, copied.virtual_size) if disk.is_device else open_disk(path, disk.format) as reader:
-        result = identity(reader)
-        content = None
-        changed = tuple(_digested(r, source, reader) for r in moved.changed[index])
-        if job.request.checksum:
-            with events.phase(job.report, "checksum", "Reading the result", reader.virtual_size):
-                # the limit is the source's
-                care = replace(job.care, limit=None)
-                content = digest_disk(
-                    reader, threads=job.request.threads, report=job.report, phase="checksum", care=care
-                )
-    return DiskRecord(
-        source=str(job.document.sources[index].path),
-        target=str(job.hardware.disks[index].path),
-        virtual_size=copied.virtual_size,
-        read_bytes=copied.read_bytes,
-        written_bytes=copied.written_bytes,
-        resumed_bytes=copied.resumed_bytes,
-        shared_bytes=copied.shared_bytes,
+    record = disk_record(
+        job.partial_disk(index), job.hardware.disks[index], None if job.document.live else source,
+        job.document.sources[index].path, moved.copies[index], moved.changed[index],
+        # the limit is the source's
+        threads=job.request.threads, report=job.report, care=replace(job.care, limit=None),
+    )  # fmt: skip
+    return replace(
+        record,
         compression=_compression(job, index),
-        changed=changed,
-        result=result,
-        source_content=copied.digest,
-        result_content=content,
         left_out=left_out_records(job.selection.disks[index]),
         left_out_digest=job.selection.disks[index].digest(),
         unreadable=job.unreadable[index] if job.unreadable else (),
@@ -621,10 +604,3 @@ def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> Di
 def _compression(job: _Job, index: int) -> str:
     codec = None if job.hardware.disks[index].is_device else job.request.layout.compression
     return "" if codec is None else codec.value
-
-
-def _digested(changed: ChangedRange, source: DiskReader, target: DiskReader) -> ChangedRange:
-    offset, length = changed.offset, changed.length
-    # of a source that was in use the copy told it
-    before = changed.before or digest_range(source, offset, length)
-    return replace(changed, before=before, after=digest_range(target, offset, length))

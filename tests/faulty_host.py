@@ -30,6 +30,8 @@ _REAL: dict[str, Any] = {
 }
 _PUNCH, _NOREPLACE, _IOCTL = host_file.punch_hole, workspace.rename_noreplace, fcntl.ioctl
 _BLKZEROOUT = 0x127F
+# FICLONE and FICLONERANGE
+_SHARING = (0x40049409, 0x4020940D)
 
 
 class Kind(Enum):
@@ -217,6 +219,9 @@ class FaultyHost:
 
     def _ioctl(self, handle: int, request: int, argument: Any = 0, *more: Any) -> Any:
         with self._lock:
+            if handle in self._inodes and request in _SHARING:
+                # what it shares with the source would pass the model by
+                raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
             if handle in self._inodes and request == _BLKZEROOUT:
                 self._step(Kind.WRITE)
                 self._zeroed(handle, *struct.unpack("=QQ", argument))

@@ -7,6 +7,7 @@ stand-in for qemu-img, which writes given ranges into the targets as a commit do
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 from collections import Counter
@@ -24,17 +25,18 @@ from converters.qemu_img import CheckResult
 from drivers.rewrite import RewriteResult
 from p2v import migrate
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.errors import P2vError, TargetExists
+from p2v.core.errors import BadTarget, P2vError, TargetExists
 from p2v.core.events import silent
 from p2v.core.io_errors import write_problem
 from p2v.core.units import KIB, MIB
 from p2v.device_targets import DeviceWish
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.inspection import Reading
+from p2v.left_out import Wanted
 from p2v.machine import Machine, MachineDisk
 from p2v.migrate import Request
 from p2v.planning import plan_machine
-from p2v.record import load_record
+from p2v.record import ChangedRange, load_record
 from tests.converters.faulty_storage import Fate, Killed
 from tests.faulty_host import Fault, FaultyHost, Kind
 from tests.fixtures import guest
@@ -93,6 +95,12 @@ def _served(document: PlanDocument, overlays: Sequence[Path], *rest: Any) -> Ite
     for overlay in overlays:
         overlay.write_bytes(b"")
     yield
+
+
+def _committed(overlay: Path, *rest: Any) -> tuple[ChangedRange, ...]:
+    return tuple(
+        ChangedRange(offset, len(data), after=hashlib.sha256(data).hexdigest()) for offset, data in StandIn._changes(overlay)
+    )
 
 
 @dataclass
@@ -197,6 +205,7 @@ def bench(
     monkeypatch.setattr(migrate, "rewrite_overlays", lambda *rest, **keys: RewriteResult((), (), (), {}))
     monkeypatch.setattr(migrate, "QemuImg", StandIn)
     monkeypatch.setattr(migrate, "tool_versions", lambda arch: {})
+    monkeypatch.setattr(migrate, "committed_ranges", _committed)
     noted = checkpoints.Checkpoints.note
 
     def note(self: checkpoints.Checkpoints, *numbers: int) -> None:
@@ -215,7 +224,7 @@ def bench(
     hardware = replace(planned.hardware, disks=(planned.hardware.disks[0],) * 3)
     document = replace(planned, machine=machine, sources=tuple(map(_source, disks)), hardware=hardware)
     is_device = request.param == "device"
-    wanted = Request(tmp_path / "out", "raw" if is_device else str(request.param), threads=1, all_blocks=True)
+    wanted = Request(tmp_path / "out", "raw" if is_device else str(request.param), threads=1, left_out=Wanted(all_blocks=True))
     with ExitStack() as stack:
         devices: tuple[Path, ...] = ()
         if is_device:
@@ -332,3 +341,62 @@ def test_another_plans_half_machine_is_finished_not_left(bench: Bench) -> None:
     with pytest.raises(P2vError, match="exists"):
         migrate.convert(bench.document, replace(bench.request, fresh=True), lambda: TCG, silent)
     bench.complete()
+
+
+def _flip(path: Path, disk_format: str, offset: int) -> None:
+    """One bit of a disk, behind everybody's back."""
+    with open_disk(path, disk_format) as reader:
+        extent = next(e for e in reader.extents() if e.offset <= offset < e.end)
+    at = offset if extent.stored is None else extent.stored.offset + offset - extent.offset
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes((byte ^ 16,)))
+
+
+@pytest.mark.parametrize("at", [100, 3 * MIB + 5, SIZE - 1, 64 * KIB + 4096, 2 * MIB + 512 + 7], ids=hex)
+def test_a_bit_that_flips_between_the_copy_and_the_record_is_caught(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """With --checksum anywhere; of the ranges that were committed (the last place) in any case. It is published by nobody."""
+    bench.request = replace(bench.request, checksum=True)
+    number = 1
+
+    def flip(*rest: Any) -> None:
+        path = bench.devices[0] if bench.devices else bench.out / f"vm-disk{number + 1}.{bench.suffix}.partial"
+        _flip(path, "raw" if bench.devices else bench.request.disk_format, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "copy_media", flip)
+        with pytest.raises(BadTarget) as caught:
+            bench.run()
+        assert caught.value.exit_code == 70
+        assert str(at if at != 2 * MIB + 512 + 7 else 2 * MIB + 512) in caught.value.problem
+        assert bench.how_many() == 0
+        if at == 2 * MIB + 512 + 7:
+            bench.request = replace(bench.request, checksum=False)
+            with pytest.raises(BadTarget):
+                bench.run()
+    # the next run reads what is there before it believes it; on a device, anybody may have written it
+    if bench.devices:
+        bench.request = replace(bench.request, devices=replace(bench.request.devices, overwrite=True))
+    bench.same_command_ends_it()
+    record = load_record(bench.out / "vm.json")
+    assert [disk.source_content == disk.result_content for disk in record.disks] == [not changes for changes in CHANGES] or not (
+        bench.request.checksum
+    )
+
+
+def test_a_resumed_disk_has_the_digests_of_one_that_was_not_interrupted(bench: Bench) -> None:
+    bench.request = replace(bench.request, checksum=True)
+    host, _, _ = bench.faulty()
+    whole = load_record(bench.out / "vm.json")
+    bench.clear()
+    _, _, killed = bench.faulty(kill_at=len(host.steps) - 28)
+    assert killed
+    bench.run()
+    record = load_record(bench.out / "vm.json")
+    assert any(disk.resumed_bytes for disk in record.disks)
+    for one, other in zip(whole.disks, record.disks, strict=True):
+        assert (one.source_content, one.result_content, one.changed) == (other.source_content, other.result_content, other.changed)
