@@ -6,6 +6,7 @@ such as ``nbd:foo`` or ``-x`` would be a protocol or an option: files are always
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from p2v.core.errors import BadImage, ProgramFailed, Usage
+from p2v.core.io_errors import write_problem
 from p2v.core.run import Runner
 from p2v.core.units import SECTOR_BYTES, round_up
 from p2v.core.workspace import temporary_folder
@@ -104,14 +106,20 @@ class QemuImg:
     def commit(self, overlay: Path, target: Path, target_format: str) -> None:
         """Write the overlay's own clusters into ``target``, which must be its backing file.
 
-        The overlay is kept as it is. Raises BadImage when it has another backing file, or another size:
+        The overlay is kept as it is. Raises NoSpace, BadImage when it has another backing file, or another size:
         qemu-img would silently make the target longer.
         """
         info = self.info(overlay, "qcow2")
         if info.backing != _literal(target) or info.backing_format != target_format:
             raise BadImage(overlay, f"its backing file is {info.backing} ({info.backing_format}), not {target}", "")
         self._require_size(overlay, "qcow2", self._size_below(overlay, target, target_format))
-        self._run("commit", "-q", "-d", "-f", "qcow2", _literal(overlay), timeout=_LONG_SECONDS)
+        try:
+            self._run("commit", "-q", "-d", "-f", "qcow2", _literal(overlay), timeout=_LONG_SECONDS)
+        except ProgramFailed as error:
+            if any(os.strerror(number) in error.stderr_tail for number in (errno.ENOSPC, errno.EDQUOT)):
+                refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise write_problem(refusal, target, needed=overlay.stat().st_size) from error
+            raise
 
     def check(self, image: Path, image_format: str) -> CheckResult:
         """Check an image's metadata; damage is an answer, not an error."""

@@ -126,6 +126,8 @@ class Resumed:
     def _restore(self, index: int, place: int, data_map: int, known_by: int, count: int) -> None:
         if index >= count or index in self.done:
             raise ValueError(f"piece {index} is recorded twice or lies behind the end")
+        if data_map and not known_by:
+            return  # by nothing could it be known again: it is copied once more
         self.writer.restore(index, place, data_map)
         if (index, 1) in self.dirty:
             self.dirty.remove((index, 1))  # it was held back, and written after all

@@ -16,14 +16,15 @@ from converters.image import identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
 from converters.served_overlay import served_overlay
-from drivers.appliance import ApplianceDisk
+from drivers.appliance import ApplianceDisk, ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
-from p2v.core.errors import Blocked, GuestNotUnderstood, PlanStale
+from p2v.core.errors import Blocked, GuestNotUnderstood, NoSpace, PlanStale
 from p2v.core.events import Reporter
-from p2v.core.units import SECTOR_BYTES
+from p2v.core.room import room_watched
+from p2v.core.units import MIB, SECTOR_BYTES
 from p2v.core.workspace import Outputs, sha256_of, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
@@ -32,6 +33,9 @@ from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
 from p2v.targets.hardware import TargetHardware
 from p2v.verify import BootEvidence, EvidenceFiles, verify
+
+# What the overlays and the appliance's journals may take.
+_OVERLAY_BYTES = 256 * MIB
 
 
 def refuse_blocked(document: PlanDocument) -> None:
@@ -108,7 +112,12 @@ def rewrite_overlays(
     accept_damage: bool = False,
     check_all: bool = False,
 ) -> RewriteResult:
-    """Carry the plan out on the overlays, in an appliance. The last two, and what is raised: see ``drivers.rewrite``."""
+    """Carry the plan out on the overlays, in an appliance. Setting ``stop`` ends it with ApplianceStopped.
+
+    ``accept_damage``, ``check_all``, and what is raised: see ``drivers.rewrite``; and NoSpace when the overlays' file system
+    fills up meanwhile.
+    """
+    folder = overlays[0].parent
     with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
         facts, plan = document.facts, document.plan
         sectors = {disk.index: disk.sector_bytes for disk in facts.disks}
@@ -116,10 +125,16 @@ def rewrite_overlays(
             ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors.get(index, SECTOR_BYTES))
             for index, overlay in enumerate(overlays)
         ]
-        return rewrite(
-            disks, facts, plan, supplements.get, acceleration, report,
-            stop=stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,
-        )
+        with room_watched(folder, stop or threading.Event()) as room:
+            try:
+                return rewrite(
+                    disks, facts, plan, supplements.get, acceleration, report,
+                    stop=room.stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,
+                )
+            except ApplianceStopped:
+                if room.full:
+                    raise NoSpace(folder.parent, _OVERLAY_BYTES, room.free()) from None
+                raise
 
 
 def boot_checked(

@@ -1,0 +1,214 @@
+"""File systems that really fill up, and devices that really fail: what is said, and that the same command goes on afterwards."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from converters.copy import copy_disk
+from converters.device_target import claimed_device
+from converters.qemu_img import QemuImg
+from converters.target import Target, TargetFormat, open_target
+from drivers.appliance import ApplianceStopped
+from p2v import rewriting
+from p2v.cli.disk import convert
+from p2v.cli.main import main
+from p2v.core import room
+from p2v.core.acceleration import Acceleration, Accelerator
+from p2v.core.block_devices import look_at
+from p2v.core.errors import NoSpace, ReadFailed
+from p2v.core.events import silent
+from p2v.core.run import SystemRunner
+from p2v.core.units import KIB, MIB
+from tests.converters.memory_disk import Kind, MemoryDisk, build
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
+from tests.pipeline.running import names, state
+
+QEMU = QemuImg(SystemRunner())
+# the smallest that mkfs.xfs makes today
+_SIZES = {"ext4": 60 * MIB, "xfs": 300 * MIB, "tmpfs": 60 * MIB}
+FORMATS = pytest.mark.parametrize("target_format", list(TargetFormat), ids=lambda each: each.value)
+
+
+@contextmanager
+def mounted(folder: Path, kind: str) -> Iterator[Path]:
+    """A small file system of its own."""
+    place = folder / "small"
+    place.mkdir()
+    if kind == "tmpfs":
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZES[kind]}", "tmpfs", place], check=True, timeout=30)
+    else:
+        image = folder / "image"
+        with image.open("wb") as file:
+            file.truncate(_SIZES[kind])
+        keep_nothing = ["-m", "0", "-F"] if kind == "ext4" else ["-f"]
+        subprocess.run([f"mkfs.{kind}", "-q", *keep_nothing, image], check=True, timeout=60)
+        subprocess.run(["mount", "-o", "loop", image, place], check=True, timeout=30)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=60)
+
+
+def fill(place: Path, leave: int) -> Path:
+    """A file that leaves only so many bytes."""
+    found = os.statvfs(place)
+    filler = place / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, found.f_bfree * found.f_frsize - leave)
+    return filler
+
+
+@NEEDS_LOOP_DEVICES
+@pytest.mark.parametrize("kind", _SIZES)
+@pytest.mark.parametrize("disk_format", ["raw", "qcow2"])
+def test_a_disk_that_fills_up_in_the_middle_of_a_copy(
+    tmp_path: Path, kind: str, disk_format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source.img"
+    source.write_bytes(random.Random(1).randbytes(20 * MIB) + bytes(MIB))
+    before = state(source)
+    with mounted(tmp_path, kind) as place:
+        filler = fill(place, 11 * MIB)
+        argv = ["disk", "convert", str(source), str(place / "disk"), "--input-format", "raw", "--format", disk_format]
+        # it is seen before anything is written
+        assert main(argv) == 73
+        assert names(place) <= {"filler", "lost+found"}
+        err = capsys.readouterr().err
+        assert str(place) in err
+        with monkeypatch.context() as patch:
+            # and when others fill it later
+            patch.setattr(convert, "require_space", lambda *rest: None)
+            for _ in range(2):
+                assert main(argv) == 73
+                err = capsys.readouterr().err
+                lacking, free = _numbers(err, place)
+                assert 8 * MIB < lacking < 45 * MIB
+                assert free < 4 * MIB
+                assert not (place / "disk").exists()
+        filler.unlink()
+        assert main(argv) == 0
+        said = capsys.readouterr().out
+        assert "of an earlier run" in said
+        formats = ["--input-format", "raw", "--input-format-b", disk_format]
+        assert main(["disk", "compare", str(source), str(place / "disk"), *formats]) == 0
+        assert names(place) <= {"disk", "lost+found"}
+    assert state(source) == before
+
+
+def _numbers(err: str, place: Path) -> tuple[int, int]:
+    line = next(line for line in err.splitlines() if line.startswith(f"p2v: {place}: "))
+    words = line.split()
+    return int(words[2]), int(words[words.index("and") + 1])
+
+
+@NEEDS_LOOP_DEVICES
+@FORMATS
+@pytest.mark.parametrize("kind", ["ext4", pytest.param("xfs", marks=pytest.mark.matrix)])
+def test_a_disk_that_fills_up_in_the_middle_of_a_commit(tmp_path: Path, target_format: TargetFormat, kind: str) -> None:
+    """By the real qemu-img, into holes of the target: no space, by its name; later the same steps end with the same disk."""
+    disk = build(tmp_path / "source", [(Kind.STORED, 3 * MIB), (Kind.HOLE, 20 * MIB), (Kind.STORED, MIB)])
+    (tmp_path / "flat").write_bytes(disk.data)
+    overlay, expected = tmp_path / "overlay", tmp_path / "expected"
+
+    def committed(target: Target) -> None:
+        QEMU.rebase_unsafe(overlay, target.path, target_format.value)
+        target.note_committing(QEMU.changed_ranges(overlay))
+        QEMU.commit(overlay, target.path, target_format.value)
+
+    QEMU.create_overlay(overlay, tmp_path / "flat", "raw", disk.virtual_size)
+    commands = ["-c", "write -P 0xEE 1M 1M", "-c", "write -P 0xDD 5M 12M"]
+    SystemRunner().run(["qemu-io", "-f", "qcow2", *commands, str(overlay)], timeout=60)
+    QEMU.convert(overlay, "qcow2", expected, "raw")
+    with mounted(tmp_path, kind) as place:
+        with _opened(place, disk, target_format) as target:
+            _copied(target, disk)
+            filler = fill(place, 5 * MIB)
+            with pytest.raises(NoSpace) as caught:
+                committed(target)
+            assert caught.value.folder == place
+            assert caught.value.free < 4 * MIB
+        filler.unlink()
+        with _opened(place, disk, target_format) as target:
+            # what it may have written to is copied again, the rest is believed
+            assert 0 < target.resumed_bytes < disk.virtual_size
+            _copied(target, disk)
+            committed(target)
+            target.publish(place / "disk")
+        assert QEMU.compare(place / "disk", target_format.value, expected, "raw")
+
+
+def _opened(folder: Path, disk: MemoryDisk, target_format: TargetFormat) -> Target:
+    return open_target(folder / "disk.partial", target_format, disk.virtual_size, "one", checkpoint_bytes=2 * MIB)
+
+
+def _copied(target: Target, disk: MemoryDisk) -> None:
+    copy_disk(disk, target.writer, report=silent)
+    target.finish_copy()
+
+
+@NEEDS_LOOP_DEVICES
+def test_a_device_that_vanishes_while_it_is_written(tmp_path: Path) -> None:
+    """Its file is cut: writes behind the cut fail as those to a disk that was pulled out. Then it is there again."""
+    disk = build(tmp_path / "source", [*[(Kind.PREAD, 2 * MIB), (Kind.HOLE, 64 * KIB)] * 6])
+    disk.seconds_a_read = 0.02
+    backing = tmp_path / "device"
+    with loop_device(backing, disk.virtual_size) as path:
+
+        def resized(size: int) -> None:
+            os.truncate(backing, size)
+            subprocess.run(["losetup", "--set-capacity", path], check=True, timeout=30)
+
+        def copied(*, overwrite: bool) -> None:
+            record = tmp_path / "disk.device"
+            with claimed_device(look_at(path), record, disk.virtual_size, "one", overwrite=overwrite) as device:
+                with device.start() as target:
+                    _copied(target, disk)
+                    target.publish(path)
+
+        cut = threading.Timer(0.1, resized, (5 * MIB,))
+        cut.start()
+        with pytest.raises(ReadFailed) as caught:
+            copied(overwrite=False)
+        cut.join()
+        assert caught.value.exit_code == 74
+        assert str(path) in caught.value.sentence()
+        resized(disk.virtual_size)
+        copied(overwrite=True)
+        assert path.read_bytes() == disk.data
+
+
+def test_a_full_disk_ends_the_rewriting_which_would_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU stops its guest where a write finds no room; the appliance never answers again."""
+    monkeypatch.setattr(room, "_LOOK_SECONDS", 0.01)
+    free = [10 * MIB, 10 * MIB, 5000]
+    monkeypatch.setattr(room, "free_bytes", lambda folder: free.pop(0) if len(free) > 1 else free[0])
+
+    def waiting(*rest: Any, stop: threading.Event, **more: Any) -> None:
+        assert stop.wait(20)
+        raise ApplianceStopped("go on", "it was to end")
+
+    monkeypatch.setattr(rewriting, "rewrite", waiting)
+    document = cast("Any", SimpleNamespace(facts=SimpleNamespace(disks=()), plan=None))
+    supplements = cast("Any", SimpleNamespace(get=None))
+    overlay = tmp_path / "out" / "vm.partial.work" / "overlay0.qcow2"
+    overlay.parent.mkdir(parents=True)
+    tcg = Acceleration(Accelerator.TCG, "tests")
+    with pytest.raises(NoSpace) as caught:
+        rewriting.rewrite_overlays(document, [overlay], supplements, tcg, silent, keys=())
+    assert (caught.value.folder, caught.value.free) == (tmp_path / "out", 5000)
+    # ended by somebody else, it is no matter of room
+    free[:] = [10 * MIB]
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(ApplianceStopped):
+        rewriting.rewrite_overlays(document, [overlay], supplements, tcg, silent, keys=(), stop=stop)
