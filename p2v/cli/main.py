@@ -51,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.error(failure, progress)
         return failure.exit_code
     except _Terminated:
+        _let_signals_end_it()
         console.note("p2v: ended by SIGTERM; what has its final name is complete, and the same command goes on where it can")
         return 143
     except KeyboardInterrupt:
+        _let_signals_end_it()
         console.note("p2v: interrupted; what has its final name is complete, and the same command goes on where it can")
         return 130
     except BrokenPipeError:
@@ -65,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         refused = ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))
         console.error(refused, progress)
         return refused.exit_code
+
+
+def _let_signals_end_it() -> None:
+    """Everything is closed: who asks a second time need not wait for words."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
