@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from converters.compare import compare_disks
+from converters.copy import copy_disk
 from converters.image import open_disk
-from p2v.core.units import MIB
+from converters.qemu_img import QemuImg
+from converters.target import Target, TargetFormat, open_target
+from p2v.core.events import silent
+from p2v.core.run import SystemRunner
+from p2v.core.units import KIB, MIB
+from tests.converters.memory_disk import Kind, build
 from tests.pipeline.running import names, p2v, state
 
+QEMU = QemuImg(SystemRunner())
 # checkpoints every few MiB, so that a disk of this size has many
 CHILD = """
 import sys
@@ -161,3 +170,72 @@ def test_interrupted_at_many_random_moments(bench: Bench) -> None:
     interrupted(bench, 60, seed=4)
     assert bench.tally["130"] > 5
     assert bench.tally["143"] > 5
+
+
+SYSTEM_CALLS = ("pwritev", "pwrite64", "fallocate", "fdatasync")
+
+
+@pytest.mark.matrix
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("target_format", list(TargetFormat), ids=lambda each: each.value)
+def test_the_real_commit_killed_at_its_own_system_calls(tmp_path: Path, target_format: TargetFormat) -> None:
+    """What qemu-img had written of the changes is taken from the source again, and the commit then ends as it should."""
+    stretches = [*[(Kind.STORED, 1500 * KIB), (Kind.HOLE, 1100 * KIB)] * 8]
+    disk = build(tmp_path / "source", stretches)
+    (tmp_path / "flat").write_bytes(disk.data)
+    overlay, expected = tmp_path / "overlay", tmp_path / "expected"
+    QEMU.create_overlay(overlay, tmp_path / "flat", "raw", disk.virtual_size)
+    changes = ["write -P 0xEE 0 3M", "write -z 4M 2M", "write -P 0xDD 9M 5M", "write -P 0xCC 15M 700k"]
+    SystemRunner().run(["qemu-io", "-f", "qcow2", *[w for c in changes for w in ("-c", c)], str(overlay)], timeout=60)
+    QEMU.convert(overlay, "qcow2", expected, "raw")
+
+    def opened() -> Target:
+        return open_target(tmp_path / "disk.partial", target_format, disk.virtual_size, "one", checkpoint_bytes=4 * MIB)
+
+    killed = 0
+    for call in SYSTEM_CALLS:
+        for when in (1, 2, 3):
+            with opened() as target:
+                copy_disk(disk, target.writer, report=silent)
+                target.finish_copy()
+                QEMU.rebase_unsafe(overlay, target.path, target_format.value)
+                target.note_committing(QEMU.changed_ranges(overlay))
+                inject = [f"inject={call}:signal=KILL:when={when}", "-o", "/dev/null"]
+                commit = ["qemu-img", "commit", "-q", "-d", "-f", "qcow2", str(overlay)]
+                argv = ["strace", "-f", "-e", f"trace={call}", "-e", *inject, *commit]
+                killed += subprocess.run(argv, check=False, timeout=60).returncode in (137, -9)
+            with opened() as target:
+                assert target.restart_reason == ""
+                assert 0 < target.resumed_bytes < disk.virtual_size
+                copy_disk(disk, target.writer, report=silent)
+                target.finish_copy()
+                assert not target.remarks
+                with target.path.open("rb") if target_format is TargetFormat.RAW else nullcontext() as copied:
+                    assert copied is None or copied.read() == disk.data
+    assert killed >= 5
+    with opened() as target:
+        copy_disk(disk, target.writer, report=silent)
+        target.finish_copy()
+        QEMU.rebase_unsafe(overlay, target.path, target_format.value)
+        target.note_committing(QEMU.changed_ranges(overlay))
+        QEMU.commit(overlay, target.path, target_format.value)
+        target.publish(tmp_path / "disk")
+    assert QEMU.compare(tmp_path / "disk", target_format.value, expected, "raw")
+    print(f"\n{killed} of {3 * len(SYSTEM_CALLS)} commits were killed")
+
+
+def test_a_second_run_is_told_to_wait_and_a_dead_ones_lock_is_no_obstacle(bench: Bench) -> None:
+    with bench.start() as first:
+        partial = bench.out / "disk.partial"
+        for _ in range(2000):
+            if partial.exists():
+                break
+            time.sleep(0.005)
+        os.killpg(first.pid, signal.SIGSTOP)
+        ran = p2v("disk", "convert", bench.source, bench.final, "--input-format", "raw", "--format", bench.format)
+        assert ran.status == 75, ran.err
+        assert "another run is writing it" in ran.err
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+    assert (bench.out / "disk.partial.journal").exists()
+    bench.end()

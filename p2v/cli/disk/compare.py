@@ -15,6 +15,7 @@ from converters.references import DiskSpec, Lookup
 from p2v.cli import console, options
 from p2v.cli.disk.source import add_input_format, open_spec
 from p2v.core import events, jsontext
+from p2v.core.units import format_bytes
 
 _RANGES_SHOWN = 20
 
@@ -54,12 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _text(found: Comparison, arguments: argparse.Namespace) -> list[str]:
-    lines = [*_contents(found), *_sizes(found, arguments)]
+    lines = _contents(found)
     for offset, length in found.ranges[:_RANGES_SHOWN]:
         lines.append(f"  {offset:>16} {length:>12} bytes")
     if len(found.ranges) > _RANGES_SHOWN or not found.ranges_complete:
         lines.append("  ... (--json lists up to 1000)")
-    return lines
+    read = f"{format_bytes(found.read_bytes)} were read of both; what is zero in both was not"
+    return [*lines, *_sizes(found, arguments), read]
 
 
 def _contents(found: Comparison) -> list[str]:
