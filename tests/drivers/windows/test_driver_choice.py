@@ -416,3 +416,13 @@ def test_x86_asks_where_others_refuse() -> None:
 
 def test_every_release_of_the_fixture_is_one_that_is_known() -> None:
     assert set(X64_RELEASES) <= {release.id for release in RELEASES}
+
+
+def test_a_package_that_names_no_class_of_devices_is_not_taken() -> None:
+    made = viostor(("2k22/amd64", None))
+    path = "/viostor/2k22/amd64/viostor.inf"
+    text = made.files[path].decode("utf-16").replace("ClassGUID={4d36e97b", "ClassGUID={none")
+    made.files[path] = text.encode("utf-16")
+    choice = chosen(made, SERVER_2022)
+    assert choice.driver("block") is None
+    assert f"{path} names no class of devices" in choice.missing[0].why
