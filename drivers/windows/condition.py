@@ -10,6 +10,8 @@ from drivers.windows.facts import WindowsFacts
 
 _SHUT_DOWN = "Start it where it is, and shut it down with `shutdown /s /f /t 0`, which leaves no hibernation file."
 _ARCHITECTURES = frozenset({"x86_64", "i386", "aarch64"})
+# the logical disk manager's partitions: MBR type, and the GPT types of its data and of its database
+_DYNAMIC = frozenset({"42", "af9b60a0-1431-4f62-bc68-3311714a69ad", "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3"})
 _SET_UP = "its own set-up"
 
 
@@ -33,6 +35,10 @@ def blockers(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
     if windows.registry and (sets.current is None or sets.current not in sets.present):
         message = f"its registry names no control set that is there (current: {sets.current}, present: {list(sets.present)})"
         yield Finding("windows.no-control-set", message)
+    place = (facts.root.disk, facts.root.partition) if facts.root is not None else None
+    if any((p.disk, p.number) == place and p.type_id in _DYNAMIC for p in facts.partitions):
+        message = f"{where} is on a dynamic disk: what is written to it may belong to a mirror or a part that is elsewhere too"
+        yield Finding("windows.dynamic-disk", message, "Make its disks basic ones where it runs, or back it up onto basic ones.")
     if windows.arch not in _ARCHITECTURES:
         message = f"it is made for {windows.arch or 'a processor that nothing tells'}, and KVM has no such machine"
         yield Finding("windows.architecture", message)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from drivers.windows.c_regf import upper
 from drivers.windows.edits import AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.hive_cells import only_touched, touched
 from drivers.windows.regf import Hive, Key, Value, walk
 
 PROBLEMS_AT_MOST = 50
@@ -89,7 +90,10 @@ def problems(before: Hive, after: Hive, edits: Sequence[HiveEdit]) -> tuple[str,
 def _problems(before: Hive, after: Hive, edits: Sequence[HiveEdit]) -> Iterator[str]:
     yield from (f"{_shown(edit.key)}: is not as planned" for edit in edits if not holds(after, edit))
     edited = _Edited.of(edits)
-    waiting = [("", before.root, after.root)]
+    is_known = only_touched(before, after, edits)
+    pairs = ((path, before.key(path), after.key(path)) for path in touched(edits)) if is_known else ()
+    waiting = [(path, old, new) for path, old, new in pairs if old is not None and new is not None]
+    waiting = waiting if is_known else [("", before.root, after.root)]
     while waiting:
         path, old, new = waiting.pop()
         yield from _of_key(path, old, new, edited)
@@ -97,7 +101,8 @@ def _problems(before: Hive, after: Hive, edits: Sequence[HiveEdit]) -> Iterator[
         for name in old_keys.keys() | new_keys.keys():
             below = f"{path}\\{name}" if path else name
             if name in old_keys and name in new_keys:
-                waiting.append((below, old_keys[name], new_keys[name]))
+                # in cells that are the same in both there is nothing to be found
+                waiting += [] if is_known else [(below, old_keys[name], new_keys[name])]
             elif name in old_keys and below not in edited.gone:
                 yield f"the key {_shown(below)} is gone, and nobody planned that"
             elif name in new_keys and below not in edited.new:

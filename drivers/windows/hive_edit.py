@@ -127,12 +127,20 @@ def problems_confined(
             new = c.BaseBlock.of(after)
             if new is None or new.is_dirty:
                 return ["it was not written to its end"]
-            return list(problems(Hive(recover(before, logs).data), Hive(after), edits))
+            old = recover(before, logs).data
+            if _head(old) != _head(after):
+                return ["its base block is another one"]
+            return list(problems(Hive(old), Hive(after), edits))
         except BadHive as error:
             return [str(error)]
 
     answer = confined(work, (), limits=_LIMITS)
     return tuple(str(problem) for problem in answer) if isinstance(answer, list) else ("nothing could be told of it",)
+
+
+def _head(data: bytes) -> bytes:
+    """The base block without what every write changes: sequence numbers, size and checksum."""
+    return data[12:40] + data[44 : c.CHECKSUM_OFFSET] + data[c.CHECKSUM_OFFSET + 4 : c.BASE_BLOCK_BYTES]
 
 
 def holds_confined(data: bytes, edits: Sequence[HiveEdit]) -> bool:

@@ -256,7 +256,7 @@ class Hive:
                 self._bin_at[page] = at
             at += size
 
-    def _cells_of(self, start: int) -> array[int]:
+    def cells_of(self, start: int) -> array[int]:
         """Where the allocated cells of a bin stand, in order, found by walking it."""
         known = self._cells.get(start)
         if known is not None:
@@ -279,7 +279,7 @@ class Hive:
     def cell(self, offset: int, needed: int = 0) -> memoryview:
         """What an allocated cell holds, which is ``needed`` bytes at least. Raises Damaged."""
         start = self._bin_at.get(offset - offset % c.BIN_UNIT_BYTES)
-        cells = self._cells_of(start) if start is not None else array("I")
+        cells = self.cells_of(start) if start is not None else array("I")
         index = bisect_left(cells, offset)
         if index == len(cells) or cells[index] != offset:
             raise Damaged(f"there is no cell at {offset:#x}")
@@ -288,6 +288,20 @@ class Hive:
             raise Damaged(f"the cell at {offset:#x} has {size - 4} bytes, and {needed} are needed")
         self._spend(min(size, max(needed, c.KEY_NODE.size)))
         return self._bins[offset + 4 : offset + size]
+
+    def bins(self) -> Iterator[tuple[int, int]]:
+        """Where each bin starts, and its size in bytes."""
+        return (self.bin_at(start) for start in dict.fromkeys(self._bin_at.values()))
+
+    def bin_at(self, start: int) -> tuple[int, int]:
+        """The bin that starts at a place, and its size in bytes; a size of 0 where none does."""
+        if self._bin_at.get(start) != start:
+            return start, 0
+        return start, struct.unpack_from("<I", self._bins, start + 8)[0]
+
+    def bin_bytes(self, start: int) -> bytes:
+        """All of the bin that starts at a place."""
+        return bytes(self._bins[start : start + self.bin_at(start)[1]])
 
     def changed(self, offset: int) -> None:
         """What cells there are in the bin of an offset has changed (see ``hive_editor``)."""

@@ -36,7 +36,7 @@ from tests.drivers.memory_guest import MemoryGuest, file
 from tests.drivers.windows.guest_disk import ntfs_disk, software_tree, system_tree, windows_files
 from tests.drivers.windows.hive_writer import log_entry, new_log, own_hive, pages_that_differ, with_sequences
 from tests.drivers.windows.test_reading import facts_of, read
-from tests.fixtures.hives import dword, expand_sz, make_hive, multi_sz, sz
+from tests.fixtures.hives import dword, expand_sz, make_hive, multi_sz, seal, sz
 
 PATH = "/Windows/System32/config/SYSTEM"
 _CRASH = "ControlSet001\\Control\\CrashControl"
@@ -173,6 +173,14 @@ def test_what_the_first_child_made_wrong_is_not_written(monkeypatch: pytest.Monk
         apply_changes(guest, [change_of()], {})
     assert "nobody planned" in caught.value.problem
     assert guest.writes == []
+
+
+def test_another_base_block_is_noticed() -> None:
+    after = bytearray(edit(HIVE, (), EDITS))
+    assert problems_confined(HIVE, (), bytes(after), EDITS) == ()
+    after[144] ^= 1
+    seal(after)
+    assert problems_confined(HIVE, (), bytes(after), EDITS) == ("its base block is another one",)
 
 
 def test_a_guest_that_loses_what_is_written_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from drivers.windows import c_regf as c
 from drivers.windows import hive_editor
 from drivers.windows.edits import AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.hive_cells import only_touched
 from drivers.windows.hive_contents import problems, subtree_digest
 from drivers.windows.hive_edit import edit, patched, patches
 from drivers.windows.regf import BadHive, Hive
@@ -376,3 +377,78 @@ def test_libregf_finds_new_keys_by_path() -> None:
     file = pyregf.file()
     file.open_file_object(io.BytesIO(after))
     assert file.get_key_by_path(f"\\{_SERVICES}\\vioscsi").get_value(0).data_as_integer == 0
+
+
+def _swapped(raw: bytes, spoil: Any) -> bytes:
+    copy = bytearray(raw)
+    spoil(copy)
+    return bytes(copy)
+
+
+def test_cells_that_differ_are_traced_to_the_keys_that_edits_are_about() -> None:
+    raw = own_hive(_TREE)
+    tcpip = Hive(raw).key(f"{_SERVICES}\\Tcpip")
+    assert tcpip is not None
+    edits: list[HiveEdit] = [
+        set_value(_CRASH, "AutoReboot", dword(0), dword(1)), set_value(_CRASH, "Big", binary(bytes(40_000))),
+        AddKey(f"{_SERVICES}\\viostor", "t"), DeleteKey(f"{_SERVICES}\\Tcpip", subtree_digest(tcpip), "t"),
+        DeleteValue("Select", "Current", data_of(dword(1)), "t"),
+    ]  # fmt: skip
+    after = edit(raw, (), edits)
+    assert only_touched(Hive(raw), Hive(after), edits)
+    for number in range(len(edits)):
+        rest = edits[:number] + edits[number + 1 :]
+        assert problems(Hive(raw), Hive(after), rest), edits[number]
+    replaced = edit(after, (), [set_value(_CRASH, "Big", dword(1), binary(bytes(40_000)))])
+    assert only_touched(Hive(after), Hive(replaced), [set_value(_CRASH, "Big", dword(1), binary(bytes(40_000)))])
+
+
+@pytest.mark.parametrize("of", ["Start", "Group", "disk", "日本"])
+def test_a_byte_of_another_key_that_differs_is_found(of: str) -> None:
+    raw = own_hive(_TREE)
+    change = set_value(_CRASH, "AutoReboot", dword(0), dword(1))
+    after = edit(raw, (), [change])
+    name = of.encode("latin-1") if of.isascii() else of.encode("utf-16-le")
+
+    def spoil(copy: bytearray) -> None:
+        # the last letter of a name, or with it the place of what belongs to it
+        copy[copy.rindex(name) + len(name) - 1] ^= 1
+
+    spoilt = _swapped(after, spoil)
+    assert not only_touched(Hive(raw), Hive(spoilt), [change])
+    assert problems(Hive(raw), Hive(spoilt), [change])
+
+
+def test_a_security_descriptor_that_a_removed_key_shared_stays_as_it_is() -> None:
+    writer = HiveWriter()
+    root = Node("ROOT", subkeys=[Node("a"), Node("b")])
+    writer.put_all(root)
+    raw = writer.data(root.at)
+    key = Hive(raw).key("a")
+    assert key is not None
+    edits = [DeleteKey("a", subtree_digest(key), "t")]
+    after = edit(raw, (), edits)
+    assert only_touched(Hive(raw), Hive(after), edits)
+
+    def spoil(copy: bytearray) -> None:
+        copy[copy.index(security_descriptor()) + 30] ^= 1
+
+    assert problems(Hive(raw), Hive(_swapped(after, spoil)), edits)
+
+
+def test_a_key_that_was_put_in_anothers_place_is_found() -> None:
+    writer = HiveWriter()
+    root = Node("ROOT", subkeys=[Node("a", [("x", 4, b"1234")])])
+    writer.put_all(root)
+    before = writer.data(root.at)
+    # another key of the same name and parent, in new cells; the old one is still there, and nothing leads to it
+    node = bytes(writer.bins[root.subkeys[0].at + 4 : root.subkeys[0].at + 4 + 77])
+    other = writer.cell(node)
+    value = writer.value("x", 4, b"9999")
+    writer.patch(other, struct.pack("<I", writer.cell(struct.pack("<I", value))), 40)
+    listed = struct.unpack_from("<I", writer.bins, root.at + 4 + 28)[0]
+    writer.patch(listed, struct.pack("<I", other), 4)
+    after = writer.data(root.at)
+    edits = [AddKey("b", "t")]
+    assert not only_touched(Hive(before), Hive(after), edits)
+    assert any("values of A differ" in problem for problem in problems(Hive(before), Hive(after), edits))

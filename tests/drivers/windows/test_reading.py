@@ -297,6 +297,13 @@ def test_the_plan_says_what_keeps_the_guest_from_being_changed(windows_disk: Pat
         assert blockers(replace(facts, windows=changed)) == {"windows.not-rewritten", expected}
 
 
+def test_windows_on_a_dynamic_disk_is_a_blocker(windows_disk: Path) -> None:
+    facts = facts_of(windows_disk)
+    for type_id in ("42", "af9b60a0-1431-4f62-bc68-3311714a69ad"):
+        parts = tuple(replace(part, type_id=type_id) for part in facts.partitions)
+        assert "windows.dynamic-disk" in blockers(replace(facts, partitions=parts))
+
+
 def _with_hive(facts: GuestFacts, **changes: object) -> WindowsFacts:
     assert facts.windows is not None
     registry = {**facts.windows.registry, SYSTEM: replace(facts.windows.registry[SYSTEM], **changes)}  # type: ignore[arg-type]
