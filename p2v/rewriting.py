@@ -190,4 +190,4 @@ def output_files(outputs: Outputs, disks: Sequence[str] = ()) -> tuple[OutputFil
 def check_records(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
     """The file system checks before and after the rewriting, as the record has them."""
     both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output) for when, checks in both for c in checks)
+    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output, c.checked) for when, checks in both for c in checks)

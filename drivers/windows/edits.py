@@ -13,6 +13,7 @@ from drivers.windows.c_regf import upper
 
 VALUE_BYTES_AT_MOST = 1024 * 1024
 """Larger values are for nobody: Windows advises against more than a few KiB."""
+_LARGEST_KIND = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,14 @@ class DeleteKey:
     key: str
     sha256: str
     why: str
+
+
+def bytes_of(data: ValueData | SetValue) -> bytes | None:
+    """The bytes that hexadecimal text stands for; None where it is none, or the type's number is none."""
+    try:
+        return bytes.fromhex(data.data) if 0 <= data.kind <= _LARGEST_KIND else None
+    except ValueError:
+        return None
 
 
 HiveEdit = SetValue | DeleteValue | AddKey | DeleteKey

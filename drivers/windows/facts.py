@@ -21,8 +21,11 @@ class RegistryValue:
     cut: bool = False
 
     def value(self) -> Value:
-        """The value with its texts and numbers."""
-        return Value(self.name, self.type, bytes.fromhex(self.data))
+        """The value with its texts and numbers; without data where that is no hexadecimal (facts come from a hostile guest)."""
+        try:
+            return Value(self.name, self.type, bytes.fromhex(self.data))
+        except ValueError:
+            return Value(self.name, self.type, b"")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from drivers.confinement import DEFAULT_LIMITS, confined
 from drivers.windows import c_regf as c
-from drivers.windows.edits import VALUE_BYTES_AT_MOST, AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue
+from drivers.windows.edits import VALUE_BYTES_AT_MOST, AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue, bytes_of
 from drivers.windows.hive_contents import holds, is_expected, problems
 from drivers.windows.hive_editor import HiveEditor
 from drivers.windows.hive_log import recover
@@ -52,9 +52,10 @@ def edit(data: bytes, logs: Sequence[bytes], edits: Sequence[HiveEdit]) -> bytes
 def _make(editor: HiveEditor, each: HiveEdit) -> None:
     match each:
         case SetValue():
-            if len(each.data) > 2 * VALUE_BYTES_AT_MOST:
-                raise BadHive(f"a value of {len(each.data) // 2} bytes is larger than any should be")
-            editor.set_value(each.key, each.name, each.kind, bytes.fromhex(each.data))
+            data = bytes_of(each)
+            if data is None or len(data) > VALUE_BYTES_AT_MOST:
+                raise BadHive(f"what a value is to hold in {each.key[:200]} is no data, or too much of it")
+            editor.set_value(each.key, each.name, each.kind, data)
         case DeleteValue():
             editor.delete_value(each.key, each.name)
         case AddKey():

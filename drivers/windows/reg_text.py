@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from drivers.windows import c_regf as c
-from drivers.windows.edits import AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.edits import AddKey, DeleteKey, DeleteValue, HiveEdit, SetValue, ValueData, bytes_of
 from drivers.windows.regf import Value
 
 _BYTES_SHOWN = 64
@@ -50,7 +50,10 @@ def _value(edit: SetValue | DeleteValue) -> Iterator[str]:
 
 
 def _data(data: ValueData) -> str:
-    value = Value("", data.kind, bytes.fromhex(data.data))
+    known = bytes_of(data)
+    if known is None:
+        return f"no data ({data.data[:_BYTES_SHOWN]})"
+    value = Value("", data.kind, known)
     number = value.number()
     if data.kind in (c.REG_DWORD, c.REG_QWORD) and number is not None:
         return f"dword:{number:08x}" if data.kind == c.REG_DWORD else f"qword:{number:016x}"

@@ -87,7 +87,8 @@ def _carried_out(record: ConversionRecord) -> list[str]:
         if live.way is Way.AS_IT_RUNS:
             rows.append("    it was copied while it was written, so files may be of different moments")
     for check in record.checks:
-        rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {'clean' if check.clean else 'DAMAGED'}")
+        found = ("clean" if check.clean else "DAMAGED") if check.checked else f"not checked ({check.output})"
+        rows.append(f"  file system {check.device} ({check.kind}) {check.when}: {found}")
     return rows
 
 

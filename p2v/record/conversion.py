@@ -135,6 +135,8 @@ class CheckRecord:
     kind: str
     clean: bool
     output: str
+    checked: bool = True
+    """Whether a checker looked at it at all; where none did, ``output`` says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from p2v.cli.report import render
+from p2v.record.conversion import CheckRecord
 from tests.pipeline.running import p2v
-from tests.record.making import Conversion, conversion
+from tests.record.making import Conversion, conversion, filled_record
 
 GOLDEN = Path(__file__).parents[1] / "record" / "records"
 
@@ -96,3 +99,15 @@ def test_what_makes_no_sense_is_told(made: Conversion, words: tuple[str, ...], s
     assert ran.status == status, ran.err
     assert ran.err.startswith("p2v: ")
     assert "Traceback" not in ran.err
+
+
+def test_a_file_system_that_nothing_checks_is_not_called_damaged(tmp_path: Path) -> None:
+    checks = (
+        CheckRecord("before", "/dev/sda1", "ntfs", False, "there is no checker", checked=False),
+        CheckRecord("after", "/dev/sda2", "ext4", False, "bad"),
+        CheckRecord("after", "/dev/sda3", "ext4", True, ""),
+    )
+    text = render(replace(filled_record(), checks=checks), tmp_path)
+    assert "/dev/sda1 (ntfs) before: not checked (there is no checker)" in text
+    assert "/dev/sda2 (ext4) after: DAMAGED" in text
+    assert "/dev/sda3 (ext4) after: clean" in text

@@ -247,6 +247,16 @@ def test_bytes_that_are_no_text_are_shown_as_bytes() -> None:
     assert "(100 bytes)" in text
 
 
+@pytest.mark.parametrize("kind, data", [(1, "no hexadecimal"), (-1, "00"), (1 << 32, "00"), (1, "0")])
+def test_a_plan_of_nonsense_is_shown_and_refused(kind: int, data: str) -> None:
+    change = change_of(edits=(SetValue(_CRASH, "New", kind, data, None, "t"),))
+    assert "no data" in plan_text.render(_plan(change))
+    guest = guest_with(HIVE)
+    with pytest.raises(NotWritten, match="no data"):
+        apply_changes(guest, [change], {})
+    assert guest.writes == []
+
+
 def test_a_plan_survives_json() -> None:
     plan = _plan(change_of(logs=[(f"{PATH}.LOG1", b"log")]))
     assert jsonio.decode(CONVERTER, jsonio.encode(CONVERTER, plan), GuestPlan) == plan

@@ -135,6 +135,7 @@ def test_a_new_service_is_made_key_by_key() -> None:
     assert (value.name, value.number()) == ("5", 1)
     names = [child.name for child in Hive(after).key(_SERVICES).subkeys()]  # type: ignore[union-attr]
     assert names == ["disk", "Tcpip", "viostor", "日本"]
+    assert _references(after) == len(list(Hive(after).walk())) == _references(raw) + 3
 
 
 def test_names_are_sorted_and_hashed_as_windows_does_it() -> None:
