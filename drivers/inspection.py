@@ -71,10 +71,13 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     say what was seen; ``needs_appliance`` tells whether an appliance could see more.
     """
     layout = lay_out(readers)
-    system, layout, notes = _find_system(layout, readers)
+    systems, layout, notes = _find_systems(layout, readers)
+    system = systems[0] if len(systems) == 1 else None
     if system is not None and system.likeness is Likeness.DEPLOYMENTS:
         system, problem = _deployed(system, layout, readers)
         notes = (*notes, problem) if problem else notes
+    if len(systems) > 1:
+        return _without_system(layout, notes)
     if system is None:
         return _without_linux(layout, notes, readers)
     mounting = _mount_all(system, layout, readers)
@@ -242,8 +245,8 @@ class _Mounting:
     notes: tuple[str, ...]
 
 
-def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System | None, Layout, tuple[str, ...]]:
-    """The one root, or none; file systems that their reader refuses are marked so in the layout."""
+def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[_System], Layout, tuple[str, ...]]:
+    """The roots; file systems that their reader refuses are marked so in the layout."""
     systems: list[_System] = []
     notes: list[str] = []
     for device in layout.devices:
@@ -272,7 +275,7 @@ def _find_system(layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System
     if len(systems) > 1:
         where = "; ".join(place(system.device) for system in systems)
         notes.append(f"{len(systems)} systems were found ({where}), so none was chosen")
-    return systems[0] if len(systems) == 1 else None, layout, tuple(notes)
+    return systems, layout, tuple(notes)
 
 
 def _deployed(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System | None, str]:

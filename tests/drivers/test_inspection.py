@@ -33,6 +33,7 @@ from tests.drivers.making import (
 )
 from tests.drivers.memory_tree import InMemoryTree, Link
 from tests.drivers.raw_reader import RawReader
+from tests.drivers.windows.guest_disk import ntfs_disk, windows_files
 
 ONE = "label: dos\nlabel-id: 0x0badcafe\nstart=2048, size=98304, type=83\n"
 TWO = ONE + "start=100352, size=65536, type=83\n"
@@ -129,6 +130,16 @@ def test_several_systems_are_no_choice(tmp_path: Path) -> None:
     assert facts.os is None
     assert facts.root is None
     assert any("2 systems" in note or "3 systems" in note for note in facts.notes)
+
+
+def test_windows_beside_linux_is_said_and_never_chosen_instead_of_several(tmp_path: Path) -> None:
+    windows = ntfs_disk(tmp_path / "windows.img", windows_files())
+    root = root_image(tmp_path)
+    facts = inspected(root, windows)
+    assert facts.os is not None
+    assert (facts.os.kind, facts.windows) == ("linux", None)
+    assert any("disk 2, partition 1" in note and "Windows as well" in note for note in facts.notes)
+    assert inspected(root, root_image(tmp_path, name="other"), windows).os is None
 
 
 def test_dirty_root_needs_the_appliance(tmp_path: Path) -> None:
