@@ -32,8 +32,8 @@ _LOW_SPACE = 10 * GIB
 _NO_SPACE = 1 * GIB
 # libguestfs keeps its built appliance there
 _APPLIANCE_CACHE = Path("/var/tmp")
-NEEDED_LIBRARIES = ("pyfsext", "pyfsxfs", "pyfsfat", "pyvhdi", "pyvmdk")
-FURTHER_LIBRARIES = ("pyfsntfs", "pyvsgpt", "pyvslvm", "pyluksde", "pybde", "pyregf")
+NEEDED_LIBRARIES = ("pyfsext", "pyfsxfs", "pyfsfat", "pyfsntfs", "pyvhdi", "pyvmdk")
+FURTHER_LIBRARIES = ("pyvsgpt", "pyvslvm", "pyluksde", "pybde", "pyregf")
 
 _IMPORT = """
 import importlib, json, sys

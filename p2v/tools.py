@@ -14,8 +14,8 @@ from p2v.core.run import Runner, SystemRunner
 
 # As packages are called; their modules are pyvhdi, pyfsext, re2, ...
 _LIBRARIES = (
-    "attrs", "cattrs", "defusedxml", "deflate", "google-crc32c", "google-re2", "isal", "libfsext-python",
-    "libfsfat-python", "libfsxfs-python", "libvhdi-python", "libvmdk-python", "lz4", "PyYAML", "tqdm", "zstandard",
+    "attrs", "cattrs", "defusedxml", "deflate", "google-crc32c", "google-re2", "isal", "libfsext-python", "libfsfat-python",
+    "libfsntfs-python", "libfsxfs-python", "libvhdi-python", "libvmdk-python", "lz4", "PyYAML", "tqdm", "zstandard",
 )  # fmt: skip
 _SECONDS = 20.0
 

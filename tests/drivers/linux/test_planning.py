@@ -264,7 +264,7 @@ def test_an_initramfs_that_two_kernels_share_is_extended_once() -> None:
     ("system", "blocker"),
     [
         (None, "guest.no-os"),
-        (OperatingSystem("windows", "windows", "10", "Windows 10", "x86_64", "windows"), "guest.os-unsupported"),
+        (OperatingSystem("vms", "openvms", "9", "OpenVMS 9", "x86_64", "vms"), "guest.os-unsupported"),
         (OperatingSystem("unknown", "plan9next", "1", "Plan 9 Next", "", "unknown"), "guest.os-unsupported"),
     ],
 )  # fmt: skip
