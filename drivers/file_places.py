@@ -18,7 +18,7 @@ from drivers.volumes import MappedVolume, part_of_segments
 from p2v.core import jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.doubt import NotUnderstood
-from p2v.core.errors import ReaderCrashed
+from p2v.core.errors import ReaderCrashed, ReadFailed
 
 _PIECES_AT_MOST = 4096
 _LIMITS = Limits(seconds=60.0)
@@ -88,6 +88,8 @@ def _find(file: UnneededFile, layout: Layout, readers: Sequence[DiskReader]) -> 
         return None
     except NotUnderstood as why:
         return FilePlaces(file, why_whole=str(why))
+    except ReadFailed:
+        return FilePlaces(file, why_whole="a part of its disk cannot be read")
 
 
 def _device(file: UnneededFile, layout: Layout) -> Device | None:

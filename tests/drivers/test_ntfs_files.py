@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from drivers.facts import GuestFacts, ReadBy
+from drivers.file_places import places_confined
 from drivers.layout import lay_out
-from drivers.unneeded import Contents
+from drivers.unneeded import Contents, unneeded_files
+from p2v.core.errors import ReadFailed
 from tests.converters.allocation import made
 from tests.converters.allocation.made import MIB, NEEDS_MOUNTS, needs
 from tests.drivers.making import make_disk
 from tests.drivers.placing import contents, found, opened
+from tests.drivers.raw_reader import RawReader
 
 BEGIN = MIB
 FILE_BYTES = 3 * MIB
@@ -158,6 +161,28 @@ def test_an_ntfs_whose_bytes_are_others_here_and_there_ends_and_tells_no_more_th
         for places in found(broken, facts, hibernation=True):
             assert sum(segment.length for segment in places.segments) <= size
             assert all(s.disk_offset >= BEGIN and s.disk_offset + s.length <= BEGIN + size for s in places.segments)
+
+
+class BadDisk(RawReader):
+    """A disk of which the master file table cannot be read."""
+
+    bad_from = BEGIN + 4096
+
+    def pread(self, length: int, offset: int) -> bytes:
+        if offset + length > self.bad_from:
+            raise ReadFailed("disk", "Input/output error")
+        return super().pread(length, offset)
+
+
+@NEEDS_MOUNTS
+@needs("mkntfs", "ntfs-3g")
+def test_on_a_disk_that_cannot_be_read_nothing_is_told_and_nothing_ends(tmp_path: Path) -> None:
+    disk, facts = ntfs_disk(tmp_path, windows_files)
+    reader = BadDisk(disk)
+    places = places_confined(unneeded_files(facts, hibernation=True), facts, [reader])
+    reader.close()
+    assert {each.why_whole for each in places} == {"a part of its disk cannot be read"}
+    assert len(places) == 3
 
 
 def _records(disk: Path) -> Iterator[int]:
