@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from drivers.facts import GuestFacts, Partition, ReadBy, TextFile
 from drivers.file_places import places_confined
+from drivers.inspection import inspect_disks
 from drivers.layout import lay_out, mount_of
 from drivers.unneeded import Contents, UnneededFile, unneeded_files
 from tests.converters.allocation import made
 from tests.converters.allocation.made import KIB, MIB, NEEDS_MOUNTS, needs
+from tests.drivers import volume_disks
 from tests.drivers.making import ROOT_UUID, SYSTEM, lay_files, make_disk, make_ext, run
 from tests.drivers.placing import SWAP_BYTES, contents, facts_of, found, opened, swap_file
 
@@ -227,3 +230,33 @@ def test_a_partition_that_is_not_there_any_more(tmp_path: Path) -> None:
     gone = GuestFacts(facts.read_by, facts.disks, (Partition(0, 7, 0, MIB, "83"),), mounts=facts.mounts, texts=facts.texts)
     (places,) = found(disk, gone)
     assert "not there" in places.why_whole
+
+# --- volumes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_in_a_logical_volume_is_found_on_the_disks_below(tmp_path: Path) -> None:
+    """Its volume is in two pieces, on two disks; /var is mounted by fstab, which names the file by its path in the guest."""
+    disks = volume_disks.disks("lvm")
+    with opened(*disks) as readers:
+        facts = inspect_disks(readers)
+        table = facts.texts["/etc/fstab"]
+        text = replace(table, text=f"{table.text}/var/big none swap sw 0 0\n")
+        named = unneeded_files(replace(facts, texts={**facts.texts, "/etc/fstab": text}), hibernation=False)
+        assert [(file.path, file.volume) for file in named] == [("/big", "/dev/mapper/sys-big--data")]
+        (places,) = places_confined(named, facts, readers)
+        parts = [readers[s.disk].pread(s.length, s.disk_offset) for s in places.segments]
+        assert b"".join(parts) == volume_disks.BIG
+
+
+def test_what_no_reader_can_map_travels(tmp_path: Path) -> None:
+    for machine, kind, why in (("striped", "unknown", "striped"), ("btrfs", "btrfs", "")):
+        with opened(*volume_disks.disks(machine)) as readers:
+            layout = lay_out(readers)
+            device = next(d for d in reversed(layout.devices) if d.filesystem is not None and d.filesystem.kind == kind)
+            mounts = (mount_of(device, "/"),)
+            texts = {"/etc/fstab": TextFile("/etc/fstab", "/etc/fstab", "/swapfile none swap sw 0 0\n")}
+            facts = GuestFacts(ReadBy.HOST, layout.disks, layout.partitions, mounts=mounts, texts=texts, volumes=layout.volumes)
+            (places,) = places_confined(unneeded_files(facts, hibernation=False), facts, readers)
+        assert places.why_whole
+        assert why in places.why_whole
+        assert not places.segments
