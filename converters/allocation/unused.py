@@ -135,7 +135,7 @@ def _look_at_volume(found: _Found, name: str, volume: Volume, signatures: Sequen
         elif kind == LVM:
             found.physical.append(lvm.read_label(name, volume))
         else:
-            raise NotUnderstood("which of its blocks are in use is not read")
+            raise NotUnderstood("p2v cannot tell which of its blocks are free")
     except NotUnderstood as why:
         found.whole(name, kind if isinstance(kind, str) else kind.name, volume.size, str(why))
 

@@ -327,7 +327,7 @@ def test_members_of_a_stripe_are_copied_whole_but_for_free_extents(machine: Call
 
 def test_an_encrypted_volume_is_copied_whole(machine: Callable[[str], list[Path]]) -> None:
     found = unused(*machine("luks"))
-    assert whole(found)["disk 1, partition 2"] == "which of its blocks are in use is not read"
+    assert whole(found)["disk 1, partition 2"] == "p2v cannot tell which of its blocks are free"
 
 
 def rewritten(disk: Path, at: int, change: Callable[[bytes], bytes]) -> None:
