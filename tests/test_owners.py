@@ -18,6 +18,7 @@ from p2v.core.units import KIB
 from p2v.record import UnreadableRecord
 from p2v.unreadable import explained, records_of
 from tests.converters.allocation.made import mounted, needs
+from tests.drivers import volume_disks
 from tests.drivers.making import MIB, lay_files, make_disk, make_ext, patch, run, sized
 
 LIMITS = Limits(seconds=60.0)
@@ -210,3 +211,21 @@ def test_what_several_have_is_told_of_each_and_the_rest_once() -> None:
     rest = wanted.rest(OwnerKind.UNKNOWN, "?")
     assert [(each.offset, each.length, each.name) for each in rest] == [(0, 10, "?"), (10, 20, "a"), (20, 20, "b"), (40, 60, "?")]
     assert joined(rest) == rest
+
+
+@pytest.mark.appliance
+def test_a_file_in_a_logical_volume_is_found_by_the_volumes_map() -> None:
+    first, second = volume_disks.disks("lvm")
+    with open_disk(first, "raw") as one, open_disk(second, "raw") as other:
+        begin = volume_disks.BIG[:4096]
+        hits = [
+            (number, at)
+            for number, disk in enumerate((one, other))
+            for at in range(0, disk.virtual_size, 4096)
+            if disk.pread(4096, at) == begin
+        ]
+        lost = [[(at, 512) for disk, at in hits if disk == number][:3] for number in range(2)]
+        found = [record for disk in records_of([one, other], lost, LIMITS) for record in disk]
+    assert found
+    assert {record.holds for record in found} == {OwnerKind.FILE}
+    assert all(record.place.startswith("/dev/mapper/") for record in found)

@@ -22,13 +22,17 @@ from converters.faults import Faults as Policy
 from converters.forgiving import ForgivingDisk
 from converters.image import identity, open_disk
 from converters.piece_walk import CopyCancelled
+from converters.qemu_img import QemuImg
+from converters.references import DiskSpec
+from converters.served_overlay import served_overlay
 from converters.source_file import open_source
 from converters.target import Target, TargetFormat, open_target
-from p2v.core.errors import BadSectors, P2vError, ReadFailed, SourceFailing, SourceGone, Unreadable
+from p2v.core.errors import BadSectors, Blocked, P2vError, ReadFailed, SourceFailing, SourceGone, Unreadable
 from p2v.core.events import Event, Warned, silent
 from p2v.core.io_errors import read_problem
 from p2v.core.run import SystemRunner
 from p2v.core.units import KIB, MIB
+from p2v.core.workspace import socket_folder
 from tests.faulty_files import NEEDS_FUSE, Faults, FaultyFile, faulty_file
 
 PAGE = 4096
@@ -349,3 +353,31 @@ def test_what_the_host_says_is_told_apart(number: int, kind: type[P2vError]) -> 
 
 def test_a_bad_sector_outside_of_reading_is_no_other_error() -> None:
     assert type(read_problem(OSError(errno.EIO, "x"), Path("/disk"))) is ReadFailed
+
+
+@NEEDS_FUSE
+class TestServed:
+    """What reads a source through QEMU is told of an I/O error somewhere, and no more."""
+
+    def failed(self, file: FaultyFile, folder: Path) -> P2vError:
+        def work() -> None:
+            overlay, qemu_img = folder / "overlay.qcow2", QemuImg(SystemRunner())
+            with socket_folder() as sockets, served_overlay(DiskSpec(file.path, "raw"), overlay, SIZE, sockets, qemu_img):
+                read_all = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(overlay), str(folder / "out")]
+                SystemRunner().run(read_all, timeout=60, accept=(0, 1))
+                raise Blocked("the guest", ("something else",))
+
+        with pytest.raises(P2vError) as caught:
+            work()
+        return caught.value
+
+    def test_the_error_names_the_place_that_could_not_be_read(self, faulty: FaultyFile, tmp_path: Path) -> None:
+        faulty.set(Faults(bad=BAD[:1]))
+        error = self.failed(faulty, tmp_path)
+        assert isinstance(error, ReadFailed)
+        assert "something else" in error.sentence()
+        assert str(faulty.path) in error.sentence()
+        assert "cannot read" in error.sentence()
+
+    def test_another_error_stays_itself_where_all_could_be_read(self, faulty: FaultyFile, tmp_path: Path) -> None:
+        assert isinstance(self.failed(faulty, tmp_path), Blocked)
