@@ -27,6 +27,7 @@ from p2v.core.errors import BadImage, Interrupted
 from p2v.core.events import Reporter, Warned, phase
 from p2v.core.run import SystemRunner
 from p2v.core.units import SECTOR_BYTES
+from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import Inspection, SourceDisk
 from p2v.machine import MachineDisk
@@ -56,11 +57,13 @@ def inspect(
     needed. No operating system is no error here: ``facts.os`` is None and the notes say what was seen.
     """
     with ExitStack() as stack, phase(report, "inspect", "Reading the guest"):
-        readers = [stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)) for disk in disks]
-        for reader in readers:
-            _refuse_half_written(reader)
-        sources = tuple(_source(disk, reader) for disk, reader in zip(disks, readers, strict=True))
-        return Inspection(sources, _facts(disks, readers, reading, acceleration, report, keys))
+        readers, sources = [], []
+        for disk in disks:
+            with told_when_slow(report, str(disk.path)):
+                readers.append(stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)))
+                _refuse_half_written(readers[-1])
+                sources.append(_source(disk, readers[-1]))
+        return Inspection(tuple(sources), _facts(disks, readers, reading, acceleration, report, keys))
 
 
 def _refuse_half_written(reader: MappedDisk) -> None:

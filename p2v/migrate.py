@@ -237,7 +237,7 @@ def _converted(job: _Job) -> ConversionRecord:
     job.outputs.refuse_existing()
     require_unchanged(job.media)
     with ExitStack() as stack:
-        readers = [] if document.live else [stack.enter_context(open_planned(source)) for source in document.sources]
+        readers = [] if document.live else [stack.enter_context(open_planned(s, job.report)) for s in document.sources]
         made = make_output_folder(request.folder)
         try:
             views = [] if document.live else _selected(job, readers)

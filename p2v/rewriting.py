@@ -25,6 +25,7 @@ from p2v.core.errors import Blocked, GuestNotUnderstood, NoSpace, PlanStale
 from p2v.core.events import Reporter
 from p2v.core.room import room_watched
 from p2v.core.units import MIB, SECTOR_BYTES
+from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import Outputs, sha256_of, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
@@ -64,10 +65,12 @@ def verify_package(document: PlanDocument, report: Reporter, cancelled: threadin
 
 
 @contextmanager
-def open_planned(source: SourceDisk) -> Iterator[MappedDisk]:
+def open_planned(source: SourceDisk, report: Reporter = events.silent) -> Iterator[MappedDisk]:
     """The source, if it is still what was planned. Raises PlanStale and what opening a disk raises."""
-    with open_disk(source.path, source.input_format, source.lookup) as reader:
-        found = identity(reader)
+    with ExitStack() as stack:
+        with told_when_slow(report, str(source.path)):
+            reader = stack.enter_context(open_disk(source.path, source.input_format, source.lookup))
+            found = identity(reader)
         planned = source.identity
         if [f.path for f in found.files] != [f.path for f in planned.files]:
             # The user named another place for the same disk: copies do not keep times or folders.

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.image import identity
-from converters.mapped import MappedDisk
 from converters.pieces import stored_bytes
 from converters.published import finish_published
 from converters.references import DiskSpec
@@ -33,6 +34,7 @@ from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, NoSpace, TargetExists, Usage
 from p2v.core.events import Reporter
 from p2v.core.units import MIB
+from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import PARTIAL, remove_files, require_space
 from p2v.source_care import SourceWish, care_of
 
@@ -143,9 +145,12 @@ class Copying:
     def at_rest(self) -> Made:
         """Copy a disk that nobody writes to, going on where an earlier run ended."""
         self.forget_if_fresh()
-        with open_spec(self.spec) as disk:
+        with ExitStack() as stack:
+            with told_when_slow(self.report, str(self.spec.path)):
+                disk = stack.enter_context(open_spec(self.spec))
+                named = asdict(identity(disk))
             view, unused = used_blocks.view_of(disk, self.report, used_blocks=self.arguments.used_blocks)
-            key = _key(disk, unused)
+            key = _key(named, unused)
             if os.path.lexists(self.final):
                 copied, lost = self._finished(view, key)
             else:
@@ -225,7 +230,6 @@ class Copying:
         return copied
 
 
-def _key(disk: MappedDisk, unused: Unused) -> str:
-    """What goes to the target: what an earlier run of another kind left is begun anew."""
-    key = asdict(identity(disk))
-    return jsontext.digest({**key, "left_out": unused.disks[0].digest()} if len(unused.disks[0]) else key)
+def _key(named: dict[str, Any], unused: Unused) -> str:
+    """What goes to the target, by the source's identity: what an earlier run of another kind left is begun anew."""
+    return jsontext.digest({**named, "left_out": unused.disks[0].digest()} if len(unused.disks[0]) else named)
