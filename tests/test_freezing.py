@@ -139,3 +139,25 @@ def test_a_file_system_in_a_file_of_another_is_frozen_with_it(place: Path, tmp_p
             state.require_kept()
             assert time.monotonic() - started < 20
             assert can_be_written(inner, 10)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.3])
+def test_time_that_is_up_while_much_is_written_back_leaves_nothing_frozen(tmp_path: Path, seconds: float) -> None:
+    # slow storage: what is dirty takes seconds to write back, and the kernel lets nobody end that
+    with loop_device(tmp_path / "disk", 700 * MIB) as device:
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", device], check=True)
+        with mounted(device, tmp_path / "mnt") as place:
+            with (place / "dirty").open("wb") as file:
+                for _ in range(500):
+                    file.write(os.urandom(MIB))
+            with pytest.raises(NotHeldStill, match="time allowed"):
+                stand_still(place, seconds)
+            # nobody is left who could freeze or thaw it
+            assert guards() == []
+            assert can_be_written(place, 60)
+
+
+def stand_still(place: Path, seconds: float) -> None:
+    with frozen([place], seconds) as state:
+        time.sleep(1)
+    state.require_kept()

@@ -26,19 +26,27 @@ _LOOK_SECONDS = 0.25
 
 
 class Guard:
-    """Freezes in a thread of its own: writing back what is dirty can take long, or for ever, and the time is up all the same."""
+    """Freezes in a thread of its own: writing back what is dirty can take long, and the time is up all the same.
+
+    The kernel lets nobody take a freeze back that is under way. It is waited for, and thawed when it is done: a guard that ended
+    before would leave a file system that nobody thaws.
+    """
 
     def __init__(self, places: Sequence[int]) -> None:
         self._places = places
         self._frozen: list[int] = []
         self._is_over = False
         self._lock = threading.Lock()
+        self._freezing = threading.Thread(target=self._freeze)
         self.is_done = threading.Event()
         self.failed: tuple[int, int] | None = None
         """Which one could not be frozen, by its place in the order, and the error's number."""
 
-    def freeze(self) -> None:
-        """Freeze all, or stop at the first that cannot be."""
+    def start(self) -> None:
+        """Begin to freeze all, up to the first that cannot be."""
+        self._freezing.start()
+
+    def _freeze(self) -> None:
         for index, place in enumerate(self._places):
             try:
                 fcntl.ioctl(place, FIFREEZE, 0)
@@ -53,11 +61,12 @@ class Guard:
         self.is_done.set()
 
     def thaw(self) -> bool:
-        """Thaw all that is frozen, or will be; whether all of them still were."""
+        """Thaw all that is frozen, and what is being frozen, as soon as it is; whether all that were still are."""
         with self._lock:
             self._is_over = True
             thawed = [thaw(place) for place in reversed(self._frozen)]
-            return all(thawed)
+        self._freezing.join()
+        return all(thawed)
 
 
 def thaw(place: int) -> bool:
@@ -78,7 +87,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: told.set())
     guard = Guard(places)
-    threading.Thread(target=guard.freeze, daemon=True).start()
+    guard.start()
     was_told = False
     why = ""
     while not why:

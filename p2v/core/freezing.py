@@ -19,8 +19,10 @@ from p2v.core.errors import NotHeldStill, NotPermitted
 from p2v.core.freeze_guard import thaw
 from p2v.core.run import background
 
-# What the guard may take to start, or to thaw, beside the time of the freeze itself.
+# What the guard may take to start, beside the time of the freeze itself.
 _SLACK_SECONDS = 60.0
+# A freeze that is under way cannot be taken back: its guard is given the time to see it through, and thaw.
+_ENDING_SECONDS = 24 * 3600.0
 _REASONS = {
     "time": "the time allowed was over, and the file systems were thawed before the copy was done",
     "lost": "somebody else thawed a file system before the copy was done",
@@ -105,7 +107,7 @@ def _guarded(
     argv = [sys.executable, "-P", "-m", "p2v.core.freeze_guard", f"{seconds:.3f}", str(status), *map(str, handles)]
     started = time.monotonic()
     try:
-        with background(argv, stdin_fd=control, pass_fds=(status, *handles), grace_seconds=_SLACK_SECONDS):
+        with background(argv, stdin_fd=control, pass_fds=(status, *handles), grace_seconds=_ENDING_SECONDS):
             for end in (status, control):
                 os.close(end)
             status = control = -1
@@ -117,7 +119,7 @@ def _guarded(
                 state._is_ending = True
                 os.close(holding)
                 holding = -1
-                listener.join(_SLACK_SECONDS)
+                listener.join(_ENDING_SECONDS)
                 state.seconds = time.monotonic() - started
     finally:
         for end in (status, control, holding):
