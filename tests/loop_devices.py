@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,4 +53,10 @@ def mounted(device: Path, place: Path, *options: str) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True, timeout=60)
+        # what was killed may have it open for a moment longer
+        for _ in range(100):
+            if subprocess.run(["umount", place], capture_output=True, timeout=60, check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        else:
+            subprocess.run(["umount", place], check=True, timeout=60)
