@@ -122,7 +122,8 @@ def copy_disk(
     parts = None if writer.starts_empty else in_short_runs(cut_pieces(reader), reader.virtual_size)
     with ExitStack() as stack:
         behind = stack.enter_context(WriteBehind(writer.path)) if care.spare_cache else None
-        sharing = stack.enter_context(Sharing(writer.path.parent)) if share else None
+        # a device is no file of a file system that could share
+        sharing = stack.enter_context(Sharing(writer.path.parent)) if share and writer.starts_empty else None
         sink = _CopySink(writer, digest, behind, sharing)
         walk_pieces(
             reader, sink, report=report, phase=phase, threads=threads, cancelled=cancelled, parts=parts, care=care, faults=faults

@@ -109,7 +109,12 @@ class Qcow2Writer:
 
     def forget(self, index: int) -> None:
         """See ``PlacedWriter.forget``; its clusters are left to ``tidy``."""
-        self._restored[index] = 0
+        if self._restored[index]:
+            self._restored[index] = 0
+            number = index // self._table_pieces
+            if not any(self._restored[number * self._table_pieces : (number + 1) * self._table_pieces]):
+                # copied again, its pieces get a table of their own
+                self._tables[number] = 0
 
     def read_piece(self, index: int, into: memoryview) -> bool:
         """See ``PlacedWriter.read_piece``; a stream that cannot be inflated is not what was written."""
@@ -250,9 +255,6 @@ class Qcow2Writer:
                 kept[a:b] = found[a:b]
                 if sum(1 << at for at, entry in enumerate(kept[a:b]) if entry) != self._wide_map(data_map):
                     raise ValueError(f"the L2 table at cluster {table} lacks entries that were recorded")
-        if not any(restored):
-            self._tables[number] = 0
-            return
         self._clusters.claim(table, 1)
         self._claim_entries(kept, size)
         if kept != found:

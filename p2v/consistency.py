@@ -41,18 +41,6 @@ FREEZE_SECONDS = 60.0
 """How long file systems are frozen at most, unless the user says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveWish:
-    """Whether disks in use may be copied, and for how many seconds their file systems may be frozen (0: not at all).
-
-    ``writes``: folders that the run writes to, and what for.
-    """
-
-    allowed: bool = False
-    freeze_seconds: float = FREEZE_SECONDS
-    writes: tuple[tuple[Path, str], ...] = ()
-
-
 class Way(enum.Enum):
     """How a disk in use is copied."""
 

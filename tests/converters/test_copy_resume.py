@@ -360,6 +360,28 @@ def test_pieces_copied_again_after_a_commit_stay_when_the_run_is_killed_again(tm
     assert resumed[0] < resumed[1] == resumed[2]
 
 
+@pytest.mark.parametrize("layout", ["qcow2", "zstd"])
+def test_all_of_a_table_may_be_copied_again_any_number_of_times(tmp_path: Path, layout: str) -> None:
+    disk = build(tmp_path / "source", [(Kind.HOLE, 4 * MIB), (Kind.PREAD, MIB), (Kind.HOLE, 510 * MIB), (Kind.PREAD, MIB)])
+    target_format, options = LAYOUTS[layout]
+    for _ in range(3):
+        with opened(tmp_path, disk, target_format, options=options) as target:
+            assert target.restart_reason == ""
+            copied(target, disk)
+            # another table of the same pieces: what is behind moved meanwhile
+            overlay = tmp_path / "overlay"
+            QEMU.create_overlay(overlay, target.path, target_format.value, disk.virtual_size)
+            SystemRunner().run(["qemu-io", "-f", "qcow2", "-c", "write -P 0xEE 4M 1M", str(overlay)], timeout=60)
+            target.note_committing(QEMU.changed_ranges(overlay))
+            QEMU.commit(overlay, target.path, target_format.value)
+            overlay.unlink()
+    with opened(tmp_path, disk, target_format, options=options) as target:
+        assert target.restart_reason == ""
+        assert target.resumed_bytes >= disk.virtual_size % PIECE_BYTES
+        copied(target, disk)
+    assert contents(tmp_path / "disk.partial", target_format, disk.virtual_size) == disk.data
+
+
 @EVERY_LAYOUT
 def test_a_whole_commit_gives_the_rewritten_disk(tmp_path: Path, layout: str) -> None:
     disk = build(tmp_path / "source", STRETCHES)
