@@ -242,6 +242,43 @@ def test_a_piece_that_is_not_as_it_was_written_is_copied_again_and_told_of(tmp_p
     assert_whole(tmp_path, disk, target_format)
 
 
+LAYOUTS = {
+    "zstd": TargetOptions(compression=Codec.ZSTD),
+    "deflate, clusters of 2 MiB": TargetOptions(compression=Codec.DEFLATE, cluster_bytes=2 * MIB),
+    "clusters of 512 KiB": TargetOptions(cluster_bytes=512 * KIB),
+    "metadata": TargetOptions(preallocation=Preallocation.METADATA),
+    "falloc": TargetOptions(preallocation=Preallocation.FALLOC),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_in_every_layout_of_qcow2_damage_is_noticed_and_leaves_no_leak(tmp_path: Path, layout: str) -> None:
+    """Half of the file's middle is overwritten: whole pieces, parts of them, streams that cannot be inflated any more."""
+    disk = build(tmp_path / "source", STRETCHES)
+    partial = tmp_path / "disk.partial"
+
+    def layouted() -> Target:
+        options = LAYOUTS[layout]
+        return open_target(partial, TargetFormat.QCOW2, disk.virtual_size, "one", options=options, checkpoint_bytes=4 * MIB)
+
+    with layouted() as target:
+        copied(target, disk)
+    size = partial.stat().st_size
+    damage(partial, 6 * MIB + 4096 if size > 20 * MIB else size // 3, b"\x5a" * (size // 9))
+    with layouted() as target:
+        recorded = target.resumed_bytes
+        result = copied(target, disk)
+        assert PIECE_BYTES <= target.writer.resumed.damaged_bytes < recorded
+        assert result.resumed_bytes == recorded - target.writer.resumed.damaged_bytes
+        assert target.remarks
+    with layouted() as target:
+        assert copied(target, disk).resumed_bytes == recorded
+        assert not target.remarks
+        target.publish(tmp_path / "disk")
+    # without leaks and corruptions, too
+    assert_whole(tmp_path, disk, TargetFormat.QCOW2)
+
+
 def test_garbage_where_the_disk_is_zero_does_not_stay(tmp_path: Path) -> None:
     """In a hole of the disk, in a piece that was not recorded, and behind the end."""
     disk = build(tmp_path / "source", STRETCHES)
