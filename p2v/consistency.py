@@ -37,10 +37,6 @@ class LiveWish:
     writes: tuple[tuple[Path, str], ...] = ()
 
 
-FREEZE_SECONDS = 60.0
-"""How long file systems are frozen at most, unless the user says otherwise."""
-
-
 class Way(enum.Enum):
     """How a disk in use is copied."""
 
