@@ -242,7 +242,7 @@ def test_a_piece_that_is_not_as_it_was_written_is_copied_again_and_told_of(tmp_p
     assert_whole(tmp_path, disk, target_format)
 
 
-LAYOUTS = {
+QCOW2_LAYOUTS = {
     "zstd": TargetOptions(compression=Codec.ZSTD),
     "deflate, clusters of 2 MiB": TargetOptions(compression=Codec.DEFLATE, cluster_bytes=2 * MIB),
     "clusters of 512 KiB": TargetOptions(cluster_bytes=512 * KIB),
@@ -251,14 +251,14 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", QCOW2_LAYOUTS)
 def test_in_every_layout_of_qcow2_damage_is_noticed_and_leaves_no_leak(tmp_path: Path, layout: str) -> None:
     """Half of the file's middle is overwritten: whole pieces, parts of them, streams that cannot be inflated any more."""
     disk = build(tmp_path / "source", STRETCHES)
     partial = tmp_path / "disk.partial"
 
     def layouted() -> Target:
-        options = LAYOUTS[layout]
+        options = QCOW2_LAYOUTS[layout]
         return open_target(partial, TargetFormat.QCOW2, disk.virtual_size, "one", options=options, checkpoint_bytes=4 * MIB)
 
     with layouted() as target:
