@@ -238,6 +238,15 @@ class TestDevices:
                 assert digest_disk(reader) == digest_disk(under)
 
 
+    def test_a_device_that_is_written_is_not_in_it_either(self, tmp_path: Path) -> None:
+        with loop_device(tmp_path / "target", 8 * MIB) as path, path.open("r+b", buffering=0) as device:
+            with WriteBehind(path, window_bytes=MIB) as behind:
+                device.write(os.urandom(2 * MIB))
+                assert is_cached(device.fileno(), 0, 8 * MIB)
+                behind.written(2 * MIB)
+                assert is_cached(device.fileno(), 0, 8 * MIB) == 0
+
+
 # --- who is treated how -------------------------------------------------------------------------------------------
 
 
