@@ -7,36 +7,23 @@ source is only ever read; nothing stands under a final name before everything is
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from converters.allocation.left_out import LeftOut, LeftOutRange
-from converters.care import Care
-from converters.copy import CopyResult, copy_disk
-from converters.digest import ContentDigest
-from converters.faults import BadRanges
 from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
 from converters.reflink import unshared_bytes
-from converters.sparse_view import SparseView
 from converters.target import Target, TargetFormat, journal_path, open_target
-from converters.target_formats import PLAIN, Preallocation, TargetOptions
-from drivers.appliance import ApplianceStopped
-from drivers.keys import Key
-from drivers.rewrite import RewriteResult
-from p2v.consistency import LiveRecord, LiveWish, Way
+from converters.target_formats import Preallocation, TargetOptions
+from p2v.consistency import Way
+from p2v.conversion_job import Job, Request
 from p2v.core import events
 from p2v.core.acceleration import Acceleration
-from p2v.core.block_devices import BlockDevice
 from p2v.core.disk import DiskReader
-from p2v.core.errors import BadImage, BadSectors, BadTarget, Blocked, PlanStale, Usage
+from p2v.core.errors import BadImage, BadSectors, Blocked, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
-from p2v.core.jsontext import digest as json_digest
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import (
@@ -51,31 +38,16 @@ from p2v.core.workspace import (
     write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
-from p2v.device_targets import (
-    DeviceWish,
-    check_devices,
-    claim_devices,
-    record_of,
-    refuse_layout,
-    start_device,
-    tell_unfinished,
-)
-from p2v.disk_records import committed_ranges, disk_record
-from p2v.documents import PlanDocument, plan_digest, to_data
-from p2v.left_out import Selection, Wanted, left_out_records, select
-from p2v.live_copy import (
-    copied_document,
-    digested_before,
-    open_source_of,
-    overlays_over,
-    require_ways,
-)
-from p2v.live_sources import StillSources, held_still, unrepeatable
-from p2v.media import MediumCopy, copy_media, media_copies, require_unchanged, told_of_media
+from p2v.device_targets import check_devices, claim_devices, record_of, refuse_layout, start_device, tell_unfinished
+from p2v.documents import PlanDocument, plan_digest
+from p2v.left_out import Wanted, select
+from p2v.live_copy import open_source_of, require_ways
+from p2v.live_sources import StillSources, held_still
+from p2v.media import copy_media, media_copies, require_unchanged, told_of_media
+from p2v.moving import as_copied, move, record_of_disk
 from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, is_interrupted, publish
-from p2v.record import ChangedRange, ConversionRecord, DiskRecord, UnreadableRecord
-from p2v.record.as_copied import UNREADABLE
+from p2v.record import ConversionRecord
 from p2v.rewriting import (
     boot_checked,
     boot_files,
@@ -84,123 +56,21 @@ from p2v.rewriting import (
     open_planned,
     output_files,
     refuse_blocked,
-    rewrite_overlays,
-    served_overlays,
     verify_package,
 )
-from p2v.source_care import SourceWish, care_of
+from p2v.source_care import care_of
 from p2v.sources.networks import require_mapped
-from p2v.supplements import Supplements, building
-from p2v.targets.front_ends import DefinitionFile, FrontEnd, Placing, definitions
-from p2v.targets.hardware import TargetHardware, with_files, with_sectors_of
-from p2v.targets.libvirt_host import Delivery
+from p2v.targets.front_ends import FrontEnd, Placing, definitions
+from p2v.targets.hardware import with_files, with_sectors_of
 from p2v.targets.sectors import sectors_lost
 from p2v.targets.smbios import smbios_lost
-from p2v.targets.storage import DEFAULT, Storage
 from p2v.tools import tool_versions
-from p2v.unreadable import explained, unreadable_records
+from p2v.unreadable import explained
 from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, require_tools
 
 # What the overlay and the appliance's journals may take beside the copied data.
 _OVERLAY_SLACK_BYTES = 256 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """How a plan is to be carried out, and where the results go."""
-
-    folder: Path
-    disk_format: str = "qcow2"
-    layout: TargetOptions = PLAIN
-    """Of the files that disks become; block devices have none."""
-    checksum: bool = False
-    threads: int = 2
-    boot_check: bool = False
-    fresh: bool = False
-    keys: tuple[Key, ...] = ()
-    front_end: FrontEnd = FrontEnd.QEMU
-    storage: Storage = DEFAULT
-    """Where the front end's files say that the disks go."""
-    delivery: Delivery | None = None
-    """Into which libvirt the machine goes when its files are there."""
-    left_out: Wanted = field(default_factory=Wanted)
-    """What is not to be copied."""
-    devices: DeviceWish = field(default_factory=DeviceWish)
-    """Block devices that disks are written to in place of files."""
-    host_name: bool = False
-    """The record tells the name of this host."""
-    reading: SourceWish = field(default_factory=SourceWish)
-    """How gently the source is read, and what becomes of what cannot be read."""
-    live: LiveWish = field(default_factory=LiveWish)
-    """Whether disks in use may be copied."""
-
-
-@dataclass
-class _Job:
-    """One conversion under way: what all its steps need."""
-
-    document: PlanDocument
-    request: Request
-    acceleration: Acceleration
-    report: PhaseTimes
-    hardware: TargetHardware
-    definitions: tuple[DefinitionFile, ...]
-    media: tuple[MediumCopy, ...]
-    outputs: Outputs
-    work: Path
-    qemu_img: QemuImg
-    devices: Mapping[int, BlockDevice] = field(default_factory=dict)
-    """Those among the disks, by their place."""
-    selection: Selection = field(default_factory=lambda: Selection(()))
-    """What is not copied; known once the sources are open."""
-    care: Care = field(default_factory=Care)
-    unreadable: tuple[tuple[UnreadableRecord, ...], ...] = ()
-    """Of each disk; known once all are copied."""
-    started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    run: str = field(default_factory=unrepeatable)
-    live: tuple[LiveRecord, ...] = ()
-    """What was done about disks in use, once they are copied."""
-
-    @property
-    def shares(self) -> bool:
-        """Whether targets may share blocks with the source; what cannot be read has to be found out, which sharing does not."""
-        return self.request.layout.shares and not self.request.reading.skip_bad_sectors
-
-    @property
-    def disk_files(self) -> tuple[str, ...]:
-        """Names of the disks among the outputs."""
-        return tuple(str(disk.path) for disk in self.hardware.disks)
-
-    def overlay(self, index: int) -> Path:
-        """The overlay a disk is rewritten on."""
-        return self.work / f"overlay{index}.qcow2"
-
-    @property
-    def overlays(self) -> tuple[Path, ...]:
-        """One for each source."""
-        return tuple(self.overlay(index) for index in range(len(self.document.sources)))
-
-    def partial_disk(self, index: int) -> Path:
-        """The target of a disk while it is written; a device has one name all along."""
-        disk = self.hardware.disks[index]
-        return disk.path if disk.is_device else self.outputs.partial(str(disk.path))
-
-    def target_key(self, index: int) -> str:
-        """What goes to a disk's target: for another text, it is begun anew."""
-        left_out = self.selection.disks[index].digest()
-        identity = to_data(self.document.sources[index].identity) if not self.document.live else self.run
-        return json_digest({"source": identity, "disk": index, "left_out": left_out})
-
-
-@dataclass(frozen=True, slots=True)
-class _Moved:
-    """What copying, rewriting and committing left for the record."""
-
-    copies: tuple[CopyResult, ...]
-    rewriting: RewriteResult
-    changed: tuple[tuple[ChangedRange, ...], ...]
 
 
 def convert(
@@ -232,7 +102,7 @@ def convert(
     return record
 
 
-def _converted(job: _Job) -> ConversionRecord:
+def _converted(job: Job) -> ConversionRecord:
     document, request = job.document, job.request
     job.outputs.refuse_existing()
     require_unchanged(job.media)
@@ -255,7 +125,7 @@ def _converted(job: _Job) -> ConversionRecord:
             _remove_empty(made)
 
 
-def _selected(job: _Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
+def _selected(job: Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
     """What of the disks is copied, when there is room for it: from here on the source is that."""
     # what is free now may be in use when it is copied
     changing = any(each.way is Way.AS_IT_RUNS for each in job.document.live)
@@ -266,12 +136,12 @@ def _selected(job: _Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
     return views
 
 
-def _held(job: _Job) -> AbstractContextManager[StillSources]:
+def _held(job: Job) -> AbstractContextManager[StillSources]:
     paths = [source.path for source in job.document.sources]
     return held_still(job.document.live, paths, job.request.live, SystemRunner(), job.report, job.cancelled.set)
 
 
-def _finish_interrupted(job: _Job) -> ConversionRecord | None:
+def _finish_interrupted(job: Job) -> ConversionRecord | None:
     """What a run before this one had done but for some renames."""
     journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
     journals += [journal_path(job.outputs.partial(str(disk.path))) for disk in job.hardware.disks if not disk.is_device]
@@ -286,17 +156,17 @@ def _finish_interrupted(job: _Job) -> ConversionRecord | None:
         return record
 
 
-def _locked(job: _Job) -> AbstractContextManager[bool]:
+def _locked(job: Job) -> AbstractContextManager[bool]:
     name = job.document.machine.name
     return locked(job.request.folder / f".{name}.p2v-lock", job.request.folder / name)
 
 
-def _tell_of_lock(job: _Job, held: bool) -> None:
+def _tell_of_lock(job: Job, held: bool) -> None:
     if not held:
         job.report(events.Warned(f"{job.request.folder}: its file system has no locks; see to it that no other run writes there"))
 
 
-def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> _Job:
+def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> Job:
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
@@ -317,7 +187,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
         if lost:
             report(events.Warned(lost))
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []
-    return _Job(
+    return Job(
         document=document,
         request=request,
         acceleration=acceleration,
@@ -331,7 +201,7 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     )
 
 
-def _require_space(job: _Job, readers: Sequence[DiskReader]) -> None:
+def _require_space(job: Job, readers: Sequence[DiskReader]) -> None:
     """What is still to be written at most: what is copied of the disks, less what a run before left, and what else there is."""
     folder = job.request.folder
     there = sum(
@@ -365,7 +235,7 @@ def _remove_empty(made: Sequence[Path]) -> None:
             return  # not empty: results, or what the next run goes on from
 
 
-def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
+def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
     job.outputs.refuse_existing()
     # A record that an earlier run of another plan left must not speak about what is written now.
     remove_files(_texts(job))
@@ -394,11 +264,11 @@ def _convert_locked(job: _Job, readers: Sequence[DiskReader], still: StillSource
         remove_quietly([job.work])
 
 
-def _texts(job: _Job) -> list[Path]:
+def _texts(job: Job) -> list[Path]:
     return [job.outputs.partial(name) for name in job.outputs.names if name not in job.disk_files]
 
 
-def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
+def _targets(job: Job, readers: Sequence[DiskReader], stack: ExitStack) -> list[Target]:
     # all devices before the first byte: what one of them is refused for leaves the others as they are
     wish, fresh = job.request.devices, job.request.fresh
     skip = job.request.reading.skip_bad_sectors
@@ -411,7 +281,7 @@ def _targets(job: _Job, readers: Sequence[DiskReader], stack: ExitStack) -> list
     ]
 
 
-def _target(job: _Job, index: int, reader: DiskReader) -> Target:
+def _target(job: Job, index: int, reader: DiskReader) -> Target:
     if job.request.fresh:
         remove_files([job.partial_disk(index), journal_path(job.partial_disk(index))])
     target_format = TargetFormat(job.hardware.disks[index].format)
@@ -425,14 +295,14 @@ def _target(job: _Job, index: int, reader: DiskReader) -> Target:
 
 
 def _run(
-    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
+    job: Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
 ) -> ConversionRecord:
-    moved = _move(job, readers, targets, still)
+    moved = move(job, readers, targets, still)
     copy_media(job.media, job.outputs.partial, job.report)
     _write_definitions(job)
     boot = _boot_check(job) if job.request.boot_check else None
-    readers = [_as_copied(reader, target.lost) for reader, target in zip(readers, targets, strict=True)]
-    disks = tuple(_disk_record(job, i, moved, reader) for i, reader in enumerate(readers))
+    readers = [as_copied(reader, target.lost) for reader, target in zip(readers, targets, strict=True)]
+    disks = tuple(record_of_disk(job, i, moved, reader) for i, reader in enumerate(readers))
     outputs = output_files(job.outputs, job.disk_files)
     return ConversionRecord(
         started=job.started,
@@ -456,151 +326,15 @@ def _run(
     )
 
 
-def _move(
-    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
-) -> _Moved:
-    """Copy and rewrite at the same time, then commit the overlays into the targets."""
-    if still is not None or job.request.reading.skip_bad_sectors:
-        return _move_one_after_the_other(job, readers, targets, still)
-    sizes = [reader.virtual_size for reader in readers]
-    with served_overlays(job.document, job.overlays, sizes, job.qemu_img, job.selection.disks) as supplements:
-        copies, rewriting = _both(job, readers, targets, supplements)
-    with events.phase(job.report, "commit", "Committing the changes"):
-        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
-    return _Moved(copies, rewriting, changed)
-
-
-def _move_one_after_the_other(
-    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], still: StillSources | None
-) -> _Moved:
-    """Copy, then rewrite on overlays over the copies.
-
-    A disk in use can back no overlay; what is zeroes for a bad sector is so for the guest, and no bad sector is met twice.
-    """
-    copies = _copy_all(job, readers, targets)
-    document, keys = job.document, job.request.keys
-    made = [(target.path.absolute(), target.format.value) for target in targets]
-    if still is not None:
-        for reader in readers:
-            reader.close()
-        job.live = still.release()
-        document = copied_document(document, made, job.acceleration, job.report, keys)
-    job.unreadable = unreadable_records(targets, job.report)
-    overlays_over(job.overlays, made, [reader.virtual_size for reader in readers], job.qemu_img)
-    # what could not be read may be a part of a file system, and there is no better copy of it
-    damage = any(job.unreadable)
-    with building(document) as supplements:
-        rewriting = rewrite_overlays(
-            document, job.overlays, supplements, job.acceleration, job.report,
-            keys=keys, accept_damage=damage, check_all=still is not None,
-        )
-    with events.phase(job.report, "commit", "Committing the changes"):
-        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
-    return _Moved(copies, rewriting, changed)
-
-
-def _as_copied(reader: DiskReader, lost: BadRanges) -> DiskReader:
-    """A source with zeroes for what could not be read of it."""
-    return SparseView(reader, LeftOut(LeftOutRange(*each, UNREADABLE) for each in lost.ranges)) if len(lost) else reader
-
-
-def _both(
-    job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target], supplements: Supplements
-) -> tuple[tuple[CopyResult, ...], RewriteResult]:
-    """The copy in a thread of its own, the rewriting in this one, where an interrupt is noticed at once.
-
-    Whichever fails first ends the other: its error is the one to tell.
-    """
-    copy_failed = threading.Event()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-copy") as pool:
-        copying = pool.submit(_copy_all, job, readers, targets)
-        copying.add_done_callback(lambda done: copy_failed.set() if done.exception() else None)
-        try:
-            rewriting = rewrite_overlays(
-                job.document, job.overlays, supplements, job.acceleration, job.report, keys=job.request.keys, stop=copy_failed
-            )
-            return copying.result(), rewriting
-        except ApplianceStopped:
-            copying.result()
-            raise
-        except BaseException:
-            job.cancelled.set()
-            raise
-
-
-def _copy_all(job: _Job, readers: Sequence[DiskReader], targets: Sequence[Target]) -> tuple[CopyResult, ...]:
-    total = sum(reader.virtual_size for reader in readers)
-    with events.phase(job.report, "copy", "Copying", total):
-        results = []
-        for index, (reader, target) in enumerate(zip(readers, targets, strict=True)):
-            digest = ContentDigest(reader.virtual_size) if job.request.checksum else None
-            results.append(
-                copy_disk(
-                    reader,
-                    target.writer,
-                    report=job.report,
-                    threads=job.request.threads,
-                    digest=digest,
-                    cancelled=job.cancelled,
-                    care=job.care,
-                    faults=target.faults(index, skip=job.request.reading.skip_bad_sectors),
-                    share=job.shares,
-                )
-            )
-            target.finish_copy()
-            for remark in target.remarks:
-                job.report(events.Warned(remark))
-        return tuple(results)
-
-
-def _commit(job: _Job, index: int, target: Target) -> tuple[ChangedRange, ...]:
-    overlay = job.overlay(index)
-    ranges = job.qemu_img.changed_ranges(overlay)
-    before = digested_before((target.path, target.format.value), ranges) if job.document.live else None
-    if ranges:
-        target.note_committing(ranges)
-        job.qemu_img.rebase_unsafe(overlay, target.path, target.format.value)
-        job.qemu_img.commit(overlay, target.path, target.format.value)
-    if target.format is TargetFormat.QCOW2:
-        result = job.qemu_img.check(target.path, "qcow2")
-        if not result.clean:
-            raise BadTarget(target.path, f"qemu-img check finds {result.corruptions} errors and {result.leaks} leaks")
-    changed = committed_ranges(overlay, target.path, job.hardware.disks[index], target.writer.virtual_size, ranges)
-    overlay.unlink()
-    # of a disk in use only the copy can tell what it was
-    return tuple(replace(r, before=b.before) for r, b in zip(changed, before, strict=True)) if before is not None else changed
-
-
-def _write_definitions(job: _Job) -> None:
+def _write_definitions(job: Job) -> None:
     for file in job.definitions:
         write_synced(job.outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
 
 
-def _boot_check(job: _Job) -> BootEvidence:
+def _boot_check(job: Job) -> BootEvidence:
     """Boot the result as it will be, before anything has its final name; the verdict does not stop publishing."""
     partial = tuple(replace(d, path=job.partial_disk(i).absolute()) for i, d in enumerate(job.hardware.disks))
     hardware = with_files(replace(job.hardware, disks=partial), lambda file: job.outputs.partial(file).absolute())
     return boot_checked(
         hardware, job.document, job.outputs, job.acceleration, job.report, scratch=job.work, keys=job.request.keys
     )
-
-
-def _disk_record(job: _Job, index: int, moved: _Moved, source: DiskReader) -> DiskRecord:
-    record = disk_record(
-        job.partial_disk(index), job.hardware.disks[index], None if job.document.live else source,
-        job.document.sources[index].path, moved.copies[index], moved.changed[index],
-        # the limit is the source's
-        threads=job.request.threads, report=job.report, care=replace(job.care, limit=None),
-    )  # fmt: skip
-    return replace(
-        record,
-        compression=_compression(job, index),
-        left_out=left_out_records(job.selection.disks[index]),
-        left_out_digest=job.selection.disks[index].digest(),
-        unreadable=job.unreadable[index] if job.unreadable else (),
-    )
-
-
-def _compression(job: _Job, index: int) -> str:
-    codec = None if job.hardware.disks[index].is_device else job.request.layout.compression
-    return "" if codec is None else codec.value

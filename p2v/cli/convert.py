@@ -18,13 +18,14 @@ from p2v.cli import (
     storage,
 )
 from p2v.cli import report as report_verb
+from p2v.conversion_job import Request
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.documents import PlanDocument, load_plan, relocated
 from p2v.inspection import Reading
 from p2v.left_out import Wanted
-from p2v.migrate import Request, convert
+from p2v.migrate import convert
 from p2v.planning import plan_machine
 from p2v.record import ConversionRecord, record_json
 from p2v.targets.front_ends import FrontEnd

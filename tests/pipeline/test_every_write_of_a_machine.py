@@ -23,7 +23,8 @@ from converters import checkpoints
 from converters.image import describe, identity, open_disk
 from converters.qemu_img import CheckResult
 from drivers.rewrite import RewriteResult
-from p2v import migrate
+from p2v import migrate, moving
+from p2v.conversion_job import Request
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import BadTarget, P2vError, TargetExists
 from p2v.core.events import silent
@@ -34,7 +35,6 @@ from p2v.documents import PlanDocument, SourceDisk
 from p2v.inspection import Reading
 from p2v.left_out import Wanted
 from p2v.machine import Machine, MachineDisk
-from p2v.migrate import Request
 from p2v.planning import plan_machine
 from p2v.record import ChangedRange, load_record
 from tests.converters.faulty_storage import Fate, Killed
@@ -201,11 +201,11 @@ def bench(
     planned: PlanDocument, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
     """Three disks to files of one format, or the second of them to a block device."""
-    monkeypatch.setattr(migrate, "served_overlays", _served)
-    monkeypatch.setattr(migrate, "rewrite_overlays", lambda *rest, **keys: RewriteResult((), (), (), {}))
+    monkeypatch.setattr(moving, "served_overlays", _served)
+    monkeypatch.setattr(moving, "rewrite_overlays", lambda *rest, **keys: RewriteResult((), (), (), {}))
     monkeypatch.setattr(migrate, "QemuImg", StandIn)
     monkeypatch.setattr(migrate, "tool_versions", lambda arch: {})
-    monkeypatch.setattr(migrate, "committed_ranges", _committed)
+    monkeypatch.setattr(moving, "committed_ranges", _committed)
     noted = checkpoints.Checkpoints.note
 
     def note(self: checkpoints.Checkpoints, *numbers: int) -> None:
