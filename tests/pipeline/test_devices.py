@@ -97,7 +97,7 @@ def _look_at_the_result(out: Path, device: Path) -> None:
 
 
 def _finish_what_was_left(words: list[str | Path], out: Path, device: Path) -> None:
-    """As a run leaves it that was killed between its renames: it is finished for the same device only."""
+    """As a run leaves it that was killed between its renames: it is finished, and is in the way of one to another device."""
     wanted = names(out)
     for name in ("vm.xml", "vm.json"):
         (out / name).rename(out / f"{name}.partial")
@@ -110,4 +110,5 @@ def _finish_what_was_left(words: list[str | Path], out: Path, device: Path) -> N
         ran = p2v(*words[:-1], other, "--verify", "--checksum", "--progress", "none")
         assert ran.status == 73, ran.err
         assert not any(other.open("rb").read(MIB))
-    assert (out / "vm.json.partial").exists()
+    assert names(out) == wanted
+    assert load_record(out / "vm.json").disks[0].target == str(device)
