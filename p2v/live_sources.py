@@ -18,7 +18,7 @@ from pathlib import Path
 
 from drivers.plan import Finding
 from p2v.consistency import LiveRecord, LiveSource, LiveWish, Way, choose
-from p2v.core.block_devices import THIS_HOST, HostFiles
+from p2v.core.block_devices import THIS_HOST, HostFiles, is_block_device
 from p2v.core.device_use import UseKind, mount_below
 from p2v.core.errors import P2vError, PlanStale, ReadFailed, SourceInUse, Usage
 from p2v.core.events import Reporter, Warned
@@ -52,7 +52,7 @@ def look_over(
     warnings: list[Finding] = []
     needed = _needed(wish.writes, host)
     for index, path in enumerate(disks):
-        if not path.is_block_device():
+        if not is_block_device(path):
             continue
         device, uses = device_uses(path, host)
         writing = tuple(use for use in uses if use.may_write)
@@ -69,7 +69,7 @@ def look_over(
 def users_told(disks: Sequence[Path]) -> Iterator[str]:
     """A sentence about the users of each disk that is only looked into."""
     for path in disks:
-        if path.is_block_device():
+        if is_block_device(path):
             writing = [use.words for use in device_uses(path)[1] if use.may_write]
             if writing:
                 yield f"{path} is in use ({'; '.join(writing)}): what is read may not be of one moment"

@@ -253,6 +253,14 @@ def openers_of(number: str, host: HostFiles) -> Iterator[str]:
             yield f"{_OPEN}{name or 'a process'} (process {process})"
 
 
+def is_block_device(path: Path) -> bool:
+    """Whether a path leads to a block device; False where it cannot be looked at: who opens it says why."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def is_device(path: str, number: str, name: str) -> bool:
     """Whether a name is a device's: by its number, or where it cannot be looked at, by the kernel's name for it."""
     if not path.startswith("/"):

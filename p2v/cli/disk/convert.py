@@ -30,6 +30,7 @@ from p2v.cli.disk.made import Made, tell
 from p2v.cli.disk.source import add_source, open_spec, spec_of
 from p2v.consistency import LiveWish
 from p2v.core import events, jsontext
+from p2v.core.block_devices import is_block_device
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, NoSource, NoSpace, TargetExists, Usage
 from p2v.core.events import Reporter
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.subformat is not None:
             raise Usage(f"--subformat {arguments.subformat} is for vhd, vhdx and vmdk")
         copying = Copying(arguments, spec, final, kind, layout_options.layout_of(arguments, kind), reading, report)
-        is_device = spec.path.is_block_device()
+        is_device = is_block_device(spec.path)
         _require_place(final, but_for=None if is_device else journal_path(copying.partial))
         made = _of_device(copying, wish) if is_device else copying.at_rest()
     tell(made, as_json=arguments.json)
