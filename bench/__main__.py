@@ -25,7 +25,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.list:
         for row in ROWS:
-            print(f"{row.name:<26}{row.title}")
+            print(f"{row.name:<30}{row.title}")
         return 0
     chosen = _chosen(arguments.rows)
     table = [_run(row) for row in chosen]
@@ -72,10 +72,10 @@ def _run(row: Row) -> dict[str, object]:
 
 
 def _print(table: list[dict[str, object]]) -> None:
-    print(f"\n{'row':<26}{'ours':>10}{'other':>10} {'unit':<5}{'ratio':>8}{'goal':>7}  met")
+    print(f"\n{'row':<30}{'ours':>10}{'other':>10} {'unit':<5}{'ratio':>8}{'goal':>7}  met")
     for row in table:
         print(
-            f"{row['name']!s:<26}{row['ours']!s:>10}{row['other']!s:>10} {row['unit']!s:<5}"
+            f"{row['name']!s:<30}{row['ours']!s:>10}{row['other']!s:>10} {row['unit']!s:<5}"
             f"{row['ratio']!s:>8}{row['goal']!s:>7}  {'yes' if row['met'] else 'NO'}"
         )
         for line in str(row["detail"]).splitlines():
