@@ -5,7 +5,6 @@ Both sides wait until the target is on stable storage. Inputs are warm in the pa
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.inputs import StaleDisk, bulk_disk, stale_disk
-from bench.measuring import HOUR, P2V, RUNNER, Outcome, Row, Say, paired, scratch_folder, timed
+from bench.measuring import P2V, Outcome, Row, Say, paired, scratch_folder, timed
+from converters.image import open_disk
 from p2v.core.units import GIB, MIB
 
 _QEMU_NAMES = {
@@ -68,16 +68,13 @@ def _against_the_limit(packing: str, *options: str) -> Callable[[Say], Outcome]:
 
 
 def _stored_ranges(source: Path, packing: str, out: Path) -> tuple[Path, int]:
-    """Where the disk's bytes stand, as qemu-img says."""
-    argv = ["qemu-img", "map", "--output=json", "-f", _QEMU_NAMES[packing], str(source)]
-    found = json.loads(RUNNER.run(argv, timeout=HOUR).stdout)
-    lines = [
-        f"{each.get('filename', source)} {each['offset']} {each['start']} {each['length']}\n"
-        for each in found
-        if each["data"] and not each["zero"]
-    ]
-    out.write_text("".join(lines), "utf-8")
-    return out, found[-1]["start"] + found[-1]["length"]
+    """Where the disk's bytes stand, by our reader: qemu-img tells that of some formats only."""
+    input_format = {"vpc": "vhd"}.get(_QEMU_NAMES[packing], _QEMU_NAMES[packing])
+    with open_disk(source, input_format) as disk:
+        stored = [(each.stored, each) for each in disk.extents() if each.stored is not None]
+        lines = [f"{place.file} {place.offset} {each.offset} {each.length}\n" for place, each in stored]
+        out.write_text("".join(lines), "utf-8")
+        return out, disk.virtual_size
 
 
 def _compressed(packing: str, codec: str) -> Callable[[Say], Outcome]:
