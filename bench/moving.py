@@ -173,12 +173,12 @@ def _qemu_once(disk: StaleDisk) -> float:
 
 
 def _huge(say: Say) -> Outcome:
-    """The largest resident set of ours while an ext4 and a quarter million ranges on a disk of 64 TiB are copied."""
+    """The largest resident set of ours while a disk of 64 TiB with data all over it is copied."""
     with scratch_folder() as place:
         source = place / "huge.qcow2"
         timed(["qemu-img", "create", "-q", "-f", "qcow2", str(source), "64T"])
-        # a byte every 256 MiB: every L2 table is there
-        commands = "".join(f"write -P 1 {at} 512\n" for at in range(0, 64 << 40, 256 * MIB))
+        # one L2 table in eight is there: 2 GiB in all
+        commands = "".join(f"write -P 1 {at} 512\n" for at in range(0, 64 << 40, 4 * GIB))
         subprocess.run(
             ["qemu-io", "-f", "qcow2", str(source)], input=commands.encode(), stdout=subprocess.DEVNULL, check=True
         )
@@ -192,7 +192,7 @@ def _huge(say: Say) -> Outcome:
         seconds = os.times().elapsed - before.elapsed
     mine = usage.ru_maxrss * 1024 / 1e6
     say(f"{mine:.0f} MB, {seconds:.1f} s")
-    return Outcome(mine, _MEMORY_LIMIT_MB, (1, 1), f"262144 clusters of data, {seconds:.1f} s; other: the limit")
+    return Outcome(mine, _MEMORY_LIMIT_MB, (1, 1), f"16384 clusters of data, {seconds:.1f} s; other: the limit")
 
 
 def _rows() -> Iterator[Row]:
