@@ -39,9 +39,7 @@ def move(
     sizes = [reader.virtual_size for reader in readers]
     with served_overlays(job.document, job.overlays, sizes, job.qemu_img, job.selection.disks) as supplements:
         copies, rewriting = _both(job, readers, targets, supplements)
-    with events.phase(job.report, "commit", "Committing the changes"):
-        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
-    return Moved(copies, rewriting, changed)
+    return Moved(copies, rewriting, _commit_all(job, targets))
 
 
 def _move_one_after_the_other(
@@ -68,9 +66,7 @@ def _move_one_after_the_other(
             document, job.overlays, supplements, job.acceleration, job.report,
             keys=keys, accept_damage=damage, check_all=still is not None,
         )
-    with events.phase(job.report, "commit", "Committing the changes"):
-        changed = tuple(_commit(job, index, target) for index, target in enumerate(targets))
-    return Moved(copies, rewriting, changed)
+    return Moved(copies, rewriting, _commit_all(job, targets))
 
 
 def as_copied(reader: DiskReader, lost: BadRanges) -> DiskReader:
@@ -125,6 +121,11 @@ def _copy_all(job: Job, readers: Sequence[DiskReader], targets: Sequence[Target]
             for remark in target.remarks:
                 job.report(events.Warned(remark))
         return tuple(results)
+
+
+def _commit_all(job: Job, targets: Sequence[Target]) -> tuple[tuple[ChangedRange, ...], ...]:
+    with events.phase(job.report, "commit", "Committing the changes"):
+        return tuple(_commit(job, index, target) for index, target in enumerate(targets))
 
 
 def _commit(job: Job, index: int, target: Target) -> tuple[ChangedRange, ...]:

@@ -132,6 +132,7 @@ def test_a_device_in_use_is_refused_with_its_users_by_every_verb_that_copies_or_
     with live_device(tmp_path, "ext4") as (device, place):
         verbs: tuple[tuple[str | Path, ...], ...] = (
             ("disk", "convert", device, tmp_path / "copy.raw"),
+            ("disk", "convert", device, tmp_path / "copy.vhdx"),
             ("plan", device),
             ("convert", device, "-o", tmp_path / "out"),
         )

@@ -12,7 +12,7 @@ import pytest
 from converters.image import open_disk
 from converters.pieces import stored_bytes
 from converters.sparse_view import SparseView
-from p2v.cli.disk import convert
+from p2v.cli.disk import copying
 from p2v.cli.main import main
 from p2v.core import workspace
 from tests.converters.allocation import made
@@ -79,7 +79,7 @@ def test_the_room_that_is_wanted_is_that_of_what_is_copied(
     assert 16 * MIB < needed < 40 * MIB - left_out.total + MIB
     monkeypatch.setattr(workspace, "free_bytes", lambda folder: needed + 20 * MIB)
     words = ["disk", "convert", str(disk), str(tmp_path / "out.raw"), "--progress", "none"]
-    monkeypatch.setattr(convert, "_SLACK_BYTES", 20 * MIB)
+    monkeypatch.setattr(copying, "_SLACK_BYTES", 20 * MIB)
     assert main([*words, "--used-blocks"]) == 0
     (tmp_path / "out.raw").unlink()
     monkeypatch.setattr(workspace, "free_bytes", lambda folder: needed + 20 * MIB - 1)

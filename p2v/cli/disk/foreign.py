@@ -13,9 +13,12 @@ from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.target_formats import ForeignFormat
 from p2v.cli import layout_options
+from p2v.cli.disk.live import who_uses
 from p2v.cli.disk.made import Made
 from p2v.cli.disk.source import open_spec
+from p2v.consistency import LiveWish
 from p2v.core import events
+from p2v.core.block_devices import is_block_device
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
@@ -42,6 +45,8 @@ def make(
     arguments: argparse.Namespace, spec: DiskSpec, final: Path, kind: ForeignFormat, variant: str, report: Reporter
 ) -> Made:
     """Have it written, compare it with the source, give it its name. Raises what these steps raise."""
+    if is_block_device(spec.path):
+        who_uses(spec.path, LiveWish(), report)
     started = time.monotonic()
     with open_spec(spec) as disk:
         partial = final.with_name(final.name + PARTIAL)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 from p2v.cli.disk import used_blocks
-from p2v.cli.disk.convert import Copying
+from p2v.cli.disk.copying import Copying
 from p2v.cli.disk.made import Made
 from p2v.cli.disk.source import open_spec
 from p2v.consistency import LiveSource, LiveWish, Way
 from p2v.core import events
+from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import require_space
 from p2v.live_sources import held_still, look_over, require_plain, unrepeatable
@@ -18,10 +20,16 @@ from p2v.live_sources import held_still, look_over, require_plain, unrepeatable
 
 def copy(copying: Copying, wish: LiveWish) -> Made:
     """Copy a device, in the best way where it is in use. Raises SourceInUse where the user does not want that."""
-    seen = look_over([copying.spec.path], wish, SystemRunner())
+    live = who_uses(copying.spec.path, wish, copying.report)
+    return _copy_live(copying, live, wish) if live else copying.at_rest()
+
+
+def who_uses(device: Path, wish: LiveWish, report: Reporter) -> tuple[LiveSource, ...]:
+    """How a device is copied that is in use; nothing where it is not. Raises SourceInUse where the user does not want that."""
+    seen = look_over([device], wish, SystemRunner())
     for warning in seen.warnings:
-        copying.report(events.Warned(warning.message))
-    return _copy_live(copying, seen.live, wish) if seen.live else copying.at_rest()
+        report(events.Warned(warning.message))
+    return seen.live
 
 
 def _copy_live(copying: Copying, live: tuple[LiveSource, ...], wish: LiveWish) -> Made:
