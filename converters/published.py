@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.faults import BadRanges
-from converters.journal import CannotRead, JournalFile, JournalHeader, Naming
+from converters.journal import CannotRead, Forgotten, JournalFile, JournalHeader, Naming
+from converters.resumed import Filled
 from converters.target import journal_path
 from p2v.core.workspace import rename_new, sync_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a run had published: what its journal was about, and the ranges of the source that it could not read."""
+    """What a run had published: what its journal was about, and the ranges of the source that are zeroes in it."""
 
     header: JournalHeader
     lost: BadRanges
@@ -29,12 +30,14 @@ def finish_published(partial: Path, final: Path) -> Published | None:
         return None
     journal = JournalFile(journal_path(partial), partial)
     try:
-        header, last, lost = journal.read_header(), None, BadRanges()
+        header, last, filled = journal.read_header(), None, Filled()
         for record in journal.records() if header is not None else ():
             last = record
-            if isinstance(record, CannotRead) and record.filled:
-                for each in record.ranges:
-                    lost.add(*each)
+            match record:
+                case CannotRead():
+                    filled.add(record)
+                case Forgotten(runs):
+                    filled.forget(runs)
         found = os.lstat(final)
         if header is None or last != Naming(found.st_ino, found.st_size):
             return None
@@ -42,6 +45,6 @@ def finish_published(partial: Path, final: Path) -> Published | None:
             rename_new(partial, final)  # both are names of one file
         sync_folder(final.parent)
         journal.remove()
-        return Published(header, lost)
+        return Published(header, BadRanges(each for ranges in filled.by_piece.values() for each in ranges))
     finally:
         journal.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from converters.faults import BadRanges
+from converters.faults import BadRanges, Range
 from converters.inflate import crc32
 from converters.journal import CannotRead, Committing, Copied, Forgotten, JournalFile, Naming, PiecesDone
 from converters.pieces import PIECE_BYTES, PieceBuffer, PieceSet, piece_count, piece_length, untouched_words
@@ -17,11 +17,29 @@ def checksum(data: memoryview, data_map: int) -> int:
     return crc32(data) if data_map else 0
 
 
+class Filled:
+    """What of the source could not be read and is zeroes in the target, by the piece that it is in."""
+
+    def __init__(self) -> None:
+        self.by_piece: dict[int, list[Range]] = {}
+
+    def add(self, record: CannotRead) -> None:
+        """Zeroes took the place of ranges; of those that only stopped a copy, there are none."""
+        for offset, length in record.ranges if record.filled else ():
+            self.by_piece.setdefault(offset // PIECE_BYTES, []).append((offset, length))
+
+    def forget(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Pieces are copied again."""
+        for first, count in runs:
+            for index in range(first, first + count):
+                self.by_piece.pop(index, None)
+
+
 class Resumed:
     """What a target has of an earlier run, if there was one; ``done`` are the pieces that it recorded.
 
     ``dirty``: runs of pieces that a commit may have written. ``damaged_bytes``: of pieces that turned out not to be what was
-    recorded of them. ``unreadable``: ranges of the source; ``filled``: by piece, what of it is zeroes for that.
+    recorded of them. ``unreadable``: ranges of the source; ``filled``: what is zeroes for that.
     """
 
     def __init__(self, writer: PlacedWriter) -> None:
@@ -32,7 +50,7 @@ class Resumed:
         self.damaged_bytes = 0
         self.dirty: list[tuple[int, int]] = []
         self.unreadable = BadRanges()
-        self.filled: dict[int, list[tuple[int, int]]] = {}
+        self.filled = Filled()
         self._sums = untouched_words(count)
         self._unseen = PieceSet(count)
         self._changing = threading.Lock()
@@ -46,7 +64,7 @@ class Resumed:
     @property
     def lost(self) -> BadRanges:
         """What could not be read, of all pieces that are done."""
-        return BadRanges(each for index, ranges in self.filled.items() if index in self.done for each in ranges)
+        return BadRanges(each for index, ranges in self.filled.by_piece.items() if index in self.done for each in ranges)
 
     def replay(self, journal: JournalFile, *, skip_unreadable: bool = False) -> None:
         """Believe the journal. Pieces in which something could not be read are copied again, unless ``skip_unreadable``.
@@ -55,7 +73,7 @@ class Resumed:
         """
         self._replay(journal)
         if not skip_unreadable:
-            self.dirty.extend((index, 1) for index in self.filled if index in self.done)
+            self.dirty.extend((index, 1) for index in self.filled.by_piece if index in self.done)
 
     def _replay(self, journal: JournalFile) -> None:
         count = piece_count(self.writer.virtual_size)
@@ -120,8 +138,7 @@ class Resumed:
             if offset + length > self.writer.virtual_size:
                 raise ValueError(f"the range at {offset} that could not be read lies behind the end")
             self.unreadable.add(offset, length)
-            if record.filled:
-                self.filled.setdefault(offset // PIECE_BYTES, []).append((offset, length))
+        self.filled.add(record)
 
     def _restore(self, index: int, place: int, data_map: int, known_by: int, count: int) -> None:
         if index >= count or index in self.done:
@@ -136,12 +153,12 @@ class Resumed:
         self._unseen.add(index)
         self.done_bytes += piece_length(index, self.writer.virtual_size)
 
-    def _forget(self, runs: Iterable[tuple[int, int]]) -> None:
+    def _forget(self, runs: Sequence[tuple[int, int]]) -> None:
+        self.filled.forget(runs)
         for first, count in runs:
             for index in range(first, first + count):
                 if index in self.done:
                     self._remove(index)
-                self.filled.pop(index, None)
                 self.writer.forget(index)
 
     def _remove(self, index: int) -> None:
