@@ -8,7 +8,7 @@ from types import TracebackType
 
 from converters.faults import BadRanges
 from converters.mapped import MappedDisk
-from p2v.core.disk import DiskReader, Extent
+from p2v.core.disk import DiskReader, Extent, told_sector_size
 from p2v.core.errors import Unreadable
 
 # of a real disk each failure takes seconds
@@ -28,6 +28,11 @@ class ForgivingDisk:
     def virtual_size(self) -> int:
         """Size of the disk as its guest sees it, in bytes."""
         return self._reader.virtual_size
+
+    @property
+    def logical_sector_size(self) -> int:
+        """As the other one tells it."""
+        return told_sector_size(self._reader)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -27,6 +27,7 @@ from converters.references import DiskSpec
 from converters.served_overlay import served_overlay
 from converters.source_file import open_source
 from converters.target import Target, TargetFormat, open_target
+from p2v.core.disk import told_sector_size
 from p2v.core.errors import BadSectors, Blocked, P2vError, ReadFailed, SourceFailing, SourceGone, Unreadable
 from p2v.core.events import Event, Warned, silent
 from p2v.core.io_errors import read_problem
@@ -161,6 +162,13 @@ class TestBadSectors:
             failed = sum(failed for _, _, failed in faulty.reads())
             assert forgiving.pread(100, BAD[0][0] + 10) == bytes(100)
             assert sum(failed for _, _, failed in faulty.reads()) == failed
+
+
+def test_a_look_into_a_disk_keeps_its_sectors(tmp_path: Path) -> None:
+    image = tmp_path / "large"
+    image.write_bytes(bytes(PAGE) + b"EFI PART" + bytes(MIB))
+    with open_disk(image, "raw") as disk:
+        assert told_sector_size(ForgivingDisk(disk)) == disk.logical_sector_size == PAGE
 
 
 @NEEDS_FUSE
