@@ -7,7 +7,6 @@ an interrupted one: it is removed, and after a kill the next run begins anew.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from converters.compare import compare_disks
 from converters.host_file import open_in_qemu, open_target_file, resize, sync_data
 from converters.image import open_disk
 from converters.nbd import NbdExport, serve
-from converters.qemu_img import NbdUri, QemuImg
+from converters.qemu_img import NbdUri, QemuImg, lacked_space
 from converters.references import DiskSpec
 from converters.target_formats import ForeignFormat
 from p2v.core import events
@@ -105,7 +104,7 @@ class ForeignTarget:
         """What qemu-img could only call an input or output error."""
         if failures := export.failures():
             return BadImage(source, f"it could not be read: {failures[0]}", "")
-        if os.strerror(errno.ENOSPC) in error.stderr_tail:
+        if lacked_space(error):
             return NoSpace(self.final.parent, size, free_bytes(self.final.parent), "Free some space or name another folder.")
         return error
 

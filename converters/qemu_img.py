@@ -69,6 +69,11 @@ class CheckResult:
         return self.supported and not (self.corruptions or self.leaks or self.errors)
 
 
+def lacked_space(error: ProgramFailed) -> bool:
+    """Whether qemu-img ended for want of space, or of quota."""
+    return any(os.strerror(number) in error.stderr_tail for number in (errno.ENOSPC, errno.EDQUOT))
+
+
 @dataclass(frozen=True, slots=True)
 class QemuImg:
     """Runs qemu-img. All methods raise ProgramFailed, ProgramTimedOut, ToolMissing; BadImage where an
@@ -116,7 +121,7 @@ class QemuImg:
         try:
             self._run("commit", "-q", "-d", "-f", "qcow2", _literal(overlay), timeout=_LONG_SECONDS)
         except ProgramFailed as error:
-            if any(os.strerror(number) in error.stderr_tail for number in (errno.ENOSPC, errno.EDQUOT)):
+            if lacked_space(error):
                 refusal = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise write_problem(refusal, target, needed=overlay.stat().st_size) from error
             raise

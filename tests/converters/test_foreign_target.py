@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -208,6 +209,16 @@ def test_a_full_file_system_is_no_space_and_leaves_nothing(tmp_path: Path) -> No
         assert names(small) == set()
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_quota_that_is_used_up_is_no_space(tmp_path: Path, source: Path) -> None:
+    class Refusing:
+        def run(self, argv: Any, **options: Any) -> Completed:
+            raise ProgramFailed("qemu-img", 1, f"qemu-img: error while writing: {os.strerror(errno.EDQUOT)}")
+
+    with pytest.raises(NoSpace):
+        make(source, "raw", target(tmp_path, "vhd", "dynamic"), QemuImg(Refusing()))
+    assert names(tmp_path) == {"source.raw"}
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_replaced(tmp_path: Path, source: Path) -> None:
