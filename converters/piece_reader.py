@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from converters.care import NO_CARE, Care, drop, is_cached, not_cached
 from converters.decompress import decompress
 from converters.faults import Faults, Range, Rescue, bad_sectors
 from converters.inflate import FASTEST, Inflate
+from converters.kept_open import KeptOpen
 from converters.pieces import DataPiece, PieceBuffer, Segment
 from converters.read_watch import ReadWatch
 from converters.source_file import SourceFile, close_source, open_source
@@ -22,8 +22,6 @@ from p2v.core.errors import BadImage, Unreadable
 from p2v.core.io_errors import read_problem
 from p2v.core.units import MIB
 
-# A split VMDK has a file for every 2 GB; one thread keeps this many of them open.
-_OPEN_FILES = 32
 # What one thread will hold of a compressed extent; a larger one is left to the reader.
 _LARGEST_INFLATED_BYTES = 16 * MIB
 
@@ -110,7 +108,7 @@ class PieceReader:
         self._reader = reader
         self._inflate = inflate
         self._manner = manner or Manner()
-        self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
+        self._open = KeptOpen(lambda path: _OpenFile(open_source(path), self._manner.care))
         # A child disk cuts its parent's streams into several extents; each is inflated once.
         self._last: tuple[tuple[Path, int], bytes | bytearray] | None = None
 
@@ -122,8 +120,7 @@ class PieceReader:
 
     def close(self) -> None:
         """Close every file that was opened."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._open.close()
 
     def fill(self, piece: DataPiece, buffer: PieceBuffer) -> None:
         """Read a whole piece into the front of ``buffer``.
@@ -184,7 +181,7 @@ class PieceReader:
 
     def _read_stored(self, segment: Segment, stored: StoredAt, into: memoryview) -> None:
         file, offset = stored.file, stored.offset
-        opened = self._opened(file)
+        opened = self._open.get(file)
         self._await_turn(len(into))
         self._manner.watch.begin(file, offset)
         try:
@@ -240,7 +237,7 @@ class PieceReader:
 
     def _stored_stream(self, at: CompressedAt) -> bytes:
         """A compressed stream; shorter where the file ends before. Raises Unreadable when some of it cannot be read."""
-        opened = self._opened(at.file)
+        opened = self._open.get(at.file)
         self._await_turn(at.length)
         attempts = self._manner.faults.patience.attempts
         self._manner.watch.begin(at.file, at.offset)
@@ -275,15 +272,6 @@ class PieceReader:
 
     def _any_file(self) -> Path:
         return self._reader.files[0] if self._reader.files else Path("disk")
-
-    def _opened(self, file: Path) -> _OpenFile:
-        if file in self._open:
-            self._open.move_to_end(file)
-            return self._open[file]
-        if len(self._open) >= _OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        self._open[file] = opened = _OpenFile(open_source(file), self._manner.care)
-        return opened
 
 
 def _part(segment: Segment, start: int, end: int) -> Segment:

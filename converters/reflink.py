@@ -13,11 +13,12 @@ import fcntl
 import os
 import struct
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.kept_open import KeptOpen
 from converters.pieces import SUBPIECE_BYTES, DataPiece, stored_bytes
 from converters.source_file import SourceFile, open_source
 from p2v.core.disk import DiskReader, Extent, StoredAt
@@ -26,8 +27,6 @@ from p2v.core.errors import P2vError
 _FICLONERANGE = 0x4020940D
 # struct file_clone_range: source descriptor, its offset, length, offset in the target; all 64 bits.
 _CLONE_RANGE = struct.Struct("=qQQQ")
-# What a split disk has more of is closed and opened again.
-_OPEN_FILES = 32
 # Blocks that are refused one by one (a file system may be stricter than this knows) end the trying.
 _REFUSALS = 8
 
@@ -59,7 +58,7 @@ class Sharing:
     """Shares blocks with files in ``folder``; safe for threads; close it, or use it as a context manager."""
 
     folder: Path
-    _open: OrderedDict[Path, SourceFile] = field(default_factory=OrderedDict)
+    _sources: KeptOpen[SourceFile] = field(default_factory=lambda: KeptOpen(open_source))
     _possible: dict[Path, bool] = field(default_factory=dict)
     _refused: deque[Path] = field(default_factory=lambda: deque(maxlen=_REFUSALS))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -73,8 +72,7 @@ class Sharing:
 
     def close(self) -> None:
         """Close the files of the source."""
-        while self._open:
-            self._open.popitem()[1].close()
+        self._sources.close()
 
     def ranges_of(self, piece: DataPiece, virtual_size: int) -> tuple[SharedRange, ...] | None:
         """All of a piece's data as ranges that can be shared; None where any of it cannot."""
@@ -99,7 +97,7 @@ class Sharing:
             if not self._possible.get(shared.source.file, False):
                 return False
             try:
-                _clone(self._handle(shared.source.file), shared.source.offset, shared.length, handle, offset)
+                _clone(self._sources.get(shared.source.file).fd, shared.source.offset, shared.length, handle, offset)
                 return True
             except (OSError, P2vError) as error:
                 # whatever it is, reading and writing will do, or will say it better
@@ -119,7 +117,7 @@ class Sharing:
         """Share the file's first block with a file that has no name and goes away at once."""
         try:
             self._block_bytes = self._block_bytes or os.statvfs(self.folder).f_bsize
-            source = self._handle(file)
+            source = self._sources.get(file).fd
             probe = os.open(self.folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
                 _clone(source, 0, self._block_bytes, probe, 0)
@@ -128,15 +126,6 @@ class Sharing:
         except (OSError, P2vError):
             return False
         return True
-
-    def _handle(self, file: Path) -> int:
-        if file in self._open:
-            self._open.move_to_end(file)
-            return self._open[file].fd
-        if len(self._open) >= _OPEN_FILES:
-            self._open.popitem(last=False)[1].close()
-        self._open[file] = opened = open_source(file)
-        return opened.fd
 
 
 def unshared_bytes(reader: DiskReader, folder: Path) -> int:
