@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from p2v.core.run import find_program
 from p2v.core.units import MIB
@@ -35,6 +38,19 @@ def mounted(kind: str, folder: Path, size: int = 400 * MIB) -> Iterator[Path]:
             yield place
         finally:
             subprocess.run(["umount", place], check=True, timeout=60)
+
+
+@contextmanager
+def small_file_system(folder: Path, size: int) -> Iterator[None]:
+    """A tmpfs of ``size`` bytes on ``folder``."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True, timeout=30)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True, timeout=30)
 
 
 def used_bytes(place: Path) -> int:

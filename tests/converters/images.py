@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import subprocess
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -178,3 +179,20 @@ def by_libvhdi(paths: Sequence[Path]) -> bytes:
     finally:
         for each in opened:
             each.close()
+
+
+@contextmanager
+def held_by_qemu(image: Path, qemu_format: str) -> Iterator[None]:
+    """A program of QEMU has an image open for writing, as one does whose parent was killed."""
+    with subprocess.Popen(
+        ["qemu-io", "-f", qemu_format, str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as orphan:
+        assert orphan.stdin is not None
+        assert orphan.stdout is not None
+        orphan.stdin.write(b"length\n")
+        orphan.stdin.flush()
+        orphan.stdout.readline()
+        try:
+            yield
+        finally:
+            orphan.stdin.close()

@@ -26,7 +26,8 @@ from p2v.core.errors import BadImage, BadTarget, NoSpace, ProgramFailed, TargetB
 from p2v.core.events import BytesDone, Event, silent
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import GIB, MIB
-from tests.converters.images import BY_NAME, make_image, patterned
+from tests.converters.file_systems import small_file_system
+from tests.converters.images import BY_NAME, held_by_qemu, make_image, patterned
 from tests.converters.memory_disk import content
 from tests.pipeline.running import kill_when, names, p2v, programs_with, sha256, started, state
 
@@ -197,18 +198,13 @@ def test_a_disk_too_large_for_the_format_is_refused(tmp_path: Path) -> None:
     assert names(tmp_path) == {"source.raw"}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_file_system_is_no_space_and_leaves_nothing(tmp_path: Path) -> None:
     source, small = tmp_path / "source.raw", tmp_path / "small"
     source.write_bytes(content(16 * MIB, 1))
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", small], check=True)
-    try:
+    with small_file_system(small, 8 * MIB):
         with pytest.raises(NoSpace):
             make(source, "raw", target(small, "vhd", "dynamic"))
         assert names(small) == set()
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_a_quota_that_is_used_up_is_no_space(tmp_path: Path, source: Path) -> None:
@@ -236,17 +232,8 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced(tmp_path: Path, source: 
 def test_what_a_killed_run_left_is_overwritten_unless_qemu_has_it_open(tmp_path: Path, source: Path) -> None:
     made = target(tmp_path, "vmdk", "monolithicSparse")
     QemuImg(SystemRunner()).create(made.partial, "vmdk", 900 * MIB)
-    with subprocess.Popen(
-        ["qemu-io", "-f", "vmdk", made.partial], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as orphan:
-        assert orphan.stdin is not None
-        assert orphan.stdout is not None
-        orphan.stdin.write(b"length\n")
-        orphan.stdin.flush()
-        orphan.stdout.readline()
-        with pytest.raises(TargetBusy):
-            make(source, "raw", made)
-        orphan.stdin.close()
+    with held_by_qemu(made.partial, "vmdk"), pytest.raises(TargetBusy):
+        make(source, "raw", made)
     assert made.partial.exists()
     make(source, "raw", made)
     assert names(tmp_path) == {"source.raw", made.final.name}
