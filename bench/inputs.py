@@ -23,7 +23,8 @@ _STALE_FILE_BYTES = 3 * MIB
 _STALE_FILES = 1200
 _STALE_RECIPE = "4 GiB, 1200 files of 3 MiB of noise, three of four deleted, seed 2"
 _MAKE = {"ext4": ["mkfs.ext4", "-q", "-F"], "ntfs": ["mkntfs", "-q", "-F", "-Q", "-p", "2048"]}
-_OPTIONS = {
+_PACKINGS = {
+    "raw": ("raw", ""),
     "vmdk-stream": ("vmdk", "subformat=streamOptimized"),
     "vmdk-sparse": ("vmdk", "subformat=monolithicSparse"),
     "vhd-dynamic": ("vpc", "subformat=dynamic,force_size=on"),
@@ -31,6 +32,16 @@ _OPTIONS = {
     "qcow2": ("qcow2", ""),
     "vdi": ("vdi", ""),
 }
+
+
+def qemu_format(packing: str) -> str:
+    """What QEMU calls the format of a packing."""
+    return _PACKINGS[packing][0]
+
+
+def input_format(packing: str) -> str:
+    """What we call it."""
+    return "vhd" if qemu_format(packing) == "vpc" else qemu_format(packing)
 
 
 def guest_disk(packing: str) -> Path:
@@ -99,14 +110,14 @@ def _mounted(kind: str, volume: Path, at: Path) -> Iterator[None]:
 
 
 def _packed(raw: Path, stem: str, packing: str) -> Path:
-    qemu_format, options = _OPTIONS[packing]
+    of_qemu, options = _PACKINGS[packing]
     # a folder, because a VMDK's descriptor names its own file
-    artifact = Artifact(f"{stem}-{packing}", cache.recipe_digest([], str(raw.relative_to(cache.folder())), qemu_format, options))
-    name = f"disk.{qemu_format}"
+    artifact = Artifact(f"{stem}-{packing}", cache.recipe_digest([], str(raw.relative_to(cache.folder())), of_qemu, options))
+    name = f"disk.{of_qemu}"
 
     def build(partial: Path) -> None:
         partial.mkdir()
-        argv = ["qemu-img", "convert", "-f", "raw", "-O", qemu_format, *(["-o", options] if options else [])]
+        argv = ["qemu-img", "convert", "-f", "raw", "-O", of_qemu, *(["-o", options] if options else [])]
         SystemRunner().run([*argv, str(raw), str(partial / name)], timeout=1800.0)
 
     return cache.built(artifact, build) / name

@@ -11,37 +11,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.inputs import StaleDisk, bulk_disk, stale_disk
+from bench.inputs import StaleDisk, bulk_disk, input_format, qemu_format, stale_disk
 from bench.measuring import P2V, Outcome, Row, Say, paired, scratch_folder, timed
 from converters.image import open_disk
 from p2v.core.units import GIB, MIB
 
-_QEMU_NAMES = {
-    "vmdk-stream": "vmdk",
-    "vmdk-sparse": "vmdk",
-    "vhd-dynamic": "vpc",
-    "vhdx": "vhdx",
-    "vdi": "vdi",
-    "raw": "raw",
-}
 _REFLINK_FOLDER_BYTES = 12 * GIB
 _MEMORY_LIMIT_MB = 300.0
 
 
 def _ours(source: Path, packing: str, target: Path, disk_format: str, *options: str) -> float:
-    input_format = {"vpc": "vhd"}.get(_QEMU_NAMES[packing], _QEMU_NAMES[packing])
-    argv = ["disk", "convert", "--input-format", input_format, "--format", disk_format, "--progress", "none", *options]
+    argv = ["disk", "convert", "--input-format", input_format(packing), "--format", disk_format, "--progress", "none", *options]
     return timed([*P2V, *argv, str(source), str(target)])
 
 
 def _qemu_img(source: Path, packing: str, target: Path, disk_format: str, *options: str) -> float:
-    argv = ["qemu-img", "convert", "-W", "-m", "16", "-f", _QEMU_NAMES[packing], "-O", disk_format, *options]
+    argv = ["qemu-img", "convert", "-W", "-m", "16", "-f", qemu_format(packing), "-O", disk_format, *options]
     return timed([*argv, str(source), str(target)]) + timed(["sync", str(target)])
 
 
-def _against_qemu_img(packing: str, disk_format: str, *options: str) -> Callable[[Say], Outcome]:
+def against_qemu_img(
+    packing: str, disk_format: str, *options: str, disk: Callable[[str], Path] = bulk_disk
+) -> Callable[[Say], Outcome]:
+    """`p2v disk convert` against qemu-img's quickest way; both wait until the target is on stable storage."""
+
     def measure(say: Say) -> Outcome:
-        source = bulk_disk(packing)
+        source = disk(packing)
         ours, other = paired(
             lambda place: _ours(source, packing, place / "disk", disk_format, *options),
             lambda place: _qemu_img(source, packing, place / "disk", disk_format),
@@ -69,8 +64,7 @@ def _against_the_limit(packing: str, *options: str) -> Callable[[Say], Outcome]:
 
 def _stored_ranges(source: Path, packing: str, out: Path) -> tuple[Path, int]:
     """Where the disk's bytes stand, by our reader: qemu-img tells that of some formats only."""
-    input_format = {"vpc": "vhd"}.get(_QEMU_NAMES[packing], _QEMU_NAMES[packing])
-    with open_disk(source, input_format) as disk:
+    with open_disk(source, input_format(packing)) as disk:
         stored = [(each.stored, each) for each in disk.extents() if each.stored is not None]
         lines = [f"{place.file} {place.offset} {each.offset} {each.length}\n" for place, each in stored]
         out.write_text("".join(lines), "utf-8")
@@ -203,7 +197,7 @@ def _rows() -> Iterator[Row]:
                 title = (
                     f"{packing} to {disk_format}{' with --checksum' if name else ''} against qemu-img convert -W -m 16"
                 )
-                measure = _against_qemu_img(packing, disk_format, *options)
+                measure = against_qemu_img(packing, disk_format, *options)
                 yield Row(f"move-{packing}-{disk_format}{name}", title, "s", round(goal, 2), measure)
     for packing in ("vmdk-sparse", "vhd-dynamic", "vhdx", "vdi", "raw"):
         for name, options in (("", ()), ("-sum", ("--checksum",))):

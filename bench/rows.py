@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.inputs import bulk_disk, guest_disk
-from bench.measuring import HOUR, P2V, RUNNER, Outcome, Row, Say, scratch_folder, timed
+from bench.inputs import guest_disk, qemu_format
+from bench.measuring import HOUR, P2V, RUNNER, Outcome, Row, Say, paired, scratch_folder, timed
+from bench.moving import against_qemu_img
 from p2v.acceleration import acceleration
 from p2v.record import load_record
 from tests.fixtures import packed
@@ -77,46 +78,20 @@ def _inspect(say: Say) -> Outcome:
 
 def _copy(packing: str, disk_format: str) -> Callable[[Say], Outcome]:
     def measure(say: Say) -> Outcome:
-        source = packed("vmware", packing)
-        of_input = {"vmdk-stream": "vmdk", "vhd-dynamic": "vpc", "raw": "raw"}[packing]
-        ours, other = [], []
-        for turn in range(6):
-            with scratch_folder() as folder:
-                mine = timed([sys.executable, "-m", "bench.copy_once", str(source), str(folder / "o"), disk_format])
-                argv = ["qemu-img", "convert", "-f", of_input, "-O", disk_format, str(source), str(folder / "q")]
-                theirs = timed(argv)
-            if turn:
-                ours.append(mine)
-                other.append(theirs)
-        say(f"ours {[round(s, 2) for s in ours]}, qemu-img {[round(s, 2) for s in other]}")
-        return Outcome(
-            statistics.median(ours), statistics.median(other), (5, 5), "whole processes, ours with Python's start"
+        source, of_input = packed("vmware", packing), qemu_format(packing)
+        convert = ["qemu-img", "convert", "-f", of_input, "-O", disk_format, str(source)]
+        ours, other = paired(
+            lambda place: timed([sys.executable, "-m", "bench.copy_once", str(source), str(place / "disk"), disk_format]),
+            lambda place: timed([*convert, str(place / "disk")]),
+            say,
         )
+        return Outcome(ours, other, (5, 5), "whole processes, ours with Python's start")
 
     return measure
 
 
-def _disk_convert(packing: str, qemu_format: str, disk: Callable[[str], Path] = guest_disk) -> Callable[[Say], Outcome]:
-    """`p2v disk convert` to raw against qemu-img's quickest way; both wait until the target is on stable storage."""
-
-    def measure(say: Say) -> Outcome:
-        source = disk(packing)
-        of_input = "vhd" if qemu_format == "vpc" else qemu_format
-        argv_of_ours = [*P2V, "disk", "convert", "--input-format", of_input, "--format", "raw", "--progress", "none"]
-        ours, other = [], []
-        for turn in range(6):
-            with scratch_folder() as folder:
-                target = folder / "o.raw"
-                mine = timed([*argv_of_ours, str(source), str(target)])
-                argv = ["qemu-img", "convert", "-W", "-m", "16", "-f", qemu_format, "-O", "raw"]
-                theirs = timed([*argv, str(source), str(folder / "q.raw")]) + timed(["sync", str(folder / "q.raw")])
-            if turn:
-                ours.append(mine)
-                other.append(theirs)
-        say(f"ours {[round(s, 2) for s in ours]}, qemu-img and sync {[round(s, 2) for s in other]}")
-        return Outcome(statistics.median(ours), statistics.median(other), (5, 5), "whole processes, both synced")
-
-    return measure
+def _disk_convert(packing: str) -> Callable[[Say], Outcome]:
+    return against_qemu_img(packing, "raw", disk=guest_disk)
 
 
 def _open_huge(qemu_format: str) -> Callable[[Say], Outcome]:
@@ -214,14 +189,14 @@ ROWS = (
     Row("copy-stream", "streamOptimized VMDK to qcow2 against qemu-img convert", "s", 1, _copy("vmdk-stream", "qcow2")),
     Row("copy-vhd", "dynamic VHD to qcow2 against qemu-img convert", "s", 0.5, _copy("vhd-dynamic", "qcow2")),
     Row("copy-raw", "raw to raw against qemu-img convert", "s", 0.5, _copy("raw", "raw")),
-    Row("disk-stream", "p2v disk convert to raw: streamOptimized VMDK", "s", 2, _disk_convert("vmdk-stream", "vmdk")),
-    Row("disk-vmdk", "the same: monolithicSparse VMDK", "s", 1, _disk_convert("vmdk-sparse", "vmdk")),
-    Row("disk-vhd", "the same: dynamic VHD", "s", 1, _disk_convert("vhd-dynamic", "vpc")),
-    Row("disk-vhdx", "the same: dynamic VHDX", "s", 1, _disk_convert("vhdx", "vhdx")),
-    Row("disk-raw", "the same: raw", "s", 1, _disk_convert("raw", "raw")),
-    Row("disk-qcow2", "the same: qcow2", "s", 1, _disk_convert("qcow2", "qcow2")),
-    Row("disk-vdi", "the same: dynamic VDI", "s", 1, _disk_convert("vdi", "vdi")),
-    Row("bulk-qcow2", "the same, 2 GiB of data: qcow2", "s", 1, _disk_convert("qcow2", "qcow2", bulk_disk)),
+    Row("disk-stream", "p2v disk convert to raw: streamOptimized VMDK", "s", 2, _disk_convert("vmdk-stream")),
+    Row("disk-vmdk", "the same: monolithicSparse VMDK", "s", 1, _disk_convert("vmdk-sparse")),
+    Row("disk-vhd", "the same: dynamic VHD", "s", 1, _disk_convert("vhd-dynamic")),
+    Row("disk-vhdx", "the same: dynamic VHDX", "s", 1, _disk_convert("vhdx")),
+    Row("disk-raw", "the same: raw", "s", 1, _disk_convert("raw")),
+    Row("disk-qcow2", "the same: qcow2", "s", 1, _disk_convert("qcow2")),
+    Row("disk-vdi", "the same: dynamic VDI", "s", 1, _disk_convert("vdi")),
+    Row("bulk-qcow2", "the same, 2 GiB of data: qcow2", "s", 1, against_qemu_img("qcow2", "raw")),
     Row("open-vhdx", "p2v disk info of an empty VHDX of 64 TiB against 1 s", "s", 1, _open_huge("vhdx")),
     Row("open-qcow2", "the same: qcow2", "s", 1, _open_huge("qcow2")),
     Row("open-vmdk", "the same: monolithicSparse VMDK", "s", 1, _open_huge("vmdk")),
