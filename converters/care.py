@@ -148,5 +148,3 @@ class WriteBehind:
 def memory_bytes() -> int:
     """The memory of this host."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-

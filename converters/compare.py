@@ -20,6 +20,7 @@ from converters.pieces import (
     PieceBuffer,
     ZeroPieces,
     cut_pieces,
+    first_file,
     piece_count,
     piece_length,
 )
@@ -146,7 +147,7 @@ def compare_disks(
     for task in tasks:
         task.result()
     if stop.is_set():
-        raise CopyCancelled(str(second.files[0]) if second.files else "disk")
+        raise CopyCancelled(str(first_file(second)))
     return work.found.comparison(first.virtual_size, second.virtual_size)
 
 

@@ -82,10 +82,10 @@ class _CopySink:
 
     def _shared(self, piece: DataPiece) -> bool:
         """Give the target the source's own blocks for all of a piece, where that can be."""
-        ranges = None if self.sharing is None else self.sharing.ranges_of(piece, self.writer.virtual_size)
-        if self.sharing is None or ranges is None:
+        if self.sharing is None:
             return False
-        if self.writer.share_piece(piece.index, ranges, self.sharing.share) is None:
+        ranges = self.sharing.ranges_of(piece, self.writer.virtual_size)
+        if ranges is None or self.writer.share_piece(piece.index, ranges, self.sharing.share) is None:
             return False
         with self._counting:
             self.shared_bytes += sum(each.length for each in ranges)

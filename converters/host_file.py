@@ -15,7 +15,7 @@ from p2v.core.errors import NoSpace, TargetExists, Usage
 from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.units import MIB
 
-_FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _ZEROES = bytes(MIB)
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid, padding.
@@ -101,15 +101,16 @@ def make_zero(handle: int, path: Path, offset: int, length: int) -> None:
         return
     while length:
         count = min(length, len(_ZEROES))
-        if not _is_zero(handle, path, offset, count):
+        if read_part(handle, path, count, offset) != _ZEROES[:count]:
             write_all(handle, path, [memoryview(_ZEROES)[:count]], offset)
         offset += count
         length -= count
 
 
-def _is_zero(handle: int, path: Path, offset: int, length: int) -> bool:
+def read_part(handle: int, path: Path, length: int, offset: int) -> bytes:
+    """What one read gives of ``length`` bytes at ``offset``; fewer where the file ends before. Raises ReadFailed."""
     try:
-        return os.pread(handle, length, offset) == _ZEROES[:length]
+        return os.pread(handle, length, offset)
     except OSError as error:
         raise read_problem(error, path, offset) from error
 
@@ -141,29 +142,33 @@ def stored_ranges(handle: int, path: Path) -> Iterator[tuple[int, int]]:
         yield start, at - start
 
 
+def fallocate(handle: int, mode: int, offset: int, length: int) -> int:
+    """fallocate(2): 0, or the number of the error.
+
+    Python has posix_fallocate only, which knows no modes, and writes where the file system cannot do it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
+    failed = call(handle, ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length)) != 0
+    return ctypes.get_errno() if failed else 0
+
+
 def punch_hole(handle: int, offset: int, length: int) -> bool:
     """Make a range of a file or block device read as zero and take no place; False where that cannot be done."""
-    # Python has posix_fallocate only, which cannot do this.
-    libc = ctypes.CDLL(None, use_errno=True)
-    mode = ctypes.c_int(_FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE)
-    fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
-    return bool(fallocate(handle, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) == 0)
+    return fallocate(handle, _FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) == 0
 
 
 def reserve(handle: int, path: Path, length: int) -> None:
     """Have the file system set aside what the first ``length`` bytes of a file still need; what they read as stays.
 
-    Raises NoSpace; Usage where the file system cannot do that (glibc's way is to write all of them).
+    Raises NoSpace; Usage where the file system cannot do that.
     """
     free = os.fstatvfs(handle)
     missing = length - os.fstat(handle).st_blocks * 512
     # asked for too much, file systems take all they have before they say no, and everybody else is without
     if missing > free.f_bavail * free.f_frsize:
         raise NoSpace(path.parent, missing, free.f_bavail * free.f_frsize)
-    libc = ctypes.CDLL(None, use_errno=True)
-    fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
-    while length and fallocate(handle, ctypes.c_int(0), ctypes.c_int64(0), ctypes.c_int64(length)) != 0:
-        code = ctypes.get_errno()
+    while length and (code := fallocate(handle, 0, 0, length)):
         if code == errno.EINTR:
             continue
         if code in (errno.EOPNOTSUPP, errno.ENOSYS):

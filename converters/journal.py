@@ -24,8 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from converters.host_file import resize, sync_data, write_all
-from p2v.core.io_errors import read_problem
+from converters.host_file import read_part, resize, sync_data, write_all
 from p2v.core.units import MIB
 from p2v.core.workspace import sync_folder, take_lock
 
@@ -189,10 +188,7 @@ class JournalFile:
         return None
 
     def _read(self, length: int, offset: int) -> bytes:
-        try:
-            return os.pread(self._open(), length, offset)
-        except OSError as error:
-            raise read_problem(error, self.path, offset) from error
+        return read_part(self._open(), self.path, length, offset)
 
     def _open(self) -> int:
         if self._handle is None:
@@ -224,9 +220,9 @@ def _unpack(kind: bytes, payload: bytes) -> Record:
     if kind == _PIECES:
         return PiecesDone(array("I", payload))
     if kind == _COMMITTING:
-        return Committing(_unpack_runs(payload))
+        return Committing(tuple(_RANGE.iter_unpack(payload)))
     if kind == _FORGOTTEN:
-        return Forgotten(_unpack_runs(payload))
+        return Forgotten(tuple(_RANGE.iter_unpack(payload)))
     if kind in (_FILLED, _SEEN):
         return CannotRead(tuple(_RANGE.iter_unpack(payload)), kind == _FILLED)
     if kind == _NAMING:
@@ -238,11 +234,7 @@ def _unpack(kind: bytes, payload: bytes) -> Record:
 
 def _pack_runs(runs: Sequence[tuple[int, int]]) -> bytes:
     # At most every second piece of a 128 TiB disk; one record must hold all runs, or a torn one would hide some.
-    packed = b"".join(struct.pack("<QQ", first, count) for first, count in runs)
+    packed = b"".join(_RANGE.pack(*run) for run in runs)
     if len(packed) > _LONGEST_PAYLOAD:
-        return struct.pack("<QQ", runs[0][0], runs[-1][0] + runs[-1][1] - runs[0][0])
+        return _RANGE.pack(runs[0][0], runs[-1][0] + runs[-1][1] - runs[0][0])
     return packed
-
-
-def _unpack_runs(payload: bytes) -> PieceRuns:
-    return tuple((first, count) for first, count in struct.iter_unpack("<QQ", payload))

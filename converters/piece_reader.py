@@ -14,7 +14,7 @@ from converters.decompress import decompress
 from converters.faults import Faults, Range, Rescue, bad_sectors
 from converters.inflate import FASTEST, Inflate
 from converters.kept_open import KeptOpen
-from converters.pieces import DataPiece, PieceBuffer, Segment
+from converters.pieces import DataPiece, PieceBuffer, Segment, first_file
 from converters.read_watch import ReadWatch
 from converters.source_file import SourceFile, close_source, open_source
 from p2v.core.disk import CompressedAt, DiskReader, Extent, StoredAt
@@ -255,7 +255,7 @@ class PieceReader:
             self._manner.watch.end()
 
     def _read_through_reader(self, segment: Segment, into: memoryview) -> None:
-        file = segment.extent.compressed.file if segment.extent.compressed is not None else self._any_file()
+        file = segment.extent.compressed.file if segment.extent.compressed is not None else first_file(self._reader)
         self._await_turn(segment.length)
         self._manner.watch.begin(file, segment.offset)
         try:
@@ -269,9 +269,6 @@ class PieceReader:
                 file, f"{len(data)} of {segment.length} bytes could be read at byte {segment.offset} of the disk"
             )
         into[:] = data
-
-    def _any_file(self) -> Path:
-        return self._reader.files[0] if self._reader.files else Path("disk")
 
 
 def _part(segment: Segment, start: int, end: int) -> Segment:

@@ -12,7 +12,7 @@ from typing import ClassVar, Protocol
 from converters.care import NO_CARE, Care
 from converters.faults import Faults
 from converters.piece_reader import Manner, PieceReader
-from converters.pieces import DataPiece, PieceBuffer, ZeroPieces, cut_pieces
+from converters.pieces import DataPiece, PieceBuffer, ZeroPieces, cut_pieces, first_file
 from converters.read_watch import ReadWatch
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
@@ -92,13 +92,12 @@ class _Walk:
 
     def tell_of(self, event: Event) -> None:
         """Pass an event on."""
-        with self._reporting:
+        with self._reporting:  # a reporter need not be safe for threads
             self.report(event)
 
     def tell(self, count: int) -> None:
         if count:
-            with self._reporting:  # a reporter need not be safe for threads
-                self.report(BytesDone(self.phase, count))
+            self.tell_of(BytesDone(self.phase, count))
 
 
 def walk_pieces(
@@ -142,7 +141,7 @@ def walk_pieces(
     if walk.errors:
         raise walk.errors[0]
     if not walk.exhausted or walk.abandoned.is_set():
-        raise CopyCancelled(str(reader.files[0]) if reader.files else "disk")
+        raise CopyCancelled(str(first_file(reader)))
 
 
 def _wait(walk: _Walk, workers: Sequence[threading.Thread]) -> None:
@@ -161,7 +160,7 @@ def _readable(reader: DiskReader, parts: Iterator[DataPiece | ZeroPieces]) -> It
         yield from parts
     except OSError as error:
         named = Path(error.filename) if error.filename else None
-        raise read_problem(error, named or (reader.files[0] if reader.files else Path("disk"))) from error
+        raise read_problem(error, named or first_file(reader)) from error
 
 
 def _work(walk: _Walk, reader: DiskReader, sink: PieceSink, manner: Manner) -> None:

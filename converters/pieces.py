@@ -172,7 +172,7 @@ def cut_pieces(reader: DiskReader) -> Iterator[DataPiece | ZeroPieces]:
                 yield _close_piece(segments, position)
                 segments = []
     if position != size:
-        raise BadImage(_first_file(reader), f"its extents end at byte {position} of {size}")
+        raise BadImage(first_file(reader), f"its extents end at byte {position} of {size}")
 
 
 def in_short_runs(parts: Iterator[DataPiece | ZeroPieces], virtual_size: int) -> Iterator[DataPiece | ZeroPieces]:
@@ -190,13 +190,14 @@ def in_short_runs(parts: Iterator[DataPiece | ZeroPieces], virtual_size: int) ->
 def _check_follows(reader: DiskReader, extent: Extent, position: int) -> None:
     if extent.offset != position or extent.length <= 0 or extent.end > reader.virtual_size:
         raise BadImage(
-            _first_file(reader),
+            first_file(reader),
             f"an extent of {extent.length} bytes at {extent.offset} does not follow byte {position} "
             f"of {reader.virtual_size}",
         )
 
 
-def _first_file(reader: DiskReader) -> Path:
+def first_file(reader: DiskReader) -> Path:
+    """The file by which an error calls a disk."""
     return reader.files[0] if reader.files else Path("disk")
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from converters import c_qcow2
 from converters.c_qcow2 import ENTRY_BYTES, Qcow2Header, pack_header
 from converters.decompress import decompress
-from converters.host_file import file_size, make_zero, open_target_file, resize, sync_data, write_all
+from converters.host_file import file_size, make_zero, open_target_file, read_part, resize, sync_data, write_all
 from converters.qcow2_clusters import HostClusters
 from converters.target_formats import TargetOptions
 from p2v.core.disk import Codec, CompressedAt
 from p2v.core.errors import BadImage, Usage
-from p2v.core.io_errors import read_problem
 from p2v.core.units import SECTOR_BYTES, TIB, format_bytes, round_up
 
 _REFCOUNT_ORDER = 4
@@ -68,10 +67,7 @@ class Qcow2File:
 
     def read_table(self, cluster: int) -> array[int]:
         """A whole L2 table; zeroes for what lies behind the end of the file. Raises ReadFailed."""
-        try:
-            raw = os.pread(self.handle, self.cluster_bytes, cluster * self.cluster_bytes)
-        except OSError as error:
-            raise read_problem(error, self.path, cluster * self.cluster_bytes) from error
+        raw = read_part(self.handle, self.path, self.cluster_bytes, cluster * self.cluster_bytes)
         entries = array("Q", raw.ljust(self.cluster_bytes, b"\0"))
         if sys.byteorder == "little":
             entries.byteswap()
@@ -80,10 +76,7 @@ class Qcow2File:
     def read_stream(self, entry: int) -> bytes | bytearray | None:
         """The cluster that a compressed one's entry names; None where it cannot be inflated. Raises ReadFailed."""
         offset, length = c_qcow2.compressed_range(entry, self.cluster_bytes.bit_length() - 1)
-        try:
-            stored = os.pread(self.handle, length, offset)
-        except OSError as error:
-            raise read_problem(error, self.path, offset) from error
+        stored = read_part(self.handle, self.path, length, offset)
         codec = Codec.ZSTD if self.options.compression is Codec.ZSTD else Codec.DEFLATE
         try:
             found = decompress(CompressedAt(self.path, offset, length, codec, self.cluster_bytes), stored)

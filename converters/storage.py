@@ -7,7 +7,6 @@ what was not synced. ``HostStorage`` is the real one. OSErrors come out as the s
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
@@ -16,12 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from converters.host_file import file_size, resize, write_all
+from converters.host_file import FALLOC_FL_KEEP_SIZE, fallocate, file_size, resize, write_all
 from p2v.core.errors import NoSource, TargetExists
 from p2v.core.io_errors import read_problem, write_problem
 from p2v.core.workspace import sync_folder
 
-_FALLOC_FL_KEEP_SIZE = 1
 _MAX_READ_BYTES = 64 * 1024 * 1024
 
 
@@ -153,13 +151,9 @@ class HostFile:
         """See ``StoredFile``; file systems that cannot do it are left to fail when they are written to."""
         if self._is_stored(offset, length):
             return  # and the file's time of writing stays
-        # posix_fallocate of the C library would write where the file system cannot
-        libc = ctypes.CDLL(None, use_errno=True)
-        fallocate = libc.fallocate64 if hasattr(libc, "fallocate64") else libc.fallocate
-        asked = (ctypes.c_int(_FALLOC_FL_KEEP_SIZE), ctypes.c_int64(offset), ctypes.c_int64(length))
-        if fallocate(self.handle, *asked) != 0 and ctypes.get_errno() in (errno.ENOSPC, errno.EDQUOT):
-            error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            raise write_problem(error, self.path, offset, length)
+        code = fallocate(self.handle, FALLOC_FL_KEEP_SIZE, offset, length)
+        if code in (errno.ENOSPC, errno.EDQUOT):
+            raise write_problem(OSError(code, os.strerror(code)), self.path, offset, length)
 
     def _is_stored(self, offset: int, length: int) -> bool:
         try:

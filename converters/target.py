@@ -68,8 +68,8 @@ class RecordedWriter:
         """Whether an earlier run left the piece complete, and it still is as it was written then: it is read, once."""
         if index not in self.resumed.done:
             return False
-        if found := self.resumed.still_done(index):
-            return found
+        if self.resumed.still_done(index):
+            return True
         self.checkpoints.take_back(index)
         return False
 

@@ -7,8 +7,9 @@ this does not call free.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from converters.allocation import swap
 from converters.allocation.left_out import LeftOut, LeftOutRange
@@ -105,12 +106,7 @@ def left_out_of(
         except NotUnderstood as why:
             findings.append(FileFinding(why_whole=str(why)))
             continue
-        for place in _each(found):
+        for place in chain.from_iterable(found):
             ranges[place.disk].append(LeftOutRange(place.offset, place.length, file.kind))
         findings.append(FileFinding(sum(copies[0].length for copies in found)))
     return ranges, tuple(findings)
-
-
-def _each(found: Sequence[tuple[Place, ...]]) -> Iterator[Place]:
-    for copies in found:
-        yield from copies

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from converters.allocation.volume import NotUnderstood, Volume
 from p2v.core.ntfs_records import FILE_NAME, FileRecord, NtfsVolume, decode_runs, undo_fixups
-from p2v.core.owners import Owner, OwnerKind, Range, Wanted
+from p2v.core.owners import Owner, OwnerKind, Range, Wanted, overlaps
 
 _BITMAP, _ROOT = 6, 5
 _OWN_FILES = 16
@@ -58,15 +58,11 @@ def _claim(wanted: Wanted, table: NtfsVolume, number: int, record: FileRecord) -
             at = 0
             for first, count in decode_runs(attribute.runs):
                 at += count
-                if first >= 0 and any(_hits(wanted, first * cluster_bytes, count * cluster_bytes)):
+                if first >= 0 and any(overlaps(wanted.left, first * cluster_bytes, count * cluster_bytes)):
                     kind, name = _owner(table, base)
                     wanted.claim(first * cluster_bytes, count * cluster_bytes, kind, name)
     except NotUnderstood:
         return  # what it has stays unknown
-
-
-def _hits(wanted: Wanted, offset: int, length: int) -> Iterator[bool]:
-    return (start < offset + length and start + count > offset for start, count in wanted.left)
 
 
 def _owner(table: NtfsVolume, number: int) -> tuple[OwnerKind, str]:

@@ -107,12 +107,7 @@ class _Files:
     def _check_extents(self, raw: bytes, begin: int, count: int) -> None:
         numbers = struct.unpack_from(f">{2 * count}Q", raw, begin)
         for high, low in zip(numbers[::2], numbers[1::2], strict=True):
-            self._taken(self._place((high & 0x1FF) << 43 | low >> 21), low & 0x1FFFFF)
-
-    def _place(self, number: int) -> int:
-        """Where a block of the file system stands, whose number has its group in the upper bits."""
-        bits = self._layout.group_bits
-        return self._layout.place(number >> bits, number & ((1 << bits) - 1))
+            self._taken(self._layout.place(*self._layout.split((high & 0x1FF) << 43 | low >> 21)), low & 0x1FFFFF)
 
     def _check_children(self, raw: bytes, header: int, level: int, count: int) -> None:
         room = (len(raw) - header) // 16
@@ -120,7 +115,7 @@ class _Files:
             raise NotUnderstood(_DAMAGED)
         for number in struct.unpack_from(f">{count}Q", raw, header + 8 * room):
             self._count_node()
-            place, size = self._place(number), self._layout.block_bytes
+            place, size = self._layout.place(*self._layout.split(number)), self._layout.block_bytes
             self._taken(place, 1)
             child, header_bytes = self._volume.read(size, place), 72 if self._layout.is_v5 else 24
             magic, its_level, records = struct.unpack_from(">4sHH", child)

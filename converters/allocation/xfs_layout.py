@@ -82,9 +82,9 @@ class XfsLayout:
             raise NotUnderstood(f"its blocks have {size} bytes")
         if self.sector_bytes not in (512 << power for power in range(7)) or self.sector_bytes > size:
             raise NotUnderstood(f"its sectors have {self.sector_bytes} bytes")
-        if not 0 < self.groups <= _GROUPS_AT_MOST or not 0 < self.group_blocks < 1 << 31 or self._raw[124] > 31:
+        if not 0 < self.groups <= _GROUPS_AT_MOST or not 0 < self.group_blocks < 1 << 31 or self.group_bits > 31:
             raise NotUnderstood(f"it has {self.groups} groups of {self.group_blocks} blocks")
-        if -(-self.blocks // self.group_blocks) != self.groups or self.group_blocks > 1 << self._raw[124]:
+        if -(-self.blocks // self.group_blocks) != self.groups or self.group_blocks > 1 << self.group_bits:
             raise NotUnderstood(f"it has {self.blocks} blocks in {self.groups} groups of {self.group_blocks}")
         if self.inode_bytes not in (256, 512, 1024, 2048) or self.inode_bytes << self.inode_bits != size:
             raise NotUnderstood(f"its inodes have {self.inode_bytes} bytes")
@@ -112,7 +112,7 @@ class XfsLayout:
         self.log = (-1, 0, 0)
         if not start:
             raise NotUnderstood("its log is on another device")
-        group, first = start >> self._raw[124], start & ((1 << self._raw[124]) - 1)
+        group, first = self.split(start)
         count = self._long(96)
         size = count * self.block_bytes
         if not 0 < size <= _LARGEST_LOG or first + count > self.length_of(group):
@@ -125,6 +125,10 @@ class XfsLayout:
     def length_of(self, group: int) -> int:
         """Blocks of a group; 0 for one that is not there."""
         return max(0, min(self.group_blocks, self.blocks - group * self.group_blocks))
+
+    def split(self, number: int) -> tuple[int, int]:
+        """The group of a block of the file system, which is in the number's upper bits, and the group's block."""
+        return number >> self.group_bits, number & ((1 << self.group_bits) - 1)
 
     def place(self, group: int, block: int) -> int:
         """Where a group's block stands in the file system, in bytes."""
