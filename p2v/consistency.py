@@ -56,7 +56,6 @@ class LogicalVolume:
     name: str
     size: int
     free_in_group: int
-    segment_type: str = "linear"
     origin: str = ""
     pool: str = ""
 

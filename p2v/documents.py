@@ -75,11 +75,6 @@ class PlanDocument:
     live: tuple[LiveSource, ...] = ()
     """Of each disk that is in use, how it is copied. Its contents change: ``sources`` tells of them as they were."""
 
-    @property
-    def live_disks(self) -> frozenset[int]:
-        """The numbers, from 0, of the disks in use."""
-        return frozenset(each.disk for each in self.live)
-
 
 def to_data(value: Any) -> Any:
     """Plain JSON data for any document of the suite."""

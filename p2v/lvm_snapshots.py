@@ -28,7 +28,7 @@ _OWNED = re.compile(rf"{_TAG}\.(\d{{1,9}})\.(\d{{1,20}})")
 _SECONDS = 120.0
 _WATCH_SECONDS = 5.0
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 5, 0.5
-_COLUMNS = "vg_name,lv_name,lv_size,vg_free,segtype,origin,pool_lv"
+_COLUMNS = "vg_name,lv_name,lv_size,vg_free,origin,pool_lv"
 
 
 def volume_of(device: BlockDevice, runner: Runner) -> LogicalVolume | str:
@@ -50,7 +50,6 @@ def volume_of(device: BlockDevice, runner: Runner) -> LogicalVolume | str:
             row["lv_name"],
             int(row["lv_size"]),
             int(row["vg_free"]),
-            row["segtype"].partition(",")[0],
             # of a thin volume that is a snapshot another one can be taken
             "" if row["pool_lv"] else row["origin"],
             row["pool_lv"],

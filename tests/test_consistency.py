@@ -36,7 +36,7 @@ def test_a_snapshot_of_a_logical_volume_is_the_best() -> None:
 
 
 def test_a_thin_snapshot_needs_no_room_of_its_own() -> None:
-    made = way_of(mount("/srv"), volume=replace(VOLUME, segment_type="thin", pool="pool0", free_in_group=0))
+    made = way_of(mount("/srv"), volume=replace(VOLUME, pool="pool0", free_in_group=0))
     assert (made.way, made.snapshot_bytes) == (Way.SNAPSHOT, 0)
 
 

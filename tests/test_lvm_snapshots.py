@@ -29,7 +29,7 @@ class PlayedLvm:
         self.volumes: dict[str, dict[str, str]] = {
             "vg0/data": {
                 "vg_name": "vg0", "lv_name": "data", "lv_size": str(10 * GIB), "vg_free": str(5 * GIB),
-                "segtype": "linear", "origin": "", "pool_lv": "", "lv_tags": "", "lv_attr": "-wi-ao----", "data_percent": "",
+                "origin": "", "pool_lv": "", "lv_tags": "", "lv_attr": "-wi-ao----", "data_percent": "",
             }
         }  # fmt: skip
         self.ran: list[list[str]] = []

@@ -355,6 +355,7 @@ class ReadFailed(P2vError):
     def sentence(self) -> str:
         return f"{self.file}: {self.problem}"
 
+
 @dataclass(eq=False)
 class Unreadable(ReadFailed):
     """The storage under a file says that it cannot read a range of it (bytes of the file), and might others."""
@@ -499,19 +500,6 @@ class PlanStale(P2vError):
 
     def hint(self) -> str:
         return "The source changed since it was planned; make a new plan."
-
-
-@dataclass(eq=False)
-class NotBooted(P2vError):
-    """The converted guest did not pass its boot check; the result is kept."""
-
-    disk: str
-    reason: str
-    exit_code: ClassVar[int] = 3
-    code: ClassVar[str] = "not-booted"
-
-    def sentence(self) -> str:
-        return f"{self.disk}: the boot check failed: {self.reason}"
 
 
 @dataclass(eq=False)
