@@ -13,6 +13,7 @@ from converters.formats import FORMATS, FileEnds, Format, Match, ends_of
 from converters.info import FileIdentity, ImageInfo, SourceIdentity
 from converters.joined import joined_beside
 from converters.mapped import MappedDisk
+from converters.raw import open_beginning
 from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
 from converters.signatures import MIN_DISK_BYTES, foreign_container, nothing_known
 from converters.source_file import SourceFile
@@ -54,6 +55,11 @@ def open_disk(path: Path, input_format: str | None = None, lookup: Lookup = NOTH
     except BaseException:
         file.close()
         raise
+
+
+def open_made(path: Path, format_id: str, virtual_size: int, *, is_device: bool) -> MappedDisk:
+    """A disk that a conversion made; a raw one ends where it says, for a block device may be larger. Raises as ``open_disk``."""
+    return open_beginning(path, virtual_size) if is_device and format_id == RAW else open_disk(path, format_id)
 
 
 def _looks_like_disk(file: SourceFile) -> bool:

@@ -10,11 +10,10 @@ from converters.care import NO_CARE, Care
 from converters.compare import compare_disks
 from converters.copy import CopyResult
 from converters.digest import digest_disk, digest_range, digest_twofold
-from converters.image import identity, open_disk
+from converters.image import identity, open_made
 from converters.in_place import rewritten_disk
 from converters.mapped import MappedDisk
 from converters.patched import PatchedDisk, sorted_apart
-from converters.raw import open_beginning
 from p2v.core import events
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadTarget
@@ -79,7 +78,7 @@ def disk_record(
 
 
 def _opened(target: Path, disk: TargetDisk, virtual_size: int) -> MappedDisk:
-    return open_beginning(target, virtual_size) if disk.is_device else open_disk(target, disk.format)
+    return open_made(target, disk.format, virtual_size, is_device=disk.is_device)
 
 
 def _looked_at(changed: ChangedRange, source: DiskReader | None, result: DiskReader, target: Path) -> ChangedRange:

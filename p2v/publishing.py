@@ -11,8 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.image import identity, open_disk
-from converters.raw import open_beginning
+from converters.image import identity, open_made
 from converters.target import Target
 from p2v.core import events
 from p2v.core.errors import P2vError
@@ -100,7 +99,7 @@ def _still_there(disk: TargetDisk, made: DiskRecord, outputs: Outputs) -> bool:
     if place is None:
         return False
     try:
-        with open_beginning(place, made.virtual_size) if disk.is_device else open_disk(place, disk.format) as reader:
+        with open_made(place, disk.format, made.virtual_size, is_device=disk.is_device) as reader:
             return identity(reader).sample_sha256 == made.result.sample_sha256
     except P2vError:
         return False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converters.image import identity, open_disk
+from converters.image import identity, open_made
 from converters.info import SourceIdentity
 from converters.source_file import shown
 from drivers.facts import GuestFacts
@@ -146,7 +146,7 @@ def _own_variables(machine: Machine, hardware: TargetHardware) -> Path | None:
 
 def _changes(record: ConversionRecord, hardware: TargetHardware) -> Iterator[str]:
     for made, disk in zip(record.disks, hardware.disks, strict=True):
-        with open_disk(disk.path, disk.format) as reader:
+        with open_made(disk.path, disk.format, made.virtual_size, is_device=disk.is_device) as reader:
             found = identity(reader)
         if remark := _change(made, found):
             yield f"{disk.path.name}: {remark}"

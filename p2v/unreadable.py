@@ -12,8 +12,7 @@ from converters.allocation.signatures import recognise
 from converters.allocation.volume import NotUnderstood, Volume
 from converters.faults import Range
 from converters.forgiving import ForgivingDisk
-from converters.image import open_disk
-from converters.raw import open_beginning
+from converters.image import open_made
 from converters.target import Target
 from drivers import facts
 from drivers.confinement import Limits, confined
@@ -46,9 +45,7 @@ def unreadable_records(targets: Sequence[Target], report: Reporter) -> tuple[tup
     with events.phase(report, "losses", "Looking for what could not be read"), ExitStack() as stack:
         readers = [
             stack.enter_context(
-                open_beginning(target.path, target.writer.virtual_size)
-                if target.is_device
-                else open_disk(target.path, target.format.value)
+                open_made(target.path, target.format.value, target.writer.virtual_size, is_device=target.is_device)
             )
             for target in targets
         ]

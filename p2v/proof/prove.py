@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converters.raw import open_beginning
+from converters.image import open_made
 from converters.references import DiskSpec
 from converters.undo_view import open_spec
 from drivers.facts import GuestFacts, Partition
@@ -87,9 +87,10 @@ def prove(
         copied = sources_as_copied(opened, record, times)
         sources = copied.views(opened)
         targets = [
-            # a device may be larger than the disk on it
             stack.enter_context(
-                open_beginning(spec.path, made.virtual_size) if disk.is_device else open_spec(spec)
+                open_made(spec.path, made.result.format, made.virtual_size, is_device=True)
+                if disk.is_device
+                else open_spec(spec)
             )
             for spec, disk, made in zip(pair.targets, record.hardware.disks, record.disks, strict=True)
         ]

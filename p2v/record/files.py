@@ -10,11 +10,10 @@ from pathlib import Path
 
 from converters.allocation.left_out import LeftOut
 from converters.digest import digest_disk, digest_range
-from converters.image import identity, open_disk
+from converters.image import identity, open_disk, open_made
 from converters.info import SourceIdentity
 from converters.mapped import MappedDisk
 from converters.patched import PatchedDisk, sorted_apart
-from converters.raw import open_beginning
 from converters.sparse_view import SparseView
 from p2v.core.disk import DiskReader
 from p2v.core.errors import P2vError
@@ -178,10 +177,8 @@ class _Disk:
         return self.record.hardware.disks[self.index].is_device
 
     def _opened_target(self, path: Path) -> MappedDisk:
-        """A device may be larger than what was written to it."""
-        if self._is_device:
-            return open_beginning(path, self._made.result.virtual_size)
-        return open_disk(path, self._made.result.format)
+        made = self._made.result
+        return open_made(path, made.format, made.virtual_size, is_device=self._is_device)
 
     def _source(self, stack: ExitStack) -> tuple[DiskReader | None, Looked]:
         planned = self.record.document.sources[self.index]

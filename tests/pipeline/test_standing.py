@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.image import identity, open_disk
+from converters.image import identity, open_disk, open_made
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import NoSource, Usage
 from p2v.core.events import silent
@@ -97,6 +97,18 @@ def test_a_disk_with_another_time_alone_is_told_too(tmp_path: Path) -> None:
     record = converted(tmp_path)
     os.utime(tmp_path / "web.img", (1, 1))
     assert [remark for remark in of_record(record, LOOK).remarks if "copied or written to" in remark]
+
+
+def test_a_device_that_is_larger_than_what_was_written_to_it_was_not_written_to_since(tmp_path: Path) -> None:
+    record = converted(tmp_path)
+    device = tmp_path / "web.img"  # root alone could make a real one; only its length matters here
+    os.truncate(device, 6 * MIB)
+    made = load_record(record)
+    with open_made(device, "raw", 4 * MIB, is_device=True) as reader:
+        disk = replace(made.disks[0], result=identity(reader))
+    hardware = replace(made.hardware, disks=(replace(made.hardware.disks[0], is_device=True),))
+    record.write_text(record_json(replace(made, hardware=hardware, disks=(disk,))), "utf-8")
+    assert of_record(record, LOOK).remarks == ()
 
 
 def test_a_record_without_its_disk_says_which_one_is_gone(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from converters.image import identity, open_disk
 from p2v.core import jsontext
 from p2v.core.errors import Usage
 from p2v.record import ConversionRecord, record_digest
@@ -180,6 +182,18 @@ def test_device_that_is_larger_than_what_was_written_to_it_is_looked_at_as_far_a
     assert [looked.state for disk in answer.files.disks for looked in (disk.target, disk.copied)] == [State.SAME] * 2  # type: ignore[union-attr]
     made.poke(device, CHANGED[0][0])
     assert any(f"from {CHANGED[0][0]} on" in failure for failure in ask(made).failures)
+
+
+def test_qcow2_on_a_device_is_looked_at_as_such(tmp_path: Path) -> None:
+    made = conversion(tmp_path)
+    record = made.loaded()
+    device = tmp_path / "device"  # as it is after a conversion in place
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", made.target, device], check=True)
+    with open_disk(device, "qcow2") as reader:
+        disk = replace(record.disks[0], target=str(device), result=identity(reader))
+    hardware = replace(record.hardware, disks=(replace(record.hardware.disks[0], format="qcow2", is_device=True),))
+    made.rewrite(replace(record, hardware=hardware, disks=(disk,)))
+    assert [looked.target.state for looked in ask(made).files.disks] == [State.SAME]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("ranges", [((-1, 10),), ((0, 0),), ((0, 2**40),), ((2**63, 5),), ((0, 10), (5, 10))])
