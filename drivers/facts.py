@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from drivers.windows.facts import WindowsFacts
+from p2v.core.units import SECTOR_BYTES
 
 
 class ReadBy(enum.Enum):
@@ -103,7 +104,7 @@ class Disk:
     boot_code: str = ""
     """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``; empty
     when there is none."""
-    sector_bytes: int = 512
+    sector_bytes: int = SECTOR_BYTES
     """What its table counts in: 4096 on a disk with large sectors (4Kn), which only such a disk's guest can read."""
 
 
@@ -385,6 +386,10 @@ class GuestFacts:
     image: ImageSystem | None = None
     """None for a system that packages are installed into, as most are."""
     windows: WindowsFacts | None = None
+
+    def sector_bytes(self, disk: int, otherwise: int = SECTOR_BYTES) -> int:
+        """What a disk's table counts in; ``otherwise`` for a disk that nothing is known of."""
+        return next((each.sector_bytes for each in self.disks if each.index == disk), otherwise)
 
     def filesystem_of(self, mount: Mount) -> FileSystem | None:
         """What is mounted there, as it was found."""

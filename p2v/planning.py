@@ -115,9 +115,8 @@ def _with_machine_findings(
 
 def _with_sectors(disks: Sequence[TargetDisk], found: Inspection) -> Iterator[TargetDisk]:
     """The disks with the sectors that they had: what a partition table counts in goes before what the image says."""
-    tables = {disk.index: disk.sector_bytes for disk in found.facts.disks}
     for index, (disk, source) in enumerate(zip(disks, found.sources, strict=True)):
-        logical = tables.get(index, source.image.logical_sector_size)
+        logical = found.facts.sector_bytes(index, source.image.logical_sector_size)
         physical = max(logical, source.image.physical_sector_size)
         yield replace(disk, logical_sector_bytes=logical, physical_sector_bytes=physical)
 

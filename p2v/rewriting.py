@@ -24,7 +24,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood, NoSpace, PlanStale
 from p2v.core.events import Reporter
 from p2v.core.room import room_watched
-from p2v.core.units import MIB, SECTOR_BYTES
+from p2v.core.units import MIB
 from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import Outputs, sha256_of, socket_folder
 from p2v.documents import PlanDocument, SourceDisk
@@ -123,9 +123,8 @@ def rewrite_overlays(
     folder = overlays[0].parent
     with events.phase(report, "rewrite", "Rewriting the guest in an appliance"):
         facts, plan = document.facts, document.plan
-        sectors = {disk.index: disk.sector_bytes for disk in facts.disks}
         disks = [
-            ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors.get(index, SECTOR_BYTES))
+            ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=facts.sector_bytes(index))
             for index, overlay in enumerate(overlays)
         ]
         with room_watched(folder, stop or threading.Event()) as room:

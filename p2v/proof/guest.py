@@ -36,7 +36,6 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter
 from p2v.core.run import SystemRunner
-from p2v.core.units import SECTOR_BYTES
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import PlanDocument
 from p2v.proof.disks import Run, inside
@@ -149,7 +148,7 @@ def sides(
                 path = scratch / f"{side}{number}.qcow2"
                 gone = unreadable[number] if side == 0 else None
                 overlay = stack.enter_context(served_overlay(spec, path, size, sockets, qemu_img, gone))
-                sectors = next((d.sector_bytes for d in document.facts.disks if d.index == number), SECTOR_BYTES)
+                sectors = document.facts.sector_bytes(number)
                 disks.append(ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors))
         alone = any(system.mounts[0].volume or system.kind in _CANNOT_BE_THERE_TWICE for system in systems)
         groups = [overlays[0], overlays[1]] if alone else [overlays[0] + overlays[1]]

@@ -17,7 +17,6 @@ from drivers.writable import WritableGuest
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError
 from p2v.core.events import Reporter
-from p2v.core.units import SECTOR_BYTES
 from p2v.targets.platforms import known_architecture
 from p2v.verify.guest_report import SCRIPT_PATH, UNIT, UNIT_NAME, UNIT_PATH, WANTED_FOLDER, reporter_script
 
@@ -72,9 +71,8 @@ def instrument_overlays(
         from drivers.appliance_tree import ApplianceGuest
     except ImportError as error:
         return f"libguestfs is not available on this host ({error})"
-    sectors = {disk.index: disk.sector_bytes for disk in facts.disks}
     disks = [
-        ApplianceDisk(path, "qcow2", read_only=False, sector_bytes=sectors.get(index, SECTOR_BYTES))
+        ApplianceDisk(path, "qcow2", read_only=False, sector_bytes=facts.sector_bytes(index))
         for index, path in enumerate(overlays)
     ]
     try:
