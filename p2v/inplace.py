@@ -45,7 +45,6 @@ from p2v.core import events
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import (
     Interrupted,
-    NoSpace,
     NotCommitted,
     NotPermitted,
     P2vError,
@@ -59,6 +58,7 @@ from p2v.core.workspace import (
     locked,
     make_folder,
     make_output_folder,
+    remove_empty,
     remove_quietly,
     require_space,
     write_synced,
@@ -67,6 +67,7 @@ from p2v.documents import PlanDocument, SourceDisk, plan_digest
 from p2v.inplace_disks import ClaimedDisks, FitDisk, claimed_disks, refuse_unfit, require_same_sizes
 from p2v.record import ChangedRange, ConversionRecord, DiskRecord, record_json
 from p2v.rewriting import (
+    OVERLAY_BYTES,
     boot_checked,
     boot_files,
     check_records,
@@ -77,6 +78,7 @@ from p2v.rewriting import (
     rewrite_overlays,
     served_overlays,
     verify_package,
+    write_definitions,
 )
 from p2v.settling import InPlaceRequest, journal_path, lasting_name, outputs_of, publish_in_place
 from p2v.sources.networks import require_mapped
@@ -86,8 +88,6 @@ from p2v.tools import tool_versions
 from p2v.verify import BootEvidence, require_tools
 
 _STORAGE = HostStorage()
-# What the overlays and the appliance's journals may take.
-_OVERLAY_SLACK_BYTES = 256 * MIB
 _Ranges = tuple[tuple[int, int], ...]
 _ELSEWHERE = "Free some space, or keep the journal on another disk with --undo-journal FILE."
 
@@ -131,10 +131,10 @@ def convert_in_place(
         with claimed_disks(readers):
             pass  # told before anything is done; held only later, as qemu-img looks at the disks until then
         # behind the lock's own removal
-        stack.callback(_remove_empty, make_output_folder(request.folder))
+        stack.callback(remove_empty, make_output_folder(request.folder))
         job = _job(document, request, acceleration(), PhaseTimes(report), readers)
         _refuse_taken(job)
-        require_space(request.folder, _OVERLAY_SLACK_BYTES)
+        require_space(request.folder, OVERLAY_BYTES)
         name = document.machine.name
         stack.enter_context(locked(request.folder / f".{name}.p2v-lock", request.folder / name))
         claim = stack.enter_context(claimed_disks(readers))
@@ -143,12 +143,6 @@ def convert_in_place(
             message = f"{document.machine.description} stays as it is: it tells of the machine as it was, and of its disks too"
             job.report(events.Warned(message))
         return _convert(job, claim)
-
-
-def _remove_empty(made: Sequence[Path]) -> None:
-    for folder in reversed(made):
-        if folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _refuse_taken(job: _Job) -> None:
@@ -273,7 +267,8 @@ def _boot_check(job: _Job) -> BootEvidence:
 def _kept(job: _Job, claim: ClaimedDisks) -> tuple[_Ranges, ...]:
     """Prepare the journal of all that will change; the ranges of each disk. Where nothing will, there is no journal."""
     ranges = [job.qemu_img.changed_ranges(overlay) for overlay in job.overlays]
-    _require_room(job.journal.parent, 2 * sum(length for each in ranges for _, length in each) + MIB)
+    # for both images of all that changes; the post-images go when they are committed
+    require_space(job.journal.parent, 2 * sum(length for each in ranges for _, length in each) + MIB, _ELSEWHERE)
     with events.phase(job.report, "journal", "Keeping what will be overwritten"):
         whole = [file_sha256(handle) if job.request.checksum else None for handle in claim.handles]
         writer = JournalWriter(_STORAGE, job.journal)
@@ -290,14 +285,6 @@ def _kept(job: _Job, claim: ClaimedDisks) -> tuple[_Ranges, ...]:
         except BaseException:
             writer.discard()
             raise
-
-
-def _require_room(folder: Path, needed: int) -> None:
-    """For both images of all that changes; the post-images go when they are committed."""
-    try:
-        require_space(folder, needed)
-    except NoSpace as error:
-        raise NoSpace(error.folder, error.needed, error.free, _ELSEWHERE) from error
 
 
 def _keep(
@@ -345,8 +332,7 @@ def _record(
     changed: Sequence[_Ranges],
 ) -> ConversionRecord:
     """Written under its partial name before the commit: a run after a kill needs nothing more to end this one."""
-    for file in job.definitions:
-        write_synced(job.outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
+    write_definitions(job.outputs, job.definitions)
     disks = []
     digests = _digests(job, changed)
     for index, source in enumerate(job.document.sources):

@@ -12,11 +12,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from converters.pieces import stored_bytes
 from converters.qemu_img import QemuImg
-from converters.reflink import unshared_bytes
 from converters.target import Target, TargetFormat, journal_path, open_target
-from converters.target_formats import Preallocation, TargetOptions
 from p2v.consistency import Way
 from p2v.conversion_job import Job, Request
 from p2v.core import events
@@ -25,17 +22,15 @@ from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadSectors, Blocked, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
 from p2v.core.run import SystemRunner
-from p2v.core.units import MIB
 from p2v.core.workspace import (
     Outputs,
-    free_bytes,
     locked,
     make_folder,
     make_output_folder,
+    remove_empty,
     remove_files,
     remove_quietly,
     require_space,
-    write_synced,
 )
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.device_targets import check_devices, claim_devices, record_of, refuse_layout, start_device, tell_unfinished
@@ -49,6 +44,7 @@ from p2v.planning import disk_names
 from p2v.publishing import finish_interrupted, is_interrupted, publish
 from p2v.record import ConversionRecord
 from p2v.rewriting import (
+    OVERLAY_BYTES,
     boot_checked,
     boot_files,
     check_records,
@@ -57,9 +53,11 @@ from p2v.rewriting import (
     output_files,
     refuse_blocked,
     verify_package,
+    write_definitions,
 )
 from p2v.source_care import care_of
 from p2v.sources.networks import require_mapped
+from p2v.target_room import still_to_write
 from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import with_files, with_sectors_of
 from p2v.targets.sectors import sectors_lost
@@ -68,9 +66,6 @@ from p2v.tools import tool_versions
 from p2v.unreadable import explained
 from p2v.variable_store import variable_store
 from p2v.verify import BootEvidence, require_tools
-
-# What the overlay and the appliance's journals may take beside the copied data.
-_OVERLAY_SLACK_BYTES = 256 * MIB
 
 
 def convert(
@@ -122,7 +117,7 @@ def _converted(job: Job) -> ConversionRecord:
                     readers.append(stack.enter_context(open_source_of(document, index, still.paths.get(index))))
                 return _convert_locked(job, _selected(job, readers), still)
         finally:
-            _remove_empty(made)
+            remove_empty(made)
 
 
 def _selected(job: Job, readers: Sequence[DiskReader]) -> list[DiskReader]:
@@ -203,36 +198,9 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
 
 def _require_space(job: Job, readers: Sequence[DiskReader]) -> None:
     """What is still to be written at most: what is copied of the disks, less what a run before left, and what else there is."""
-    folder = job.request.folder
-    there = sum(
-        path.stat().st_blocks * 512
-        for path in map(job.partial_disk, range(len(readers)))
-        if path.is_file() and not job.request.fresh
-    )
-    else_needed = sum(copy.image.size for copy in job.media) + _OVERLAY_SLACK_BYTES
-    files = [reader for index, reader in enumerate(readers) if index not in job.devices]
-    data = sum(_bytes_to_write(reader, job.request.layout) for reader in files)
-    if job.shares and free_bytes(folder) < max(data - there, 0) + else_needed:
-        # only then, for it asks the file system of every extent
-        data = min(data, sum(unshared_bytes(reader, folder) for reader in files))
-    require_space(folder, max(data - there, 0) + else_needed)
-
-
-def _bytes_to_write(reader: DiskReader, layout: TargetOptions) -> int:
-    """At most, but for what is compressed: nobody knows what that comes to, and a run that finds no space can go on."""
-    if layout.preallocation is Preallocation.FALLOC:
-        return reader.virtual_size
-    if layout.compression is not None:
-        return 0
-    return stored_bytes(reader)
-
-
-def _remove_empty(made: Sequence[Path]) -> None:
-    for folder in reversed(made):
-        try:
-            folder.rmdir()
-        except OSError:
-            return  # not empty: results, or what the next run goes on from
+    files = [(reader, job.partial_disk(index)) for index, reader in enumerate(readers) if index not in job.devices]
+    data = still_to_write(files, job.request.layout, shares=job.shares, fresh=job.request.fresh)
+    require_space(job.request.folder, data + sum(copy.image.size for copy in job.media) + OVERLAY_BYTES)
 
 
 def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
@@ -299,7 +267,7 @@ def _run(
 ) -> ConversionRecord:
     moved = move(job, readers, targets, still)
     copy_media(job.media, job.outputs.partial, job.report)
-    _write_definitions(job)
+    write_definitions(job.outputs, job.definitions)
     boot = _boot_check(job) if job.request.boot_check else None
     readers = [as_copied(reader, target.lost) for reader, target in zip(readers, targets, strict=True)]
     disks = tuple(record_of_disk(job, i, moved, reader) for i, reader in enumerate(readers))
@@ -324,11 +292,6 @@ def _run(
         unneeded=job.selection.files,
         live=job.live,
     )
-
-
-def _write_definitions(job: Job) -> None:
-    for file in job.definitions:
-        write_synced(job.outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
 
 
 def _boot_check(job: Job) -> BootEvidence:

@@ -26,17 +26,18 @@ from p2v.core.events import Reporter
 from p2v.core.room import room_watched
 from p2v.core.units import MIB
 from p2v.core.waiting import told_when_slow
-from p2v.core.workspace import Outputs, sha256_of, socket_folder
+from p2v.core.workspace import Outputs, sha256_of, socket_folder, write_synced
 from p2v.documents import PlanDocument, SourceDisk
 from p2v.record import CheckRecord, HostRecord, OutputFile
 from p2v.sources.description import is_file
 from p2v.sources.recognition import verify_files
 from p2v.supplements import Supplements, building
+from p2v.targets.front_ends import DefinitionFile
 from p2v.targets.hardware import TargetHardware
 from p2v.verify import BootEvidence, EvidenceFiles, verify
 
-# What the overlays and the appliance's journals may take.
-_OVERLAY_BYTES = 256 * MIB
+OVERLAY_BYTES = 256 * MIB
+"""What the overlays and the appliance's journals may take."""
 
 
 def refuse_blocked(document: PlanDocument) -> None:
@@ -135,7 +136,7 @@ def rewrite_overlays(
                 )
             except ApplianceStopped:
                 if room.full:
-                    raise NoSpace(folder.parent, _OVERLAY_BYTES, room.free()) from None
+                    raise NoSpace(folder.parent, OVERLAY_BYTES, room.free()) from None
                 raise
 
 
@@ -177,6 +178,12 @@ def boot_files(boot: BootEvidence | None, outputs: Iterable[OutputFile]) -> Mapp
     """SHA-256 of the boot check's screenshot and log, by their names."""
     names = (boot.screenshot, boot.log) if boot is not None else ()
     return {output.name: output.sha256 for output in outputs if output.sha256 and output.name in names}
+
+
+def write_definitions(outputs: Outputs, files: Iterable[DefinitionFile]) -> None:
+    """Write what tells of the machine, under partial names."""
+    for file in files:
+        write_synced(outputs.partial(file.name), file.text, 0o755 if file.is_program else 0o644)
 
 
 def output_files(outputs: Outputs, disks: Sequence[str] = ()) -> tuple[OutputFile, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from converters.care import Care, IoPriority, RateLimit, memory_bytes
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter, Warned
+from p2v.core.workspace import allocated_bytes
 
 _CHOSEN = re.compile(r"\[([\w-]+)\]")
 # these schedulers know no priorities
@@ -37,12 +38,8 @@ def care_of(wish: SourceWish, readers: Sequence[DiskReader], report: Reporter) -
         for message in _unheard(files):
             report(Warned(message))
     asked = wish.limit is not None or wish.priority is not None
-    spare = asked or any(path.is_block_device() for path in files) or _stored_bytes(files) > memory_bytes() // 2
+    spare = asked or any(path.is_block_device() for path in files) or sum(map(allocated_bytes, files)) > memory_bytes() // 2
     return Care(RateLimit(wish.limit) if wish.limit is not None else None, wish.priority, spare)
-
-
-def _stored_bytes(files: Iterable[Path]) -> int:
-    return sum(path.stat().st_blocks * 512 for path in files if path.is_file())
 
 
 def _unheard(files: Iterable[Path]) -> list[str]:

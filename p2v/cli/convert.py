@@ -169,8 +169,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
                   "system", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "agent_package", "virtio_win", "purge_tools", "compatible", "rebuild_initramfs")
-    given = [n for n in (*of_machine, *of_guest) if getattr(arguments, n)]
-    if given:
-        raise Usage(f"--{given[0].replace('_', '-')} cannot change a plan", "Give it to `p2v plan` instead.")
+    for option in options.given(arguments, (*of_machine, *of_guest)):
+        raise Usage(f"{option} cannot change a plan", "Give it to `p2v plan` instead.")
     document = load_plan(arguments.plan)
     return relocated(document, tuple(arguments.disks)) if arguments.disks else document

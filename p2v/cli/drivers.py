@@ -17,7 +17,7 @@ from drivers.windows.signature import SignatureKind
 from drivers.windows.signing import Trust
 from drivers.windows.support import Supported, supported, target_for
 from drivers.windows.virtio_win import DriverCatalogue, DriverPackage
-from p2v.cli import console
+from p2v.cli import console, options
 from p2v.core import jsontext
 from p2v.core.errors import NoSource, Usage
 from p2v.core.units import format_bytes
@@ -197,9 +197,8 @@ def _asked(arguments: argparse.Namespace) -> tuple[WindowsTarget | None, Trust]:
     """The Windows that was asked for. Raises Usage."""
     trust = Trust(secure_boot=None if arguments.secure_boot is None else arguments.secure_boot == "yes")
     if arguments.windows is None:
-        given = [f"--{name}" for name in ("arch", "server", "secure_boot", "changes") if getattr(arguments, name)]
-        if given:
-            raise Usage(f"{given[0].replace('_', '-')} is for --for VERSION", "As in --for 10.0.20348 --server.")
+        for option in options.given(arguments, ("arch", "server", "secure_boot", "changes")):
+            raise Usage(f"{option} is for --for VERSION", "As in --for 10.0.20348 --server.")
         return None, trust
     arch = _ARCHITECTURES[arguments.arch or "x64"]
     release = release_by_id(arguments.windows)

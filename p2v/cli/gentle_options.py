@@ -14,6 +14,8 @@ _PRIORITY = re.compile(r"(idle)|best-effort(?::([0-7]))?")
 _RATE = re.compile(r"(.*?)(?:/s|ps)?", re.IGNORECASE | re.DOTALL)
 _IDLE, _BEST_EFFORT, _MIDDLE = 3, 2, 4
 _LEAST_RATE = 64 * KIB
+NAMES = ("limit", "ionice", "skip_bad_sectors")
+"""What their values are called; each is false where the option was not given."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

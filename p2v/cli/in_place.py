@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from p2v.cli import layout_options, machine_options
+from p2v.cli import gentle_options, layout_options, live_options, machine_options, options
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
 from p2v.documents import PlanDocument
@@ -20,8 +20,7 @@ _FRONT_ENDS = (FrontEnd.QEMU, FrontEnd.LIBVIRT)
 # options of the copy, by the names their values have
 _OF_COPIES = (
     "format", "connect", "pool", "start", "to_device", "overwrite_device", "discard", "with_media", "storage", "storage_class",
-    "volume_type", "all_blocks", "skip_hibernation", *layout_options.NAMES, "limit", "ionice", "skip_bad_sectors", "live",
-    "freeze_limit",
+    "volume_type", "all_blocks", "skip_hibernation", *layout_options.NAMES, *gentle_options.NAMES, *live_options.NAMES,
 )  # fmt: skip
 
 
@@ -52,9 +51,8 @@ def run(
     report: Reporter,
 ) -> ConversionRecord:
     """Bring an interrupted run to an end, or convert. ``document`` plans: it is asked only when the disks are in no doubt."""
-    for name in _OF_COPIES:
-        if getattr(arguments, name):
-            raise Usage(f"--{name.replace('_', '-')} is for copies; with --in-place the disks stay what and where they are")
+    for option in options.given(arguments, _OF_COPIES):
+        raise Usage(f"{option} is for copies; with --in-place the disks stay what and where they are")
     front_end = FrontEnd(arguments.to)
     if front_end not in _FRONT_ENDS:
         hint = "It takes copies of the disks; convert without --in-place."

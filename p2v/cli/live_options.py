@@ -9,6 +9,8 @@ from p2v.consistency import FREEZE_SECONDS, LiveWish
 from p2v.core.errors import Usage
 
 _LONGEST_SECONDS = 24 * 3600
+NAMES = ("live", "freeze_limit")
+"""What their values are called; each is false where the option was not given (so is a limit of 0, which needs the other one)."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

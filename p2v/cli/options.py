@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from converters.formats import FORMATS
@@ -13,6 +14,13 @@ SOURCE_HELP = (
     "in boot order"
 )
 FORMAT_IDS = tuple(known.id for known in FORMATS)
+
+
+def given(arguments: argparse.Namespace, names: Iterable[str]) -> Iterator[str]:
+    """Those among options that the user gave, as they are written; ``names``: what their values are called."""
+    for name in names:
+        if getattr(arguments, name):
+            yield f"--{name.replace('_', '-')}"
 
 
 def add_disks(parser: argparse.ArgumentParser, besides: str = "") -> None:

@@ -73,10 +73,9 @@ def _standing(arguments: argparse.Namespace, look: Look) -> Standing:
     if len(arguments.disks) > 1:
         raise Usage(f"{records[0]} is the record of a machine with all its disks", "Name it alone.")
     # not given, options that only cards.configure_addresses adds are missing here
-    given = [name for name in _SAID_BY_A_RECORD if getattr(arguments, name, None)]
-    if given:
+    for option in options.given(arguments, (name for name in _SAID_BY_A_RECORD if name in arguments)):
         raise Usage(
-            f"--{given[0].replace('_', '-')} cannot change a machine that was converted",
+            f"{option} cannot change a machine that was converted",
             "A record boots exactly that machine; name its disks alone to try another.",
         )
     return of_record(records[0], look)

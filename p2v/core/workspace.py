@@ -38,6 +38,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
+def allocated_bytes(file: Path) -> int:
+    """What a file takes on its file system, which is less than its size where it has holes; 0 where there is no file."""
+    return file.stat().st_blocks * 512 if file.is_file() else 0
+
+
 def require_space(folder: Path, needed: int, advice: str = NoSpace.advice) -> None:
     """Raise NoSpace when fewer than ``needed`` bytes are free below ``folder``."""
     free = free_bytes(folder)
@@ -97,6 +102,15 @@ def make_output_folder(folder: Path) -> tuple[Path, ...]:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotPermitted(str(folder), "write to")
     return tuple(made)
+
+
+def remove_empty(made: Sequence[Path]) -> None:
+    """Remove folders that were made (outermost first) and that nothing came to stand in."""
+    for folder in reversed(made):
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty: results, or what the next run goes on from
 
 
 @dataclass(frozen=True, slots=True)

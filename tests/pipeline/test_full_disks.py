@@ -19,8 +19,9 @@ from converters.device_target import claimed_device
 from converters.qemu_img import QemuImg
 from converters.target import Target, TargetFormat, open_target
 from drivers.appliance import ApplianceStopped
+from drivers.facts import GuestFacts, ReadBy
 from p2v import rewriting
-from p2v.cli.disk import convert
+from p2v.cli.disk import copying
 from p2v.cli.main import main
 from p2v.core import room
 from p2v.core.acceleration import Acceleration, Accelerator
@@ -87,7 +88,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_copy(
         assert str(place) in err
         with monkeypatch.context() as patch:
             # and when others fill it later
-            patch.setattr(convert, "require_space", lambda *rest: None)
+            patch.setattr(copying, "require_space", lambda *rest: None)
             for _ in range(2):
                 assert main(argv) == 73
                 err = capsys.readouterr().err
@@ -198,7 +199,7 @@ def test_a_full_disk_ends_the_rewriting_which_would_wait_for_ever(tmp_path: Path
         raise ApplianceStopped("go on", "it was to end")
 
     monkeypatch.setattr(rewriting, "rewrite", waiting)
-    document = cast("Any", SimpleNamespace(facts=SimpleNamespace(disks=()), plan=None))
+    document = cast("Any", SimpleNamespace(facts=GuestFacts(ReadBy.HOST, (), ()), plan=None))
     supplements = cast("Any", SimpleNamespace(get=None))
     overlay = tmp_path / "out" / "vm.partial.work" / "overlay0.qcow2"
     overlay.parent.mkdir(parents=True)

@@ -14,12 +14,10 @@ from converters.allocation.unused import Unused
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.image import identity
-from converters.pieces import stored_bytes
 from converters.published import finish_published
 from converters.references import DiskSpec
-from converters.reflink import unshared_bytes
 from converters.target import Target, TargetFormat, journal_path, open_target
-from converters.target_formats import Preallocation, TargetOptions
+from converters.target_formats import TargetOptions
 from p2v.cli.disk import used_blocks
 from p2v.cli.disk.made import Made
 from p2v.cli.disk.source import open_spec
@@ -31,6 +29,7 @@ from p2v.core.units import MIB
 from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import PARTIAL, remove_files, require_space
 from p2v.source_care import SourceWish, care_of
+from p2v.target_room import still_to_write
 
 # Tables of the target and the journal.
 _SLACK_BYTES = 16 * MIB
@@ -103,15 +102,8 @@ class Copying:
         return open_target(self.partial, self.format, size, key, options=self.layout, skip_unreadable=skip)
 
     def space_needed(self, disk: DiskReader) -> int:
-        """Bytes still to be written at most; a run before may have left some. Nobody knows what compressed ones come to."""
-        if self.layout.compression is not None:
-            return _SLACK_BYTES
-        there = self.partial.stat().st_blocks * 512 if self.partial.is_file() else 0
-        if self.layout.preallocation is Preallocation.FALLOC:
-            return max(disk.virtual_size - there, 0) + _SLACK_BYTES
-        if self._shares:
-            return max(unshared_bytes(disk, self.partial.parent) - there, 0) + _SLACK_BYTES
-        return max(stored_bytes(disk) - there, 0) + _SLACK_BYTES
+        """Bytes still to be written at most, as ``still_to_write`` counts them."""
+        return still_to_write([(disk, self.partial)], self.layout, shares=self._shares) + _SLACK_BYTES
 
     @property
     def _shares(self) -> bool:

@@ -12,7 +12,7 @@ from converters.foreign_target import ForeignTarget
 from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.target_formats import ForeignFormat
-from p2v.cli import layout_options
+from p2v.cli import gentle_options, layout_options, live_options, options
 from p2v.cli.disk.live import who_uses
 from p2v.cli.disk.made import Made
 from p2v.cli.disk.source import open_spec
@@ -26,7 +26,7 @@ from p2v.core.units import MIB
 from p2v.core.workspace import PARTIAL, require_space
 
 # Options that our own writers alone know, by the names their values have.
-_OF_OURS = (*layout_options.NAMES, "used_blocks", "limit", "ionice", "skip_bad_sectors", "live", "freeze_limit")
+_OF_OURS = (*layout_options.NAMES, "used_blocks", *gentle_options.NAMES, *live_options.NAMES)
 _SLACK_BYTES = 16 * MIB
 
 
@@ -35,9 +35,8 @@ def variant_of(arguments: argparse.Namespace, kind: ForeignFormat) -> str:
     variant: str = arguments.subformat or next(iter(kind.variants))
     if variant not in kind.variants:
         raise Usage(f"--subformat {variant} is none of {kind.id}'s", f"Say one of {', '.join(kind.variants)}.")
-    for name in _OF_OURS:
-        if getattr(arguments, name):
-            raise Usage(f"--{name.replace('_', '-')} is for qcow2 and raw: a {kind.id} is written by qemu-img")
+    for option in options.given(arguments, _OF_OURS):
+        raise Usage(f"{option} is for qcow2 and raw: a {kind.id} is written by qemu-img")
     return variant
 
 

@@ -15,6 +15,7 @@ from p2v.cli.disk import used_blocks
 from p2v.consistency import LiveRecord, Way
 from p2v.core import jsontext
 from p2v.core.units import format_bytes, format_seconds
+from p2v.core.workspace import allocated_bytes
 
 _SHOWN = 50
 
@@ -39,7 +40,7 @@ class Made:
     @property
     def file_bytes(self) -> int:
         """What the file takes."""
-        return self.target.stat().st_blocks * 512
+        return allocated_bytes(self.target)
 
 
 def tell(made: Made, *, as_json: bool) -> None:
