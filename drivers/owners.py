@@ -15,14 +15,15 @@ import pyfsext
 import pyfsfat
 import pyfsxfs
 
-from drivers import ext4_layout
+from drivers import ext4_layout, xfs
 from drivers.ext4_layout import Ext4Layout
 from drivers.offline import PartitionFile
 from p2v.core.disk import DiskReader
+from p2v.core.doubt import NotUnderstood
 from p2v.core.owners import Owner, OwnerKind, Range, Wanted
 from p2v.core.units import SECTOR_BYTES
 
-Moved = Callable[[int], int]
+Moved = Callable[[int], int | None]
 
 _MODULES = {"ext2": pyfsext, "ext3": pyfsext, "ext4": pyfsext, "xfs": pyfsxfs, "vfat": pyfsfat}
 _NAMES_AT_MOST = 5_000_000
@@ -101,7 +102,10 @@ def _by_names(wanted: Wanted, kind: str, file: PartitionFile) -> str:
         waiting: list[tuple[str, Any, int]] = [("/", volume.root_directory, 0)]
     except OSError:
         return "it cannot be opened by the readers of this host"
-    moved = _places(kind, file)
+    try:
+        moved = _places(kind, file)
+    except NotUnderstood as why:
+        return str(why)
     names, damaged, seen = 0, False, set[int]()
     while waiting and wanted.left:
         path, folder, depth = waiting.pop()
@@ -153,27 +157,12 @@ def _claim(wanted: Wanted, kind: str, path: str, entry: Any, moved: Moved) -> bo
     with contextlib.suppress(OSError):  # what stands in its inode has none
         for index in range(entry.number_of_extents):
             offset, length, flags = entry.get_extent(index)
-            if not flags & _IS_SPARSE:
-                wanted.claim(moved(offset), length, OwnerKind.FOLDER if is_folder else OwnerKind.FILE, path)
+            place = moved(offset)
+            if place is not None and not flags & _IS_SPARSE:
+                wanted.claim(place, length, OwnerKind.FOLDER if is_folder else OwnerKind.FILE, path)
     return is_folder
 
 
 def _places(kind: str, file: PartitionFile) -> Moved:
-    """From the offsets that the readers tell of extents to those in the device.
-
-    XFS numbers its blocks by allocation group and block in it, each in bits of its own; libfsxfs multiplies that number as it is.
-    Source: XFS Algorithms and Data Structures, "Superblocks" (sb_agblocks, sb_agblklog).
-    """
-    raw = file.pread(SECTOR_BYTES, 0) if kind == "xfs" else b""
-    if len(raw) < SECTOR_BYTES:
-        return lambda offset: offset
-    block_bytes = int.from_bytes(raw[4:8], "big")
-    group_blocks, bits = int.from_bytes(raw[84:88], "big"), raw[124]
-    if not block_bytes or not group_blocks or bits > 31:
-        return lambda offset: offset
-
-    def moved(offset: int) -> int:
-        block, within = divmod(offset, block_bytes)
-        return ((block >> bits) * group_blocks + (block & (1 << bits) - 1)) * block_bytes + within
-
-    return moved
+    """From the offsets that the readers tell of extents to those in the device: libfsxfs multiplies a block's number as it is."""
+    return xfs.read_groups(file.pread).place if kind == "xfs" else lambda offset: offset

@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from drivers import xfs
@@ -50,7 +50,7 @@ def runs_in_ext(volume: MappedVolume, kind: str, file: UnneededFile) -> Sequence
         raise NotUnderstood(f"in its file system, {why}") from why
     mode, links = struct.unpack_from("<H24xH", inode)
     _check_plain(mode, links, is_odd=bool(struct.unpack_from("<I", inode, 0x20)[0] & _EXT_ODD))
-    runs = list(_runs(volume, handle))
+    runs = list(_runs(volume, handle, lambda offset: offset))
     size = layout.block_bytes
     _check_within(runs, [(first * size, count * size) for first, count in mapped])
     return runs
@@ -59,7 +59,7 @@ def runs_in_ext(volume: MappedVolume, kind: str, file: UnneededFile) -> Sequence
 def runs_in_xfs(volume: MappedVolume, kind: str, file: UnneededFile) -> Sequence[Run]:
     """Where a file of XFS stands. Raises FileNotFoundError, and NotUnderstood for one of which anything is odd."""
     handle = _handle(volume, kind, file.path)
-    inode = xfs.read_inode(volume, handle.inode_number)
+    inode = xfs.read_inode(volume.pread, handle.inode_number)
     magic, mode, version, form, _, links = struct.unpack_from(">2sHBB10sI", inode)
     flags, flags2 = struct.unpack_from(">H", inode, 90)[0], 0
     if version == 3:
@@ -71,7 +71,7 @@ def runs_in_xfs(volume: MappedVolume, kind: str, file: UnneededFile) -> Sequence
     if flags2 & ~_XFS_PLAIN2:
         raise NotUnderstood("it shares blocks with other files, or may")
     _check_plain(mode, links, is_odd=form not in _XFS_IN_BLOCKS or bool(flags & _XFS_REALTIME))
-    return list(_runs(volume, handle))
+    return list(_runs(volume, handle, xfs.read_groups(volume.pread).place))
 
 
 def _handle(volume: MappedVolume, kind: str, path: str) -> Any:
@@ -105,8 +105,11 @@ def _check_plain(mode: int, links: int, *, is_odd: bool) -> None:
         raise NotUnderstood("it is encrypted, compressed or stored in a way that is not known")
 
 
-def _runs(volume: MappedVolume, handle: Any) -> Iterator[Run]:
-    """The extents of a file, up to its size; its bytes are looked at, whether they are what stands there."""
+def _runs(volume: MappedVolume, handle: Any, place_of: Callable[[int], int | None]) -> Iterator[Run]:
+    """The extents of a file, up to its size; its bytes are looked at, whether they are what stands there.
+
+    ``place_of``: from the offset that libyal tells of a byte to the one in the volume.
+    """
     try:
         count, size, position = handle.number_of_extents, handle.size, 0
         if count > _EXTENTS_AT_MOST:
@@ -118,9 +121,12 @@ def _runs(volume: MappedVolume, handle: Any) -> Iterator[Run]:
             length = min(length, size - position)
             if length <= 0:
                 return
+            place, end = place_of(offset), place_of(offset + length - 1)
+            if place is None or end != place + length - 1:
+                raise NotUnderstood("it lies outside of its file system")
             if not flags:
-                _check_sample(volume, handle, position, offset, length)
-            yield offset, length
+                _check_sample(volume, handle, position, place, length)
+            yield place, length
             position += length
     except OSError as error:
         raise NotUnderstood("it cannot be read") from error

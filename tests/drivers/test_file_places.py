@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,7 +177,9 @@ def test_devices_and_odd_paths_are_no_swap_files(tmp_path: Path) -> None:
 # --- Linux, XFS ---------------------------------------------------------------------------------------------------------
 
 
-def xfs_guest(folder: Path, fill: Callable[[Path], object], *options: str) -> tuple[Path, GuestFacts]:
+def xfs_guest(
+    folder: Path, fill: Callable[[Path], object], *options: str, swap: str = "/swapfile"
+) -> tuple[Path, GuestFacts]:
     """A partition with an XFS, whose fstab is made up."""
     part = made.poisoned(folder / "part", 320 * MIB)
     made.run("mkfs.xfs", "-q", "-f", "-i", "nrext64=0", *options, part)
@@ -187,7 +190,7 @@ def xfs_guest(folder: Path, fill: Callable[[Path], object], *options: str) -> tu
     with opened(disk) as readers:
         layout = lay_out(readers)
     (partition,) = layout.partitions
-    texts = {"/etc/fstab": TextFile("/etc/fstab", "/etc/fstab", "/swapfile none swap sw 0 0\n")}
+    texts = {"/etc/fstab": TextFile("/etc/fstab", "/etc/fstab", f"{swap} none swap sw 0 0\n")}
     return disk, GuestFacts(ReadBy.HOST, layout.disks, layout.partitions, mounts=(mount_of(partition, "/"),), texts=texts)
 
 
@@ -206,6 +209,53 @@ def test_a_swap_file_on_xfs_is_found(tmp_path: Path, options: tuple[str, ...]) -
     (places,) = found(disk, facts)
     assert contents(disk, places) == swap
     disk.unlink()
+
+
+def kernels_places(file: Path) -> list[tuple[int, int]]:
+    """Offset in the file system and length of each extent, as the kernel tells them."""
+    lines = re.findall(r"\]: (\d+)\.\.(\d+)", made.run("xfs_bmap", file))
+    return [(int(first) * 512, (int(last) + 1 - int(first)) * 512) for first, last in lines]
+
+
+@NEEDS_MOUNTS
+@needs("mkfs.xfs", "xfs_bmap")
+@pytest.mark.parametrize(("folders", "size"), [(2, SWAP_BYTES), (0, 100 * MIB)], ids=["in the second", "in two"])
+@pytest.mark.parametrize("is_written", [True, False], ids=["written", "never written"])
+def test_a_swap_file_on_xfs_is_found_in_every_allocation_group(
+    tmp_path: Path, folders: int, size: int, is_written: bool
+) -> None:
+    """Groups have 80 MiB here, which is no power of two: blocks are numbered with gaps between them."""
+    swap, extents = f"/folder{folders}/swapfile" if folders else "/swapfile", list[tuple[int, int]]()
+
+    def fill(folder: Path) -> None:
+        for number in range(1, folders + 1):
+            (folder / f"folder{number}").mkdir()  # each in the next group
+        file = folder / swap.lstrip("/")
+        if is_written:
+            swap_file(file, size)
+        else:
+            with file.open("wb") as opened_file:
+                for at in range(0, size, 50 * MIB):
+                    os.posix_fallocate(opened_file.fileno(), at, min(size - at, 50 * MIB))
+            made.run("mkswap", file)
+        extents.extend(kernels_places(file))
+
+    disk, facts = xfs_guest(tmp_path, fill, swap=swap)
+    (places,) = found(disk, facts)
+    assert not places.why_whole
+    assert joined((each.disk_offset - BEGIN, each.length) for each in places.segments) == joined(extents)
+    assert max(offset for offset, _ in extents) > 80 * MIB
+    disk.unlink()
+
+
+def joined(runs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The runs, those that follow each other as one."""
+    found_runs: list[tuple[int, int]] = []
+    for offset, length in runs:
+        if found_runs and sum(found_runs[-1]) == offset:
+            offset, length = found_runs[-1][0], found_runs.pop()[1] + length
+        found_runs.append((offset, length))
+    return found_runs
 
 
 @NEEDS_MOUNTS
