@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 from drivers.facts import FileSystem
 from p2v.core.disk import DiskReader
+from p2v.core.doubt import NotUnderstood
+from p2v.core.ntfs_records import DATA, OEM_NAME, VOLUME_INFORMATION, Attribute, decode_runs, undo_fixups
 
 _MFT_RECORD_OF_LOG = 2
 _MFT_RECORD_OF_VOLUME = 3
-_ATTRIBUTE_NAME = 0x60
-_ATTRIBUTE_INFORMATION = 0x70
-_ATTRIBUTE_DATA = 0x80
+_VOLUME_NAME = 0x60
 _DIRTY = 0x0001
 _NO_CLIENT = 0xFFFF
 _RESTART_IS_CLEAN = 0x0002
@@ -21,7 +20,7 @@ _RESTART_IS_CLEAN = 0x0002
 def recognise(reader: DiskReader, offset: int, length: int) -> FileSystem | None:
     """The NTFS at a place; None when there is none."""
     boot = reader.pread(512, offset)
-    if len(boot) < 512 or boot[3:11] != b"NTFS    ":
+    if len(boot) < 512 or boot[3:11] != OEM_NAME:
         return None
     sector_bytes, per_cluster = struct.unpack_from("<HB", boot, 11)
     sectors, mft_cluster = struct.unpack_from("<QQ", boot, 40)
@@ -33,12 +32,11 @@ def recognise(reader: DiskReader, offset: int, length: int) -> FileSystem | None
     mft = mft_cluster * cluster_bytes
     if sector_bytes >= 256 and 512 <= record_bytes <= 65536 and mft + 4 * record_bytes <= length:
         records = reader.pread(4 * record_bytes, offset + mft)
-        volume = _attributes(_fixed_up(records, _MFT_RECORD_OF_VOLUME, record_bytes))
-        log = _attributes(_fixed_up(records, _MFT_RECORD_OF_LOG, record_bytes))
-        name = _resident(volume.get(_ATTRIBUTE_NAME, b""))
-        label = name.decode("utf-16-le", "replace") or None
-        log_at = _first_cluster(log.get(_ATTRIBUTE_DATA, b""))
-        why = _why_not_host(_resident(volume.get(_ATTRIBUTE_INFORMATION, b"")))
+        volume = _attributes(records, _MFT_RECORD_OF_VOLUME, record_bytes)
+        log = _attributes(records, _MFT_RECORD_OF_LOG, record_bytes)
+        label = _value(volume.get(_VOLUME_NAME)).decode("utf-16-le", "replace") or None
+        log_at = _first_cluster(log.get(DATA))
+        why = _why_not_host(_value(volume.get(VOLUME_INFORMATION)))
         if not why and (log_at is None or not _log_is_clean(reader, offset, length, log_at * cluster_bytes)):
             why = "its $LogFile has to be replayed"
     return FileSystem("ntfs", f"{serial:016X}", label, sectors * sector_bytes, why_not_host=why)
@@ -51,58 +49,27 @@ def _why_not_host(information: bytes) -> str:
     return "it is marked dirty" if flags & _DIRTY else ""
 
 
-def _fixed_up(records: bytes, number: int, record_bytes: int) -> bytes:
-    """A record of the table with the last words of its sectors put back; empty when it is torn."""
-    record = bytearray(records[number * record_bytes : (number + 1) * record_bytes])
-    if len(record) < record_bytes or record[:4] != b"FILE":
-        return b""
-    array, count = struct.unpack_from("<HH", record, 4)
-    if count < 1 or array + 2 * count > record_bytes or (count - 1) * 512 > record_bytes:
-        return b""
-    for index in range(1, count):
-        at = index * 512 - 2
-        if record[at : at + 2] != record[array : array + 2]:
-            return b""
-        record[at : at + 2] = record[array + 2 * index : array + 2 * index + 2]
-    return bytes(record)
+def _attributes(records: bytes, number: int, record_bytes: int) -> dict[int, Attribute]:
+    """The attributes of a record of the table by their kinds; none of one that is damaged."""
+    raw = records[number * record_bytes : (number + 1) * record_bytes]
+    try:
+        record = undo_fixups(raw) if len(raw) == record_bytes else None
+        return {attribute.kind: attribute for attribute in record.attributes()} if record is not None else {}
+    except NotUnderstood:
+        return {}
 
 
-def _each_attribute(record: bytes) -> Iterator[tuple[int, bytes]]:
-    if len(record) < 24:
-        return
-    at = struct.unpack_from("<H", record, 20)[0]
-    while at + 16 <= len(record):
-        kind, size = struct.unpack_from("<II", record, at)
-        if kind == 0xFFFFFFFF or size < 16 or at + size > len(record):
-            return
-        yield kind, record[at : at + size]
-        at += size
+def _value(attribute: Attribute | None) -> bytes:
+    return attribute.value or b"" if attribute is not None else b""
 
 
-def _attributes(record: bytes) -> dict[int, bytes]:
-    return dict(_each_attribute(record))
-
-
-def _resident(attribute: bytes) -> bytes:
-    if len(attribute) < 24 or attribute[8] != 0:
-        return b""
-    length, start = struct.unpack_from("<IH", attribute, 16)
-    return attribute[start : start + length]
-
-
-def _first_cluster(attribute: bytes) -> int | None:
-    """Where a non-resident attribute begins (the first pair of its run list)."""
-    if len(attribute) < 64 or attribute[8] != 1:
+def _first_cluster(attribute: Attribute | None) -> int | None:
+    """Where what stands outside of its record begins."""
+    try:
+        first, _ = next(decode_runs(attribute.runs), (0, 0)) if attribute is not None else (0, 0)
+    except NotUnderstood:
         return None
-    at = struct.unpack_from("<H", attribute, 32)[0]
-    if at >= len(attribute):
-        return None
-    length_bytes, offset_bytes = attribute[at] & 0xF, attribute[at] >> 4
-    start = attribute[at + 1 + length_bytes : at + 1 + length_bytes + offset_bytes]
-    if not 1 <= offset_bytes <= 8 or len(start) < offset_bytes:
-        return None
-    cluster = int.from_bytes(start, "little", signed=True)
-    return cluster if cluster > 0 else None
+    return first if first > 0 else None
 
 
 def _log_is_clean(reader: DiskReader, offset: int, length: int, at: int) -> bool:
