@@ -29,7 +29,6 @@ from converters.layering import Link, links
 from converters.mapped import MappedDisk
 from p2v.core.errors import P2vError
 from p2v.sources.description import Description, Folder, read_small
-from tests.fuzz import hives
 from tests.fuzz.sparse import Sparse, decoded
 from tests.fuzz.targets import Target
 
@@ -89,9 +88,7 @@ class Exerciser:
         finding = ""
         try:
             with limited(SECONDS):
-                if self._target.reader in (hives.HIVE, hives.LOG):
-                    hives.exercise(self._opened, self._target.reader)
-                elif self._target.reader:
+                if self._target.reader:
                     exercise_description(self._opened, self._target.reader)
                 elif self._target.read is not None:
                     self._target.read(self._opened)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,9 @@ from drivers.windows.hive_log import recover
 from drivers.windows.regf import BadHive, Hive
 from tests.drivers.windows.hive_writer import HiveWriter, Node, log_entry, new_log, old_log, with_sequences
 from tests.fixtures.hives import dword, make_hive, multi_sz, seal, sz
+from tests.fuzz.laying import laid
 from tests.fuzz.sparse import Sparse
 
-HIVE, LOG = "hive", "hive-log"
 # guests' files are read into memory, up to their limits; there is nothing to be found in large holes
 LARGEST_BYTES = 512 * 1024
 _SMALL = {"Select": {"Current": dword(1)}, "ControlSet001\\Services\\disk": {"Start": dword(0), "T": multi_sz("a")},
@@ -27,7 +28,7 @@ def hives(folder: Path) -> Iterable[Path]:
         for n, kind in enumerate((b"li", b"lf", b"lh"))
     ]
     seeds = {"hivex": make_hive(_SMALL), "own": HiveWriter().hive(Node("ROOT", [("big", 3, bytes(40_000))], children))}
-    return _laid(folder, seeds)
+    return laid(folder, seeds)
 
 
 def logs(folder: Path) -> Iterable[Path]:
@@ -37,7 +38,7 @@ def logs(folder: Path) -> Iterable[Path]:
     pages, bins_bytes = {0: hive[4096:8192]}, len(hive) - 4096
     entry = log_entry(pages, sequence=9, bins_bytes=bins_bytes)
     old = old_log(hive, pages, bins_bytes=bins_bytes, sequence=9)
-    return _laid(folder, {"old": old, "new": new_log(hive, [entry], sequence=9)})
+    return laid(folder, {"old": old, "new": new_log(hive, [entry], sequence=9)})
 
 
 def right_sum(file: Sparse) -> None:
@@ -48,22 +49,20 @@ def right_sum(file: Sparse) -> None:
         file.write(_BLOCK_BYTES - 4, struct.pack("<I", *struct.unpack_from("<I", block, _BLOCK_BYTES - 4)))
 
 
-def exercise(path: Path, kind: str) -> None:
+def read_hive(path: Path) -> None:
     """Everything that is read of a hive. Damage ends in BadHive, which is fine; anything else is a finding."""
-    data = path.read_bytes()
-    try:
-        if kind == LOG:
-            data = recover((path.parent / "dirty").read_bytes(), [data]).data
-        hive = Hive(data)
-        for _, key in hive.walk():
-            list(key.values())
-            key.class_name()
-            key.security()
-    except BadHive:
-        return
+    with contextlib.suppress(BadHive):
+        _read_all(path.read_bytes())
 
 
-def _laid(folder: Path, seeds: dict[str, bytes]) -> Iterable[Path]:
-    for name, data in seeds.items():
-        (folder / f"seed-{name}").write_bytes(data)
-    return [folder / f"seed-{name}" for name in seeds]
+def read_log(path: Path) -> None:
+    """The same of the dirty hive that ``logs`` leaves, with the input as its log."""
+    with contextlib.suppress(BadHive):
+        _read_all(recover((path.parent / "dirty").read_bytes(), [path.read_bytes()]).data)
+
+
+def _read_all(data: bytes) -> None:
+    for _, key in Hive(data).walk():
+        list(key.values())
+        key.class_name()
+        key.security()

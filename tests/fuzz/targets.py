@@ -38,8 +38,8 @@ class Target:
     ``format`` is the one the input is opened with; empty: what is found by its contents, as with archives.
     ``place`` is the name the input gets in that folder, ``opened`` the file that is opened (the input, unless
     the input is a part of it). ``fix`` makes checksums right. ``largest`` limits the input's size in bytes.
-    ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description; or what of
-    ``hives`` it is. ``read``: what reads it, where it is neither. ``words``: it is a text, whose words are changed.
+    ``reader``: the module of p2v.sources that reads the input, where it is no image but a machine's description.
+    ``read``: what reads it, where it is neither. ``words``: it is a text, whose words are changed.
     """
 
     id: str
@@ -246,8 +246,8 @@ _TARGETS = (
     Target("qcow2-child", "qcow2", _qcow2_children),
     Target("uefi-variables", "", variables.edk2, variables.volume_sum, opened="web.xml", reader="libvirt"),
     Target("uefi-variables-vmware", "", variables.vmware, opened="web.vmx", reader="vmx"),
-    Target("hive", "", hives.hives, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.HIVE),
-    Target("hive-log", "", hives.logs, hives.right_sum, largest=hives.LARGEST_BYTES, reader=hives.LOG),
+    Target("hive", "", hives.hives, hives.right_sum, largest=hives.LARGEST_BYTES, read=hives.read_hive),
+    Target("hive-log", "", hives.logs, hives.right_sum, largest=hives.LARGEST_BYTES, read=hives.read_log),
     Target("inf", "", windows_media.inf_files, largest=LARGEST_BYTES, read=windows_media.read_inf, words=True),
     Target("driver-signature", "", windows_media.signatures, largest=LARGEST_BYTES, read=windows_media.read_signed),
     Target("driver-cd", "", windows_media.images, read=windows_media.read_image),

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.fuzz.laying import laid
 from tests.fuzz.sparse import Sparse
 from tests.nvram import writer
 from tests.nvram.writer import DATABASE, ENABLE, GLOBAL, SHIM, Var
@@ -54,6 +55,4 @@ def volume_sum(file: Sparse) -> None:
 def _laid(folder: Path, name: str, text: str, stores: dict[str, bytes]) -> Iterable[Path]:
     (folder / "web.img").write_bytes(b"disk")
     (folder / name).write_text(text, "utf-8")
-    for seed, data in stores.items():
-        (folder / f"seed-{seed}").write_bytes(data)
-    return [folder / f"seed-{seed}" for seed in stores]
+    return laid(folder, stores)

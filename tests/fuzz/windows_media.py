@@ -26,6 +26,7 @@ from tests.fixtures.virtio_win import (
     write_folder,
     write_iso,
 )
+from tests.fuzz.laying import laid
 
 _WINDOWS = tuple(
     WindowsTarget(*version, arch) for version in ((5, 1, 2600), (6, 1, 7601), (10, 0, 22631)) for arch in Architecture
@@ -40,7 +41,7 @@ def inf_files(folder: Path) -> Iterable[Path]:
         "old": inf_text(DRIVERS[2], "xp", "x86", "").encode("latin-1"),
         "null": inf_text(DRIVERS[14], "2k8", "x86", "NTx86.6.0.3").encode("latin-1"),
     }
-    return _laid(folder, seeds)
+    return laid(folder, seeds)
 
 
 def signatures(folder: Path) -> Iterable[Path]:
@@ -51,7 +52,7 @@ def signatures(folder: Path) -> Iterable[Path]:
         "nested": signed_data((SHA1,), MAKER.usages, "outer", "100101000000Z", nested=inner, chain=0),
         "program": program("/disk.sys", "amd64", signature(MAKER)),
     }
-    return _laid(folder, seeds)
+    return laid(folder, seeds)
 
 
 def images(folder: Path) -> Iterable[Path]:
@@ -94,9 +95,3 @@ def read_image(path: Path) -> None:
             return
     for windows in _WINDOWS:
         choose_drivers(catalogue, windows)
-
-
-def _laid(folder: Path, seeds: dict[str, bytes]) -> Iterable[Path]:
-    for name, data in seeds.items():
-        (folder / f"seed-{name}").write_bytes(data)
-    return [folder / f"seed-{name}" for name in seeds]
