@@ -60,7 +60,7 @@ def warnings(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
         if hive.state == "replayed":
             message = f"its registry ({name}) was in use when its disk was copied; what its logs hold belongs to it"
             yield Finding("windows.hive-replayed", message)
-    if windows.version.product_type.lower() == "lanmannt":
+    if windows.version.is_domain_controller:
         message = "it is a domain controller: a copy that runs beside it, or an older state of it, harms the whole domain"
         yield Finding("windows.domain-controller", message, "Never start the source again once the copy has run.")
     yield from (Finding("guest.reading", note) for note in facts.notes)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivers.windows.c_regf import upper
+from p2v.core.units import MIB
 
-VALUE_BYTES_AT_MOST = 1024 * 1024
+VALUE_BYTES_AT_MOST = MIB
 """Larger values are for nobody: Windows advises against more than a few KiB."""
 _LARGEST_KIND = 0xFFFFFFFF
 

@@ -133,6 +133,11 @@ class WindowsVersion:
             return self.product_type.lower() != "winnt"
         return self.installation_type.startswith("Server")
 
+    @property
+    def is_domain_controller(self) -> bool:
+        """Whether it keeps the accounts of a domain."""
+        return self.product_type.lower() == "lanmannt"
+
 
 @dataclass(frozen=True, slots=True)
 class WindowsFacts:

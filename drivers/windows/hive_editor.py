@@ -15,6 +15,7 @@ from __future__ import annotations
 import struct
 
 from drivers.windows import c_regf as c
+from drivers.windows.hive_log import finish
 from drivers.windows.regf import DEPTH_AT_MOST, HIVE_BYTES_AT_MOST, BadHive, Hive, Key, walk
 from p2v.core.units import MIB, round_up
 
@@ -49,12 +50,9 @@ class HiveEditor:
 
     def data(self) -> bytes:
         """The file as it is now: clean, one write further than it was, and no shorter."""
-        if self._sequence >= 0xFFFFFFFF:
-            raise BadHive("its sequence numbers leave none that follows them")
         block = bytearray(self._raw[: c.BASE_BLOCK_BYTES])
-        struct.pack_into("<II", block, 4, self._sequence + 1, self._sequence + 1)
         struct.pack_into("<I", block, 40, self._end)
-        c.seal(block)
+        finish(block, self._sequence)
         grown = self._end - self.hive.base.bins_bytes
         return bytes(block) + bytes(self._bins[: self._end]) + self._behind[grown:]
 

@@ -64,7 +64,7 @@ def recover(data: bytes, logs: Sequence[bytes]) -> Recovered:
     else:
         raise BadHive("it was not written to its end, and no log of it can be applied")
     seen = {base.primary_sequence, base.secondary_sequence, *(block.primary_sequence for _, block in blocks)}
-    _finish(result, max(seen.union(entry.sequence for row in entries.values() for entry in row)))
+    finish(result, max(seen.union(entry.sequence for row in entries.values() for entry in row)))
     return Recovered(bytes(result), LogState.REPLAYED, tuple(applied))
 
 
@@ -83,8 +83,8 @@ def _belongs(block: c.BaseBlock, base: c.BaseBlock, data: bytes) -> bool:
     return block.timestamp == timestamp
 
 
-def _finish(result: bytearray, sequence: int) -> None:
-    """Equal sequence numbers beyond all others."""
+def finish(result: bytearray, sequence: int) -> None:
+    """Make a hive clean: equal sequence numbers, the ones after all others, of which ``sequence`` is the last. Raises BadHive."""
     if sequence >= _WORD:
         raise BadHive("its sequence numbers leave none that follows them")
     struct.pack_into("<II", result, 4, sequence + 1, sequence + 1)

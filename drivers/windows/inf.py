@@ -11,8 +11,9 @@ Sections of other INF files (``Include``, ``Needs``) are Windows' own; they are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from drivers.windows.inf_registry import RegistryEntry, number, registry_entries
 from drivers.windows.inf_targets import (
@@ -26,10 +27,12 @@ from drivers.windows.inf_targets import (
 )
 from drivers.windows.inf_text import BadInf, InfText, parse_text
 
+_T = TypeVar("_T")
 MODELS_AT_MOST = 4096
 FILES_AT_MOST = 1024
 SERVICES_AT_MOST = 16
 _ASSOCIATED_SERVICE = 0x2
+_BOOT_START = 0
 _TAG_TO_FRONT = 0x1
 _SIGNATURES = ("$windows nt$", "$chicago$", "$windows 95$")
 _DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{4})")
@@ -55,11 +58,6 @@ class InfVersion:
     date: str
     version: str
     catalogs: tuple[tuple[str, str], ...]
-
-    def catalog(self, arch: Architecture) -> str:
-        """The catalogue file for a processor; empty when the package is not signed for it."""
-        found = dict(self.catalogs)
-        return next((found[key] for key in (f"nt{arch.value}", "nt", "") if key in found), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +111,11 @@ class Service:
     registry: tuple[RegistryEntry, ...]
     """Below the service's key."""
 
+    @property
+    def is_boot_start(self) -> bool:
+        """Whether the loader starts it, before the kernel runs."""
+        return self.start == _BOOT_START
+
 
 @dataclass(frozen=True, slots=True)
 class Install:
@@ -142,10 +145,6 @@ class Inf:
     sections: tuple[Models, ...]
     """Every models section that [Manufacturer] leads to, in its order."""
 
-    def models_for(self, target: WindowsTarget) -> tuple[Models, ...]:
-        """The sections that a Windows takes, one a manufacturer; an empty one that excludes it counts as none."""
-        return models_for(self.sections, target)
-
     def install(self, name: str, arch: Architecture) -> Install | None:
         """What installing a model does on a processor; None when the section is not there."""
         candidates = (f"{name}.nt{arch.value}", f"{name}.nt", name)
@@ -157,6 +156,11 @@ def parse_inf(data: bytes) -> Inf:
     """Read an INF file's bytes. Raises BadInf."""
     text = parse_text(data)
     return Inf(text, _version(text), tuple(_models_sections(text)))
+
+
+def of_platform(found: Mapping[str, _T], arch: Architecture) -> _T | None:
+    """Of what is named for platforms (``InfVersion.catalogs``) what a processor takes; None when there is nothing for it."""
+    return next((found[key] for key in (f"nt{arch.value}", "nt", "") if key in found), None)
 
 
 def models_for(sections: Iterable[Models], target: WindowsTarget) -> tuple[Models, ...]:

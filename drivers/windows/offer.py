@@ -14,7 +14,6 @@ from drivers.windows.signing import Trust
 from drivers.windows.virtio_win import DriverCatalogue
 
 _ARCHITECTURES = {"i386": Architecture.X86, "x86_64": Architecture.X64, "aarch64": Architecture.ARM64}
-_DOMAIN_CONTROLLER = "lanmannt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ def target_of(windows: WindowsFacts) -> WindowsTarget | None:
     if arch is None:
         return None
     product = Product.SERVER if version.is_server else Product.WORKSTATION
-    if version.product_type.lower() == _DOMAIN_CONTROLLER:
+    if version.is_domain_controller:
         product = Product.DOMAIN_CONTROLLER
     return WindowsTarget(version.major, version.minor, version.build, arch, product)
 

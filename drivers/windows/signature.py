@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from p2v.core.units import MIB
+from p2v.core.units import KIB, MIB
 
 CATALOG_BYTES_AT_MOST = 1 * MIB
 _DEPTH_AT_MOST = 3
@@ -44,7 +44,7 @@ _PE_MAGIC, _PE32, _PE32_PLUS = b"PE\0\0", 0x10B, 0x20B
 _SECURITY_DIRECTORY = 4
 _CERTIFICATE_HEADER = struct.Struct("<IHH")
 _PKCS_SIGNED_DATA = 2
-_CERTIFICATES_BYTES_AT_MOST = 256 * 1024
+_CERTIFICATES_BYTES_AT_MOST = 256 * KIB
 MACHINES = {0x014C: "x86", 0x8664: "amd64", 0x0200: "ia64", 0x01C4: "arm", 0xAA64: "arm64"}
 
 

@@ -21,7 +21,6 @@ _FIRST_ENFORCING = (6, 0)
 _FIRST_WITH_SHA2 = (6, 2)
 _BUILD_OF_1607 = 14393
 _LAST_DAY_OF_MAKERS = "2015-07-29"
-_BOOT_START = 0
 _NAMES_AT_MOST = 4
 _ANSWER = "Someone has to answer at the console at the first start; until then the devices have no driver."
 
@@ -79,8 +78,7 @@ def _objections(
             missing = "the catalogue is missing"
         hint = "Windows for this processor takes no unsigned driver. Take a complete medium."
         yield package.inf, _Objection("driver.unsigned", missing, hint)
-    boots = service is not None and service.start == _BOOT_START
-    program = package.program(service.binary) if service is not None and boots else None
+    program = package.program(service.binary) if service is not None and service.is_boot_start else None
     if program is not None and program.machine and program.signature is None:
         hint = "The loader starts it before it knows the catalogue; it needs one of its own."
         yield program.source, _Objection("driver.boot-unsigned", "the program has no signature of its own", hint)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from drivers.tree import FileType, GuestTree
-from drivers.windows.inf import Inf, InfVersion, Install, Models, member_path, parse_inf
+from drivers.windows.inf import Inf, InfVersion, Install, Models, member_path, of_platform, parse_inf
 from drivers.windows.inf_targets import Architecture
 from drivers.windows.inf_text import INF_BYTES_AT_MOST, BadInf
 from drivers.windows.releases import Release, architecture_in, release_in
@@ -25,7 +25,6 @@ NAMES_AT_MOST = 200_000
 INSTALLS_AT_MOST = 64
 _DEPTH_AT_MOST = 16
 _HEAD_BYTES = 4 * KIB
-_BOOT_START = 0
 # sriov: a protocol and a second card's driver that fight NetKVM (RHEL-56383); the others hold no drivers
 _LEFT_OUT = frozenset({"sriov", "guest-agent", "installer", "cert"})
 
@@ -98,8 +97,7 @@ class DriverPackage:
 
     def catalog(self, arch: Architecture) -> Catalog | None:
         """The catalogue for a processor; None when the INF file names none."""
-        found = {each.platform: each for each in self.catalogs}
-        return next((found[key] for key in (f"nt{arch.value}", "nt", "") if key in found), None)
+        return of_platform({each.platform: each for each in self.catalogs}, arch)
 
     def program(self, file: str) -> Program | None:
         """A service's program by its name."""
@@ -263,7 +261,7 @@ def _programs(tree: GuestTree, installs: Iterable[PackageInstall], files: Iterab
     for each in installs:
         for service in each.install.services:
             name = service.binary.lower()
-            wanted[name] = wanted.get(name, False) or service.start == _BOOT_START
+            wanted[name] = wanted.get(name, False) or service.is_boot_start
     for name, boots in wanted.items():
         file = paths.get(name)
         if file is None or file.path is None:

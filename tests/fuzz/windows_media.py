@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from drivers.windows.driver_choice import choose_drivers
-from drivers.windows.inf import parse_inf
+from drivers.windows.inf import models_for, parse_inf
 from drivers.windows.inf_targets import Architecture, WindowsTarget
 from drivers.windows.inf_text import BadInf
 from drivers.windows.iso9660 import IsoTree
@@ -68,7 +68,7 @@ def read_inf(path: Path) -> None:
     try:
         inf = parse_inf(path.read_bytes())
         for windows in _WINDOWS:
-            inf.models_for(windows)
+            models_for(inf.sections, windows)
         for name in {model.install for models in inf.sections for model in models.models}:
             for arch in Architecture:
                 inf.install(name, arch)

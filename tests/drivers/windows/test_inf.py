@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.windows.inf import Inf, Service, parse_inf
+from drivers.windows.inf import Inf, Service, models_for, of_platform, parse_inf
 from drivers.windows.inf_registry import RegistryEntry, RegistryOperation, terminated
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget, closest, parse_decoration
 from drivers.windows.inf_text import FIELD_AT_MOST, INF_BYTES_AT_MOST, BadInf, parse_text
@@ -117,7 +117,7 @@ def target(version: str, arch: Architecture = Architecture.X64, product: Product
 
 
 def sections(found: Inf, *which: WindowsTarget) -> list[list[str]]:
-    return [[models.section for models in found.models_for(each)] for each in which]
+    return [[models.section for models in models_for(found.sections, each)] for each in which]
 
 
 def service() -> Service:
@@ -139,7 +139,8 @@ def test_a_class_that_is_no_guid_is_none() -> None:
 
 def test_the_catalogue_file_is_the_one_of_the_processor() -> None:
     version = inf().version
-    assert [version.catalog(arch) for arch in (Architecture.X86, Architecture.X64)] == ["disk.cat", "disk64.cat"]
+    catalogs = dict(version.catalogs)
+    assert [of_platform(catalogs, arch) for arch in (Architecture.X86, Architecture.X64)] == ["disk.cat", "disk64.cat"]
 
 
 def test_windows_takes_the_section_with_the_highest_version_not_above_its_own() -> None:
@@ -168,7 +169,7 @@ def test_a_listed_section_that_is_empty_or_missing_excludes_a_windows() -> None:
 
 
 def test_ids_and_continued_lines_are_kept_in_order() -> None:
-    (models,) = inf().models_for(target("6.1.7601"))
+    (models,) = models_for(inf().sections, target("6.1.7601"))
     assert [model.ids for model in models.models] == [
         (r"PCI\VEN_1AF4&DEV_1001&SUBSYS_00021AF4&REV_00", r"PCI\VEN_1AF4&DEV_1001"),
         (r"PCI\VEN_1AF4&DEV_1042&SUBSYS_11001AF4&REV_01", r"PCI\VEN_1AF4&DEV_1042"),
@@ -344,7 +345,7 @@ def test_damaged_files_are_refused_or_read_and_never_crash(data: bytes, at: int)
         found = parse_inf(whole[:at] + data + whole[at + len(data) :])
         for arch in Architecture:
             found.install("disk_inst", arch)
-        found.models_for(target("10.0.22631"))
+        models_for(found.sections, target("10.0.22631"))
     except BadInf:
         pass
 
