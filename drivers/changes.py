@@ -192,11 +192,13 @@ def summary(change: Change) -> str:
         case DeleteSymlink():
             return f"remove the link {change.path}"
         case ExtendInitramfs():
-            counts = ((len(change.modules), "module"), (len(change.files), "configuration file"))
-            parts = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
-            return f"add {' and '.join(parts) or 'nothing'} to {change.path}"
+            what = _counted((len(change.modules), "module"), (len(change.files), "configuration file"))
+            return f"add {what} to {change.path}"
         case EditHive():
             keys = sum(isinstance(edit, AddKey | DeleteKey) for edit in change.edits)
-            counts = ((keys, "key"), (len(change.edits) - keys, "value"))
-            parts = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count]
-            return f"change {' and '.join(parts) or 'nothing'} of the registry in {change.path}"
+            what = _counted((keys, "key"), (len(change.edits) - keys, "value"))
+            return f"change {what} of the registry in {change.path}"
+
+
+def _counted(*counts: tuple[int, str]) -> str:
+    return " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts if count) or "nothing"

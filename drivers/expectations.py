@@ -128,11 +128,10 @@ class Expectations:
             case DeleteSymlink():
                 return self._leads_to(change.path, stat, change.target)
             case ExtendInitramfs():
-                sized = stat is not None and stat.size == change.size
-                return sized and self._has_digest(change.path, stat, change.sha256)
+                return self._is_the_file(change.path, stat, change.size, change.sha256)
             case EditHive():
-                files = ((change.path, change.size, change.sha256), *((log.path, log.size, log.sha256) for log in change.logs))
-                return all(self._is_the_file(path, size, sha256) for path, size, sha256 in files)
+                logs = (self._is_the_file(log.path, self._lstat(log.path), log.size, log.sha256) for log in change.logs)
+                return self._is_the_file(change.path, stat, change.size, change.sha256) and all(logs)
 
     def _stands_after(self, change: Change, stat: Stat | None) -> bool:
         match change:
@@ -185,8 +184,7 @@ class Expectations:
             return False
         return file_digest(self.tree, change.path, change.size) == change.sha256
 
-    def _is_the_file(self, path: str, size: int, sha256: str) -> bool:
-        stat = self._lstat(path)
+    def _is_the_file(self, path: str, stat: Stat | None, size: int, sha256: str) -> bool:
         return stat is not None and stat.size == size and self._has_digest(path, stat, sha256)
 
     def _is_edited(self, change: EditHive, stat: Stat | None) -> bool:
