@@ -201,9 +201,7 @@ def _roots(appliance: Appliance, tree: ApplianceTree, layout: Layout) -> Iterato
 
 
 def _windows(appliance: Appliance, tree: ApplianceTree, layout: Layout) -> Iterator[windows.FoundWindows]:
-    for device in layout.partitions:
-        if device.filesystem is None or device.filesystem.kind not in windows.FILE_SYSTEMS:
-            continue
+    for device in windows.candidates(layout):
         try:
             appliance.mount([mount_of(device, "/")], read_only=True)
         except ApplianceFailed:

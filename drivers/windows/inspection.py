@@ -7,7 +7,7 @@ is; ``WindowsFacts.dirty`` says so, and planning makes a blocker of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from drivers.confinement import confined_over_tree
@@ -21,7 +21,7 @@ from drivers.windows.names import Names
 from drivers.windows.reading import read_windows, windows_roots
 from p2v.core.disk import DiskReader
 
-FILE_SYSTEMS = frozenset({"ntfs", "vfat"})
+_FILE_SYSTEMS = frozenset({"ntfs", "vfat"})
 _FIRST_MINOR = 3
 """Hives of Windows NT 4.0 begin here; what is older is among ``drivers.other``."""
 
@@ -48,32 +48,32 @@ class FoundWindows:
 
 def find_windows(layout: Layout, readers: Sequence[DiskReader]) -> tuple[tuple[FoundWindows, ...], tuple[str, ...]]:
     """Every Windows on partitions that the host's readers open, and what they refuse."""
+    found: list[FoundWindows] = []
     notes: list[str] = []
-
-    def opened(device: Device) -> GuestTree | None:
+    for device in candidates(layout):
         try:
-            return OfflineTree(open_device(device, readers))
+            tree = OfflineTree(open_device(device, readers))
         except UnreadableVolume as error:
             notes.append(f"{place(device)} was not looked into for Windows: {error}")
-            return None
-
-    return tuple(found_in(layout, opened)), tuple(notes)
-
-
-def found_in(layout: Layout, opened: Callable[[Device], GuestTree | None]) -> Iterable[FoundWindows]:
-    """Every Windows in trees that ``opened`` gives for partitions (None for one that cannot be opened)."""
-    for device in layout.partitions:
-        if device.filesystem is None or device.filesystem.kind not in FILE_SYSTEMS:
             continue
-        tree = opened(device)
-        if tree is not None:
-            yield from (FoundWindows(device, root, tree) for root in windows_roots(tree) if _is_known(tree, root))
+        found += [FoundWindows(device, root, tree) for root in _known_roots(tree)]
+    return tuple(found), tuple(notes)
 
 
-def _is_known(tree: GuestTree, root: str) -> bool:
-    path = Names(tree).file(f"{root}/system32/config/{SYSTEM}")
+def candidates(layout: Layout) -> Iterator[Partition]:
+    """The partitions that a Windows may stand on."""
+    return (each for each in layout.partitions if each.filesystem is not None and each.filesystem.kind in _FILE_SYSTEMS)
+
+
+def _known_roots(tree: GuestTree) -> list[str]:
+    names = Names(tree)
+    return [root for root in windows_roots(names) if _is_known(names, root)]
+
+
+def _is_known(names: Names, root: str) -> bool:
+    path = names.file(f"{root}/system32/config/{SYSTEM}")
     try:
-        base = c.BaseBlock.of(tree.read_range(path, c.LOG_SECTOR_BYTES, 0)) if path is not None else None
+        base = c.BaseBlock.of(names.tree.read_range(path, c.LOG_SECTOR_BYTES, 0)) if path is not None else None
     except FileNotFoundError:
         return False
     # a base block that is no longer whole may be restored from a log
@@ -115,7 +115,7 @@ def facts_of_windows(
 
 def roots_confined(tree: GuestTree) -> tuple[str, ...]:
     """The folders in which a Windows stands, found in a child without privileges. Raises ReaderCrashed."""
-    found = confined_over_tree(lambda remote: [root for root in windows_roots(remote) if _is_known(remote, root)], tree)
+    found = confined_over_tree(_known_roots, tree)
     return tuple(str(root) for root in found) if isinstance(found, list) else ()
 
 

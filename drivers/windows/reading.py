@@ -31,9 +31,8 @@ _TEXT_AT_MOST = 200
 _FAST_STARTUP_SINCE = (6, 2)
 
 
-def windows_roots(tree: GuestTree) -> tuple[str, ...]:
+def windows_roots(names: Names) -> tuple[str, ...]:
     """The folders in which a Windows stands, as spelt there."""
-    names = Names(tree)
     roots = dict.fromkeys(root for name in _ROOTS if (root := names.find(name)) is not None)
     return tuple(root for root in roots if _is_root(names, root))
 

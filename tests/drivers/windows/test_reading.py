@@ -14,6 +14,7 @@ from drivers.layout import Layout
 from drivers.plan import PlanOptions
 from drivers.planning import plan_guest
 from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
+from drivers.windows.names import Names
 from drivers.windows.reading import WindowsGuest, read_windows, windows_roots
 from tests.drivers.memory_tree import InMemoryTree, Node
 from tests.drivers.raw_reader import RawReader
@@ -32,7 +33,7 @@ from tests.fixtures.hives import Data, Tree, dword, make_hive, multi_sz, qword, 
 def read(files: dict[str, bytes], root: str = "/Windows", dirty: str = "") -> WindowsGuest:
     """What is read of files in memory."""
     tree = InMemoryTree(dict[str, Node](files))
-    assert windows_roots(tree) == (root,)
+    assert windows_roots(Names(tree)) == (root,)
     return read_windows(tree, root, dirty)
 
 
@@ -211,8 +212,8 @@ def test_what_only_looks_like_windows_is_none() -> None:
     files = windows_files()
     for gone in ("/Windows/System32/config/SOFTWARE", "/Windows/System32/config/SYSTEM"):
         rest = {path: data for path, data in files.items() if path != gone}
-        assert windows_roots(InMemoryTree(dict[str, Node](rest))) == ()
-    assert windows_roots(InMemoryTree({"/Windows": "a file"})) == ()
+        assert windows_roots(Names(InMemoryTree(dict[str, Node](rest)))) == ()
+    assert windows_roots(Names(InMemoryTree({"/Windows": "a file"}))) == ()
 
 
 # --- disks ---------------------------------------------------------------------------------------------------------------
