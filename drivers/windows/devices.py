@@ -23,16 +23,16 @@ class Device:
 
     def matching(self, ids: Iterable[str]) -> tuple[str, ...]:
         """Those of a driver's ids that are this device's, as they are written."""
-        own = tuple(each.upper() for each in (*self.legacy, *self.modern))
-        return tuple(each for each in ids if any(_is(each.upper(), one) for one in own))
+        return tuple(each for each in ids if _is_one_of(each, (*self.legacy, *self.modern)))
 
     def is_modern(self, ids: Iterable[str]) -> bool:
         """Whether ids reach the device where it is not transitional."""
-        return any(_is(each.upper(), one.upper()) for each in ids for one in self.modern)
+        return any(_is_one_of(each, self.modern) for each in ids)
 
 
-def _is(found: str, wanted: str) -> bool:
-    return found == wanted or found.startswith(wanted + "&")
+def _is_one_of(found: str, wanted: tuple[str, ...]) -> bool:
+    """Whether an id is one of the others, or one of them with more behind it."""
+    return f"{found}&".upper().startswith(tuple(f"{each}&" for each in wanted))
 
 
 def _virtio(id_: str, title: str, number: int, legacy: int | None = None) -> Device:
