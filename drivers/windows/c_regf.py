@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 BASE_BLOCK_BYTES = 4096
 BASE_BLOCK_SIGNATURE = b"regf"
@@ -37,6 +38,33 @@ NOWHERE = 0xFFFFFFFF
 
 KEY_NODE = struct.Struct("<2sHQIIIIIIIIIIIIIIIHH")
 KEY_NODE_SIGNATURE = b"nk"
+
+
+class KeyNode(NamedTuple):
+    """The fields of ``KEY_NODE``; places are those of cells. Keys and lists that are volatile are never in a file."""
+
+    signature: bytes
+    flags: int
+    written: int
+    access_bits: int
+    parent: int
+    subkeys: int
+    volatile_subkeys: int
+    subkeys_list: int
+    volatile_list: int
+    values: int
+    value_list: int
+    security: int
+    class_name: int
+    longest_subkey: int
+    longest_subkey_class: int
+    longest_value: int
+    largest_data: int
+    work_var: int
+    name_bytes: int
+    class_bytes: int
+
+
 KEY_HIVE_ENTRY = 0x0004
 KEY_SYM_LINK = 0x0010
 KEY_COMP_NAME = 0x0020

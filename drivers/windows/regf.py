@@ -90,10 +90,10 @@ class Key:
         if len(cell) < c.KEY_NODE.size or cell[:2] != c.KEY_NODE_SIGNATURE:
             raise Damaged(f"there is no key at {offset:#x}")
         self._hive = hive
-        self._node = c.KEY_NODE.unpack_from(cell)
+        self._node = c.KeyNode(*c.KEY_NODE.unpack_from(cell))
         self.offset = offset
         self.depth = depth
-        self.name = _name(cell[c.KEY_NODE.size :], self._node[18], bool(self.flags & c.KEY_COMP_NAME), offset)
+        self.name = _name(cell[c.KEY_NODE.size :], self._node.name_bytes, bool(self.flags & c.KEY_COMP_NAME), offset)
 
     def __repr__(self) -> str:
         return f"Key({self.name!r}, {self.offset:#x})"
@@ -101,54 +101,49 @@ class Key:
     @property
     def flags(self) -> int:
         """``c_regf.KEY_COMP_NAME`` and others."""
-        flags: int = self._node[1]
-        return flags
+        return self._node.flags
 
     @property
     def written(self) -> int:
         """When it was last written to, in 100 ns since 1601 (FILETIME)."""
-        written: int = self._node[2]
-        return written
+        return self._node.written
 
     @property
     def parent_offset(self) -> int:
         """Where the key above stands; of no meaning for the root."""
-        parent: int = self._node[4]
-        return parent
+        return self._node.parent
 
     @property
     def subkeys_offset(self) -> int:
         """Where the list of its subkeys stands; ``c_regf.NOWHERE`` without any."""
-        return self._node[7] if self._node[5] else c.NOWHERE
+        return self._node.subkeys_list if self._node.subkeys else c.NOWHERE
 
     @property
     def security_offset(self) -> int:
         """Where its security descriptor stands."""
-        offset: int = self._node[11]
-        return offset
+        return self._node.security
 
     @property
     def class_offset(self) -> int:
         """Where its class name stands; of no meaning without one."""
-        offset: int = self._node[12]
-        return offset
+        return self._node.class_name
 
     @property
     def value_list(self) -> tuple[int, int]:
         """How many values it has, and where their list stands."""
         # the count of a predefined key is a handle
-        return (0, c.NOWHERE) if self.flags & c.KEY_PREDEF_HANDLE else (self._node[9], self._node[10])
+        return (0, c.NOWHERE) if self.flags & c.KEY_PREDEF_HANDLE else (self._node.values, self._node.value_list)
 
     def class_name(self) -> bytes:
         """Its class name as it stands there, empty without one. Raises Damaged."""
-        offset, length = self._node[12], self._node[19]
+        offset, length = self._node.class_name, self._node.class_bytes
         if offset == c.NOWHERE or not length:
             return b""
         return bytes(self._hive.cell(offset, length)[:length])
 
     def security(self) -> bytes:
         """Its security descriptor (self-relative). Raises Damaged."""
-        offset = self._node[11]
+        offset = self._node.security
         if offset == c.NOWHERE:
             return b""
         cell = self._hive.cell(offset)
@@ -177,8 +172,8 @@ class Key:
                 hive.remark(f"below {_shown(self.name)}: {error}")
                 continue
             yield key
-        if len(seen) != (self._node[5] if self.subkeys_offset != c.NOWHERE else 0):
-            hive.remark(f"{_shown(self.name)} counts {self._node[5]} subkeys and lists {len(seen)}")
+        if len(seen) != (self._node.subkeys if self.subkeys_offset != c.NOWHERE else 0):
+            hive.remark(f"{_shown(self.name)} counts {self._node.subkeys} subkeys and lists {len(seen)}")
 
     def subkey(self, name: str) -> Key | None:
         """The key below of this name, in any case."""
