@@ -91,8 +91,12 @@ def place(device: Device) -> str:
     """How notes name a device: ``disk 1, partition 2`` (disks count from 1 for people), or a volume's own name."""
     if isinstance(device, Volume):
         return device.device
-    disk = f"disk {device.disk + 1}"
-    return f"{disk}, partition {device.number}" if device.number else disk
+    return partition_place(device.disk, device.number)
+
+
+def partition_place(disk: int, number: int) -> str:
+    """How notes name a partition; a whole disk has the number 0."""
+    return f"disk {disk + 1}, partition {number}" if number else f"disk {disk + 1}"
 
 
 def device_name(disk: int, partition: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from drivers.facts import GuestFacts, Partition, nearest_mount
-from drivers.layout import Layout
+from drivers.layout import Layout, partition_place
 from drivers.linux.fstab import FSTAB, parse_fstab
 
 FILES_AT_MOST = 64
@@ -46,8 +46,7 @@ class UnneededFile:
     @property
     def place(self) -> str:
         """How people name its file system: as ``drivers.layout.place`` does."""
-        disk = f"disk {self.disk + 1}"
-        return self.volume or (f"{disk}, partition {self.partition}" if self.partition else disk)
+        return self.volume or partition_place(self.disk, self.partition)
 
 
 def unneeded_files(facts: GuestFacts, *, hibernation: bool) -> tuple[UnneededFile, ...]:
