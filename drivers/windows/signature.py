@@ -211,7 +211,7 @@ def _date(element: _Element) -> str:
         digits = ("19" if digits[:2] >= "50" else "20") + digits[:6]
     elif element.tag != _GENERALIZED_TIME:
         return ""
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}" if digits.isdigit() else ""
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if len(digits) == 8 and digits.isdigit() else ""
 
 
 def _first(element: _Element) -> _Element:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,14 @@ def test_a_catalogue_tells_who_signed_it(signing: Signing, kind: SignatureKind, 
     assert found is not None
     assert (found.kind, found.digests, found.valid_from) == (kind, digests, valid_from)
     assert (found.signer, found.issuer) == (signing.signer, "Example Issuing CA")
+
+
+@pytest.mark.parametrize("valid_from", ["", "2", "23", "23051", "2305xx000000Z"])
+def test_a_date_that_is_none_is_not_taken_for_an_early_one(valid_from: str) -> None:
+    """Dates are compared as text, and of an early one a maker's signature is trusted."""
+    found = read_signature(signature(replace(MAKER, valid_from=valid_from)))
+    assert found is not None
+    assert found.valid_from == ""
 
 
 def test_an_attestation_that_also_claims_the_tests_is_an_attestation() -> None:
@@ -113,9 +123,13 @@ def test_what_is_no_signature_is_none(data: bytes) -> None:
 @settings(deadline=None)
 @given(st.integers(0, len(signature(WHQL)) - 1), st.binary(min_size=1, max_size=8))
 def test_damaged_signatures_never_crash(at: int, junk: bytes) -> None:
+    """What is read of them is of the kinds that others are, whatever it says."""
     data = signature(WHQL)
-    read_signature(data[:at] + junk + data[at + len(junk) :])
-    read_table(certificate_table(data)[:at] + junk)
+    for found in (read_signature(data[:at] + junk + data[at + len(junk) :]), read_table(certificate_table(data)[:at] + junk)):
+        if found is not None:
+            assert found.digests
+            assert set(found.digests) <= {"md5", "sha1", "sha256", "sha384", "sha512", "unknown"}
+            assert re.fullmatch(r"(\d{4}-\d\d-\d\d)?", found.valid_from)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
