@@ -301,30 +301,26 @@ def test_what_is_no_disk_is_not_opened_for_writing(tmp_path: Path) -> None:
 
 @NEEDS_LOOP_DEVICES
 def test_a_block_device_is_changed_and_undone_and_refused_while_it_is_held(tmp_path: Path) -> None:
-    (tmp_path / "backing.img").write_bytes(full(8 * MIB))
-    with loop_device(tmp_path / "backing.img") as device:
-        _changed_and_undone(device, tmp_path)
-
-
-def _changed_and_undone(device: Path, tmp_path: Path) -> None:
     old = full(8 * MIB)
     new = changed(old, ((0, 500), (5 * MIB, 9000)))
+    (tmp_path / "backing.img").write_bytes(old)
     (tmp_path / "other").mkdir()
     journal = tmp_path / "other" / "vm.undo"
-    # the kernel hands a claim to one at a time, as for a mount
-    handle = os.open(device, os.O_RDONLY | os.O_EXCL)
-    try:
-        with open_disk(device) as disk, pytest.raises(DiskInUse):
+    with loop_device(tmp_path / "backing.img") as device:
+        # the kernel hands a claim to one at a time, as for a mount
+        handle = os.open(device, os.O_RDONLY | os.O_EXCL)
+        try:
+            with open_disk(device) as disk, pytest.raises(DiskInUse):
+                in_place(disk, new, journal, tmp_path / "other")
+        finally:
+            os.close(handle)
+        # a file that a loop device has is in use as well
+        assert _is_refused(tmp_path / "backing.img")
+        with open_disk(device) as disk:
             in_place(disk, new, journal, tmp_path / "other")
-    finally:
-        os.close(handle)
-    # a file that a loop device has is in use as well
-    assert _is_refused(tmp_path / "backing.img")
-    with open_disk(device) as disk:
-        in_place(disk, new, journal, tmp_path / "other")
-    assert whole_disk(device) == new
-    undo(STORAGE, journal, claimed_as)
-    assert whole_disk(device) == old
+        assert whole_disk(device) == new
+        undo(STORAGE, journal, claimed_as)
+        assert whole_disk(device) == old
 
 
 def test_a_journal_finds_its_own_files_only(tmp_path: Path) -> None:

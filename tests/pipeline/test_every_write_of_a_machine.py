@@ -315,6 +315,7 @@ def refused_everywhere(bench: Bench, number: int, *, lasts: bool, stride: int, l
 def test_a_refusal_while_it_publishes_leaves_no_final_name(bench: Bench, number: int) -> None:
     """Of the second of three names, for one: those that were given are taken back."""
     refused_everywhere(bench, number, lasts=False, stride=1, last=14)
+    assert bench.tally["refusals"] > 2 * bench.tally["complete all the same"]
 
 
 @pytest.mark.matrix
@@ -322,6 +323,7 @@ def test_a_refusal_while_it_publishes_leaves_no_final_name(bench: Bench, number:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
 def test_a_refusal_at_every_operation(bench: Bench, number: int, lasts: bool) -> None:
     refused_everywhere(bench, number, lasts=lasts, stride=1)
+    assert bench.tally["refusals"] > 10 * bench.tally["complete all the same"]
 
 
 def test_another_plans_half_machine_is_finished_not_left(bench: Bench) -> None:

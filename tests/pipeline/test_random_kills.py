@@ -163,6 +163,11 @@ def interrupted(bench: Bench, rounds: int, seed: int) -> None:
 
 def test_interrupted_at_random_moments(bench: Bench) -> None:
     interrupted(bench, 6, seed=3)
+    # until one met p2v at work: half of the time it is Python that begins or ends
+    for seed in range(4, 10):
+        if not bench.tally["told"]:
+            interrupted(bench, 4, seed)
+    assert bench.tally["told"]
 
 
 @pytest.mark.matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import pytest
@@ -340,14 +341,18 @@ def test_what_is_no_inf_file_or_beyond_the_bounds_is_refused(data: bytes, proble
 @settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, len(STORAGE) - 1))
 def test_damaged_files_are_refused_or_read_and_never_crash(data: bytes, at: int) -> None:
+    """What is read of them are sections that stand in them, and paths that lead nowhere else."""
     whole = STORAGE.encode("latin-1")
     try:
         found = parse_inf(whole[:at] + data + whole[at + len(data) :])
-        for arch in Architecture:
-            found.install("disk_inst", arch)
-        models_for(found.sections, target("10.0.22631"))
+        installs = [found.install("disk_inst", arch) for arch in Architecture]
+        models = models_for(found.sections, target("10.0.22631"))
     except BadInf:
-        pass
+        return
+    paths = [member.source for install in installs if install is not None for member in install.files]
+    paths += [path for _, path in found.version.catalogs]
+    assert not [path for path in paths if {"", ".", ".."} & set(path.split("/")) or re.search(r'[\\:*?"<>|\x00-\x1f]', path)]
+    assert set(models) <= set(found.sections)
 
 
 @pytest.mark.parametrize(
