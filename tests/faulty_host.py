@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from converters import host_file
+from converters import checkpoints, host_file
 from p2v.core import workspace
 from tests.converters.faulty_storage import Change, Fate, FaultyStorage, Killed
 
@@ -50,6 +50,21 @@ class Fault:
     step: int
     number: int
     lasts: bool = False
+
+
+def same_steps_every_time(patch: pytest.MonkeyPatch, every: int) -> None:
+    """Checkpoints every so many bytes, in the copying thread; and no waiting for disks, as the model knows what is synced."""
+    noted = checkpoints.Checkpoints.note
+
+    def note(self: checkpoints.Checkpoints, *numbers: int) -> None:
+        self._stopping = True  # its own thread is not started
+        noted(self, *numbers)
+        if self._pending_bytes >= every:
+            self.flush()
+
+    patch.setattr(checkpoints.Checkpoints, "note", note)
+    for name in ("fsync", "fdatasync"):
+        patch.setattr(os, name, lambda handle: None)
 
 
 @dataclass

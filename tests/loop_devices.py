@@ -1,4 +1,4 @@
-"""Real block devices for tests: loop devices over files, which only root can make."""
+"""Real block devices and file systems for tests: loop devices over files, and mounts, which only root can make."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def loop_device(file: Path, size: int | None = None, *, fill: bytes = b"", optio
 
 @contextmanager
 def mounted(device: Path, place: Path, *options: str) -> Iterator[Path]:
-    """A device mounted at a folder, which is made."""
+    """A device, or with ``-o loop`` an image of one, mounted at a folder, which is made."""
     place.mkdir(exist_ok=True)
     subprocess.run(["mount", *options, device, place], check=True, timeout=60)
     try:
@@ -60,3 +60,12 @@ def mounted(device: Path, place: Path, *options: str) -> Iterator[Path]:
             time.sleep(0.1)
         else:
             subprocess.run(["umount", place], check=True, timeout=60)
+
+
+@contextmanager
+def tmpfs(place: Path, size: int) -> Iterator[Path]:
+    """A file system of ``size`` bytes in memory, mounted at a folder, which is made."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    with mounted(Path("tmpfs"), place, "-t", "tmpfs", "-o", f"size={size}"):
+        yield place

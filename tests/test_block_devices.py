@@ -15,7 +15,7 @@ from p2v.core.block_devices import ground_of, ground_of_device, look_at, users_o
 from p2v.core.errors import UnfitDevice
 from p2v.core.units import MIB
 from tests.fake_host import FakeHost
-from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device, mounted
 
 
 @pytest.fixture
@@ -125,14 +125,10 @@ class TestRealDevices:
             assert look_at(path).logical_sector_size == 4096
 
     def test_a_mounted_file_system_is_a_use(self, tmp_path: Path) -> None:
-        (tmp_path / "a b").mkdir()
         with loop_device(tmp_path / "file", 16 * MIB) as path:
             subprocess.run(["mkfs.ext4", "-q", path], check=True)
-            subprocess.run(["mount", path, tmp_path / "a b"], check=True)
-            try:
+            with mounted(path, tmp_path / "a b"):
                 assert users_of(look_at(path).number) == (f"mounted on {tmp_path}/a b",)
-            finally:
-                subprocess.run(["umount", tmp_path / "a b"], check=True)
             assert users_of(look_at(path).number) == ()
 
     def test_swap_that_is_on_is_a_use(self, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from p2v.core.errors import ProgramFailed
 from p2v.core.run import Completed
 from p2v.supplements import Supplements
 from tests.drivers.memory_tree import InMemoryTree
+from tests.other_users import let_others_through
 
 CHANGE = ExtendInitramfs.__new__(ExtendInitramfs)
 
@@ -56,7 +57,7 @@ print(json.dumps(said))
 def test_a_builder_that_was_taken_over_can_do_little(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
-    _let_others_through(tmp_path)
+    let_others_through(tmp_path)
     beside = tmp_path / "beside"
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -74,15 +75,8 @@ def test_a_builder_that_was_taken_over_can_do_little(tmp_path: Path) -> None:
     assert not beside.exists()
 
 
-def _let_others_through(folder: Path) -> None:
-    # pytest's own folders are closed to others, and a builder is somebody else
-    for parent in (folder, *folder.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-
-
 def test_a_builder_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    _let_others_through(tmp_path)
+    let_others_through(tmp_path)
     code = (
         "import subprocess, sys\n"
         "inner = 'import sys, time; from pathlib import Path; from drivers.workshop import confine; '"

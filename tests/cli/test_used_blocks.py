@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,8 @@ FREE = "free blocks of ext2/3/4"
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Path:
     """Two partitions full of deleted files; one is dirty."""
-    before = signal.getsignal(signal.SIGTERM)
     made.scatter(tmp_path / "files", seed=5, budget=3 * MIB)
     parts = []
     for name in ("clean", "dirty"):
@@ -33,8 +30,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         made.run("mke2fs", "-q", "-F", "-t", "ext4", "-E", "nodiscard", "-d", tmp_path / "files", part)
         parts.append(part)
     patch(parts[1], 1024 + 0x60, b"\xc6")
-    yield make_disk(tmp_path / "disk.raw", 40 * MIB, "2048,32768\n34816,32768\n", [(MIB, parts[0]), (17 * MIB, parts[1])])
-    signal.signal(signal.SIGTERM, before)
+    return make_disk(tmp_path / "disk.raw", 40 * MIB, "2048,32768\n34816,32768\n", [(MIB, parts[0]), (17 * MIB, parts[1])])
 
 
 def poison(path: Path, begin: int, length: int) -> int:

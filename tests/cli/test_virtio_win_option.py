@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,6 @@ import pytest
 from p2v.cli.main import main
 from tests.drivers.windows.guest_disk import ntfs_disk, windows_files
 from tests.fixtures.virtio_win import DRIVERS, medium, write_folder, write_iso
-
-
-@pytest.fixture(autouse=True)
-def _same_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from converters.image import describe, open_disk
 from converters.references import MAX_CHAIN, Lookup
 from p2v.core.errors import BadImage, ForbiddenReference, NoSource, ParentMissing
 from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img, whole_disk
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 
 SIZE = 6 * MIB + 512
 
@@ -163,20 +162,10 @@ def test_a_raw_parent_with_a_containers_header_is_ambiguous(base: Path) -> None:
         open_disk(child_of(base, base.parent / "child.qcow2"))
 
 
-@contextmanager
-def loop_device(file: Path) -> Iterator[Path]:
-    done = subprocess.run(["losetup", "--find", "--show", "--read-only", file], capture_output=True, text=True, check=True)
-    device = Path(done.stdout.strip())
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make loop devices")
+@NEEDS_LOOP_DEVICES
 def test_a_guest_cannot_have_the_hosts_other_devices_read_as_its_parent(base: Path, tmp_path: Path) -> None:
     """Whoever runs a machine on a block device can write a header onto it that names its neighbour in /dev."""
-    with loop_device(base) as secret:
+    with loop_device(base, options=("--read-only",)) as secret:
         child = child_of(base, tmp_path / "child.qcow2", name=secret.name)
         for name in (secret.name, str(secret), f"shm/../{secret.name}"):
             os.truncate(child_of(base, child, name=name), MIB)

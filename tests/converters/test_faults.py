@@ -122,7 +122,8 @@ class TestBadSectors:
         faulty.set(Faults(bad=BAD))
         with pytest.raises(BadSectors) as caught:
             copy(faulty, skip=False)
-        assert (caught.value.offset, caught.value.length) in BAD
+        # the first page of whichever range a thread comes to first: what is not skipped is not measured to its end
+        assert (caught.value.offset, caught.value.length) in [(start, PAGE) for start, _ in BAD]
         assert caught.value.known
         assert caught.value.exit_code == 74
 

@@ -26,9 +26,9 @@ from p2v.core.errors import BadImage, BadTarget, NoSpace, ProgramFailed, TargetB
 from p2v.core.events import BytesDone, Event, silent
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import GIB, MIB
-from tests.converters.file_systems import small_file_system
 from tests.converters.images import BY_NAME, held_by_qemu, make_image, patterned
 from tests.converters.memory_disk import content
+from tests.loop_devices import tmpfs
 from tests.pipeline.running import kill_when, names, p2v, programs_with, sha256, started, state
 
 VARIANTS = [(kind, variant) for kind, known in FOREIGN_FORMATS.items() for variant in known.variants]
@@ -199,9 +199,9 @@ def test_a_disk_too_large_for_the_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_file_system_is_no_space_and_leaves_nothing(tmp_path: Path) -> None:
-    source, small = tmp_path / "source.raw", tmp_path / "small"
+    source = tmp_path / "source.raw"
     source.write_bytes(content(16 * MIB, 1))
-    with small_file_system(small, 8 * MIB):
+    with tmpfs(tmp_path / "small", 8 * MIB) as small:
         with pytest.raises(NoSpace):
             make(source, "raw", target(small, "vhd", "dynamic"))
         assert names(small) == set()

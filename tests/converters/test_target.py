@@ -16,10 +16,10 @@ from p2v.core.errors import NoSpace, P2vError, ReadFailed, TargetBusy, TargetExi
 from p2v.core.events import silent
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
-from tests.converters.file_systems import small_file_system
 from tests.converters.images import held_by_qemu
 from tests.converters.memory_disk import Kind, build
 from tests.converters.resuming import FORMATS, QEMU, STRETCHES, assert_whole, copied, opened
+from tests.loop_devices import tmpfs
 
 
 def test_a_second_run_is_told_that_the_target_is_busy(tmp_path: Path) -> None:
@@ -96,8 +96,7 @@ def test_a_link_in_the_targets_place_is_not_followed(tmp_path: Path) -> None:
 @FORMATS
 def test_a_full_file_system_is_no_space_and_the_copy_goes_on_later(tmp_path: Path, target_format: TargetFormat) -> None:
     disk = build(tmp_path / "source", [(Kind.STORED, 11 * MIB)])
-    small = tmp_path / "small"
-    with small_file_system(small, 8 * MIB):
+    with tmpfs(tmp_path / "small", 8 * MIB) as small:
         with pytest.raises(NoSpace) as caught:
             with opened(small, disk, target_format) as target:
                 copied(target, disk)

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from converters.image import open_disk
+from p2v.core.units import MIB
 from tests.fixtures import guest, layout, packed
+from tests.loop_devices import tmpfs
+from tests.other_users import let_others_through
 from tests.pipeline.running import names, p2v, programs_with
 
 
@@ -165,15 +168,10 @@ def test_an_unknown_verb_is_a_usage_error() -> None:
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", small], check=True)
-    try:
+    with tmpfs(tmp_path / "small", 64 * MIB) as small:
         ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", small / "out", "--progress", "none")
         assert ran.status == 73, ran.err
         assert names(small) == set()
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_a_target_that_exists_is_not_touched(tmp_path: Path) -> None:
@@ -189,10 +187,7 @@ def test_a_source_and_a_folder_without_permission(tmp_path: Path) -> None:
     as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     source = tmp_path / "vm.vmdk"
     source.touch(0o600)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == 0 and parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
+    let_others_through(tmp_path)
     ran = p2v("inspect", source, prefix=as_nobody, env={"HOME": "/nonexistent"})
     assert ran.status == 77, ran.err
     disk = guest("vmware")

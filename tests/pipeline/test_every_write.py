@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -17,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from converters import checkpoints, target
+from converters import target
 from converters.compare import compare_disks
 from converters.image import open_disk
 from converters.journal import JournalFile, PiecesDone, Record
 from p2v.cli.main import main
 from p2v.core.units import KIB, MIB
 from tests.converters.faulty_storage import Fate, Killed
-from tests.faulty_host import Fault, FaultyHost, Kind
+from tests.faulty_host import Fault, FaultyHost, Kind, same_steps_every_time
 from tests.pipeline.running import state
 
 FORMATS = ("raw", "qcow2")
@@ -109,20 +108,9 @@ class Bench:
 def bench(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
-    """With checkpoints every 2 MiB, in the copying thread: the order of all operations is the same in every run."""
+    """With checkpoints every 2 MiB."""
     made = Bench(tmp_path, str(request.param), capsys)
-    monkeypatch.setattr(checkpoints, "CHECKPOINT_BYTES", 2 * MIB)
-    noted = checkpoints.Checkpoints.note
-
-    def note(self: checkpoints.Checkpoints, *numbers: int) -> None:
-        self._stopping = True  # its own thread is not started
-        noted(self, *numbers)
-        if self._pending_bytes >= 2 * MIB:
-            self.flush()
-
-    monkeypatch.setattr(checkpoints.Checkpoints, "note", note)
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda handle: None)  # the model knows what is synced, and waiting takes most of the time
+    same_steps_every_time(monkeypatch, 2 * MIB)
     yield made
     print(f"\n{made.format}: {dict(made.tally)}")
 
@@ -240,6 +228,8 @@ def test_the_power_fails_at_every_operation(bench: Bench, recorded: Recorded) ->
 @pytest.mark.matrix
 def test_the_power_fails_at_every_operation_in_many_ways(bench: Bench, recorded: Recorded) -> None:
     power_cuts(bench, recorded, 40)
+    assert bench.tally["states after a power cut"] > 100
+    assert bench.tally["resumed"] > 50
 
 
 REFUSALS = {

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from converters import checkpoints
 from converters.image import describe, identity, open_disk
 from converters.qemu_img import CheckResult
 from drivers.rewrite import RewriteResult
@@ -38,7 +37,7 @@ from p2v.machine import Machine, MachineDisk
 from p2v.planning import plan_machine
 from p2v.record import ChangedRange, load_record
 from tests.converters.faulty_storage import Fate, Killed
-from tests.faulty_host import Fault, FaultyHost, Kind
+from tests.faulty_host import Fault, FaultyHost, Kind, same_steps_every_time
 from tests.fixtures import guest
 from tests.loop_devices import loop_device, why_not
 from tests.pipeline.running import names, state
@@ -206,16 +205,7 @@ def bench(
     monkeypatch.setattr(migrate, "QemuImg", StandIn)
     monkeypatch.setattr(migrate, "tool_versions", lambda arch: {})
     monkeypatch.setattr(moving, "committed_ranges", _committed)
-    noted = checkpoints.Checkpoints.note
-
-    def note(self: checkpoints.Checkpoints, *numbers: int) -> None:
-        self._stopping = True  # its own thread is not started: the order of all operations is the same in every run
-        noted(self, *numbers)
-        self.flush()
-
-    monkeypatch.setattr(checkpoints.Checkpoints, "note", note)
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda handle: None)
+    same_steps_every_time(monkeypatch, 0)
     disks = tuple(tmp_path / f"disk{number}.raw" for number in (1, 2, 3))
     for number, path in enumerate(disks):
         dice = random.Random(number)

@@ -6,8 +6,7 @@ import os
 import random
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,7 +30,8 @@ from p2v.core.events import silent
 from p2v.core.run import SystemRunner
 from p2v.core.units import KIB, MIB
 from tests.converters.memory_disk import Kind, MemoryDisk, build
-from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
+from tests.drivers.making import sized
+from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device, mounted, tmpfs
 from tests.pipeline.running import names, state
 
 QEMU = QemuImg(SystemRunner())
@@ -40,24 +40,14 @@ _SIZES = {"ext4": 60 * MIB, "xfs": 300 * MIB, "tmpfs": 60 * MIB}
 FORMATS = pytest.mark.parametrize("target_format", list(TargetFormat), ids=lambda each: each.value)
 
 
-@contextmanager
-def mounted(folder: Path, kind: str) -> Iterator[Path]:
-    """A small file system of its own."""
-    place = folder / "small"
-    place.mkdir()
+def small_file_system(folder: Path, kind: str) -> AbstractContextManager[Path]:
+    """A file system of its own, mounted below ``folder``."""
     if kind == "tmpfs":
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZES[kind]}", "tmpfs", place], check=True, timeout=30)
-    else:
-        image = folder / "image"
-        with image.open("wb") as file:
-            file.truncate(_SIZES[kind])
-        keep_nothing = ["-m", "0", "-F"] if kind == "ext4" else ["-f"]
-        subprocess.run([f"mkfs.{kind}", "-q", *keep_nothing, image], check=True, timeout=60)
-        subprocess.run(["mount", "-o", "loop", image, place], check=True, timeout=30)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True, timeout=60)
+        return tmpfs(folder / "small", _SIZES[kind])
+    image = sized(folder / "image", _SIZES[kind])
+    keep_nothing = ["-m", "0", "-F"] if kind == "ext4" else ["-f"]
+    subprocess.run([f"mkfs.{kind}", "-q", *keep_nothing, image], check=True, timeout=60)
+    return mounted(image, folder / "small", "-o", "loop")
 
 
 def fill(place: Path, leave: int) -> Path:
@@ -78,7 +68,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_copy(
     source = tmp_path / "source.img"
     source.write_bytes(random.Random(1).randbytes(20 * MIB) + bytes(MIB))
     before = state(source)
-    with mounted(tmp_path, kind) as place:
+    with small_file_system(tmp_path, kind) as place:
         filler = fill(place, 11 * MIB)
         argv = ["disk", "convert", str(source), str(place / "disk"), "--input-format", "raw", "--format", disk_format]
         # it is seen before anything is written
@@ -130,7 +120,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_commit(tmp_path: Path, target_f
     commands = ["-c", "write -P 0xEE 1M 1M", "-c", "write -P 0xDD 5M 12M"]
     SystemRunner().run(["qemu-io", "-f", "qcow2", *commands, str(overlay)], timeout=60)
     QEMU.convert(overlay, "qcow2", expected, "raw")
-    with mounted(tmp_path, kind) as place:
+    with small_file_system(tmp_path, kind) as place:
         with _opened(place, disk, target_format) as target:
             _copied(target, disk)
             filler = fill(place, 5 * MIB)

@@ -57,17 +57,14 @@ def copied(image: Path, to: Path) -> Path:
 
 
 @contextmanager
-def on_loop(image: Path) -> Iterator[str]:
+def on_loop(image: Path) -> Iterator[Path]:
     """The partition of an image as a block device of this host, writable also where it is mounted read-only."""
     if problem := loop_devices.why_not():
         pytest.skip(problem)
     size = image.stat().st_size - PARTITION_OFFSET - ROOM
     where = ("--offset", str(PARTITION_OFFSET), "--sizelimit", str(size))
-    device = run("losetup", "--find", "--show", *where, image).strip()
-    try:
+    with loop_devices.loop_device(image, options=where) as device:
         yield device
-    finally:
-        run("losetup", "--detach", device)
 
 
 @functools.cache
@@ -92,16 +89,10 @@ def mounted(image: Path, kind: str, folder: Path, options: str = "") -> Iterator
     """The partition of an image, mounted read-write at a new folder. Skips the test where this host cannot do that."""
     if problem := why_no_mounts(kind):
         pytest.skip(problem)
-    folder.mkdir()
     with on_loop(image) as device:
-        try:
-            run("mount", "-t", kind, *(["-o", options] if options else []), device, folder)
-            try:
-                yield folder
-            finally:
-                run("umount", folder)
-        finally:
-            folder.rmdir()
+        with loop_devices.mounted(device, folder, "-t", kind, *(["-o", options] if options else [])):
+            yield folder
+    folder.rmdir()
 
 
 @dataclass
@@ -128,7 +119,7 @@ class HostAppliance:
             case "mount_options", (chosen, device, "/"):
                 try:
                     self._mounted.enter_context(mounted(self.images[int(device)], self.kind, self.root, chosen))
-                except AssertionError as error:
+                except subprocess.CalledProcessError as error:
                     raise ApplianceFailed("mount_options", str(error)) from error
                 return None
             case "debug", ("sh", [script]):
