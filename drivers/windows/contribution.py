@@ -9,16 +9,21 @@ from drivers.changes import Change, EditHive
 from drivers.plan import Finding
 from drivers.windows.edits import HiveEdit, target
 from drivers.windows.facts import WindowsFacts
+from drivers.windows.uninstalling import Uninstall
 
 
 @dataclass(frozen=True, slots=True)
 class WindowsContribution:
-    """Edits by the name of the hive (``SYSTEM``), other changes, and findings about one noun, in a stable order."""
+    """Edits by the name of the hive (``SYSTEM``), other changes, and findings about one noun, in a stable order.
+
+    ``first_boot``: what the guest itself is to uninstall once it runs.
+    """
 
     edits: Mapping[str, tuple[HiveEdit, ...]] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     warnings: tuple[Finding, ...] = ()
     blockers: tuple[Finding, ...] = ()
+    first_boot: tuple[Uninstall, ...] = ()
 
 
 def joined(contributions: Iterable[WindowsContribution]) -> WindowsContribution:
@@ -30,6 +35,7 @@ def joined(contributions: Iterable[WindowsContribution]) -> WindowsContribution:
         tuple(change for part in given for change in part.changes),
         tuple(warning for part in given for warning in part.warnings),
         tuple(blocker for part in given for blocker in part.blockers),
+        tuple(step for part in given for step in part.first_boot),
     )
 
 

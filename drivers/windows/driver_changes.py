@@ -27,10 +27,8 @@ from drivers.windows.driver_choice import ChosenDriver, DriverChoice
 from drivers.windows.inf import Install, Service
 from drivers.windows.inf_registry import (
     REG_BINARY,
-    REG_DWORD,
     REG_EXPAND_SZ,
     REG_MULTI_SZ,
-    REG_SZ,
     RegistryOperation,
     multi_text,
     terminated,
@@ -38,6 +36,7 @@ from drivers.windows.inf_registry import (
 from drivers.windows.inf_targets import Architecture
 from drivers.windows.media import MediumMember
 from drivers.windows.virtio_win import DriverCatalogue, DriverPackage
+from drivers.windows.wanted import UnwantedKey, WantedValue, number_value, text_value
 
 BOOT_DEVICES = (BLOCK, SCSI)
 _FOLDER = ("Drivers", "VirtIO")
@@ -66,25 +65,6 @@ class GuestPlace:
     has_driver_database: bool
     present: frozenset[str] = frozenset()
     tags: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WantedValue:
-    """A value that the SYSTEM hive is to have. ``key``: from its root; ``data`` in hex; ``name``: empty for the default value."""
-
-    key: str
-    name: str
-    type: int
-    data: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnwantedKey:
-    """A key that the SYSTEM hive must not have, with all below it."""
-
-    key: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,25 +209,25 @@ def _registered(
         for id_ in ids:
             key = f"ControlSet{number:03d}\\Control\\CriticalDeviceDatabase\\PCI#{id_}"
             why = f"{_title(driver)} have a driver before Plug and Play has installed one"
-            yield _text(key, "Service", service.name, why)
-            yield _text(key, "ClassGUID", package.version.class_guid, why)
+            yield text_value(key, "Service", service.name, why)
+            yield text_value(key, "ClassGUID", package.version.class_guid, why)
 
 
 def _service_values(driver: ChosenDriver, service: Service, control_set: str, tag: int | None) -> Iterator[WantedValue]:
     key = f"{control_set}\\Services\\{service.name}"
     why = f"the loader starts the driver of {_title(driver)}, as its INF file says"
-    yield _number(key, "Type", _KERNEL_DRIVER if service.type is None else service.type, why)
-    yield _number(key, "Start", _BOOT_START, f"the driver of {_title(driver)} has to be there before the system disk is")
-    yield _number(key, "ErrorControl", _NORMAL if service.error_control is None else service.error_control, why)
+    yield number_value(key, "Type", _KERNEL_DRIVER if service.type is None else service.type, why)
+    yield number_value(key, "Start", _BOOT_START, f"the driver of {_title(driver)} has to be there before the system disk is")
+    yield number_value(key, "ErrorControl", _NORMAL if service.error_control is None else service.error_control, why)
     if service.group:
-        yield _text(key, "Group", service.group, why)
+        yield text_value(key, "Group", service.group, why)
     if tag is not None:
-        yield _number(key, "Tag", tag, f"its place among the drivers of {service.group}")
+        yield number_value(key, "Tag", tag, f"its place among the drivers of {service.group}")
     # below %SystemRoot%, whatever folder of the driver store the INF file names: Plug and Play has not put it there yet
     path = f"System32\\drivers\\{service.binary.lower()}"
     yield WantedValue(key, "ImagePath", REG_EXPAND_SZ, terminated(path).hex(), why)
     if service.display_name:
-        yield _text(key, "DisplayName", service.display_name, why)
+        yield text_value(key, "DisplayName", service.display_name, why)
     for entry in service.registry:
         if entry.root == "HKR" and entry.operation is RegistryOperation.SET:
             below = f"{key}\\{entry.key}" if entry.key else key
@@ -290,20 +270,12 @@ def _driver_database(
     top = "DriverDatabase"
     infs, packages = f"{top}\\DriverInfFiles\\{inf}", f"{top}\\DriverPackages\\{label}"
     yield WantedValue(infs, "", REG_MULTI_SZ, multi_text([label]).hex(), why)
-    yield _text(infs, "Active", label, why)
+    yield text_value(infs, "Active", label, why)
     yield WantedValue(infs, "Configurations", REG_MULTI_SZ, multi_text([configuration]).hex(), why)
     for id_ in ids:
         yield WantedValue(f"{top}\\DeviceIds\\PCI\\{id_}", inf, REG_BINARY, _RANK.hex(), why)
-        yield _text(f"{packages}\\Descriptors\\PCI\\{id_}", "Configuration", configuration, why)
+        yield text_value(f"{packages}\\Descriptors\\PCI\\{id_}", "Configuration", configuration, why)
     version = _PACKAGE_VERSION.pack(0xFF00, 9, 0, uuid.UUID(package.version.class_guid).bytes_le)
     yield WantedValue(packages, "Version", REG_BINARY, version.hex(), f"{why}; Windows 10 and later want it")
-    yield _number(f"{packages}\\Configurations\\{configuration}", "ConfigFlags", 0, why)
-    yield _text(f"{packages}\\Configurations\\{configuration}", "Service", service.name, why)
-
-
-def _number(key: str, name: str, value: int, why: str) -> WantedValue:
-    return WantedValue(key, name, REG_DWORD, struct.pack("<I", value).hex(), why)
-
-
-def _text(key: str, name: str, value: str, why: str) -> WantedValue:
-    return WantedValue(key, name, REG_SZ, terminated(value).hex(), why)
+    yield number_value(f"{packages}\\Configurations\\{configuration}", "ConfigFlags", 0, why)
+    yield text_value(f"{packages}\\Configurations\\{configuration}", "Service", service.name, why)

@@ -162,5 +162,7 @@ class WindowsFacts:
     pending: tuple[str, ...] = ()
     compressed: bool = False
     """Its kernel is kept compressed (CompactOS), so that no host reader can look into it."""
+    driver_files: tuple[str, ...] = ()
+    """Names in its system32\\drivers that end in .sys, in lower case; none where the folder could not be read."""
     dirty: str = ""
     """Why its file system is not as Windows would see it: changes in a log, or a flag; empty when it is in order."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.windows import condition, crash_control, virtio_drivers
+from drivers.windows import condition, crash_control, fallback, leftovers, processors, virtio_drivers
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.hardware import plan_caps
@@ -28,12 +29,26 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         (*hive_changes(windows, every.edits), *every.changes),
         (*condition.warnings(facts, windows), *every.warnings),
         (*condition.blockers(facts, windows), *every.blockers, not_yet),
-        virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers),
+        _caps(facts, windows, options),
     )
 
 
+def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> GuestCaps:
+    """What the guest finds drivers for: its own as far as they are there, and those that it is given."""
+    caps = plan_caps(facts, windows)
+    if windows.registry[SYSTEM].state != "unreadable":
+        caps = processors.with_processors(fallback.with_fallback(caps, windows), windows)
+    return virtio_drivers.with_drivers(caps, options.drivers)
+
+
 def _contributions(windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:
-    """Leftovers, network and boot configuration belong here."""
+    """Network and boot configuration belong here."""
     if windows.registry[SYSTEM].state == "unreadable":
         return ()
-    return (crash_control.contribute(windows), virtio_drivers.contribute(windows, options.drivers))
+    return (
+        crash_control.contribute(windows),
+        fallback.contribute(windows),
+        virtio_drivers.contribute(windows, options.drivers),
+        leftovers.contribute(windows),
+        processors.contribute(windows),
+    )

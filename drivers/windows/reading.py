@@ -28,6 +28,7 @@ _BY_REGISTRY = {"amd64": "x86_64", "x86": "i386", "arm64": "aarch64", "ia64": "i
 _HIBERNATED = (b"hibr", b"rstr")
 _RESUMING = (b"wake",)
 _TEXT_AT_MOST = 200
+_DRIVERS_AT_MOST = 5000
 _FAST_STARTUP_SINCE = (6, 2)
 
 
@@ -74,6 +75,7 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
         fast_startup=_fast_startup(system, control, version.number),
         pending=tuple(_pending(names, root, system, software, control)),
         compressed=compressed,
+        driver_files=tuple(_driver_files(names, root)),
         dirty=dirty,
     )
     return WindowsGuest(_system(facts), facts, tuple(_notes(facts)))
@@ -129,6 +131,14 @@ def _machine(names: Names, root: str) -> tuple[str, bool]:
         if head[:2] == b"MZ" and head[at : at + 4] == b"PE\0\0" and at + 6 <= len(head):
             return _MACHINES.get(int.from_bytes(head[at + 4 : at + 6], "little"), ""), hidden
     return "", hidden
+
+
+def _driver_files(names: Names, root: str) -> Iterator[str]:
+    folder = names.find(f"{root}/system32/drivers")
+    found = sorted({name.lower() for name in names.tree.list(folder)}) if folder is not None else []
+    # nothing that Windows itself starts is called otherwise; a folder with more is none of a Windows
+    drivers = [name for name in found if name.endswith(".sys") and name.isascii() and len(name) <= _TEXT_AT_MOST]
+    yield from drivers[:_DRIVERS_AT_MOST]
 
 
 def _hibernation(names: Names) -> str:

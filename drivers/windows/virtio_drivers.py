@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from drivers.caps import GuestCaps
 from drivers.plan import Finding
-from drivers.windows import c_regf as c
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.devices import BLOCK, NETWORK, SCSI
-from drivers.windows.driver_changes import DriverChanges, GuestPlace, WantedValue, driver_changes
-from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.driver_changes import DriverChanges, GuestPlace, driver_changes
+from drivers.windows.edits import SetValue, ValueData
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.offer import DriverOffer
+from drivers.windows.wanted import unwanted_edits, wanted_edits
 
 _GROUP = "scsi miniport"
 _DEVICE_PATH = ("Microsoft\\Windows\\CurrentVersion", "DevicePath")
@@ -28,7 +28,7 @@ def contribute(windows: WindowsFacts, offer: DriverOffer | None) -> WindowsContr
         return WindowsContribution(warnings=(Finding("windows.no-drivers", message, hint),))
     found = _changes(windows, offer)
     system = windows.registry[SYSTEM]
-    edits = {SYSTEM: (*_wanted(system, found.values), *_unwanted(system, found))}
+    edits = {SYSTEM: (*wanted_edits(system, found.values), *unwanted_edits(system, found.unwanted))}
     if SOFTWARE in windows.registry:
         edits[SOFTWARE] = tuple(_device_path(windows.registry[SOFTWARE], found.folders))
     return WindowsContribution(edits, found.files, (*offer.choice.findings, *found.findings))
@@ -82,35 +82,6 @@ def _tags(system: HiveFile, number: int) -> dict[str, int]:
         if tag is not None and system.text(key, "Group").lower() == _GROUP:
             found[key.rpartition("\\")[2].lower()] = tag
     return found
-
-
-def _wanted(hive: HiveFile, values: Iterable[WantedValue]) -> Iterator[HiveEdit]:
-    made: set[str] = set()
-    for value in values:
-        names = value.key.split("\\")
-        for depth in range(1, len(names) + 1):
-            key = "\\".join(names[:depth])
-            if c.upper(key) not in made and not _is_there(hive, key):
-                made.add(c.upper(key))
-                yield AddKey(key, value.why)
-        old = hive.value(value.key, value.name)
-        before = ValueData(old.type, old.data.hex()) if old is not None else None
-        if before != ValueData(value.type, value.data):
-            yield SetValue(value.key, value.name, value.type, value.data, before, value.why)
-
-
-def _is_there(hive: HiveFile, path: str) -> bool:
-    """Whether a key is known to be there: it was read, or one below it was."""
-    start = c.upper(path) + "\\"
-    return hive.key(path) is not None or any(c.upper(key).startswith(start) for key in hive.keys)
-
-
-def _unwanted(hive: HiveFile, found: DriverChanges) -> Iterator[DeleteValue]:
-    """What keys that must not have effect hold; an empty key has none."""
-    for unwanted in found.unwanted:
-        key = hive.key(unwanted.key)
-        for value in hive.keys[key] if key is not None else ():
-            yield DeleteValue(unwanted.key, value.name, ValueData(value.type, value.data), unwanted.why)
 
 
 def _device_path(hive: HiveFile, folders: Iterable[str]) -> Iterator[SetValue]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from drivers.windows.devices import device_by_id
-from drivers.windows.driver_changes import DriverChanges, GuestPlace, WantedValue, driver_changes, members_of
+from drivers.windows.driver_changes import DriverChanges, GuestPlace, driver_changes, members_of
 from drivers.windows.driver_choice import DriverChoice, Fit, choose_drivers
 from drivers.windows.inf_registry import REG_BINARY, REG_DWORD, REG_EXPAND_SZ, REG_MULTI_SZ, REG_SZ
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
@@ -17,6 +17,7 @@ from drivers.windows.signature import SignatureKind
 from drivers.windows.signing import Trust
 from drivers.windows.support import Supported, supported, target_for
 from drivers.windows.virtio_win import DriverCatalogue, DriverPackage
+from drivers.windows.wanted import WantedValue
 from p2v.cli import console, options
 from p2v.core import jsontext
 from p2v.core.errors import NoSource, Usage
