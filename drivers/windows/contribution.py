@@ -11,6 +11,8 @@ from drivers.windows.edits import HiveEdit, target
 from drivers.windows.facts import WindowsFacts
 from drivers.windows.uninstalling import Uninstall
 
+_REASONS_AT_MOST = 3
+
 
 @dataclass(frozen=True, slots=True)
 class WindowsContribution:
@@ -55,11 +57,17 @@ def _without_reason(edit: HiveEdit) -> tuple[object, ...]:
 
 
 def hive_changes(windows: WindowsFacts, edits: Mapping[str, tuple[HiveEdit, ...]]) -> tuple[EditHive, ...]:
-    """One change for each hive that is edited."""
+    """One change for each hive that is edited; its reason is those of its edits, as far as a line holds them."""
     found = []
     for name, of_hive in edits.items():
         hive = windows.registry[name]
         if of_hive:
-            why = "; ".join(dict.fromkeys(edit.why for edit in of_hive))
-            found.append(EditHive(hive.path, hive.size, hive.sha256, of_hive, why, hive.logs))
+            found.append(EditHive(hive.path, hive.size, hive.sha256, of_hive, _why(of_hive), hive.logs))
     return tuple(found)
+
+
+def _why(edits: tuple[HiveEdit, ...]) -> str:
+    reasons = list(dict.fromkeys(edit.why for edit in edits))
+    more = len(reasons) - _REASONS_AT_MOST
+    told = reasons[:_REASONS_AT_MOST] + ([f"and {more} more, each beside its value"] if more > 0 else [])
+    return "; ".join(told)

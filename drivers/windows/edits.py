@@ -6,7 +6,7 @@ Data is lower-case hexadecimal text. One hive is edited by one change, and no tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drivers.windows.c_regf import upper
@@ -82,6 +82,15 @@ def target(edit: HiveEdit) -> tuple[str, str | None]:
     """What an edit is about, in upper case: the key, and the value's name where it is one."""
     name = upper(edit.name) if isinstance(edit, SetValue | DeleteValue) else None
     return upper(edit.key), name
+
+
+def one_each(edits: Iterable[HiveEdit]) -> Iterator[HiveEdit]:
+    """The edits without those whose target an earlier one has: a damaged hive may have a name twice."""
+    seen = set()
+    for edit in edits:
+        if target(edit) not in seen:
+            seen.add(target(edit))
+            yield edit
 
 
 def repeated(edits: Sequence[HiveEdit]) -> HiveEdit | None:

@@ -18,7 +18,7 @@ from drivers.caps import GuestCaps
 from drivers.plan import Finding
 from drivers.windows import c_regf as c
 from drivers.windows.contribution import WindowsContribution
-from drivers.windows.edits import DeleteValue, HiveEdit, ValueData
+from drivers.windows.edits import DeleteValue, HiveEdit, ValueData, one_each
 from drivers.windows.facts import SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.inf_registry import REG_EXPAND_SZ, terminated
 from drivers.windows.services import Service, services_of
@@ -41,7 +41,9 @@ class _Driver:
     libraries: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     generic: tuple[str, ...] = ()
-    """Ids of a whole class: an entry that is there already stays."""
+    """Ids of a whole class: an entry of a service that is there stays."""
+    needed: bool = True
+    """Whether QEMU's controller needs it; another is for other controllers of the bus."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ class _Bus:
 
 _CHANNELS = ("Primary_IDE_Channel", "Secondary_IDE_Channel", "*PNP0600")
 _INTEL = _Driver("intelide", "System Bus Extender", 4, ("pciidex.sys",), (f"PCI#{_PIIX3}", f"PCI#{_PIIX4}"))
-_PCI = _Driver("pciide", "System Bus Extender", 3, ("pciidex.sys",), generic=("PCI#CC_0101",))
+_PCI = _Driver("pciide", "System Bus Extender", 3, ("pciidex.sys",), generic=("PCI#CC_0101",), needed=False)
 _IDE_4 = _Bus("ide", "IDE", _PIIX3, (), (_Driver("atapi", "SCSI miniport", 25),))
 _IDE_5 = _Bus("ide", "IDE", _PIIX3, ("CC_0101",), (_Driver("atapi", "SCSI miniport", 25, (), _CHANNELS), _INTEL, _PCI))
 _ATAPI_6 = _Driver("atapi", "SCSI miniport", 25, ("ataport.sys",), _CHANNELS)
@@ -85,15 +87,16 @@ def contribute(windows: WindowsFacts) -> WindowsContribution:
     for number in windows.control_sets.bootable:
         services = services_of(system, number)
         for bus in buses:
-            for driver in bus.drivers:
+            drivers = tuple(driver for driver in bus.drivers if not _absent_files(windows, driver))
+            for driver in drivers:
                 _add(values, _started(bus, driver, services, number))
                 unwanted += _overridden(system, driver, number)
             if windows.version.number >= _2000 and not has_database:
-                _add(values, _tied(system, bus, services, number))
+                _add(values, _tied(system, replace(bus, drivers=drivers), services, number))
     edits: list[HiveEdit] = [*wanted_edits(system, values.values()), *unwanted_edits(system, dict.fromkeys(unwanted))]
     if has_database:
         edits += [edit for bus in buses for edit in _untied(system, bus)]
-    return WindowsContribution({SYSTEM: tuple(edits)}, warnings=tuple(_missing(windows)))
+    return WindowsContribution({SYSTEM: tuple(one_each(edits))}, warnings=tuple(_missing(windows)))
 
 
 def _add(values: dict[tuple[str, str], WantedValue], more: Iterable[WantedValue]) -> None:
@@ -103,9 +106,20 @@ def _add(values: dict[tuple[str, str], WantedValue], more: Iterable[WantedValue]
 
 
 def with_fallback(caps: GuestCaps, windows: WindowsFacts) -> GuestCaps:
-    """The guest's hardware without the buses whose drivers cannot be had."""
+    """The guest's hardware without the buses whose drivers cannot be had; as it is where that would leave none."""
+    return replace(caps, disk_buses=_left(caps, windows) or caps.disk_buses)
+
+
+def blockers(caps: GuestCaps, windows: WindowsFacts) -> Iterator[Finding]:
+    """A guest that no bus is left for."""
+    if not _left(caps, windows):
+        message = "it has no driver for any disk that KVM has"
+        yield Finding("windows.no-disk-driver", message, "Name a medium with virtio's drivers for it with --virtio-win.")
+
+
+def _left(caps: GuestCaps, windows: WindowsFacts) -> tuple[str, ...]:
     gone = {bus.name for bus in _buses(windows) if _lacks(windows, bus)}
-    return replace(caps, disk_buses=tuple(bus for bus in caps.disk_buses if bus not in gone))
+    return tuple(bus for bus in caps.disk_buses if bus not in gone)
 
 
 def _buses(windows: WindowsFacts) -> tuple[_Bus, ...]:
@@ -118,16 +132,20 @@ def _buses(windows: WindowsFacts) -> tuple[_Bus, ...]:
 
 
 def _lacks(windows: WindowsFacts, bus: _Bus) -> tuple[str, ...]:
-    """What keeps a bus from being used: files of its drivers, an entry of its controller; nothing where that is not known."""
-    if not windows.driver_files:
-        return ()
-    files = dict.fromkeys(file for driver in bus.drivers for file in driver.files if file not in windows.driver_files)
+    """What keeps a bus from being used: files of its drivers (where they are known), an entry of its controller."""
+    needed = (driver for driver in bus.drivers if driver.needed)
+    files = dict.fromkeys(file for driver in needed for file in _absent_files(windows, driver))
     system = windows.registry[SYSTEM]
     if system.key("DriverDatabase") is None:
         return tuple(files)
     ids = [f"DriverDatabase\\DeviceIds\\PCI\\{id_}" for id_ in (bus.device, *bus.classes)]
     known = any((key := system.key(id_)) is not None and _has_own(system, key) for id_ in ids)
     return (*files, *(() if known else (f"an entry of DriverDatabase for {bus.device}",)))
+
+
+def _absent_files(windows: WindowsFacts, driver: _Driver) -> tuple[str, ...]:
+    known = windows.driver_files
+    return tuple(file for file in driver.files if known and file not in known)
 
 
 def _has_own(system: HiveFile, key: str) -> bool:
@@ -167,7 +185,7 @@ def _tied(system: HiveFile, bus: _Bus, services: dict[str, Service], number: int
     """Entries of CriticalDeviceDatabase, by which a device that was never met finds its driver."""
     top = f"ControlSet{number:03d}\\Control\\CriticalDeviceDatabase"
     for driver in bus.drivers:
-        for id_ in (*driver.ids, *_absent(system, top, driver.generic, services)):
+        for id_ in (*driver.ids, *_undriven(system, top, driver.generic, services)):
             why = f"{driver.service} drives it on {bus.title}, met or not"
             yield from _entry(system, f"{top}\\{id_}", driver.service, _HDC, why)
     # a maker's driver that is tied to more of the controller's id would be tried first
@@ -177,11 +195,11 @@ def _tied(system: HiveFile, bus: _Bus, services: dict[str, Service], number: int
         if c.upper(key).startswith(before) and own is not None and system.text(key, "Service"):
             why = f"{own} drives QEMU's {bus.title} controller, not a driver of the chip that it is like"
             yield from _entry(system, key, own, _HDC, why)
-    for id_ in _absent(system, top, ("GenDisk",), services) if "DISK" in services else ():
+    for id_ in _undriven(system, top, ("GenDisk",), services) if "DISK" in services else ():
         yield from _entry(system, f"{top}\\{id_}", "disk", _DISK, "disk drives a disk that was never met as well")
 
 
-def _absent(system: HiveFile, top: str, ids: tuple[str, ...], services: dict[str, Service]) -> Iterator[str]:
+def _undriven(system: HiveFile, top: str, ids: tuple[str, ...], services: dict[str, Service]) -> Iterator[str]:
     """The ids that no service that is there drives."""
     for id_ in ids:
         if c.upper(system.text(f"{top}\\{id_}", "Service")) not in services:

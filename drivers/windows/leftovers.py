@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from drivers.windows import c_regf as c
 from drivers.windows.class_filters import filter_edits
 from drivers.windows.contribution import WindowsContribution
-from drivers.windows.edits import DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.edits import DeleteValue, HiveEdit, SetValue, ValueData, one_each
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.inf_registry import terminated
 from drivers.windows.leftover_catalogue import PRODUCTS, Product
@@ -40,7 +40,10 @@ def contribute(windows: WindowsFacts) -> WindowsContribution:
     programs = tuple(installed(windows, products))
     software = windows.registry.get(SOFTWARE)
     return WindowsContribution(
-        {SYSTEM: tuple(edits), SOFTWARE: tuple(_run_values(software, products)) if software is not None else ()},
+        {
+            SYSTEM: tuple(one_each(edits)),
+            SOFTWARE: tuple(one_each(_run_values(software, products))) if software is not None else (),
+        },
         warnings=tuple(findings(programs)),
         first_boot=tuple(uninstalls(programs)),
     )

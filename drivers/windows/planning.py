@@ -19,7 +19,9 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     windows = facts.windows
     if windows is None or facts.os is None:
         raise ValueError("no Windows to plan for")
-    every = joined(_contributions(windows, options))
+    caps, every = _caps(facts, windows, options), joined(_contributions(windows, options))
+    is_known = windows.registry[SYSTEM].state != "unreadable"
+    no_disk = fallback.blockers(caps, windows) if is_known else ()
     not_yet = Finding(
         "windows.not-rewritten",
         f"{facts.os.name} is recognised and not rewritten yet: its first start on KVM is not prepared to its end",
@@ -28,17 +30,14 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     return GuestPlan(
         (*hive_changes(windows, every.edits), *every.changes),
         (*condition.warnings(facts, windows), *every.warnings),
-        (*condition.blockers(facts, windows), *every.blockers, not_yet),
-        _caps(facts, windows, options),
+        (*condition.blockers(facts, windows), *no_disk, *every.blockers, not_yet),
+        fallback.with_fallback(caps, windows) if is_known else caps,
     )
 
 
 def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> GuestCaps:
-    """What the guest finds drivers for: its own as far as they are there, and those that it is given."""
-    caps = plan_caps(facts, windows)
-    if windows.registry[SYSTEM].state != "unreadable":
-        caps = processors.with_processors(fallback.with_fallback(caps, windows), windows)
-    return virtio_drivers.with_drivers(caps, options.drivers)
+    """What the guest finds drivers for: its own and those that it is given."""
+    return processors.with_processors(virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers), windows)
 
 
 def _contributions(windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:

@@ -40,11 +40,12 @@ class Service:
 
 def services_of(system: HiveFile, number: int) -> dict[str, Service]:
     """The services of a control set, by their names in upper case."""
-    found = {}
+    found: dict[str, Service] = {}
     for key in system.below(f"ControlSet{number:03d}\\Services"):
         name = key.rpartition("\\")[2]
         image = system.text(key, "ImagePath").replace("/", "\\").strip('"').lower()
-        found[c.upper(name)] = Service(name, key, system.number(key, "Start"), image)
+        # of a name that is there twice the first counts, as it does for who looks it up
+        found.setdefault(c.upper(name), Service(name, key, system.number(key, "Start"), image))
     return found
 
 

@@ -80,16 +80,16 @@ def findings(found: tuple[Installed, ...]) -> Iterator[Finding]:
     """What stays installed, and what can be done about it."""
     for each in found:
         if each.product.uninstaller is Uninstaller.REFUSES:
-            message = f"{each.title} stays installed, and nothing of it starts: its uninstaller {each.product.uninstaller.value}"
+            message = f"{each.title} stays installed, its services disabled: its uninstaller {each.product.uninstaller.value}"
             hint = "Uninstall it before, where it runs, if it has to be gone."
         elif each.product.uninstaller is Uninstaller.KEPT:
             message = f"{each.title} stays installed: its uninstaller {each.product.uninstaller.value}"
             hint = "Uninstall it once newer drivers are in use."
         elif each.command is None:
-            message = f"{each.title} stays installed, and nothing of it starts: its uninstaller cannot be told to ask nothing"
+            message = f"{each.title} stays installed, its services disabled: nothing tells how its uninstaller would ask nothing"
             hint = "Uninstall it by hand once the guest runs."
         else:
-            message = f"{each.title} is installed, and nothing of it starts; the guest can uninstall it once it runs"
+            message = f"{each.title} stays installed, its services disabled, until the guest uninstalls it"
             hint = f"The command that asks nothing: {each.command}"
         yield Finding("windows.leftover", message, hint)
 

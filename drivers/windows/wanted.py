@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from drivers.windows import c_regf as c
-from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue, ValueData
+from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue, ValueData, one_each
 from drivers.windows.facts import HiveFile
 from drivers.windows.inf_registry import terminated
 
@@ -57,12 +57,12 @@ def wanted_edits(hive: HiveFile, values: Iterable[WantedValue]) -> Iterator[Hive
             yield SetValue(value.key, value.name, value.type, value.data, before, value.why)
 
 
-def unwanted_edits(hive: HiveFile, keys: Iterable[UnwantedKey]) -> Iterator[DeleteValue]:
+def unwanted_edits(hive: HiveFile, keys: Iterable[UnwantedKey]) -> Iterator[HiveEdit]:
     """What takes the effect from keys that must have none: an empty key has none."""
     for unwanted in keys:
         key = hive.key(unwanted.key)
-        for value in hive.keys[key] if key is not None else ():
-            yield DeleteValue(unwanted.key, value.name, ValueData(value.type, value.data), unwanted.why)
+        values = hive.keys[key] if key is not None else ()
+        yield from one_each(DeleteValue(unwanted.key, v.name, ValueData(v.type, v.data), unwanted.why) for v in values)
 
 
 def is_there(hive: HiveFile, path: str) -> bool:

@@ -9,12 +9,15 @@ from drivers.windows.contribution import WindowsContribution, joined
 from drivers.windows.edits import HiveEdit, SetValue
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.hive_edit import edit
+from drivers.windows.hive_log import LOG_SUFFIXES
 from drivers.windows.reading import read_windows
 from tests.drivers.memory_tree import InMemoryTree, Node
 from tests.windows_startup.guests import Sample
 
 Planner = Callable[[WindowsFacts], WindowsContribution]
-_FILES = ("system32/config/SYSTEM", "system32/config/SOFTWARE", "system32/ntoskrnl.exe", "system32/cmd.exe")
+_SYSTEM = "system32/config/SYSTEM"
+_LOGS = tuple(f"{_SYSTEM}{suffix}" for suffix in LOG_SUFFIXES)
+_FILES = (_SYSTEM, *_LOGS, "system32/config/SOFTWARE", "system32/ntoskrnl.exe", "system32/cmd.exe")
 
 
 def facts_of(found: Sample) -> WindowsFacts:
@@ -36,9 +39,14 @@ def planned(found: Sample, planners: Sequence[Planner]) -> WindowsContribution:
 
 
 def edited(found: Sample, edits: Sequence[HiveEdit]) -> Sample:
-    """The guest with edits made of its SYSTEM hive."""
-    path = found.path("system32/config/SYSTEM")
-    return found.with_files({path: edit(found.read(path), (), list(edits))}) if edits else found
+    """The guest with edits made of its SYSTEM hive, what its logs hold put in first where it is dirty."""
+    if not edits:
+        return found
+    volume = found.machine.volume(found.system)
+    is_dirty = facts_of(found).registry[SYSTEM].state == "replayed"
+    logs = [data for name in _LOGS if is_dirty and (data := volume.read(found.path(name))) is not None]
+    path = found.path(_SYSTEM)
+    return found.with_files({path: edit(found.read(path), logs, list(edits))})
 
 
 def converted(found: Sample, planners: Sequence[Planner], taken_out: str = "") -> Sample:

@@ -11,6 +11,7 @@ from drivers.windows.leftover_catalogue import PRODUCTS
 from tests.fixtures.hives import dword, multi_sz, sz
 from tests.fixtures.windows import GUESTS, WindowsGuest, registry, regtext
 from tests.fixtures.windows.pe import Arch
+from tests.fixtures.windows.records import State
 from tests.fixtures.windows.rows import rows
 from tests.windows_startup import devices
 from tests.windows_startup.devices import Device
@@ -28,6 +29,8 @@ _MAKERS = frozenset({
 })  # fmt: skip
 # drivers of real controllers that Windows brings itself: they wait for their controller
 _OF_WINDOWS = frozenset({"megasas", "percsas3i"})
+_READABLE = tuple(guest for guest in GUESTS if guest.state is not State.BITLOCKER)
+_CURED = (Reason.HIVE_NOT_CLEAN, Reason.FILTER_MISSING)
 
 
 def buses(guest: WindowsGuest) -> tuple[Device, ...]:
@@ -37,22 +40,23 @@ def buses(guest: WindowsGuest) -> tuple[Device, ...]:
     return (devices.AHCI,) if guest.arch is Arch.ARM64 else (devices.AHCI, devices.PIIX_IDE)
 
 
-@pytest.mark.parametrize("guest", rows(GUESTS))
+@pytest.mark.parametrize("guest", rows(_READABLE))
 def test_guest_starts_from_ide_and_sata_and_does_not_miss_what_is_disabled(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
-        at_home = found.start(guest.machine.controller)
+        at_home = found.start(guest.machine.controller).reason
+        # what does not start where it is has no reason more not to
+        expected = None if at_home in _CURED else at_home
         ready = converted(found, PLANNERS)
         for controller in buses(guest):
             for last_known_good in (False, True):
                 moved = ready.start(controller, last_known_good=last_known_good)
-                # what does not start where it is has no reason more not to
-                assert moved.reason is at_home.reason, moved
+                assert moved.reason is expected, moved
         if guest.version.nt >= (5, 1):
-            assert on_virtio(ready).start(devices.VIRTIO_BLK).reason is at_home.reason
+            assert on_virtio(ready).start(devices.VIRTIO_BLK).reason is expected
         assert planned(ready, PLANNERS).edits[SYSTEM] == ()
 
 
-@pytest.mark.parametrize("guest", rows(GUESTS))
+@pytest.mark.parametrize("guest", rows(_READABLE))
 def test_what_a_maker_left_does_not_start(guest: WindowsGuest) -> None:
     makers = [name for name in guest.machine.sources if name in _MAKERS]
     blanks = registry.blanks_of(guest)
@@ -69,7 +73,7 @@ def test_what_a_maker_left_does_not_start(guest: WindowsGuest) -> None:
         assert changed >= services - _OF_WINDOWS
         for last_known_good in (False, True):
             moved = ready.start(buses(guest)[0], last_known_good=last_known_good)
-            assert not services - _OF_WINDOWS & {name.lower() for name in moved.boot_drivers} - changed
+            assert not (services - _OF_WINDOWS) & {name.lower() for name in moved.boot_drivers}
 
 
 def test_no_driver_that_windows_brings_is_in_the_catalogue() -> None:

@@ -168,6 +168,15 @@ def test_what_windows_has_still_to_do() -> None:
     assert len(_read(Windows__WinSxS__pending_xml=b"<xml/>").facts.pending) == 1
 
 
+def test_names_of_drivers_are_those_of_their_folder_in_lower_case() -> None:
+    folder = "/Windows/System32/Drivers"
+    more = {f"{folder}/{name}": b"" for name in ("Atapi.SYS", "gmreadme.txt", "\udcff.sys", "x" * 300 + ".sys", "etc/hosts")}
+    assert read(windows_files() | more).facts.driver_files == ("atapi.sys",)
+    assert read(windows_files()).facts.driver_files == ()
+    many = {f"{folder}/d{n}.sys": b"" for n in range(6000)}
+    assert len(read(windows_files() | many).facts.driver_files) == 5000
+
+
 def test_fast_start_up_is_of_windows_8_and_later() -> None:
     power = {**system_tree(), "ControlSet001\\Control\\Session Manager\\Power": {"HiberbootEnabled": dword(1)}}
     assert _read(power).facts.fast_startup
