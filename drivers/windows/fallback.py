@@ -87,7 +87,7 @@ def contribute(windows: WindowsFacts) -> WindowsContribution:
     for number in windows.control_sets.bootable:
         services = services_of(system, number)
         for bus in buses:
-            drivers = tuple(driver for driver in bus.drivers if not _absent_files(windows, driver))
+            drivers = tuple(driver for driver in bus.drivers if _is_to_be_had(windows, driver, services))
             for driver in drivers:
                 _add(values, _started(bus, driver, services, number))
                 unwanted += _overridden(system, driver, number)
@@ -146,6 +146,11 @@ def _lacks(windows: WindowsFacts, bus: _Bus) -> tuple[str, ...]:
 def _absent_files(windows: WindowsFacts, driver: _Driver) -> tuple[str, ...]:
     known = windows.driver_files
     return tuple(file for file in driver.files if known and file not in known)
+
+
+def _is_to_be_had(windows: WindowsFacts, driver: _Driver, services: dict[str, Service]) -> bool:
+    """Whether its files are there; where they are not known, whether it has a service."""
+    return not _absent_files(windows, driver) and (bool(windows.driver_files) or c.upper(driver.service) in services)
 
 
 def _has_own(system: HiveFile, key: str) -> bool:

@@ -146,10 +146,11 @@ def test_a_guest_without_any_driver_is_a_blocker_unless_it_is_given_virtios() ->
     assert with_fallback(given, windows).disk_buses == ("virtio-blk",)
 
 
-def test_a_folder_that_could_not_be_read_is_no_reason_to_doubt() -> None:
+def test_where_the_drivers_folder_could_not_be_read_a_service_stands_for_its_file() -> None:
     windows = facts({**known(), f"{SERVICES}\\msahci": service(4)}, files=())
     assert told(contribute(windows)) == {f"{SERVICES}\\msahci\\Start": 0}
     assert with_fallback(CAPS, windows) == CAPS
+    assert told(contribute(facts({}, files=()))) == {}
 
 
 def test_a_driver_database_that_knows_no_such_controller_is_said() -> None:
