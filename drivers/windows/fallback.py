@@ -27,6 +27,7 @@ from drivers.windows.wanted import UnwantedKey, WantedValue, number_value, text_
 _HDC = "{4D36E96A-E325-11CE-BFC1-08002BE10318}"
 _DISK = "{4D36E967-E325-11CE-BFC1-08002BE10318}"
 _PIIX3, _PIIX4, _ICH9 = "VEN_8086&DEV_7010", "VEN_8086&DEV_7111", "VEN_8086&DEV_2922"
+_BUS_NAMES = ("sata", "ide")
 _OWN_INF = "MSHDC.INF"
 _2000, _VISTA, _EIGHT = (5, 0), (6, 0), (6, 2)
 
@@ -118,8 +119,8 @@ def blockers(caps: GuestCaps, windows: WindowsFacts) -> Iterator[Finding]:
 
 
 def _left(caps: GuestCaps, windows: WindowsFacts) -> tuple[str, ...]:
-    gone = {bus.name for bus in _buses(windows) if _lacks(windows, bus)}
-    return tuple(bus for bus in caps.disk_buses if bus not in gone)
+    own = {bus.name for bus in _buses(windows) if not _lacks(windows, bus)}
+    return tuple(bus for bus in caps.disk_buses if bus in own or bus not in _BUS_NAMES)
 
 
 def _buses(windows: WindowsFacts) -> tuple[_Bus, ...]:

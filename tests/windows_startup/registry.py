@@ -12,6 +12,8 @@ from tests.windows_startup.hive import Key
 DISK_CLASS = "{4d36e967-e325-11ce-bfc1-08002be10318}"
 IDE_CLASS = "{4d36e96a-e325-11ce-bfc1-08002be10318}"
 SCSI_CLASS = "{4d36e97b-e325-11ce-bfc1-08002be10318}"
+KEYBOARD_CLASS = "{4d36e96b-e325-11ce-bfc1-08002be10318}"
+MOUSE_CLASS = "{4d36e96f-e325-11ce-bfc1-08002be10318}"
 VOLUME_CLASS = "{71a27cdd-812a-11d0-bec7-08002be2092f}"
 HAL_CLASS = "{4d36e966-e325-11ce-bfc1-08002be10318}"
 _DISABLED = 0x1

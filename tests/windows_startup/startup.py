@@ -18,6 +18,7 @@ _SESSION_FILES = ("smss.exe", "csrss.exe", "ntdll.dll", "winlogon.exe", "service
 # NT 4.0 has no Plug and Play: a miniport looks for its own adapter. What these find, by vendor and device or by class.
 _NT4_MINIPORTS = {"atapi": ("0101",), "buslogic": ("104b1040",), "symc810": ("10000001",), "aic78xx": ("90047078", "90048178")}
 _OFFLINE_ALL, _OFFLINE_SHARED = 3, 2
+_NEVER = 4
 
 
 def start(machine: Machine, target: Target, *, last_known_good: bool = False, entry: str = "") -> Startup:
@@ -226,6 +227,7 @@ def _look_further(machine: Machine, system: System, registry_: Registry, target:
         trace.doubt(Doubt.NO_NETWORK_DRIVER, f"{target.card.device_id} ({target.card.name})")
     _look_at_other_disks(machine, registry_, target, trace)
     _look_at_processors(registry_, target, trace)
+    _look_at_input(registry_, trace)
 
 
 def _look_at_letter(machine: Machine, system: System, registry_: Registry, trace: Trace) -> None:
@@ -280,6 +282,15 @@ def _look_at_processors(registry_: Registry, target: Target, trace: Trace) -> No
     service = registry_.service("intelppm")
     if not target.intel and service and service.start <= 1 and hal:
         trace.doubt(Doubt.PROCESSOR_DRIVER, f"{service.name} has Start {service.start}")
+
+
+def _look_at_input(registry_: Registry, trace: Trace) -> None:
+    """A device whose filter cannot be loaded does not start (device problem codes 32 and 39); Start 3 is enough so late."""
+    for class_guid in (registry.KEYBOARD_CLASS, registry.MOUSE_CLASS):
+        for name in registry_.filters(class_guid):
+            service = registry_.service(name)
+            if service is None or service.start == _NEVER:
+                trace.doubt(Doubt.NO_INPUT, f"{name} of class {class_guid}")
 
 
 def _look_at_other_disks(machine: Machine, registry_: Registry, target: Target, trace: Trace) -> None:

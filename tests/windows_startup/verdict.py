@@ -53,6 +53,7 @@ class Doubt(enum.Enum):
     DATA_DISK_OFFLINE = "the SAN policy leaves the other disks offline"
     PROCESSOR_DRIVER = "a driver of Intel's processors starts on another one"
     IDLE_PROCESSORS = "the HAL uses one of several processors"
+    NO_INPUT = "a filter of keyboards or mice does not start, so none of them does"
     IGNORED_DRIVER = "a boot-start driver that may fail (ErrorControl 0) has no file"
 
 

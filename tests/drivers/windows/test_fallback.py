@@ -166,6 +166,7 @@ def test_arm64_has_no_ide() -> None:
     windows = facts(tree, version=(10, 0), arch="aarch64", files=("storahci.sys", "storport.sys"))
     assert told(contribute(windows)) == {f"{SERVICES}\\storahci\\Start": 0}
     assert ids_of(windows) == set()
+    assert with_fallback(CAPS, windows).disk_buses == ("sata",)
 
 
 def test_names_that_a_damaged_hive_has_twice_are_planned_for_once() -> None:

@@ -29,7 +29,7 @@ def test_drivers_of_power_states_do_not_start_on_nt_5(name: str, version: tuple[
 
 
 def test_later_versions_choose_the_driver_by_the_processor_themselves() -> None:
-    windows = facts({f"{SERVICES}\\intelppm": service(3), HAL: {"MatchingDeviceId": sz("acpiapic")}}, version=(6, 0))
+    windows = facts({f"{SERVICES}\\intelppm": service(3), HAL: {"MatchingDeviceId": sz("acpiapic_up")}}, version=(6, 0))
     planned = contribute(windows)
     assert (told(planned), planned.warnings) == ({}, ())
     assert with_processors(CAPS, windows) == CAPS
