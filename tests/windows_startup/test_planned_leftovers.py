@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.windows import crash_control, fallback, leftovers, processors
+from drivers.windows import crash_control, fallback, leftovers, processors, virtio_drivers
+from drivers.windows.contribution import WindowsContribution
+from drivers.windows.driver_changes import members_of
+from drivers.windows.driver_choice import choose_drivers
 from drivers.windows.edits import SetValue
-from drivers.windows.facts import SOFTWARE, SYSTEM
+from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
 from drivers.windows.leftover_catalogue import PRODUCTS
+from drivers.windows.media import MediumMember
+from drivers.windows.offer import DriverOffer, target_of
+from drivers.windows.virtio_win import read_catalogue
+from tests.drivers.memory_tree import InMemoryTree
 from tests.fixtures.hives import dword, multi_sz, sz
-from tests.fixtures.windows import GUESTS, WindowsGuest, registry, regtext
+from tests.fixtures.windows import GUESTS, WindowsGuest, pe, registry, regtext
 from tests.fixtures.windows.pe import Arch
 from tests.fixtures.windows.records import State
 from tests.fixtures.windows.rows import rows
@@ -19,6 +26,7 @@ from tests.windows_startup.editing import RemoveKey, Set
 from tests.windows_startup.guests import Sample, on_virtio, sample
 from tests.windows_startup.planning import Planner, converted, described, disabled, edited, planned
 from tests.windows_startup.startup import start
+from tests.windows_startup.test_planned_drivers import MEDIUM
 from tests.windows_startup.verdict import Doubt, Reason
 
 PLANNERS: tuple[Planner, ...] = (crash_control.contribute, fallback.contribute, leftovers.contribute, processors.contribute)
@@ -177,6 +185,28 @@ def test_processors_of_another_maker_are_no_doubt_once_nt_5_is_rewritten() -> No
         assert Doubt.PROCESSOR_DRIVER not in [doubt for doubt, _ in start(ready.machine, amd).doubts]
         without = converted(found, PLANNERS, r".*\\Services\\intelppm: Start")
         assert Doubt.PROCESSOR_DRIVER in [doubt for doubt, _ in start(without.machine, amd).doubts]
+
+
+@pytest.mark.parametrize("name", ["2003", "win7", "win10"])
+def test_together_with_the_drivers_of_a_medium_one_plan_starts_the_guest_on_virtio_and_without(name: str) -> None:
+    catalogue = read_catalogue(InMemoryTree(MEDIUM.files), "/medium", "folder")
+
+    def of_medium(windows: WindowsFacts) -> WindowsContribution:
+        target = target_of(windows)
+        assert target is not None
+        choice = choose_drivers(catalogue, target)
+        located = [MediumMember(path, path, None, len(MEDIUM.files[path]), "") for path in members_of(choice, catalogue)]
+        return virtio_drivers.contribute(windows, DriverOffer(catalogue, choice, tuple(located)))
+
+    with sample(name) as found:
+        files = {
+            found.path(f"system32/drivers/{driver}.sys"): pe.program(found.guest.arch, pe.Subsystem.NATIVE, driver)
+            for driver in ("viostor", "vioscsi")
+        }
+        ready = converted(found, (*PLANNERS, of_medium)).with_files(files)
+        for controller in (devices.VIRTIO_BLK, devices.VIRTIO_BLK_MODERN, *buses(found.guest)):
+            assert ready.start(controller).stop is None
+        assert planned(ready, (*PLANNERS, of_medium)).edits[SYSTEM] == ()
 
 
 def test_every_edit_says_why_and_none_is_made_twice() -> None:
