@@ -43,15 +43,16 @@ def text_value(key: str, name: str, value: str, why: str) -> WantedValue:
 
 def wanted_edits(hive: HiveFile, values: Iterable[WantedValue]) -> Iterator[HiveEdit]:
     """What gives a hive the values that it has not: keys first, each once."""
-    made: set[str] = set()
+    spelt = {c.upper(key): key for key in reversed(tuple(hive.keys))}
+    # a key is there as well when one below it was read
+    there = {above for key in spelt for above in _way(key)}
     for value in values:
-        names = value.key.split("\\")
-        for depth in range(1, len(names) + 1):
-            key = "\\".join(names[:depth])
-            if c.upper(key) not in made and not is_there(hive, key):
-                made.add(c.upper(key))
+        for key in _way(value.key):
+            if c.upper(key) not in there:
+                there.add(c.upper(key))
                 yield AddKey(key, value.why)
-        old = hive.value(value.key, value.name)
+        known = spelt.get(c.upper(value.key))
+        old = hive.value(known, value.name) if known is not None else None
         before = ValueData(old.type, old.data.hex()) if old is not None else None
         if before != ValueData(value.type, value.data):
             yield SetValue(value.key, value.name, value.type, value.data, before, value.why)
@@ -65,7 +66,7 @@ def unwanted_edits(hive: HiveFile, keys: Iterable[UnwantedKey]) -> Iterator[Hive
         yield from one_each(DeleteValue(unwanted.key, v.name, ValueData(v.type, v.data), unwanted.why) for v in values)
 
 
-def is_there(hive: HiveFile, path: str) -> bool:
-    """Whether a key is known to be there: it was read, or one below it was."""
-    start = c.upper(path) + "\\"
-    return hive.key(path) is not None or any(c.upper(key).startswith(start) for key in hive.keys)
+def _way(path: str) -> Iterator[str]:
+    """The paths down to a key, the key's own last."""
+    names = path.split("\\")
+    yield from ("\\".join(names[:depth]) for depth in range(1, len(names) + 1))
