@@ -23,9 +23,9 @@ VIEWS = {
     "32-bit": "Wow6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall",
 }
 _PRODUCT_CODE = re.compile(r"\{[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}\}")
-# no sign that a command interpreter would take for its own
+# in both there is no letter that a command interpreter would take for its own
 _PROGRAM = re.compile(r"[A-Za-z]:\\[\w .()\\+,~'{}-]{1,240}\.exe", re.IGNORECASE | re.ASCII)
-_COMMAND_LETTERS_AT_MOST = 1000
+_QUIET = re.compile(r"""[\w .,:;=/\\()+{}~'"@#$-]{1,1000}""", re.ASCII)
 _NAME_LETTERS_AT_MOST = 100
 
 
@@ -33,7 +33,8 @@ _NAME_LETTERS_AT_MOST = 100
 class Uninstall:
     """A program that the guest uninstalls at its first boot. ``view``: ``native`` or ``32-bit``; ``key``: in SOFTWARE.
 
-    ``command`` asks nothing and restarts nothing. It is made of the guest's own registry: a line without control characters.
+    ``command`` asks nothing. It is made of the guest's own registry: at most 1,000 letters, none of which a batch file or a command
+    interpreter would take for its own.
     """
 
     product: str
@@ -104,7 +105,7 @@ def _command(software: HiveFile, key: str, product: Product) -> str | None:
     if _PRODUCT_CODE.fullmatch(code) and (software.number(key, "WindowsInstaller") == 1 or "msiexec" in told.lower()):
         return " ".join(("msiexec.exe", "/x", code, "/qn", "/norestart", "REBOOT=ReallySuppress", *product.properties))
     quiet = software.text(key, "QuietUninstallString")
-    if quiet and quiet.isprintable() and len(quiet) <= _COMMAND_LETTERS_AT_MOST:
+    if _QUIET.fullmatch(quiet):
         return quiet
     program = told.strip().strip('"')
     return f'"{program}" {product.silent}' if product.silent and _PROGRAM.fullmatch(program) else None

@@ -176,8 +176,8 @@ def test_what_is_no_plain_path_is_never_made_a_command(uninstall: str) -> None:
     assert [finding.id for finding in planned.warnings] == ["windows.leftover"]
 
 
-def test_a_quiet_command_with_control_characters_or_without_end_is_none() -> None:
-    for quiet in ("a.exe\r\nformat c:", "a" * 2000):
+def test_a_quiet_command_with_letters_of_an_interpreter_or_without_end_is_none() -> None:
+    for quiet in ("a.exe\r\nformat c:", "a.exe & b.exe", "%X%", "a^b", "a>b", "\u202e.exe", "a" * 2000):
         listed: Tree = {f"{NATIVE}\\x": program("HP System Management Homepage", "a", QuietUninstallString=sz(quiet))}
         assert commands(contribute(facts({}, listed))) == []
 
