@@ -70,9 +70,11 @@ def installed(windows: WindowsFacts, products: tuple[Product, ...]) -> Iterator[
 
 
 def uninstalls(found: tuple[Installed, ...]) -> Iterator[Uninstall]:
-    """What the first boot is given to do."""
+    """What the first boot is given to do, each command once: a product may stand in both views."""
+    done = set()
     for each in found:
-        if each.command is not None and each.product.uninstaller is Uninstaller.WORKS:
+        if each.command is not None and each.command not in done and each.product.uninstaller is Uninstaller.WORKS:
+            done.add(each.command)
             why = f"{each.title} is of no use on KVM, and its uninstaller runs there"
             yield Uninstall(each.product.name, each.title, each.command, each.view, each.key, why)
 

@@ -146,9 +146,14 @@ def test_an_installers_package_is_uninstalled_without_a_question_or_a_restart() 
 def test_both_views_of_the_list_are_looked_at() -> None:
     listed: Tree = {
         f"{NATIVE}\\{CODE}": program("Dell OpenManage Server Administrator", WindowsInstaller=dword(1)),
-        f"{OTHER}\\{CODE}": program("Dell Lifecycle Controller Utilities", WindowsInstaller=dword(1)),
+        f"{OTHER}\\{CODE.replace('0F', '1F')}": program("Dell Lifecycle Controller Utilities", WindowsInstaller=dword(1)),
     }
     assert [each.view for each in contribute(facts({}, listed)).first_boot] == ["native", "32-bit"]
+
+
+def test_what_stands_in_both_views_is_uninstalled_once() -> None:
+    entry = program("Parallels Tools", WindowsInstaller=dword(1))
+    assert len(commands(contribute(facts({}, {f"{NATIVE}\\{CODE}": entry, f"{OTHER}\\{CODE}": entry})))) == 1
 
 
 def test_an_uninstaller_of_another_kind_is_told_to_be_silent_or_left_to_a_person() -> None:
