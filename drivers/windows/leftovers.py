@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from drivers.windows import c_regf as c
-from drivers.windows.class_filters import filter_edits
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.edits import DeleteValue, HiveEdit, SetValue, ValueData, one_each
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
+from drivers.windows.filter_lists import filter_edits
 from drivers.windows.inf_registry import terminated
 from drivers.windows.leftover_catalogue import PRODUCTS, Product
 from drivers.windows.services import Service, never_started, services_of

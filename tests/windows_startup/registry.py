@@ -164,7 +164,11 @@ class Registry:
 
     def filters(self, class_guid: str) -> tuple[str, ...]:
         """The class' filters, lower ones first (Microsoft, "Registry Entries for Device Setup Classes")."""
-        key = self._set.at(f"Control\\Class\\{class_guid}")
+        return self.filters_at(f"Control\\Class\\{class_guid}")
+
+    def filters_at(self, path: str) -> tuple[str, ...]:
+        """The filters in the lists of a key of the control set."""
+        key = self._set.at(path)
         return (*key.texts("LowerFilters"), *key.texts("UpperFilters")) if key else ()
 
 

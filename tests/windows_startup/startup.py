@@ -19,6 +19,7 @@ _SESSION_FILES = ("smss.exe", "csrss.exe", "ntdll.dll", "winlogon.exe", "service
 _NT4_MINIPORTS = {"atapi": ("0101",), "buslogic": ("104b1040",), "symc810": ("10000001",), "aic78xx": ("90047078", "90048178")}
 _OFFLINE_ALL, _OFFLINE_SHARED = 3, 2
 _NEVER = 4
+_INPUT_DEVICES = ("PNP0303", "PNP0F13")
 
 
 def start(machine: Machine, target: Target, *, last_known_good: bool = False, entry: str = "") -> Startup:
@@ -286,11 +287,16 @@ def _look_at_processors(registry_: Registry, target: Target, trace: Trace) -> No
 
 def _look_at_input(registry_: Registry, trace: Trace) -> None:
     """A device whose filter cannot be loaded does not start (device problem codes 32 and 39); Start 3 is enough so late."""
-    for class_guid in (registry.KEYBOARD_CLASS, registry.MOUSE_CLASS):
-        for name in registry_.filters(class_guid):
+    places = [f"Control\\Class\\{guid}" for guid in (registry.KEYBOARD_CLASS, registry.MOUSE_CLASS)]
+    for id_ in _INPUT_DEVICES:
+        device = registry_.key(f"Enum\\ACPI\\{id_}")
+        # QEMU's have the same ids, and may be given the same instance
+        places += [f"Enum\\ACPI\\{id_}\\{instance.name}" for instance in (device.keys.values() if device else ())]
+    for place in places:
+        for name in registry_.filters_at(place):
             service = registry_.service(name)
             if service is None or service.start == _NEVER:
-                trace.doubt(Doubt.NO_INPUT, f"{name} of class {class_guid}")
+                trace.doubt(Doubt.NO_INPUT, f"{name} of {place}")
 
 
 def _look_at_other_disks(machine: Machine, registry_: Registry, target: Target, trace: Trace) -> None:

@@ -170,9 +170,10 @@ def test_an_old_system_on_ide_that_lost_its_entries_and_services_gets_them_back(
         assert converted(bare, PLANNERS).start(devices.PIIX_IDE).stop is None
 
 
-def test_a_mouse_whose_filter_is_disabled_and_not_taken_out_does_not_move() -> None:
+@pytest.mark.parametrize("place", [r".*\\Control\\Class\\.4D36E96F.*", r".*\\Enum\\ACPI\\PNP0F13\\.*"])
+def test_a_mouse_whose_filter_is_disabled_and_not_taken_out_does_not_move(place: str) -> None:
     with sample("win7") as found:
-        without = converted(found, PLANNERS, r".*\\Control\\Class\\.4D36E96F.*: UpperFilters")
+        without = converted(found, PLANNERS, rf"{place}: UpperFilters")
         assert [doubt for doubt, _ in without.start(devices.AHCI).doubts] == [Doubt.NO_INPUT]
         assert converted(found, PLANNERS).start(devices.AHCI).doubts == ()
 

@@ -114,6 +114,12 @@ def test_a_filter_that_starts_stays(there: dict[str, Data], files: tuple[str, ..
     assert told(contribute(facts(tree, files=files))) == {}
 
 
+def test_filters_of_a_keyboard_or_mouse_leave_its_own_list() -> None:
+    mouse = f"{SET}\\Enum\\ACPI\\PNP0F13\\4&22f5829e&0"
+    tree: Tree = {**services(vmmouse=3), mouse: {"UpperFilters": multi_sz("vmmouse"), "Service": sz("i8042prt")}}
+    assert told(contribute(facts(tree, files=())))[f"{mouse}\\UpperFilters"] is None
+
+
 def test_filters_are_read_of_lists_only() -> None:
     tree: Tree = {DISK: {"UpperFilters": sz("gone"), "LowerFilters": Data(7, b"")}}
     assert told(contribute(facts(tree))) == {}

@@ -1,6 +1,9 @@
-"""Filters of device classes whose driver does not start: a device of such a class would not start either. Pure.
+"""Filters of devices whose driver does not start: such a device would not start either. Pure.
 
-Sources: Microsoft, "Registry Entries for Device Setup Classes" (UpperFilters, LowerFilters), CM_PROB_DISABLED_SERVICE (32) and
+They stand in lists of a device class, and of single devices: of those only keyboards, mice and the PCI bus, which the machine on
+KVM has under the same names.
+
+Sources: Microsoft, "Device Filter Driver Ordering" (UpperFilters, LowerFilters), CM_PROB_DISABLED_SERVICE (32) and
 CM_PROB_DRIVER_FAILED_LOAD (39), support article 982116 (filters that are left over are taken out of these lists). For the class of
 the system disk's controller, of disks or of volumes it is the stop 0x7B.
 """
@@ -17,6 +20,8 @@ from drivers.windows.services import NEVER, Service
 from p2v.core.text import printable
 
 _LISTS = ("UpperFilters", "LowerFilters")
+# ControlSet001\\Enum\\ACPI\\PNP0F13\\4&22f5829e&0
+_INSTANCE_DEPTH = 4
 
 
 def filter_edits(
@@ -26,7 +31,7 @@ def filter_edits(
 
     ``services``: as the guest has them; ``disabled``: whose each of those is that the plan disables. Names are in upper case.
     """
-    for key in system.below(f"ControlSet{number:03d}\\Control\\Class"):
+    for key in (*system.below(f"ControlSet{number:03d}\\Control\\Class"), *_devices(system, number)):
         for name in _LISTS:
             old = system.value(key, name)
             filters = old.texts() if old is not None else None
@@ -41,6 +46,11 @@ def filter_edits(
                 yield SetValue(key, name, c.REG_MULTI_SZ, multi_text(kept).hex(), before, why)
             else:
                 yield DeleteValue(key, name, before, why)
+
+
+def _devices(system: HiveFile, number: int) -> Iterator[str]:
+    top = c.upper(f"ControlSet{number:03d}\\Enum\\ACPI\\")
+    yield from (key for key in system.keys if c.upper(key).startswith(top) and key.count("\\") == _INSTANCE_DEPTH)
 
 
 def _why_gone(windows: WindowsFacts, name: str, services: Mapping[str, Service], disabled: Mapping[str, str]) -> str:
