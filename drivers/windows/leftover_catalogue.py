@@ -1,7 +1,7 @@
 """What other hypervisors' tools and machines' makers leave in a Windows guest, as data.
 
-Every product: whose it is, its services, its entries in the list of installed programs, what it starts at log-on, and whether
-its own uninstaller does its work on KVM. A name here is a service that is of no use on KVM, or does harm there. What is not here:
+Every product: whose it is, its services, its entries in the list of installed programs, what it starts at log-on, and what
+its own uninstaller would do on KVM. A name here is a service that is of no use on KVM, or does harm there. What is not here:
 drivers that Windows brings itself (LSI_SAS, megasas, percsas3i, and from Windows 7 on all of Hyper-V's), drivers of virtio devices
 whoever built them, and most drivers of network cards, which wait for their card.
 
@@ -24,7 +24,7 @@ ALWAYS = (99, 0)
 class Uninstaller(enum.Enum):
     """What becomes of a product's own uninstaller on KVM."""
 
-    WORKS = "works"
+    WORKS = "is not known to refuse"
     REFUSES = "refuses to run without its hypervisor"
     KEPT = "would take drivers of virtio devices along"
 
@@ -118,7 +118,6 @@ HYPERVISORS: tuple[Product, ...] = (
             "prl_boot", "prl_dd", "prl_eth5", "prl_fs", "prl_fs_freeze", "prl_memdev", "prl_mouf", "prl_mou",
             "prl_pv32", "prl_pv64", "prl_scsi", "prl_sound", "prl_strg", "prl_tg", "prl_time", "prl_uprof", "prl_va",
             "prl_vfs", "prl_naptd", "prl_tools_service", "Parallels Tools Service", "Parallels Coherence Service",
-            "coherence",
         ),
         listed=("Parallels Tools*", "Virtuozzo Tools*"),
         properties=("PREVENT_REBOOT=Yes", "LAUNCHED_BY_SETUP_EXE=Yes"),

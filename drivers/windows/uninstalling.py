@@ -75,7 +75,7 @@ def uninstalls(found: tuple[Installed, ...]) -> Iterator[Uninstall]:
     for each in found:
         if each.command is not None and each.command not in done and each.product.uninstaller is Uninstaller.WORKS:
             done.add(each.command)
-            why = f"{each.title} is of no use on KVM, and its uninstaller runs there"
+            why = f"{each.title} is of no use on KVM, and its uninstaller {each.product.uninstaller.value} there"
             yield Uninstall(each.product.name, each.title, each.command, each.view, each.key, why)
 
 
