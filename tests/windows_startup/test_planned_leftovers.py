@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from drivers.windows import crash_control, fallback, leftovers, processors, virtio_drivers
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.driver_changes import members_of
 from drivers.windows.driver_choice import choose_drivers
-from drivers.windows.edits import SetValue
+from drivers.windows.edits import AddKey, SetValue
 from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
 from drivers.windows.leftover_catalogue import PRODUCTS
 from drivers.windows.media import MediumMember
@@ -119,6 +121,22 @@ def test_without_any_one_of_what_is_planned_it_does_not_start(name: str, control
         moved = converted(found, PLANNERS, taken_out.replace("{booted}", booted)).start(controller)
         assert moved.stop is not None
         assert moved.stop.reason.value.startswith("0x7B") or name == "nt4-server", moved
+
+
+# of two entries for a controller one is enough, pciide is for controllers that QEMU has not, a class matters to its filters
+_MORE_THAN_ENOUGH = re.compile(r".*(pciide.*|PCI#(VEN_8086&DEV_(7\d+|2922)|CC_01\d+): Service|: ClassGUID)", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", ["nt4-server", "2003", "win7", "2012", "win10"])
+def test_a_guest_needs_each_single_edit_for_one_of_its_starts(name: str) -> None:
+    with sample(name) as found:
+        every = planned(found, (fallback.contribute,)).edits[SYSTEM]
+        singly = [each for each in every if not isinstance(each, AddKey) and not _MORE_THAN_ENOUGH.fullmatch(described(each))]
+        assert singly
+        for left_out in singly:
+            ready = edited(found, [each for each in every if each is not left_out])
+            starts = [ready.start(bus, last_known_good=last) for bus in buses(found.guest) for last in (False, True)]
+            assert any(moved.stop for moved in starts), described(left_out)
 
 
 def test_the_last_known_good_set_is_made_ready_by_itself() -> None:
