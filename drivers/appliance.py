@@ -426,6 +426,10 @@ class Appliance:
         """The appliance's device of what is to be mounted."""
         return self._volumes[mount.volume] if mount.volume else device_name(mount.disk, mount.partition)
 
+    def beginning_of(self, mount: Mount, length: int) -> bytes:
+        """The first bytes of what is to be mounted, at most ``length``. Raises ApplianceFailed."""
+        return bytes(self.call("pread_device", self.device_of(mount), length, 0))
+
     def array_uuid(self, device: str) -> str:
         """An array's UUID in mdadm's form."""
         return str(self.call("md_detail", device).get("uuid", ""))

@@ -25,6 +25,7 @@ from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.systems import Likeness, root_likeness
 from drivers.tree import GuestTree, text_of
 from drivers.windows import inspection as windows
+from drivers.windows.boot_reading import SECTOR_BYTES_READ
 
 _HOLDS_FILES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "reiserfs", "jfs", "f2fs"})
 _MOUNTED_TOO = _HOLDS_FILES | {"vfat"}
@@ -49,7 +50,15 @@ def facts_by_appliance(appliance: Appliance, layout: Layout, why: str, keys: Seq
         if one is None:
             return _without_system(layout, (*notes, *several))
         appliance.mount([mount_of(one.device, "/")], read_only=True)
-        return windows_confined(layout, tree, one.device, one.root, notes)
+        boot, head = windows.boot_mount(layout, one), b""
+        try:
+            if boot is not None and boot.mountpoint != "/":
+                appliance.mount([boot], read_only=True)
+            head = appliance.beginning_of(boot, SECTOR_BYTES_READ) if boot is not None else b""
+        except ApplianceFailed as error:
+            notes.append(f"what may start it was not read: {error.message}")
+            boot = None
+        return windows_confined(layout, tree, one.device, one.root, notes, boot, head)
     if len(roots) != 1:
         what = "; ".join(_where(mount) for mount in roots)
         found = f"{len(roots)} systems were found ({what}), so none was chosen" if roots else "no system was found"

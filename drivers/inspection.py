@@ -157,12 +157,23 @@ def facts_confined(
 
 
 def windows_confined(
-    layout: Layout, tree: GuestTree, device: Device, root: str, notes: Sequence[str], limits: Limits = _OVER_TREE
+    layout: Layout,
+    tree: GuestTree,
+    device: Device,
+    root: str,
+    notes: Sequence[str],
+    boot: Mount | None = None,
+    head: bytes = b"",
+    limits: Limits = _OVER_TREE,
 ) -> GuestFacts:
-    """The facts of the Windows in a folder of a tree that only this process can read. Raises ReaderCrashed."""
+    """The facts of the Windows in a folder of a tree that only this process can read. Raises ReaderCrashed.
+
+    ``boot``: the partition that starts it, mounted in that tree; ``head``: its first bytes.
+    """
 
     def read(remote: GuestTree) -> Any:
-        facts = windows.facts_of_windows(layout, device, root, remote, ReadBy.APPLIANCE, notes)
+        starting = windows.starting_at(layout, boot, remote, head) if boot is not None else None
+        facts = windows.facts_of_windows(layout, device, root, remote, ReadBy.APPLIANCE, notes, starting)
         return jsonio.encode(jsonio.converter(), facts)
 
     return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
@@ -329,8 +340,10 @@ def _without_linux(layout: Layout, notes: Sequence[str], readers: Sequence[DiskR
     if is_guessed:
         all_windows, refused = windows.find_windows(layout, readers)
         one, several = windows.chosen(all_windows)
+        if one is None and several:
+            one = windows.default_of(layout, all_windows, readers)
         if one is not None:
-            return _of_windows(one, layout, notes)
+            return _of_windows(one, layout, (*notes, *windows.beside(all_windows, one)), readers)
         notes = (*notes, *refused, *several)
     found = _without_system(layout, notes)
     other = recognise_other(layout, readers) if is_guessed and not all_windows else None
@@ -340,8 +353,12 @@ def _without_linux(layout: Layout, notes: Sequence[str], readers: Sequence[DiskR
     return replace(found, os=other.system, texts=other.texts, notes=notes)
 
 
-def _of_windows(one: windows.FoundWindows, layout: Layout, notes: Sequence[str]) -> GuestFacts:
-    facts = windows.facts_of_windows(layout, one.device, one.root, one.tree, ReadBy.HOST, notes)
+def _of_windows(
+    one: windows.FoundWindows, layout: Layout, notes: Sequence[str], readers: Sequence[DiskReader]
+) -> GuestFacts:
+    starting, unread = windows.find_starting(layout, one, readers)
+    notes = (*notes, *unread)
+    facts = windows.facts_of_windows(layout, one.device, one.root, one.tree, ReadBy.HOST, notes, starting)
     damage = one.tree.problems if isinstance(one.tree, OfflineTree) else ()
     return replace(facts, notes=_limited((*facts.notes, *(f"{place(one.device)}: {problem}" for problem in damage))))
 

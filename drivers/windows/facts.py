@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from drivers.windows import c_regf as c
+from drivers.windows.boot_facts import WindowsBoot
+from drivers.windows.network_facts import NetworkAdapter
 from drivers.windows.regf import Value
 
-SYSTEM, SOFTWARE = "SYSTEM", "SOFTWARE"
+SYSTEM, SOFTWARE, BCD = "SYSTEM", "SOFTWARE", "BCD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class WindowsFacts:
     ``system_root``: its folder in the tree, as spelt there (``/Windows``). ``arch``: as ``OperatingSystem.arch``, by the
     kernel's own file; ``registry_arch``: what the registry says (``AMD64``). ``hibernation``: ``none``, ``hibernated``,
     ``resuming``. ``pending``: what Windows wants to finish at its next start, in words.
-    ``registry``: hives by name (``SYSTEM``, ``SOFTWARE``).
+    ``registry``: hives by name (``SYSTEM``, ``SOFTWARE``; ``BCD`` where a store of boot entries was found).
     """
 
     system_root: str
@@ -166,3 +168,7 @@ class WindowsFacts:
     """Names in its system32\\drivers that end in .sys, in lower case; none where the folder could not be read."""
     dirty: str = ""
     """Why its file system is not as Windows would see it: changes in a log, or a flag; empty when it is in order."""
+    boot: WindowsBoot | None = None
+    """What starts it; None where nothing on these disks was found to."""
+    network: tuple[NetworkAdapter, ...] = ()
+    """Its network adapters, those that are gone too, as the control set in use knows them."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from drivers.windows import c_regf as c
-from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, HiveLog, RegistryValue
+from drivers.windows.facts import BCD, SOFTWARE, SYSTEM, HiveFile, HiveLog, RegistryValue
 from drivers.windows.hive_log import LOG_BYTES_AT_MOST, LOG_SUFFIXES, LogState, recover
 from drivers.windows.names import Names
 from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive, Hive, Key, Value
@@ -17,6 +19,7 @@ VALUE_BYTES_AT_MOST = 8 * KIB
 _KEPT_BYTES_AT_MOST = 2 * MIB
 _KEYS_AT_MOST = 20_000
 _KEY_BYTES = 200
+_FOLLOWED_AT_MOST = 1000
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     SYSTEM: (
@@ -45,6 +48,8 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "ControlSet*\\Control\\CrashControl",
         "ControlSet*\\Control\\CriticalDeviceDatabase",
         "ControlSet*\\Control\\CriticalDeviceDatabase\\*",
+        "ControlSet*\\Control\\Network\\{4d36e972-e325-11ce-bfc1-08002be10318}\\*\\Connection",
+        "ControlSet*\\Control\\NetworkSetup2\\Interfaces\\*\\Kernel",
         "ControlSet*\\Control\\NetworkProvider\\HwOrder",
         "ControlSet*\\Control\\NetworkProvider\\Order",
         "ControlSet*\\Control\\ProductOptions",
@@ -57,12 +62,21 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "ControlSet*\\Enum\\ACPI\\PNP0F*\\*",
         "ControlSet*\\Services\\*",
         "ControlSet*\\Services\\*\\Parameters",
+        "ControlSet*\\Services\\*\\Parameters\\Tcpip",
         "ControlSet*\\Services\\*\\Parameters\\PnpInterface",
         "ControlSet*\\Services\\*\\StartOverride",
         "ControlSet*\\Services\\Tcpip\\Parameters\\Interfaces\\*",
     ),
+    BCD: (
+        "Description",
+        "Objects\\*",
+        "Objects\\*\\Description",
+        "Objects\\*\\Elements",
+        "Objects\\*\\Elements\\*",
+    ),
     SOFTWARE: (
         "Microsoft\\Windows NT\\CurrentVersion",
+        "Microsoft\\Windows NT\\CurrentVersion\\NetworkCards\\*",
         "Microsoft\\Windows\\CurrentVersion",
         "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending",
         "Microsoft\\Windows\\CurrentVersion\\Run",
@@ -75,8 +89,12 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 """The keys that facts hold, for each hive: paths in which a ``*`` stands for anything within one name."""
 
 
-def read_hive(names: Names, path: str, name: str) -> HiveFile:
-    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name."""
+Following = Callable[[Mapping[str, tuple[RegistryValue, ...]]], Iterable[str]]
+"""From the keys that were read to the paths of further ones that they lead to."""
+
+
+def read_hive(names: Names, path: str, name: str, following: Following | None = None) -> HiveFile:
+    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name, and those that they lead to."""
     spelt = names.file(path)
     if spelt is None:
         return HiveFile(path, 0, "", "unreadable", problem="it is not there")
@@ -95,7 +113,7 @@ def read_hive(names: Names, path: str, name: str) -> HiveFile:
             recovered = recover(data, [part for _, part in found])
             contents, state = recovered.data, recovered.state
         hive = Hive(contents)
-        keys = _snapshot(hive, PATTERNS.get(name, ()))
+        keys = _snapshot(hive, PATTERNS.get(name, ()), following)
     except BadHive as error:
         return HiveFile(spelt, len(data), sha256, "unreadable", logs=logs, problem=str(error))
     return HiveFile(
@@ -115,21 +133,35 @@ def read_logs(names: Names, path: str) -> Iterator[tuple[str, bytes]]:
             continue
 
 
-def _snapshot(hive: Hive, patterns: Sequence[str]) -> dict[str, tuple[RegistryValue, ...]]:
-    """The keys that fit a pattern, as far as they fit into what facts may hold."""
+def _snapshot(
+    hive: Hive, patterns: Sequence[str], following: Following | None = None
+) -> dict[str, tuple[RegistryValue, ...]]:
+    """The keys that fit a pattern, and those that they lead to, as far as they fit into what facts may hold."""
     kept: dict[str, tuple[RegistryValue, ...]] = {}
     room = _KEPT_BYTES_AT_MOST
-    for pattern in patterns:
-        for path, key in _fitting(hive.root, c.upper(pattern).split("\\"), ""):
-            if path in kept:
-                continue
-            values = tuple(map(_kept, key.values()))
-            room -= _KEY_BYTES + sum(len(value.data) + len(value.name) for value in values)
-            if room < 0 or len(kept) >= _KEYS_AT_MOST:
-                hive.remark("it has more of what is looked at than is kept; some of it is left out")
-                return kept
-            kept[path] = values
+    for path, key in itertools.chain(_all_fitting(hive, patterns), _followed(hive, following, kept)):
+        if path in kept:
+            continue
+        values = tuple(map(_kept, key.values()))
+        room -= _KEY_BYTES + sum(len(value.data) + len(value.name) for value in values)
+        if room < 0 or len(kept) >= _KEYS_AT_MOST:
+            hive.remark("it has more of what is looked at than is kept; some of it is left out")
+            return kept
+        kept[path] = values
     return kept
+
+
+def _all_fitting(hive: Hive, patterns: Sequence[str]) -> Iterator[tuple[str, Key]]:
+    for pattern in patterns:
+        yield from _fitting(hive.root, c.upper(pattern).split("\\"), "")
+
+
+def _followed(
+    hive: Hive, following: Following | None, kept: Mapping[str, tuple[RegistryValue, ...]]
+) -> Iterator[tuple[str, Key]]:
+    """To be asked when all else is kept: what that leads to is looked up by its exact names."""
+    for path in tuple(itertools.islice(following(kept), _FOLLOWED_AT_MOST)) if following is not None else ():
+        yield from _fitting(hive.root, [glob.escape(c.upper(part)) for part in path.split("\\")], "")
 
 
 def _fitting(key: Key, pattern: Sequence[str], path: str) -> Iterator[tuple[str, Key]]:

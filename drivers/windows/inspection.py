@@ -8,17 +8,26 @@ is; ``WindowsFacts.dirty`` says so, and planning makes a blocker of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drivers.confinement import confined_over_tree
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
 from drivers.layout import Device, Layout, firmware, mount_of, place
-from drivers.offline import OfflineTree, UnreadableVolume, open_device
+from drivers.offline import OfflineTree, UnreadableVolume, Volume, open_device
 from drivers.tree import GuestTree
 from drivers.windows import c_regf as c
-from drivers.windows.facts import SYSTEM
+from drivers.windows.boot_reading import (
+    SECTOR_BYTES_READ,
+    FoundBoot,
+    boot_partitions,
+    holds_store,
+    place_for,
+    read_boot,
+)
+from drivers.windows.facts import BCD, SYSTEM
 from drivers.windows.names import Names
-from drivers.windows.reading import read_windows, windows_roots
+from drivers.windows.places import started_by
+from drivers.windows.reading import hive_notes, read_windows, windows_roots
 from p2v.core.disk import DiskReader
 
 _FILE_SYSTEMS = frozenset({"ntfs", "vfat"})
@@ -88,29 +97,129 @@ def chosen(found: Sequence[FoundWindows]) -> tuple[FoundWindows | None, tuple[st
     return (found[0], ()) if found else (None, ())
 
 
+def default_of(layout: Layout, found: Sequence[FoundWindows], readers: Sequence[DiskReader]) -> FoundWindows | None:
+    """The one of several that starts when nobody chooses, by the boot entries of the first partition that has any."""
+    system = firmware(layout)
+    for partition in boot_partitions(layout, system):
+        own = next((each.tree for each in found if each.device == partition), None)
+        try:
+            tree = own if own is not None else OfflineTree(open_device(partition, readers))
+        except UnreadableVolume:
+            continue
+        if holds_store(tree, "", system):
+            boot = read_boot(tree, partition, "", system, b"", apart=True).boot
+            place = started_by(layout, boot)
+            return next((each for each in found if (each.device, each.root.lower()) == place), None) if place else None
+    return None
+
+
+def beside(found: Sequence[FoundWindows], one: FoundWindows) -> tuple[str, ...]:
+    """Notes for a machine with several, of which one is what is converted."""
+    others = (each for each in found if each is not one)
+    return tuple(f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others)
+
+
 def beside_linux(found: Sequence[FoundWindows]) -> tuple[str, ...]:
     """Notes for a machine whose Linux is what is converted."""
     return tuple(f"{each.where} holds Windows as well, which stays as it is" for each in found)
 
 
 def facts_of_windows(
-    layout: Layout, device: Device, root: str, tree: GuestTree, read_by: ReadBy, notes: Sequence[str] = ()
+    layout: Layout,
+    device: Device,
+    root: str,
+    tree: GuestTree,
+    read_by: ReadBy,
+    notes: Sequence[str] = (),
+    starting: Starting | None = None,
 ) -> GuestFacts:
-    """All facts about a Windows in the tree of its partition."""
+    """All facts about a Windows in the tree of its partition. ``starting``: what starts it, as far as it was found."""
     guest = read_windows(tree, root, FoundWindows(device, root, tree).dirty)
-    mount: Mount = mount_of(device, "/")
+    boot = starting.read() if starting is not None else None
+    windows, more = guest.facts, tuple[str, ...]()
+    mounts: tuple[Mount, ...] = (mount_of(device, "/"),)
+    if boot is not None:
+        registry = {**windows.registry, **({BCD: boot.hive} if boot.hive is not None else {})}
+        windows = replace(windows, boot=boot.boot, registry=registry)
+        more = tuple(hive_notes(boot.hive)) if boot.hive is not None else ()
+    if starting is not None and starting.mountpoint not in ("", "/"):
+        mounts = (*mounts, mount_of(starting.partition, starting.mountpoint))
     return GuestFacts(
         read_by,
         layout.disks,
         layout.partitions,
         os=guest.system,
-        root=mount,
-        mounts=(mount,),
+        root=mounts[0],
+        mounts=mounts,
         firmware=firmware(layout),
-        notes=tuple(dict.fromkeys((*layout.notes, *notes, *guest.notes))),
+        notes=tuple(dict.fromkeys((*layout.notes, *notes, *guest.notes, *more))),
         volumes=layout.volumes,
-        windows=guest.facts,
+        windows=windows,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The partition that starts a Windows. ``tree``: what to read it in, with it at ``mountpoint`` unless it is ``apart``.
+
+    ``mountpoint``: its place in the tree of Windows' own partition; ``/`` for that itself, empty where there is none.
+    """
+
+    partition: Partition
+    tree: GuestTree
+    mountpoint: str
+    firmware: str
+    apart: bool = False
+    head: bytes = b""
+
+    def read(self) -> FoundBoot:
+        """What is on it."""
+        return read_boot(self.tree, self.partition, self.mountpoint, self.firmware, self.head, apart=self.apart)
+
+
+def find_starting(layout: Layout, found: FoundWindows, readers: Sequence[DiskReader]) -> tuple[Starting | None, tuple[str, ...]]:
+    """The partition that starts a Windows, and notes of what could not be read; it is put into Windows' tree where it has a place.
+
+    Of several that may, the first with boot entries counts.
+    """
+    system, notes = firmware(layout), list[str]()
+    chosen: tuple[Partition, GuestTree, Volume | None] | None = None
+    for partition in boot_partitions(layout, system):
+        try:
+            volume = open_device(partition, readers) if partition != found.device else None
+        except UnreadableVolume as error:
+            notes.append(f"{place(partition)}, which may start it, was not read: {error}")
+            continue
+        tree = OfflineTree(volume) if volume is not None else found.tree
+        has_entries = holds_store(tree, "", system)
+        if chosen is None or has_entries:
+            chosen = (partition, tree, volume)
+        if has_entries:
+            break
+    if chosen is None:
+        return None, tuple(notes)
+    partition, tree, volume = chosen
+    head = readers[partition.disk].pread(SECTOR_BYTES_READ, partition.offset)
+    mountpoint = place_for(found.tree, found.root, found.device, partition)
+    if volume is not None and mountpoint and isinstance(found.tree, OfflineTree):
+        found.tree.mount(mountpoint, volume)
+        return Starting(partition, found.tree, mountpoint, system, head=head), tuple(notes)
+    return Starting(partition, tree, mountpoint, system, apart=volume is not None, head=head), tuple(notes)
+
+
+def starting_at(layout: Layout, boot: Mount, tree: GuestTree, head: bytes) -> Starting | None:
+    """The partition of a mount, in the tree that it is mounted in; ``head``: its first bytes."""
+    partition = next((p for p in layout.partitions if (p.disk, p.number) == (boot.disk, boot.partition)), None)
+    return Starting(partition, tree, boot.mountpoint, firmware(layout), head=head) if partition is not None else None
+
+
+def boot_mount(layout: Layout, found: FoundWindows) -> Mount | None:
+    """Where the likeliest partition that starts a Windows belongs in its tree; None where it has no place, or there is none."""
+    for partition in boot_partitions(layout, firmware(layout)):
+        mountpoint = place_for(found.tree, found.root, found.device, partition)
+        if mountpoint:
+            return mount_of(partition, mountpoint)
+    return None
 
 
 def roots_confined(tree: GuestTree) -> tuple[str, ...]:

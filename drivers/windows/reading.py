@@ -6,7 +6,6 @@ the kernel (as libguestfs's inspection has it). Names are looked for in any case
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,14 +15,14 @@ from drivers.windows import c_regf as c
 from drivers.windows.facts import SOFTWARE, SYSTEM, ControlSets, HiveFile, WindowsFacts
 from drivers.windows.hives import read_hive
 from drivers.windows.names import Names
+from drivers.windows.network_reading import devices_of, read_adapters
+from drivers.windows.programs import machine_of
 from drivers.windows.versions import read_version, short_id
 from p2v.core.units import KIB
 
 FAMILY = KIND = "windows"
 
 _ROOTS = ("windows", "winnt", "win32", "win")
-_MACHINES = {0x014C: "i386", 0x8664: "x86_64", 0xAA64: "aarch64", 0x01C0: "arm", 0x01C4: "arm", 0x0200: "ia64",
-             0x0184: "alpha", 0x01F0: "ppc", 0x0166: "mips"}  # fmt: skip
 _BY_REGISTRY = {"amd64": "x86_64", "x86": "i386", "arm64": "aarch64", "ia64": "ia64"}
 _HIBERNATED = (b"hibr", b"rstr")
 _RESUMING = (b"wake",)
@@ -55,7 +54,7 @@ class WindowsGuest:
 def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
     """Everything about the Windows in a folder. ``dirty``: why its file system may not be as Windows would see it."""
     names = Names(tree)
-    system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM)
+    system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM, devices_of)
     software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE)
     sets = _control_sets(system)
     control = f"ControlSet{sets.current or 1:03d}\\Control"
@@ -77,6 +76,7 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
         compressed=compressed,
         driver_files=tuple(_driver_files(names, root)),
         dirty=dirty,
+        network=read_adapters(system, software, sets.current or 1),
     )
     return WindowsGuest(_system(facts), facts, tuple(_notes(facts)))
 
@@ -99,11 +99,16 @@ def _hostname(facts: WindowsFacts) -> str:
 
 def _notes(facts: WindowsFacts) -> Iterator[str]:
     for hive in facts.registry.values():
-        if hive.problem:
-            yield f"{hive.path}: {hive.problem}"
-        if hive.state == "replayed":
-            yield f"{hive.path} was not written to its end; it was read with what its logs hold"
-        yield from (f"{hive.path}: {remark}" for remark in hive.remarks)
+        yield from hive_notes(hive)
+
+
+def hive_notes(hive: HiveFile) -> Iterator[str]:
+    """What is to be said of how a hive was read."""
+    if hive.problem:
+        yield f"{hive.path}: {hive.problem}"
+    if hive.state == "replayed":
+        yield f"{hive.path} was not written to its end; it was read with what its logs hold"
+    yield from (f"{hive.path}: {remark}" for remark in hive.remarks)
 
 
 def _control_sets(system: HiveFile) -> ControlSets:
@@ -127,9 +132,8 @@ def _machine(names: Names, root: str) -> tuple[str, bool]:
         if not any(head):
             hidden = True
             continue
-        (at,) = struct.unpack_from("<I", head.ljust(64, b"\0"), 60)
-        if head[:2] == b"MZ" and head[at : at + 4] == b"PE\0\0" and at + 6 <= len(head):
-            return _MACHINES.get(int.from_bytes(head[at + 4 : at + 6], "little"), ""), hidden
+        if machine := machine_of(head):
+            return machine, hidden
     return "", hidden
 
 

@@ -48,6 +48,8 @@ _NAMES = {
     "Partition.partlabel": "label",
     "MachineDisk.serial": "serial",
     "TargetDisk.serial": "serial",
+    "NetworkAdapter.name": "network",
+    "NetworkAdapter.suffix": "network",
     "Nic.network": "network",
     "Nic.source_network": "network",
     "TargetNic.network": "network",

@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.fixtures.hives import Data, Tree, dword, make_hive, multi_sz, sz
+from tests.fixtures.hives import Data, Tree, binary, dword, make_hive, multi_sz, sz
+from tests.fixtures.windows import bcd
 
 _START = 2048
 _SECTOR = 512
 MIB = 1024 * 1024
+SIGNATURE = 0x44332211
+PLACE = bcd.MbrPlace(SIGNATURE, _START * _SECTOR)
+_BOOT_CODE = b"\xeb\xfe" + b"stand-in for Windows' boot code"
 
 CURRENT_VERSION = "Microsoft\\Windows NT\\CurrentVersion"
 
@@ -51,7 +55,8 @@ def mounted(partition: Path) -> Iterator[Path]:
 def _with_table(path: Path, partition: Path, size: int) -> Path:
     sectors = size // _SECTOR - _START
     table = bytearray(_SECTOR)
-    table[440:444] = b"\x11\x22\x33\x44"
+    table[: len(_BOOT_CODE)] = _BOOT_CODE
+    table[440:444] = struct.pack("<I", SIGNATURE)
     table[446:462] = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 7, b"\xfe\xff\xff", _START, sectors)
     table[510:] = b"\x55\xaa"
     with open(path, "wb") as file, open(partition, "rb") as source:
@@ -99,11 +104,20 @@ def software_tree(values: Mapping[str, Data] | None = None, more: Tree | None = 
     return {CURRENT_VERSION: values if values is not None else of_server_2019, **(more or {})}
 
 
+def boot_store(place: bcd.MbrPlace = PLACE, system: bcd.MbrPlace = PLACE, more: Tree | None = None) -> Tree:
+    """Keys of a store whose one entry starts Windows on ``place``; its boot status policy is as plans want it."""
+    tree = bcd.store(system, [bcd.Entry(bcd.LOADER, place, "Windows Server 2019")], uefi=False, resume=False)
+    policy = {f"Objects\\{bcd.LOADER}\\Elements\\250000e0": {"Element": binary(struct.pack("<Q", 1))}}
+    return {**tree, **policy, **(more or {})}
+
+
 def windows_files(
     *, system: bytes | None = None, software: bytes | None = None, root: str = "/Windows", machine: int = 0x8664
 ) -> dict[str, bytes]:
-    """The files by which Windows is recognised, and from which facts are read."""
+    """The files by which Windows is recognised and started, and from which facts are read."""
     return {
+        "/Boot/BCD": make_hive(boot_store(), name="BCD"),
+        "/bootmgr": b"stand-in for bootmgr",
         f"{root}/System32/config/SYSTEM": system if system is not None else make_hive(system_tree()),
         f"{root}/System32/config/SOFTWARE": software if software is not None else make_hive(software_tree(), name="SOFTWARE"),
         f"{root}/System32/ntoskrnl.exe": program(machine),

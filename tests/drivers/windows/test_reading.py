@@ -276,9 +276,17 @@ def test_an_ntfs_that_was_not_left_in_order_is_read_and_is_a_blocker(tmp_path: P
     assert "windows.dirty-volume" in blockers(facts)
 
 
-def test_two_windows_are_no_choice(tmp_path: Path) -> None:
-    disk = ntfs_disk(tmp_path / "two.img", windows_files() | windows_files(root="/WINNT"))
-    facts = facts_of(disk)
+def test_of_two_windows_the_one_that_starts_by_default_is_taken(tmp_path: Path) -> None:
+    facts = facts_of(ntfs_disk(tmp_path / "two.img", windows_files() | windows_files(root="/WINNT")))
+    assert facts.windows is not None
+    assert facts.windows.system_root == "/Windows"
+    assert any("\\WINNT holds another Windows" in note for note in facts.notes)
+
+
+def test_two_windows_without_a_default_are_no_choice(tmp_path: Path) -> None:
+    files = windows_files() | windows_files(root="/WINNT")
+    del files["/Boot/BCD"]
+    facts = facts_of(ntfs_disk(tmp_path / "two.img", files))
     assert facts.os is None
     assert any("2 systems were found" in note for note in facts.notes)
     assert blockers(facts) == {"guest.no-os"}
