@@ -26,6 +26,7 @@ _NO_LINK = (*_NOT_THERE, "Invalid argument")
 _NO_ATTRIBUTE = ("No data available", "Operation not supported")
 _FULL = ("No space left on device", "Disk quota exceeded")
 _NO_INODE_COUNT = 0
+_ALL_CACHES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,17 @@ class ApplianceGuest(ApplianceTree):
                 raise
             data, offset = data[written:], offset + written
 
+    def patch_volume(self, path: str, data: bytes, offset: int) -> None:
+        """See ``WritableGuest.patch_volume``."""
+        holder = self._holder_of(path)
+        device = next(device for device, point in self.appliance.call("mountpoints").items() if point == holder)
+        while data:
+            written = int(self.appliance.call("pwrite_device", device, data[:_CHUNK_BYTES], offset))
+            data, offset = data[written:], offset + written
+        # what a file of the file system's own showed of it before is kept by the kernel
+        self.appliance.call("sync")
+        self.appliance.call("drop_caches", _ALL_CACHES)
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         """See ``WritableGuest.create``."""
         self.write(path, data)
@@ -165,11 +177,15 @@ class ApplianceGuest(ApplianceTree):
 
     def space(self, path: str) -> Space:
         """See ``WritableGuest.space``."""
-        holders = (m for m in self.appliance.mountpoints if m == "/" or path == m or path.startswith(m + "/"))
-        mountpoint = max(holders, key=len)
+        mountpoint = self._holder_of(path)
         found = self.appliance.call("statvfs", mountpoint)
         inodes = None if found["files"] == _NO_INODE_COUNT else int(found["ffree"])
         return Space(mountpoint, found["bfree"] * found["frsize"], inodes)
+
+    def _holder_of(self, path: str) -> str:
+        """The mount point that a path is below."""
+        holders = (m for m in self.appliance.mountpoints if m == "/" or path == m or path.startswith(m + "/"))
+        return max(holders, key=len)
 
     def sync(self) -> None:
         """See ``WritableGuest.sync``."""

@@ -5,6 +5,7 @@ All expectations are looked at first; when one does not hold, nothing at all has
 * edited or extended: the same inode, so owner, mode, extended attributes (the SELinux label among them) and hard links
   stay. It gets a new modification time: a backup program that goes by size and time must see the change.
 * a registry hive: only the pages that differ are written, in place.
+* a boot sector: only the six bytes of its geometry are, on the volume itself.
 * new: root:root, the mode of the change, and the SELinux label that the plan has for it from the guest's own policy, else
   the one of its folder. A folder without a label is on a file system that has none, or in a guest that never
   labelled its files: there nothing gets one.
@@ -27,6 +28,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     EditHive,
     ExtendInitramfs,
@@ -37,6 +39,7 @@ from drivers.changes import (
     summary,
 )
 from drivers.expectations import Expectations, Verdict, encoded, file_digest, parents
+from drivers.ntfs_boot import HEAD_BYTES, OFFSET, geometry_bytes, read_geometry
 from drivers.windows.edits import SetValue, repeated
 from drivers.windows.hive_edit import edit_confined, patched, problems_confined
 from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive
@@ -147,7 +150,7 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
         case EditHive():
             added = sum(len(edit.data) for edit in change.edits if isinstance(edit, SetValue))
             return round_up(_HIVE_GROWTH_BYTES + added, _BLOCK_BYTES)
-        case DeleteFile() | DeleteSymlink():
+        case DeleteFile() | DeleteSymlink() | EditBootSector():
             return 0
 
 
@@ -170,6 +173,8 @@ def _make(
             guest.write(change.path, encoded(change.after))
         case EditHive():
             _edit_hive(guest, change)
+        case EditBootSector():
+            _edit_boot_sector(guest, change)
         case DeleteFile() | DeleteSymlink():
             guest.remove(change.path)
         case MakeSymlink():
@@ -263,3 +268,12 @@ def _edit_hive(guest: WritableGuest, change: EditHive) -> None:
     size = guest.lstat(change.path).size
     if size != len(after) or file_digest(guest, change.path, size) != hashlib.sha256(after).hexdigest():
         raise NotWritten(change.path, f"reads back differently ({size} bytes instead of {len(after)})")
+
+
+def _edit_boot_sector(guest: WritableGuest, change: EditBootSector) -> None:
+    data = geometry_bytes(change.after)
+    if data is None:
+        raise NotWritten(change.path, f"has no place for {change.after.heads} heads, {change.after.hidden_sectors} hidden sectors")
+    guest.patch_volume(change.path, data, OFFSET)
+    if read_geometry(guest.read_range(change.path, HEAD_BYTES, 0)) != change.after:
+        raise NotWritten(change.path, "reads back differently")

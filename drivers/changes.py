@@ -167,10 +167,31 @@ class EditHive:
     logs: tuple[HiveLog, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BootGeometry:
+    """How a volume's boot code finds its sectors: the heads that it counts with, and the sectors of the disk before it."""
+
+    heads: int
+    hidden_sectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditBootSector:
+    """Tell the boot code of an NTFS volume another geometry, in the volume's first sector. All else of it stays.
+
+    ``path``: of the file that NTFS itself has for that sector (``/$Boot``), which is in no list and only read through.
+    """
+
+    path: str
+    before: BootGeometry
+    after: BootGeometry
+    why: str
+
+
 NewFile = WriteFile | CopyFile | CarryFile
 """After these a file is where nothing was."""
 NewName = NewFile | MakeSymlink
-Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs | EditHive
+Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs | EditHive | EditBootSector
 
 
 def summary(change: Change) -> str:
@@ -198,6 +219,8 @@ def summary(change: Change) -> str:
             keys = sum(isinstance(edit, AddKey | DeleteKey) for edit in change.edits)
             what = _counted((keys, "key"), (len(change.edits) - keys, "value"))
             return f"change {what} of the registry in {change.path}"
+        case EditBootSector():
+            return f"change the geometry in the boot sector {change.path}"
 
 
 def _counted(*counts: tuple[int, str]) -> str:

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 
 from drivers.changes import (
     COPY_BYTES_AT_MOST,
+    BootGeometry,
     CarryFile,
     Change,
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     EditHive,
     ExtendInitramfs,
     MakeSymlink,
     WriteFile,
 )
+from drivers.ntfs_boot import HEAD_BYTES, read_geometry
 from drivers.tree import FileType, GuestTree, Stat
 from drivers.windows.hive_edit import holds_confined
 from drivers.windows.regf import HIVE_BYTES_AT_MOST
@@ -132,6 +135,8 @@ class Expectations:
             case EditHive():
                 logs = (self._is_the_file(log.path, self._lstat(log.path), log.size, log.sha256) for log in change.logs)
                 return self._is_the_file(change.path, stat, change.size, change.sha256) and all(logs)
+            case EditBootSector():
+                return self._geometry(change.path, stat) == change.before
 
     def _stands_after(self, change: Change, stat: Stat | None) -> bool:
         match change:
@@ -154,6 +159,8 @@ class Expectations:
                 return self._is_extended(change, stat)
             case EditHive():
                 return self._is_edited(change, stat)
+            case EditBootSector():
+                return self._geometry(change.path, stat) == change.after
 
     def _is_source(self, change: CopyFile) -> bool:
         self._require_real_parents(change.source)
@@ -192,6 +199,10 @@ class Expectations:
             return False
         return holds_confined(self.tree.read(change.path, limit=stat.size), change.edits)
 
+    def _geometry(self, path: str, stat: Stat | None) -> BootGeometry | None:
+        is_file = stat is not None and stat.type is FileType.FILE
+        return read_geometry(self.tree.read_range(path, HEAD_BYTES, 0)) if is_file else None
+
     def _described(self, path: str, stat: Stat | None) -> str:
         if stat is None:
             return "nothing there"
@@ -214,6 +225,9 @@ def _expected(change: Change) -> str:
             return f"a file of {len(before)} bytes, SHA-256 {hashlib.sha256(before).hexdigest()[:_DIGEST_SHOWN]}..."
         case DeleteFile():
             return f"a file with SHA-256 {change.sha256[:_DIGEST_SHOWN]}..."
+        case EditBootSector():
+            geometry = change.before
+            return f"a boot sector with {geometry.heads} heads and {geometry.hidden_sectors} hidden sectors"
         case MakeSymlink():
             return f"a symbolic link to {change.replaces}"
         case DeleteSymlink():

@@ -17,6 +17,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     EditHive,
     ExtendInitramfs,
@@ -119,6 +120,9 @@ def _details(change: Change) -> Iterator[str]:
             yield f"+ {escaped(change.path)} -> {escaped(change.target)} (was {escaped(was)})"
         case DeleteSymlink():
             yield f"- {escaped(change.path)} -> {escaped(change.target)}"
+        case EditBootSector():
+            for mark, found in (("-", change.before), ("+", change.after)):
+                yield f"{mark} heads: {found.heads}, hidden sectors: {found.hidden_sectors}"
         case ExtendInitramfs() | EditHive():
             yield from _inside(change)
 

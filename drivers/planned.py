@@ -19,6 +19,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     EditHive,
     ExtendInitramfs,
@@ -132,6 +133,9 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
             outcome = Outcome(Fate.LINK, reasons, target=target, replaces=removed or replaced is not None)
         case DeleteFile() | DeleteSymlink():
             outcome = Outcome(Fate.GONE, reasons)
+        case EditBootSector():
+            # NTFS lists no files of its own; that change is read back where it is made
+            return
     found.of[path] = outcome
     if outcome.fate is Fate.CONTENTS:
         return

@@ -57,6 +57,10 @@ class WritableGuest(GuestTree, Protocol):
         """Write over a part of a file, which may grow by it; the same inode."""
         ...
 
+    def patch_volume(self, path: str, data: bytes, offset: int) -> None:
+        """Write over a part of the volume that a path is on, at an offset of the volume."""
+        ...
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         """Make a regular file of root:root that is not there yet, with exactly this mode."""
         ...

@@ -115,6 +115,13 @@ class MemoryGuest:
         whole[offset : offset + len(data)] = data
         node.data = bytes(whole)
 
+    def patch_volume(self, path: str, data: bytes, offset: int) -> None:
+        """As NTFS has it: its own file for the first sectors shows what is written there."""
+        self.writes.append(f"volume of {path}")
+        node = self._at(path.rpartition("/")[0] + "/$Boot")
+        written = data[: len(data) - self.lose_appended]
+        node.data = node.data[:offset] + written + node.data[offset + len(written) :]
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         self.writes.append(f"create {path}")
         self._parent_is_there(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ import pytest
 
 from drivers.apply import NotWritten, apply_changes
 from drivers.changes import (
+    BootGeometry,
     CarryFile,
     Change,
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     EditHive,
     ExtendInitramfs,
@@ -60,6 +63,14 @@ CARRY = CarryFile(__file__, len(CARRIED), sha256(CARRIED), "/var/lib/p2v/agent.d
 HIVE = own_hive({"Control": {"AutoReboot": dword(1)}})
 HIVE_EDITS = (SetValue("Control", "AutoReboot", 4, "00000000", ValueData(4, "01000000"), WHY),)
 EDIT_HIVE = EditHive("/Windows/System32/config/SYSTEM", len(HIVE), sha256(HIVE), HIVE_EDITS, WHY)
+EDIT_BOOT = EditBootSector("/Windows/Boot/$Boot", BootGeometry(255, 2048), BootGeometry(64, 63), WHY)
+
+
+def boot_sector(heads: int, hidden_sectors: int, name: bytes = b"NTFS    ") -> Node:
+    """The file that NTFS has for its first sectors."""
+    return file(b"\xeb\x52\x90" + name + bytes(15) + struct.pack("<HI", heads, hidden_sectors) + bytes(range(200)))
+
+
 # bytes 1000 to 1499 of this file, as a file on a CD image stands in that
 PART = CARRIED[1000:1500]
 CARRY_PART = CarryFile(__file__, 500, sha256(PART), "/Windows/disk.sys", 0o600, WHY, Member("/viostor/disk.sys", 1000))
@@ -111,6 +122,15 @@ CASES: Mapping[str, Case] = {
         file(HIVE, 0o777),
         file(edit(HIVE, (), HIVE_EDITS), 0o777),
         (None, OTHER, folder(), link("/etc/fstab"), file(own_hive({"Control": {"AutoReboot": dword(2)}}))),
+    ),
+    "boot-sector": Case(
+        EDIT_BOOT,
+        boot_sector(255, 2048),
+        boot_sector(64, 63),
+        (
+            None, OTHER, folder(), link("/etc/fstab"), file(b""), boot_sector(255, 63), boot_sector(64, 2048),
+            boot_sector(255, 2048, b"-FVE-FS-"),
+        ),
     ),
     "extend": Case(
         EXTEND,
@@ -350,6 +370,21 @@ def test_every_change_is_reported_in_order() -> None:
     guest = guest_with({EDIT.path: file(EDIT.after)})
     apply_changes(guest, [WRITE, EDIT], {}, events.append)
     assert events == [ChangeApplied(summary(WRITE), False), ChangeApplied(summary(EDIT), True)]
+
+
+def test_a_boot_sector_that_reads_back_differently_is_an_error() -> None:
+    guest = guest_with({EDIT_BOOT.path: boot_sector(255, 2048)})
+    guest.lose_appended = 3
+    with pytest.raises(NotWritten):
+        apply_changes(guest, [EDIT_BOOT], {})
+
+
+def test_a_geometry_that_has_no_place_in_a_boot_sector_is_not_written() -> None:
+    guest = guest_with({EDIT_BOOT.path: boot_sector(255, 2048)})
+    for after in (BootGeometry(65536, 63), BootGeometry(64, -1), BootGeometry(64, 1 << 32)):
+        with pytest.raises(NotWritten):
+            apply_changes(guest, [dataclasses.replace(EDIT_BOOT, after=after)], {})
+    assert guest.nodes[EDIT_BOOT.path].data == boot_sector(255, 2048).data
 
 
 def test_an_initramfs_that_does_not_hold_what_was_appended_is_an_error() -> None:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from drivers.caps import GuestCaps
 from drivers.changes import (
+    BootGeometry,
     CarryFile,
     Change,
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    EditBootSector,
     EditFile,
     ExtendInitramfs,
     MakeSymlink,
@@ -54,6 +56,7 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         CopyFile("/g", 2048, "cd34", "/h", 0o644, "c"),
         CarryFile("/host/j", 2048, "ef56", "/k", 0o600, "c"),
         CarryFile("/host/cd.iso", 2048, "aa78", "/l", 0o600, "c", Member("/disk/w10.sys", 4096)),
+        EditBootSector("/$Boot", BootGeometry(255, 2048), BootGeometry(64, 63), "b"),
     )
     stripped = [line.strip() for line in lines]
     for expected in (
@@ -65,6 +68,8 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         "8. copy /g to /h", "+ /h (2.0 KiB, mode 0644, SHA-256 cd34)",
         "9. put /host/j of this host to /k", "+ /k (2.0 KiB, mode 0600, SHA-256 ef56)",
         "10. put /disk/w10.sys of /host/cd.iso to /l", "+ /l (2.0 KiB, mode 0600, SHA-256 aa78)",
+        "11. change the geometry in the boot sector /$Boot", "- heads: 255, hidden sectors: 2048",
+        "+ heads: 64, hidden sectors: 63",
         "- disks: virtio-blk, sata", "- network cards: virtio", "- virtio devices besides: random numbers",
     ):  # fmt: skip
         assert expected in stripped, expected
@@ -125,6 +130,7 @@ def test_nothing_of_a_guest_passes_unescaped(first: str, second: str, third: str
         MakeSymlink(first, second, third, first),
         DeleteSymlink(first, second, third),
         CarryFile(first, 1, second, third, 0o600, first, Member(second, 1)),
+        EditBootSector(first, BootGeometry(1, 2), BootGeometry(3, 4), second),
         ExtendInitramfs(first, 1, second, third, first, (second,), third, first, second),
     )
     finding = Finding(first, second, third)

@@ -181,6 +181,9 @@ class HostGuest:
             file.seek(offset)
             file.write(data)
 
+    def patch_volume(self, path: str, data: bytes, offset: int) -> None:
+        raise NotImplementedError
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         self.write(path, data)
         self.at(path).chmod(mode)

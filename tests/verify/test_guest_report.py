@@ -198,6 +198,9 @@ class MemoryGuest:
     def patch(self, path: str, data: bytes, offset: int) -> None:
         raise NotImplementedError
 
+    def patch_volume(self, path: str, data: bytes, offset: int) -> None:
+        raise NotImplementedError
+
     def create(self, path: str, data: bytes, mode: int) -> None:
         assert path not in self.files
         self.files[path], self.modes[path] = data, mode
