@@ -25,6 +25,8 @@ _INSTANCE_AT_MOST = 400
 _CLASS = "{4d36e972-e325-11ce-bfc1-08002be10318}"
 _INSTANCE = re.compile(r"[^\\\x00]+\\[^\\\x00]+\\[^\\\x00]+")
 _SERIAL = re.compile(r"([0-9a-f]{6})fff[ef]([0-9a-f]{6})00", re.IGNORECASE)
+_SUFFIX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_METRIC_AT_MOST = 9999
 _NONE = frozenset({"", "0.0.0.0"})
 _CARDS = "Microsoft\\Windows NT\\CurrentVersion\\NetworkCards"
 
@@ -87,6 +89,7 @@ class _Settings:
     def adapter(self, id_: str, name: str, description: str, instance: str, macs: tuple[str, ...]) -> NetworkAdapter:
         """The adapter that has these settings."""
         dhcp = bool(self._system.number(self._key, "EnableDHCP"))
+        suffix, metric = self._system.text(self._key, "Domain"), self._system.number(self._key, "InterfaceMetric")
         return NetworkAdapter(
             id_,
             name[:_TEXT_AT_MOST],
@@ -98,8 +101,8 @@ class _Settings:
             () if dhcp else tuple(self._addresses()),
             () if dhcp else tuple(self._gateways()),
             _dns(self._system.text(self._key, "NameServer")) or (() if dhcp else self._shared_dns),
-            self._system.text(self._key, "Domain")[:_TEXT_AT_MOST],
-            self._system.number(self._key, "InterfaceMetric") or None,
+            suffix if _SUFFIX.fullmatch(suffix) else "",
+            metric if metric is not None and 0 < metric <= _METRIC_AT_MOST else None,
         )
 
     def _texts(self, name: str) -> tuple[str, ...]:
@@ -109,8 +112,9 @@ class _Settings:
     def _addresses(self) -> Iterator[str]:
         for address, mask in zip(self._texts("IPAddress"), self._texts("SubnetMask"), strict=False):
             try:
-                if address not in _NONE:
-                    yield str(ipaddress.IPv4Interface(f"{address}/{mask}"))
+                found = ipaddress.IPv4Interface(f"{address}/{mask}")
+                if address not in _NONE and found.network.prefixlen:
+                    yield str(found)
             except ValueError:
                 continue
 

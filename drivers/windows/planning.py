@@ -5,21 +5,38 @@ from __future__ import annotations
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.windows import condition, crash_control, fallback, leftovers, processors, virtio_drivers
+from drivers.windows import (
+    boot_entries,
+    boot_start,
+    condition,
+    crash_control,
+    disk_policy,
+    drive_letters,
+    fallback,
+    fast_startup,
+    leftovers,
+    network_setup,
+    old_boot,
+    processors,
+    virtio_drivers,
+)
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.hardware import plan_caps
+
+_FIRST_WITH_BCD = (6, 0)
 
 
 def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Windows guest, in an order that depends on nothing but the facts.
 
-    Of ``options`` the drivers are looked at. No plan is carried out while the first start is not among what is planned.
+    Of ``options`` the drivers and the machine's network cards are looked at. No plan is carried out while the first start is not
+    among what is planned.
     """
     windows = facts.windows
     if windows is None or facts.os is None:
         raise ValueError("no Windows to plan for")
-    caps, every = _caps(facts, windows, options), joined(_contributions(windows, options))
+    caps, every = _caps(facts, windows, options), joined(_contributions(facts, windows, options))
     is_known = windows.registry[SYSTEM].state != "unreadable"
     no_disk = fallback.blockers(caps, windows) if is_known else ()
     not_yet = Finding(
@@ -40,14 +57,28 @@ def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> Gue
     return processors.with_processors(virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers), windows)
 
 
-def _contributions(windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:
-    """Network and boot configuration belong here."""
+def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:
     if windows.registry[SYSTEM].state == "unreadable":
         return ()
+    entries = boot_entries if _has_entries(windows) else old_boot
     return (
         crash_control.contribute(windows),
         fallback.contribute(windows),
         virtio_drivers.contribute(windows, options.drivers),
         leftovers.contribute(windows),
         processors.contribute(windows),
+        entries.contribute(facts, windows),
+        boot_start.contribute(facts, windows),
+        drive_letters.contribute(facts, windows),
+        disk_policy.contribute(facts, windows),
+        fast_startup.contribute(windows),
+        network_setup.contribute(windows, options),
     )
+
+
+def _has_entries(windows: WindowsFacts) -> bool:
+    """Whether a store of boot entries starts it: by its version, and where nothing tells that by what there is."""
+    boot, version = windows.boot, windows.version
+    if not version.major and boot is not None:
+        return boot.boot_ini is None
+    return version.number >= _FIRST_WITH_BCD

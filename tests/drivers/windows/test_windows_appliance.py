@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,14 @@ from p2v.core.acceleration import Acceleration, Accelerator
 from tests.drivers.raw_reader import RawReader
 from tests.drivers.windows.guest_disk import mounted, ntfs_disk, system_tree, windows_files
 from tests.drivers.windows.hive_writer import own_hive
+from tests.fixtures.disk import copied
 from tests.fixtures.hives import sz
+from tests.fixtures.windows import named, windows_disks
+from tests.windows_startup.devices import seabios_heads
+from tests.windows_startup.guests import Sample
+from tests.windows_startup.machine import machine
+from tests.windows_startup.startup import start
+from tests.windows_startup.verdict import Reason, Startup
 
 _TCG = Acceleration(Accelerator.TCG, "in a test")
 _PATH = "Windows/System32/config/SYSTEM"
@@ -90,10 +98,67 @@ def test_the_registry_is_edited_on_ntfs_in_place(tmp_path: Path) -> None:
     assert plan_guest(facts_after, PlanOptions()).changes == ()
 
 
+def _lost(name: str, folder: Path) -> Path:
+    """A copy of a sample that does not start: another signature, no loader for a firmware without entries; XP as it is."""
+    disk = folder / f"{name}.raw"
+    copied(windows_disks(named(name))[0], disk)
+    if name == "win10":
+        esp = f"{disk}@@{1024 * 1024}"
+        subprocess.run(["mdel", "-i", esp, "::/EFI/Boot/bootx64.efi"], check=True)
+    elif name != "xp":
+        with disk.open("r+b") as file:
+            file.seek(440)
+            file.write(b"\x0d\xf0\xad\x0b")
+    return disk
+
+
 @pytest.mark.matrix
 @pytest.mark.appliance
-def test_an_appliance_reads_the_same_facts_as_the_host(tmp_path: Path) -> None:
-    disk = ntfs_disk(tmp_path / "disk.img", windows_files())
+@pytest.mark.parametrize("name, reason, path", [
+    ("2016", Reason.ENTRY_DEVICE, "/Windows/Boot/Boot/BCD"),
+    ("win10", Reason.NO_EFI_LOADER, "/Windows/Boot/EFI/Boot/bootx64.efi"),
+    ("xp", Reason.GEOMETRY, "/$Boot"),
+])  # fmt: skip
+def test_the_partition_that_starts_windows_is_rewritten_in_its_place(
+    name: str, reason: Reason, path: str, tmp_path: Path
+) -> None:
+    disk, guest = _lost(name, tmp_path), named(name)
+
+    def started() -> Startup:
+        with machine(disk) as found:
+            heads = seabios_heads(found.disks[0].reader.virtual_size)
+            return start(found, replace(Sample(guest, found).at_home, heads=heads))
+
+    assert started().reason is reason
+    reader = RawReader(disk)
+    facts = inspect_disks([reader])
+    reader.close()
+    plan = replace(plan_guest(facts, PlanOptions()), blockers=())
+    assert path in [change.path for change in plan.changes]
+
+    def none(_: ExtendInitramfs, tree: ApplianceTree) -> bytes:
+        raise AssertionError(tree)
+
+    result = rewrite([ApplianceDisk(disk, "raw", read_only=False)], facts, plan, none, _TCG)
+    assert [each.skipped for each in result.applied] == [False] * len(plan.changes)
+    after = started()
+    assert (after.stop, after.doubts) == (None, ())
+    # what is shown at that place is in the way of nothing that stands there
+    with machine(disk) as found:
+        volume = found.volume(Sample(guest, found).system)
+        assert path == "/$Boot" or volume.read("Windows/Boot/EFI/bootmgfw.efi")
+        assert path == "/$Boot" or volume.read(path) is None
+    again = RawReader(disk)
+    assert plan_guest(inspect_disks([again]), PlanOptions()).changes == ()
+    again.close()
+
+
+@pytest.mark.matrix
+@pytest.mark.appliance
+@pytest.mark.parametrize("name", ["", "win10"])
+def test_an_appliance_reads_the_same_facts_as_the_host(name: str, tmp_path: Path) -> None:
+    """Of one partition, and of one that another one starts."""
+    disk = windows_disks(named(name))[0] if name else ntfs_disk(tmp_path / "disk.img", windows_files())
     reader = RawReader(disk)
     by_host = inspect_disks([reader])
     with open_appliance([ApplianceDisk(disk, "raw", read_only=True)], _TCG) as appliance:
@@ -101,4 +166,4 @@ def test_an_appliance_reads_the_same_facts_as_the_host(tmp_path: Path) -> None:
     reader.close()
     assert by_appliance.read_by is ReadBy.APPLIANCE
     assert by_appliance.windows == by_host.windows
-    assert (by_appliance.os, by_appliance.root) == (by_host.os, by_host.root)
+    assert (by_appliance.os, by_appliance.root, by_appliance.mounts) == (by_host.os, by_host.root, by_host.mounts)

@@ -1,0 +1,171 @@
+"""What the first start has to set on a Windows guest's new network cards, from what its old adapters had. Pure.
+
+To Windows another card is another adapter, with settings of its own; those of the old one stay below the old one's GUID, and an
+address that a hidden adapter still has is refused on the new one. So the first start gives each card what its predecessor had, by
+the card's MAC address, and removes the adapters that are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from drivers.plan import Addressing, Finding, PlanOptions
+from drivers.windows.contribution import WindowsContribution
+from drivers.windows.facts import WindowsFacts
+from drivers.windows.network_facts import Gateway, NetworkAdapter
+
+# what instances of devices are made of; one with anything else would be a danger in a script
+_INSTANCE = re.compile(r"[A-Za-z0-9_&.{}#+-]+(?:\\[A-Za-z0-9_&.{}#+-]+){2}")
+_BY_HAND = "Set them on its cards once it runs."
+
+
+@dataclass(frozen=True, slots=True)
+class CardSettings:
+    """What one card is to have. ``mac``: in lower-case colon form; None for the only card there is, whose address is not known.
+
+    ``addresses`` with their prefix (``192.168.40.21/24``), empty with ``dhcp``. ``suffix``: of DNS names, for this connection.
+    ``metric``: of the interface; None leaves it to Windows. ``replaces``: the old connection's name, for people.
+    """
+
+    mac: str | None
+    dhcp: bool
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    dns: tuple[str, ...] = ()
+    suffix: str = ""
+    metric: int | None = None
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSetup:
+    """All that the first start sets. ``ghosts``: instances of devices (below Enum) to be removed where they are not present.
+
+    No text of these can end a string of a script: they are addresses, names of DNS and ids of devices; but for ``replaces``.
+    """
+
+    cards: tuple[CardSettings, ...] = ()
+    ghosts: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass
+class _Matching:
+    """Cards (by their number) and the adapters whose places they take."""
+
+    adapters: list[NetworkAdapter]
+    pairs: dict[int, NetworkAdapter] = field(default_factory=dict)
+
+    def take(self, card: int, adapter: NetworkAdapter) -> None:
+        self.pairs[card] = adapter
+        self.adapters.remove(adapter)
+
+
+def network_setup(
+    adapters: Sequence[NetworkAdapter],
+    macs: Sequence[str | None],
+    mac_changes: Sequence[tuple[str, str]] = (),
+    addressing: Sequence[Addressing | None] = (),
+) -> NetworkSetup:
+    """What the machine's cards are to have. ``macs``: theirs on KVM in order, None where one is not known.
+
+    A card takes the place of the adapter that had its MAC address (or the one it was changed from), or of the only one where
+    there is one of each. ``addressing``: what the user wants instead, for each card.
+    """
+    wanted = [adapter for adapter in adapters if adapter.is_hardware and adapter.is_configured]
+    matching = _Matching(list(wanted))
+    earlier = {new: old for old, new in mac_changes}
+    for card, mac in enumerate(macs):
+        known = {each for each in (mac, earlier.get(mac or "")) if each is not None}
+        found = next((adapter for adapter in matching.adapters if known & set(adapter.macs)), None)
+        if found is not None:
+            matching.take(card, found)
+    left = [card for card in range(len(macs)) if card not in matching.pairs]
+    if len(left) == 1 and len(matching.adapters) == 1 and (len(macs) == 1 or not matching.adapters[0].macs):
+        matching.take(left[0], matching.adapters[0])
+    cards = tuple(_settings(macs, matching, addressing))
+    gone = (adapter.instance for adapter in adapters if adapter.is_hardware)
+    ghosts = tuple(dict.fromkeys(instance for instance in gone if _INSTANCE.fullmatch(instance)))
+    return NetworkSetup(cards, ghosts, tuple(_warnings(adapters, macs, matching, addressing)))
+
+
+def setup_of(windows: WindowsFacts, options: PlanOptions) -> NetworkSetup:
+    """The same for a guest and what planning knows of its machine."""
+    return network_setup(windows.network, options.nic_macs, options.mac_changes, options.addressing)
+
+
+def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContribution:
+    """What is to be known of the guest's addresses."""
+    setup = setup_of(windows, options)
+    told = tuple(Finding("windows.addresses", _told(card), _BY_HAND) for card in setup.cards)
+    return WindowsContribution(warnings=(*told, *setup.warnings))
+
+
+def _settings(
+    macs: Sequence[str | None], matching: _Matching, addressing: Sequence[Addressing | None]
+) -> Iterator[CardSettings]:
+    for card, mac in enumerate(macs):
+        old, new = matching.pairs.get(card), addressing[card] if card < len(addressing) else None
+        if (old is None and new is None) or (mac is None and len(macs) > 1):
+            continue
+        had = old or NetworkAdapter("", "", "")
+        if new is None:
+            yield CardSettings(mac, had.dhcp, had.addresses, had.gateways, had.dns, had.suffix, had.metric, had.name)
+            continue
+        yield CardSettings(
+            mac,
+            new.address is None,
+            (new.address,) if new.address is not None else (),
+            (Gateway(new.gateway),) if new.gateway is not None else (),
+            new.dns or had.dns,
+            had.suffix,
+            had.metric,
+            had.name,
+        )
+
+
+def _warnings(
+    adapters: Sequence[NetworkAdapter],
+    macs: Sequence[str | None],
+    matching: _Matching,
+    addressing: Sequence[Addressing | None],
+) -> Iterator[Finding]:
+    # the user has said what these cards are to have
+    is_said = len(addressing) >= len(macs) > 0 and all(each is not None for each in addressing[: len(macs)])
+    for adapter in () if is_said else matching.adapters:
+        message = f"which card is to have what {_titled(adapter)} had is not clear: {_listed(adapter)}"
+        yield Finding("windows.addresses-unclear", message, _BY_HAND)
+    for adapter in adapters:
+        if adapter.is_configured and not adapter.is_hardware:
+            what = f"{_titled(adapter)} is made of other adapters (a team, a tunnel)"
+            message = f"{what}, with settings of its own: {_listed(adapter)}"
+            yield Finding("windows.virtual-adapter", message, "Make it again of the new cards once it runs.")
+    for card in sorted(matching.pairs) if len(macs) > 1 else ():
+        if macs[card] is None:
+            had = _listed(matching.pairs[card])
+            message = f"card {card + 1} has no MAC address yet, by which the first start could find it: {had}"
+            yield Finding("windows.addresses-unclear", message, _BY_HAND)
+
+
+def _titled(adapter: NetworkAdapter) -> str:
+    return f"{adapter.name or adapter.id} ({adapter.description or 'an adapter'})"
+
+
+def _listed(adapter: NetworkAdapter) -> str:
+    return _values(adapter.dhcp, adapter.addresses, adapter.gateways, adapter.dns)
+
+
+def _told(card: CardSettings) -> str:
+    which = card.mac or "its only card"
+    of = f", as {card.replaces} had" if card.replaces else ""
+    values = _values(card.dhcp, card.addresses, card.gateways, card.dns)
+    return f"to Windows its card on KVM is a new one: {which} is to have {values}{of}"
+
+
+def _values(dhcp: bool, addresses: Sequence[str], gateways: Sequence[Gateway], dns: Sequence[str]) -> str:
+    parts = ["an address by DHCP" if dhcp else ", ".join(addresses) or "no address"]
+    parts += [f"gateway {gateway.address}" for gateway in gateways]
+    parts += [f"DNS {', '.join(dns)}"] if dns else []
+    return "; ".join(parts)
