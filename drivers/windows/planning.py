@@ -22,6 +22,7 @@ from drivers.windows import (
 )
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
 from drivers.windows.facts import SYSTEM, WindowsFacts
+from drivers.windows.firstboot import planning as firstboot
 from drivers.windows.hardware import plan_caps
 
 _FIRST_WITH_BCD = (6, 0)
@@ -73,6 +74,7 @@ def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOption
         disk_policy.contribute(facts, windows),
         fast_startup.contribute(windows),
         network_setup.contribute(windows, options),
+        firstboot.contribute(facts, windows, options),
     )
 
 

@@ -50,6 +50,11 @@ def with_drivers(caps: GuestCaps, offer: DriverOffer | None) -> GuestCaps:
     )
 
 
+def inf_files(windows: WindowsFacts, offer: DriverOffer) -> tuple[str, ...]:
+    """The INF files that are carried into the guest, as Windows writes their paths, in the order of the devices."""
+    return _changes(windows, offer).inf_files
+
+
 def _changes(windows: WindowsFacts, offer: DriverOffer) -> DriverChanges:
     system = windows.registry[SYSTEM]
     place = GuestPlace(

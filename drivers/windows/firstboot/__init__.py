@@ -1,0 +1,1 @@
+"""What a Windows guest does itself at its first start on KVM: planned here, carried out by ``firstboot.c``."""

@@ -1,0 +1,60 @@
+"""How a step reaches Windows' own programs: whole paths, so that no folder of PATH comes between. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drivers.windows.facts import WindowsFacts
+
+_BY_ARCHITECTURE = {"i386": "x86", "x86_64": "x64", "aarch64": "x86"}
+_POWERSHELL = "WindowsPowerShell\\v1.0\\powershell.exe"
+_POWERSHELL_CAN_SINCE = (6, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestTools:
+    """What the guest's Windows has for steps. ``program``: which build of the service program it runs.
+
+    ``folder``: System32 as the program sees it. Windows for ARM64 runs the x86 build and shows it another System32; its
+    own is then called Sysnative.
+    """
+
+    program: str
+    folder: str
+    version: tuple[int, int]
+    build: int
+
+    @property
+    def has_network_cmdlets(self) -> bool:
+        """Whether its PowerShell has Get-NetAdapter and Get-Disk: Windows 8 and Server 2012, and later."""
+        return self.version >= _POWERSHELL_CAN_SINCE
+
+    def exe(self, name: str) -> str:
+        """The quoted path of a program."""
+        return f'"{self.folder}\\{name}"'
+
+    def batch_file(self, name: str) -> str:
+        """The command line that runs a batch file beside the service program."""
+        return f"{self.exe('cmd.exe')} /d /c .\\{name}"
+
+    def script(self, name: str) -> str:
+        """The command line that runs a script of the Windows Script Host beside the service program."""
+        return f'{self.exe("cscript.exe")} //nologo "%P2V_FOLDER%\\{name}"'
+
+    def powershell(self, name: str) -> str:
+        """The command line that runs a PowerShell script beside the service program.
+
+        It is read as text: a policy that only signed script files may run, which nobody can change for one script, says nothing of
+        commands.
+        """
+        inner = f"& ([ScriptBlock]::Create([IO.File]::ReadAllText($env:P2V_FOLDER + '\\{name}')))"
+        return f'{self.exe(_POWERSHELL)} -NoProfile -NonInteractive -Command "{inner}"'
+
+
+def tools_of(windows: WindowsFacts) -> GuestTools | None:
+    """None for a processor that the service program is not built for."""
+    program = _BY_ARCHITECTURE.get(windows.arch)
+    if program is None:
+        return None
+    folder = "%SystemRoot%\\Sysnative" if windows.arch == "aarch64" else "%SystemRoot%\\System32"
+    return GuestTools(program, folder, windows.version.number, windows.version.build)
