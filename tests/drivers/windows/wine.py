@@ -1,0 +1,137 @@
+"""Windows' service manager as Wine has it, for the service of the first start: a machine that is turned on and off.
+
+Turned on, Wine starts every automatic service of its registry, as Windows does at a start. It goes off when nothing
+runs in it any more (all services are told to stop), or by ``cut``, as when the power fails.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from drivers.windows.edits import AddKey, HiveEdit, SetValue
+
+_SECONDS = 120
+_TICK = 0.1
+
+
+def why_not() -> str:
+    """Why there is no Wine; empty where there is one."""
+    return "" if shutil.which("wine") and shutil.which("wineserver") else "wine is not installed"
+
+
+def reg_file(edits: Sequence[HiveEdit]) -> bytes:
+    """The edits as Windows' registry editor reads them, below HKEY_LOCAL_MACHINE\\SYSTEM."""
+    lines = ["Windows Registry Editor Version 5.00"]
+    for edit in edits:
+        assert isinstance(edit, AddKey | SetValue)
+        # Wine has no link: its running control set stands under that name
+        key = re.sub("^ControlSet001", "CurrentControlSet", edit.key)
+        lines.append(f"[HKEY_LOCAL_MACHINE\\SYSTEM\\{key}]")
+        if isinstance(edit, SetValue):
+            data = ",".join(edit.data[at : at + 2] for at in range(0, len(edit.data), 2))
+            lines.append(f'"{edit.name}"=hex({edit.kind:x}):{data}')
+    return b"\xff\xfe" + "".join(f"{line}\r\n" for line in lines).encode("utf-16-le")
+
+
+@dataclass
+class Wine:
+    """A Wine of its own in a folder. ``drive``: its drive C."""
+
+    folder: Path
+    _on: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def drive(self) -> Path:
+        return self.folder / "drive_c"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR")}
+        # neither windows, nor a question whether to fetch .NET or a browser
+        own = {"WINEPREFIX": str(self.folder), "WINEARCH": "win64", "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+        return {**kept, **own, "LC_ALL": "C.UTF-8"}
+
+    def run(self, *words: str, check: bool = True) -> str:
+        """What a program of it prints."""
+        return self._call(["wine", *words], check=check)[1]
+
+    def _call(self, words: Sequence[str], *, check: bool) -> tuple[int, str]:
+        # not a pipe: what a program starts besides itself, Wine's own services among it, holds it open for as long as that runs
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=check,
+                timeout=_SECONDS,
+            )  # fmt: skip
+            output.seek(0)
+            return done.returncode, output.read().decode(errors="replace")
+
+    def make(self) -> None:
+        """Its registry and drive C; a few seconds, and some 700 MB."""
+        self._call(["wineboot", "-i"], check=True)
+        self.wait_until_off()
+
+    def import_registry(self, edits: Sequence[HiveEdit]) -> None:
+        """Make edits of SYSTEM; it is off before and after."""
+        file = self.drive / "import.reg"
+        file.write_bytes(reg_file(edits))
+        self.run("reg", "import", "C:\\import.reg")
+        file.unlink()
+        self.wait_until_off()
+
+    def has_key(self, path: str) -> bool:
+        """Whether a key below HKEY_LOCAL_MACHINE is there. It is on."""
+        return self._call(["wine", "reg", "query", f"HKLM\\{path}"], check=False)[0] == 0
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Turned on: its automatic services run. At the end it is off, whatever ran."""
+        # a program that waits for its input keeps it on
+        self._on = subprocess.Popen(
+            ["wine", "cmd"], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        """Everything ends at once."""
+        subprocess.run(["wineserver", "-k"], env=self.environment, check=False, timeout=_SECONDS)
+        self.wait_until_off()
+        if self._on is not None:
+            if self._on.stdin is not None:
+                self._on.stdin.close()
+            self._on.wait(_SECONDS)
+            self._on = None
+
+    def shut_down(self) -> None:
+        """Services are told to stop, and it goes off."""
+        assert self._on is not None
+        assert self._on.stdin is not None
+        self._on.stdin.close()
+        self._on.wait(_SECONDS)
+        self._on = None
+        self.wait_until_off()
+
+    def wait_until_off(self) -> None:
+        subprocess.run(["wineserver", "-w"], env=self.environment, check=False, timeout=_SECONDS)
+
+
+def wait_for(file: Path, text: str, seconds: float = 60) -> str:
+    """The file's text as soon as it has ``text`` in it. Fails with what is there after so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        has = file.read_text(errors="replace") if file.exists() else ""
+        if text in has:
+            return has
+        assert time.monotonic() < end, f"no {text!r} in {file.name}:\n{has}"
+        time.sleep(_TICK)
