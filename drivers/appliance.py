@@ -60,6 +60,9 @@ _CHECKERS: Mapping[str, str] = {
     "vfat": "fsck.fat -n",
     "btrfs": "btrfs check --readonly",
 }
+# ntfs-3g gives new files an access list that lets everybody write, unless it is told to heed owners and modes. Then
+# root:root is written as the administrators, who with the system may do all, and others what the mode says.
+NTFS_OWNERS = "permissions"
 _DEVICE = re.compile(r"/dev/[A-Za-z0-9/_.-]+")
 _PARTITION = re.compile(r"/dev/sd([a-z]+)(\d*)")
 
@@ -465,6 +468,8 @@ class Appliance:
             options = ["noatime", *(["ro"] if read_only else [])]
             options += [o for o in mount.options.split(",") if o.startswith(("subvol=", "subvolid="))]
             device = self.device_of(mount)
+            if not read_only and self.call("vfs_type", device) == "ntfs":
+                options.append(NTFS_OWNERS)
             if mount.folder:
                 self._bind(mount, device, ",".join(options))
             else:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drivers import ext4_layout
-from drivers.appliance import Appliance, ApplianceFailed, ApplianceStopped
+from drivers.appliance import NTFS_OWNERS, Appliance, ApplianceFailed, ApplianceStopped
 from drivers.appliance_tree import ApplianceTree
 from drivers.listing import BadListing, Listing, parse_entries, parse_places
 from p2v.core.units import GIB, KIB, MIB
@@ -133,7 +133,8 @@ class Walk:
 
     def _mount(self, system: WalkedFileSystem) -> None:
         # the copy of a file system has its UUID, which XFS would refuse while the kernel remembers the other
-        options = ["ro", "noatime", *(["nouuid"] if system.kind == "xfs" else []), *filter(None, [system.options])]
+        of_kind = {"xfs": ["nouuid"], "ntfs": [NTFS_OWNERS]}.get(system.kind, [])
+        options = ["ro", "noatime", *of_kind, *filter(None, [system.options])]
         try:
             self.appliance.call("mount_options", ",".join(options), system.device, "/")
         except ApplianceStopped:

@@ -71,7 +71,7 @@ class GuestPlace:
 class DriverChanges:
     """``files`` to carry, ``values`` and ``unwanted`` of the SYSTEM hive; ``folders``: for DevicePath, as Windows writes paths.
 
-    ``inf_files``: what pnputil is to be given, in the order of the devices.
+    ``inf_files``: what pnputil is to be given, in the order of the devices; ``device_ids``: those that each of them is for here.
     """
 
     files: tuple[CarryFile, ...]
@@ -80,6 +80,7 @@ class DriverChanges:
     folders: tuple[str, ...]
     inf_files: tuple[str, ...]
     findings: tuple[Finding, ...]
+    device_ids: tuple[tuple[str, ...], ...] = ()
 
 
 def members_of(choice: DriverChoice, catalogue: DriverCatalogue) -> tuple[str, ...]:
@@ -117,9 +118,9 @@ def driver_changes(
         unwanted += _overrides(service, place)
     folders = tuple("\\".join(("%SystemRoot%", *_FOLDER, each.folder)) for each in chosen)
     inf_files = tuple(f"{folder}\\{each.package.name}.inf" for folder, each in zip(folders, chosen, strict=True))
-    return DriverChanges(
-        tuple(files.values()), tuple(dict.fromkeys(values)), tuple(dict.fromkeys(unwanted)), folders, inf_files, tuple(findings)
-    )
+    ids = tuple(tuple(dict.fromkeys(id_ for driver in each.drivers for id_ in driver.ids)) for each in chosen)
+    wanted, not_wanted = tuple(dict.fromkeys(values)), tuple(dict.fromkeys(unwanted))
+    return DriverChanges(tuple(files.values()), wanted, not_wanted, folders, inf_files, tuple(findings), ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,9 +50,10 @@ def with_drivers(caps: GuestCaps, offer: DriverOffer | None) -> GuestCaps:
     )
 
 
-def inf_files(windows: WindowsFacts, offer: DriverOffer) -> tuple[str, ...]:
-    """The INF files that are carried into the guest, as Windows writes their paths, in the order of the devices."""
-    return _changes(windows, offer).inf_files
+def installable(windows: WindowsFacts, offer: DriverOffer) -> dict[str, tuple[str, ...]]:
+    """The INF files that are carried into the guest, as Windows writes their paths, each with the ids of devices that it is for."""
+    changes = _changes(windows, offer)
+    return dict(zip(changes.inf_files, changes.device_ids, strict=True))
 
 
 def _changes(windows: WindowsFacts, offer: DriverOffer) -> DriverChanges:

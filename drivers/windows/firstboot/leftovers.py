@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from drivers.windows.facts import SOFTWARE, HiveFile, WindowsFacts
 from drivers.windows.firstboot.steps import ScriptFile, Step, batch
-from drivers.windows.firstboot.tools import GuestTools
+from drivers.windows.firstboot.tools import GuestTools, program
 
 _VIEWS = ("", "Wow6432Node\\")
 _LIST = "Microsoft\\Windows\\CurrentVersion\\Uninstall"
@@ -57,29 +57,29 @@ _KNOWN = (
 def uninstall(windows: WindowsFacts, tools: GuestTools) -> tuple[Step, ...]:
     """One step for each that is installed, in the order of the list."""
     software = windows.registry.get(SOFTWARE)
-    commands = dict.fromkeys(_commands(software, tools)) if software is not None else {}
+    commands = dict.fromkeys(_commands(software)) if software is not None else {}
     return tuple(_step(n, *command, tools) for n, command in enumerate(list(commands)[:_STEPS_AT_MOST], 1))
 
 
-def _commands(software: HiveFile, tools: GuestTools) -> Iterator[tuple[str, str]]:
+def _commands(software: HiveFile) -> Iterator[tuple[str, str]]:
     """What each is called, and the command line that removes it."""
     for view in _VIEWS:
         for key in software.below(f"{view}{_LIST}"):
             name = software.text(key, "DisplayName")
             known = next((each for each in _KNOWN if each.name.match(name)), None)
-            command = _command(software, key, known, tools) if known is not None else None
+            command = _command(software, key, known) if known is not None else None
             if known is not None and command is not None:
                 # no more of a name from the guest than what was looked for
                 found = known.name.match(name)
                 yield found.group() if found else "", command
 
 
-def _command(software: HiveFile, key: str, known: _Tools, tools: GuestTools) -> str | None:
+def _command(software: HiveFile, key: str, known: _Tools) -> str | None:
     if known.switches is not None:
-        program = _PROGRAM.fullmatch(software.text(key, "UninstallString").strip())
-        return f'"{program.group(1)}" {known.switches}' if program else None
+        found = _PROGRAM.fullmatch(software.text(key, "UninstallString").strip())
+        return f'"{found.group(1)}" {known.switches}' if found else None
     product = key.rpartition("\\")[2]
-    return f"{tools.exe('msiexec.exe')} /x {product} {_QUIET}{known.properties}" if _PRODUCT.fullmatch(product) else None
+    return f"{program('msiexec.exe')} /x {product} {_QUIET}{known.properties}" if _PRODUCT.fullmatch(product) else None
 
 
 def _step(number: int, name: str, command: str, tools: GuestTools) -> Step:

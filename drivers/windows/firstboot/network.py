@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from drivers.windows.firstboot.addresses import NETWORK_CLASS, CardAddresses, Gateway
 from drivers.windows.firstboot.steps import ScriptFile, Step
-from drivers.windows.firstboot.tools import GuestTools
+from drivers.windows.firstboot.tools import GuestTools, program
 
 _LOOKS, _PAUSE_SECONDS = 60, 5
 _SECONDS_EACH = _LOOKS * _PAUSE_SECONDS + 60
@@ -131,7 +131,7 @@ def _finding() -> Iterator[str]:
 
 def _netsh(card: CardAddresses, tools: GuestTools) -> Iterator[str]:
     def run(words: str) -> str:
-        exe = tools.exe("netsh.exe").replace('"', '""')
+        exe = program("netsh.exe").replace('"', '""')
         return f'Run "{exe} interface ip {words}"'
 
     name = '""" & name & """'

@@ -50,7 +50,7 @@ def bring_online(disks: int, windows: WindowsFacts, tools: GuestTools) -> tuple[
         file, command = ScriptFile("disks.ps1", _text(_CMDLETS)), tools.powershell("disks.ps1")
     else:
         file = ScriptFile("disks.txt", _text(tuple(_diskpart(disks))))
-        command = f'{tools.exe("diskpart.exe")} /s "%P2V_FOLDER%\\disks.txt"'
+        command = f'{tools.command("diskpart.exe")} /s "%P2V_FOLDER%\\disks.txt"'
     return Step("disks", _SECONDS, 2, command, _WHY, (file,)), ()
 
 

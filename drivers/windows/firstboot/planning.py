@@ -16,6 +16,8 @@ from drivers.windows.firstboot.addresses import plan_cards
 from drivers.windows.firstboot.steps import Step
 from drivers.windows.firstboot.tools import GuestTools, tools_of
 
+_Part = tuple[tuple[Step, ...], tuple[Finding, ...]]
+
 
 def contribute(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> WindowsContribution:
     """The service with its steps; nothing where there is nothing for the guest to do."""
@@ -34,9 +36,6 @@ def contribute(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -
     )
 
 
-_Part = tuple[tuple[Step, ...], tuple[Finding, ...]]
-
-
 def _parts(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions, tools: GuestTools) -> Iterator[_Part]:
     """In the order in which the guest does them: an address needs its card, and a card its driver."""
     yield _drivers(windows, options, tools)
@@ -51,9 +50,10 @@ def _parts(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions, tools
 def _drivers(windows: WindowsFacts, options: PlanOptions, tools: GuestTools) -> _Part:
     if options.drivers is None:
         return (), ()
-    inf_files = virtio_drivers.inf_files(windows, options.drivers)
+    inf_files = virtio_drivers.installable(windows, options.drivers)
     odd = install_drivers.unsuitable(inf_files)
-    said = [Finding("windows.driver-name", f"not installed at the first start, for its name: {path}") for path in odd]
+    hint = "Install it by hand after the first start."
+    said = [Finding("windows.driver-name", f"not installed at the first start, for its name: {path}", hint) for path in odd]
     return _one(install_drivers.install_drivers(inf_files, tools)), tuple(said)
 
 

@@ -1,7 +1,6 @@
-"""The service program, as it was built for each processor: what is carried into a guest, and no guest's code is
-needed for it.
+"""The programs of the first start, as they were built for each processor: what is carried into a guest.
 
-The two files are part of the source, because who converts a guest has no cross compiler; a test builds them anew with
+The files are part of the source, because who converts a guest has no cross compiler; a test builds them anew with
 ``drivers/windows/firstboot/build`` and compares every byte.
 """
 
@@ -15,19 +14,26 @@ _FOLDER = Path(__file__).resolve().parent
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A build of it: its file on this host, its size in bytes and its SHA-256."""
+    """A build of one: its file on this host, its size in bytes and its SHA-256."""
 
     source: str
     size: int
     sha256: str
 
 
-def _program(arch: str, size: int, sha256: str) -> Program:
-    return Program(str(_FOLDER / f"firstboot-{arch}.exe"), size, sha256)
+def _program(name: str, arch: str, size: int, sha256: str) -> Program:
+    return Program(str(_FOLDER / f"{name}-{arch}.exe"), size, sha256)
 
 
+FIRSTBOOT, INSTALLER = "firstboot", "pnpinstall"
 PROGRAMS = {
-    "x86": _program("x86", 8704, "d2becb11bc3c309cf5afdfd5fd6a42910c8435e5007de5ab0a2b84146b614b8d"),
-    "x64": _program("x64", 8704, "b6e4d2713c9d16dda22a0d2a61da495fe232a695629b47497972d3ccda94f7ae"),
+    FIRSTBOOT: {
+        "x86": _program(FIRSTBOOT, "x86", 8704, "d2becb11bc3c309cf5afdfd5fd6a42910c8435e5007de5ab0a2b84146b614b8d"),
+        "x64": _program(FIRSTBOOT, "x64", 8704, "b6e4d2713c9d16dda22a0d2a61da495fe232a695629b47497972d3ccda94f7ae"),
+    },
+    INSTALLER: {
+        "x86": _program(INSTALLER, "x86", 2560, "760a568b0873b5621a313c9250463abea17fb58f9422254bc833e45e7f5efe5d"),
+        "x64": _program(INSTALLER, "x64", 2560, "64dcf826c593aa329258dfb323c5a2a9601b031e72b984f3902637fc0324a9f9"),
+    },
 }
-"""By the names of ``GuestTools.program``."""
+"""By their names and those of ``GuestTools.program``."""

@@ -17,7 +17,7 @@ from drivers.windows import c_regf as c
 from drivers.windows.driver_changes import WantedValue
 from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import SYSTEM, WindowsFacts
-from drivers.windows.firstboot.program import PROGRAMS
+from drivers.windows.firstboot.program import FIRSTBOOT, PROGRAMS
 from drivers.windows.firstboot.steps import Step, step_list
 from drivers.windows.firstboot.tools import GuestTools
 from drivers.windows.inf_registry import terminated
@@ -27,8 +27,8 @@ SERVICE = "p2v-firstboot"
 STARTS_AT_MOST, RESTARTS_AT_MOST = 10, 2
 _FOLDER = "p2v"
 _OWN_PROCESS, _AUTOMATIC, _NORMAL = 0x10, 2, 1
-# NTFS keeps no modes, and shows this one
-_MODE = 0o777
+# who is no administrator may look at it, and must not change what the system is going to run
+_MODE = 0o644
 _DIGITS = 12
 _WHY = "what only the running guest can do is done at its first start, by a service that removes itself"
 
@@ -44,16 +44,21 @@ def folder_of(steps: Sequence[Step]) -> str:
 def files(steps: Sequence[Step], windows: WindowsFacts, tools: GuestTools) -> tuple[Change, ...]:
     """The program, its list, and the steps' own files."""
     folder = posixpath.join(windows.system_root, _FOLDER, folder_of(steps))
-    program = PROGRAMS[tools.program]
     listed = step_list(steps, STARTS_AT_MOST, RESTARTS_AT_MOST)
     scripts = [
         WriteFile(posixpath.join(folder, file.name), file.content, _MODE, step.why) for step in steps for file in step.files
     ]
+    programs = dict.fromkeys([(FIRSTBOOT, _WHY), *((name, step.why) for step in steps for name in step.programs)])
     return (
-        CarryFile(program.source, program.size, program.sha256, posixpath.join(folder, "firstboot.exe"), _MODE, _WHY),
+        *(_carried(name, folder, tools, why) for name, why in programs),
         WriteFile(posixpath.join(folder, "steps.txt"), listed, _MODE, "the steps of the first start, in their order"),
         *scripts,
     )
+
+
+def _carried(name: str, folder: str, tools: GuestTools, why: str) -> CarryFile:
+    program = PROGRAMS[name][tools.program]
+    return CarryFile(program.source, program.size, program.sha256, posixpath.join(folder, f"{name}.exe"), _MODE, why)
 
 
 def entries(steps: Sequence[Step], windows: WindowsFacts) -> tuple[HiveEdit, ...]:

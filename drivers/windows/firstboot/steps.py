@@ -30,7 +30,8 @@ class Step:
     """One thing that the guest does. ``seconds``: after which a try is ended; ``tries``: how often it is begun, over all starts.
 
     ``command``: a command line with environment variables in it (``%P2V_FOLDER%``: where the program stands), run in that folder.
-    It has done its work when it ends with 0, or with 3010 or 1641, which ask for a restart after the last step.
+    It has done its work when it ends with 0, or with 3010 or 1641, which ask for a restart after the last step. ``files`` and
+    ``programs`` (names of ``program.PROGRAMS``): what it needs there.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Step:
     command: str
     why: str
     files: tuple[ScriptFile, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 def step_list(steps: Sequence[Step], starts: int, restarts: int) -> str:

@@ -11,12 +11,17 @@ _POWERSHELL = "WindowsPowerShell\\v1.0\\powershell.exe"
 _POWERSHELL_CAN_SINCE = (6, 2)
 
 
+def program(name: str) -> str:
+    """The quoted path of a program of Windows, for scripts."""
+    return f'"%SystemRoot%\\System32\\{name}"'
+
+
 @dataclass(frozen=True, slots=True)
 class GuestTools:
     """What the guest's Windows has for steps. ``program``: which build of the service program it runs.
 
-    ``folder``: System32 as the program sees it. Windows for ARM64 runs the x86 build and shows it another System32; its
-    own is then called Sysnative.
+    ``folder``: System32 as the service program sees it. Windows for ARM64 runs the x86 build and shows it another
+    System32; its own is then called Sysnative, and what is started from there sees System32 again.
     """
 
     program: str
@@ -29,17 +34,17 @@ class GuestTools:
         """Whether its PowerShell has Get-NetAdapter and Get-Disk: Windows 8 and Server 2012, and later."""
         return self.version >= _POWERSHELL_CAN_SINCE
 
-    def exe(self, name: str) -> str:
-        """The quoted path of a program."""
+    def command(self, name: str) -> str:
+        """The quoted path of a program, for the service program's list."""
         return f'"{self.folder}\\{name}"'
 
     def batch_file(self, name: str) -> str:
         """The command line that runs a batch file beside the service program."""
-        return f"{self.exe('cmd.exe')} /d /c .\\{name}"
+        return f"{self.command('cmd.exe')} /d /c .\\{name}"
 
     def script(self, name: str) -> str:
         """The command line that runs a script of the Windows Script Host beside the service program."""
-        return f'{self.exe("cscript.exe")} //nologo "%P2V_FOLDER%\\{name}"'
+        return f'{self.command("cscript.exe")} //nologo "%P2V_FOLDER%\\{name}"'
 
     def powershell(self, name: str) -> str:
         """The command line that runs a PowerShell script beside the service program.
@@ -48,13 +53,13 @@ class GuestTools:
         commands.
         """
         inner = f"& ([ScriptBlock]::Create([IO.File]::ReadAllText($env:P2V_FOLDER + '\\{name}')))"
-        return f'{self.exe(_POWERSHELL)} -NoProfile -NonInteractive -Command "{inner}"'
+        return f'{self.command(_POWERSHELL)} -NoProfile -NonInteractive -Command "{inner}"'
 
 
 def tools_of(windows: WindowsFacts) -> GuestTools | None:
     """None for a processor that the service program is not built for."""
-    program = _BY_ARCHITECTURE.get(windows.arch)
-    if program is None:
+    build = _BY_ARCHITECTURE.get(windows.arch)
+    if build is None:
         return None
     folder = "%SystemRoot%\\Sysnative" if windows.arch == "aarch64" else "%SystemRoot%\\System32"
-    return GuestTools(program, folder, windows.version.number, windows.version.build)
+    return GuestTools(build, folder, windows.version.number, windows.version.build)

@@ -15,7 +15,7 @@ from drivers.windows import c_regf as c
 from drivers.windows.edits import AddKey, SetValue
 from drivers.windows.facts import SYSTEM, ControlSets, HiveFile, WindowsFacts, WindowsVersion
 from drivers.windows.firstboot import service
-from drivers.windows.firstboot.program import PROGRAMS
+from drivers.windows.firstboot.program import FIRSTBOOT, PROGRAMS
 from drivers.windows.firstboot.steps import ScriptFile, Step, batch, step_list
 from drivers.windows.firstboot.tools import tools_of
 from drivers.windows.inf_registry import terminated
@@ -79,7 +79,7 @@ def installed(wine: Wine, name: str, listed: str, folder: str = "Prüfung der St
     """A service in a folder whose name has spaces and other letters than ASCII."""
     path = wine.drive / folder / name
     path.mkdir(parents=True)
-    (path / "firstboot.exe").write_bytes(Path(PROGRAMS["x64"].source).read_bytes())
+    (path / "firstboot.exe").write_bytes(Path(PROGRAMS[FIRSTBOOT]["x64"].source).read_bytes())
     (path / "steps.txt").write_bytes(listed.encode())
     key = f"ControlSet001\\Services\\{name}"
     image = f'"C:\\{folder}\\{name}\\firstboot.exe"'
@@ -95,7 +95,8 @@ def guest_with(wine: Wine, name: str, *steps: Step, starts: int = 9, restarts: i
 
 
 def windows(sets: ControlSets) -> WindowsFacts:
-    hive = HiveFile("/Windows/System32/config/SYSTEM", 1, "", "clean", keys={f"ControlSet00{n}\\Services": () for n in sets.present})
+    keys = {f"ControlSet00{number}\\Services": () for number in sets.present}
+    hive = HiveFile("/Windows/System32/config/SYSTEM", 1, "", "clean", keys=dict(keys))
     return WindowsFacts("/windows", WindowsVersion(10, 0, 17763), "x86_64", sets, {SYSTEM: hive})
 
 
@@ -216,12 +217,15 @@ def test_after_a_power_cut_it_goes_on_and_the_try_counts(wine: Wine) -> None:
     ]  # fmt: skip
 
 
-def test_a_shutdown_in_the_middle_ends_the_step_and_says_so(wine: Wine) -> None:
+def test_a_stop_in_the_middle_ends_the_step_and_says_so(wine: Wine) -> None:
+    # which is what Windows asks of every service when it shuts down
     guest = guest_with(wine, "stopped", step("slow", f"{CMD} ping -n 60 127.0.0.1", tries=2))
     with wine.on():
         guest.until("try slow 1")
-        wine.shut_down()
-    assert guest.lines() == ["start 1", "try slow 1", "stopped slow"]
+        wine.run("net", "stop", guest.name)
+        assert guest.until("stopped slow") == ["start 1", "try slow 1", "stopped slow"]
+        assert wine.has_key(guest.key)
+    wine.run("reg", "delete", f"HKLM\\{guest.key}", "/f")
 
 
 @pytest.mark.parametrize("cut", [b"", b"2026-11-26T11:00:00Z try sl", b"2026-11-26T11:00:00Z exit slow 0"])

@@ -1,7 +1,7 @@
 """Windows' service manager as Wine has it, for the service of the first start: a machine that is turned on and off.
 
 Turned on, Wine starts every automatic service of its registry, as Windows does at a start. It goes off when nothing
-runs in it any more (all services are told to stop), or by ``cut``, as when the power fails.
+runs in it any more, or by ``cut``, as when the power fails.
 """
 
 from __future__ import annotations
@@ -112,15 +112,6 @@ class Wine:
                 self._on.stdin.close()
             self._on.wait(_SECONDS)
             self._on = None
-
-    def shut_down(self) -> None:
-        """Services are told to stop, and it goes off."""
-        assert self._on is not None
-        assert self._on.stdin is not None
-        self._on.stdin.close()
-        self._on.wait(_SECONDS)
-        self._on = None
-        self.wait_until_off()
 
     def wait_until_off(self) -> None:
         subprocess.run(["wineserver", "-w"], env=self.environment, check=False, timeout=_SECONDS)
