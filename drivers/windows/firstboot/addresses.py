@@ -73,6 +73,10 @@ def plan_cards(
         kept = {n: adapter for n, adapter in enumerate(adapters) if adapter is not None}
         if len(adapters) > 1:
             warnings.append(_by_order(len(adapters)))
+    elif len(static) == 1 and len(macs) == 1:
+        # adapters of cards that are gone stay in the registry, and nothing in it tells that they are
+        kept = {0: static[0]}
+        warnings.append(_only_one(static, len(adapters)))
     elif static and not all(_wish(wished, n) for n in range(max(1, len(macs)))):
         warnings.append(_no_match(static, len(adapters), len(macs)))
     cards = []
@@ -166,6 +170,11 @@ def _by_order(count: int) -> Finding:
     message = f"its {count} network cards get their addresses in the machine's order: which had which MAC address is not kept"
     hint = "Look at them after the first start, or say which address a card gets with --ip."
     return Finding("windows.addresses-by-order", message, hint)
+
+
+def _only_one(static: Sequence[CardAddresses], adapters: int) -> Finding:
+    message = f"{adapters} cards are or were in it, of which one has static addresses: its only card gets them ({_shown(static)})"
+    return Finding("windows.addresses-by-order", message, "Say which address it gets with --ip where that is not so.")
 
 
 def _no_match(static: Sequence[CardAddresses], adapters: int, cards: int) -> Finding:

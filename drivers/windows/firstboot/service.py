@@ -24,7 +24,7 @@ from drivers.windows.inf_registry import terminated
 from drivers.windows.virtio_drivers import wanted_edits
 
 SERVICE = "p2v-firstboot"
-STARTS_AT_MOST, RESTARTS_AT_MOST = 10, 2
+STARTS_AT_MOST, RESTARTS_AT_MOST = 10, 1
 _FOLDER = "p2v"
 _OWN_PROCESS, _AUTOMATIC, _NORMAL = 0x10, 2, 1
 # who is no administrator may look at it, and must not change what the system is going to run

@@ -363,6 +363,13 @@ def test_several_cards_get_theirs_in_order_and_that_is_said() -> None:
     assert [finding.id for finding in plan.warnings] == ["windows.addresses-by-order"]
 
 
+def test_of_a_card_that_is_gone_nothing_is_in_the_way() -> None:
+    plan = plan_cards(facts(adapters({"EnableDHCP": dword(1)}, STATIC)), [MAC], ())
+    assert plan.cards == (CARD,)
+    assert [finding.id for finding in plan.warnings] == ["windows.addresses-by-order"]
+    assert plan_cards(facts(adapters(STATIC, STATIC)), [MAC], ()).cards == ()
+
+
 @pytest.mark.parametrize("macs", [[], [MAC, MAC], [None]])
 def test_addresses_whose_card_is_not_known_stay_and_that_is_said(macs: list[str | None]) -> None:
     plan = plan_cards(facts(adapters(STATIC)), macs, ())
