@@ -40,11 +40,11 @@ def ntfs_disk(path: Path, files: Mapping[str, bytes], *, size: int = 64 * MIB, f
 
 
 @contextmanager
-def mounted(partition: Path) -> Iterator[Path]:
-    """An image of NTFS, mounted for writing through FUSE."""
+def mounted(partition: Path, options: str = "big_writes") -> Iterator[Path]:
+    """An image of NTFS, mounted for writing through FUSE. ``options``: ntfs-3g's."""
     folder = partition.with_suffix(".mnt")
     folder.mkdir()
-    subprocess.run(["ntfs-3g", "-o", "big_writes", str(partition), str(folder)], check=True, capture_output=True)
+    subprocess.run(["ntfs-3g", "-o", options, str(partition), str(folder)], check=True, capture_output=True)
     try:
         yield folder
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,20 +19,12 @@ from drivers.windows.firstboot.program import FIRSTBOOT, PROGRAMS
 from drivers.windows.firstboot.steps import ScriptFile, Step, batch, step_list
 from drivers.windows.firstboot.tools import tools_of
 from drivers.windows.inf_registry import terminated
-from tests.drivers.windows.wine import Wine, wait_for, why_not
+from tests.drivers.windows.wine import ON_WINE, Wine, wait_for
 
-pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.xdist_group("wine")]
+pytestmark = ON_WINE
 
 CMD = '"%SystemRoot%\\System32\\cmd.exe" /d /c'
 FINISHED = "Z finished "
-
-
-@pytest.fixture(scope="module")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
-    made = Wine(tmp_path_factory.mktemp("wine") / "prefix")
-    made.make()
-    yield made
-    made.cut()
 
 
 @dataclass

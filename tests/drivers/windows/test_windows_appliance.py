@@ -12,7 +12,7 @@ import pytest
 from drivers.appliance import ApplianceDisk, open_appliance
 from drivers.appliance_reading import facts_by_appliance
 from drivers.appliance_tree import ApplianceTree
-from drivers.changes import EditHive, ExtendInitramfs
+from drivers.changes import EditHive, ExtendInitramfs, WriteFile
 from drivers.facts import ReadBy
 from drivers.inspection import inspect_disks
 from drivers.layout import lay_out
@@ -57,6 +57,16 @@ def _system(disk: Path, folder: Path) -> tuple[bytes, bytes, int]:
     return found
 
 
+def _only_administrators_write(disk: Path, folder: Path, *paths: str) -> None:
+    """What ntfs-3g makes of access lists: owner's rights for administrators and the system, the last three for everybody."""
+    part = _partition(disk, folder)
+    with mounted(part, "permissions") as root:
+        for path in paths:
+            found = (root / path).stat()
+            assert (found.st_uid, found.st_gid, found.st_mode & 0o022) == (0, 0, 0), path
+    part.unlink()
+
+
 @pytest.mark.appliance
 def test_the_registry_is_edited_on_ntfs_in_place(tmp_path: Path) -> None:
     disk = ntfs_disk(tmp_path / "disk.img", windows_files(system=own_hive(system_tree(sets=(1, 2)))))
@@ -71,13 +81,15 @@ def test_the_registry_is_edited_on_ntfs_in_place(tmp_path: Path) -> None:
     service = "ControlSet001\\Services\\viostor"
     values = tuple(SetValue(service, f"v{n}", 1, sz("x" * 300).data.hex(), None, "t") for n in range(20))
     longer = replace(change, edits=(*change.edits, AddKey(service, "t"), *values))
-    plan = replace(made, blockers=(), changes=(longer,))
+    new = WriteFile("/Windows/p2v/first/steps.txt", "x\r\n", 0o644, "t")
+    plan = replace(made, blockers=(), changes=(longer, new))
 
     def none(_: ExtendInitramfs, tree: ApplianceTree) -> bytes:
         raise AssertionError(tree)
 
     result = rewrite([ApplianceDisk(disk, "raw", read_only=False)], facts, plan, none, _TCG)
-    assert [each.skipped for each in result.applied] == [False]
+    assert [each.skipped for each in result.applied] == [False, False]
+    _only_administrators_write(disk, tmp_path, "Windows/p2v/first/steps.txt", "Windows/p2v/first", "Windows/p2v")
     after = _system(disk, tmp_path)
     assert after[1:] == before[1:]
     assert len(after[0]) > len(before[0])

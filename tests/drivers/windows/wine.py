@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from drivers.windows.edits import AddKey, HiveEdit, SetValue
 
 _SECONDS = 120
@@ -26,6 +28,10 @@ _TICK = 0.1
 def why_not() -> str:
     """Why there is no Wine; empty where there is one."""
     return "" if shutil.which("wine") and shutil.which("wineserver") else "wine is not installed"
+
+
+# one worker, since they share what is made of it
+ON_WINE = [pytest.mark.skipif(bool(why_not()), reason=why_not()), pytest.mark.xdist_group("wine")]
 
 
 def reg_file(edits: Sequence[HiveEdit]) -> bytes:
