@@ -103,8 +103,12 @@ def _details(change: Change) -> Iterator[str]:
     match change:
         case WriteFile():
             yield "--- /dev/null"
-            yield f"+++ {escaped(change.path)} (mode {change.mode:04o})"
             lines = _lines(change.content)
+            of_windows = bool(lines) and all(line.endswith("\r\n") for line in lines)
+            ends = ", CR and LF at the end of each line" if of_windows else ""
+            yield f"+++ {escaped(change.path)} (mode {change.mode:04o}{ends})"
+            if of_windows:
+                lines = [line.replace("\r\n", "\n") for line in lines]
             if lines:
                 yield f"@@ -0,0 +{_range(0, len(lines))} @@"
             yield from _marked("+", lines)

@@ -75,6 +75,14 @@ def test_every_kind_of_change_shows_what_it_does() -> None:
         assert expected in stripped, expected
 
 
+def test_the_lines_of_a_text_for_windows_are_shown_without_their_ends_which_are_said() -> None:
+    lines = [line.strip() for line in shown(WriteFile("/a.cmd", "one\r\ntwo\rthree\r\n", 0o644, "w"))]
+    assert "+++ /a.cmd (mode 0644, CR and LF at the end of each line)" in lines
+    assert "+one" in lines
+    assert "+two\\x0dthree" in lines
+    assert "+one\\x0d" in [line.strip() for line in shown(WriteFile("/a.cmd", "one\r\ntwo\n", 0o644, "w"))]
+
+
 def test_findings_come_with_their_ids_and_hints_blockers_last() -> None:
     text = render(GuestPlan((), (Finding("w.id", "careful", "look"),), (Finding("b.id", "stop"),), CAPS))
     assert text.index("careful [w.id]") < text.index("look") < text.index("stop [b.id]")

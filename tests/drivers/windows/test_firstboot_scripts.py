@@ -40,7 +40,8 @@ def codes(wine: Wine, folder: Path, commands: list[str]) -> list[int]:
     for command in commands:
         lines += [command, "echo code=%errorlevel%"]
     (folder / "all.cmd").write_text("".join(f"{line}\r\n" for line in lines), newline="")
-    said = wine.run("cmd", "/d", "/c", f"C:\\{folder.name}\\all.cmd")
+    # it ends with the last of them
+    said = wine.run("cmd", "/d", "/c", f"C:\\{folder.name}\\all.cmd", check=False)
     wine.wait_until_off()
     return [int(line[5:]) for line in said.splitlines() if line.startswith("code=")]
 
