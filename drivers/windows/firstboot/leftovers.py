@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from drivers.plan import Finding
 from drivers.windows.facts import SOFTWARE, HiveFile, WindowsFacts
 from drivers.windows.firstboot.steps import ScriptFile, Step, batch
 from drivers.windows.firstboot.tools import GuestTools, program
@@ -28,6 +29,7 @@ _PROGRAM = re.compile(r'"?([A-Za-z]:\\[A-Za-z0-9 ._()+\\-]+\.exe)"?', re.IGNOREC
 _SECONDS = 900
 _STEPS_AT_MOST = 8
 _NOT_INSTALLED = 1605
+_REFUSES = re.compile(r"VMware Tools", re.IGNORECASE)
 _QUIET = "/qn /norestart REBOOT=ReallySuppress"
 
 
@@ -61,17 +63,30 @@ def uninstall(windows: WindowsFacts, tools: GuestTools) -> tuple[Step, ...]:
     return tuple(_step(n, *command, tools) for n, command in enumerate(list(commands)[:_STEPS_AT_MOST], 1))
 
 
+def staying(windows: WindowsFacts) -> Iterator[Finding]:
+    """What is known to refuse to be uninstalled away from its hypervisor, and is installed."""
+    software = windows.registry.get(SOFTWARE)
+    names = (software.text(key, "DisplayName") for key in _listed(software)) if software is not None else iter(())
+    if any(_REFUSES.match(name) for name in names):
+        message = "VMware Tools stay installed: without VMware their uninstaller does nothing but fail"
+        yield Finding("windows.tools-stay", message, "Uninstall them where it still runs on VMware, before it is copied.")
+
+
+def _listed(software: HiveFile) -> Iterator[str]:
+    for view in _VIEWS:
+        yield from software.below(f"{view}{_LIST}")
+
+
 def _commands(software: HiveFile) -> Iterator[tuple[str, str]]:
     """What each is called, and the command line that removes it."""
-    for view in _VIEWS:
-        for key in software.below(f"{view}{_LIST}"):
-            name = software.text(key, "DisplayName")
-            known = next((each for each in _KNOWN if each.name.match(name)), None)
-            command = _command(software, key, known) if known is not None else None
-            if known is not None and command is not None:
-                # no more of a name from the guest than what was looked for
-                found = known.name.match(name)
-                yield found.group() if found else "", command
+    for key in _listed(software):
+        name = software.text(key, "DisplayName")
+        known = next((each for each in _KNOWN if each.name.match(name)), None)
+        command = _command(software, key, known) if known is not None else None
+        if known is not None and command is not None:
+            # no more of a name from the guest than what was looked for
+            found = known.name.match(name)
+            yield found.group() if found else "", command
 
 
 def _command(software: HiveFile, key: str, known: _Tools) -> str | None:

@@ -44,7 +44,7 @@ def _parts(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions, tools
     disks, said = online_disks.bring_online(len(facts.disks), windows, tools)
     yield _one(disks), said
     if options.purge_tools:
-        yield leftovers.uninstall(windows, tools), ()
+        yield leftovers.uninstall(windows, tools), tuple(leftovers.staying(windows))
 
 
 def _drivers(windows: WindowsFacts, options: PlanOptions, tools: GuestTools) -> _Part:

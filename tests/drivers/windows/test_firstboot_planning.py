@@ -121,6 +121,15 @@ def test_tools_are_uninstalled_when_that_is_asked_for() -> None:
     assert list_of(contribute(facts(windows), windows, PlanOptions(purge_tools=True)).changes) == ["uninstall-1"]
 
 
+def test_tools_that_cannot_be_uninstalled_are_told_and_not_tried() -> None:
+    tools = {f"Wow6432Node\\{LIST}\\{PRODUCT}": {"DisplayName": sz("VMware Tools")}}
+    software = make_hive(software_tree(more=tools), name="SOFTWARE")
+    windows = read({**guest(), "/Windows/System32/config/SOFTWARE": software})
+    found = contribute(facts(windows), windows, PlanOptions(purge_tools=True))
+    assert (found.changes, [finding.id for finding in found.warnings]) == ((), ["windows.tools-stay"])
+    assert contribute(facts(windows), windows, PlanOptions()).warnings == ()
+
+
 @pytest.mark.parametrize("arch, build", [("x86_64", "x64"), ("i386", "x86"), ("aarch64", "x86")])
 def test_the_program_is_the_one_for_the_processor(arch: str, build: str) -> None:
     windows = replace(read(guest()), arch=arch)

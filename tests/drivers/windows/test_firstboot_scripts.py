@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from drivers.windows.edits import AddKey, SetValue
+from drivers.windows.firstboot.addresses import NETWORK_CLASS
 from drivers.windows.firstboot.install_drivers import install_drivers
 from drivers.windows.firstboot.leftovers import uninstall
+from drivers.windows.firstboot.network import set_addresses
 from drivers.windows.firstboot.program import INSTALLER, PROGRAMS
 from drivers.windows.firstboot.tools import program
-from tests.drivers.windows.test_firstboot_texts import LIST, PACKAGES, PRODUCT, S2019, facts
+from drivers.windows.inf_registry import terminated
+from tests.drivers.windows.test_firstboot_texts import CARD, LIST, PACKAGES, PRODUCT, S2019, W7, facts
 from tests.drivers.windows.wine import ON_WINE, Wine
 from tests.fixtures.hives import sz
 
@@ -96,6 +102,46 @@ def test_the_installer_puts_a_driver_where_plug_and_play_finds_it(wine: Wine) ->
     assert found == [0, 2, 87]
     copies = [path for path in (wine.drive / "windows/inf").glob("oem*.inf") if path.read_text() == INF]
     assert len(copies) == 1
+
+
+def test_a_card_is_found_by_its_mac_address_and_its_connection_in_any_language(wine: Wine) -> None:
+    query = 'GetObject("winmgmts:\\\\.\\root\\cimv2").ExecQuery("SELECT * FROM Win32_NetworkAdapterConfiguration")'
+    listing = f'For Each card In {query}\r\nWScript.Echo card.MACAddress & " " & card.SettingID\r\nNext\r\n'
+    (wine.drive / "cards.vbs").write_text(listing, newline="")
+    cards = [line.split() for line in wine.run("cscript", "//nologo", "C:\\cards.vbs").splitlines() if "{" in line]
+    if not cards:
+        pytest.skip("this host has no network card that Wine could show")
+    mac, guid = cards[-1]
+    connection = f"ControlSet001\\Control\\Network\\{NETWORK_CLASS.upper()}\\{guid}\\Connection"
+    name = SetValue(connection, "Name", 1, terminated("Verbindung größer als 2").hex(), None, "t")
+    wine.import_registry([AddKey(connection, "t"), name])
+    step = set_addresses([replace(CARD, mac=mac.lower())], W7)
+    assert step is not None
+    (wine.drive / "network.vbs").write_text(step.files[0].content, newline="")
+    said = wine.run("cscript", "//nologo", "C:\\network.vbs").splitlines()
+    # code page 1252 or another one, which no matter
+    told = [re.sub("name=\"Verbindung gr.* als 2\" ", "", line) for line in said]
+    netsh = '0: "%SystemRoot%\\System32\\netsh.exe" interface ip'
+    assert told == [
+        f"{netsh} set address source=static addr=192.168.40.21 mask=255.255.255.0 gateway=192.168.40.1 gwmetric=5",
+        f"{netsh} add address addr=192.168.40.22 mask=255.255.255.128",
+        f"{netsh} add address gateway=192.168.40.9 gwmetric=1",
+        f"{netsh} set dns source=static addr=192.168.40.2 validate=no",
+        f"{netsh} add dns addr=192.168.40.3 index=2 validate=no",
+    ]
+    interface = f"HKLM\\SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters\\Interfaces\\{guid}"
+    values = wine.run("reg", "query", interface).split()
+    assert values[-6:] == ["Domain", "REG_SZ", "branch.example.test", "InterfaceMetric", "REG_DWORD", "0xa"]
+
+
+def test_where_no_card_has_the_mac_address_the_step_fails(wine: Wine) -> None:
+    step = set_addresses([replace(CARD, mac="52:54:00:de:ad:00")], W7)
+    assert step is not None
+    text = step.files[0].content.replace("For look = 1 To 60", "For look = 1 To 1").replace("Sleep 5000", "Sleep 1")
+    assert text != step.files[0].content
+    (wine.drive / "nobody").mkdir()
+    (wine.drive / "nobody/network.vbs").write_text(text, newline="")
+    assert codes(wine, wine.drive / "nobody", ["cscript //nologo network.vbs"]) == [1]
 
 
 @pytest.fixture(autouse=True)
