@@ -142,6 +142,7 @@ def test_a_step_that_fails_is_tried_again_and_given_up(wine: Wine) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.matrix
 def test_a_step_that_succeeds_at_its_second_try_is_done(wine: Wine) -> None:
     command = f'{CMD} "if exist once (exit 0) else (echo x > once & exit 5)"'
     guest = guest_with(wine, "again", step("twice", command, tries=3))
@@ -155,19 +156,21 @@ def test_folder_and_command_with_spaces_and_other_letters(wine: Wine) -> None:
     assert (guest.folder / "größer als.txt").read_bytes() == (guest.folder / "steps.txt").read_bytes()
 
 
+@pytest.mark.matrix
 def test_a_program_that_is_not_there_is_a_failure(wine: Wine) -> None:
     guest = guest_with(wine, "absent", step("gone", '"%SystemRoot%\\no such program.exe"'), step("good", f"{CMD} exit 0"))
     assert guest.finish()[1:4] == ["try gone 1", "absent gone 2", "failed gone"]
 
 
 def test_a_step_that_hangs_is_ended_with_all_that_it_started(wine: Wine) -> None:
-    command = f'{CMD} "ping -n 8 127.0.0.1 >nul & echo x > late.txt"'
-    guest = guest_with(wine, "hangs", step("slow", command, seconds=2), step("wait", f"{CMD} ping -n 10 127.0.0.1"))
+    command = f'{CMD} "ping -n 5 127.0.0.1 >nul & echo x > late.txt"'
+    guest = guest_with(wine, "hangs", step("slow", command, seconds=2), step("wait", f"{CMD} ping -n 6 127.0.0.1"))
     lines = guest.finish()
     assert lines == ["start 1", "try slow 1", "limit slow", "failed slow", "try wait 1", "exit wait 0", "finished 1"]
     assert not (guest.folder / "late.txt").exists()
 
 
+@pytest.mark.matrix
 def test_a_step_is_not_done_before_what_it_started_is(wine: Wine) -> None:
     command = f'{CMD} start /b cmd /d /c "ping -n 4 127.0.0.1 >nul & echo x > late.txt"'
     guest = guest_with(wine, "copies", step("leaves", command), step("looks", f'{CMD} "if exist late.txt (exit 0) else (exit 1)"'))
@@ -187,6 +190,7 @@ def test_a_restart_that_a_step_wants_comes_once_at_the_end(wine: Wine) -> None:
     assert guest.lines() == lines
 
 
+@pytest.mark.matrix
 def test_a_step_that_needs_a_restart_first_gets_no_more_than_there_may_be(wine: Wine) -> None:
     guest = guest_with(wine, "needs", step("driver", f"{CMD} exit 3017", tries=4), step("after", f"{CMD} exit 3010"), restarts=1)
     with wine.on():
@@ -209,6 +213,7 @@ def test_after_a_power_cut_it_goes_on_and_the_try_counts(wine: Wine) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.matrix
 def test_a_stop_in_the_middle_ends_the_step_and_says_so(wine: Wine) -> None:
     # which is what Windows asks of every service when it shuts down
     guest = guest_with(wine, "stopped", step("slow", f"{CMD} ping -n 60 127.0.0.1", tries=2))
@@ -220,6 +225,7 @@ def test_a_stop_in_the_middle_ends_the_step_and_says_so(wine: Wine) -> None:
     wine.run("reg", "delete", f"HKLM\\{guest.key}", "/f")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("cut", [b"", b"2026-11-26T11:00:00Z try sl", b"2026-11-26T11:00:00Z exit slow 0"])
 def test_a_line_that_was_cut_off_is_not_taken_for_whole(wine: Wine, cut: bytes) -> None:
     guest = guest_with(wine, f"torn{len(cut)}", step("slow", f"{CMD} exit 0"))
@@ -230,12 +236,14 @@ def test_a_line_that_was_cut_off_is_not_taken_for_whole(wine: Wine, cut: bytes) 
     assert b"start 2\r\n" in guest.result.read_bytes()
 
 
+@pytest.mark.matrix
 def test_after_so_many_starts_it_gives_up(wine: Wine) -> None:
     guest = guest_with(wine, "starts", step("never", f"{CMD} exit 0"), starts=2)
     guest.result.write_bytes(b"".join(b"2026-11-26T11:00:00Z start %d\r\n" % n for n in (1, 2)))
     assert guest.finish() == ["start 1", "start 2", "start 3", "given-up", "finished 1"]
 
 
+@pytest.mark.matrix
 def test_what_has_finished_runs_no_second_time(wine: Wine) -> None:
     guest = guest_with(wine, "second", step("once", f"{CMD} exit 3010"))
     guest.result.write_bytes(b"2026-11-26T11:00:00Z finished 0\r\n")
@@ -257,6 +265,7 @@ BAD_LISTS: Sequence[tuple[str, bytes | None]] = [
 ]
 
 
+@pytest.mark.matrix
 def test_a_list_that_is_none_runs_nothing_and_the_service_goes(wine: Wine) -> None:
     guests = []
     for name, data in BAD_LISTS:
@@ -269,6 +278,7 @@ def test_a_list_that_is_none_runs_nothing_and_the_service_goes(wine: Wine) -> No
             wait_for_removal(guest)
 
 
+@pytest.mark.matrix
 def test_where_nothing_can_be_written_nothing_is_done(wine: Wine) -> None:
     guest = guest_with(wine, "unwritable", step("touch", f"{CMD} echo x > done.txt"))
     guest.result.mkdir()
