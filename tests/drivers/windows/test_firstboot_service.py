@@ -60,7 +60,9 @@ class Guest:
     def finish(self) -> list[str]:
         """Turned on until it has come to its end."""
         with self.wine.on():
-            return self.until(FINISHED)
+            found = self.until(FINISHED)
+            wait_for_removal(self)
+            return found
 
 
 def step(name: str, command: str, seconds: int = 30, tries: int = 1) -> Step:
@@ -183,6 +185,7 @@ def test_a_restart_that_a_step_wants_comes_once_at_the_end(wine: Wine) -> None:
     guest = guest_with(wine, "restarts", first, second)
     with wine.on():
         lines = guest.until("restart finished")
+        wait_for_removal(guest)
     assert lines == [
         "start 1", "try first 1", "exit first 3010", "try second 1", "exit second 1641", "finished 0", "restart finished",
     ]  # fmt: skip
@@ -233,6 +236,7 @@ def test_a_line_that_was_cut_off_is_not_taken_for_whole(wine: Wine, cut: bytes) 
     guest.result.write_bytes(b"2026-11-26T11:00:00Z start 1\r\n" + cut)
     with wine.on():
         wait_for(guest.result, FINISHED)
+        wait_for_removal(guest)
     assert guest.result.read_bytes().count(b"exit slow 0\r\n") == 1
     assert b"start 2\r\n" in guest.result.read_bytes()
 
