@@ -15,10 +15,9 @@ from drivers.windows import c_bcd as c
 from drivers.windows.boot_facts import BootDevice, BootObject, BootStore, DeviceKind, WindowsBoot
 from drivers.windows.c_regf import REG_BINARY
 from drivers.windows.contribution import WindowsContribution
-from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import BCD, HiveFile, WindowsFacts
 from drivers.windows.places import disk_of, named, partition_of, root_partition, told_by
-from drivers.windows.wanted_edits import value_edits
+from drivers.windows.wanted import WantedValue, wanted_edits
 
 WHY_PLACE = "its boot entry names a partition that is on none of these disks; this is the one that Windows is on"
 WHY_STATUS = "a start that failed is tried again, and not handed to a repair that waits for a person or undoes what was planned"
@@ -54,7 +53,7 @@ def contribute(facts: GuestFacts, windows: WindowsFacts) -> WindowsContribution:
     stale, problem = _stale(facts, windows, boot, default, root)
     if problem is not None:
         return WindowsContribution(blockers=(problem,))
-    edits = (*_places(facts, hive, boot.store, stale), *_settings(hive, default))
+    edits = tuple(wanted_edits(hive, (*_places(facts, hive, boot.store, stale), *_settings(hive, default))))
     unknown = [each for each in stale if _element(facts, each.partition) is None]
     if unknown:
         message = f"{named(unknown[0].partition)} cannot be named in a boot entry: its disk has no signature"
@@ -137,7 +136,7 @@ def _default_place(
 
 def _places(
     facts: GuestFacts, hive: HiveFile, store: BootStore, stale: tuple[_Stale, ...]
-) -> Iterator[HiveEdit]:
+) -> Iterator[WantedValue]:
     """Every element that names a stale place, in whichever object: the resume loader's and the memory test's too."""
     wanted: Mapping[BootDevice, Partition] = {each.device: each.partition for each in stale}
     for object_ in store.objects:
@@ -148,7 +147,7 @@ def _places(
             partition = wanted.get(device) if applies else None
             data = _element(facts, partition, value.data) if partition is not None else None
             if data is not None:
-                yield from value_edits(hive, bcd.element_key(object_.id, element), c.ELEMENT, REG_BINARY, data, WHY_PLACE)
+                yield _element_value(object_.id, element, data, WHY_PLACE)
 
 
 def _element(facts: GuestFacts, partition: Partition, before: bytes = b"") -> bytes | None:
@@ -156,13 +155,15 @@ def _element(facts: GuestFacts, partition: Partition, before: bytes = b"") -> by
     return bcd.device_of(disk, partition, before) if disk is not None else None
 
 
-def _settings(hive: HiveFile, default: BootObject) -> Iterator[HiveEdit]:
+def _settings(hive: HiveFile, default: BootObject) -> Iterator[WantedValue]:
     if bcd.number_of(hive, default.id, c.BOOT_STATUS_POLICY) != c.IGNORE_ALL_FAILURES:
-        key = bcd.element_key(default.id, c.BOOT_STATUS_POLICY)
-        yield from value_edits(hive, key, c.ELEMENT, REG_BINARY, c.IGNORE_ALL_FAILURES.to_bytes(8, "little"), WHY_STATUS)
+        yield _element_value(default.id, c.BOOT_STATUS_POLICY, c.IGNORE_ALL_FAILURES.to_bytes(8, "little"), WHY_STATUS)
     if bcd.is_on(hive, default.id, c.GRAPHICS_MODE_DISABLED):
-        key = bcd.element_key(default.id, c.GRAPHICS_MODE_DISABLED)
-        yield from value_edits(hive, key, c.ELEMENT, REG_BINARY, b"\0", WHY_GRAPHICS)
+        yield _element_value(default.id, c.GRAPHICS_MODE_DISABLED, b"\0", WHY_GRAPHICS)
+
+
+def _element_value(object_id: str, element: int, data: bytes, why: str) -> WantedValue:
+    return WantedValue(bcd.element_key(object_id, element), c.ELEMENT, REG_BINARY, data.hex(), why)
 
 
 def _warnings(hive: HiveFile, store: BootStore, default: BootObject) -> Iterator[Finding]:

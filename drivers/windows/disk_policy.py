@@ -13,7 +13,7 @@ from drivers.plan import Finding
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import SYSTEM, WindowsFacts
-from drivers.windows.wanted_edits import is_there, number_edits
+from drivers.windows.wanted import is_there, number_value, wanted_edits
 
 WHY = "its further disks are new ones to it, which this setting would leave offline at every start"
 _SINCE = (6, 0)
@@ -56,7 +56,7 @@ def _edits(windows: WindowsFacts) -> Iterator[HiveEdit]:
         policy = system.number(f"{service}\\Parameters", "SanPolicy")
         # a workstation without the setting has them online
         if is_there(system, service) and policy != _ONLINE and (policy is not None or windows.version.is_server):
-            yield from number_edits(system, f"{service}\\Parameters", "SanPolicy", _ONLINE, WHY)
+            yield from wanted_edits(system, [number_value(f"{service}\\Parameters", "SanPolicy", _ONLINE, WHY)])
 
 
 def _is_in_cluster(windows: WindowsFacts) -> bool:

@@ -16,7 +16,7 @@ from drivers.windows.c_regf import REG_BINARY
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
 from drivers.windows.places import is_mounted_partition, mounted_as, mounted_at, named, root_partition
-from drivers.windows.wanted_edits import value_edits
+from drivers.windows.wanted import WantedValue, wanted_edits
 
 KEY = "MountedDevices"
 WHY = "Windows looks for itself below this letter, which belongs to a partition that is on none of these disks"
@@ -39,7 +39,7 @@ def contribute(facts: GuestFacts, windows: WindowsFacts) -> WindowsContribution:
         message = f"Windows is to be on {letter}, which is the letter of {named(other)} and not of {named(root)}"
         hint = "Put the letters right where it runs: the key MountedDevices, as Microsoft's article 223188 has it."
         return WindowsContribution(blockers=(Finding("windows.drive-letter", message, hint),))
-    edits = tuple(value_edits(system, KEY, name, REG_BINARY, here, WHY))
+    edits = tuple(wanted_edits(system, [WantedValue(KEY, name, REG_BINARY, here.hex(), WHY)]))
     return WindowsContribution({SYSTEM: edits}, warnings=tuple(_lost(facts, windows, letter)))
 
 

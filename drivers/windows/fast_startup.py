@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import SYSTEM, WindowsFacts
-from drivers.windows.wanted_edits import number_edits
+from drivers.windows.wanted import number_value, wanted_edits
 
 WHY = "a machine that is shut down is to be off, and not hibernated, when its hardware is changed or its disks are copied"
 _NAME = "HiberbootEnabled"
@@ -29,4 +29,4 @@ def _edits(windows: WindowsFacts) -> Iterator[HiveEdit]:
     for number in windows.control_sets.bootable:
         key = f"ControlSet{number:03d}\\Control\\Session Manager\\Power"
         if system.number(key, _NAME):
-            yield from number_edits(system, key, _NAME, 0, WHY)
+            yield from wanted_edits(system, [number_value(key, _NAME, 0, WHY)])

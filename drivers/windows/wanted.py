@@ -31,6 +31,12 @@ class UnwantedKey:
     why: str
 
 
+def is_there(hive: HiveFile, path: str) -> bool:
+    """Whether a key is known to be there: it was read, or one below it was."""
+    start = c.upper(path) + "\\"
+    return hive.key(path) is not None or any(c.upper(key).startswith(start) for key in hive.keys)
+
+
 def number_value(key: str, name: str, value: int, why: str) -> WantedValue:
     """A REG_DWORD."""
     return WantedValue(key, name, c.REG_DWORD, struct.pack("<I", value).hex(), why)
@@ -42,7 +48,10 @@ def text_value(key: str, name: str, value: str, why: str) -> WantedValue:
 
 
 def wanted_edits(hive: HiveFile, values: Iterable[WantedValue]) -> Iterator[HiveEdit]:
-    """What gives a hive the values that it has not: keys first, each once."""
+    """What gives a hive the values that it has not: keys first, each once.
+
+    For keys that facts hold when they are there (``hives.PATTERNS``): what is not among them is taken to be missing.
+    """
     spelt = {c.upper(key): key for key in reversed(tuple(hive.keys))}
     # a key is there as well when one below it was read
     there = {above for key in spelt for above in _way(key)}

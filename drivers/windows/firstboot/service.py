@@ -14,14 +14,13 @@ from collections.abc import Iterator, Sequence
 
 from drivers.changes import CarryFile, Change, WriteFile
 from drivers.windows import c_regf as c
-from drivers.windows.driver_changes import WantedValue
 from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.firstboot.program import FIRSTBOOT, PROGRAMS
 from drivers.windows.firstboot.steps import Step, step_list
 from drivers.windows.firstboot.tools import GuestTools
 from drivers.windows.inf_registry import terminated
-from drivers.windows.virtio_drivers import wanted_edits
+from drivers.windows.wanted import WantedValue, wanted_edits
 
 SERVICE = "p2v-firstboot"
 STARTS_AT_MOST, RESTARTS_AT_MOST = 10, 1
