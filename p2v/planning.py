@@ -23,6 +23,7 @@ from p2v.sources import checks
 from p2v.targets.hardware import (
     TargetDisk,
     TargetHardware,
+    bus_blockers,
     copys_uuid,
     losses,
     sector_blockers,
@@ -108,7 +109,8 @@ def _with_machine_findings(
     images = [source.image for source in found.sources]
     lost = losses(machine, plan.caps, hardware)
     warnings = (*machine.warnings, *checks.warnings(machine, images), *lost, *plan.warnings)
-    unfit = sector_blockers(hardware)
+    # of a guest that is not understood nobody knows its drivers
+    unfit = (*(bus_blockers(plan.caps) if found.facts.os is not None else ()), *sector_blockers(hardware))
     blockers = (*machine.blockers, *checks.blockers(machine, images), *unfit, *plan.blockers)
     return replace(plan, warnings=warnings, blockers=blockers)
 

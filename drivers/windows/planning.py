@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts
-from drivers.plan import Finding, GuestPlan, PlanOptions
+from drivers.plan import GuestPlan, PlanOptions
 from drivers.windows import (
     boot_entries,
     boot_start,
@@ -18,6 +18,7 @@ from drivers.windows import (
     network_setup,
     old_boot,
     processors,
+    scope,
     virtio_drivers,
 )
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
@@ -31,8 +32,7 @@ _FIRST_WITH_BCD = (6, 0)
 def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     """All changes, warnings and blockers of a Windows guest, in an order that depends on nothing but the facts.
 
-    Of ``options`` the drivers and the machine's network cards are looked at. No plan is carried out while the first start is not
-    among what is planned.
+    Of ``options`` the drivers, the machine's network cards and what is wanted of other hypervisors' tools are looked at.
     """
     windows = facts.windows
     if windows is None or facts.os is None:
@@ -40,15 +40,10 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     caps, every = _caps(facts, windows, options), joined(_contributions(facts, windows, options))
     is_known = windows.registry[SYSTEM].state != "unreadable"
     no_disk = fallback.blockers(caps, windows) if is_known else ()
-    not_yet = Finding(
-        "windows.not-rewritten",
-        f"{facts.os.name} is recognised and not rewritten yet: its first start on KVM is not prepared to its end",
-        "This version inspects and plans Windows guests only.",
-    )
     return GuestPlan(
         (*hive_changes(windows, every.edits), *every.changes),
-        (*condition.warnings(facts, windows), *every.warnings),
-        (*condition.blockers(facts, windows), *no_disk, *every.blockers, not_yet),
+        (*condition.warnings(facts, windows), *scope.warnings(options), *every.warnings),
+        (*condition.blockers(facts, windows), *scope.blockers(facts, windows), *no_disk, *every.blockers),
         fallback.with_fallback(caps, windows) if is_known else caps,
     )
 

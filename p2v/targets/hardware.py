@@ -246,6 +246,16 @@ def _sectors(hardware: TargetHardware) -> Iterator[Finding]:
         yield Finding("hardware.sectors", message, "It starts with --firmware uefi, if the disk has a boot loader for that.")
 
 
+def bus_blockers(caps: GuestCaps) -> Iterator[Finding]:
+    """A guest that knows none of the buses that disks have in the machine for its processor; pure."""
+    here = platform_of(caps.arch).disk_buses
+    if not any(DiskBus(bus) in here for bus in caps.disk_buses):
+        known, offered = " or ".join(caps.disk_buses) or "none at all", ", ".join(bus.value for bus in here)
+        message = f"the guest has drivers for disks on {known}, and KVM's machine for {caps.arch} has them on {offered} only"
+        hint = "It needs a driver of virtio's disks; for Windows, name a medium with --virtio-win."
+        yield Finding("hardware.disk-bus", message, hint)
+
+
 def sector_blockers(hardware: TargetHardware) -> Iterator[Finding]:
     """Disks whose sectors the bus cannot have that the guest has drivers for; pure."""
     if hardware.disk_bus in LARGE_SECTOR_BUSES:

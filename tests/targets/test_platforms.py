@@ -19,7 +19,7 @@ from p2v.core.qemu import cpu_model, guest_acceleration, qemu_programs, require_
 from p2v.core.run import PACKAGES, SystemRunner, background, find_program
 from p2v.core.units import MIB
 from p2v.machine import DiskBus, Firmware, Machine, MachineDisk, NicModel
-from p2v.targets.hardware import TargetDisk, TargetHardware, target_hardware
+from p2v.targets.hardware import TargetDisk, TargetHardware, bus_blockers, target_hardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.platforms import PLATFORMS, Video
 from p2v.targets.qemu import Wiring, hardware_options, qemu_arguments, qemu_script
@@ -101,6 +101,17 @@ def test_devices_are_those_of_the_machine(arch: str, there: list[str], absent: l
     assert any(word.startswith(f"virtio-rng-{bus},") for word in seen)
     scsi = options(dataclasses.replace(made(arch), disk_bus=DiskBus.VIRTIO_SCSI))
     assert f"virtio-scsi-{bus},id=scsi0" in scsi
+
+
+def test_guest_that_knows_none_of_a_machines_buses_is_blocked_and_not_given_another() -> None:
+    def ids(arch: str, *buses: str) -> list[str]:
+        return [finding.id for finding in bus_blockers(GuestCaps(buses, (), "uefi", arch))]
+
+    # Windows on ARM has drivers of its own for SATA, which KVM's machine has no disks on
+    assert ids("aarch64", "sata") == ["hardware.disk-bus"]
+    assert ids("aarch64", "virtio-blk", "sata") == []
+    assert ids("x86_64", "ide") == ids("i386", "sata", "ide") == []
+    assert ids("s390x") == ["hardware.disk-bus"]
 
 
 def test_only_uefi_machines_have_flash_with_a_store_of_their_own() -> None:

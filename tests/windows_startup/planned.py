@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from typing import cast
 
-from drivers.changes import Change, CopyFile, EditBootSector, EditFile, EditHive
+from drivers.apply import carried
+from drivers.changes import CarryFile, Change, CopyFile, EditBootSector, EditFile, EditHive, WriteFile
 from drivers.facts import GuestFacts, ReadBy
 from drivers.layout import firmware, lay_out
 from drivers.ntfs_boot import OFFSET, geometry_bytes
@@ -66,6 +67,10 @@ def _made(found: Sample, change: Change, kept: Kept) -> Sample:
             return found.with_files({path: edit(found.read(path, partition), (), edits)}, partition)
         case CopyFile() if kept(change.path):
             return found.with_files({path: found.read(_placed(found, change.source)[1], partition)}, partition)
+        case CarryFile() if kept(change.path):
+            return found.with_files({path: carried(change)}, partition)
+        case WriteFile() if kept(change.path):
+            return found.with_files({path: change.content.encode("utf-8", "surrogateescape")}, partition)
         case EditFile() if kept(change.path):
             text = found.read(path, partition).decode("utf-8", "surrogateescape")
             assert text == change.before

@@ -1,0 +1,60 @@
+"""Whole plans of the sample guests: none is blocked, also without a medium of drivers, and the guest starts on what it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.changes import EditHive
+from drivers.plan import PlanOptions
+from drivers.windows.offer import offer_for
+from tests.fixtures import virtio_win
+from tests.fixtures.windows import MACHINES, VERSIONS, WindowsGuest
+from tests.fixtures.windows.rows import rows
+from tests.windows_startup import devices
+from tests.windows_startup.devices import Device
+from tests.windows_startup.guests import sample
+from tests.windows_startup.planned import facts_of, plan_of, rewritten
+
+_CONTROLLERS: dict[str, Device] = {
+    "virtio-blk": devices.VIRTIO_BLK_MODERN, "virtio-scsi": devices.VIRTIO_SCSI_MODERN, "sata": devices.AHCI,
+    "ide": devices.PIIX_IDE,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return virtio_win.write_folder(virtio_win.startable(virtio_win.medium().files), tmp_path_factory.mktemp("virtio-win"))
+
+
+@pytest.mark.parametrize("guest", rows((*VERSIONS, *MACHINES)))
+def test_guest_of_every_version_is_planned_for_without_a_medium_and_starts_on_each_bus_of_its_plan(guest: WindowsGuest) -> None:
+    with sample(guest.name) as found:
+        plan = plan_of(found)
+        assert plan.blockers == ()
+        assert plan.changes != ()
+        after = rewritten(found, plan)
+        assert not any(bus.startswith("virtio") for bus in plan.caps.disk_buses)
+        for bus in plan.caps.disk_buses:
+            moved = after.start(_CONTROLLERS[bus])
+            assert moved.stop is None, moved
+        assert not any(isinstance(change, EditHive) for change in plan_of(after).changes)
+
+
+@pytest.mark.parametrize("guest", rows((*VERSIONS, *MACHINES)))
+def test_guest_of_every_version_is_planned_for_with_a_medium_and_starts_on_each_bus_of_its_plan(
+    guest: WindowsGuest, medium: Path
+) -> None:
+    with sample(guest.name) as found:
+        windows = facts_of(found).windows
+        assert windows is not None
+        plan = plan_of(found, PlanOptions(drivers=offer_for(windows, medium, secure_boot=False)))
+        assert plan.blockers == ()
+        has_virtio = plan.caps.disk_buses[0] == "virtio-blk"
+        assert has_virtio == (guest.version.nt >= (5, 1))
+        after = rewritten(found, plan)
+        for bus in plan.caps.disk_buses:
+            moved = after.start(_CONTROLLERS[bus])
+            assert moved.stop is None, moved
+
