@@ -59,10 +59,13 @@ _CHECKERS: Mapping[str, str] = {
     "xfs": "xfs_repair -n",
     "vfat": "fsck.fat -n",
     "btrfs": "btrfs check --readonly",
+    # every record of its table against the bitmap; a dirty volume is refused, one with bad sectors is not
+    "ntfs": "ntfsresize --info --bad-sectors --no-progress-bar",
 }
 # ntfs-3g gives new files an access list that lets everybody write, unless it is told to heed owners and modes. Then
 # root:root is written as the administrators, who with the system may do all, and others what the mode says.
 NTFS_OWNERS = "permissions"
+NTFS_WITHOUT_SESSION = "remove_hiberfile"
 _DEVICE = re.compile(r"/dev/[A-Za-z0-9/_.-]+")
 _PARTITION = re.compile(r"/dev/sd([a-z]+)(\d*)")
 
@@ -458,9 +461,10 @@ class Appliance:
                 return volume.device
         raise ApplianceFailed(f"open {volume.uuid}", "none of the given keys fits")
 
-    def mount(self, mounts: Sequence[Mount], *, read_only: bool) -> None:
+    def mount(self, mounts: Sequence[Mount], *, read_only: bool, discarding: bool = False) -> None:
         """Mount partitions where they belong in the guest's tree, parents first. Journals are replayed, also read-only.
 
+        ``discarding``: a hibernated Windows' session is removed from NTFS, which is mounted for reading only otherwise.
         Access times are left alone. Of the mounts' options only those that say *what* is mounted are used. Raises
         ApplianceFailed, also when a folder that is to be mounted is none or is reached through a link.
         """
@@ -469,7 +473,7 @@ class Appliance:
             options += [o for o in mount.options.split(",") if o.startswith(("subvol=", "subvolid="))]
             device = self.device_of(mount)
             if not read_only and self.call("vfs_type", device) == "ntfs":
-                options.append(NTFS_OWNERS)
+                options += [NTFS_OWNERS, *([NTFS_WITHOUT_SESSION] if discarding else [])]
             if mount.folder:
                 self._bind(mount, device, ",".join(options))
             else:

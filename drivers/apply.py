@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
 
@@ -28,6 +28,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    DiscardHibernation,
     EditBootSector,
     EditFile,
     EditHive,
@@ -88,11 +89,12 @@ def apply_changes(
     supplements: Mapping[str, bytes],
     report: Reporter = silent,
     labels: Mapping[str, str] | None = None,
+    made: Collection[Change] = (),
 ) -> tuple[AppliedChange, ...]:
     """Make the changes in order; one result for each.
 
     ``supplements``: what to append to each initramfs that an ``ExtendInitramfs`` names, by its path. ``labels``: SELinux
-    labels for what is new, by path (``GuestPlan.labels``).
+    labels for what is new, by path (``GuestPlan.labels``). ``made``: changes that were made while the guest was not mounted.
 
     Raises PlanStale and GuestFull before anything is written, NotWritten, and what ``guest`` raises.
     """
@@ -110,8 +112,9 @@ def apply_changes(
     _require_space(guest, to_make, supplements)
     applied = []
     for change, verdict in zip(changes, verdicts, strict=True):
-        skipped = verdict is Verdict.SKIP
-        note = "" if skipped else _make(guest, change, supplements, labels or {})
+        is_there = verdict is Verdict.SKIP
+        skipped = is_there and change not in made
+        note = "" if is_there else _make(guest, change, supplements, labels or {})
         applied.append(AppliedChange(summary(change), skipped, note))
         report(ChangeApplied(summary(change), skipped))
     guest.sync()
@@ -150,7 +153,7 @@ def _growth(change: Change, supplements: Mapping[str, bytes]) -> int:
         case EditHive():
             added = sum(len(edit.data) for edit in change.edits if isinstance(edit, SetValue))
             return round_up(_HIVE_GROWTH_BYTES + added, _BLOCK_BYTES)
-        case DeleteFile() | DeleteSymlink() | EditBootSector():
+        case DeleteFile() | DeleteSymlink() | EditBootSector() | DiscardHibernation():
             return 0
 
 
@@ -175,7 +178,7 @@ def _make(
             _edit_hive(guest, change)
         case EditBootSector():
             _edit_boot_sector(guest, change)
-        case DeleteFile() | DeleteSymlink():
+        case DeleteFile() | DeleteSymlink() | DiscardHibernation():
             guest.remove(change.path)
         case MakeSymlink():
             _make_parents(guest, change.path, labels)

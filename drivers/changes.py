@@ -13,6 +13,8 @@ from drivers.windows.edits import AddKey, DeleteKey, HiveEdit
 from drivers.windows.facts import HiveLog
 from p2v.core.units import MIB
 
+HIBERNATED = (b"hibr", b"rstr")
+"""How hiberfil.sys begins, in any case, where it holds a session; ``wake`` once that was resumed."""
 COPY_BYTES_AT_MOST = 16 * MIB
 CARRIED_BYTES_AT_MOST = 64 * MIB
 
@@ -188,10 +190,23 @@ class EditBootSector:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class DiscardHibernation:
+    """Remove the file of ``size`` bytes in which a Windows that is asleep keeps its session, so that it starts anew.
+
+    The file begins as one of a session that is kept (``HIBERNATED``), or with nothing but zeroes where it was not copied.
+    While it is there, its file system cannot be written to; so this is done before any other change.
+    """
+
+    path: str
+    size: int
+    why: str
+
+
 NewFile = WriteFile | CopyFile | CarryFile
 """After these a file is where nothing was."""
 NewName = NewFile | MakeSymlink
-Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs | EditHive | EditBootSector
+Change = NewName | EditFile | DeleteFile | DeleteSymlink | ExtendInitramfs | EditHive | EditBootSector | DiscardHibernation
 
 
 def summary(change: Change) -> str:
@@ -221,6 +236,8 @@ def summary(change: Change) -> str:
             return f"change {what} of the registry in {change.path}"
         case EditBootSector():
             return f"change the geometry in the boot sector {change.path}"
+        case DiscardHibernation():
+            return f"discard the session in {change.path}"
 
 
 def _counted(*counts: tuple[int, str]) -> str:

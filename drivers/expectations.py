@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from drivers.changes import (
     COPY_BYTES_AT_MOST,
+    HIBERNATED,
     BootGeometry,
     CarryFile,
     Change,
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    DiscardHibernation,
     EditBootSector,
     EditFile,
     EditHive,
@@ -137,6 +139,8 @@ class Expectations:
                 return self._is_the_file(change.path, stat, change.size, change.sha256) and all(logs)
             case EditBootSector():
                 return self._geometry(change.path, stat) == change.before
+            case DiscardHibernation():
+                return self._holds_session(change, stat)
 
     def _stands_after(self, change: Change, stat: Stat | None) -> bool:
         match change:
@@ -151,7 +155,7 @@ class Expectations:
                 return ours and self._has_digest(change.path, stat, change.sha256)
             case EditFile():
                 return self._holds(change.path, stat, encoded(change.after))
-            case DeleteFile() | DeleteSymlink():
+            case DeleteFile() | DeleteSymlink() | DiscardHibernation():
                 return stat is None
             case MakeSymlink():
                 return self._leads_to(change.path, stat, change.target)
@@ -203,6 +207,12 @@ class Expectations:
         is_file = stat is not None and stat.type is FileType.FILE
         return read_geometry(self.tree.read_range(path, HEAD_BYTES, 0)) if is_file else None
 
+    def _holds_session(self, change: DiscardHibernation, stat: Stat | None) -> bool:
+        if stat is None or stat.type is not FileType.FILE or stat.size != change.size:
+            return False
+        head = self.tree.read_range(change.path, len(HIBERNATED[0]), 0)
+        return head.lower() in HIBERNATED or not any(head)
+
     def _described(self, path: str, stat: Stat | None) -> str:
         if stat is None:
             return "nothing there"
@@ -232,5 +242,7 @@ def _expected(change: Change) -> str:
             return f"a symbolic link to {change.replaces}"
         case DeleteSymlink():
             return f"a symbolic link to {change.target}"
+        case DiscardHibernation():
+            return f"a file of {change.size} bytes that holds the session of a hibernated Windows"
         case ExtendInitramfs() | EditHive():
             return f"a file of {change.size} bytes, SHA-256 {change.sha256[:_DIGEST_SHOWN]}..."

@@ -57,6 +57,8 @@ class PlanOptions:
     nic_macs: tuple[str | None, ...] = ()
     compatible: bool = False
     """Rather than not at all, the guest may run on hardware it has drivers for as it is (SATA or IDE, e1000e)."""
+    discard_hibernation: bool = False
+    """A hibernated Windows loses its session, and starts anew."""
     new_identity: bool = False
     install_agent: bool = False
     purge_tools: bool = False

@@ -17,6 +17,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    DiscardHibernation,
     EditBootSector,
     EditFile,
     EditHive,
@@ -117,8 +118,9 @@ def _details(change: Change) -> Iterator[str]:
         case CopyFile() | CarryFile():
             what = f"{format_bytes(change.size)}, mode {change.mode:04o}, SHA-256 {escaped(change.sha256)}"
             yield f"+ {escaped(change.path)} ({what})"
-        case DeleteFile():
-            yield f"- {escaped(change.path)} (SHA-256 {escaped(change.sha256)})"
+        case DeleteFile() | DiscardHibernation():
+            gone = f"SHA-256 {escaped(change.sha256)}" if isinstance(change, DeleteFile) else format_bytes(change.size)
+            yield f"- {escaped(change.path)} ({gone})"
         case MakeSymlink():
             was = "nothing" if change.replaces is None else f"-> {change.replaces}"
             yield f"+ {escaped(change.path)} -> {escaped(change.target)} (was {escaped(was)})"

@@ -19,6 +19,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    DiscardHibernation,
     EditBootSector,
     EditFile,
     EditHive,
@@ -131,7 +132,7 @@ def _add(found: Outcomes, change: Change, before: Listing) -> None:
             outcome = Outcome(Fate.CONTENTS, (*reasons, *named, *more), edits=change)
         case MakeSymlink(target=target, replaces=replaced):
             outcome = Outcome(Fate.LINK, reasons, target=target, replaces=removed or replaced is not None)
-        case DeleteFile() | DeleteSymlink():
+        case DeleteFile() | DeleteSymlink() | DiscardHibernation():
             outcome = Outcome(Fate.GONE, reasons)
         case EditBootSector():
             # NTFS lists no files of its own; that change is read back where it is made

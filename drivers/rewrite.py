@@ -25,6 +25,7 @@ from drivers.appliance import (
 from drivers.appliance_tree import ApplianceGuest, ApplianceTree
 from drivers.apply import AppliedChange, apply_changes
 from drivers.changes import Change, CopyFile, ExtendInitramfs
+from drivers.discarding import discard_sessions
 from drivers.facts import GuestFacts, Mount
 from drivers.keys import Key
 from drivers.plan import GuestPlan
@@ -102,10 +103,11 @@ def rewrite(
             appliance.activate(facts.volumes, keys)
             before = work.check_before(appliance)
         with phase(times, "apply", "Rewriting the guest"):
+            discarded = discard_sessions(appliance, work.mounts[0], plan.changes)
             appliance.mount(work.mounts, read_only=False)
             guest = ApplianceGuest(appliance)
             extended = {c.path: supplements(c, guest) for c in plan.changes if isinstance(c, ExtendInitramfs)}
-            applied = apply_changes(guest, plan.changes, extended, times, plan.labels)
+            applied = apply_changes(guest, plan.changes, extended, times, plan.labels, discarded)
             if plan.programs:
                 applied += guest_programs.run_all(guest, plan.programs, times)
             appliance.umount()

@@ -90,6 +90,9 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
     if wanted.virtio_win is not None and found.facts.windows is None:
         unused = Finding("guest.virtio-win-unused", f"{wanted.virtio_win} is not used: the guest is no Windows")
         plan = replace(plan, warnings=(*plan.warnings, unused))
+    if wanted.discard_hibernation and found.facts.windows is None:
+        unused = Finding("guest.discard-hibernation-unused", "--discard-hibernation has nothing to do: the guest is no Windows")
+        plan = replace(plan, warnings=(*plan.warnings, unused))
     if wanted.new_identity:
         plan = replace(plan, warnings=(*_kept_macs(machine), *plan.warnings))
     # absolute, so that a plan can be carried out from another folder

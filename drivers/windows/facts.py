@@ -142,6 +142,15 @@ class WindowsVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A file where conversions put theirs; ``path`` in the tree as spelt there, ``size`` in bytes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class WindowsFacts:
     """Everything about Windows in a guest.
 
@@ -159,6 +168,10 @@ class WindowsFacts:
     registry_arch: str = ""
     utc_clock: bool = False
     hibernation: str = "none"
+    hibernation_file: str = ""
+    """The path of its hiberfil.sys, as spelt there; empty where it has none."""
+    hibernation_bytes: int = 0
+    """The size of that file."""
     fast_startup: bool = False
     """Windows may be shut down into a hibernation file (it says so, or is one that does so unless told otherwise)."""
     pending: tuple[str, ...] = ()
@@ -166,6 +179,8 @@ class WindowsFacts:
     """Its kernel is kept compressed (CompactOS), so that no host reader can look into it."""
     driver_files: tuple[str, ...] = ()
     """Names in its system32\\drivers that end in .sys, in lower case; none where the folder could not be read."""
+    placed: tuple[PlacedFile, ...] = ()
+    """What an earlier conversion may have put into it."""
     dirty: str = ""
     """Why its file system is not as Windows would see it: changes in a log, or a flag; empty when it is in order."""
     boot: WindowsBoot | None = None

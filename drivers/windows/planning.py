@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from drivers.caps import GuestCaps
+from drivers.changes import Change, DiscardHibernation
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan, PlanOptions
 from drivers.windows import (
@@ -14,6 +17,7 @@ from drivers.windows import (
     drive_letters,
     fallback,
     fast_startup,
+    hibernation,
     leftovers,
     network_setup,
     old_boot,
@@ -25,6 +29,7 @@ from drivers.windows.contribution import WindowsContribution, hive_changes, join
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.firstboot import planning as firstboot
 from drivers.windows.hardware import plan_caps
+from drivers.windows.placed import still_to_do
 
 _FIRST_WITH_BCD = (6, 0)
 
@@ -40,12 +45,18 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     caps, every = _caps(facts, windows, options), joined(_contributions(facts, windows, options))
     is_known = windows.registry[SYSTEM].state != "unreadable"
     no_disk = fallback.blockers(caps, windows) if is_known else ()
+    state = hibernation.blockers(condition.blockers(facts, windows), windows, options)
     return GuestPlan(
-        (*hive_changes(windows, every.edits), *every.changes),
+        _in_order((*hive_changes(windows, every.edits), *still_to_do(every.changes, windows))),
         (*condition.warnings(facts, windows), *scope.warnings(options), *every.warnings),
-        (*condition.blockers(facts, windows), *scope.blockers(facts, windows), *no_disk, *every.blockers),
+        (*state, *scope.blockers(facts, windows), *no_disk, *every.blockers),
         fallback.with_fallback(caps, windows) if is_known else caps,
     )
+
+
+def _in_order(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """What has to be done before the file system can be written to comes first."""
+    return tuple(sorted(changes, key=lambda change: not isinstance(change, DiscardHibernation)))
 
 
 def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> GuestCaps:
@@ -68,6 +79,7 @@ def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOption
         drive_letters.contribute(facts, windows),
         disk_policy.contribute(facts, windows),
         fast_startup.contribute(windows),
+        hibernation.contribute(windows, options),
         network_setup.contribute(windows, options),
         firstboot.contribute(facts, windows, options),
     )

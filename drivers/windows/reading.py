@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from drivers.changes import HIBERNATED
 from drivers.facts import OperatingSystem
 from drivers.tree import GuestTree
 from drivers.windows import c_regf as c
@@ -16,6 +17,7 @@ from drivers.windows.facts import SOFTWARE, SYSTEM, ControlSets, HiveFile, Windo
 from drivers.windows.hives import read_hive
 from drivers.windows.names import Names
 from drivers.windows.network_reading import devices_of, read_adapters
+from drivers.windows.placed import read_placed
 from drivers.windows.programs import machine_of
 from drivers.windows.versions import read_version, short_id
 from p2v.core.units import KIB
@@ -24,7 +26,6 @@ FAMILY = KIND = "windows"
 
 _ROOTS = ("windows", "winnt", "win32", "win")
 _BY_REGISTRY = {"amd64": "x86_64", "x86": "i386", "arm64": "aarch64", "ia64": "ia64"}
-_HIBERNATED = (b"hibr", b"rstr")
 _RESUMING = (b"wake",)
 _TEXT_AT_MOST = 200
 _DRIVERS_AT_MOST = 5000
@@ -54,6 +55,7 @@ class WindowsGuest:
 def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
     """Everything about the Windows in a folder. ``dirty``: why its file system may not be as Windows would see it."""
     names = Names(tree)
+    hibernation = _hibernation(names)
     system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM, devices_of)
     software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE)
     sets = _control_sets(system)
@@ -70,11 +72,14 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
         registry={SYSTEM: system, SOFTWARE: software},
         registry_arch=registry_arch[:_TEXT_AT_MOST],
         utc_clock=bool(system.number(f"{control}\\TimeZoneInformation", "RealTimeIsUniversal")),
-        hibernation=_hibernation(names),
+        hibernation=hibernation.state,
+        hibernation_file=hibernation.path,
+        hibernation_bytes=hibernation.size,
         fast_startup=_fast_startup(system, control, version.number),
         pending=tuple(_pending(names, root, system, software, control)),
         compressed=compressed,
         driver_files=tuple(_driver_files(names, root)),
+        placed=read_placed(names, root),
         dirty=dirty,
         network=read_adapters(system, software, sets.current or 1),
     )
@@ -145,13 +150,24 @@ def _driver_files(names: Names, root: str) -> Iterator[str]:
     yield from drivers[:_DRIVERS_AT_MOST]
 
 
-def _hibernation(names: Names) -> str:
+@dataclass(frozen=True, slots=True)
+class _Hibernation:
+    """As in ``WindowsFacts``."""
+
+    state: str = "none"
+    path: str = ""
+    size: int = 0
+
+
+def _hibernation(names: Names) -> _Hibernation:
     path = names.file("/hiberfil.sys")
+    if path is None:
+        return _Hibernation()
     try:
-        head = names.tree.read_range(path, 4, 0).lower() if path is not None else b""
+        head, size = names.tree.read_range(path, 4, 0).lower(), names.tree.lstat(path).size
     except FileNotFoundError:
-        return "none"
-    return "hibernated" if head in _HIBERNATED else "resuming" if head in _RESUMING else "none"
+        return _Hibernation()
+    return _Hibernation("hibernated" if head in HIBERNATED else "resuming" if head in _RESUMING else "none", path, size)
 
 
 def _fast_startup(system: HiveFile, control: str, version: tuple[int, int]) -> bool:

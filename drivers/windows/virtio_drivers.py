@@ -14,6 +14,7 @@ from drivers.windows.driver_changes import DriverChanges, GuestPlace, driver_cha
 from drivers.windows.edits import SetValue, ValueData
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.offer import DriverOffer
+from drivers.windows.placed import own_drivers
 from drivers.windows.wanted import unwanted_edits, wanted_edits
 
 _GROUP = "scsi miniport"
@@ -64,7 +65,8 @@ def _changes(windows: WindowsFacts, offer: DriverOffer) -> DriverChanges:
         drivers_folder=posixpath.join(posixpath.dirname(posixpath.dirname(system.path)), "drivers"),
         control_sets=windows.control_sets.present,
         has_driver_database=system.key("DriverDatabase") is not None,
-        present=frozenset(_present(windows)),
+        # those of the same medium are no drivers of its own
+        present=frozenset(_present(windows)) - own_drivers(windows, {member.sha256 for member in offer.located}),
         tags={number: _tags(system, number) for number in windows.control_sets.present},
     )
     return driver_changes(offer.choice, offer.catalogue, offer.located, place)

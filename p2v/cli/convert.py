@@ -168,7 +168,8 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
     of_cards = ("mac", "network", "map", "map_file", "ip")
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
                   "system", "input_format", "parent", "extent_dir", "allow")
-    of_guest = ("new_identity", "install_agent", "agent_package", "virtio_win", "purge_tools", "compatible", "rebuild_initramfs")
+    of_guest = ("new_identity", "install_agent", "agent_package", "virtio_win", "purge_tools", "compatible", "rebuild_initramfs",
+                "discard_hibernation")
     for option in options.given(arguments, (*of_machine, *of_guest)):
         raise Usage(f"{option} cannot change a plan", "Give it to `p2v plan` instead.")
     document = load_plan(arguments.plan)

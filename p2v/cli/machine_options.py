@@ -67,6 +67,12 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
         "instead of adding drivers to what it built; takes minutes without KVM",
     )
     group.add_argument(
+        "--discard-hibernation",
+        action="store_true",
+        help="a Windows that is hibernated, or was shut down by fast start-up, loses that session on the target and starts anew; "
+        "what was not saved in it is lost",
+    )
+    group.add_argument(
         "--compatible",
         action="store_true",
         help="run on hardware it has drivers for (SATA or IDE, e1000e) where it cannot be made ready for virtio",
@@ -79,6 +85,7 @@ def guest_of(arguments: argparse.Namespace) -> PlanOptions:
         new_identity=arguments.new_identity,
         install_agent=arguments.install_agent,
         purge_tools=arguments.purge_tools,
+        discard_hibernation=arguments.discard_hibernation,
         compatible=arguments.compatible,
         rebuild_initramfs=arguments.rebuild_initramfs,
         virtio_win=arguments.virtio_win,
