@@ -7,7 +7,7 @@ from pathlib import Path
 
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from drivers.plan_text import render as render_plan
-from p2v.cli import console
+from p2v.cli import console, inspect_windows, windows_next
 from p2v.cli.plan import hardware_rows
 from p2v.consistency import Way
 from p2v.core.owners import OwnerKind
@@ -49,12 +49,16 @@ def render(record: ConversionRecord, folder: Path) -> str:
     written = [] if record.undo_journal is not None else written
     lines += [printable(f"Written to {made.target}: {format_bytes(made.virtual_size)}", keep="") for made in written]
     lines += ["", "Boot check", *_boot(record)]
+    following = [f"  {printable(row, keep='')}" for row in windows_next.rows(record)]
+    lines += ["", "What to do next", *following] if following else []
     return "\n".join(lines)
 
 
 def _found(record: ConversionRecord) -> list[str]:
     facts = record.document.facts
     rows = [f"  {s.path} ({s.image.format}, {format_bytes(s.image.virtual_size)})" for s in record.document.sources]
+    if facts.os is not None and facts.windows is not None:
+        rows += [f"  {name:<18}{text}" for name, text in inspect_windows.rows(facts.os, facts.windows)]
     for kernel in facts.kernels:
         verdict = "finds" if kernel.finds_virtio_root() else "does not find"
         rows.append(f"  kernel {kernel.version} {verdict} a root on virtio as it is")
