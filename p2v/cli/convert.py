@@ -31,6 +31,7 @@ from p2v.record import ConversionRecord, record_json
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.libvirt_host import Delivery, LibvirtHost
 from p2v.targets.storage import Storage
+from p2v.verify import Reason
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         console.out(report_verb.render(record, arguments.output))
     if record.boot is not None and not record.boot.booted:
-        console.note(f"p2v: converted, but the boot check failed: {record.boot.verdict.sentence}")
+        what = "proved nothing" if record.boot.verdict.reason is Reason.NO_EVIDENCE else "failed"
+        console.note(f"p2v: converted, but the boot check {what}: {record.boot.verdict.sentence}")
         return 3
     if record.has_losses:
         console.note("p2v: converted with losses: parts of the source could not be read, see above")

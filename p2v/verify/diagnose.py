@@ -40,6 +40,14 @@ _LOADER_ERROR = re.compile(r"^error: .*|^Entering rescue mode.*|^GRUB .*Error.*"
 _NOTHING_TO_BOOT = re.compile(
     r"No bootable device\.|No bootable option or device was found|No mapping found|^Shell>", re.MULTILINE
 )
+# what Windows' own boot code, loaders and kernel say in text mode when they stop (Microsoft's lists of their messages)
+_WINDOWS_LOADER = re.compile(
+    r"^.*(?:(?:BOOTMGR|NTLDR) is (?:missing|compressed)|NTDETECT failed|A disk read error occurred|Missing operating system|"
+    r"Error loading operating system|Invalid partition table|Windows could not start because|Windows failed to start|"
+    r"An operating system wasn't found).*",
+    re.MULTILINE,
+)
+_WINDOWS_STOP = re.compile(r"^.*\*\*\* STOP: (0x[0-9A-Fa-f]{8}).*", re.MULTILINE)
 _HANDED_OVER = re.compile(r"^Booting from 0000:7c00\s*\Z", re.MULTILINE)
 _HANDED_OVER_SCREEN = re.compile(r"^Booting from Hard Disk\.\.\.\s*\Z", re.MULTILINE)
 # A boot loader reads more of itself or says something at once; empty or foreign boot code just spins.
@@ -210,6 +218,16 @@ def _loader(seen: Observations) -> Verdict | None:
     return None
 
 
+def _windows(seen: Observations) -> Verdict | None:
+    # a guest that tells of itself is none
+    for text in () if seen.instrumented else (seen.screen, seen.serial):
+        if match := _WINDOWS_STOP.search(text):
+            return Verdict(Reason.KERNEL_PANIC, f"Windows stopped with {match[1]}", (_line_of(match),))
+        if match := _WINDOWS_LOADER.search(text):
+            return Verdict(Reason.BOOT_LOADER_FAILED, f"Windows' boot code stopped: {_line_of(match)}", (_line_of(match),))
+    return None
+
+
 def _went_away(seen: Observations) -> Verdict | None:
     if seen.powered_off:
         return Verdict(Reason.POWERED_OFF, "the guest switched itself off", _tail(seen.serial))
@@ -225,6 +243,7 @@ _RULES: tuple[Callable[[Observations], Verdict | None], ...] = (
     _stuck_in_initramfs,
     _emergency,
     _loader,
+    _windows,
     _went_away,
     _host,
 )
@@ -252,7 +271,7 @@ def _over(seen: Observations, patience: Patience) -> Verdict | None:
         if not late:
             return None
         return Verdict(
-            Reason.NO_EVIDENCE, "nothing in the guest could tell whether it came up; see the screenshot", last
+            Reason.NO_EVIDENCE, "whether it came up was not proven: nothing in the guest could tell; look at the screenshot", last
         )
     if quiet:
         return Verdict(Reason.HANG, f"nothing happened any more{said}", last)

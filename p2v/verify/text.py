@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from p2v.core.units import format_seconds
-from p2v.verify.evidence import BootEvidence, GuestReport
+from p2v.verify.evidence import BootEvidence, GuestReport, Reason
 
 
 def render(evidence: BootEvidence) -> str:
     """The verdict first, then what it rests on."""
     verdict = evidence.verdict
     how = "with KVM" if evidence.accelerator.value == "kvm" else "without KVM (emulated)"
-    lines = [f"{'passed' if evidence.booted else 'FAILED'}: {verdict.sentence} [{verdict.reason.value}]"]
+    word = "passed" if evidence.booted else "NOT PROVEN" if verdict.reason is Reason.NO_EVIDENCE else "FAILED"
+    lines = [f"{word}: {verdict.sentence} [{verdict.reason.value}]"]
     lines.append(_row("took", f"{format_seconds(evidence.seconds)} {how}"))
     if evidence.report:
         lines += _report(evidence.report)

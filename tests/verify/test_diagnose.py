@@ -190,6 +190,32 @@ def test_a_guest_without_reporter_and_console_is_not_called_hung() -> None:
     assert reason_of(dataclasses.replace(silent, seconds=301)) is Reason.NO_EVIDENCE
 
 
+@pytest.mark.parametrize(("said", "reason", "words"), [
+    ("BOOTMGR is missing\nPress Ctrl+Alt+Del to restart", Reason.BOOT_LOADER_FAILED, "BOOTMGR is missing"),
+    ("A disk read error occurred\nPress Ctrl+Alt+Del to restart", Reason.BOOT_LOADER_FAILED, "disk read error"),
+    ("NTLDR is missing", Reason.BOOT_LOADER_FAILED, "NTLDR"),
+    ("*** STOP: 0x0000007B (0xF78D2524,0xC0000034,0x00000000,0x00000000)", Reason.KERNEL_PANIC, "0x0000007B"),
+])  # fmt: skip
+def test_what_windows_own_loaders_say_is_a_verdict_about_a_guest_that_tells_nothing_of_itself(
+    said: str, reason: Reason, words: str
+) -> None:
+    seen = dataclasses.replace(EARLY, screen=f"Booting from Hard Disk...\n{said}\n", instrumented=False)
+    verdict = diagnose(seen, PATIENCE)
+    assert verdict is not None
+    assert verdict.reason is reason
+    assert words in verdict.sentence
+    assert reason_of(dataclasses.replace(seen, instrumented=True)) is None
+
+
+def test_a_check_that_could_tell_nothing_is_neither_passed_nor_failed() -> None:
+    silent = dataclasses.replace(EARLY, instrumented=False, seconds=301.0)
+    verdict = diagnose(silent, PATIENCE)
+    assert verdict is not None
+    evidence = BootEvidence(verdict, Accelerator.TCG, 301.0, not_instrumented="nothing is known to report from inside Windows 10")
+    assert render(evidence).startswith("NOT PROVEN: ")
+    assert not evidence.booted
+
+
 UP = GuestReport("running", active=("multi-user.target", "graphical.target"), uptime_seconds=40.0)
 
 
