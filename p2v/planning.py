@@ -27,6 +27,7 @@ from p2v.targets.hardware import (
     copys_uuid,
     losses,
     sector_blockers,
+    stable_mac,
     target_hardware,
 )
 
@@ -83,7 +84,7 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
         # two machines must not have one serial number either; what names their maker and model may be the same
         numbers = {"serial": "", "board_serial": "", "board_asset": "", "chassis_serial": "", "asset_tag": ""}
         machine = replace(machine, uuid=copys_uuid(machine), smbios=replace(machine.smbios, **numbers))
-    plan = plan_guest(found.facts, _with_cards(wanted, machine))
+    plan = plan_guest(found.facts, _with_cards(wanted, machine, found))
     wanted_disks = tuple(_with_sectors(disk_names(machine.name, len(found.sources), "qcow2"), found))
     hardware = target_hardware(machine, plan.caps, wanted_disks)
     plan = _with_machine_findings(plan, machine, found, hardware)
@@ -135,10 +136,13 @@ def _with_drivers(wanted: PlanOptions, found: Inspection, machine: Machine) -> P
     return replace(wanted, drivers=offer_for(windows, medium, machine.secure_boot))
 
 
-def _with_cards(wanted: PlanOptions, machine: Machine) -> PlanOptions:
+def _with_cards(wanted: PlanOptions, machine: Machine, found: Inspection) -> PlanOptions:
+    # a Windows finds a card that it is to set by nothing else, so it is told the address that the card will be given
+    is_windows = found.facts.windows is not None
+    given = (stable_mac(machine.name, index) if is_windows else None for index in range(len(machine.nics)))
     return replace(
         wanted,
-        nic_macs=tuple(nic.mac for nic in machine.nics),
+        nic_macs=tuple(nic.mac or mac for nic, mac in zip(machine.nics, given, strict=True)),
         mac_changes=tuple((nic.source_mac, nic.mac) for nic in machine.nics if nic.source_mac and nic.mac),
         addressing=tuple(nic.addressing for nic in machine.nics),
     )

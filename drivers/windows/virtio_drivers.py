@@ -18,11 +18,15 @@ from drivers.windows.placed import own_drivers
 from drivers.windows.wanted import unwanted_edits, wanted_edits
 
 _GROUP = "scsi miniport"
+_FIRST_WITH_DRIVERS = (5, 1)
 _DEVICE_PATH = ("Microsoft\\Windows\\CurrentVersion", "DevicePath")
 
 
 def contribute(windows: WindowsFacts, offer: DriverOffer | None) -> WindowsContribution:
     """What the chosen drivers change in the guest; without a medium, that there is none."""
+    if offer is None and windows.version.number < _FIRST_WITH_DRIVERS:
+        message = "drivers of virtio do not exist for it, so it gets hardware that it has drivers for"
+        return WindowsContribution(warnings=(Finding("windows.no-drivers", message),))
     if offer is None:
         message = "no medium of virtio drivers was named or found, so it keeps to hardware that it has drivers for"
         hint = "Name virtio-win.iso, or a folder with its drivers, with --virtio-win; `p2v drivers` shows what is on it."

@@ -247,10 +247,13 @@ def _sectors(hardware: TargetHardware) -> Iterator[Finding]:
 
 
 def bus_blockers(caps: GuestCaps) -> Iterator[Finding]:
-    """A guest that knows none of the buses that disks have in the machine for its processor; pure."""
+    """A guest that knows none of the buses that disks have in the machine for its processor; pure.
+
+    One that knows no bus at all has a blocker of its own planner's.
+    """
     here = platform_of(caps.arch).disk_buses
-    if not any(DiskBus(bus) in here for bus in caps.disk_buses):
-        known, offered = " or ".join(caps.disk_buses) or "none at all", ", ".join(bus.value for bus in here)
+    if caps.disk_buses and not any(DiskBus(bus) in here for bus in caps.disk_buses):
+        known, offered = " or ".join(caps.disk_buses), ", ".join(bus.value for bus in here)
         message = f"the guest has drivers for disks on {known}, and KVM's machine for {caps.arch} has them on {offered} only"
         hint = "It needs a driver of virtio's disks; for Windows, name a medium with --virtio-win."
         yield Finding("hardware.disk-bus", message, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_inspect_says_that_nothing_starts_it(tmp_path: Path, capsys: pytest.Capt
     disk = ntfs_disk(tmp_path / "win.raw", files)
     assert "from disk 1, partition 1, without boot entries" in _told(capsys, "inspect", str(disk))
     assert "windows.no-boot-store" in _told(capsys, "plan", str(disk))
+
+
+def test_card_of_a_bare_disk_is_set_by_the_address_that_it_will_be_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads(_told(capsys, "plan", str(_disk(tmp_path, bcd.MbrPlace(0x0BADF00D, 1048576))), "--json"))
+    (card,) = document["hardware"]["nics"]
+    told = [each["message"] for each in document["plan"]["warnings"] if each["id"] == "windows.addresses"]
+    assert len(told) == 1
+    assert f"{card['mac']} is to have 10.0.0.5/16" in told[0]

@@ -111,7 +111,8 @@ def test_guest_that_knows_none_of_a_machines_buses_is_blocked_and_not_given_anot
     assert ids("aarch64", "sata") == ["hardware.disk-bus"]
     assert ids("aarch64", "virtio-blk", "sata") == []
     assert ids("x86_64", "ide") == ids("i386", "sata", "ide") == []
-    assert ids("s390x") == ["hardware.disk-bus"]
+    assert ids("s390x", "sata") == ["hardware.disk-bus"]
+    assert ids("s390x") == []
 
 
 def test_only_uefi_machines_have_flash_with_a_store_of_their_own() -> None:
