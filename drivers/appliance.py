@@ -62,6 +62,9 @@ _CHECKERS: Mapping[str, str] = {
     # every record of its table against the bitmap; a dirty volume is refused, one with bad sectors is not
     "ntfs": "ntfsresize --info --bad-sectors --no-progress-bar",
 }
+# What a checker ends with besides 0 when it found nothing wrong: that a volume has no room to be shrunk is told after all of its
+# clusters were counted.
+_NO_DAMAGE = {"ntfs": "ERROR: Volume is full."}
 # ntfs-3g gives new files an access list that lets everybody write, unless it is told to heed owners and modes. Then
 # root:root is written as the administrators, who with the system may do all, and others what the mode says.
 NTFS_OWNERS = "permissions"
@@ -527,7 +530,8 @@ class Appliance:
         if problem is not None:
             return FileSystemCheck(device, kind, False, False, problem)
         words, _, status = said.rstrip().rpartition("\n")
-        return FileSystemCheck(device, kind, True, status == "0", words.strip())
+        clean = status == "0" or (kind in _NO_DAMAGE and words.rstrip().rpartition("\n")[2].startswith(_NO_DAMAGE[kind]))
+        return FileSystemCheck(device, kind, True, clean, words.strip())
 
 
 def _kernel_path(device: str) -> str:

@@ -44,7 +44,7 @@ from drivers.ntfs_boot import HEAD_BYTES, OFFSET, geometry_bytes, read_geometry
 from drivers.windows.edits import SetValue, repeated
 from drivers.windows.hive_edit import edit_confined, patched, problems_confined
 from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive
-from drivers.writable import GuestFull, WritableGuest
+from drivers.writable import GuestFull, Space, WritableGuest
 from p2v.core.errors import P2vError, PlanStale
 from p2v.core.events import ChangeApplied, Reporter, silent
 from p2v.core.units import KIB, round_up
@@ -125,8 +125,10 @@ def _require_space(guest: WritableGuest, changes: Sequence[Change], supplements:
     needed: dict[str, int] = {}
     inodes: dict[str, int] = {}
     spaces = {}
+    of_folders = dict[str, Space]()
     for change in changes:
-        space = guest.space(change.path)
+        folder = change.path.rpartition("/")[0]
+        space = of_folders.get(folder) or of_folders.setdefault(folder, guest.space(change.path))
         spaces[space.mountpoint] = space
         needed[space.mountpoint] = needed.get(space.mountpoint, 0) + _growth(change, supplements)
         inodes[space.mountpoint] = inodes.get(space.mountpoint, 0) + isinstance(change, NewName)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from drivers.changes import (
     COPY_BYTES_AT_MOST,
@@ -71,6 +71,8 @@ class Expectations:
 
     tree: GuestTree
     supplements: Mapping[str, bytes]
+    _folders: set[str] = field(default_factory=set)
+    """Those that were seen to be folders: in an appliance every look takes its time."""
 
     def verdicts(self, changes: Sequence[Change]) -> tuple[Verdict, ...]:
         """Make or skip, one for each change.
@@ -103,12 +105,15 @@ class Expectations:
         if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
             raise ValueError(f"{path!r} is no absolute path in its normal form")
         for folder in parents(path):
+            if folder in self._folders:
+                continue
             stat = self._lstat(folder)
             if stat is None:
                 return  # nothing below it either; making the parents is part of the change, or it expects something
             if stat.type is not FileType.DIRECTORY:
                 # a plan's paths are resolved: a link here would lead the write somewhere else
                 raise PlanStale(path, f"{folder} to be a directory", self._described(folder, stat))
+            self._folders.add(folder)
 
     def _lstat(self, path: str) -> Stat | None:
         try:

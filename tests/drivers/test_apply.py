@@ -20,6 +20,7 @@ from drivers.changes import (
     CopyFile,
     DeleteFile,
     DeleteSymlink,
+    DiscardHibernation,
     EditBootSector,
     EditFile,
     EditHive,
@@ -63,6 +64,7 @@ CARRY = CarryFile(__file__, len(CARRIED), sha256(CARRIED), "/var/lib/p2v/agent.d
 HIVE = own_hive({"Control": {"AutoReboot": dword(1)}})
 HIVE_EDITS = (SetValue("Control", "AutoReboot", 4, "00000000", ValueData(4, "01000000"), WHY),)
 EDIT_HIVE = EditHive("/Windows/System32/config/SYSTEM", len(HIVE), sha256(HIVE), HIVE_EDITS, WHY)
+DISCARD = DiscardHibernation("/C/hiberfil.sys", 100, WHY)
 EDIT_BOOT = EditBootSector("/Windows/Boot/$Boot", BootGeometry(255, 2048), BootGeometry(64, 63), WHY)
 
 
@@ -131,6 +133,12 @@ CASES: Mapping[str, Case] = {
             None, OTHER, folder(), link("/etc/fstab"), file(b""), boot_sector(255, 63), boot_sector(64, 2048),
             boot_sector(255, 2048, b"-FVE-FS-"),
         ),
+    ),
+    "discard": Case(
+        DISCARD,
+        file(b"HIBR" + bytes(96)),
+        None,
+        (OTHER, folder(), link("/etc/fstab"), file(b"HIBR" + bytes(95)), file(b"wake" + bytes(96))),
     ),
     "extend": Case(
         EXTEND,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +165,50 @@ def test_the_partition_that_starts_windows_is_rewritten_in_its_place(
     again = RawReader(disk)
     assert plan_guest(inspect_disks([again]), PlanOptions()).changes == ()
     again.close()
+
+
+def _bitmap_at(volume: bytes) -> int:
+    """Where the clusters' bitmap of a small NTFS begins: the first run of record 6 of its table (Microsoft, "NTFS")."""
+    sector_bytes, per_cluster = struct.unpack_from("<HB", volume, 11)
+    cluster_bytes = int(sector_bytes) * int(per_cluster)
+    record = int(struct.unpack_from("<Q", volume, 48)[0]) * cluster_bytes + 6 * 1024
+    at = record + struct.unpack_from("<H", volume, record + 20)[0]
+    while struct.unpack_from("<I", volume, at)[0] != 0x80:
+        at += struct.unpack_from("<I", volume, at + 4)[0]
+    run = at + struct.unpack_from("<H", volume, at + 32)[0]
+    lengths, places = volume[run] & 15, volume[run] >> 4
+    return int.from_bytes(volume[run + 1 + lengths : run + 1 + lengths + places], "little") * cluster_bytes
+
+
+def _with_bitmap(disk: Path, byte: int) -> None:
+    """Say of eight clusters that are free that they are taken (0xff), or of eight that are taken the other way round (0)."""
+    part = disk.read_bytes()[_START:]
+    with disk.open("r+b") as file:
+        file.seek(_START + _bitmap_at(part) + (len(part) // 4096 // 8 - 100 if byte else 0))
+        file.write(bytes([byte]))
+
+
+@pytest.mark.matrix
+@pytest.mark.appliance
+def test_ntfs_is_checked_cluster_by_cluster_and_a_full_one_is_no_damaged_one(tmp_path: Path) -> None:
+    sound, full, taken, free = (ntfs_disk(tmp_path / f"{name}.img", windows_files()) for name in ("sound", "full", "taken", "free"))
+    _with_bitmap(taken, 0xFF)
+    _with_bitmap(free, 0)
+    part = _partition(full, tmp_path)
+    with mounted(part) as root:
+        for piece in (65536, 512):
+            with contextlib.suppress(OSError), (root / f"fill{piece}").open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * piece)
+    with full.open("r+b") as file:
+        file.seek(_START)
+        file.write(part.read_bytes())
+    disks = [ApplianceDisk(disk, "raw", read_only=True) for disk in (sound, full, taken, free)]
+    with open_appliance(disks, _TCG) as appliance:
+        found = [appliance.check_filesystem(f"/dev/sd{letter}1", "ntfs") for letter in "abcd"]
+    assert [(check.checked, check.clean) for check in found] == [(True, True), (True, True), (True, False), (True, False)]
+    assert "Volume is full" in found[1].output
+    assert all("inconsistent" in check.output for check in found[2:])
 
 
 @pytest.mark.matrix
