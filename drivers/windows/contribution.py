@@ -11,14 +11,14 @@ from drivers.windows.edits import HiveEdit, target
 from drivers.windows.facts import WindowsFacts
 from drivers.windows.uninstalling import Uninstall
 
-_REASONS_AT_MOST = 3
+_REASONS_AT_MOST, _LETTERS_AT_MOST = 3, 110
 
 
 @dataclass(frozen=True, slots=True)
 class WindowsContribution:
     """Edits by the name of the hive (``SYSTEM``), other changes, and findings about one noun, in a stable order.
 
-    ``first_boot``: what the guest itself is to uninstall once it runs.
+    ``first_boot``: what the guest itself is to uninstall at its first start.
     """
 
     edits: Mapping[str, tuple[HiveEdit, ...]] = field(default_factory=dict)
@@ -67,7 +67,12 @@ def hive_changes(windows: WindowsFacts, edits: Mapping[str, tuple[HiveEdit, ...]
 
 
 def _why(edits: tuple[HiveEdit, ...]) -> str:
+    """The reasons as far as they are few and short; the rest stand beside what they are the reasons of."""
     reasons = list(dict.fromkeys(edit.why for edit in edits))
-    more = len(reasons) - _REASONS_AT_MOST
-    told = reasons[:_REASONS_AT_MOST] + ([f"and {more} more, each beside its value"] if more > 0 else [])
-    return "; ".join(told)
+    told = reasons[:1]
+    for reason in reasons[1:_REASONS_AT_MOST]:
+        if len("; ".join((*told, reason))) > _LETTERS_AT_MOST:
+            break
+        told.append(reason)
+    more = len(reasons) - len(told)
+    return "; ".join((*told, *([f"and {more} more, each beside its value"] if more > 0 else [])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from drivers.windows import c_regf as c
@@ -12,9 +13,12 @@ _BYTES_SHOWN = 64
 
 
 def reg_diff(edits: Sequence[HiveEdit]) -> Iterator[str]:
-    """The lines, not escaped yet. What .reg files write as bytes though it is text stands here as text."""
+    """The lines, not escaped yet. What .reg files write as bytes though it is text stands here as text.
+
+    A reason stands once, below all that it is the reason of.
+    """
     at: str | None = None
-    for edit in edits:
+    for edit, following in itertools.zip_longest(edits, edits[1:]):
         match edit:
             case AddKey():
                 yield f"+[{edit.key}]"
@@ -25,7 +29,8 @@ def reg_diff(edits: Sequence[HiveEdit]) -> Iterator[str]:
                     yield f" [{edit.key}]"
                 yield from _value(edit)
         at = edit.key if not isinstance(edit, DeleteKey) else None
-        yield f" ; {edit.why}"
+        if following is None or following.why != edit.why:
+            yield f" ; {edit.why}"
 
 
 def in_short(edit: HiveEdit) -> str:
