@@ -25,7 +25,7 @@ def _program(name: str, arch: str, size: int, sha256: str) -> Program:
     return Program(str(_FOLDER / f"{name}-{arch}.exe"), size, sha256)
 
 
-FIRSTBOOT, INSTALLER = "firstboot", "pnpinstall"
+FIRSTBOOT, INSTALLER, REMOVER = "firstboot", "pnpinstall", "pnpremove"
 PROGRAMS = {
     FIRSTBOOT: {
         "x86": _program(FIRSTBOOT, "x86", 8704, "d2becb11bc3c309cf5afdfd5fd6a42910c8435e5007de5ab0a2b84146b614b8d"),
@@ -34,6 +34,10 @@ PROGRAMS = {
     INSTALLER: {
         "x86": _program(INSTALLER, "x86", 2560, "760a568b0873b5621a313c9250463abea17fb58f9422254bc833e45e7f5efe5d"),
         "x64": _program(INSTALLER, "x64", 2560, "64dcf826c593aa329258dfb323c5a2a9601b031e72b984f3902637fc0324a9f9"),
+    },
+    REMOVER: {
+        "x86": _program(REMOVER, "x86", 5120, "4668fcc98cf47f96c87486b4d737b79c963df8c2efca5c1bb7d954c1ef0500af"),
+        "x64": _program(REMOVER, "x64", 4608, "72d2aa4749c6bbf689c6076d4898a6ebbc32f9652dbbb635bad3bc2fce20e2f3"),
     },
 }
 """By their names and those of ``GuestTools.program``."""
