@@ -2,7 +2,7 @@
 
 In every control set that can be started: services are disabled, filters and network providers of theirs leave their lists;
 what they start at log-on is taken out. Everything by itself, with its reason. Programs stay installed; what the guest
-can uninstall at its first boot is a list of its own.
+can uninstall at its first start is a list of its own, which is given to it where that is asked for.
 
 Sources: Microsoft, "HKLM\\SYSTEM\\CurrentControlSet\\Services Registry Tree", "Network Provider Order", "Run and RunOnce Registry
 Keys".
@@ -17,6 +17,7 @@ from drivers.windows.contribution import WindowsContribution
 from drivers.windows.edits import DeleteValue, HiveEdit, SetValue, ValueData, one_each
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.filter_lists import filter_edits
+from drivers.windows.firstboot.tools import tools_of
 from drivers.windows.inf_registry import terminated
 from drivers.windows.leftover_catalogue import PRODUCTS, Product
 from drivers.windows.services import Service, never_started, services_of
@@ -26,8 +27,11 @@ _PROVIDERS = ("Order", "HwOrder")
 _RUN = ("Microsoft\\Windows\\CurrentVersion\\Run", "Wow6432Node\\Microsoft\\Windows\\CurrentVersion\\Run")
 
 
-def contribute(windows: WindowsFacts) -> WindowsContribution:
-    """All that the catalogue's products left, and filters whose driver is gone, whoever's they were."""
+def contribute(windows: WindowsFacts, *, purge: bool = False) -> WindowsContribution:
+    """All that the catalogue's products left, and filters whose driver is gone, whoever's they were.
+
+    ``purge``: the guest is to uninstall their programs itself, as far as it can.
+    """
     system = windows.registry[SYSTEM]
     products = tuple(product for product in PRODUCTS if windows.version.number < product.before)
     edits: list[HiveEdit] = []
@@ -39,13 +43,15 @@ def contribute(windows: WindowsFacts) -> WindowsContribution:
         edits += _providers(system, number, disabled)
     programs = tuple(installed(windows, products))
     software = windows.registry.get(SOFTWARE)
+    has_first_start = tools_of(windows) is not None
+    given = uninstalls(programs) if purge and has_first_start else ()
     return WindowsContribution(
         {
             SYSTEM: tuple(one_each(edits)),
             SOFTWARE: tuple(one_each(_run_values(software, products))) if software is not None else (),
         },
-        warnings=tuple(findings(programs)),
-        first_boot=tuple(uninstalls(programs)),
+        warnings=tuple(findings(programs, given, is_offered=has_first_start and not purge)),
+        first_boot=given,
     )
 
 

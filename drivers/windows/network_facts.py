@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
-_SOFTWARE = frozenset({"ROOT", "SWD", "SW", "MS_NDISWANIP", "HTREE", "BTH", "COMPOSITEBUS"})
+MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+INSTANCE = re.compile(r"[A-Za-z0-9_&.{}#+-]+(?:\\[A-Za-z0-9_&.{}#+-]+){2}")
+"""What instances of devices are made of; one with anything else would be a danger in a script."""
+SUFFIX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+"""Of DNS names."""
+ENUMERATORS_OF_SOFTWARE = frozenset({"ROOT", "SWD", "SW", "MS_NDISWANIP", "HTREE", "BTH", "COMPOSITEBUS"})
 """Enumerators of what is no hardware: teams, tunnels, adapters of other programs."""
 
 
@@ -43,7 +49,7 @@ class NetworkAdapter:
         """Whether its device is one that a machine has, and not one of the system's own."""
         enumerator = self.instance.partition("\\")[0].upper()
         # a driver for layers above cards is enumerated by its own class, {GUID}
-        return enumerator not in _SOFTWARE and not enumerator.startswith("{") if enumerator else True
+        return enumerator not in ENUMERATORS_OF_SOFTWARE and not enumerator.startswith("{") if enumerator else True
 
     @property
     def is_configured(self) -> bool:

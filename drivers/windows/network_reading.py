@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from drivers.windows import c_regf as c
 from drivers.windows.facts import HiveFile, RegistryValue
-from drivers.windows.network_facts import Gateway, NetworkAdapter
+from drivers.windows.network_facts import SUFFIX, Gateway, NetworkAdapter
 
 ADAPTERS_AT_MOST = 64
 ADDRESSES_AT_MOST = 64
@@ -25,7 +25,6 @@ _INSTANCE_AT_MOST = 400
 _CLASS = "{4d36e972-e325-11ce-bfc1-08002be10318}"
 _INSTANCE = re.compile(r"[^\\\x00]+\\[^\\\x00]+\\[^\\\x00]+")
 _SERIAL = re.compile(r"([0-9a-f]{6})fff[ef]([0-9a-f]{6})00", re.IGNORECASE)
-_SUFFIX = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _METRIC_AT_MOST = 9999
 _NONE = frozenset({"", "0.0.0.0"})
 _CARDS = "Microsoft\\Windows NT\\CurrentVersion\\NetworkCards"
@@ -101,7 +100,7 @@ class _Settings:
             () if dhcp else tuple(self._addresses()),
             () if dhcp else tuple(self._gateways()),
             _dns(self._system.text(self._key, "NameServer")) or (() if dhcp else self._shared_dns),
-            suffix if _SUFFIX.fullmatch(suffix) else "",
+            suffix if SUFFIX.fullmatch(suffix) else "",
             metric if metric is not None and 0 < metric <= _METRIC_AT_MOST else None,
         )
 

@@ -7,18 +7,17 @@ the card's MAC address, and removes the adapters that are gone.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from drivers.plan import Addressing, Finding, PlanOptions
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.facts import WindowsFacts
-from drivers.windows.network_facts import Gateway, NetworkAdapter
+from drivers.windows.firstboot.tools import tools_of
+from drivers.windows.network_facts import INSTANCE, MAC, Gateway, NetworkAdapter
 
-# what instances of devices are made of; one with anything else would be a danger in a script
-_INSTANCE = re.compile(r"[A-Za-z0-9_&.{}#+-]+(?:\\[A-Za-z0-9_&.{}#+-]+){2}")
 _BY_HAND = "Set them on its cards once it runs."
+_LOOK = "Look at them then, or say with --ip what a card is to have."
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +86,21 @@ def network_setup(
         matching.take(left[0], matching.adapters[0])
     cards = tuple(_settings(macs, matching, addressing))
     gone = (adapter.instance for adapter in adapters if adapter.is_hardware)
-    ghosts = tuple(dict.fromkeys(instance for instance in gone if _INSTANCE.fullmatch(instance)))
+    ghosts = tuple(dict.fromkeys(instance for instance in gone if INSTANCE.fullmatch(instance)))
     return NetworkSetup(cards, ghosts, tuple(_warnings(adapters, macs, matching, addressing)))
 
 
 def setup_of(windows: WindowsFacts, options: PlanOptions) -> NetworkSetup:
-    """The same for a guest and what planning knows of its machine."""
-    return network_setup(windows.network, options.nic_macs, options.mac_changes, options.addressing)
+    """The same for a guest and what planning knows of its machine; what is no MAC address of a card is taken for not known."""
+    macs = [mac.lower() if mac is not None and MAC.fullmatch(mac.lower()) else None for mac in options.nic_macs]
+    return network_setup(windows.network, macs, options.mac_changes, options.addressing)
 
 
 def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContribution:
-    """What is to be known of the guest's addresses."""
+    """What is to be known of the guest's addresses: who gets which at the first start, or that there is none to do it."""
     setup = setup_of(windows, options)
-    told = tuple(Finding("windows.addresses", _told(card), _BY_HAND) for card in setup.cards)
+    hint = _LOOK if tools_of(windows) is not None else _BY_HAND
+    told = tuple(Finding("windows.addresses", _told(card, is_done=hint is _LOOK), hint) for card in setup.cards)
     return WindowsContribution(warnings=(*told, *setup.warnings))
 
 
@@ -112,7 +113,8 @@ def _settings(
             continue
         had = old or NetworkAdapter("", "", "")
         if new is None:
-            yield CardSettings(mac, had.dhcp, had.addresses, had.gateways, had.dns, had.suffix, had.metric, had.name)
+            gateways = had.gateways if had.addresses else ()
+            yield CardSettings(mac, had.dhcp, had.addresses, gateways, had.dns, had.suffix, had.metric, had.name)
             continue
         yield CardSettings(
             mac,
@@ -157,15 +159,17 @@ def _listed(adapter: NetworkAdapter) -> str:
     return _values(adapter.dhcp, adapter.addresses, adapter.gateways, adapter.dns)
 
 
-def _told(card: CardSettings) -> str:
-    which = card.mac or "its only card"
-    of = f", as {card.replaces} had" if card.replaces else ""
+def _told(card: CardSettings, *, is_done: bool) -> str:
+    which = f"its card {card.mac}" if card.mac is not None else "its only card"
+    of = f" in place of {card.replaces}" if card.replaces else ""
     values = _values(card.dhcp, card.addresses, card.gateways, card.dns)
-    return f"to Windows its card on KVM is a new one: {which} is to have {values}{of}"
+    if is_done:
+        return f"at its first start {which}{of} gets {values}"
+    return f"to Windows its card on KVM is a new one: {which}{of} is to have {values}"
 
 
 def _values(dhcp: bool, addresses: Sequence[str], gateways: Sequence[Gateway], dns: Sequence[str]) -> str:
-    parts = ["an address by DHCP" if dhcp else ", ".join(addresses) or "no address"]
+    parts = ["an address by DHCP" if dhcp else ", ".join(addresses) or "no address of its own"]
     parts += [f"gateway {gateway.address}" for gateway in gateways]
     parts += [f"DNS {', '.join(dns)}"] if dns else []
     return "; ".join(parts)

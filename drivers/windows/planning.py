@@ -68,11 +68,12 @@ def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOption
     if windows.registry[SYSTEM].state == "unreadable":
         return ()
     entries = boot_entries if _has_entries(windows) else old_boot
+    left = leftovers.contribute(windows, purge=options.purge_tools)
     return (
         crash_control.contribute(windows),
         fallback.contribute(windows),
         virtio_drivers.contribute(windows, options.drivers),
-        leftovers.contribute(windows),
+        left,
         processors.contribute(windows),
         entries.contribute(facts, windows),
         boot_start.contribute(facts, windows),
@@ -81,7 +82,7 @@ def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOption
         fast_startup.contribute(windows),
         hibernation.contribute(windows, options),
         network_setup.contribute(windows, options),
-        firstboot.contribute(facts, windows, options),
+        firstboot.contribute(windows, options, left.first_boot),
     )
 
 

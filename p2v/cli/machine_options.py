@@ -58,7 +58,8 @@ def add_guest(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--purge-tools",
         action="store_true",
-        help="the guest removes other hypervisors' tools itself at its first boot; they are turned off in any case",
+        help="the guest removes other hypervisors' tools (a Windows guest its machine's agents as well) itself at its first boot; "
+        "they are turned off in any case",
     )
     group.add_argument(
         "--rebuild-initramfs",

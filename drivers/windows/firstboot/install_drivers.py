@@ -20,7 +20,7 @@ from drivers.windows.firstboot.program import INSTALLER
 from drivers.windows.firstboot.steps import ScriptFile, Step, batch
 from drivers.windows.firstboot.tools import GuestTools, program
 
-_FIRST_WITH_PLUG_AND_PLAY, _FIRST_WITH_PNPUTIL = (5, 0), (6, 0)
+_FIRST_WITH_PNPUTIL = (6, 0)
 _NEW_OPTIONS_SINCE = 14393
 _SECONDS_EACH = 180
 _SECONDS_BEFORE = 120
@@ -37,11 +37,11 @@ def unsuitable(inf_files: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
 def install_drivers(inf_files: Mapping[str, tuple[str, ...]], tools: GuestTools) -> Step | None:
     """The step for INF files by their paths in Windows, each with the ids of its devices.
 
-    None where there is none, or no Plug and Play (NT 4.0).
+    None where there is none.
     """
     odd = unsuitable(inf_files)
     usable = {path: ids for path, ids in inf_files.items() if path not in odd}
-    if not usable or tools.version < _FIRST_WITH_PLUG_AND_PLAY:
+    if not usable:
         return None
     name = "drivers.cmd"
     programs = (INSTALLER,) if tools.version < _FIRST_WITH_PNPUTIL else ()

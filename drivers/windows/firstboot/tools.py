@@ -9,6 +9,7 @@ from drivers.windows.facts import WindowsFacts
 _BY_ARCHITECTURE = {"i386": "x86", "x86_64": "x64", "aarch64": "x86"}
 _POWERSHELL = "WindowsPowerShell\\v1.0\\powershell.exe"
 _POWERSHELL_CAN_SINCE = (6, 2)
+_SERVICE_RUNS_SINCE = (5, 0)
 
 
 def program(name: str) -> str:
@@ -30,8 +31,13 @@ class GuestTools:
     build: int
 
     @property
+    def is_emulated(self) -> bool:
+        """Whether the programs are another processor's, which Windows lets run and does not let at its devices."""
+        return self.folder.endswith("Sysnative")
+
+    @property
     def has_network_cmdlets(self) -> bool:
-        """Whether its PowerShell has Get-NetAdapter and Get-Disk: Windows 8 and Server 2012, and later."""
+        """Whether its PowerShell has Get-NetAdapter and the like: Windows 8 and Server 2012, and later."""
         return self.version >= _POWERSHELL_CAN_SINCE
 
     def command(self, name: str) -> str:
@@ -57,9 +63,9 @@ class GuestTools:
 
 
 def tools_of(windows: WindowsFacts) -> GuestTools | None:
-    """None for a processor that the service program is not built for."""
+    """None where there is no first start: NT 4.0 has nothing of what steps need, and other processors no program."""
     build = _BY_ARCHITECTURE.get(windows.arch)
-    if build is None:
+    if build is None or windows.version.number < _SERVICE_RUNS_SINCE:
         return None
     folder = "%SystemRoot%\\Sysnative" if windows.arch == "aarch64" else "%SystemRoot%\\System32"
     return GuestTools(build, folder, windows.version.number, windows.version.build)

@@ -11,26 +11,24 @@ from drivers.facts import Disk, GuestFacts, OperatingSystem, ReadBy
 from drivers.plan import PlanOptions
 from drivers.planning import plan_guest
 from drivers.windows import c_regf as c
+from drivers.windows.contribution import WindowsContribution
 from drivers.windows.driver_choice import DriverChoice
-from drivers.windows.facts import SYSTEM, WindowsFacts
+from drivers.windows.facts import SYSTEM, WindowsFacts, WindowsVersion
 from drivers.windows.firstboot.planning import contribute
 from drivers.windows.firstboot.program import PROGRAMS
 from drivers.windows.hive_edit import edit
 from drivers.windows.offer import DriverOffer
+from drivers.windows.uninstalling import Uninstall
 from tests.drivers.windows.guest_disk import software_tree, system_tree
-from tests.drivers.windows.test_firstboot_texts import LIST, MAC, PRODUCT, STATIC
+from tests.drivers.windows.test_firstboot_texts import MAC
+from tests.drivers.windows.test_network import STATIC, adapter_keys
 from tests.drivers.windows.test_virtio_drivers import DATABASE, files, offer, read
-from tests.fixtures.hives import Tree, make_hive, sz
+from tests.fixtures.hives import Tree, dword, make_hive, sz
 from tests.fixtures.virtio_win import DRIVERS, Medium, medium
 
-GUID = "{11111111-2222-3333-4444-555555555551}"
 SERVICE = "Services\\p2v-firstboot"
-CARD: Tree = {
-    "ControlSet001\\Control\\Class\\{4d36e972-e325-11ce-bfc1-08002be10318}\\0007": {
-        "NetCfgInstanceId": sz(GUID), "MatchingDeviceId": sz("PCI\\VEN_15AD&DEV_07B0"),
-    },
-    f"ControlSet001\\Services\\Tcpip\\Parameters\\Interfaces\\{GUID}": STATIC,
-}  # fmt: skip
+CARD = adapter_keys(STATIC)
+MSI = "Microsoft\\Windows\\CurrentVersion\\Uninstall\\{2A6E1C55-0000-4C5B-8D5B-5E0E0F1A0003}"
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +59,13 @@ def list_of(changes: tuple[object, ...]) -> list[str]:
 
 def test_steps_stand_in_the_order_in_which_one_needs_the_other(made: Medium) -> None:
     windows = read(guest(CARD))
-    found = contribute(facts(windows, disks=2), windows, PlanOptions(nic_macs=(MAC,), drivers=offered(made, windows)))
-    assert list_of(found.changes) == ["drivers", "network", "disks"]
+    program = Uninstall("a", "A", "a.exe", "native", "k", "A is")
+    found = contribute(windows, PlanOptions(nic_macs=(MAC,), drivers=offered(made, windows)), [program])
+    assert list_of(found.changes) == ["drivers", "ghosts", "network", "uninstall-1"]
     names = {change.path.rpartition("/")[2] for change in found.changes}
-    assert names == {"firstboot.exe", "steps.txt", "drivers.cmd", "network.ps1", "disks.ps1"}
+    assert names == {
+        "firstboot.exe", "pnpremove.exe", "steps.txt", "drivers.cmd", "ghosts.cmd", "network.ps1", "uninstall-1.cmd",
+    }  # fmt: skip
     folders = {change.path.rpartition("/")[0] for change in found.changes}
     (folder,) = folders
     assert folder.startswith("/Windows/p2v/firstboot-")
@@ -75,7 +76,7 @@ def test_the_service_stands_in_every_set_that_can_be_started(made: Medium) -> No
     windows = read(before)
     assert windows.control_sets.bootable == (1, 3)
     options = PlanOptions(drivers=offered(made, windows))
-    found = contribute(facts(windows), windows, options)
+    found = contribute(windows, options)
     path = windows.registry[SYSTEM].path
     after = read({**before, path: edit(before[path], (), found.edits[SYSTEM])})
     (carried,) = [change for change in found.changes if isinstance(change, CarryFile)]
@@ -90,7 +91,7 @@ def test_the_service_stands_in_every_set_that_can_be_started(made: Medium) -> No
         assert system.text(key, "ObjectName") == "LocalSystem"
         assert system.text(key, "DisplayName")
     assert after.registry[SYSTEM].key(f"ControlSet002\\{SERVICE}") is None
-    again = contribute(facts(after), after, options)
+    again = contribute(after, options)
     assert again.edits[SYSTEM] == ()
     assert again.changes == found.changes
 
@@ -99,7 +100,7 @@ def test_other_steps_have_a_folder_of_their_own(made: Medium) -> None:
     windows = read(guest(CARD))
     drivers = offered(made, windows)
     one, other = (
-        contribute(facts(windows), windows, PlanOptions(nic_macs=macs, drivers=drivers)).changes[0].path
+        contribute(windows, PlanOptions(nic_macs=macs, drivers=drivers)).changes[0].path
         for macs in ((MAC,), ("52:54:00:00:00:01",))
     )
     assert one != other
@@ -107,52 +108,76 @@ def test_other_steps_have_a_folder_of_their_own(made: Medium) -> None:
 
 def test_where_there_is_nothing_to_do_there_is_no_service() -> None:
     windows = read(guest())
-    found = contribute(facts(windows), windows, PlanOptions())
+    found = contribute(windows, PlanOptions())
     assert (dict(found.edits), found.changes, found.warnings) == ({}, (), ())
-    alpha = replace(windows, arch="alpha")
-    assert contribute(facts(alpha, disks=3), alpha, PlanOptions()).changes == ()
 
 
-def test_tools_are_uninstalled_when_that_is_asked_for() -> None:
-    tools = {f"{LIST}\\{PRODUCT}": {"DisplayName": sz("Parallels Tools")}}
+@pytest.mark.parametrize("change", [{"arch": "alpha"}, {"version": WindowsVersion(4, 0, 1381)}])
+def test_where_the_service_cannot_run_there_is_none(change: dict[str, object]) -> None:
+    windows = replace(read(guest(CARD)), **change)  # type: ignore[arg-type]
+    program = Uninstall("a", "A", "a.exe", "native", "k", "A is")
+    assert contribute(windows, PlanOptions(nic_macs=(MAC,)), [program]) == WindowsContribution()
+
+
+def test_adapters_that_are_gone_are_removed_also_where_no_card_gets_an_address() -> None:
+    automatic = read(guest(adapter_keys({"EnableDHCP": dword(1)})))
+    assert list_of(contribute(automatic, PlanOptions(nic_macs=(MAC,))).changes) == ["ghosts"]
+
+
+def test_adapters_that_nothing_can_remove_are_told() -> None:
+    windows = read(guest(CARD))
+    early = replace(windows, arch="aarch64", version=replace(windows.version, build=18363))
+    found = contribute(early, PlanOptions(nic_macs=(MAC,)))
+    assert list_of(found.changes) == ["network"]
+    assert [finding.id for finding in found.warnings] == ["windows.ghosts-stay"]
+    late = replace(early, version=replace(windows.version, build=22621))
+    assert contribute(late, PlanOptions(nic_macs=(MAC,))).warnings == ()
+
+
+def test_tools_are_uninstalled_when_that_is_asked_for_and_the_plan_says_either_way() -> None:
+    tools = {MSI: {"DisplayName": sz("Parallels Tools"), "WindowsInstaller": dword(1)}}
     software = make_hive(software_tree(more=tools), name="SOFTWARE")
     windows = read({**guest(), "/Windows/System32/config/SOFTWARE": software})
-    assert contribute(facts(windows), windows, PlanOptions()).changes == ()
-    assert list_of(contribute(facts(windows), windows, PlanOptions(purge_tools=True)).changes) == ["uninstall-1"]
-
-
-def test_tools_that_cannot_be_uninstalled_are_told_and_not_tried() -> None:
-    tools = {f"Wow6432Node\\{LIST}\\{PRODUCT}": {"DisplayName": sz("VMware Tools")}}
-    software = make_hive(software_tree(more=tools), name="SOFTWARE")
-    windows = read({**guest(), "/Windows/System32/config/SOFTWARE": software})
-    found = contribute(facts(windows), windows, PlanOptions(purge_tools=True))
-    assert (found.changes, [finding.id for finding in found.warnings]) == ((), ["windows.tools-stay"])
-    assert contribute(facts(windows), windows, PlanOptions()).warnings == ()
+    without, purged = (plan_guest(facts(windows), PlanOptions(purge_tools=asked)) for asked in (False, True))
+    assert not any("/p2v/" in change.path for change in without.changes)
+    assert list_of(purged.changes) == ["uninstall-1"]
+    (offered_it,) = [each for each in without.warnings if each.id == "windows.leftover"]
+    (does_it,) = [each for each in purged.warnings if each.id == "windows.leftover"]
+    assert "--purge-tools" in offered_it.hint
+    assert "uninstalled by the guest itself" in does_it.message
 
 
 @pytest.mark.parametrize("arch, build", [("x86_64", "x64"), ("i386", "x86"), ("aarch64", "x86")])
 def test_the_program_is_the_one_for_the_processor(arch: str, build: str) -> None:
-    windows = replace(read(guest()), arch=arch)
-    (carried,) = [
-        change for change in contribute(facts(windows, disks=2), windows, PlanOptions()).changes if isinstance(change, CarryFile)
-    ]
-    program = PROGRAMS["firstboot"][build]
-    assert (carried.source, carried.size, carried.sha256) == (program.source, program.size, program.sha256)
+    windows = replace(read(guest(CARD)), arch=arch)
+    found = contribute(windows, PlanOptions(nic_macs=(MAC,)))
+    carried = [change for change in found.changes if isinstance(change, CarryFile)]
+    programs = [PROGRAMS[change.path.rpartition("/")[2].removesuffix(".exe")][build] for change in carried]
+    assert [(each.source, each.size, each.sha256) for each in carried] == [(p.source, p.size, p.sha256) for p in programs]
+    assert carried[0].path.endswith("/firstboot.exe")
 
 
 def test_windows_without_pnputil_gets_the_installer_as_well(made: Medium) -> None:
     windows = read(guest())
     options = PlanOptions(drivers=offered(made, windows))
     old = replace(windows, arch="i386", version=replace(windows.version, major=5, minor=1, build=2600))
-    carried = [change.path.rpartition("/")[2] for change in contribute(facts(old), old, options).changes]
+    carried = [change.path.rpartition("/")[2] for change in contribute(old, options).changes]
     assert carried == ["firstboot.exe", "pnpinstall.exe", "steps.txt", "drivers.cmd"]
 
 
 def test_it_is_part_of_the_whole_plan(made: Medium) -> None:
     windows = read(guest(CARD))
     plan = plan_guest(facts(windows, disks=2), PlanOptions(nic_macs=(MAC,), drivers=offered(made, windows)))
-    assert list_of(plan.changes) == ["drivers", "network", "disks"]
+    assert list_of(plan.changes) == ["drivers", "ghosts", "network"]
     hives = [change for change in plan.changes if change.path == windows.registry[SYSTEM].path]
     assert len(hives) == 1
-    without = plan_guest(facts(windows), PlanOptions(nic_macs=(), drivers=None))
-    assert "windows.addresses-left" in {finding.id for finding in without.warnings}
+    ids = [finding.id for finding in plan.warnings]
+    assert ids.count("windows.addresses") == 1
+    assert not {"windows.addresses-unclear", "windows.cluster-disks"} & set(ids)
+
+
+def test_addresses_that_nobody_is_clearly_to_have_are_told_once_and_left(made: Medium) -> None:
+    windows = read(guest(CARD))
+    plan = plan_guest(facts(windows), PlanOptions(nic_macs=(), drivers=offered(made, windows)))
+    assert "network" not in list_of(plan.changes)
+    assert [each.id for each in plan.warnings if "addresses" in each.id] == ["windows.addresses-unclear"]

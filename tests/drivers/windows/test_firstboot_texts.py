@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface
 
 import pytest
 
-from drivers.plan import Addressing
-from drivers.windows.facts import SOFTWARE, SYSTEM, ControlSets, HiveFile, RegistryValue, WindowsFacts, WindowsVersion
-from drivers.windows.firstboot.addresses import CardAddresses, Gateway, plan_cards
+from drivers.windows.firstboot.ghosts import can_remove, remove_ghosts
 from drivers.windows.firstboot.install_drivers import install_drivers, unsuitable
-from drivers.windows.firstboot.leftovers import uninstall
 from drivers.windows.firstboot.network import set_addresses
-from drivers.windows.firstboot.online_disks import bring_online
-from drivers.windows.firstboot.program import INSTALLER
+from drivers.windows.firstboot.program import INSTALLER, REMOVER
 from drivers.windows.firstboot.steps import Step, batch, step_list
 from drivers.windows.firstboot.tools import GuestTools, tools_of
-from tests.fixtures.hives import Data, Tree, dword, expand_sz, multi_sz, sz
+from drivers.windows.firstboot.uninstall import uninstall
+from drivers.windows.network_facts import Gateway
+from drivers.windows.network_setup import CardSettings
+from drivers.windows.uninstalling import Uninstall
+from tests.drivers.windows.guest_facts import facts
 
 SYSTEM32 = "%SystemRoot%\\System32"
 W2000 = GuestTools("x86", SYSTEM32, (5, 0), 2195)
@@ -32,13 +31,14 @@ VIOSTOR = "%SystemRoot%\\Drivers\\VirtIO\\viostor\\viostor.inf"
 NETKVM = "%SystemRoot%\\Drivers\\VirtIO\\netkvm\\netkvm.inf"
 PACKAGES = {VIOSTOR: ("PCI\\VEN_1AF4&DEV_1001", "PCI\\VEN_1AF4&DEV_1042"), NETKVM: ("PCI\\VEN_1AF4&DEV_1000",)}
 MAC = "52:54:00:12:34:56"
-CARD = CardAddresses(
+CARD = CardSettings(
     MAC,
-    (IPv4Interface("192.168.40.21/24"), IPv4Interface("192.168.40.22/25")),
+    False,
+    ("192.168.40.21/24", "192.168.40.22/25"),
     (Gateway("192.168.40.1", 5), Gateway("192.168.40.9")),
     ("192.168.40.2", "192.168.40.3"),
-    10,
     "branch.example.test",
+    10,
 )
 
 
@@ -51,19 +51,6 @@ def lines(step: Step | None) -> list[str]:
     found = file.content.split("\r\n")[:-1]
     assert not any("\n" in line for line in found)
     return found
-
-
-def facts(system: Tree | None = None, software: Tree | None = None, *, version: tuple[int, int] = (10, 0)) -> WindowsFacts:
-    def hive(name: str, tree: Tree) -> HiveFile:
-        keys = {path: tuple(_value(*value) for value in values.items()) for path, values in tree.items()}
-        return HiveFile(f"/Windows/System32/config/{name}", 1, "", "clean", keys=keys)
-
-    hives = {SYSTEM: hive(SYSTEM, system or {}), SOFTWARE: hive(SOFTWARE, software or {})}
-    return WindowsFacts("/Windows", WindowsVersion(*version, 17763), "x86_64", ControlSets(2, 2, 0, 1, (1, 2)), hives)
-
-
-def _value(name: str, data: Data) -> RegistryValue:
-    return RegistryValue(name, data.type, data.data.hex())
 
 
 ENDED = [
@@ -128,20 +115,16 @@ def test_what_cannot_stand_in_a_batch_file_is_left_out_and_told(path: str) -> No
     assert unsuitable({VIOSTOR: ('PCI\\"&del',)}) == (VIOSTOR,)
 
 
-def test_nt_4_has_nothing_to_install_with() -> None:
-    assert install_drivers(PACKAGES, replace(XP, version=(4, 0))) is None
-    assert set_addresses([CARD], replace(XP, version=(4, 0))) is None
-
-
 FIND_CARD = [
     "$ErrorActionPreference = 'Stop'",
     "function Find-Card([string]$Mac) {",
     "    for ($look = 0; $look -lt 60; $look++) {",
-    "        $found = @(Get-NetAdapter -ErrorAction SilentlyContinue | Where-Object { $_.MacAddress -eq $Mac })",
+    "        $cards = @(Get-NetAdapter -Physical -ErrorAction SilentlyContinue)",
+    "        $found = @($cards | Where-Object { !$Mac -or $_.MacAddress -eq $Mac })",
     "        if ($found.Count -eq 1) { return $found[0].ifIndex }",
     "        Start-Sleep -Seconds 5",
     "    }",
-    '    throw "no network card, or more than one, has the address $Mac"',
+    '    throw "there is not exactly one network card $Mac"',
     "}",
     "try {",
 ]
@@ -179,7 +162,7 @@ def test_addresses_by_cmdlets(tools: GuestTools) -> None:
 
 
 def test_dhcp_by_cmdlets() -> None:
-    assert lines(set_addresses([CardAddresses(MAC)], S2019)) == [
+    assert lines(set_addresses([CardSettings(MAC, True)], S2019)) == [
         *FIND_CARD,
         "    $card = Find-Card '52-54-00-12-34-56'",
         *FORGET,
@@ -191,27 +174,44 @@ def test_dhcp_by_cmdlets() -> None:
 NETSH = f'    Run """{SYSTEM32}\\netsh.exe"" interface ip '
 NAME = 'name=""" & name & """'
 INTERFACES = "HKLM\\SYSTEM\\CurrentControlSet\\Services\\Tcpip\\Parameters\\Interfaces\\"
+CLASS = "{4D36E972-E325-11CE-BFC1-08002BE10318}"
+CONNECTION = f'shell.RegRead("HKLM\\SYSTEM\\CurrentControlSet\\Control\\Network\\{CLASS}\\" & card.SettingID & '
 FIND = [
     "Function Find(mac)",
-    "    Dim look, cards, card",
+    "    Dim look, cards, card, found, title, device, query",
     "    Find = False",
+    '    query = "SELECT * FROM Win32_NetworkAdapterConfiguration WHERE MACAddress IS NOT NULL"',
+    "    If mac <> \"\" Then query = query & \" AND MACAddress = '\" & mac & \"'\"",
     "    On Error Resume Next",
     "    For look = 1 To 60",
-    '        Set cards = GetObject("winmgmts:\\\\.\\root\\cimv2").ExecQuery( _',
-    "            \"SELECT * FROM Win32_NetworkAdapterConfiguration WHERE MACAddress = '\" & mac & \"'\")",
+    "        found = 0",
+    '        Set cards = GetObject("winmgmts:\\\\.\\root\\cimv2").ExecQuery(query)',
     "        For Each card In cards",
     "            ' filters above a card have its address and no connection",
-    '            name = ""',
-    "            guid = card.SettingID",
-    '            name = shell.RegRead("HKLM\\SYSTEM\\CurrentControlSet\\Control\\Network\\'
-    '{4D36E972-E325-11CE-BFC1-08002BE10318}\\" & guid & "\\Connection\\Name")',
-    '            If name <> "" Then',
-    "                Find = True",
-    "                Exit Function",
+    '            title = ""',
+    f'            title = {CONNECTION}"\\Connection\\Name")',
+    '            device = ""',
+    f'            device = {CONNECTION}"\\Connection\\PnpInstanceID")',
+    '            If title <> "" And Not IsOfSoftware(device) Then',
+    "                found = found + 1",
+    "                name = title",
+    "                guid = card.SettingID",
     "            End If",
     "        Next",
+    "        If found = 1 Then",
+    "            Find = True",
+    "            Exit Function",
+    "        End If",
     "        WScript.Sleep 5000",
     "    Next",
+    "End Function",
+    "' teams, tunnels and the like are no cards",
+    "Function IsOfSoftware(device)",
+    "    Dim enumerator, top",
+    '    enumerator = UCase(device) & "\\"',
+    '    top = Left(enumerator, InStr(enumerator, "\\") - 1)',
+    '    IsOfSoftware = Left(top, 1) = "{" Or (top <> "" And '
+    'InStr("|BTH|COMPOSITEBUS|HTREE|MS_NDISWANIP|ROOT|SW|SWD|", "|" & top & "|") > 0)',
     "End Function",
     "Sub Run(command)",
     "    Dim code",
@@ -239,7 +239,7 @@ def test_addresses_by_netsh(tools: GuestTools, unasked: str) -> None:
         f'    shell.RegWrite "{INTERFACES}" & guid & "\\InterfaceMetric", 10, "REG_DWORD"',
         f'    shell.RegWrite "{INTERFACES}" & guid & "\\Domain", "branch.example.test", "REG_SZ"',
         "Else",
-        '    WScript.Echo "no network card has the address 52:54:00:12:34:56"',
+        '    WScript.Echo "there is not exactly one network card 52:54:00:12:34:56"',
         "    failed = 1",
         "End If",
         "WScript.Quit failed",
@@ -250,170 +250,109 @@ def test_addresses_by_netsh(tools: GuestTools, unasked: str) -> None:
 
 
 def test_netsh_without_a_gateway_and_for_dhcp() -> None:
-    one = CardAddresses(MAC, (IPv4Interface("10.0.0.1/8"),))
+    one = CardSettings(MAC, False, ("10.0.0.1/8",))
     assert f'{NETSH}set address {NAME} source=static addr=10.0.0.1 mask=255.0.0.0 gateway=none"' in lines(set_addresses([one], XP))
-    assert f'{NETSH}set address {NAME} source=dhcp"' in lines(set_addresses([CardAddresses(MAC)], XP))
+    assert f'{NETSH}set address {NAME} source=dhcp"' in lines(set_addresses([CardSettings(MAC, True)], XP))
 
 
-def test_data_disks_by_cmdlets_only_where_the_policy_keeps_them() -> None:
-    step, said = bring_online(2, facts(), S2019)
+def test_only_card_is_found_without_a_mac_address() -> None:
+    only = replace(CARD, mac=None)
+    assert "    $card = Find-Card ''" in lines(set_addresses([only], S2019))
+    assert 'If Find("") Then' in lines(set_addresses([only], XP))
+
+
+def test_servers_of_a_card_without_addresses_leave_its_addresses_as_they_are() -> None:
+    servers = CardSettings(MAC, False, dns=("10.0.0.2",))
+    by_cmdlets, by_netsh = lines(set_addresses([servers], S2019)), lines(set_addresses([servers], XP))
+    assert not any("Remove-NetIPAddress" in line or "-Dhcp" in line for line in by_cmdlets)
+    assert not any("address name=" in line for line in by_netsh)
+    assert f'{NETSH}set dns {NAME} source=static addr=10.0.0.2"' in by_netsh
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"mac": "52:54:00:12:34:5'"}, {"mac": ""}, {"suffix": "a' ; b"}, {"suffix": "a\r\nb"}, {"addresses": ("1.2.3.4'; calc",)},
+        {"gateways": (Gateway("'; calc"),)}, {"dns": ("nowhere",)},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("tools", [XP, S2019])
+def test_what_could_end_a_string_never_gets_into_a_script(odd: dict[str, object], tools: GuestTools) -> None:
+    with pytest.raises(ValueError, match=r"MAC|suffix|'"):
+        set_addresses([replace(CARD, **odd)], tools)  # type: ignore[arg-type]
+
+
+GHOSTS = ("PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\4&3b1d9ab8&0&0088", "XENVIF\\VEN_XS0001&DEV_NET\\0")
+
+
+def test_ghosts_are_removed_by_pnputil_where_it_can_and_never_one_that_is_present() -> None:
+    for tools in (replace(S2019, build=19041), ARM64):
+        step = remove_ghosts(GHOSTS, tools)
+        assert lines(step) == [
+            "$failed = 0",
+            "$restart = 0",
+            "$devices = @(Get-PnpDevice -ErrorAction SilentlyContinue)",
+            "foreach ($id in @(",
+            f"    '{GHOSTS[0]}',",
+            f"    '{GHOSTS[1]}'",
+            ")) {",
+            "    $device = $devices | Where-Object { $_.InstanceId -eq $id }",
+            "    if (!$device) { continue }",
+            '    if ($device.Present -ne $false) { Write-Output "${id}: present, left alone"; continue }',
+            '    & "$env:SystemRoot\\System32\\pnputil.exe" /remove-device $id',
+            "    if ($LASTEXITCODE -eq 3010 -or $LASTEXITCODE -eq 1641) { $restart = 3010 }",
+            "    elseif ($LASTEXITCODE -ne 0) { $failed = $LASTEXITCODE }",
+            "}",
+            "if ($failed -ne 0) { exit $failed }",
+            "exit $restart",
+        ]
+        assert step is not None
+        assert step.programs == ()
+        assert step.command.startswith(f'"{tools.folder}\\WindowsPowerShell')
+
+
+@pytest.mark.parametrize("tools", [W2000, XP, S2008, W7, W8, S2019, replace(S2019, build=19040)])
+def test_ghosts_are_removed_by_a_program_of_our_own_before(tools: GuestTools) -> None:
+    step = remove_ghosts(GHOSTS, tools)
     assert lines(step) == [
-        "$ErrorActionPreference = 'Stop'",
-        "try {",
-        "    foreach ($disk in @(Get-Disk | Where-Object { $_.IsOffline -and $_.OfflineReason -eq 'Policy' })) {",
-        '        Write-Output "disk $($disk.Number): $($disk.FriendlyName)"',
-        "        Set-Disk -Number $disk.Number -IsOffline $false",
-        "        Set-Disk -Number $disk.Number -IsReadOnly $false",
-        "    }",
-        *CAUGHT,
-    ]
-    assert said == ()
-
-
-def test_data_disks_by_diskpart() -> None:
-    step, _ = bring_online(2, facts(), W7)
-    disk = ["online disk noerr", "attributes disk clear readonly noerr"]
-    assert lines(step) == ["rescan", "select disk 0", *disk, "select disk 1", *disk]
+        "@echo off", "set worst=0", "set restart=0",
+        f'"%P2V_FOLDER%\\pnpremove.exe" "{GHOSTS[0]}"', "call :ended",
+        f'"%P2V_FOLDER%\\pnpremove.exe" "{GHOSTS[1]}"', "call :ended",
+        "if not %worst%==0 exit %worst%", "exit %restart%",
+        ":ended", "set code=%errorlevel%", "if %code%==0 goto :eof",
+        "if %code%==3010 set restart=3010", "if %code%==3010 goto :eof", "set worst=%code%",
+    ]  # fmt: skip
     assert step is not None
-    assert step.command == f'"{SYSTEM32}\\diskpart.exe" /s "%P2V_FOLDER%\\disks.txt"'
+    assert (step.programs, step.command) == ((REMOVER,), f'"{SYSTEM32}\\cmd.exe" /d /c .\\ghosts.cmd')
 
 
-def test_no_step_for_one_disk_for_old_systems_and_for_clusters() -> None:
-    assert bring_online(1, facts(), S2019) == (None, ())
-    assert bring_online(2, facts(), XP) == (None, ())
-    clustered = {"ControlSet002\\Services\\ClusSvc": {"Start": dword(2)}}
-    step, said = bring_online(2, facts(clustered), S2019)
-    assert (step, [finding.id for finding in said]) == (None, ["windows.cluster-disks"])
-    disabled = {"ControlSet002\\Services\\ClusSvc": {"Start": dword(4)}}
-    assert bring_online(2, facts(disabled), S2019)[0] is not None
+def test_ghosts_stay_where_nothing_can_remove_them() -> None:
+    early = replace(ARM64, build=18363)
+    assert (can_remove(early), remove_ghosts(GHOSTS, early)) == (False, None)
+    assert remove_ghosts((), S2019) is None
 
 
-LIST = "Microsoft\\Windows\\CurrentVersion\\Uninstall"
-PRODUCT = "{2A6E1C55-0000-4C5B-8D5B-5E0E0F1A0003}"
-UNINSTALLED = ["if %errorlevel%==1605 exit 0", "exit %errorlevel%"]
+@pytest.mark.parametrize("odd", ["PCI\\A'\\1", 'PCI\\A\\"1', "PCI\\A\\%X%", "PCI\\A\\1\r\n", "PCI\\A $x\\1", "PCI\\A"])
+@pytest.mark.parametrize("tools", [XP, ARM64])
+def test_device_whose_id_could_end_a_string_never_gets_into_a_script(odd: str, tools: GuestTools) -> None:
+    with pytest.raises(ValueError, match="no instance"):
+        remove_ghosts((*GHOSTS, odd), tools)
 
 
-def test_tools_that_can_be_uninstalled_anywhere_are() -> None:
-    programs = "C:\\Program Files\\Oracle\\VirtualBox Guest Additions\\uninst.exe"
-    additions, agent = "Oracle VM VirtualBox Guest Additions 6.1.50", "Citrix Hypervisor Windows Management Agent"
-    software: Tree = {
-        f"{LIST}\\Oracle VM VirtualBox Guest Additions": {"DisplayName": sz(additions), "UninstallString": sz(programs)},
-        f"{LIST}\\{PRODUCT}": {"DisplayName": sz("Parallels Tools"), "UninstallString": expand_sz(f"MsiExec.exe /I{PRODUCT}")},
-        f"Wow6432Node\\{LIST}\\{PRODUCT[:-2]}4}}": {"DisplayName": sz(agent)},
-    }
-    steps = uninstall(facts(software=software), S2019)
-    msiexec = f'"{SYSTEM32}\\msiexec.exe" /x'
-    quiet = "/qn /norestart REBOOT=ReallySuppress"
-    assert [lines(step) for step in steps] == [
-        ["@echo off", f'"{programs}" /S', *UNINSTALLED],
-        ["@echo off", f"{msiexec} {PRODUCT} {quiet} REMOVE=ALL PREVENT_REBOOT=Yes LAUNCHED_BY_SETUP_EXE=Yes", *UNINSTALLED],
-        ["@echo off", f"{msiexec} {PRODUCT[:-2]}4}} {quiet}", *UNINSTALLED],
+def test_programs_are_uninstalled_each_by_a_step_of_its_own() -> None:
+    msiexec = f'"{SYSTEM32}\\msiexec.exe" /x {{2A6E1C55-0000-4C5B-8D5B-5E0E0F1A0003}} /qn'
+    programs = [
+        Uninstall("a", "A", '"C:\\a (x86)\\uninst.exe" /S', "native", "k", "A is"),
+        Uninstall("b", "B", msiexec, "32-bit", "k", "B is"),
     ]
-    assert [step.name for step in steps] == ["uninstall-1", "uninstall-2", "uninstall-3"]
-    # of a name from the guest no more is shown than what is known
-    assert steps[0].why == "Oracle VM VirtualBox Guest Additions are for another hypervisor"
-
-
-@pytest.mark.parametrize(
-    "key, name, command",
-    [
-        (PRODUCT, "VMware Tools", f"MsiExec.exe /X{PRODUCT}"),
-        (PRODUCT, "Nutanix VirtIO", f"MsiExec.exe /X{PRODUCT}"),
-        ("{not a product}", "Parallels Tools", "MsiExec.exe /X{not a product}"),
-        (PRODUCT + " & format c:", "Parallels Tools", ""),
-        ("x", "Oracle VM VirtualBox Guest Additions", "C:\\a%b%\\uninst.exe"),
-        ("x", "Oracle VM VirtualBox Guest Additions", 'C:\\a" & calc & "\\uninst.exe'),
-        ("x", "Oracle VM VirtualBox Guest Additions", "\\\\server\\share\\uninst.exe"),
-        ("x", "My Oracle VM VirtualBox Guest Additions", "C:\\a\\uninst.exe"),
-    ],
-)
-def test_nothing_else_of_the_list_of_programs_is_run(key: str, name: str, command: str) -> None:
-    software = {f"{LIST}\\{key}": {"DisplayName": sz(name), "UninstallString": sz(command)}}
-    assert uninstall(facts(software=software), S2019) == ()
-
-
-GUIDS = ("{11111111-2222-3333-4444-555555555551}", "{11111111-2222-3333-4444-555555555552}")
-CLASS = "ControlSet002\\Control\\Class\\{4D36E972-E325-11CE-BFC1-08002BE10318}"
-SETTINGS = "ControlSet002\\Services\\Tcpip\\Parameters\\Interfaces"
-STATIC: dict[str, Data] = {
-    "EnableDHCP": dword(0), "IPAddress": multi_sz("192.168.40.21", "192.168.40.22"),
-    "SubnetMask": multi_sz("255.255.255.0", "255.255.255.128"), "DefaultGateway": multi_sz("192.168.40.1", "192.168.40.9"),
-    "DefaultGatewayMetric": multi_sz("5"), "NameServer": sz("192.168.40.2,192.168.40.3"), "Domain": sz("branch.example.test"),
-    "InterfaceMetric": dword(10),
-}  # fmt: skip
-
-
-def adapters(*settings: dict[str, Data], device: str = "pci\\ven_8086&dev_100f") -> Tree:
-    tree: dict[str, dict[str, Data]] = {}
-    for number, (guid, values) in enumerate(zip(GUIDS, settings, strict=False)):
-        tree[f"{CLASS}\\000{number}"] = {"NetCfgInstanceId": sz(guid), "MatchingDeviceId": sz(device)}
-        tree[f"{SETTINGS}\\{guid.lower()}"] = values
-    return tree
-
-
-def test_the_only_card_keeps_its_addresses_without_a_word() -> None:
-    plan = plan_cards(facts(adapters(STATIC)), [MAC], ())
-    assert plan.cards == (CARD,)
-    assert plan.warnings == ()
-
-
-def test_several_cards_get_theirs_in_order_and_that_is_said() -> None:
-    plan = plan_cards(facts(adapters({"EnableDHCP": dword(1)}, STATIC)), ["52:54:00:00:00:01", MAC], ())
-    assert plan.cards == (CARD,)
-    assert [finding.id for finding in plan.warnings] == ["windows.addresses-by-order"]
-
-
-def test_of_a_card_that_is_gone_nothing_is_in_the_way() -> None:
-    plan = plan_cards(facts(adapters({"EnableDHCP": dword(1)}, STATIC)), [MAC], ())
-    assert plan.cards == (CARD,)
-    assert [finding.id for finding in plan.warnings] == ["windows.addresses-by-order"]
-    assert plan_cards(facts(adapters(STATIC, STATIC)), [MAC], ()).cards == ()
-
-
-@pytest.mark.parametrize("macs", [[], [MAC, MAC], [None]])
-def test_addresses_whose_card_is_not_known_stay_and_that_is_said(macs: list[str | None]) -> None:
-    plan = plan_cards(facts(adapters(STATIC)), macs, ())
-    assert plan.cards == ()
-    assert [finding.id for finding in plan.warnings] == ["windows.addresses-left"]
-    assert "192.168.40.21/24" in plan.warnings[0].message
-
-
-def test_what_was_asked_for_comes_before_what_was_there() -> None:
-    wish = Addressing("10.0.2.40/16", "10.0.0.1", ("10.0.0.2",))
-    plan = plan_cards(facts(adapters(STATIC)), [MAC.upper()], [wish])
-    expected = CardAddresses(MAC, (IPv4Interface("10.0.2.40/16"),), (Gateway("10.0.0.1"),), ("10.0.0.2",))
-    assert plan.cards == (expected,)
-    assert plan_cards(facts(adapters(STATIC)), [MAC], [Addressing(None)]).cards == (CardAddresses(MAC),)
-    assert plan_cards(facts(adapters(STATIC)), [MAC, "52:54:00:00:00:01"], [wish, wish]).warnings == ()
-
-
-def test_dhcp_and_what_is_no_card_are_left_alone() -> None:
-    assert plan_cards(facts(adapters({"EnableDHCP": dword(1)})), [MAC], ()).cards == ()
-    assert plan_cards(facts(adapters(STATIC, device="tap0901")), [MAC], ()) == plan_cards(facts(), [MAC], ())
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"IPAddress": multi_sz("0.0.0.0"), "SubnetMask": multi_sz("0.0.0.0")},
-        {"IPAddress": multi_sz("1.2.3.4'; calc"), "SubnetMask": multi_sz("255.255.255.0")},
-        {"IPAddress": multi_sz("192.168.1.1"), "SubnetMask": multi_sz("255.0.255.0")},
-        {"IPAddress": multi_sz("192.168.1.1"), "SubnetMask": multi_sz()},
-        {"IPAddress": dword(1), "SubnetMask": dword(1)},
-    ],
-)
-def test_addresses_that_are_none_are_not_handed_on(values: dict[str, Data]) -> None:
-    assert plan_cards(facts(adapters({**STATIC, **values})), [MAC], ()).cards == ()
-
-
-def test_of_the_rest_only_what_is_right_is_handed_on() -> None:
-    odd = {
-        "DefaultGateway": multi_sz("nowhere", "192.168.40.1"), "DefaultGatewayMetric": multi_sz("-1", "x"),
-        "NameServer": sz("192.168.40.2 'x'"), "Domain": sz("a' ; b"), "InterfaceMetric": dword(0xFFFFFFFF),
-    }  # fmt: skip
-    (card,) = plan_cards(facts(adapters({**STATIC, **odd})), [MAC], ()).cards
-    expected = replace(CARD, gateways=(Gateway("192.168.40.1"),), dns=("192.168.40.2",), domain="", metric=None)
-    assert card == expected
+    steps = uninstall(programs, S2019)
+    ended = ["if %errorlevel%==1605 exit 0", "exit %errorlevel%"]
+    assert [lines(step) for step in steps] == [
+        ["@echo off", '"C:\\a (x86)\\uninst.exe" /S', *ended],
+        ["@echo off", msiexec, *ended],
+    ]
+    assert [(step.name, step.why) for step in steps] == [("uninstall-1", "A is"), ("uninstall-2", "B is")]
+    assert steps[0].command == f'"{SYSTEM32}\\cmd.exe" /d /c .\\uninstall-1.cmd'
 
 
 def test_the_list_of_steps() -> None:
@@ -456,6 +395,11 @@ def test_a_batch_file_says_nothing_but_what_its_programs_say() -> None:
     [("i386", "x86", "System32"), ("x86_64", "x64", "System32"), ("aarch64", "x86", "Sysnative"), ("alpha", None, "")],
 )
 def test_each_processor_has_its_program(arch: str, program: str | None, folder: str) -> None:
-    tools = tools_of(replace(facts(), arch=arch))
+    tools = tools_of(replace(facts({}), arch=arch))
     assert (tools.program if tools else None) == program
     assert tools is None or tools.command("cmd.exe") == f'"%SystemRoot%\\{folder}\\cmd.exe"'
+
+
+def test_nt_4_has_no_first_start() -> None:
+    assert tools_of(facts({}, version=(4, 0), arch="i386")) is None
+    assert tools_of(facts({}, version=(5, 0), arch="i386")) is not None

@@ -6,8 +6,10 @@ import pytest
 
 from drivers.windows.contribution import WindowsContribution, joined
 from drivers.windows.facts import SOFTWARE, ControlSets
+from drivers.windows.firstboot.steps import STEPS_AT_MOST
 from drivers.windows.leftover_catalogue import ALWAYS, PRODUCTS, Uninstaller
 from drivers.windows.leftovers import contribute
+from drivers.windows.uninstalling import UNINSTALLS_AT_MOST
 from tests.drivers.windows.guest_facts import facts, service, told
 from tests.fixtures.hives import Data, Tree, dword, expand_sz, multi_sz, sz
 
@@ -25,6 +27,11 @@ def services(**starts: int) -> Tree:
 
 def program(title: str, uninstall: str = "", **more: Data) -> dict[str, Data]:
     return {"DisplayName": sz(title), **({"UninstallString": expand_sz(uninstall)} if uninstall else {}), **more}
+
+
+def purged(listed: Tree) -> WindowsContribution:
+    """What is planned for a guest with this list of programs, whose user wants them gone."""
+    return contribute(facts({}, listed), purge=True)
 
 
 def commands(planned: WindowsContribution) -> list[str]:
@@ -142,9 +149,9 @@ def test_what_starts_at_log_on_is_taken_out_of_both_views() -> None:
 
 def test_an_installers_package_is_uninstalled_without_a_question_or_a_restart() -> None:
     listed: Tree = {f"{NATIVE}\\{CODE}": program("Parallels Tools", f"MsiExec.exe /I{CODE}")}
-    planned = contribute(facts({}, listed))
+    planned = purged(listed)
     (command,) = commands(planned)
-    assert command.startswith(f"msiexec.exe /x {CODE} /qn /norestart REBOOT=ReallySuppress")
+    assert command.startswith(f'"%SystemRoot%\\System32\\msiexec.exe" /x {CODE} /qn /norestart REBOOT=ReallySuppress')
     assert "PREVENT_REBOOT=Yes" in command
     assert planned.first_boot[0].view == "native"
 
@@ -154,17 +161,17 @@ def test_both_views_of_the_list_are_looked_at() -> None:
         f"{NATIVE}\\{CODE}": program("Dell OpenManage Server Administrator", WindowsInstaller=dword(1)),
         f"{OTHER}\\{CODE.replace('0F', '1F')}": program("Dell Lifecycle Controller Utilities", WindowsInstaller=dword(1)),
     }
-    assert [each.view for each in contribute(facts({}, listed)).first_boot] == ["native", "32-bit"]
+    assert [each.view for each in purged(listed).first_boot] == ["native", "32-bit"]
 
 
 def test_what_stands_in_both_views_is_uninstalled_once() -> None:
     entry = program("Parallels Tools", WindowsInstaller=dword(1))
-    assert len(commands(contribute(facts({}, {f"{NATIVE}\\{CODE}": entry, f"{OTHER}\\{CODE}": entry})))) == 1
+    assert len(commands(purged({f"{NATIVE}\\{CODE}": entry, f"{OTHER}\\{CODE}": entry}))) == 1
 
 
 def test_an_uninstaller_of_another_kind_is_told_to_be_silent_or_left_to_a_person() -> None:
     def one(title: str, uninstall: str, **more: Data) -> list[str]:
-        return commands(contribute(facts({}, {f"{NATIVE}\\x": program(title, uninstall, **more)})))
+        return commands(purged({f"{NATIVE}\\x": program(title, uninstall, **more)}))
 
     box, hp = "Oracle VM VirtualBox Guest Additions 7.0.8", "HP System Management Homepage"
     assert one(box, "C:\\Program Files\\Oracle\\uninst.exe") == ['"C:\\Program Files\\Oracle\\uninst.exe" /S']
@@ -182,7 +189,7 @@ def test_an_uninstaller_of_another_kind_is_told_to_be_silent_or_left_to_a_person
 )  # fmt: skip
 def test_what_is_no_plain_path_is_never_made_a_command(uninstall: str) -> None:
     listed: Tree = {f"{NATIVE}\\x": program("Oracle VM VirtualBox Guest Additions", uninstall)}
-    planned = contribute(facts({}, listed))
+    planned = purged(listed)
     assert commands(planned) == []
     assert [finding.id for finding in planned.warnings] == ["windows.leftover"]
 
@@ -190,28 +197,83 @@ def test_what_is_no_plain_path_is_never_made_a_command(uninstall: str) -> None:
 def test_a_quiet_command_with_letters_of_an_interpreter_or_without_end_is_none() -> None:
     for quiet in ("a.exe\r\nformat c:", "a.exe & b.exe", "%X%", "a^b", "a>b", "\u202e.exe", "a" * 2000):
         listed: Tree = {f"{NATIVE}\\x": program("HP System Management Homepage", "a", QuietUninstallString=sz(quiet))}
-        assert commands(contribute(facts({}, listed))) == []
+        assert commands(purged(listed)) == []
 
 
 @pytest.mark.parametrize("title", ["VMware Tools", "Virtual Machine Additions", "RHEV-Tools"])
 def test_what_refuses_or_takes_drivers_along_is_not_uninstalled_and_is_told_of(title: str) -> None:
     product = next(each for each in PRODUCTS if any(title == name.rstrip("*") for name in each.listed))
     assert product.uninstaller is not Uninstaller.WORKS
-    planned = contribute(facts({}, {f"{NATIVE}\\{CODE}": program(title, WindowsInstaller=dword(1))}))
+    planned = purged({f"{NATIVE}\\{CODE}": program(title, WindowsInstaller=dword(1))})
     assert (commands(planned), [finding.id for finding in planned.warnings]) == ([], ["windows.leftover"])
     assert title in planned.warnings[0].message
+
+
+def told_of(planned: WindowsContribution) -> list[tuple[str, str]]:
+    assert {finding.id for finding in planned.warnings} <= {"windows.leftover"}
+    return [(finding.message, finding.hint) for finding in planned.warnings]
+
+
+def test_programs_stay_as_long_as_nobody_wants_them_gone_and_the_plan_says_how_they_go() -> None:
+    listed: Tree = {f"{NATIVE}\\{CODE}": program("Parallels Tools", WindowsInstaller=dword(1))}
+    planned = contribute(facts({}, listed))
+    assert commands(planned) == []
+    ((message, hint),) = told_of(planned)
+    assert "left installed" in message
+    assert "--purge-tools" in hint
+    ((message, hint),) = told_of(purged(listed))
+    assert "uninstalled by the guest itself" in message
+    assert "--purge-tools" not in hint
+
+
+@pytest.mark.parametrize("version, arch", [((4, 0), "i386"), ((6, 1), "alpha")])
+def test_a_guest_that_has_no_first_start_is_not_said_to_uninstall(version: tuple[int, int], arch: str) -> None:
+    listed: Tree = {f"{NATIVE}\\{CODE}": program("Parallels Tools", WindowsInstaller=dword(1))}
+    for purge in (False, True):
+        planned = contribute(facts({}, listed, version=version, arch=arch), purge=purge)
+        ((message, hint),) = told_of(planned)
+        assert commands(planned) == []
+        assert "left installed" in message
+        assert "by hand" in hint
+
+
+def test_programs_of_a_product_that_fare_alike_are_told_of_together() -> None:
+    titles = ("HP ProLiant A", "HP ProLiant B", "HP ProLiant C", "HP ProLiant D", "HP ProLiant E")
+    listed: Tree = {
+        **{f"{NATIVE}\\{CODE[:-2]}{n}}}": program(title, WindowsInstaller=dword(1)) for n, title in enumerate(titles)},
+        f"{OTHER}\\{CODE[:-2]}0}}": program(titles[0], WindowsInstaller=dword(1)),
+        f"{NATIVE}\\x": program("HP System Management Homepage", "C:\\a.exe"),
+    }
+    planned = purged(listed)
+    assert len(commands(planned)) == 5
+    together, alone = (message for message, _ in told_of(planned))
+    assert together.startswith("HP ProLiant A, HP ProLiant B, HP ProLiant C and 2 more: ")
+    assert alone.startswith("HP System Management Homepage: ")
+    two = purged({f"{view}\\{CODE}": program("VMware Tools", WindowsInstaller=dword(1)) for view in (NATIVE, OTHER)})
+    assert len(told_of(two)) == 1
+
+
+def test_a_list_without_end_is_uninstalled_in_part_and_the_rest_is_told() -> None:
+    listed: Tree = {
+        f"{NATIVE}\\{CODE[:-4]}{n:03d}}}": program(f"HP ProLiant {n}", WindowsInstaller=dword(1)) for n in range(60)
+    }
+    planned = purged(listed)
+    assert len(commands(planned)) == UNINSTALLS_AT_MOST
+    assert [("and 21 more" in message, "by hand" in hint) for message, hint in told_of(planned)] == [(True, False), (False, True)]
+    # all of them fit into the list of steps beside the others
+    assert UNINSTALLS_AT_MOST + 3 <= STEPS_AT_MOST
 
 
 def test_others_programs_and_virtios_drivers_stay() -> None:
     titles = ("Nutanix VirtIO", "QEMU guest agent", "VMware Tools Documents", "VMware Workstation", "Oracle VM VirtualBox 7", "")
     listed: Tree = {f"{NATIVE}\\{n}": program(title, "C:\\a.exe") for n, title in enumerate(titles)}
-    planned = contribute(facts({}, listed))
+    planned = purged(listed)
     assert (commands(planned), planned.warnings) == ([], ())
 
 
 def test_a_title_cannot_reach_a_terminal_as_it_is() -> None:
     listed: Tree = {f"{NATIVE}\\x": program("Parallels Tools \x1b[31m\u202e" + "x" * 500, "a")}
-    (finding,) = contribute(facts({}, listed)).warnings
+    (finding,) = purged(listed).warnings
     assert not {"\x1b", "\u202e"} & set(finding.message)
     assert len(finding.message) < 300
 

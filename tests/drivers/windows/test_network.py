@@ -247,11 +247,29 @@ def test_what_the_user_wants_goes_before_what_the_adapter_had() -> None:
     assert ([card.mac for card in said.cards], said.warnings) == ([MAC, NEW_MAC], ())
 
 
-def test_plan_tells_what_each_card_is_to_have() -> None:
-    files = windows_files(system=make_hive({**system_tree(), **adapter_keys(STATIC)}))
-    windows = read_windows(InMemoryTree(dict[str, Node](files)), "/Windows").facts
-    found = network_setup.contribute(windows, PlanOptions(nic_macs=(NEW_MAC,)))
-    (finding,) = found.warnings
+def test_plan_tells_what_each_card_gets_or_is_to_have() -> None:
+    windows = facts_with(adapter_keys(STATIC))
+    (finding,) = network_setup.contribute(windows, PlanOptions(nic_macs=(NEW_MAC,))).warnings
     assert finding.id == "windows.addresses"
-    for told in (NEW_MAC, "10.0.0.5/16", "10.0.0.1", "10.0.0.2, 10.0.0.3", "Ethernet"):
+    for told in (NEW_MAC, "10.0.0.5/16", "10.0.0.1", "10.0.0.2, 10.0.0.3", "Ethernet", "at its first start"):
         assert told in finding.message
+    assert "--ip" in finding.hint
+    old = replace(windows, version=replace(windows.version, major=4, minor=0))
+    (by_hand,) = network_setup.contribute(old, PlanOptions(nic_macs=(NEW_MAC,))).warnings
+    assert "first start" not in by_hand.message
+    assert by_hand.hint == "Set them on its cards once it runs."
+
+
+def test_mac_address_of_a_description_that_is_none_is_not_known_and_its_case_is_no_matter() -> None:
+    windows = facts_with(adapter_keys(STATIC, of_class={"NetworkAddress": sz("00-50-56-8E-C6-EA")}))
+    found = {mac: network_setup.setup_of(windows, PlanOptions(nic_macs=(mac, None))) for mac in (MAC.upper(), f"{MAC}'", "")}
+    assert [card.mac for card in found[MAC.upper()].cards] == [MAC]
+    assert [setup.cards for mac, setup in found.items() if mac != MAC.upper()] == [(), ()]
+    (only,) = network_setup.setup_of(windows, PlanOptions(nic_macs=("52:54:00'; calc",))).cards
+    assert only.mac is None
+
+
+def test_gateways_without_an_address_to_reach_them_from_are_left_out() -> None:
+    lost = replace(FIRST, addresses=())
+    (card,) = set_up((lost,), (MAC,)).cards
+    assert (card.dhcp, card.addresses, card.gateways, card.dns) == (False, (), (), ("10.0.0.2",))
