@@ -1,7 +1,12 @@
 """Further disks have to be online at the first start: to Windows they are new ones, behind a controller that it did not know. Pure.
 
-Source: Microsoft, "SAN policy" (VDS_SAN_POLICY: 1 all online, 2 those on a shared bus offline, 3 all offline; Enterprise and
-Datacenter servers begin with 2), which partmgr keeps in its Parameters; virtio's drivers and SAS count as a shared bus.
+What the policy decides when Windows meets a disk, stands with its device (``Enum\\...\\Device Parameters\\Partmgr``:
+Attributes), which on KVM is another one. So no step of the first start has to bring anything online, and what an administrator
+took offline on a virtio bus stays so.
+
+Sources: Microsoft Q2849097 (Attributes); "SAN policy" (VDS_SAN_POLICY: 1 all online, 2 those on a shared bus offline, 3 all
+offline; Enterprise and Datacenter servers begin with 2), which partmgr keeps in its Parameters; virtio's drivers and SAS count
+as a shared bus.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from drivers.windows.firstboot.tools import tools_of
 from drivers.windows.network_facts import INSTANCE, MAC, Gateway, NetworkAdapter
 
 _BY_HAND = "Set them on its cards once it runs."
-_LOOK = "Look at them then, or say with --ip what a card is to have."
+_LOOK = "Look at it then, or say with --ip what a card is to have."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def setup_of(windows: WindowsFacts, options: PlanOptions) -> NetworkSetup:
 def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContribution:
     """What is to be known of the guest's addresses: who gets which at the first start, or that there is none to do it."""
     setup = setup_of(windows, options)
-    hint = _LOOK if tools_of(windows) is not None else _BY_HAND
-    told = tuple(Finding("windows.addresses", _told(card, is_done=hint is _LOOK), hint) for card in setup.cards)
+    is_done = tools_of(windows) is not None
+    told = tuple(Finding("windows.addresses", _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in setup.cards)
     return WindowsContribution(warnings=(*told, *setup.warnings))
 
 
@@ -161,11 +161,15 @@ def _listed(adapter: NetworkAdapter) -> str:
 
 def _told(card: CardSettings, *, is_done: bool) -> str:
     which = f"its card {card.mac}" if card.mac is not None else "its only card"
-    of = f" in place of {card.replaces}" if card.replaces else ""
     values = _values(card.dhcp, card.addresses, card.gateways, card.dns)
     if is_done:
-        return f"at its first start {which}{of} gets {values}"
-    return f"to Windows its card on KVM is a new one: {which}{of} is to have {values}"
+        return f"at its first start {which} gets {values}"
+    return f"to Windows its card on KVM is a new one: {which} is to have {values}"
+
+
+def _hint(card: CardSettings, *, is_done: bool) -> str:
+    of = f"It takes the place of {card.replaces}. " if card.replaces else ""
+    return of + (_LOOK if is_done else _BY_HAND)
 
 
 def _values(dhcp: bool, addresses: Sequence[str], gateways: Sequence[Gateway], dns: Sequence[str]) -> str:

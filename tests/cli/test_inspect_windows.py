@@ -54,7 +54,8 @@ def test_plan_shows_the_edit_of_an_entry_that_leads_nowhere_and_the_cards_settin
         "of the registry in /Boot/BCD",
         "names a partition that is on none of these disks",
         f"[Objects\\{bcd.LOADER}\\Elements\\21000001]",
-        f"{MAC} is to have 10.0.0.5/16; gateway 10.0.0.1; DNS 10.0.0.2, 10.0.0.3, as Ethernet had [windows.addresses]",
+        f"at its first start its card {MAC} gets 10.0.0.5/16; gateway 10.0.0.1; DNS 10.0.0.2, 10.0.0.3 [windows.addresses]",
+        "It takes the place of Ethernet.",
     ):
         assert part in text
 

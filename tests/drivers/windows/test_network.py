@@ -251,13 +251,14 @@ def test_plan_tells_what_each_card_gets_or_is_to_have() -> None:
     windows = facts_with(adapter_keys(STATIC))
     (finding,) = network_setup.contribute(windows, PlanOptions(nic_macs=(NEW_MAC,))).warnings
     assert finding.id == "windows.addresses"
-    for told in (NEW_MAC, "10.0.0.5/16", "10.0.0.1", "10.0.0.2, 10.0.0.3", "Ethernet", "at its first start"):
+    for told in (NEW_MAC, "10.0.0.5/16", "10.0.0.1", "10.0.0.2, 10.0.0.3", "at its first start"):
         assert told in finding.message
-    assert "--ip" in finding.hint
+    for told in ("Ethernet", "--ip"):
+        assert told in finding.hint
     old = replace(windows, version=replace(windows.version, major=4, minor=0))
     (by_hand,) = network_setup.contribute(old, PlanOptions(nic_macs=(NEW_MAC,))).warnings
     assert "first start" not in by_hand.message
-    assert by_hand.hint == "Set them on its cards once it runs."
+    assert by_hand.hint.endswith("Set them on its cards once it runs.")
 
 
 def test_mac_address_of_a_description_that_is_none_is_not_known_and_its_case_is_no_matter() -> None:
