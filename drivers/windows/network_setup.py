@@ -25,7 +25,8 @@ class CardSettings:
     """What one card is to have. ``mac``: in lower-case colon form; None for the only card there is, whose address is not known.
 
     ``addresses`` with their prefix (``192.168.40.21/24``), empty with ``dhcp``. ``suffix``: of DNS names, for this connection.
-    ``metric``: of the interface; None leaves it to Windows. ``replaces``: the old connection's name, for people.
+    ``metric``: of the interface; None leaves it to Windows. ``replaces``: the old connection's name, for people. ``asked``: whether
+    the user said so.
     """
 
     mac: str | None
@@ -36,6 +37,7 @@ class CardSettings:
     suffix: str = ""
     metric: int | None = None
     replaces: str = ""
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +99,14 @@ def setup_of(windows: WindowsFacts, options: PlanOptions) -> NetworkSetup:
 
 
 def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContribution:
-    """What is to be known of the guest's addresses: who gets which at the first start, or that there is none to do it."""
+    """What is to be known of the guest's addresses: who gets which at the first start, or that there is none to do it.
+
+    What the user asked for and gets is nobody's surprise.
+    """
     setup = setup_of(windows, options)
     is_done = tools_of(windows) is not None
-    told = tuple(Finding("windows.addresses", _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in setup.cards)
+    cards = (card for card in setup.cards if not (card.asked and is_done))
+    told = tuple(Finding("windows.addresses", _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in cards)
     return WindowsContribution(warnings=(*told, *setup.warnings))
 
 
@@ -125,6 +131,7 @@ def _settings(
             had.suffix,
             had.metric,
             had.name,
+            asked=True,
         )
 
 

@@ -238,7 +238,7 @@ def test_adapter_without_settings_of_its_own_leaves_the_new_one_as_it_is() -> No
 def test_what_the_user_wants_goes_before_what_the_adapter_had() -> None:
     wanted = Addressing("10.7.0.5/24", "10.7.0.1", ())
     (card,) = set_up((replace(FIRST, metric=7, suffix="lan"),), (MAC,), addressing=(wanted,)).cards
-    assert card == CardSettings(MAC, False, ("10.7.0.5/24",), (Gateway("10.7.0.1"),), ("10.0.0.2",), "lan", 7, "Inside")
+    assert card == CardSettings(MAC, False, ("10.7.0.5/24",), (Gateway("10.7.0.1"),), ("10.0.0.2",), "lan", 7, "Inside", asked=True)
     (automatic,) = set_up((FIRST,), (MAC,), addressing=(Addressing(None, None, ("9.9.9.9",)),)).cards
     assert (automatic.dhcp, automatic.addresses, automatic.gateways, automatic.dns) == (True, (), (), ("9.9.9.9",))
     # what is said for every card leaves nothing unclear
@@ -259,6 +259,9 @@ def test_plan_tells_what_each_card_gets_or_is_to_have() -> None:
     (by_hand,) = network_setup.contribute(old, PlanOptions(nic_macs=(NEW_MAC,))).warnings
     assert "first start" not in by_hand.message
     assert by_hand.hint.endswith("Set them on its cards once it runs.")
+    asked = PlanOptions(nic_macs=(NEW_MAC,), addressing=(Addressing("10.7.0.5/24"),))
+    assert network_setup.contribute(windows, asked).warnings == ()
+    assert "10.7.0.5/24" in network_setup.contribute(old, asked).warnings[0].message
 
 
 def test_mac_address_of_a_description_that_is_none_is_not_known_and_its_case_is_no_matter() -> None:
