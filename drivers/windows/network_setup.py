@@ -42,7 +42,8 @@ class CardSettings:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSetup:
-    """All that the first start sets. ``ghosts``: instances of devices (below Enum) to be removed where they are not present.
+    """All that the first start sets. ``ghosts``: instances of devices (below Enum) to be removed where they are not present: of
+    adapters whose settings a card gets, or that have none; others keep theirs for a person to look at.
 
     No text of these can end a string of a script: they are addresses, names of DNS and ids of devices; but for ``replaces``.
     """
@@ -87,9 +88,14 @@ def network_setup(
     if len(left) == 1 and len(matching.adapters) == 1 and (len(macs) == 1 or not matching.adapters[0].macs):
         matching.take(left[0], matching.adapters[0])
     cards = tuple(_settings(macs, matching, addressing))
-    gone = (adapter.instance for adapter in adapters if adapter.is_hardware)
-    ghosts = tuple(dict.fromkeys(instance for instance in gone if INSTANCE.fullmatch(instance)))
-    return NetworkSetup(cards, ghosts, tuple(_warnings(adapters, macs, matching, addressing)))
+    unclear = tuple(_unclear(macs, matching, addressing))
+    nameless = [card for card, mac in enumerate(macs if len(macs) > 1 else ()) if mac is None]
+    kept = (*unclear, *(matching.pairs[card] for card in nameless if card in matching.pairs))
+    return NetworkSetup(
+        cards,
+        tuple(dict.fromkeys(_ghosts(adapters, cards, kept))),
+        (*_warnings(adapters, unclear), *_without_settings(nameless, matching, addressing)),
+    )
 
 
 def setup_of(windows: WindowsFacts, options: PlanOptions) -> NetworkSetup:
@@ -135,27 +141,47 @@ def _settings(
         )
 
 
-def _warnings(
-    adapters: Sequence[NetworkAdapter],
-    macs: Sequence[str | None],
-    matching: _Matching,
-    addressing: Sequence[Addressing | None],
-) -> Iterator[Finding]:
-    # the user has said what these cards are to have
-    is_said = len(addressing) >= len(macs) > 0 and all(each is not None for each in addressing[: len(macs)])
-    for adapter in () if is_said else matching.adapters:
+def _unclear(
+    macs: Sequence[str | None], matching: _Matching, addressing: Sequence[Addressing | None]
+) -> Iterator[NetworkAdapter]:
+    """The adapters whose place no card takes, unless the user said what every card is to have."""
+    if not (len(addressing) >= len(macs) > 0 and all(each is not None for each in addressing[: len(macs)])):
+        yield from matching.adapters
+
+
+def _ghosts(
+    adapters: Sequence[NetworkAdapter], cards: Sequence[CardSettings], kept: Sequence[NetworkAdapter]
+) -> Iterator[str]:
+    """Those that may go; what nobody else has yet (``kept``) only where its address would be in the way."""
+    given = {address.partition("/")[0] for card in cards for address in card.addresses}
+    for adapter in adapters:
+        is_in_the_way = any(address.partition("/")[0] in given for address in adapter.addresses)
+        if adapter.is_hardware and INSTANCE.fullmatch(adapter.instance) and (adapter not in kept or is_in_the_way):
+            yield adapter.instance
+
+
+def _warnings(adapters: Sequence[NetworkAdapter], unclear: Sequence[NetworkAdapter]) -> Iterator[Finding]:
+    for adapter in unclear:
         message = f"which card is to have what {_titled(adapter)} had is not clear: {_listed(adapter)}"
-        yield Finding("windows.addresses-unclear", message, _BY_HAND)
+        yield Finding("windows.addresses-unclear", message, "Say it with --ip, or set them on its cards once it runs.")
     for adapter in adapters:
         if adapter.is_configured and not adapter.is_hardware:
             what = f"{_titled(adapter)} is made of other adapters (a team, a tunnel)"
             message = f"{what}, with settings of its own: {_listed(adapter)}"
             yield Finding("windows.virtual-adapter", message, "Make it again of the new cards once it runs.")
-    for card in sorted(matching.pairs) if len(macs) > 1 else ():
-        if macs[card] is None:
-            had = _listed(matching.pairs[card])
-            message = f"card {card + 1} has no MAC address yet, by which the first start could find it: {had}"
-            yield Finding("windows.addresses-unclear", message, _BY_HAND)
+
+
+def _without_settings(
+    nameless: Sequence[int], matching: _Matching, addressing: Sequence[Addressing | None]
+) -> Iterator[Finding]:
+    """Cards that get nothing, as the first start could not tell them from each other."""
+    for card in nameless:
+        asked, had = addressing[card] if card < len(addressing) else None, matching.pairs.get(card)
+        if asked is None and had is None:
+            continue
+        what = _listed(had) if asked is None and had is not None else "what --ip says"
+        message = f"card {card + 1} has no MAC address yet, by which the first start could find it, and does not get {what}"
+        yield Finding("windows.addresses-unclear", message, "Give it one with --mac.")
 
 
 def _titled(adapter: NetworkAdapter) -> str:

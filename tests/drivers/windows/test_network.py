@@ -206,11 +206,30 @@ def test_only_card_needs_no_address_and_several_do() -> None:
     (card,) = set_up((FIRST,), (None,)).cards
     assert (card.mac, card.addresses) == (None, ("10.0.0.5/16",))
     two = set_up((replace(FIRST, macs=()),), (MAC, None))
-    assert two.cards == ()
+    assert (two.cards, two.ghosts) == ((), ())
     assert [finding.id for finding in two.warnings] == ["windows.addresses-unclear"]
     left = set_up((FIRST, replace(SECOND, macs=())), (MAC, None))
     assert [card.mac for card in left.cards] == [MAC]
+    assert left.ghosts == (FIRST.instance,)
     assert [finding.id for finding in left.warnings] == ["windows.addresses-unclear"]
+    assert "192.0.2.7/24" in left.warnings[0].message
+
+
+def test_what_is_asked_for_a_card_that_cannot_be_found_is_told() -> None:
+    setup = set_up((FIRST,), (MAC, None), addressing=(None, Addressing("10.7.0.5/24")))
+    assert [card.mac for card in setup.cards] == [MAC]
+    assert [finding.id for finding in setup.warnings] == ["windows.addresses-unclear"]
+    assert "card 2" in setup.warnings[0].message
+
+
+def test_adapter_whose_settings_nobody_gets_keeps_them_unless_they_are_in_the_way() -> None:
+    setup = set_up((FIRST, GONE, AUTOMATIC), (MAC, NEW_MAC))
+    assert set(setup.ghosts) == {FIRST.instance, AUTOMATIC.instance}
+    same = replace(GONE, addresses=("10.0.0.5/8",))
+    assert set(set_up((FIRST, same), (MAC, NEW_MAC)).ghosts) == {FIRST.instance, GONE.instance}
+    # where the user has said what every card gets, nothing of the old ones is wanted
+    wanted = Addressing("10.7.0.5/24")
+    assert set(set_up((FIRST, GONE), (MAC, NEW_MAC), addressing=(wanted, wanted)).ghosts) == {FIRST.instance, GONE.instance}
 
 
 def test_what_cannot_be_told_apart_is_told_and_not_guessed() -> None:
