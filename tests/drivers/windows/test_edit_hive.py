@@ -27,6 +27,7 @@ from drivers.windows.edits import AddKey, DeleteKey, DeleteValue, HiveEdit, SetV
 from drivers.windows.facts import SYSTEM, HiveLog
 from drivers.windows.hive_contents import subtree_digest
 from drivers.windows.hive_edit import Patch, edit, holds_confined, patched, problems_confined
+from drivers.windows.reg_text import reg_diff
 from drivers.windows.regf import Hive
 from p2v.core import jsonio
 from p2v.core.errors import PlanStale
@@ -237,6 +238,15 @@ def test_a_plan_shows_edits_like_a_reg_file() -> None:
 def test_values_are_shown_so_that_a_terminal_is_safe(value: Any, shown: str) -> None:
     edits = (SetValue("A", "", value.type, value.data.hex(), None, "t"),)
     assert f"+@={shown}" in plan_text.render(_plan(change_of(edits=edits)))
+
+
+def test_a_reason_stands_once_below_all_that_it_is_the_reason_of() -> None:
+    edits = [AddKey("A", "one"), SetValue("A", "x", 4, "01000000", None, "one"), SetValue("B", "y", 4, "02000000", None, "two")]
+    again = SetValue("B", "z", 4, "03000000", None, "one")
+    assert list(reg_diff([*edits, again])) == [
+        "+[A]", '+"x"=dword:00000001', " ; one",
+        " [B]", '+"y"=dword:00000002', " ; two", '+"z"=dword:00000003', " ; one",
+    ]  # fmt: skip
 
 
 def test_bytes_that_are_no_text_are_shown_as_bytes() -> None:
