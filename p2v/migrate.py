@@ -62,6 +62,7 @@ from p2v.targets.front_ends import FrontEnd, Placing, definitions
 from p2v.targets.hardware import with_files, with_sectors_of
 from p2v.targets.sectors import sectors_lost
 from p2v.targets.smbios import smbios_lost
+from p2v.targets.unsaid import hardware_lost
 from p2v.tools import tool_versions
 from p2v.unreadable import explained
 from p2v.variable_store import variable_store
@@ -178,7 +179,9 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
     names += [*(copy.name for copy in media), *(file.name for file in files)]
     for event in told_of_media(hardware, request.front_end):
         report(event)
-    for lost in (smbios_lost(hardware, request.front_end), sectors_lost(hardware, request.front_end)):
+    front_end = request.front_end
+    unsaid = hardware_lost(hardware, front_end, document.facts.os)
+    for lost in (smbios_lost(hardware, front_end), sectors_lost(hardware, front_end), *unsaid):
         if lost:
             report(events.Warned(lost))
     names += [f"{name}.png", f"{name}.boot.log"] if request.boot_check else []

@@ -24,6 +24,7 @@ from p2v.targets.hardware import (
     TargetDisk,
     TargetHardware,
     bus_blockers,
+    copys_generation_id,
     copys_uuid,
     losses,
     sector_blockers,
@@ -84,9 +85,13 @@ def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHI
         # two machines must not have one serial number either; what names their maker and model may be the same
         numbers = {"serial": "", "board_serial": "", "board_asset": "", "chassis_serial": "", "asset_tag": ""}
         machine = replace(machine, uuid=copys_uuid(machine), smbios=replace(machine.smbios, **numbers))
+        if machine.generation_id is not None:
+            # a guest that looks at it is to see that it is a copy
+            machine = replace(machine, generation_id=copys_generation_id(machine))
     plan = plan_guest(found.facts, _with_cards(wanted, machine, found))
     wanted_disks = tuple(_with_sectors(disk_names(machine.name, len(found.sources), "qcow2"), found))
-    hardware = target_hardware(machine, plan.caps, wanted_disks)
+    state = " ".join(f"{s.identity.metadata_sha256} {s.identity.sample_sha256}" for s in found.sources)
+    hardware = target_hardware(machine, plan.caps, wanted_disks, state)
     plan = _with_machine_findings(plan, machine, found, hardware)
     if wanted.virtio_win is not None and found.facts.windows is None:
         unused = Finding("guest.virtio-win-unused", f"{wanted.virtio_win} is not used: the guest is no Windows")

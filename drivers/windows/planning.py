@@ -15,6 +15,7 @@ from drivers.windows import (
     crash_control,
     disk_policy,
     drive_letters,
+    edition_limits,
     fallback,
     fast_startup,
     hibernation,
@@ -61,7 +62,8 @@ def _in_order(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> GuestCaps:
     """What the guest finds drivers for: its own and those that it is given."""
-    return processors.with_processors(virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers), windows)
+    caps = virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers)
+    return edition_limits.with_limits(processors.with_processors(caps, windows), windows)
 
 
 def _contributions(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> tuple[WindowsContribution, ...]:

@@ -21,7 +21,7 @@ from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
 from drivers.windows.services import never_started, services_of
 from drivers.windows.versions import CURRENT_VERSION
 
-_VISTA = (6, 0)
+_XP, _VISTA = (5, 1), (6, 0)
 _DRIVERS = ("intelppm", "AmdPPM", "AmdK7", "AmdK8", "P3", "Crusoe", "Processor")
 _HAL_CLASS = "{4D36E966-E325-11CE-BFC1-08002BE10318}"
 
@@ -55,6 +55,16 @@ def contribute(windows: WindowsFacts) -> WindowsContribution:
 def with_processors(caps: GuestCaps, windows: WindowsFacts) -> GuestCaps:
     """One processor where the HAL or the kernel uses no more."""
     return replace(caps, cpus_at_most=1) if _uses_one(windows) else caps
+
+
+def knows_cores(windows: WindowsFacts) -> bool:
+    """Whether processors may be cores of one socket to it; else each must be in a socket of its own to be found.
+
+    Windows counts cores since XP. What goes by the tables of the MPS finds one processor a socket in them: SeaBIOS
+    (src/fw/mptable.c) lists no others.
+    """
+    hal = _HALS.get(_hal(windows))
+    return windows.version.number >= _XP and (hal is None or hal.acpi or not hal.several)
 
 
 def _disabled(windows: WindowsFacts) -> Iterator[HiveEdit]:

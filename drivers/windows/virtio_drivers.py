@@ -52,6 +52,7 @@ def with_drivers(caps: GuestCaps, offer: DriverOffer | None) -> GuestCaps:
         nic_models=(*cards, *caps.nic_models),
         rng="random" in has,
         balloon="balloon" in has,
+        agent="serial" in has,
     )
 
 

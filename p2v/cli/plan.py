@@ -15,6 +15,7 @@ from p2v.machine import Clock, Connection, Firmware, Smbios
 from p2v.nvram.carried import described
 from p2v.planning import plan_machine
 from p2v.targets.hardware import TargetHardware, TargetNic
+from p2v.targets.platforms import Video
 
 _ASSUMED = {"cpus": "--cpus", "memory": "--memory", "mac": "--mac"}
 
@@ -78,7 +79,7 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     topology = f" ({made.sockets} sockets, {made.cores} cores, {made.threads} threads each)" if made else ""
     rows = [
         f"  machine     {hardware.machine}, {_firmware(hardware)}, {hardware.arch}" + (", TPM 2.0" if hardware.tpm else ""),
-        f"  CPUs        {hardware.cpus}{topology}",
+        f"  CPUs        {hardware.cpus}{topology}" + (f", {hardware.cpu_model}" if hardware.cpu_model else ""),
         f"  memory      {format_bytes(hardware.memory_bytes)}",
         f"  disks       {len(hardware.disks)} on {hardware.disk_bus.value}{_sectors(hardware)}",
         *(f"  network     {nic.model.value} ({nic.mac}) on {_network(nic)}" for nic in hardware.nics),
@@ -92,10 +93,23 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     stated = {field.name.replace("_", " "): getattr(hardware.smbios, field.name) for field in fields(Smbios)}
     told = [f"{name} {value!r}" for name, value in stated.items() if value]
     rows += [f"  SMBIOS      {', '.join(told)}"] if told else []
-    rows += ["  clock       local time"] if hardware.clock is Clock.LOCAL_TIME else []
+    rows += _windows_rows(hardware)
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)
         rows.append(f"  The source does not tell everything: these are defaults, set them with {named}.")
+    return rows
+
+
+def _windows_rows(hardware: TargetHardware) -> list[str]:
+    """What only a machine for Windows (or for what is older still) has."""
+    clock = ["local time"] if hardware.clock is Clock.LOCAL_TIME else []
+    clock += ["missed ticks made up for", "no HPET"] if hardware.counts_ticks else []
+    rows = [f"  clock       {', '.join(clock)}"] if clock else []
+    rows += [f"  display     {hardware.video.value}"] if hardware.video in (Video.CIRRUS, Video.RAMFB) else []
+    rows += [f"  pointer     USB tablet on {hardware.tablet.value}"] if hardware.tablet is not None else []
+    names = [each.value for each in hardware.hyperv]
+    rows += [f"  Hyper-V's   {', '.join(names)} (where KVM works)"] if names else []
+    rows += ["  guest agent no channel: the guest has no driver for it"] if not hardware.agent else []
     return rows
 
 

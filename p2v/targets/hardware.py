@@ -31,7 +31,9 @@ from p2v.machine import (
     Smbios,
     Topology,
 )
-from p2v.targets.platforms import PLATFORMS, Video, known_architecture, platform_of
+from p2v.targets.cpus import CpuPlace, cpu_losses, divided
+from p2v.targets.hyperv import Enlightenment, usable
+from p2v.targets.platforms import PLATFORMS, UsbController, Video, known_architecture, platform_of
 
 # What sources call cards that QEMU has too, in small letters.
 _KEPT_CARDS = {
@@ -120,10 +122,22 @@ class TargetHardware:
     media: tuple[TargetMedium, ...] = ()
     variables: Path | None = None
     """The file that a UEFI machine's variables begin with, relative as disks are; None: the firmware's own template."""
+    cpu_model: str = ""
+    """QEMU's name of the CPU; empty: all that the host or the emulation has."""
+    hyperv: tuple[Enlightenment, ...] = ()
+    """Hyper-V's interfaces that it has under KVM."""
+    counts_ticks: bool = False
+    """Missed timer interrupts are made up for, and there is no HPET."""
+    tablet: UsbController | None = None
+    """The controller of a pointer that moves where the screen's does; None: none besides what comes with the machine."""
+    agent: bool = True
+    """It has a channel for the guest agent."""
 
 
-def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDisk]) -> TargetHardware:
+def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDisk], state: str = "") -> TargetHardware:
     """What KVM offers: the machine's sizes and cards, on buses and models the guest has drivers for.
+
+    ``state``: what names the contents of its disks; another generation id is made for others.
 
     The firmware is the machine's own where the source states it: a disk may hold boot loaders for both. Raises Usage
     when the disks cannot all hang on the only bus the guest knows, or the machine cannot have the firmware that is stated.
@@ -138,7 +152,8 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         )
     firmware = _firmware(machine, caps)
     machine_type = _machine_type(caps, bus)
-    cpus = min(machine.cpus, caps.cpus_at_most or machine.cpus)
+    is_secure = machine.secure_boot and firmware is Firmware.UEFI and here.has_secure_boot
+    place = divided(machine, caps)
     memory = min(machine.memory_bytes, caps.memory_at_most_bytes or machine.memory_bytes)
     drives = [drive.kind for drive in machine.removable]
     # one behind the disks, with which it shares the controller where they are on IDE
@@ -147,25 +162,31 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         name=machine.name,
         uuid=machine.uuid or _stable_uuid(machine.name),
         machine=machine_type,
-        cpus=cpus,
+        cpus=place.cpus,
         memory_bytes=round_up(memory, here.memory_step_bytes),
         firmware=firmware,
         disk_bus=bus,
         disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
         arch=arch,
-        video=here.video,
+        video=Video(caps.video) if caps.video else here.video,
         rng=caps.rng,
         balloon=caps.balloon,
-        clock=Clock.LOCAL_TIME if caps.local_time else machine.clock or Clock.UTC,
-        secure_boot=machine.secure_boot and firmware is Firmware.UEFI and here.has_secure_boot,
-        tpm=machine.tpm and here.has_tpm,
+        clock=Clock.LOCAL_TIME if caps.local_time else (not caps.utc_time and machine.clock) or Clock.UTC,
+        # the old PC has no system management mode that its variables could be kept safe by
+        secure_boot=is_secure and machine_type != "pc",
+        tpm=(machine.tpm or caps.tpm) and here.has_tpm,
         smbios=machine.smbios if here.has_smbios else NOTHING_TOLD,
-        topology=machine.topology if cpus == machine.cpus else None,
-        generation_id=machine.generation_id if here.has_generation_id else None,
+        topology=place.topology,
+        generation_id=_generation_id(machine, caps, state) if here.has_generation_id else None,
         cdroms=min(drives.count(DriveKind.CDROM), cdroms),
         # of the PC's chipsets only the old one has a floppy controller
         floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
+        cpu_model=caps.cpu_model,
+        hyperv=usable(caps.hyperv) if here.has_hyperv else (),
+        counts_ticks=caps.counts_ticks,
+        tablet=UsbController(caps.tablet) if caps.tablet and not here.usb_input else None,
+        agent=caps.agent,
     )
     return replace(made, media=tuple(_media(machine, made)))
 
@@ -208,15 +229,18 @@ def _images(machine: Machine, hardware: TargetHardware, kind: DriveKind) -> list
 
 def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Iterator[Finding]:
     """What the machine had and KVM does not give the guest; pure."""
-    if hardware.cpus < machine.cpus:
-        yield Finding("hardware.cpus", f"the guest can use {hardware.cpus} of the machine's {machine.cpus} CPUs; it gets no more")
+    yield from cpu_losses(machine, caps, CpuPlace(hardware.cpus, hardware.topology))
     if caps.memory_at_most_bytes and machine.memory_bytes > caps.memory_at_most_bytes:
         had, gets = format_bytes(machine.memory_bytes), format_bytes(hardware.memory_bytes)
-        yield Finding("hardware.memory", f"the guest can use {gets} of the machine's {had} of memory; it gets no more")
+        message = f"the guest can use {gets} of the machine's {had} of memory; it gets no more"
+        yield Finding("hardware.memory", message, f"{caps.limits}." if caps.limits else "")
     if machine.secure_boot and not hardware.secure_boot:
         yield Finding("hardware.secure-boot", "the machine started with secure boot, which it will not have")
     if machine.tpm and not hardware.tpm:
         yield Finding("hardware.tpm", "the machine had a TPM, which it will not have")
+    if hardware.tpm and not machine.tpm:
+        message = "the guest wants a TPM 2.0, which nothing says that the machine had: it gets an empty one"
+        yield Finding("hardware.tpm-added", message, "Have recovery keys at hand for disks that are sealed to an old one.")
     if machine.smbios != hardware.smbios:
         yield Finding("hardware.smbios", "the machine had serial numbers or tags of its own in SMBIOS, which it will not have")
     # nearly every old machine has a floppy drive with nothing in it, which nobody misses
@@ -304,6 +328,17 @@ def copys_uuid(machine: Machine) -> str:
     The same on every run. In a virtual machine systemd makes the machine id from it (machine-id(5)).
     """
     return _stable_uuid(f"copy/{machine.uuid or ''}/{machine.name}")
+
+
+def copys_generation_id(machine: Machine) -> str:
+    """The generation id of a copy that runs beside its machine, which has one; the same on every run."""
+    return _stable_uuid(f"copy/generation/{machine.generation_id or ''}/{machine.name}")
+
+
+def _generation_id(machine: Machine, caps: GuestCaps, state: str) -> str | None:
+    """The machine's own; a new one where the guest looks at it and the machine had none that is known."""
+    made = _stable_uuid(f"generation/{machine.uuid or ''}/{machine.name}/{state}") if caps.generation_id else None
+    return machine.generation_id or made
 
 
 def _stable_uuid(name: str) -> str:

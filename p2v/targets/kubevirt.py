@@ -16,10 +16,12 @@ from p2v.core.errors import Usage
 from p2v.core.units import MIB, SECTOR_BYTES, round_up
 from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
 from p2v.targets.hardware import BUS_NAMES, LARGE_SECTOR_BUSES, TargetHardware, dns_label
+from p2v.targets.hyperv import SPINLOCK_RETRIES, Enlightenment
 from p2v.targets.storage import DEFAULT, Storage
 
 # its names are QEMU's; these it refuses
 _NO_CARDS = frozenset({NicModel.TULIP, NicModel.VMXNET3})
+_HYPERV = {Enlightenment.STIMER: "synictimer"}
 # What a volume's own file system takes of it (CDI's default overhead is 5.5 %).
 _OVERHEAD = 1.06
 
@@ -80,13 +82,16 @@ def _machine(hardware: TargetHardware, name: str) -> dict[str, Any]:
         devices["rng"] = {}
     if hardware.tpm:
         devices["tpm"] = {"persistent": True}
+    if hardware.tablet is not None:
+        # its controller is the cluster's choice
+        devices["inputs"] = [{"type": "tablet", "bus": "usb", "name": "tablet"}]
     devices["autoattachMemBalloon"] = hardware.balloon
     domain: dict[str, Any] = {
         "cpu": _cpus(hardware),
         "memory": {"guest": f"{hardware.memory_bytes // MIB}Mi"},
         "machine": {"type": "q35"},
         "firmware": {"uuid": hardware.uuid, **_told(serial=told.serial), "bootloader": _boot_loader(hardware)},
-        "features": {"acpi": {}, **({"smm": {"enabled": True}} if hardware.secure_boot else {})},
+        "features": _features(hardware),
         "clock": _clock(hardware),
         "devices": devices,
     }
@@ -145,8 +150,25 @@ def _boot_loader(hardware: TargetHardware) -> dict[str, Any]:
     return {"bios": {}}
 
 
+def _features(hardware: TargetHardware) -> dict[str, Any]:
+    found: dict[str, Any] = {"acpi": {}, **({"smm": {"enabled": True}} if hardware.secure_boot else {})}
+    hyperv = [each for each in hardware.hyperv if each is not Enlightenment.CLOCK]
+    if hyperv:
+        named = {_HYPERV.get(each, each.value): dict[str, Any]() for each in hyperv}
+        if Enlightenment.SPINLOCKS in hyperv:
+            named["spinlocks"] = {"spinlocks": SPINLOCK_RETRIES}
+        found["hyperv"] = named
+    return found
+
+
 def _clock(hardware: TargetHardware) -> dict[str, Any]:
-    if hardware.clock is Clock.LOCAL_TIME:
-        # the cluster does not know the site's zone; it is to be put in by hand
-        return {"timezone": "Etc/UTC", "timer": {"rtc": {"tickPolicy": "catchup"}, "hpet": {"present": False}}}
-    return {"utc": {}, "timer": {"hpet": {"present": False}}}
+    is_local = hardware.clock is Clock.LOCAL_TIME
+    timers: dict[str, Any] = {"hpet": {"present": False}}
+    if is_local or hardware.counts_ticks:
+        timers = {"rtc": {"tickPolicy": "catchup"}, **timers}
+    if hardware.counts_ticks:
+        timers["pit"] = {"tickPolicy": "delay"}
+    if Enlightenment.CLOCK in hardware.hyperv:
+        timers["hyperv"] = {}
+    # the cluster does not know the site's zone; it is to be put in by hand
+    return {**({"timezone": "Etc/UTC"} if is_local else {"utc": {}}), "timer": timers}

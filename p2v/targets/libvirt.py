@@ -23,6 +23,7 @@ from p2v.targets.hardware import (
     TargetNic,
     medium_in,
 )
+from p2v.targets.hyperv import SPINLOCK_RETRIES, Enlightenment
 from p2v.targets.platforms import Platform, Video, platform_of
 from p2v.targets.system_names import libosinfo_id
 
@@ -61,14 +62,9 @@ def domain_xml(
     own = folder.absolute() / hardware.variables if hardware.variables is not None else None
     _firmware(domain, hardware, own if variables is None else variables)
     _smbios(domain, hardware)
-    if here.libvirt_features or hardware.secure_boot:
-        features = ET.SubElement(domain, "features")
-        for name in here.libvirt_features:
-            ET.SubElement(features, name)
-        if hardware.secure_boot:
-            ET.SubElement(features, "smm", state="on")
+    _features(domain, hardware, here, kvm)
     _cpu(domain, hardware, here, kvm)
-    _clock(domain, hardware)
+    _clock(domain, hardware, kvm)
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "destroy")
@@ -77,15 +73,33 @@ def domain_xml(
     return ET.tostring(domain, encoding="unicode") + "\n"
 
 
+def _features(domain: ET.Element, hardware: TargetHardware, here: Platform, kvm: bool) -> None:
+    hyperv = [each for each in hardware.hyperv if each is not Enlightenment.CLOCK] if kvm else []
+    if not (here.libvirt_features or hardware.secure_boot or hyperv):
+        return
+    features = ET.SubElement(domain, "features")
+    for name in here.libvirt_features:
+        ET.SubElement(features, name)
+    if hyperv:
+        parent = ET.SubElement(features, "hyperv")
+        for each in hyperv:
+            element = ET.SubElement(parent, each.value, state="on")
+            if each is Enlightenment.SPINLOCKS:
+                element.set("retries", str(SPINLOCK_RETRIES))
+    if hardware.secure_boot:
+        ET.SubElement(features, "smm", state="on")
+
+
 def _cpu(domain: ET.Element, hardware: TargetHardware, here: Platform, kvm: bool) -> None:
-    if kvm or not here.emulated_cpu:
+    model = hardware.cpu_model or ("" if kvm else here.emulated_cpu)
+    if not model:
         cpu = ET.SubElement(domain, "cpu", mode="host-passthrough" if kvm else "maximum")
         if not kvm and hardware.arch == "x86_64":
             # as in the script: emulated five-level paging stops some boot loaders
             ET.SubElement(cpu, "feature", policy="disable", name="la57")
     else:
         cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
-        _text(cpu, "model", here.emulated_cpu)
+        _text(cpu, "model", model)
     made = hardware.topology
     if made is not None:
         # the schema wants it before the features
@@ -154,11 +168,16 @@ def _smbios(domain: ET.Element, hardware: TargetHardware) -> None:
             _text(element, "entry", value, name=name)
 
 
-def _clock(domain: ET.Element, hardware: TargetHardware) -> None:
+def _clock(domain: ET.Element, hardware: TargetHardware, kvm: bool) -> None:
     clock = ET.SubElement(domain, "clock", offset=hardware.clock.value)
-    if hardware.clock is Clock.LOCAL_TIME:
+    if hardware.counts_ticks or hardware.clock is Clock.LOCAL_TIME:
         # a guest that counts timer ticks (Windows) loses time unless missed ones are made up for
         ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
+    if hardware.counts_ticks:
+        ET.SubElement(clock, "timer", name="pit", tickpolicy="delay")
+        ET.SubElement(clock, "timer", name="hpet", present="no")
+    if kvm and Enlightenment.CLOCK in hardware.hyperv:
+        ET.SubElement(clock, "timer", name="hypervclock", present="yes")
 
 
 def _devices(domain: ET.Element, hardware: TargetHardware, places: Sequence[Path | str]) -> None:
@@ -173,10 +192,14 @@ def _devices(domain: ET.Element, hardware: TargetHardware, places: Sequence[Path
     for nic in hardware.nics:
         _nic(devices, nic)
     _consoles(devices, here)
-    channel = ET.SubElement(devices, "channel", type="unix")
-    ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+    if hardware.tablet is not None:
+        ET.SubElement(devices, "controller", type="usb", index="0", model=hardware.tablet.value)
+        ET.SubElement(devices, "input", type="tablet", bus="usb")
+    if hardware.agent:
+        channel = ET.SubElement(devices, "channel", type="unix")
+        ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if hardware.tpm:
-        tpm = ET.SubElement(devices, "tpm", model="tpm-crb")
+        tpm = ET.SubElement(devices, "tpm", model=here.tpm_device.removesuffix("-device"))
         ET.SubElement(tpm, "backend", type="emulator", version="2.0")
     if hardware.video is not Video.NONE:
         ET.SubElement(devices, "graphics", type="vnc", autoport="yes", listen="127.0.0.1")

@@ -14,6 +14,7 @@ from p2v.core.errors import Usage
 from p2v.core.units import GIB, MIB, round_up
 from p2v.machine import Clock, DiskBus, DriveKind, NicModel
 from p2v.targets.hardware import BUS_NAMES, TargetHardware
+from p2v.targets.platforms import platform_of
 from p2v.targets.storage import DEFAULT, Storage
 from p2v.targets.system_names import glance_names
 
@@ -36,17 +37,29 @@ def image_properties(hardware: TargetHardware, system: OperatingSystem | None) -
         "hw_video_model": hardware.video.value,
         "hw_rng_model": "virtio" if hardware.rng else "",
         "hw_scsi_model": "virtio-scsi" if hardware.disk_bus is DiskBus.VIRTIO_SCSI else "",
-        "hw_qemu_guest_agent": "yes",
+        "hw_qemu_guest_agent": "yes" if hardware.agent else "",
+        "hw_pointer_model": "usbtablet" if hardware.tablet is not None else "",
+        **_topology(hardware),
         "hw_time_hpet": "false",
-        # Nova gives Windows guests a clock of local time, and all others UTC
+        # Nova gives Windows guests a clock of local time and Hyper-V's interfaces, and all others UTC
         "os_type": "windows" if hardware.clock is Clock.LOCAL_TIME else "",
         "os_secure_boot": "required" if hardware.secure_boot else "",
         "hw_cdrom_bus": ("ide" if hardware.machine == "pc" else "sata") if hardware.cdroms else "",
         "hw_tpm_version": "2.0" if hardware.tpm else "",
-        "hw_tpm_model": "tpm-crb" if hardware.tpm else "",
+        "hw_tpm_model": platform_of(hardware.arch).tpm_device.removesuffix("-device") if hardware.tpm else "",
         **glance_names(system),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _topology(hardware: TargetHardware) -> dict[str, str]:
+    """How a flavour's CPUs are to be divided, which Nova puts into a socket each where nothing is said."""
+    made = hardware.topology
+    if made is None:
+        return {}
+    if made.sockets == hardware.cpus > 1:
+        return {"hw_cpu_max_cores": "1", "hw_cpu_max_threads": "1"}
+    return {"hw_cpu_max_sockets": str(made.sockets)}
 
 
 def images(

@@ -19,8 +19,20 @@ class Video(enum.Enum):
 
     VGA = "vga"
     """QEMU's standard VGA: every system has a driver for it, and its text mode can be read from outside."""
+    CIRRUS = "cirrus"
+    """What Windows up to Server 2003 has a driver for."""
     VIRTIO = "virtio"
+    RAMFB = "ramfb"
+    """A frame buffer in the guest's memory, as its firmware sets it up: for systems that know no display but that."""
     NONE = "none"
+
+
+class UsbController(enum.Enum):
+    """A USB controller, by libvirt's name of it."""
+
+    UHCI = "piix3-uhci"
+    EHCI = "ich9-ehci1"
+    XHCI = "qemu-xhci"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,12 @@ class Platform:
     has_text_screen: bool = False
     has_secure_boot: bool = False
     has_tpm: bool = False
+    tpm_device: str = "tpm-crb"
+    """QEMU's name of the TPM; libvirt's is the same without ``-device``."""
     has_generation_id: bool = False
     has_smbios: bool = False
+    has_hyperv: bool = False
+    """KVM has Hyper-V's interfaces there."""
     has_ide_drives: bool = False
     """CD-ROM drives on SATA or IDE, which every guest can read."""
 
@@ -77,6 +93,7 @@ PLATFORMS: Mapping[str, Platform] = {
         has_tpm=True,
         has_generation_id=True,
         has_smbios=True,
+        has_hyperv=True,
         has_ide_drives=True,
     ),
     # AAVMF starts from virtio's disks; a VGA card's memory cannot be mapped by it, nor by a guest under KVM
@@ -90,6 +107,8 @@ PLATFORMS: Mapping[str, Platform] = {
         machine_options="gic-version=max",
         usb_input=True,
         libvirt_features=("acpi",),
+        has_tpm=True,
+        tpm_device="tpm-tis-device",
         has_smbios=True,
     ),
     # SLOF has drivers for virtio's disks and for VGA

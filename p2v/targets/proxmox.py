@@ -25,6 +25,7 @@ from p2v.targets.system_names import proxmox_ostype
 _UNITS = {"virtio": 16, "scsi": 31, "sata": 6, "ide": 4}
 _OF_THE_SYSTEM = ("manufacturer", "product", "version", "serial", "sku", "family")
 _NICS_AT_MOST = 32
+_SCREENS = {Video.VIRTIO: "virtio", Video.CIRRUS: "cirrus", Video.NONE: "none"}
 # its names are QEMU's; it has no tulip
 _NO_CARDS = frozenset({NicModel.TULIP})
 
@@ -105,21 +106,25 @@ def _settings(hardware: TargetHardware, system: OperatingSystem | None) -> Itera
     yield "ostype", proxmox_ostype(system)
     yield "machine", hardware.machine
     yield "bios", "ovmf" if hardware.firmware is Firmware.UEFI else "seabios"
-    yield "cpu", "host"
+    # qm adds Hyper-V's interfaces and the clocks of Windows itself, by the ostype
+    yield "cpu", hardware.cpu_model or "host"
     # qm knows no threads: two of a core are two cores to the guest's scheduler at worst
     sockets = hardware.topology.sockets if hardware.topology else 1
     yield "sockets", str(sockets)
     yield "cores", str(hardware.cpus // sockets)
     yield "memory", str(hardware.memory_bytes // MIB)
     yield "balloon", str(hardware.memory_bytes // MIB if hardware.balloon else 0)
-    yield "agent", "1"
+    yield "agent", "1" if hardware.agent else "0"
     yield "localtime", "1" if hardware.clock is Clock.LOCAL_TIME else "0"
     yield "smbios1", _smbios1(hardware)
     # it has no word for the board and the case; "args" may be set by root alone, as which the script runs
     told = replace(hardware.smbios, **dict.fromkeys(_OF_THE_SYSTEM, ""))
     if further := [word for option in smbios_options(told) for word in option]:
         yield "args", shlex.join(further)
-    yield "vga", "virtio" if hardware.video is Video.VIRTIO else "std"
+    if hardware.counts_ticks and hardware.tablet is None:
+        # a Windows that knows no USB; all others get qm's own
+        yield "tablet", "0"
+    yield "vga", _SCREENS.get(hardware.video, "std")
     yield "serial0", "socket"
     if hardware.disk_bus is DiskBus.VIRTIO_SCSI:
         yield "scsihw", "virtio-scsi-pci"

@@ -14,7 +14,8 @@ from p2v.core.run import PACKAGES
 from p2v.core.units import MIB, SECTOR_BYTES
 from p2v.machine import Clock, Connection, DiskBus, DriveKind, Firmware, NicModel, Smbios
 from p2v.targets.hardware import LARGE_SECTOR_BUSES, TargetDisk, TargetHardware, TargetMedium, TargetNic, medium_in
-from p2v.targets.platforms import Video, platform_of
+from p2v.targets.hyperv import cpu_flags
+from p2v.targets.platforms import UsbController, Video, platform_of
 
 _PORTS_PER_SATA_CONTROLLER = 6
 _NIC_DEVICES = {
@@ -26,6 +27,10 @@ _NIC_DEVICES = {
     NicModel.NE2000: "ne2k_pci",
     NicModel.TULIP: "tulip",
 }
+
+
+_VIDEO_DEVICES = {Video.VGA: "VGA", Video.CIRRUS: "cirrus-vga", Video.RAMFB: "ramfb"}
+_USB_DEVICES = {UsbController.UHCI: "piix3-usb-uhci", UsbController.EHCI: "ich9-usb-ehci1", UsbController.XHCI: "qemu-xhci"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,19 @@ def qemu_arguments(
     accelerator = guest_acceleration(acceleration, hardware.arch).accelerator
     return [
         require_qemu(hardware.arch),
-        *("-accel", accelerator.value, "-cpu", wiring.cpu or cpu_model(accelerator, hardware.arch)),
+        *("-accel", accelerator.value, "-cpu", _cpu(hardware, accelerator, wiring.cpu)),
         *(part for option in hardware_options(hardware, wiring, folder) for part in option),
         *wiring.rest,
     ]
+
+
+def _cpu(hardware: TargetHardware, accelerator: Accelerator, other: str | None = None) -> str:
+    """``other``: a model instead of the usual one, for a guest that starts on any."""
+    if hardware.cpu_model:
+        return hardware.cpu_model
+    # the emulation has none of Hyper-V's interfaces, and ends on some that are asked for
+    flags = cpu_flags(hardware.hyperv) if accelerator is Accelerator.KVM else ""
+    return (other or cpu_model(accelerator, hardware.arch)) + flags
 
 
 def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Path()) -> Iterator[tuple[str, ...]]:
@@ -70,7 +84,8 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     virtio = f"virtio-%s-{here.bus}"
     yield ("-name", f"guest={option_value(hardware.name)}")
     smm = "smm=on" if hardware.secure_boot else ""
-    yield ("-machine", ",".join(filter(None, (hardware.machine, smm, here.machine_options))))
+    hpet = "hpet=off" if hardware.counts_ticks else ""
+    yield ("-machine", ",".join(filter(None, (hardware.machine, smm, hpet, here.machine_options))))
     yield ("-smp", _cpus(hardware), "-m", f"{hardware.memory_bytes // MIB}M")
     yield ("-uuid", hardware.uuid, "-rtc", f"base={hardware.clock.value}" + _drift(hardware))
     yield from smbios_options(hardware.smbios)
@@ -85,8 +100,9 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     for index, nic in enumerate(hardware.nics):
         yield ("-netdev", f"{wiring.netdev or _netdev(nic)},id=net{index}")
         yield ("-device", f"{_NIC_DEVICES.get(nic.model, virtio % 'net')},netdev=net{index},mac={option_value(nic.mac)}")
-    yield ("-device", virtio % "serial", "-chardev", f"{wiring.agent},id=agent")
-    yield ("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0")
+    if hardware.agent:
+        yield ("-device", virtio % "serial", "-chardev", f"{wiring.agent},id=agent")
+        yield ("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0")
     if hardware.rng:
         yield ("-object", "rng-random,id=entropy,filename=/dev/urandom", "-device", f"{virtio % 'rng'},rng=entropy")
     if hardware.balloon:
@@ -96,7 +112,7 @@ def hardware_options(hardware: TargetHardware, wiring: Wiring, folder: Path = Pa
     yield from _removable(hardware, wiring, folder)
     if hardware.tpm and wiring.tpm:
         yield ("-chardev", f"socket,id=tpm,path={option_value(wiring.tpm)}")
-        yield ("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+        yield ("-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", f"{here.tpm_device},tpmdev=tpm0")
 
 
 def smbios_options(told: Smbios) -> Iterator[tuple[str, ...]]:
@@ -155,7 +171,9 @@ def _medium(medium: TargetMedium, wiring: Wiring, folder: Path) -> str:
 def _screen(hardware: TargetHardware) -> Iterator[tuple[str, ...]]:
     here = platform_of(hardware.arch)
     if hardware.video is not Video.NONE:
-        yield ("-device", "VGA" if hardware.video is Video.VGA else here.virtio_video)
+        yield ("-device", _VIDEO_DEVICES.get(hardware.video, here.virtio_video))
+    if hardware.tablet is not None:
+        yield ("-device", f"{_USB_DEVICES[hardware.tablet]},id=usb", "-device", "usb-tablet,bus=usb.0")
     if here.usb_input:
         yield ("-device", "qemu-xhci", "-device", "usb-kbd", "-device", "usb-tablet")
 
@@ -167,7 +185,7 @@ def _netdev(nic: TargetNic) -> str:
 
 def _drift(hardware: TargetHardware) -> str:
     # a guest that counts timer ticks (Windows) loses time unless missed ones are made up for
-    return ",driftfix=slew" if hardware.clock is Clock.LOCAL_TIME else ""
+    return ",driftfix=slew" if hardware.counts_ticks or hardware.clock is Clock.LOCAL_TIME else ""
 
 
 def _firmware(hardware: TargetHardware, files: FirmwareFiles | None) -> Iterator[tuple[str, ...]]:
@@ -257,7 +275,7 @@ tcg) ;;
 esac
 cpu=%(tcg_cpu)s
 if [ "$accel" = kvm ]; then
-	cpu=host
+	cpu=%(kvm_cpu)s
 fi
 
 qemu=${P2V_QEMU:-}
@@ -310,7 +328,7 @@ if ! command -v swtpm >/dev/null; then
 fi
 mkdir -p -m 700 -- "$state"
 swtpm socket --tpm2 --daemon --terminate --tpmstate "dir=$state" --ctrl "type=unixio,path=$state/socket"
-set -- -chardev "socket,id=tpm,path=$state/socket" -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 "$@"
+set -- -chardev "socket,id=tpm,path=$state/socket" -tpmdev emulator,id=tpm0,chardev=tpm -device %(device)s,tpmdev=tpm0 "$@"
 """
 
 
@@ -323,7 +341,8 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
     emulator = emulator_of(hardware.arch)
     values = {
         "default": default.value,
-        "tcg_cpu": shlex.quote(emulator.emulated_cpu),
+        "tcg_cpu": shlex.quote(_cpu(hardware, Accelerator.TCG)),
+        "kvm_cpu": shlex.quote(_cpu(hardware, Accelerator.KVM)),
         "hosts": " | ".join(emulator.hosts),
         "program": emulator.program,
         "arch": hardware.arch,
@@ -331,7 +350,8 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
         "devices": _DEVICES_NEED if any(disk.is_device for disk in hardware.disks) else "",
     }
     head = _SCRIPT_HEAD % values + (_uefi_part(hardware) if hardware.firmware is Firmware.UEFI else "")
-    head += _SCRIPT_TPM % {"state": shlex.quote(f"./{tpm_state_name(hardware)}")} if hardware.tpm else ""
+    state, device = shlex.quote(f"./{tpm_state_name(hardware)}"), platform_of(hardware.arch).tpm_device
+    head += _SCRIPT_TPM % {"state": state, "device": device} if hardware.tpm else ""
     lines = [" ".join(_quoted(option)) for option in hardware_options(hardware, Wiring())]
     command = ['exec "$qemu"', '-accel "$accel" -cpu "$cpu"', *lines, "-serial mon:stdio", '"$@"']
     return head + "\n" + " \\\n\t".join(command) + "\n"

@@ -46,12 +46,38 @@ _LINUX = {
     "altlinux": _Linux("altlinux.org/alt", 2),
     "mageia": _Linux("mageia.org/mageia", 1, "mandriva"),
 }
+_MICROSOFT = "http://microsoft.com"
+
+
+@dataclass(frozen=True, slots=True)
+class _Windows:
+    """What a Windows is called elsewhere."""
+
+    libosinfo: str
+    proxmox: str
+
+
+# By the id of ``drivers.windows.versions.short_id``.
+_WINDOWS = {
+    "winnt4.0": _Windows(f"{_MICROSOFT}/winnt/4.0", "other"),
+    **{
+        f"win{name}": _Windows(f"{_MICROSOFT}/win/{name}", ostype)
+        for ostype, names in {
+            "w2k": ("2k",), "wxp": ("xp",), "w2k3": ("2k3", "2k3r2"), "wvista": ("vista",), "w2k8": ("2k8",),
+            "win7": ("7", "2k8r2"), "win8": ("8", "8.1", "2k12", "2k12r2"), "win10": ("10", "2k16", "2k19"),
+            "win11": ("11", "2k22", "2k25"),
+        }.items()
+        for name in names
+    },
+}  # fmt: skip
 # Numbers that os-release gives for centos but mean Stream.
 _STREAM_FROM = 9
 
 
 def libosinfo_id(system: OperatingSystem | None) -> str | None:
     """The id that libvirt's front ends look up in osinfo-db; None for what is no known system."""
+    if system is not None and system.kind == "windows":
+        return _WINDOWS[system.id].libosinfo if system.id in _WINDOWS else None
     if system is None or system.kind != "linux":
         return None
     known = _LINUX.get(system.id.lower())
@@ -71,12 +97,16 @@ def libosinfo_id(system: OperatingSystem | None) -> str | None:
 
 
 def proxmox_ostype(system: OperatingSystem | None) -> str:
-    """``l26`` for a Linux of kernel 2.6 or later, ``other`` for what is not known."""
+    """``l26`` for a Linux of kernel 2.6 or later, the Windows by which qm chooses its hardware, ``other`` for what is not known."""
+    if system is not None and system.kind == "windows" and system.id in _WINDOWS:
+        return _WINDOWS[system.id].proxmox
     return "l26" if system is not None and system.kind == "linux" else "other"
 
 
 def glance_names(system: OperatingSystem | None) -> dict[str, str]:
     """The properties that say what runs in an image; empty for what is not known."""
+    if system is not None and system.kind == "windows":
+        return {"os_type": "windows", "os_distro": "windows"}
     if system is None or system.kind != "linux":
         return {}
     found = {"os_type": "linux"}

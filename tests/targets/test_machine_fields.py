@@ -178,12 +178,14 @@ def test_a_machine_that_smbios_told_nothing_is_told_what_qemu_says(tmp_path: Pat
 def test_other_architectures_get_what_their_machine_has() -> None:
     caps = GuestCaps(("virtio-blk",), ("virtio",), "uefi", "aarch64")
     hardware = made(caps=caps)
-    assert (hardware.secure_boot, hardware.tpm, hardware.generation_id, hardware.cdroms) == (False, False, None, 0)
-    assert {"hardware.secure-boot", "hardware.tpm", "hardware.drives"} <= set(lost(caps=caps))
+    assert (hardware.secure_boot, hardware.tpm, hardware.generation_id, hardware.cdroms) == (False, True, None, 0)
+    assert {"hardware.secure-boot", "hardware.drives"} <= set(lost(caps=caps))
+    assert "hardware.tpm" not in lost(caps=caps)
     assert hardware.smbios == FULL.smbios
     power = GuestCaps(("virtio-blk",), ("virtio",), "bios", "ppc64le")
     bare = dataclasses.replace(FULL, firmware=Firmware.BIOS)
-    assert made(bare, power).smbios == Smbios()
+    assert (made(bare, power).smbios, made(bare, power).tpm) == (Smbios(), False)
+    assert "hardware.tpm" in lost(bare, power)
     assert "hardware.smbios" in lost(bare, power)
 
 
