@@ -63,8 +63,11 @@ def knows_cores(windows: WindowsFacts) -> bool:
     Windows counts cores since XP. What goes by the tables of the MPS finds one processor a socket in them: SeaBIOS
     (src/fw/mptable.c) lists no others.
     """
+    version = windows.version.number
+    if version >= _VISTA:
+        return True
     hal = _HALS.get(_hal(windows))
-    return windows.version.number >= _XP and (hal is None or hal.acpi or not hal.several)
+    return version >= _XP and (hal is None or hal.acpi or not hal.several)
 
 
 def _disabled(windows: WindowsFacts) -> Iterator[HiveEdit]:

@@ -320,6 +320,7 @@ set -- -drive "if=pflash,unit=0,format=raw,readonly=on,file=$code" \\
 """
 
 
+# swtpm takes no comma in a name, and one that goes to the background by itself has left this folder before it looks for its own
 _SCRIPT_TPM = """
 state=%(state)s
 if ! command -v swtpm >/dev/null; then
@@ -327,8 +328,14 @@ if ! command -v swtpm >/dev/null; then
 	exit 69
 fi
 mkdir -p -m 700 -- "$state"
-swtpm socket --tpm2 --daemon --terminate --tpmstate "dir=$state" --ctrl "type=unixio,path=$state/socket"
-set -- -chardev "socket,id=tpm,path=$state/socket" -tpmdev emulator,id=tpm0,chardev=tpm -device %(device)s,tpmdev=tpm0 "$@"
+rm -f -- "$state/socket"
+(cd -- "$state" && exec swtpm socket --tpm2 --terminate --tpmstate dir=. --ctrl type=unixio,path=socket) &
+tries=0
+until [ -S "$state/socket" ] || [ "$tries" -ge 50 ]; do
+	sleep 0.1 2>/dev/null || sleep 1
+	tries=$((tries + 1))
+done
+set -- -chardev %(socket)s -tpmdev emulator,id=tpm0,chardev=tpm -device %(device)s,tpmdev=tpm0 "$@"
 """
 
 
@@ -350,8 +357,7 @@ def qemu_script(hardware: TargetHardware, acceleration: Acceleration | None = No
         "devices": _DEVICES_NEED if any(disk.is_device for disk in hardware.disks) else "",
     }
     head = _SCRIPT_HEAD % values + (_uefi_part(hardware) if hardware.firmware is Firmware.UEFI else "")
-    state, device = shlex.quote(f"./{tpm_state_name(hardware)}"), platform_of(hardware.arch).tpm_device
-    head += _SCRIPT_TPM % {"state": state, "device": device} if hardware.tpm else ""
+    head += _tpm_part(hardware) if hardware.tpm else ""
     lines = [" ".join(_quoted(option)) for option in hardware_options(hardware, Wiring())]
     command = ['exec "$qemu"', '-accel "$accel" -cpu "$cpu"', *lines, "-serial mon:stdio", '"$@"']
     return head + "\n" + " \\\n\t".join(command) + "\n"
@@ -365,6 +371,15 @@ def variable_store_name(hardware: TargetHardware) -> str:
 def tpm_state_name(hardware: TargetHardware) -> str:
     """The folder beside the script that keeps what the machine's TPM holds."""
     return f"{hardware.name}.tpm"
+
+
+def _tpm_part(hardware: TargetHardware) -> str:
+    state = f"./{tpm_state_name(hardware)}"
+    return _SCRIPT_TPM % {
+        "state": shlex.quote(state),
+        "socket": shlex.quote(f"socket,id=tpm,path={option_value(state)}/socket"),
+        "device": platform_of(hardware.arch).tpm_device,
+    }
 
 
 def _uefi_part(hardware: TargetHardware) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 
 from drivers.caps import GuestCaps
+from p2v.core.run import find_program
 from p2v.core.units import GIB, MIB
 from p2v.machine import (
     Clock,
@@ -25,8 +27,9 @@ from p2v.machine import (
 from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium, losses, media_images, target_hardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.qemu import Wiring, qemu_arguments
+from tests.targets.samples import HOSTILE, hardware
 from tests.targets.test_libvirt import TCG, VALIDATOR, valid
-from tests.targets.test_qemu import options_seen, runs, written
+from tests.targets.test_qemu import QEMU, options_seen, runs, written
 
 VIRTIO = GuestCaps(("virtio-blk",), ("virtio",), "bios", "x86_64", rng=True, balloon=True)
 OLD = GuestCaps(
@@ -234,10 +237,23 @@ def test_libvirt_takes_it(tmp_path: Path, name: str) -> None:
 def test_the_scripts_tpm_is_an_emulator_with_a_state_of_its_own(tmp_path: Path) -> None:
     hardware = dataclasses.replace(made(), firmware=Firmware.BIOS, secure_boot=False)
     fake = tmp_path / "swtpm"
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > emulator\n', "utf-8")
+    listen = "import socket; socket.socket(socket.AF_UNIX).bind('socket')"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > emulator\n{sys.executable} -c "{listen}"\n', "utf-8")
     fake.chmod(0o755)
     seen = options_seen(tmp_path, written(tmp_path, hardware), PATH=f"{tmp_path}:/usr/bin:/bin")
     assert "tpm-crb,tpmdev=tpm0" in seen
     assert (tmp_path / "db1.tpm").stat().st_mode & 0o777 == 0o700
-    emulator = (tmp_path / "emulator").read_text("utf-8").splitlines()
-    assert {"dir=./db1.tpm", "type=unixio,path=./db1.tpm/socket", "--terminate"} <= set(emulator)
+    # it is started in its folder: a name with a comma would be several options to it
+    emulator = (tmp_path / "db1.tpm" / "emulator").read_text("utf-8").splitlines()
+    assert {"dir=.", "type=unixio,path=socket", "--terminate"} <= set(emulator)
+    assert "socket,id=tpm,path=./db1.tpm/socket" in seen
+
+
+@QEMU
+@pytest.mark.skipif(find_program("swtpm") is None, reason="swtpm is not installed")
+def test_a_real_tpm_serves_a_machine_whatever_its_name_and_starts_again(tmp_path: Path) -> None:
+    script = written(tmp_path, hardware(HOSTILE, tpm=True))
+    for _ in range(2):
+        assert runs([str(script)], tmp_path)
+        (tmp_path / "monitor").unlink(missing_ok=True)
+    assert (tmp_path / f"{HOSTILE}.tpm" / "tpm2-00.permall").exists()

@@ -89,6 +89,15 @@ def test_an_unknown_accelerator_is_refused(tmp_path: Path) -> None:
     assert "magic" in ended.stderr
 
 
+def _answers(connection: socket.socket) -> bool:
+    """Whether the machine is there: the greeting comes before it is made, an answer does not."""
+    with connection.makefile("rwb") as monitor:
+        greeting = monitor.readline()
+        monitor.write(b'{"execute": "qmp_capabilities"}\n')
+        monitor.flush()
+        return b"QMP" in greeting and b'"return"' in monitor.readline()
+
+
 def runs(arguments: list[str], folder: Path) -> bool:
     """Whether QEMU takes the command: it answers on its monitor socket, and is ended."""
     monitor = folder / "monitor"
@@ -102,7 +111,7 @@ def runs(arguments: list[str], folder: Path) -> bool:
             with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
                 connection.settimeout(10)
                 connection.connect(str(monitor))
-                return b"QMP" in connection.recv(1000)
+                return _answers(connection)
     return False
 
 
