@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts
+from drivers.plan import Finding
+from drivers.windows.contribution import WindowsContribution
 from drivers.windows.facts import WindowsFacts, WindowsVersion
 from drivers.windows.versions import FIRST_WINDOWS_11
 
@@ -31,8 +33,10 @@ def plan_caps(facts: GuestFacts, windows: WindowsFacts) -> GuestCaps:
     """What the guest can use without any driver added to it."""
     version = windows.version
     is_old = version.number < _VISTA
+    # the machine for ARM64 has virtio's disks only
+    buses = () if windows.arch == "aarch64" else ("ide",) if is_old else ("sata", "ide")
     return GuestCaps(
-        ("ide",) if is_old else ("sata", "ide"),
+        buses,
         _cards(windows),
         facts.firmware,
         windows.arch,
@@ -50,11 +54,26 @@ def plan_caps(facts: GuestFacts, windows: WindowsFacts) -> GuestCaps:
     )
 
 
+def contribute(windows: WindowsFacts, caps: GuestCaps) -> WindowsContribution:
+    """What is to be known of its cards. ``caps``: with the drivers that it is given."""
+    if windows.version.number < _2000 and not _known_cards(windows):
+        message = f"it finds no new card by itself, and has no driver of one that KVM has; it gets a {caps.nic_models[0]}"
+        hint = "Add that adapter in Control Panel, Network, where it runs, or here from the CD that it was installed from."
+        return WindowsContribution(warnings=(Finding("windows.card-by-hand", message, hint),))
+    if windows.arch == "aarch64" and "virtio" not in caps.nic_models:
+        message = "Windows for ARM64 brings no driver of a network card that KVM has"
+        return WindowsContribution(warnings=(Finding("windows.no-card-driver", message, "Name one with --virtio-win."),))
+    return WindowsContribution()
+
+
+def _known_cards(windows: WindowsFacts) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_CARD_DRIVERS[name] for name in windows.driver_files if name in _CARD_DRIVERS))
+
+
 def _cards(windows: WindowsFacts) -> tuple[str, ...]:
     version = windows.version.number
     if version < _2000:
-        has = dict.fromkeys(_CARD_DRIVERS[name] for name in windows.driver_files if name in _CARD_DRIVERS)
-        return tuple(dict.fromkeys([*has, "pcnet", "ne2k_pci"]))
+        return tuple(dict.fromkeys([*_known_cards(windows), "pcnet", "ne2k_pci"]))
     if version < _VISTA:
         return ("rtl8139", "pcnet")
     return ("e1000e", "e1000") if version >= _EIGHT else ("e1000",)

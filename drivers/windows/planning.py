@@ -18,6 +18,7 @@ from drivers.windows import (
     edition_limits,
     fallback,
     fast_startup,
+    hardware,
     hibernation,
     leftovers,
     network_setup,
@@ -29,7 +30,6 @@ from drivers.windows import (
 from drivers.windows.contribution import WindowsContribution, hive_changes, joined
 from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.firstboot import planning as firstboot
-from drivers.windows.hardware import plan_caps
 from drivers.windows.placed import still_to_do
 
 _FIRST_WITH_BCD = (6, 0)
@@ -43,7 +43,8 @@ def plan_windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
     windows = facts.windows
     if windows is None or facts.os is None:
         raise ValueError("no Windows to plan for")
-    caps, every = _caps(facts, windows, options), joined(_contributions(facts, windows, options))
+    caps = _caps(facts, windows, options)
+    every = joined((hardware.contribute(windows, caps), *_contributions(facts, windows, options)))
     is_known = windows.registry[SYSTEM].state != "unreadable"
     no_disk = fallback.blockers(caps, windows) if is_known else ()
     state = hibernation.blockers(condition.blockers(facts, windows), windows, options)
@@ -62,7 +63,7 @@ def _in_order(changes: Sequence[Change]) -> tuple[Change, ...]:
 
 def _caps(facts: GuestFacts, windows: WindowsFacts, options: PlanOptions) -> GuestCaps:
     """What the guest finds drivers for: its own and those that it is given."""
-    caps = virtio_drivers.with_drivers(plan_caps(facts, windows), options.drivers)
+    caps = virtio_drivers.with_drivers(hardware.plan_caps(facts, windows), options.drivers)
     return edition_limits.with_limits(processors.with_processors(caps, windows), windows)
 
 

@@ -93,6 +93,7 @@ def hardware_rows(document: PlanDocument) -> list[str]:
     stated = {field.name.replace("_", " "): getattr(hardware.smbios, field.name) for field in fields(Smbios)}
     told = [f"{name} {value!r}" for name, value in stated.items() if value]
     rows += [f"  SMBIOS      {', '.join(told)}"] if told else []
+    rows += [f"  generation  {hardware.generation_id}"] if hardware.generation_id else []
     rows += _windows_rows(hardware)
     if machine.assumed:
         named = ", ".join(_ASSUMED.get(field, field) for field in machine.assumed)

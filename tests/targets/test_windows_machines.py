@@ -14,7 +14,7 @@ from p2v.core.firmware import installed_firmware
 from p2v.core.qemu import find_qemu
 from p2v.core.run import find_program
 from p2v.core.units import GIB
-from p2v.machine import Clock, Firmware, NicModel, Topology
+from p2v.machine import Clock, DiskBus, Firmware, NicModel, Topology
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.hardware import TargetDisk, TargetHardware, losses, target_hardware
 from p2v.targets.hyperv import NEEDS, Enlightenment, usable
@@ -41,6 +41,7 @@ from tests.targets.windows_machines import (
     caps_of,
     described,
     hardware_of,
+    plan_of,
     system_of,
     windows_of,
 )
@@ -334,3 +335,16 @@ def test_front_ends_know_its_name(name: str) -> None:
         assert proxmox_ostype(system) == expected[name]
 
 
+
+
+def test_a_windows_for_arm64_needs_drivers_for_disks_and_cards() -> None:
+    bare, given = replace(GENERATIONS["11-arm64"], devices=()), GENERATIONS["11-arm64"]
+    assert {finding.id for finding in plan_of(bare).blockers} >= {"windows.no-disk-driver"}
+    assert "windows.no-card-driver" in {finding.id for finding in plan_of(bare).warnings}
+    assert (hardware_of(given).disk_bus, hardware_of(given).nics[0].model) == (DiskBus.VIRTIO_BLK, NicModel.VIRTIO)
+    assert "windows.no-disk-driver" not in {finding.id for finding in plan_of(GENERATIONS["10"]).blockers}
+
+
+@pytest.mark.parametrize(("name", "told"), [("nt4", False), ("nt4-server", True), ("2000", False), ("11", False)])
+def test_nt_4_without_a_driver_of_a_card_is_told_of(name: str, told: bool) -> None:
+    assert ("windows.card-by-hand" in {finding.id for finding in plan_of(GENERATIONS[name]).warnings}) is told

@@ -17,7 +17,7 @@ import yaml
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts, OperatingSystem, ReadBy
-from drivers.plan import PlanOptions
+from drivers.plan import GuestPlan, PlanOptions
 from drivers.planning import plan_guest
 from drivers.windows.facts import WindowsFacts
 from drivers.windows.offer import DriverOffer
@@ -111,11 +111,16 @@ def system_of(windows: WindowsFacts) -> OperatingSystem:
     return OperatingSystem("windows", short_id(windows.version), "", windows.version.product_name, windows.arch, "windows")
 
 
-def caps_of(generation: Generation, windows: WindowsFacts | None = None) -> GuestCaps:
-    """What its plan says that it can use."""
-    known = windows or windows_of(generation)
+def plan_of(generation: Generation) -> GuestPlan:
+    """Its plan, without a medium of drivers."""
+    known = windows_of(generation)
     found = GuestFacts(ReadBy.HOST, (), (), system_of(known), firmware=generation.firmware.value, windows=known)
-    caps = plan_guest(found, PlanOptions()).caps
+    return plan_guest(found, PlanOptions())
+
+
+def caps_of(generation: Generation) -> GuestCaps:
+    """What it can use with the drivers that it is given."""
+    caps = plan_of(generation).caps
     drivers = [SimpleNamespace(device=device) for device in generation.devices]
     offer = cast(DriverOffer, SimpleNamespace(choice=SimpleNamespace(drivers=drivers)))
     return with_drivers(caps, offer) if drivers else caps
