@@ -40,6 +40,7 @@ def _sized(title: str, sockets: int | None, x86: int | None, x64: int | None = N
     return Limit(title, sockets, x86 * GIB if x86 is not None else None, x64 * GIB if x64 is not None else None)
 
 
+_SMALL = "small business(restricted)"
 _NT4 = {
     "workstation": _sized("Windows NT Workstation 4.0", 2, 4),
     "server": _sized("Windows NT Server 4.0", 4, 4),
@@ -50,7 +51,7 @@ _W2000 = {
     "server": _sized("Windows 2000 Server", 4, 4),
     "enterprise": _sized("Windows 2000 Advanced Server", 8, 8),
     "datacenter": _sized("Windows 2000 Datacenter Server", 32, 32),
-    "small business": _sized("Small Business Server 2000", 4, 4),
+    _SMALL: _sized("Small Business Server 2000", 4, 4),
 }
 _WXP = {
     "workstation": _sized("Windows XP Professional", 2, 4, 128),
@@ -62,7 +63,7 @@ _W2003 = {
     "enterprise": _sized("Windows Server 2003, Enterprise Edition", 8, 64, 1024),
     "datacenter": _sized("Windows Server 2003, Datacenter Edition", 64, 128, 1024),
     "blade": _sized("Windows Server 2003, Web Edition", 2, 2),
-    "small business": _sized("Windows Small Business Server 2003", 2, 4),
+    _SMALL: _sized("Windows Small Business Server 2003", 2, 4),
 }
 _W6_0 = {
     "Starter": Limit("Windows Vista Starter", 1, 1 * GIB),
@@ -168,10 +169,8 @@ def _suites(windows: WindowsFacts) -> tuple[str, ...]:
     key = f"ControlSet{sets[0]:03d}\\Control\\ProductOptions" if sets else ""
     value = windows.registry[SYSTEM].value(key, "ProductSuite")
     found = {text.lower() for text in (value.texts() or ())} if value is not None else set()
-    if "small business(restricted)" in found:
-        found.add("small business")
-    # a Datacenter edition names Enterprise as well; "Small Business" stays after its upgrade to a full server
-    order = ("datacenter", "small business", "enterprise", "blade", "personal")
+    # a Datacenter edition names Enterprise as well; plain "Small Business" is what stays after an upgrade to a full server
+    order = ("datacenter", _SMALL, "enterprise", "blade", "personal")
     return tuple(suite for suite in order if suite in found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -16,12 +17,13 @@ from p2v.core.workspace import Outputs, socket_folder
 from p2v.delivery import check_delivery, deliver_machine
 from p2v.machine import DriveKind, Firmware, Smbios, UefiVariable
 from p2v.nvram.edk2 import read_store, write_store
-from p2v.targets.hardware import TargetHardware, TargetMedium
+from p2v.targets.hardware import TargetDisk, TargetHardware, TargetMedium
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.libvirt_host import DeliveredFile, Delivery, LibvirtHost, Pool, deliver
 from p2v.targets.storage import Storage
 from tests.targets.libvirtd import ONE_WORKER, libvirtd, why_not
 from tests.targets.samples import hardware
+from tests.targets.windows_machines import GENERATIONS, hardware_of
 
 pytestmark = [pytest.mark.skipif(bool(why_not()), reason=why_not()), ONE_WORKER]
 
@@ -203,3 +205,35 @@ def test_a_libvirt_that_does_not_answer_is_told(tmp_path: Path) -> None:
     nobody = LibvirtHost(f"qemu+unix:///system?socket={tmp_path}/none", RUNNER)
     with pytest.raises(P2vError):
         nobody.check("web8", "2b4ad1e5-0c74-5a77-8a44-000000000008", [], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "lacks"),
+    [
+        ("nt4", 40, ""), ("xp", 41, ""), ("7", 42, ""), ("2016", 43, ""),
+        ("11", 44, "" if installed_firmware(secure_boot=True) else "UEFI firmware with keys"),
+    ],
+)  # fmt: skip
+def test_machines_for_windows_are_taken_and_start(
+    host: LibvirtHost, tmp_path: Path, name: str, number: int, lacks: str
+) -> None:
+    if lacks:
+        pytest.skip(f"{lacks} is not installed")
+    title = f"windows-{name}"
+    made = dataclasses.replace(
+        hardware_of(GENERATIONS[name]), name=title, uuid=machine(title, number).uuid, nics=(), memory_bytes=256 * MIB,
+        disks=(TargetDisk(Path(f"{title}.qcow2")),),
+    )  # fmt: skip
+    # this libvirt has no user to run a TPM's emulator as: with one the machine is only defined
+    told(host, made, tmp_path, start=not made.tpm)
+    seen = ET.fromstring(virsh(host, "dumpxml", title))
+    assert [timer.get("tickpolicy") or timer.get("present") for timer in seen.findall("clock/timer")] == ["catchup", "delay", "no"]
+    tablets = [each.get("bus") for each in seen.findall("devices/input") if each.get("type") == "tablet"]
+    assert tablets == ([] if name == "nt4" else ["usb"])
+    assert seen.find("features/hyperv") is None
+    if not made.tpm:
+        assert virsh(host, "domstate", title).strip() == "running"
+        virsh(host, "destroy", title)
+    else:
+        assert seen.find("devices/tpm") is not None
+        assert seen.find("features/smm") is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,7 @@ def guest(
         ((5, 2), "LanmanNT", (), "Windows Server 2003, Standard Edition"),
         ((5, 2), "ServerNT", ("Blade",), "Windows Server 2003, Web Edition"),
         ((5, 2), "ServerNT", ("Small Business(Restricted)",), "Windows Small Business Server 2003"),
+        ((5, 2), "ServerNT", ("Small Business",), "Windows Server 2003, Standard Edition"),
     ],
 )
 def test_editions_of_nt_5_and_older_are_known_by_their_product_suite(
@@ -161,3 +163,18 @@ def test_editions_without_any_suffix_are_their_own_keys() -> None:
                 found = limit_of(guest(version, edition))
                 assert found is not None, edition
                 assert found.sockets == limit.sockets
+
+
+def rows() -> list[str]:
+    """The table of docs/windows-hardware.md; memory in GiB."""
+    found = ["| edition | sockets | memory, x86 | memory, x64 |", "| --- | --- | --- | --- |"]
+    for version, editions in LIMITS.items():
+        for limit in editions.values():
+            title = f"Windows 10 and later: {limit.title}" if version == (10, 0) else limit.title
+            cells = [limit.sockets, *(size // GIB if size is not None else None for size in (limit.memory_x86, limit.memory_x64))]
+            found.append(f"| {' | '.join([title, *('–' if cell is None else str(cell) for cell in cells)])} |")
+    return found
+
+
+def test_the_page_has_the_table() -> None:
+    assert "\n".join(rows()) in (Path(__file__).parents[3] / "docs" / "windows-hardware.md").read_text("utf-8")
