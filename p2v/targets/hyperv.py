@@ -30,6 +30,7 @@ class Enlightenment(enum.Enum):
 
 SPINLOCK_RETRIES = 8191
 """How often a guest tries before it tells the host that it waits."""
+# all that each needs: what it needs itself, and what that needs
 NEEDS: Mapping[Enlightenment, frozenset[Enlightenment]] = MappingProxyType({
     Enlightenment.SYNIC: frozenset({Enlightenment.VPINDEX}),
     Enlightenment.STIMER: frozenset({Enlightenment.VPINDEX, Enlightenment.SYNIC, Enlightenment.CLOCK}),
@@ -42,10 +43,7 @@ _QEMU = {Enlightenment.CLOCK: "hv-time", Enlightenment.SPINLOCKS: f"hv-spinlocks
 def usable(wanted: Iterable[str]) -> tuple[Enlightenment, ...]:
     """Those whose needs are met, in the order of ``Enlightenment``. Raises ValueError for a name that is none."""
     found = set(map(Enlightenment, wanted))
-    # leaving one out may leave another's needs unmet
-    while lacking := {each for each in found if not NEEDS.get(each, frozenset()) <= found}:
-        found -= lacking
-    return tuple(each for each in Enlightenment if each in found)
+    return tuple(each for each in Enlightenment if each in found and NEEDS.get(each, frozenset()) <= found)
 
 
 def cpu_flags(found: Iterable[Enlightenment]) -> str:

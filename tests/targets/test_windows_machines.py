@@ -128,6 +128,8 @@ def test_what_an_interface_needs_is_there(name: str) -> None:
 def test_an_interface_whose_needs_are_not_met_is_left_out() -> None:
     wanted = [each.value for each in Enlightenment]
     assert usable(wanted) == tuple(Enlightenment)
+    # it is enough to look at each alone
+    assert all(NEEDS.get(inner, frozenset()) <= needs for needs in NEEDS.values() for inner in needs)
     without = usable(each for each in wanted if each != "vpindex")
     assert not {"synic", "stimer", "tlbflush", "ipi"} & {each.value for each in without}
     assert Enlightenment.STIMER not in usable(each for each in wanted if each != "hypervclock")
@@ -263,15 +265,33 @@ def test_nobody_else_gets_one(generation: Generation) -> None:
 
 def test_clouds_without_generation_ids_and_cpu_models_are_told_of() -> None:
     controller, system = made("2012-r2-dc"), system_of(windows_of(GENERATIONS["2012-r2-dc"]))
+    without = replace(controller, generation_id=None)
     for front_end in FrontEnd:
         expected = 1 if front_end in (FrontEnd.OPENSTACK, FrontEnd.KUBEVIRT) else 0
-        assert len(hardware_lost(controller, front_end, system)) == expected
-        assert hardware_lost(made("2016"), front_end, system) == ()
+        unsaid = hardware_lost(controller, front_end, system)
+        assert len(set(unsaid) - set(hardware_lost(without, front_end, system))) == expected
         # a Linux only reads random numbers anew
-        assert hardware_lost(controller, front_end, replace(system, kind="linux")) == ()
+        linux = replace(system, kind="linux")
+        assert hardware_lost(controller, front_end, linux) == hardware_lost(without, front_end, linux)
     (lost,) = hardware_lost(made("nt4"), FrontEnd.OPENSTACK, system)
     assert "pentium" in lost
     assert hardware_lost(made("nt4"), FrontEnd.PROXMOX, system) == ()
+
+
+@pytest.mark.parametrize(
+    ("clock", "front_end", "told"),
+    [
+        (Clock.LOCAL_TIME, FrontEnd.KUBEVIRT, True), (Clock.UTC, FrontEnd.KUBEVIRT, False),
+        (Clock.LOCAL_TIME, FrontEnd.OPENSTACK, False), (Clock.UTC, FrontEnd.OPENSTACK, True),
+        (Clock.UTC, FrontEnd.LIBVIRT, False), (Clock.LOCAL_TIME, FrontEnd.PROXMOX, False),
+    ],
+)  # fmt: skip
+def test_clocks_that_a_cluster_or_cloud_sets_otherwise_are_told_of(clock: Clock, front_end: FrontEnd, told: bool) -> None:
+    system = system_of(windows_of(GENERATIONS["10"]))
+    lost = hardware_lost(replace(made("2016"), clock=clock), front_end, system)
+    assert any("clock" in each for each in lost) is told
+    if front_end is FrontEnd.OPENSTACK:
+        assert hardware_lost(replace(made("2016"), clock=clock), front_end, replace(system, kind="linux")) == ()
 
 
 @EVERY
