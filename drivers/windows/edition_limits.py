@@ -144,7 +144,9 @@ def with_limits(caps: GuestCaps, windows: WindowsFacts) -> GuestCaps:
     limit = limit_of(windows)
     cores = knows_cores(windows)
     sockets = limit.sockets if limit is not None else _ANY_SOCKETS
-    cpus = [each for each in (caps.cpus_at_most, _of_kernel(windows), None if cores else sockets) if each is not None]
+    own = [each for each in (_of_kernel(windows), None if cores else sockets) if each is not None]
+    # what the HAL has set is told of there
+    cpus = own if caps.cpus_at_most is None else [*own, caps.cpus_at_most]
     memory = _memory(limit, windows)
     return replace(
         caps,
@@ -152,7 +154,7 @@ def with_limits(caps: GuestCaps, windows: WindowsFacts) -> GuestCaps:
         memory_at_most_bytes=memory,
         sockets_at_most=sockets,
         knows_cores=cores,
-        limits=_told(limit, min(cpus, default=None), memory, cores=cores) if limit is not None else "",
+        limits=_told(limit, min(own, default=None), memory, cores=cores) if limit is not None else "",
     )
 
 

@@ -83,9 +83,10 @@ def _hyperv(windows: WindowsFacts, firmware: str) -> Iterator[str]:
     version = windows.version.number
     if version < _VISTA or windows.arch == "aarch64" or (version < _EIGHT and firmware == "uefi"):
         return
-    yield from ("relaxed", "vapic", "spinlocks", "hypervclock", "vpindex", "runtime", "reset")
+    yield from ("relaxed", "vapic", "spinlocks", "hypervclock", "vpindex", "runtime")
     if version >= _SEVEN:
-        yield from ("synic", "stimer")
+        # KubeVirt takes a reset with synic only
+        yield from ("synic", "stimer", "reset")
     if version >= _EIGHT:
         yield "frequencies"
         if windows.arch == "x86_64":

@@ -145,7 +145,7 @@ def test_guests_that_know_none_of_them_or_stop_with_them_get_none(name: str) -> 
 def test_later_ones_get_more() -> None:
     vista, seven, eight, ten = (set(made(name).hyperv) for name in ("vista", "7", "8", "2016"))
     assert Enlightenment.STIMER not in vista
-    assert seven - vista == {Enlightenment.SYNIC, Enlightenment.STIMER}
+    assert seven - vista == {Enlightenment.SYNIC, Enlightenment.STIMER, Enlightenment.RESET}
     assert eight - seven == {Enlightenment.FREQUENCIES}
     assert ten - eight == {Enlightenment.TLBFLUSH, Enlightenment.IPI}
 
@@ -328,6 +328,15 @@ def test_cpus_are_divided_so_that_all_are_used(
     hardware, findings = plain(generation, cpus=cpus, topology=had)
     assert hardware.topology == topology
     assert findings & {"hardware.cpus", "hardware.sockets"} == told
+
+
+def test_a_hal_for_one_processor_gets_one_and_its_edition_is_not_blamed() -> None:
+    hardware, told = plain(GENERATIONS["xp-up"])
+    assert (hardware.cpus, hardware.topology) == (1, Topology(1))
+    assert told >= {"hardware.cpus"}
+    assert caps_of(GENERATIONS["xp-up"]).limits == "Windows XP Professional uses at most 2 sockets, 32 CPUs and 4.0 GiB"
+    assert "windows.hal-one-processor" in {finding.id for finding in plan_of(GENERATIONS["xp-up"]).warnings}
+    assert hardware_of(GENERATIONS["xp"]).cpus == 4
 
 
 def test_more_than_an_edition_uses_is_told_with_its_limit() -> None:

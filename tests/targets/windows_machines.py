@@ -32,7 +32,7 @@ from p2v.targets.hardware import TargetDisk, TargetHardware, target_hardware
 from p2v.targets.libvirt import domain_xml
 from p2v.targets.qemu import qemu_script
 from tests.drivers.windows.guest_facts import FILES, facts
-from tests.fixtures.hives import Tree, multi_sz
+from tests.fixtures.hives import Tree, multi_sz, sz
 from tests.fixtures.windows import versions
 from tests.fixtures.windows.versions import Version
 
@@ -41,7 +41,7 @@ KVM = Acceleration(Accelerator.KVM, "in a test")
 TCG = Acceleration(Accelerator.TCG, "in a test")
 ALL_DEVICES = ("block", "scsi", "network", "balloon", "random", "serial")
 OPTIONS = "ControlSet001\\Control\\ProductOptions"
-DATABASE = "DriverDatabase\\DeviceIds\\PCI"
+HAL = "ControlSet001\\Control\\Class\\{4d36e966-e325-11ce-bfc1-08002be10318}\\0000"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ GENERATIONS = {
     "2000": Generation(versions.W2000_PROFESSIONAL, "i386"),
     "xp": Generation(versions.XP, "i386"),
     "xp-home": Generation(versions.XP, "i386", suite="Personal"),
+    "xp-up": Generation(versions.XP, "i386", hal="acpipic_up"),
     "xp-virtio": Generation(versions.XP, "i386", devices=("block", "network", "balloon", "serial")),
     "xp-x64": Generation(versions.XP_X64),
     "2003": Generation(versions.S2003, "i386"),
@@ -95,7 +96,10 @@ SOURCE = Machine(
 def windows_of(generation: Generation) -> WindowsFacts:
     """Its facts."""
     found = generation.version
-    system: Tree = {OPTIONS: {"ProductSuite": multi_sz(generation.suite)} if generation.suite else {}}
+    system: Tree = {
+        OPTIONS: {"ProductSuite": multi_sz(generation.suite)} if generation.suite else {},
+        HAL: {"MatchingDeviceId": sz(generation.hal)} if generation.hal else {},
+    }
     made = facts(system, version=found.nt, arch=generation.arch, files=(*FILES, *generation.files))
     kind = generation.product_type or found.product_type
     name = found.product.replace("Windows 10", "Windows 11") if found.build >= 22000 and not found.is_server else found.product
