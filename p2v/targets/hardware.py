@@ -169,7 +169,6 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         disks=tuple(replace(d, serial=usable_serial(d.serial)) for d in disks),
         nics=_nics(machine, caps),
         arch=arch,
-        video=Video(caps.video) if caps.video else here.video,
         rng=caps.rng,
         balloon=caps.balloon,
         clock=Clock.LOCAL_TIME if caps.local_time else (not caps.utc_time and machine.clock) or Clock.UTC,
@@ -182,13 +181,23 @@ def target_hardware(machine: Machine, caps: GuestCaps, disks: Sequence[TargetDis
         cdroms=min(drives.count(DriveKind.CDROM), cdroms),
         # of the PC's chipsets only the old one has a floppy controller
         floppies=min(drives.count(DriveKind.FLOPPY), 2) if machine_type == "pc" else 0,
+    )
+    made = _as_the_guest_knows(made, caps)
+    return replace(made, media=tuple(_media(machine, made)))
+
+
+def _as_the_guest_knows(hardware: TargetHardware, caps: GuestCaps) -> TargetHardware:
+    """The same with what no machine had and the guest makes use of, or cannot do with."""
+    here = PLATFORMS[hardware.arch]
+    return replace(
+        hardware,
+        video=Video(caps.video) if caps.video else here.video,
         cpu_model=caps.cpu_model,
         hyperv=usable(caps.hyperv) if here.has_hyperv else (),
         counts_ticks=caps.counts_ticks,
         tablet=UsbController(caps.tablet) if caps.tablet and not here.usb_input else None,
         agent=caps.agent,
     )
-    return replace(made, media=tuple(_media(machine, made)))
 
 
 def media_images(machine: Machine, hardware: TargetHardware) -> tuple[MediumImage, ...]:

@@ -108,6 +108,16 @@ def test_a_copy_with_a_new_identity_has_a_uuid_of_its_own_on_every_run(own: str 
     assert plan_found(other, found, PlanOptions(new_identity=True)).hardware.uuid not in copies
 
 
+def test_a_copy_with_a_new_identity_has_another_generation_id_where_its_machine_has_one() -> None:
+    own, found = "11111111-2222-4333-8444-555555555555", Inspection((), facts_of(files()))
+    machine = dataclasses.replace(MACHINE, generation_id=own)
+    assert plan_found(machine, found).hardware.generation_id == own
+    copies = {plan_found(machine, found, PlanOptions(new_identity=True)).hardware.generation_id for _ in range(2)}
+    assert len(copies) == 1
+    assert copies.isdisjoint({own, None})
+    assert plan_found(MACHINE, found, PlanOptions(new_identity=True)).hardware.generation_id is None
+
+
 def test_a_copy_has_none_of_the_machines_numbers() -> None:
     told = Smbios("Dell Inc.", "PowerEdge", "2", "7J0P6Z1", "SKU", "F", "B1", "B-9", "C1", "IT-4711")
     found = Inspection((), facts_of(files()))
