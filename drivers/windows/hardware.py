@@ -55,15 +55,23 @@ def plan_caps(facts: GuestFacts, windows: WindowsFacts) -> GuestCaps:
 
 
 def contribute(windows: WindowsFacts, caps: GuestCaps) -> WindowsContribution:
-    """What is to be known of its cards. ``caps``: with the drivers that it is given."""
-    if windows.version.number < _2000 and not _known_cards(windows):
+    """What is to be known of its machine. ``caps``: with the drivers that it is given."""
+    return WindowsContribution(warnings=tuple(_findings(windows, caps)))
+
+
+def _findings(windows: WindowsFacts, caps: GuestCaps) -> Iterator[Finding]:
+    version = windows.version
+    if version.number < _2000 and not _known_cards(windows):
         message = f"it finds no new card by itself, and has no driver of one that KVM has; it gets a {caps.nic_models[0]}"
         hint = "Add that adapter in Control Panel, Network, where it runs, or here from the CD that it was installed from."
-        return WindowsContribution(warnings=(Finding("windows.card-by-hand", message, hint),))
+        yield Finding("windows.card-by-hand", message, hint)
     if windows.arch == "aarch64" and "virtio" not in caps.nic_models:
         message = "Windows for ARM64 brings no driver of a network card that KVM has"
-        return WindowsContribution(warnings=(Finding("windows.no-card-driver", message, "Name one with --virtio-win."),))
-    return WindowsContribution()
+        yield Finding("windows.no-card-driver", message, "Name one with --virtio-win.")
+    if version.is_domain_controller and version.number < _EIGHT:
+        message = "a domain controller of its version does not notice when it is brought back to an older state (USN rollback)"
+        hint = "Never go back to a snapshot of it: restore a backup of its system state, or promote another one."
+        yield Finding("windows.no-generation-id", message, hint)
 
 
 def _known_cards(windows: WindowsFacts) -> tuple[str, ...]:

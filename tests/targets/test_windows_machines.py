@@ -263,6 +263,18 @@ def test_nobody_else_gets_one(generation: Generation) -> None:
     assert hardware_of(generation).generation_id is None
 
 
+@pytest.mark.parametrize(("generation", "told"), [
+    (Generation(versions.S2008_R2, product_type="LanmanNT"), True),
+    (Generation(versions.S2003, "i386", product_type="LanmanNT"), True),
+    (Generation(versions.S2008_R2), False),
+    (GENERATIONS["2012-r2-dc"], False),
+], ids=["2008 R2", "2003", "a member", "2012 R2"])  # fmt: skip
+def test_an_old_domain_controller_is_told_that_it_notices_no_rollback(generation: Generation, told: bool) -> None:
+    found = {finding.id for finding in plan_of(generation).warnings}
+    assert ("windows.no-generation-id" in found) is told
+    assert ("windows.domain-controller" in found) is bool(generation.product_type)
+
+
 def test_clouds_without_generation_ids_and_cpu_models_are_told_of() -> None:
     controller, system = made("2012-r2-dc"), system_of(windows_of(GENERATIONS["2012-r2-dc"]))
     without = replace(controller, generation_id=None)
