@@ -13,7 +13,8 @@ from p2v.core.run import background, find_program
 
 _SCRIPT = """\
 set -e
-for d in /etc/libvirt /var/lib/libvirt /run/libvirt /var/cache/libvirt /var/log/libvirt; do
+for d in /etc/libvirt /var/lib/libvirt /run/libvirt /var/cache/libvirt /var/log/libvirt \
+	/var/log/swtpm /var/lib/swtpm-localca; do
 	mkdir -p $d
 	mount -t tmpfs tmpfs $d
 done
@@ -31,10 +32,15 @@ namespaces = []
 cgroup_controllers = []
 remember_owner = 0
 stdio_handler = "file"
+swtpm_user = "root"
+swtpm_group = "root"
 END
 # it probes every QEMU that it finds, which takes a second each
 mkdir "$1/bin"
 ln -s "$(command -v qemu-system-x86_64)" "$(command -v qemu-img)" "$1/bin"
+for tool in swtpm swtpm_setup swtpm_ioctl swtpm_cert certtool; do
+	! command -v $tool >/dev/null || ln -s "$(command -v $tool)" "$1/bin"
+done
 daemon=$(command -v libvirtd)
 # not exec: the first process of the namespace has to reap what the daemon leaves
 PATH=$1/bin "$daemon" -f "$1/libvirtd.conf" -p "$1/pid" &
