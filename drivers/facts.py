@@ -10,6 +10,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from drivers.bitlocker import BitLocker
+from drivers.ldm import DynamicDisk
 from drivers.windows.facts import WindowsFacts
 from p2v.core.units import SECTOR_BYTES
 
@@ -41,6 +43,8 @@ class FileSystem:
     free_inodes: int | None = None
     why_not_host: str = ""
     dirty: bool = False
+    bitlocker: BitLocker | None = None
+    """How it is locked; of volumes of BitLocker alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Disk:
     when there is none."""
     sector_bytes: int = SECTOR_BYTES
     """What its table counts in: 4096 on a disk with large sectors (4Kn), which only such a disk's guest can read."""
+    dynamic: DynamicDisk | None = None
+    """What Windows' logical disk manager keeps of it; None for a basic disk."""
 
 
 @dataclass(frozen=True, slots=True)

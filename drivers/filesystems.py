@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 
 from drivers import ext, ntfs, ufs, xfs
+from drivers.bitlocker import read_bitlocker
 from drivers.facts import FileSystem
 from p2v.core import lvm, md
 from p2v.core.disk import DiskReader
@@ -63,11 +64,10 @@ def _luks(place: Place) -> FileSystem | None:
 
 
 def _bitlocker(place: Place) -> FileSystem | None:
-    raw = place.read(512, 0)
-    to_go = uuid.UUID("4967d63b-2e29-4ad8-8399-f6a339e3d001").bytes_le
-    if raw[3:11] != b"-FVE-FS-" and raw[424:440] != to_go:
+    found = read_bitlocker(place.read)
+    if found is None:
         return None
-    return FileSystem("bitlocker", size_bytes=place.length, why_not_host="it is encrypted")
+    return FileSystem("bitlocker", size_bytes=place.length, why_not_host="it is encrypted", bitlocker=found)
 
 
 def _md(place: Place) -> FileSystem | None:

@@ -360,6 +360,8 @@ def _of_windows(
     notes = (*notes, *unread)
     facts = windows.facts_of_windows(layout, one.device, one.root, one.tree, ReadBy.HOST, notes, starting)
     damage = one.tree.problems if isinstance(one.tree, OfflineTree) else ()
+    if facts.windows is not None:
+        facts = replace(facts, windows=replace(facts.windows, deduplicated=windows.deduplicated(layout, readers)))
     return replace(facts, notes=_limited((*facts.notes, *(f"{place(one.device)}: {problem}" for problem in damage))))
 
 

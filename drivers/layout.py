@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from drivers import filesystems
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.keys import Key, fitting
+from drivers.ldm import read_dynamic
 from drivers.linux.devices import DeviceNames, Use
 from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
 from drivers.volumes import find_volumes
@@ -75,7 +76,8 @@ def lay_out(readers: Sequence[DiskReader]) -> Layout:
     notes: list[str] = []
     for index, reader in enumerate(readers[:DISKS_AT_MOST]):
         found = read_partitions(reader, index)
-        disks.append(found.disk)
+        dynamic = read_dynamic(reader, found.partitions, found.disk.sector_bytes)
+        disks.append(replace(found.disk, dynamic=dynamic))
         notes.extend(found.notes)
         whole = Partition(index, 0, 0, reader.virtual_size, "")
         for partition in (whole,) if found.disk.table == "none" else found.partitions:

@@ -1,8 +1,8 @@
 """The files of an NTFS, by libfsntfs: what ``drivers.offline`` needs of one.
 
 Names are found in any case, as Windows finds them. Owners and modes are what ntfs-3g shows without a mapping of users. A
-reparse point (a junction, a file that Windows keeps compressed or elsewhere) is no file and no folder here: what stands
-behind it is Windows' own affair.
+reparse point (a junction, a file that Windows keeps elsewhere) is no file and no folder here: what stands behind it is
+Windows' own affair. One that its overlay filter compressed (CompactOS) is a file; ntfs-3g shows it as a link that leads nowhere.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from drivers.tree import FileType, Stat
+from drivers.tree import FileType, Kept, Stat
 
 _REPARSE_POINT = 0x400
+_ENCRYPTED = 0x4000
+_OF_OVERLAY_FILTER = "WofCompressedData"
 _MODE = 0o777
 
 
@@ -20,12 +22,16 @@ def stat_of(handle: Any, *, is_root: bool) -> Stat:
     """What lstat would tell of a file entry."""
     if is_root:
         return Stat(FileType.DIRECTORY, 0, _MODE, 0, 0)
-    # WofCompressedData and deduplication leave a file whose own data is all holes
-    if handle.file_attribute_flags & _REPARSE_POINT:
-        return Stat(FileType.OTHER, 0, _MODE, 0, 0)
+    flags = handle.file_attribute_flags
+    if flags & _REPARSE_POINT:
+        # its own data is all holes, and libfsntfs reads what stands in the stream
+        if handle.has_alternate_data_stream_by_name(_OF_OVERLAY_FILTER) and not handle.has_directory_entries_index():
+            return Stat(FileType.FILE, handle.size, _MODE, 0, 0, Kept.COMPRESSED)
+        return Stat(FileType.OTHER, 0, _MODE, 0, 0, Kept.ELSEWHERE)
     if handle.has_directory_entries_index():
         return Stat(FileType.DIRECTORY, 0, _MODE, 0, 0)
-    return Stat(FileType.FILE, handle.size if handle.has_default_data_stream() else 0, _MODE, 0, 0)
+    kept = Kept.ENCRYPTED if flags & _ENCRYPTED else Kept.PLAIN
+    return Stat(FileType.FILE, handle.size if handle.has_default_data_stream() else 0, _MODE, 0, 0, kept)
 
 
 def find(volume: Any, parts: tuple[str, ...]) -> Any:

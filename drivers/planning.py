@@ -13,8 +13,8 @@ from drivers.linux import image_based
 from drivers.linux.planning import plan_linux
 from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.windows.inspection import is_locked
 from drivers.windows.planning import plan_windows
+from drivers.windows.states import volumes
 
 __all__ = ["GUESTS", "GuestKind", "PlanOptions", "plan_guest"]
 
@@ -46,10 +46,8 @@ def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         message = f"no operating system was found, and {_listed(closed)} encrypted and not opened"
         hint = "Give its passphrase with --key, as in --key all:file:secret.txt."
         return _nothing(facts, Finding("guest.encrypted", message, hint))
-    if system is None and (closed_partitions := [p for p in facts.partitions if is_locked(p)]):
-        message = f"no operating system was found, and {_listed(closed_partitions)} encrypted by BitLocker"
-        hint = "Suspend or turn off BitLocker in the running system until it has decrypted its disks; then copy them anew."
-        return _nothing(facts, Finding("windows.bitlocker", message, hint))
+    if system is None and (hidden := volumes.without_system(facts)) is not None:
+        return _nothing(facts, hidden)
     if system is None:
         hint = "`p2v inspect` shows what was found; a disk may be missing, empty or encrypted."
         unknown = Finding("guest.no-os", "no operating system was found in the disks", hint)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from drivers.tree import FileType, GuestTree, Stat
+from drivers.tree import FileType, GuestTree, Kept, Stat
 from p2v.core.units import KIB, MIB
 
 _LONGEST_QUESTION_BYTES = 64 * KIB
@@ -62,8 +62,8 @@ class RemoteTree:
 
     def lstat(self, path: str) -> Stat:
         """See ``GuestTree.lstat``."""
-        kind, size, mode, uid, gid = self._ask("lstat", path)["value"]
-        return Stat(FileType(kind), size, mode, uid, gid)
+        kind, size, mode, uid, gid, kept = self._ask("lstat", path)["value"]
+        return Stat(FileType(kind), size, mode, uid, gid, Kept(kept))
 
     def readlink(self, path: str) -> str:
         """See ``GuestTree.readlink``."""
@@ -153,7 +153,7 @@ def _list(tree: GuestTree, path: str) -> tuple[dict[str, Any], bytes]:
 
 def _lstat(tree: GuestTree, path: str) -> tuple[dict[str, Any], bytes]:
     found = tree.lstat(path)
-    return {"value": [found.type.value, found.size, found.mode, found.uid, found.gid]}, b""
+    return {"value": [found.type.value, found.size, found.mode, found.uid, found.gid, found.kept.value]}, b""
 
 
 def _readlink(tree: GuestTree, path: str) -> tuple[dict[str, Any], bytes]:

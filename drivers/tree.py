@@ -20,6 +20,17 @@ class FileType(enum.Enum):
     OTHER = "other"
 
 
+class Kept(enum.Enum):
+    """How a file system keeps a file's contents, where that matters to who reads or writes them. NTFS knows all of these."""
+
+    PLAIN = "plain"
+    COMPRESSED = "compressed"
+    """By Windows' overlay filter (CompactOS), in a stream beside the file: not by NTFS itself, which every driver reads."""
+    ELSEWHERE = "elsewhere"
+    """A reparse point: deduplicated, in a cloud, a link; its contents are not in it."""
+    ENCRYPTED = "encrypted"
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """What ``lstat`` tells; ``mode`` holds the permission bits only (``0o644``)."""
@@ -29,6 +40,7 @@ class Stat:
     mode: int
     uid: int
     gid: int
+    kept: Kept = Kept.PLAIN
 
 
 class GuestTree(Protocol):

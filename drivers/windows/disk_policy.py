@@ -18,13 +18,12 @@ from drivers.plan import Finding
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.edits import HiveEdit
 from drivers.windows.facts import SYSTEM, WindowsFacts
+from drivers.windows.states.roles import is_in_cluster
 from drivers.windows.wanted import is_there, number_value, wanted_edits
 
 WHY = "its further disks are new ones to it, which this setting would leave offline at every start"
 _SINCE = (6, 0)
 _ONLINE = 1
-_DISABLED = 4
-_CLUSTER = "ClusSvc"
 
 
 def contribute(facts: GuestFacts, windows: WindowsFacts) -> WindowsContribution:
@@ -34,7 +33,7 @@ def contribute(facts: GuestFacts, windows: WindowsFacts) -> WindowsContribution:
     alike = tuple(_alike(facts))
     if windows.version.number < _SINCE:
         return WindowsContribution(warnings=alike)
-    if _is_in_cluster(windows):
+    if is_in_cluster(windows):
         message = "it is a member of a cluster, so its further disks stay as its own setting has them, which may be offline"
         hint = "Bring them online once the cluster sees them (`Get-Disk`, `Set-Disk -IsOffline $false`)."
         return WindowsContribution(warnings=(Finding("windows.cluster-disks", message, hint), *alike))
@@ -62,9 +61,3 @@ def _edits(windows: WindowsFacts) -> Iterator[HiveEdit]:
         # a workstation without the setting has them online
         if is_there(system, service) and policy != _ONLINE and (policy is not None or windows.version.is_server):
             yield from wanted_edits(system, [number_value(f"{service}\\Parameters", "SanPolicy", _ONLINE, WHY)])
-
-
-def _is_in_cluster(windows: WindowsFacts) -> bool:
-    system = windows.registry[SYSTEM]
-    keys = (f"ControlSet{number:03d}\\Services\\{_CLUSTER}" for number in windows.control_sets.bootable)
-    return any(system.key(key) is not None and system.number(key, "Start") != _DISABLED for key in keys)

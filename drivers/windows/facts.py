@@ -15,7 +15,10 @@ SYSTEM, SOFTWARE, BCD = "SYSTEM", "SOFTWARE", "BCD"
 
 @dataclass(frozen=True, slots=True)
 class RegistryValue:
-    """A value of the registry; ``data`` in lower-case hexadecimal. ``cut``: it is larger than what is kept, and ``data`` empty."""
+    """A value of the registry; ``data`` in lower-case hexadecimal, with zeroes for a product key in it.
+
+    ``cut``: it is larger than what is kept, or nothing but a product key, and ``data`` empty.
+    """
 
     name: str
     type: int
@@ -176,13 +179,25 @@ class WindowsFacts:
     """Windows may be shut down into a hibernation file (it says so, or is one that does so unless told otherwise)."""
     pending: tuple[str, ...] = ()
     compressed: bool = False
-    """Its kernel is kept compressed (CompactOS), so that no host reader can look into it."""
+    """Its kernel is kept compressed (CompactOS), which an appliance cannot read."""
     driver_files: tuple[str, ...] = ()
     """Names in its system32\\drivers that end in .sys, in lower case; none where the folder could not be read."""
     placed: tuple[PlacedFile, ...] = ()
     """What an earlier conversion may have put into it."""
     dirty: str = ""
     """Why its file system is not as Windows would see it: changes in a log, or a flag; empty when it is in order."""
+    compressed_files: tuple[str, ...] = ()
+    """Names of files that a start needs and that Windows' overlay filter keeps compressed, in lower case."""
+    encrypted_files: tuple[str, ...] = ()
+    """The same of those that NTFS keeps encrypted."""
+    missing_files: tuple[str, ...] = ()
+    """The same of those that are reparse points and kept elsewhere."""
+    signs: tuple[str, ...] = ()
+    """Files and folders that tell of a state by being there: ``windows.old``, ``sipolicy.p7b``."""
+    deduplicated: tuple[str, ...] = ()
+    """The partitions with deduplicated files, as findings name them."""
+    integrity_version: tuple[int, ...] = ()
+    """The version of its ci.dll, which checks signatures; empty where it was not read (only on 6.0 and 6.1 it matters)."""
     boot: WindowsBoot | None = None
     """What starts it; None where nothing on these disks was found to."""
     network: tuple[NetworkAdapter, ...] = ()

@@ -12,6 +12,7 @@ from drivers.windows import c_regf as c
 from drivers.windows.facts import BCD, SOFTWARE, SYSTEM, HiveFile, HiveLog, RegistryValue
 from drivers.windows.hive_log import LOG_BYTES_AT_MOST, LOG_SUFFIXES, LogState, recover
 from drivers.windows.names import Names
+from drivers.windows.product_keys import without_key
 from drivers.windows.regf import HIVE_BYTES_AT_MOST, BadHive, Hive, Key, Value
 from p2v.core.units import KIB, MIB
 
@@ -20,12 +21,14 @@ _KEPT_BYTES_AT_MOST = 2 * MIB
 _KEYS_AT_MOST = 20_000
 _KEY_BYTES = 200
 _FOLLOWED_AT_MOST = 1000
+_FURTHER_AT_MOST = 20
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     SYSTEM: (
         "Select",
         "MountedDevices",
         "Setup",
+        "WPA\\PosReady",
         "DriverDatabase",
         "DriverDatabase\\DeviceIds",
         "DriverDatabase\\DeviceIds\\PCI",
@@ -41,6 +44,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "DriverDatabase\\DriverPackages\\p2v-*\\Descriptors\\PCI\\*",
         "ControlSet*",
         "ControlSet*\\Control",
+        "ControlSet*\\Control\\CI\\Policy",
         "ControlSet*\\Control\\Class\\*",
         "ControlSet*\\Control\\Class\\{4d36e966-e325-11ce-bfc1-08002be10318}\\*",
         "ControlSet*\\Control\\Class\\{4d36e972-e325-11ce-bfc1-08002be10318}\\*",
@@ -48,6 +52,9 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "ControlSet*\\Control\\CrashControl",
         "ControlSet*\\Control\\CriticalDeviceDatabase",
         "ControlSet*\\Control\\CriticalDeviceDatabase\\*",
+        "ControlSet*\\Control\\DeviceGuard",
+        "ControlSet*\\Control\\DeviceGuard\\Scenarios\\*",
+        "ControlSet*\\Control\\Lsa",
         "ControlSet*\\Control\\Network\\{4d36e972-e325-11ce-bfc1-08002be10318}\\*\\Connection",
         "ControlSet*\\Control\\NetworkSetup2\\Interfaces\\*\\Kernel",
         "ControlSet*\\Control\\NetworkProvider\\HwOrder",
@@ -78,10 +85,15 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         "Microsoft\\Windows NT\\CurrentVersion",
         "Microsoft\\Windows NT\\CurrentVersion\\NetworkCards\\*",
         "Microsoft\\Windows\\CurrentVersion",
+        "Microsoft\\Windows NT\\CurrentVersion\\SoftwareProtectionPlatform",
+        "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\PackagesPending",
+        "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootInProgress",
         "Microsoft\\Windows\\CurrentVersion\\Component Based Servicing\\RebootPending",
         "Microsoft\\Windows\\CurrentVersion\\Run",
+        "Microsoft\\Windows\\CurrentVersion\\Setup\\State",
         "Microsoft\\Windows\\CurrentVersion\\Uninstall\\*",
         "Microsoft\\Windows\\CurrentVersion\\WindowsUpdate\\Auto Update\\RebootRequired",
+        "Policies\\Microsoft\\Windows\\DeviceGuard",
         "Wow6432Node\\Microsoft\\Windows\\CurrentVersion\\Run",
         "Wow6432Node\\Microsoft\\Windows\\CurrentVersion\\Uninstall\\*",
     ),
@@ -93,8 +105,13 @@ Following = Callable[[Mapping[str, tuple[RegistryValue, ...]]], Iterable[str]]
 """From the keys that were read to the paths of further ones that they lead to."""
 
 
-def read_hive(names: Names, path: str, name: str, following: Following | None = None) -> HiveFile:
-    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name, and those that they lead to."""
+def read_hive(
+    names: Names, path: str, name: str, following: Following | None = None, further: Following | None = None
+) -> HiveFile:
+    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name, and those that they lead to.
+
+    ``further``: from the keys that were read to more such patterns.
+    """
     spelt = names.file(path)
     if spelt is None:
         return HiveFile(path, 0, "", "unreadable", problem="it is not there")
@@ -113,7 +130,7 @@ def read_hive(names: Names, path: str, name: str, following: Following | None = 
             recovered = recover(data, [part for _, part in found])
             contents, state = recovered.data, recovered.state
         hive = Hive(contents)
-        keys = _snapshot(hive, PATTERNS.get(name, ()), following)
+        keys = _snapshot(hive, PATTERNS.get(name, ()), following, further)
     except BadHive as error:
         return HiveFile(spelt, len(data), sha256, "unreadable", logs=logs, problem=str(error))
     return HiveFile(
@@ -134,12 +151,13 @@ def read_logs(names: Names, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _snapshot(
-    hive: Hive, patterns: Sequence[str], following: Following | None = None
+    hive: Hive, patterns: Sequence[str], following: Following | None = None, further: Following | None = None
 ) -> dict[str, tuple[RegistryValue, ...]]:
     """The keys that fit a pattern, and those that they lead to, as far as they fit into what facts may hold."""
     kept: dict[str, tuple[RegistryValue, ...]] = {}
     room = _KEPT_BYTES_AT_MOST
-    for path, key in itertools.chain(_all_fitting(hive, patterns), _followed(hive, following, kept)):
+    fitting = itertools.chain(_all_fitting(hive, patterns), _further(hive, further, kept), _followed(hive, following, kept))
+    for path, key in fitting:
         if path in kept:
             continue
         values = tuple(map(_kept, key.values()))
@@ -154,6 +172,13 @@ def _snapshot(
 def _all_fitting(hive: Hive, patterns: Sequence[str]) -> Iterator[tuple[str, Key]]:
     for pattern in patterns:
         yield from _fitting(hive.root, c.upper(pattern).split("\\"), "")
+
+
+def _further(
+    hive: Hive, further: Following | None, kept: Mapping[str, tuple[RegistryValue, ...]]
+) -> Iterator[tuple[str, Key]]:
+    """To be asked when all patterns that stand fast are kept."""
+    yield from _all_fitting(hive, tuple(itertools.islice(further(kept), _FURTHER_AT_MOST)) if further is not None else ())
 
 
 def _followed(
@@ -176,6 +201,7 @@ def _fitting(key: Key, pattern: Sequence[str], path: str) -> Iterator[tuple[str,
 
 
 def _kept(value: Value) -> RegistryValue:
-    if len(value.data) > VALUE_BYTES_AT_MOST:
+    data = without_key(value)
+    if data is None or len(data) > VALUE_BYTES_AT_MOST:
         return RegistryValue(value.name, value.type, "", cut=True)
-    return RegistryValue(value.name, value.type, value.data.hex())
+    return RegistryValue(value.name, value.type, data.hex())

@@ -28,6 +28,7 @@ from drivers.windows.facts import BCD, SYSTEM
 from drivers.windows.names import Names
 from drivers.windows.places import started_by
 from drivers.windows.reading import hive_notes, read_windows, windows_roots
+from drivers.windows.state_reading import is_deduplicated
 from p2v.core.disk import DiskReader
 
 _FILE_SYSTEMS = frozenset({"ntfs", "vfat"})
@@ -67,6 +68,18 @@ def find_windows(layout: Layout, readers: Sequence[DiskReader]) -> tuple[tuple[F
             continue
         found += [FoundWindows(device, root, tree) for root in _known_roots(tree)]
     return tuple(found), tuple(notes)
+
+
+def deduplicated(layout: Layout, readers: Sequence[DiskReader]) -> tuple[str, ...]:
+    """The partitions on which Windows keeps pieces of files once, by their places."""
+    found = []
+    for device in candidates(layout):
+        try:
+            if is_deduplicated(OfflineTree(open_device(device, readers))):
+                found.append(place(device))
+        except UnreadableVolume:
+            continue  # it was said when a Windows was looked for
+    return tuple(found)
 
 
 def candidates(layout: Layout) -> Iterator[Partition]:
@@ -226,8 +239,3 @@ def roots_confined(tree: GuestTree) -> tuple[str, ...]:
     """The folders in which a Windows stands, found in a child without privileges. Raises ReaderCrashed."""
     found = confined_over_tree(_known_roots, tree)
     return tuple(str(root) for root in found) if isinstance(found, list) else ()
-
-
-def is_locked(partition: Partition) -> bool:
-    """Whether BitLocker keeps what is on a partition from being read."""
-    return partition.filesystem is not None and partition.filesystem.kind == "bitlocker"

@@ -11,6 +11,7 @@ from drivers.windows.facts import WindowsFacts
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
 from drivers.windows.media import MediumMember, locate, read_media
 from drivers.windows.signing import Trust
+from drivers.windows.updates import reads_sha2
 from drivers.windows.virtio_win import DriverCatalogue
 
 _ARCHITECTURES = {"i386": Architecture.X86, "x86_64": Architecture.X64, "aarch64": Architecture.ARM64}
@@ -42,5 +43,5 @@ def offer_for(windows: WindowsFacts, medium: Path, secure_boot: bool) -> DriverO
     if target is None:
         return None
     catalogue = read_media(medium)
-    choice = choose_drivers(catalogue, target, Trust(secure_boot=secure_boot))
+    choice = choose_drivers(catalogue, target, Trust(secure_boot, reads_sha2(windows)))
     return DriverOffer(catalogue, choice, locate(catalogue, members_of(choice, catalogue)))

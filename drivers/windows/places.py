@@ -24,6 +24,12 @@ def root_partition(facts: GuestFacts) -> Partition | None:
     return partition_of(facts, root.disk, root.partition) if root is not None and not root.volume else None
 
 
+def is_root(facts: GuestFacts, partition: Partition) -> bool:
+    """Whether Windows is on a partition, or on a volume that begins there."""
+    root = facts.root
+    return root is not None and (partition.disk, partition.number) == (root.disk, root.partition)
+
+
 def disk_of(facts: GuestFacts, partition: Partition) -> Disk | None:
     """The disk of a partition."""
     return next((disk for disk in facts.disks if disk.index == partition.disk), None)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from drivers.changes import HIBERNATED
 from drivers.facts import OperatingSystem
-from drivers.tree import GuestTree
+from drivers.tree import GuestTree, Kept
 from drivers.windows import c_regf as c
 from drivers.windows.facts import SOFTWARE, SYSTEM, ControlSets, HiveFile, WindowsFacts
 from drivers.windows.hives import read_hive
@@ -19,6 +19,9 @@ from drivers.windows.names import Names
 from drivers.windows.network_reading import devices_of, read_adapters
 from drivers.windows.placed import read_placed
 from drivers.windows.programs import machine_of
+from drivers.windows.state_reading import file_version, kept_at, not_plain, signs
+from drivers.windows.states.unfinished import SERVICING, SET_UP
+from drivers.windows.updates import WITHOUT_SHA2, packages_of
 from drivers.windows.versions import read_version, short_id
 from p2v.core.units import KIB
 
@@ -28,6 +31,7 @@ _ROOTS = ("windows", "winnt", "win32", "win")
 _BY_REGISTRY = {"amd64": "x86_64", "x86": "i386", "arm64": "aarch64", "ia64": "ia64"}
 _RESUMING = (b"wake",)
 _TEXT_AT_MOST = 200
+_RENAMES = ("PENDINGFILERENAMEOPERATIONS", "PENDINGFILERENAMEOPERATIONS2")
 _DRIVERS_AT_MOST = 5000
 _FAST_STARTUP_SINCE = (6, 2)
 
@@ -57,12 +61,14 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
     names = Names(tree)
     hibernation = _hibernation(names)
     system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM, devices_of)
-    software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE)
+    software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE, further=packages_of)
     sets = _control_sets(system)
     control = f"ControlSet{sets.current or 1:03d}\\Control"
     version = read_version(system, software, control)
     registry_arch = system.text(f"{control}\\Session Manager\\Environment", "PROCESSOR_ARCHITECTURE")
     machine, compressed = _machine(names, root)
+    drivers = tuple(_driver_files(names, root))
+    odd = tuple(not_plain(names, root, system, sets.current or 1, drivers))
     arch = machine or _BY_REGISTRY.get(registry_arch.lower(), "")
     facts = WindowsFacts(
         system_root=root,
@@ -78,9 +84,14 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
         fast_startup=_fast_startup(system, control, version.number),
         pending=tuple(_pending(names, root, system, software, control)),
         compressed=compressed,
-        driver_files=tuple(_driver_files(names, root)),
+        driver_files=drivers,
         placed=read_placed(names, root),
         dirty=dirty,
+        compressed_files=tuple(name for name, how in odd if how is Kept.COMPRESSED),
+        encrypted_files=tuple(name for name, how in odd if how is Kept.ENCRYPTED),
+        missing_files=tuple(name for name, how in odd if how is Kept.ELSEWHERE),
+        signs=signs(names, root),
+        integrity_version=file_version(names, f"{root}/system32/ci.dll") if version.number in WITHOUT_SHA2 else (),
         network=read_adapters(system, software, sets.current or 1),
     )
     return WindowsGuest(_system(facts), facts, tuple(_notes(facts)))
@@ -133,10 +144,8 @@ def _machine(names: Names, root: str) -> tuple[str, bool]:
             head = names.tree.read_range(path, 4 * KIB, 0)
         except FileNotFoundError:
             head = b""
-        # a file that Windows keeps compressed is a reparse point, or nothing but holes for who does not know that
-        if not any(head):
-            hidden = True
-            continue
+        # one that Windows keeps compressed is a link for ntfs-3g, and nothing but holes for who does not know about it
+        hidden = hidden or kept_at(names.tree, path) is Kept.COMPRESSED or not any(head)
         if machine := machine_of(head):
             return machine, hidden
     return "", hidden
@@ -179,12 +188,17 @@ def _pending(names: Names, root: str, system: HiveFile, software: HiveFile, cont
     """What Windows wants to finish at its next start."""
     renames = system.key(f"{control}\\Session Manager")
     values = system.keys[renames] if renames is not None else ()
-    if any(c.upper(value.name) == "PENDINGFILERENAMEOPERATIONS" and (value.data or value.cut) for value in values):
+    if any(c.upper(value.name) in _RENAMES and (value.data or value.cut) for value in values):
         yield "files to be renamed or removed at the next start"
     base = "Microsoft\\Windows\\CurrentVersion"
-    if software.key(f"{base}\\Component Based Servicing\\RebootPending") is not None or names.file(f"{root}/WinSxS/pending.xml"):
+    servicing = f"{base}\\Component Based Servicing"
+    executed = system.value(f"{control}\\Session Manager", "SetupExecute")
+    if software.key(f"{servicing}\\RebootInProgress") is not None or (executed is not None and executed.texts()):
+        yield SERVICING
+    waits = any(software.key(f"{servicing}\\{name}") is not None for name in ("RebootPending", "PackagesPending"))
+    if waits or names.file(f"{root}/WinSxS/pending.xml"):
         yield "updates of Windows that a start has to finish"
     if software.key(f"{base}\\WindowsUpdate\\Auto Update\\RebootRequired") is not None:
         yield "a restart that Windows Update asks for"
-    if system.number("Setup", "SystemSetupInProgress"):
-        yield "its own set-up"
+    if system.number("Setup", "SystemSetupInProgress") or system.number("Setup", "OOBEInProgress"):
+        yield SET_UP

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drivers.tree import FileType, Stat
+from drivers.tree import FileType, Kept, Stat
 
 _LINKS_AT_MOST = 40
 
@@ -30,7 +30,7 @@ class InMemoryTree:
 
     Text is encoded as UTF-8 with surrogateescape. Parents of the paths are directories without being named.
     ``modes`` gives permission bits by path (default 0o644, directories 0o755, links 0o777); ``owners`` gives
-    (uid, gid) by path (default root).
+    (uid, gid) by path (default root), ``kept`` how a file's contents are kept.
     """
 
     def __init__(
@@ -38,10 +38,12 @@ class InMemoryTree:
         files: Mapping[str, Node],
         modes: Mapping[str, int] | None = None,
         owners: Mapping[str, tuple[int, int]] | None = None,
+        kept: Mapping[str, Kept] | None = None,
     ) -> None:
         self._nodes: dict[str, bytes | Link | Folder] = {"/": Folder()}
         self._modes = dict(modes or {})
         self._owners = dict(owners or {})
+        self._kept = dict(kept or {})
         for path, node in files.items():
             if not path.startswith("/"):
                 raise ValueError(f"{path!r} is not absolute")
@@ -118,7 +120,7 @@ class InMemoryTree:
             case Link():
                 return Stat(FileType.SYMLINK, len(node.target), 0o777, uid, gid)
             case _:
-                return Stat(FileType.FILE, len(node), self._modes.get(at, 0o644), uid, gid)
+                return Stat(FileType.FILE, len(node), self._modes.get(at, 0o644), uid, gid, self._kept.get(at, Kept.PLAIN))
 
     def readlink(self, path: str) -> str:
         at = self._resolve(path, follow_last=False)
