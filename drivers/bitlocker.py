@@ -26,7 +26,7 @@ _IDENTIFIERS = frozenset(
 _IDENTIFIER_AT, _IDENTIFIER_AT_TO_GO = 160, 424
 _BLOCK_HEADER_BYTES, _HEADER_BYTES = 64, 48
 _METADATA_AT_MOST = 64 * KIB
-_ENTRIES_AT_MOST = 500
+_PROTECTORS_AT_MOST = 32
 _VOLUME_MASTER_KEY, _AS_KEY = 0x0002, 0x0008
 _PROTECTION_AT = 8 + 26
 _PROTECTORS = {
@@ -94,7 +94,8 @@ def _block(read: Read, at: int) -> BitLocker | None:
     entries = read(size - _HEADER_BYTES, at + _BLOCK_HEADER_BYTES + _HEADER_BYTES)
     if len(entries) < size - _HEADER_BYTES:
         return None
-    return BitLocker(_state(current, following), tuple(dict.fromkeys(_protectors(entries))))
+    protectors = tuple(dict.fromkeys(_protectors(entries)))[:_PROTECTORS_AT_MOST]
+    return BitLocker(_state(current, following), protectors)
 
 
 def _state(current: int, following: int) -> str:
@@ -105,9 +106,7 @@ def _state(current: int, following: int) -> str:
 
 def _protectors(entries: bytes) -> Iterator[str]:
     at = 0
-    for _ in range(_ENTRIES_AT_MOST):
-        if at + 8 > len(entries):
-            return
+    while at + 8 <= len(entries):
         size, kind, value = struct.unpack_from("<HHH", entries, at)
         if size < 8 or at + size > len(entries):
             return

@@ -16,8 +16,16 @@ from tests.drivers.windows.dynamic_disks import GROUP, dynamic_disk, put_databas
 MIB = 1024 * 1024
 
 
+class _Strict(RawReader):
+    """A reader for which a range outside of the disk is a mistake."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        assert 0 <= offset <= self.virtual_size - length
+        return super().pread(length, offset)
+
+
 def read(path: Path, partitions: list[Partition], sector_bytes: int = 512) -> DynamicDisk | None:
-    reader = RawReader(path)
+    reader = _Strict(path)
     try:
         return read_dynamic(reader, partitions, sector_bytes)
     finally:
