@@ -16,7 +16,16 @@ from tests.converters.images import VARIANTS, Variant, make_image, qemu_img
 from tests.converters.vdi_writer import write_vdi
 from tests.converters.vhd_writer import DIFFERENCING, Vhd
 from tests.converters.vhdx_writer import LogEntry, Vhdx, put_log, write_pages
-from tests.fuzz import archive_checksums, archive_seeds, checksums, descriptions, hives, variables, windows_media
+from tests.fuzz import (
+    archive_checksums,
+    archive_seeds,
+    checksums,
+    descriptions,
+    hives,
+    variables,
+    windows_media,
+    windows_volumes,
+)
 from tests.fuzz.sparse import MAX_FILE_BYTES, Sparse
 from tests.sources.readers import DISKS, put_samples
 
@@ -250,6 +259,9 @@ _TARGETS = (
     Target("hive-log", "", hives.logs, hives.right_sum, largest=hives.LARGEST_BYTES, read=hives.read_log),
     Target("inf", "", windows_media.inf_files, largest=LARGEST_BYTES, read=windows_media.read_inf, words=True),
     Target("driver-signature", "", windows_media.signatures, largest=LARGEST_BYTES, read=windows_media.read_signed),
+    Target("bitlocker", "", windows_volumes.locked, read=windows_volumes.read_disk),
+    Target("dynamic-disk", "", windows_volumes.dynamic, read=windows_volumes.read_disk),
+    Target("program-version", "", windows_volumes.versions, largest=LARGEST_BYTES, read=windows_volumes.read_version),
     Target("driver-cd", "", windows_media.images, read=windows_media.read_image),
     *(_described(kind) for kind in DISKS),
     *(
