@@ -56,6 +56,14 @@ class BitLocker:
         """Whether nothing is needed to open it."""
         return CLEAR_KEY in self.protectors
 
+    def __str__(self) -> str:
+        opened = f", opened by {', '.join(self.protectors)}" if self.protectors else ""
+        if self.state in ("encrypting", "decrypting"):
+            return f"BitLocker is {self.state} it{opened}"
+        if self.is_suspended:
+            return "encrypted, its protection suspended: a key stands beside it, but what it holds stays encrypted"
+        return f"locked{opened}"
+
 
 def read_bitlocker(read: Read) -> BitLocker | None:
     """How the volume is locked; None where it is none of BitLocker's."""

@@ -67,7 +67,7 @@ def _bitlocker(place: Place) -> FileSystem | None:
     found = read_bitlocker(place.read)
     if found is None:
         return None
-    return FileSystem("bitlocker", size_bytes=place.length, why_not_host="it is encrypted", bitlocker=found)
+    return FileSystem("bitlocker", size_bytes=place.length, why_not_host=str(found), bitlocker=found)
 
 
 def _md(place: Place) -> FileSystem | None:

@@ -9,6 +9,7 @@ from drivers.windows.boot_facts import BootObject, WindowsBoot
 from drivers.windows.boot_ini import default_path
 from drivers.windows.facts import ControlSets, HiveFile, WindowsFacts
 from drivers.windows.network_facts import NetworkAdapter
+from drivers.windows.states.activation import channel
 from p2v.core.units import format_bytes
 
 _ENTRIES_SHOWN = 8
@@ -26,6 +27,8 @@ def rows(system: OperatingSystem, windows: WindowsFacts) -> Iterator[tuple[str, 
     yield from (("registry", _hive(name, hive)) for name, hive in windows.registry.items())
     yield from (("starts", what) for what in _starts(windows.boot))
     yield from (("network", _adapter(adapter)) for adapter in windows.network)
+    if sold := channel(windows):
+        yield "licence", sold
     yield "clock", "UTC" if windows.utc_clock else "local time"
     yield from (("unfinished", what) for what in _unfinished(windows))
 

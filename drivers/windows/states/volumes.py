@@ -22,24 +22,20 @@ _DECRYPT = (
     "and copy its disks anew."
 )
 _BASIC = "Make its disks basic ones where it runs, or back it up onto basic ones."
-_CHANGING = {"encrypting": "BitLocker is encrypting it", "decrypting": "BitLocker is decrypting it"}
 
 
 def without_system(facts: GuestFacts) -> Finding | None:
     """The blocker for disks on which no system was found, where one of these volumes may be what hides it."""
     locked = [each for each in facts.partitions if _bitlocker(each) is not None]
     if locked:
-        states = "; ".join(f"{place(each)}: {_told(_bitlocker(each))}" for each in locked)
+        states = "; ".join(f"{place(each)}: {_bitlocker(each)}" for each in locked)
         message = f"no operating system was found, and BitLocker keeps it from being read ({states})"
         return Finding("windows.bitlocker", message, _DECRYPT)
     if dynamic := _dynamic(facts):
-        message = f"no operating system was found, and {_disks(dynamic)}: only Windows knows where their volumes are"
+        message = f"no operating system was found, and {_disks(dynamic)}: only Windows knows where the volumes are"
         return Finding("windows.dynamic-disk", message, _BASIC)
     if spaces := _with_type(facts, {_SPACES}):
-        message = (
-            f"no operating system was found, and what {_numbers(spaces)} hold is in a pool of Storage Spaces, "
-            "which is not opened"
-        )
+        message = f"no operating system was found, and a pool of Storage Spaces, which is not opened, is on {_numbers(spaces)}"
         hint = "Windows starts from no such pool: one of the machine's disks may be missing."
         return Finding("windows.storage-spaces", message, hint)
     return None
@@ -55,37 +51,15 @@ def blockers(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
 
 def warnings(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
     """What is to be known of its further volumes, which are copied as they are."""
-    for partition in facts.partitions:
-        if (found := _bitlocker(partition)) is not None:
-            message = (
-                f"{place(partition)} is copied locked ({_told(found)}): neither a TPM nor an automatic unlock of "
-                "before opens it on KVM"
-            )
-            hint = "Have its recovery password at hand, or decrypt it where it runs (`manage-bde -off`)."
-            if found.is_suspended:
-                message = (
-                    f"{place(partition)} is copied as it is ({_told(found)}): it opens without a key, for whoever has the "
-                    "copy"
-                )
-                hint = "Resume the protection with new protectors on KVM (`manage-bde -protectors -enable`), or decrypt it before."
-            yield Finding("windows.bitlocker-data", message, hint)
+    yield from _locked_data(facts)
     yield from _dynamic_data(facts)
     if spaces := _with_type(facts, {_SPACES}):
-        message = (
-            f"{_numbers(spaces)} belong to a pool of Storage Spaces: its volumes come back only where every disk "
-            "of the pool is there"
-        )
-        hint = (
-            "See that `Get-PhysicalDisk` lists no other disk there; on KVM, `Get-VirtualDisk | "
-            "Connect-VirtualDisk` if it stays detached."
-        )
+        message = f"{_numbers(spaces)}: part of a pool of Storage Spaces, which comes back only with every disk of the pool"
+        hint = "See that `Get-PhysicalDisk` lists no other disk there; on KVM, `Connect-VirtualDisk` where a space stays detached."
         yield Finding("windows.storage-spaces", message, hint)
     for where in windows.deduplicated:
         message = f"the files of {where} are deduplicated: they are copied with their chunk store, and read by Windows alone"
-        hint = (
-            "No file of it can be taken out of the image here. Its own jobs (`Get-DedupJob`) are best not "
-            "running while it is copied."
-        )
+        hint = "Nothing has to be done. Its jobs (`Get-DedupJob`) are best not running while it is copied."
         yield Finding("windows.deduplicated", message, hint)
     for partition in facts.partitions:
         if partition.filesystem is not None and partition.filesystem.kind == "refs":
@@ -95,21 +69,31 @@ def warnings(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
     yield from _unclean_data(facts, windows)
 
 
+def _locked_data(facts: GuestFacts) -> Iterator[Finding]:
+    for partition in facts.partitions:
+        found = _bitlocker(partition)
+        if found is None:
+            continue
+        message = f"{place(partition)} is copied locked ({found}): no TPM and no automatic unlock of before opens it on KVM"
+        hint = "Have its recovery password at hand, or decrypt it where it runs (`manage-bde -off`)."
+        if found.is_suspended:
+            message = f"{place(partition)} is copied as it is ({found}): whoever has the copy opens it"
+            hint = "Resume its protection on KVM (`manage-bde -protectors -enable`), or decrypt it before."
+        yield Finding("windows.bitlocker-data", message, hint)
+
+
 def _dynamic_data(facts: GuestFacts) -> Iterator[Finding]:
     found = [disk for disk in _dynamic(facts) if not _holds_root(facts, disk)]
     if not found:
         return
-    message = f"{_disks(found)}: their volumes are copied byte by byte, and only Windows puts them together"
+    message = f"{_disks(found)}: what is on it is copied byte by byte, and only Windows makes volumes of it"
     hint = "If Disk Management shows them as \"Foreign\" on KVM, import them there, all of a group at once."
     yield Finding("windows.dynamic-data", message, hint)
     groups = {disk.dynamic.group: disk.dynamic.disks for disk in _dynamic(facts) if disk.dynamic is not None and disk.dynamic.group}
     for group, wanted in groups.items():
         given = [disk for disk in _dynamic(facts) if disk.dynamic is not None and disk.dynamic.group == group]
         if wanted > len(given):
-            message = (
-                f"the group of dynamic disks that {_numbers(given)} belong to has {wanted} disks, and {len(given)} of "
-                "them are given"
-            )
+            message = f"dynamic disks are missing: the group of {_numbers(given)} has {wanted}, and {len(given)} of it are given"
             hint = "Give all of its disks: volumes that span several are lost without, mirrors come up incomplete."
             yield Finding("windows.dynamic-incomplete", message, hint)
 
@@ -132,18 +116,6 @@ def _bitlocker(partition: Partition) -> BitLocker | None:
     if system is None or system.kind != "bitlocker":
         return None
     return system.bitlocker or BitLocker("unknown")
-
-
-def _told(found: BitLocker | None) -> str:
-    """The state of a volume in words."""
-    if found is None:
-        return ""
-    opened = ", ".join(found.protectors)
-    if found.state in _CHANGING:
-        return _CHANGING[found.state] + (f", opened by {opened}" if opened else "")
-    if found.is_suspended:
-        return "encrypted, its protection suspended: a key stands beside it, but what it holds stays encrypted"
-    return f"locked, opened by {opened}" if opened else "locked"
 
 
 def _dynamic(facts: GuestFacts) -> tuple[Disk, ...]:

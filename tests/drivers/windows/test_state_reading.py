@@ -257,7 +257,7 @@ def test_a_dynamic_data_disk_beside_windows_is_told(tmp_path: Path) -> None:
         for reader in readers:
             reader.close()
     assert "disk 2 is a dynamic disk" in found["windows.dynamic-data"].message
-    assert "has 2 disks, and 1 of them are given" in found["windows.dynamic-incomplete"].message
+    assert "has 2, and 1 of it are given" in found["windows.dynamic-incomplete"].message
 
 
 def test_a_locked_system_volume_is_told_in_the_words_of_its_metadata(tmp_path: Path) -> None:

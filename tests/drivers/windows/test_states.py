@@ -90,7 +90,7 @@ def test_a_data_volume_with_bitlocker_is_a_warning() -> None:
     assert "disk 2, partition 1" in warning.message
     assert "recovery password" in warning.hint
     suspended = found(machine(data(filesystem=locked("clear key"))), plain())["windows.bitlocker-data"]
-    assert "without a key" in suspended.message
+    assert "whoever has the copy" in suspended.message
     assert blocked(machine(data(filesystem=locked("TPM"))), plain()) == set()
 
 
@@ -119,12 +119,12 @@ def test_dynamic_data_disks_are_named() -> None:
 def test_a_group_of_dynamic_disks_that_is_not_whole_is_told() -> None:
     guest = machine(data(1, "42"), data(2, "42"), disks=_dynamic(3, 3))
     message = found(guest, plain())["windows.dynamic-incomplete"].message
-    assert "has 3 disks, and 2 of them are given" in message
+    assert "the group of disk 2, disk 3 has 3, and 2 of it are given" in message
 
 
 def test_storage_spaces_are_told() -> None:
     guest = machine(data(1, SPACES), data(2, SPACES))
-    assert "disk 2, disk 3 belong to a pool" in found(guest, plain())["windows.storage-spaces"].message
+    assert "disk 2, disk 3: part of a pool" in found(guest, plain())["windows.storage-spaces"].message
     alone = replace(guest, os=None, root=None)
     assert [each.id for each in plan_guest(alone, PlanOptions()).blockers] == ["windows.storage-spaces"]
 
