@@ -115,6 +115,22 @@ def test_an_encrypted_driver_that_starts_is_told() -> None:
     assert read(files).encrypted_files == ()
 
 
+def test_ntfs_encryption_is_seen_on_a_disk(tmp_path: Path) -> None:
+    drivers = {f"/Windows/System32/drivers/{name}.sys": b"x" for name in ("disk", "storahci")}
+    disk = ntfs_disk(tmp_path / "disk.img", windows_files(system=make_hive(_BOOT)) | drivers)
+    raw = bytearray(disk.read_bytes())
+    name = "disk.sys".encode("utf-16-le")
+    records = (at for at in range(_START, len(raw), 1024) if raw[at : at + 4] == b"FILE" and name in raw[at : at + 1024])
+    for record in records:
+        (first,) = struct.unpack_from("<H", raw, record + 20)
+        # the attributes of a file, in its first attribute: no tool sets this one
+        raw[record + first + 24 + 33] |= 0x40
+    disk.write_bytes(raw)
+    windows = facts_of(disk).windows
+    assert windows is not None
+    assert windows.encrypted_files == ("disk.sys",)
+
+
 @pytest.mark.parametrize(
     "target, kept",
     [("unsupported reparse tag 0x80000017", Kept.COMPRESSED), ("unsupported reparse tag 0x80000013", Kept.ELSEWHERE),
