@@ -67,8 +67,7 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
     version = read_version(system, software, control)
     registry_arch = system.text(f"{control}\\Session Manager\\Environment", "PROCESSOR_ARCHITECTURE")
     machine, compressed = _machine(names, root)
-    drivers = tuple(_driver_files(names, root))
-    odd = tuple(not_plain(names, root, system, sets.current or 1, drivers))
+    odd = tuple(not_plain(names, root, system, sets.current or 1))
     arch = machine or _BY_REGISTRY.get(registry_arch.lower(), "")
     facts = WindowsFacts(
         system_root=root,
@@ -84,15 +83,15 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
         fast_startup=_fast_startup(system, control, version.number),
         pending=tuple(_pending(names, root, system, software, control)),
         compressed=compressed,
-        driver_files=drivers,
+        driver_files=tuple(_driver_files(names, root)),
         placed=read_placed(names, root),
         dirty=dirty,
+        network=read_adapters(system, software, sets.current or 1),
         compressed_files=tuple(name for name, how in odd if how is Kept.COMPRESSED),
         encrypted_files=tuple(name for name, how in odd if how is Kept.ENCRYPTED),
         missing_files=tuple(name for name, how in odd if how is Kept.ELSEWHERE),
         signs=signs(names, root),
         integrity_version=file_version(names, f"{root}/system32/ci.dll") if version.number in WITHOUT_SHA2 else (),
-        network=read_adapters(system, software, sets.current or 1),
     )
     return WindowsGuest(_system(facts), facts, tuple(_notes(facts)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from drivers.tree import FileType, GuestTree, Kept
 from drivers.windows.facts import HiveFile
@@ -44,14 +44,13 @@ def kept_at(tree: GuestTree, path: str) -> Kept:
     return Kept.COMPRESSED if int(match[1], 16) == _OF_OVERLAY_FILTER else Kept.ELSEWHERE
 
 
-def not_plain(names: Names, root: str, system: HiveFile, number: int, drivers: Iterable[str]) -> Iterator[tuple[str, Kept]]:
+def not_plain(names: Names, root: str, system: HiveFile, number: int) -> Iterator[tuple[str, Kept]]:
     """The files without which Windows does not start and whose contents are kept in another way, by name and how.
 
-    ``number``: of the control set in use. ``drivers``: the names in the drivers' folder.
+    ``number``: of the control set in use.
     """
-    there = set(drivers)
     started = (each for each in services_of(system, number).values() if each.start in _AT_START)
-    wanted = dict.fromkeys(file for each in started if (file := each.file) is not None and file in there)
+    wanted = dict.fromkeys(file for each in started if (file := each.file) is not None)
     files = {name: f"{root}/system32/{name}" for name in _CORE} | {name: f"{root}/system32/drivers/{name}" for name in wanted}
     for name, path in tuple(files.items())[:_FILES_AT_MOST]:
         spelt = names.file(path)
