@@ -10,19 +10,9 @@ from pathlib import Path
 import pytest
 
 from p2v.cli.main import main
-from tests.drivers.windows import bitlocker_writer
-from tests.drivers.windows.dynamic_disks import dynamic_disk
-from tests.drivers.windows.guest_disk import (
-    CURRENT_VERSION,
-    MIB,
-    boot_store,
-    ntfs_disk,
-    software_tree,
-    system_tree,
-    windows_files,
-)
+from tests.drivers.windows.guest_disk import boot_store, ntfs_disk, system_tree, windows_files
 from tests.drivers.windows.test_network import MAC, STATIC, adapter_keys
-from tests.fixtures.hives import binary, make_hive
+from tests.fixtures.hives import make_hive
 from tests.fixtures.windows import bcd
 
 _EXPRESS = "PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\005056FFFF8EC6EA00"
@@ -86,22 +76,3 @@ def test_card_of_a_bare_disk_is_set_by_the_address_that_it_will_be_given(
     told = [each["message"] for each in document["plan"]["warnings"] if each["id"] == "windows.addresses"]
     assert len(told) == 1
     assert f"its card {card['mac']} gets 10.0.0.5/16" in told[0]
-
-
-def test_what_only_windows_opens_and_the_licence_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    product = bytearray(1272)
-    product[1016:1028] = "OEM:DM".encode("utf-16-le")
-    values = {**software_tree()[CURRENT_VERSION], "DigitalProductId4": binary(bytes(product))}
-    software = make_hive(software_tree(values), name="SOFTWARE")
-    windows = ntfs_disk(tmp_path / "win.raw", windows_files(software=software))
-    data = dynamic_disk(tmp_path / "data.raw", disks=3)
-    locked = tmp_path / "locked.raw"
-    volume = bitlocker_writer.volume(bitlocker_writer.metadata([bitlocker_writer.TPM, bitlocker_writer.RECOVERY]))
-    locked.write_bytes(windows.read_bytes()[:MIB] + volume + bytes(59 * MIB))
-    disks = [str(windows), str(data), str(locked)]
-    seen = _told(capsys, "inspect", *disks)
-    for part in ("Disk 2: MBR, dynamic, of a group of 3 disks", "(locked, opened by TPM, recovery password)", "licence"):
-        assert part in seen
-    plan = _told(capsys, "plan", *disks)
-    for part in ("[windows.bitlocker-data]", "[windows.dynamic-data]", "[windows.dynamic-incomplete]", "[windows.activation-oem]"):
-        assert part in plan
