@@ -7,6 +7,7 @@ import glob
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from drivers.windows import c_regf as c
 from drivers.windows.facts import BCD, SOFTWARE, SYSTEM, HiveFile, HiveLog, RegistryValue
@@ -21,7 +22,6 @@ _KEPT_BYTES_AT_MOST = 2 * MIB
 _KEYS_AT_MOST = 20_000
 _KEY_BYTES = 200
 _FOLLOWED_AT_MOST = 1000
-_FURTHER_AT_MOST = 20
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     SYSTEM: (
@@ -101,17 +101,19 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 """The keys that facts hold, for each hive: paths in which a ``*`` stands for anything within one name."""
 
 
-Following = Callable[[Mapping[str, tuple[RegistryValue, ...]]], Iterable[str]]
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A path in which a ``*`` stands for anything within one name, as in ``PATTERNS``."""
+
+    path: str
+
+
+Following = Callable[[Mapping[str, tuple[RegistryValue, ...]]], Iterable[str | Pattern]]
 """From the keys that were read to the paths of further ones that they lead to."""
 
 
-def read_hive(
-    names: Names, path: str, name: str, following: Following | None = None, further: Following | None = None
-) -> HiveFile:
-    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name, and those that they lead to.
-
-    ``further``: from the keys that were read to more such patterns.
-    """
+def read_hive(names: Names, path: str, name: str, following: Following | None = None) -> HiveFile:
+    """The hive at a path in any case, with the keys that ``PATTERNS`` has for its name, and those that they lead to."""
     spelt = names.file(path)
     if spelt is None:
         return HiveFile(path, 0, "", "unreadable", problem="it is not there")
@@ -130,7 +132,7 @@ def read_hive(
             recovered = recover(data, [part for _, part in found])
             contents, state = recovered.data, recovered.state
         hive = Hive(contents)
-        keys = _snapshot(hive, PATTERNS.get(name, ()), following, further)
+        keys = _snapshot(hive, PATTERNS.get(name, ()), following)
     except BadHive as error:
         return HiveFile(spelt, len(data), sha256, "unreadable", logs=logs, problem=str(error))
     return HiveFile(
@@ -151,13 +153,12 @@ def read_logs(names: Names, path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _snapshot(
-    hive: Hive, patterns: Sequence[str], following: Following | None = None, further: Following | None = None
+    hive: Hive, patterns: Sequence[str], following: Following | None = None
 ) -> dict[str, tuple[RegistryValue, ...]]:
     """The keys that fit a pattern, and those that they lead to, as far as they fit into what facts may hold."""
     kept: dict[str, tuple[RegistryValue, ...]] = {}
     room = _KEPT_BYTES_AT_MOST
-    fitting = itertools.chain(_all_fitting(hive, patterns), _further(hive, further, kept), _followed(hive, following, kept))
-    for path, key in fitting:
+    for path, key in itertools.chain(_all_fitting(hive, patterns), _followed(hive, following, kept)):
         if path in kept:
             continue
         values = tuple(map(_kept, key.values()))
@@ -174,19 +175,15 @@ def _all_fitting(hive: Hive, patterns: Sequence[str]) -> Iterator[tuple[str, Key
         yield from _fitting(hive.root, c.upper(pattern).split("\\"), "")
 
 
-def _further(
-    hive: Hive, further: Following | None, kept: Mapping[str, tuple[RegistryValue, ...]]
-) -> Iterator[tuple[str, Key]]:
-    """To be asked when all patterns that stand fast are kept."""
-    yield from _all_fitting(hive, tuple(itertools.islice(further(kept), _FURTHER_AT_MOST)) if further is not None else ())
-
-
 def _followed(
     hive: Hive, following: Following | None, kept: Mapping[str, tuple[RegistryValue, ...]]
 ) -> Iterator[tuple[str, Key]]:
-    """To be asked when all else is kept: what that leads to is looked up by its exact names."""
+    """To be asked when all else is kept: what that leads to is looked up by its exact names, unless it is a pattern."""
     for path in tuple(itertools.islice(following(kept), _FOLLOWED_AT_MOST)) if following is not None else ():
-        yield from _fitting(hive.root, [glob.escape(c.upper(part)) for part in path.split("\\")], "")
+        if isinstance(path, Pattern):
+            yield from _all_fitting(hive, (path.path,))
+        else:
+            yield from _fitting(hive.root, [glob.escape(c.upper(part)) for part in path.split("\\")], "")
 
 
 def _fitting(key: Key, pattern: Sequence[str], path: str) -> Iterator[tuple[str, Key]]:

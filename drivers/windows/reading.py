@@ -61,7 +61,7 @@ def read_windows(tree: GuestTree, root: str, dirty: str = "") -> WindowsGuest:
     names = Names(tree)
     hibernation = _hibernation(names)
     system = read_hive(names, f"{root}/system32/config/{SYSTEM}", SYSTEM, devices_of)
-    software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE, further=packages_of)
+    software = read_hive(names, f"{root}/system32/config/{SOFTWARE}", SOFTWARE, packages_of)
     sets = _control_sets(system)
     control = f"ControlSet{sets.current or 1:03d}\\Control"
     version = read_version(system, software, control)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from drivers.windows.facts import SOFTWARE, RegistryValue, WindowsFacts
+from drivers.windows.hives import Pattern
 from drivers.windows.versions import CURRENT_VERSION
 
 WITHOUT_SHA2 = frozenset({(6, 0), (6, 1)})
@@ -21,13 +22,13 @@ _THERE = frozenset({0x50, 0x70, 0x80})
 _FIRST_WITH_ALL = (6, 1, 7601, 23403)
 
 
-def packages_of(keys: Mapping[str, tuple[RegistryValue, ...]]) -> Iterator[str]:
-    """Patterns of the keys of those updates, for the Windows to which they matter: others have thousands of packages."""
+def packages_of(keys: Mapping[str, tuple[RegistryValue, ...]]) -> Iterator[Pattern]:
+    """The keys of those updates, for the Windows to which they matter: others have thousands of packages."""
     texts = {value.name.lower(): value.value().text() for value in keys.get(CURRENT_VERSION, ()) if not value.cut}
     if texts.get("currentversion") in ("6.0", "6.1"):
-        yield PACKAGES
+        yield Pattern(PACKAGES)
         # one pattern, so that the packages are gone through once: KB3033929, KB4474419, KB3125574
-        yield f"{PACKAGES}\\PACKAGE_*FOR_KB[34][014][237][345][459][127][49]~*"
+        yield Pattern(f"{PACKAGES}\\PACKAGE_*FOR_KB[34][014][237][345][459][127][49]~*")
 
 
 def reads_sha2(windows: WindowsFacts) -> bool | None:
