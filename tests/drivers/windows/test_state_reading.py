@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
 import pytest
 
+from drivers.changes import CarryFile
+from drivers.expectations import Expectations
 from drivers.facts import GuestFacts
 from drivers.inspection import inspect_confined
 from drivers.plan import Finding, PlanOptions
@@ -18,6 +21,7 @@ from drivers.windows.offer import offer_for
 from drivers.windows.reading import read_windows
 from drivers.windows.state_reading import file_version, kept_at
 from drivers.windows.updates import PACKAGES, reads_sha2
+from p2v.core.errors import PlanStale
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 from tests.drivers.raw_reader import RawReader
 from tests.drivers.windows import bitlocker_writer, wof
@@ -97,6 +101,18 @@ def test_compressed_files_are_read_and_told_and_count_as_present(compact_disk: P
     plan = plan_guest(facts, PlanOptions())
     assert {"windows.compact", "windows.deduplicated"} <= {each.id for each in plan.warnings}
     assert "windows.files-elsewhere" in {each.id for each in plan.blockers}
+
+
+def test_ntfs_3g_shows_such_a_file_as_a_link_through_which_nothing_is_written(compact_disk: Path, tmp_path: Path) -> None:
+    volume, path = tmp_path / "volume", "/Windows/System32/drivers/storahci.sys"
+    volume.write_bytes(compact_disk.read_bytes()[_START:])
+    with mounted(volume) as folder:
+        target = os.readlink(folder / path[1:])
+    tree = InMemoryTree({path: Link(target)})
+    assert kept_at(tree, path) is Kept.COMPRESSED
+    with pytest.raises(PlanStale) as stale:
+        Expectations(tree, {}).verdicts([CarryFile("/medium/storahci.sys", 1, "00", path, 0o644, "a driver")])
+    assert "unsupported reparse tag" in stale.value.sentence()
 
 
 def test_files_of_a_plain_guest_are_plain(tmp_path: Path) -> None:
