@@ -33,7 +33,11 @@ LVM, RAID = "LVM", "RAID"
 
 # name, offset (from the end where negative), bytes
 _OTHERS: tuple[tuple[str, int, bytes], ...] = (
-    ("LUKS", 0, b"LUKS\xba\xbe"), ("BitLocker", 3, b"-FVE-FS-"), ("Btrfs", 64 * KIB + 64, b"_BHRfS_M"),
+    ("LUKS", 0, b"LUKS\xba\xbe"), ("BitLocker", 3, b"-FVE-FS-"),
+    # To Go begins like FAT, which what is locked goes beyond; the second is of volumes of which only used space was encrypted
+    ("BitLocker", 424, bytes.fromhex("3bd66749292ed84a8399f6a339e3d001")),
+    ("BitLocker", 424, bytes.fromhex("3b4da89280dd0e4d9e4eb1e3284eaed8")),
+    ("Btrfs", 64 * KIB + 64, b"_BHRfS_M"),
     ("bcache", 4 * KIB + 24, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81")), ("F2FS", KIB, b"\x10\x20\xf5\xf2"),
     ("JFS", 32 * KIB, b"JFS1"), ("ReiserFS", 64 * KIB + 52, b"ReIsEr"), ("HFS+", KIB, b"H+\0\x04"), ("HFSX", KIB, b"HX\0\x05"),
     ("APFS", 32, b"NXSB"), ("UFS2", 64 * KIB + 1372, b"\x19\x01\x54\x19"), ("UFS1", 8 * KIB + 1372, b"\x54\x19\x01\x00"),

@@ -171,6 +171,16 @@ def test_a_partition_with_two_signatures_is_copied_whole(tmp_path: Path, ext: Pa
     assert whole(unused(disk)) == {"disk 1, partition 1": "it has the signatures of ext2/3/4 and XFS"}
 
 
+@pytest.mark.parametrize("identifier", ["3bd66749292ed84a8399f6a339e3d001", "3b4da89280dd0e4d9e4eb1e3284eaed8"])
+def test_bitlocker_to_go_is_copied_whole_although_it_looks_like_fat(tmp_path: Path, identifier: str) -> None:
+    plain = tmp_path / "fat"
+    made.poisoned(plain, 40 * MIB)
+    run("mkfs.vfat", "-F", "32", "-s", "1", plain)
+    assert whole(unused(plain)) == {"disk 1": ""}
+    locked = patch(patch(plain, 3, b"MSWIN4.1"), 424, bytes.fromhex(identifier))
+    assert whole(unused(locked)) == {"disk 1": "it has the signatures of FAT and BitLocker"}
+
+
 # --- swap --------------------------------------------------------------------------------------------------------------
 
 
