@@ -51,7 +51,8 @@ def warnings(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
     for name, hive in windows.registry.items():
         if hive.state == "replayed":
             message = f"its registry ({name}) was in use when its disk was copied; what its logs hold belongs to it"
-            yield Finding("windows.hive-replayed", message)
+            hint = "Nothing has to be done. A copy of a machine that is shut down has none such."
+            yield Finding("windows.hive-replayed", message, hint)
     yield from volumes.warnings(facts, windows)
     yield from files.warnings(windows)
     yield from roles.warnings(windows)

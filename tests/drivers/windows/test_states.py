@@ -14,7 +14,7 @@ from drivers.ldm import TYPE_DATA, TYPE_METADATA, DynamicDisk
 from drivers.plan import Finding, PlanOptions
 from drivers.planning import plan_guest
 from drivers.windows import condition
-from drivers.windows.facts import WindowsFacts
+from drivers.windows.facts import SYSTEM, WindowsFacts
 from drivers.windows.versions import CURRENT_VERSION
 from tests.drivers.windows.guest_facts import facts, service
 from tests.fixtures.hives import Data, Tree, binary, dword, multi_sz, sz
@@ -158,6 +158,39 @@ def test_set_up_that_is_under_way_is_a_blocker(command: str, expected: str) -> N
     windows = replace(facts({"Setup": {"CmdLine": sz(command)}}, version=(10, 0)), pending=("its own set-up",))
     assert blocked(machine(), windows) == {expected}
     assert blocked(machine(), replace(windows, pending=())) == set()
+
+
+@pytest.mark.parametrize(
+    "pending, words",
+    [("files to be renamed", "restart it once before"), ("updates that it is in the middle of", "until that has ended")],
+)
+def test_what_goes_on_at_the_next_start_is_told(pending: str, words: str) -> None:
+    findings = found(machine(), plain(pending=(pending,)))
+    assert set(findings) == {"windows.pending"}
+    assert words in findings["windows.pending"].hint
+    assert pending in findings["windows.pending"].message
+
+
+def test_fast_start_up_that_is_on_is_told_where_it_has_not_been_used() -> None:
+    assert set(found(machine(), plain(fast_startup=True))) == {"windows.fast-startup"}
+    assert set(found(machine(), plain(fast_startup=True, hibernation="hibernated"))) == {"windows.hibernated"}
+
+
+@pytest.mark.parametrize(
+    "state, expected, blocks",
+    [("replayed", "windows.hive-replayed", False), ("unreadable", "windows.hive-unreadable", True)],
+)
+def test_a_hive_that_was_in_use_is_told(state: str, expected: str, blocks: bool) -> None:
+    windows = plain()
+    registry = {name: replace(hive, state=state) if name == SYSTEM else hive for name, hive in windows.registry.items()}
+    changed = replace(windows, registry=registry)
+    assert set(found(machine(), changed)) == {expected}
+    assert blocked(machine(), changed) == ({expected} if blocks else set())
+
+
+@pytest.mark.parametrize("arch, expected", [("ia64", {"windows.architecture"}), ("aarch64", set())])
+def test_a_processor_that_kvm_has_no_machine_for_is_a_blocker(arch: str, expected: set[str]) -> None:
+    assert blocked(machine(), plain(arch=arch)) == expected
 
 
 def test_an_upgraded_system_with_its_way_back_is_told() -> None:
