@@ -117,7 +117,8 @@ def _image(source: SourceDisk) -> list[str]:
 
 def _disk(disk: Disk, facts: GuestFacts) -> list[str]:
     table = {"mbr": "MBR", "gpt": "GPT", "none": "no partition table"}.get(disk.table, disk.table)
-    dynamic = f", dynamic, of a group of {disk.dynamic.disks or 'unknown'} disks" if disk.dynamic is not None else ""
+    of_group = f" of a group of {disk.dynamic.disks}" if disk.dynamic is not None and disk.dynamic.disks else ""
+    dynamic = f", dynamic disk{of_group}" if disk.dynamic is not None else ""
     rows = [f"Disk {disk.index + 1}: {table}{dynamic}" + (f", boot code: {disk.boot_code}" if disk.boot_code else "")]
     places: dict[tuple[int, int], str] = {}
     for mount in facts.mounts:
