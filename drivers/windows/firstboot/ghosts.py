@@ -8,8 +8,8 @@ those that are not present are removed: a card that is the same on KVM stays.
 ``pnpremove.c`` does what the device manager does. Their keys below Enum are never deleted in the hive: nobody but the system
 may write there, and classes, connections, interfaces and bindings point to them, which only Plug and Play takes back with them.
 
-Sources: Microsoft, "PnPUtil command syntax" (``/remove-device``), "Win32_PnPEntity class" (``Present``), "DIF_REMOVE",
-"SP_REMOVEDEVICE_PARAMS", "CM_Locate_DevNodeW" (``CM_LOCATE_DEVNODE_NORMAL``); Q269155 (the message).
+Sources: Microsoft, "PnPUtil command syntax" (``/remove-device``), "Win32_PnPEntity class" (``Present``), "DIF_REMOVE"
+(without parameters: from the whole system), "CM_Locate_DevNodeW" (``CM_LOCATE_DEVNODE_NORMAL``); Q269155 (the message).
 """
 
 from __future__ import annotations

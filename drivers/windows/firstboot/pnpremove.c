@@ -17,9 +17,9 @@ static void say(const WCHAR *id, const char *what)
 
 static BOOL take_out(HDEVINFO set, SP_DEVINFO_DATA *device, BOOL *restart)
 {
-    SP_REMOVEDEVICE_PARAMS how = { { sizeof how.ClassInstallHeader, DIF_REMOVE }, DI_REMOVEDEVICE_GLOBAL, 0 };
     static SP_DEVINSTALL_PARAMS_W after = { .cbSize = sizeof after };
-    if (!SetupDiSetClassInstallParamsW(set, device, &how.ClassInstallHeader, sizeof how)) return FALSE;
+    /* without parameters: out of the whole system, and not of one hardware profile */
+    SetLastError(ERROR_GEN_FAILURE);
     if (!SetupDiCallClassInstaller(DIF_REMOVE, set, device)) return FALSE;
     if (SetupDiGetDeviceInstallParamsW(set, device, &after)) *restart |= !!(after.Flags & (DI_NEEDRESTART | DI_NEEDREBOOT));
     return TRUE;

@@ -36,8 +36,8 @@ PROGRAMS = {
         "x64": _program(INSTALLER, "x64", 2560, "64dcf826c593aa329258dfb323c5a2a9601b031e72b984f3902637fc0324a9f9"),
     },
     REMOVER: {
-        "x86": _program(REMOVER, "x86", 5120, "4668fcc98cf47f96c87486b4d737b79c963df8c2efca5c1bb7d954c1ef0500af"),
-        "x64": _program(REMOVER, "x64", 4608, "72d2aa4749c6bbf689c6076d4898a6ebbc32f9652dbbb635bad3bc2fce20e2f3"),
+        "x86": _program(REMOVER, "x86", 5120, "9af10e148e94eb5ff6b443db3d0c0ccb59691f7b8c4e5ea04ffe8b9dead60da1"),
+        "x64": _program(REMOVER, "x64", 4608, "3a19e73bc0776cb16ad47f6a20c5076c2531c5841c5c5e83ffc5ce8c292f7176"),
     },
 }
 """By their names and those of ``GuestTools.program``."""

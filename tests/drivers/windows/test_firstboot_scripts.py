@@ -212,10 +212,17 @@ def test_a_device_is_removed_where_it_is_gone_and_one_that_is_present_never(wine
     flags = ["-shared", "-nostdlib", "-ffreestanding", "-Os"]
     made = [COMPILER, *flags, "-o", str(folder / "cfgmgr32.dll"), str(folder / "presence.c"), "-lkernel32"]
     subprocess.run(made, check=True, capture_output=True)
+    own = "HKCU\\Software\\Wine\\AppDefaults\\pnpremove.exe\\DllOverrides"
+    wine.run("reg", "add", own, "/v", "cfgmgr32", "/d", "native", "/f")
     wine.import_registry([each for number in (10, 20, 11, 21) for each in device(number)])
     ids = [f'"PCI\\VEN_15AD&DEV_07B0\\{number}"' for number in (11, 10, 21, 20)]
     # one of which nothing is left any more is as good as removed
-    assert codes(wine, folder, [f"pnpremove.exe {' '.join(ids)}", 'pnpremove.exe "PCI\\X\\30"', "pnpremove.exe"]) == [0, 0, 87]
+    calls = [f"pnpremove.exe {' '.join(ids)}", 'pnpremove.exe "PCI\\X\\30"', "pnpremove.exe"]
+    try:
+        assert codes(wine, folder, calls) == [0, 0, 87]
+    finally:
+        wine.run("reg", "delete", own, "/f")
+        wine.wait_until_off()
     assert [has_device(wine, number) for number in (10, 20, 11, 21)] == [False, False, True, True]
 
 
