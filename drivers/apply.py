@@ -226,7 +226,10 @@ def _member(file: BinaryIO, member: Member, size: int) -> bytes:
 
 
 def _make_parents(guest: WritableGuest, path: str, labels: Mapping[str, str]) -> None:
-    for folder in parents(path):
+    above = parents(path)
+    if above and guest.exists(above[-1]):
+        return  # those above it are there as well, and were looked at before
+    for folder in above:
         if not guest.exists(folder):
             guest.make_folder(folder, _FOLDER_MODE)
             set_new_label(guest, folder, labels)
