@@ -241,7 +241,8 @@ def test_values_are_shown_so_that_a_terminal_is_safe(value: Any, shown: str) -> 
 
 
 def test_a_reason_stands_once_below_all_that_it_is_the_reason_of() -> None:
-    edits = [AddKey("A", "one"), SetValue("A", "x", 4, "01000000", None, "one"), SetValue("B", "y", 4, "02000000", None, "two")]
+    edits: list[HiveEdit] = [AddKey("A", "one"), SetValue("A", "x", 4, "01000000", None, "one")]
+    edits.append(SetValue("B", "y", 4, "02000000", None, "two"))
     again = SetValue("B", "z", 4, "03000000", None, "one")
     assert list(reg_diff([*edits, again])) == [
         "+[A]", '+"x"=dword:00000001', " ; one",
