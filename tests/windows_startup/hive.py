@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from dataclasses import dataclass, field
@@ -45,8 +46,9 @@ class Key:
         return int(struct.unpack_from("<I", data)[0]) if len(data) >= 4 else None
 
 
+@functools.lru_cache(maxsize=32)
 def opened(data: bytes, what: str) -> Key:
-    """The root of a hive file's bytes; ``Stopped`` when Windows would not take it as it is.
+    """The root of a hive file's bytes, which nobody changes; ``Stopped`` when Windows would not take it as it is.
 
     A loader takes a hive whose base block's checksum is right and whose two sequence numbers agree; if they do not, it was
     being written, and the loader changes it by the log first (M. Suhanov, "Windows registry file format specification",

@@ -86,7 +86,7 @@ def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace, ch
     if data is None:
         raise Stopped(Reason.NO_STORE, f"{store_path} on {boot.partition}")
     objects = hive.opened(data, store_path).at("Objects")
-    entry = _entry(objects, chosen)
+    entry = entry_of(objects, chosen)
     device = _place(machine, boot, entry, _DEVICE)
     path = _element_text(entry, _PATH)
     volume = machine.volume(device)
@@ -98,7 +98,8 @@ def by_bootmgr(machine: Machine, boot: Volume, store_path: str, trace: Trace, ch
     return _system(machine, _place(machine, boot, entry, _OS_DEVICE), _element_text(entry, _SYSTEM_ROOT), trace, loader=path)
 
 
-def _entry(objects: Key | None, chosen: str) -> Key:
+def entry_of(objects: Key | None, chosen: str = "") -> Key:
+    """The loader's entry that is started; ``Stopped`` when there is none."""
     manager = objects.at(f"{BOOT_MANAGER}\\Elements") if objects else None
     if objects is None or manager is None:
         raise Stopped(Reason.NO_ENTRY, "the store has no boot manager object")

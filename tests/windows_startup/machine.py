@@ -97,38 +97,32 @@ class Disk:
     partitions: tuple[Partition, ...]
 
 
-class Volume:
-    """The file system of a partition; ``read`` finds files whatever their case, ``/`` between names.
+class Files:
+    """The file system of a partition as it stands on the disk; ``read`` and ``names`` remember what they found.
 
-    ``kind``: "ntfs", "fat", "bitlocker" or "" for anything else. ``changes``: files that are to be taken as these bytes, or
-    as gone.
+    Paths are in lower case, with ``/`` between names and none around them.
     """
 
-    def __init__(self, reader: Reader, partition: Partition, changes: Mapping[str, bytes | None]) -> None:
-        self.partition = partition
+    def __init__(self, reader: Reader, partition: Partition) -> None:
         self.head = reader.pread(_HEAD_BYTES, partition.offset)
-        self._changes = {path.lower(): content for path, content in changes.items()}
         self.kind = _kind(self.head)
         self._volume = _opened(self.kind, _Window(reader, partition.offset, partition.length))
         self._known: dict[str, bytes | None] = {}
+        self._folders: dict[str, tuple[str, ...]] = {}
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file; None when there is none."""
-        path = path.replace("\\", "/").strip("/").lower()
-        if path in self._changes:
-            return self._changes[path]
         if path not in self._known:
             entry = self._entry(path)
             self._known[path] = None if entry is None else bytes(entry.read_buffer(entry.size) or b"") if entry.size else b""
         return self._known[path]
 
     def names(self, folder: str) -> tuple[str, ...]:
-        """Names in a folder, those of changed files in lower case; none when it is not there."""
-        folder = folder.replace("\\", "/").strip("/").lower()
-        entry = self._entry(folder)
-        found = [child.name for child in entry.sub_file_entries if child.name] if entry else []
-        added = [path.rpartition("/")[2] for path in self._changes if path.rpartition("/")[0] == folder]
-        return tuple(dict.fromkeys((*found, *added)))
+        """Names in a folder; none when it is not there."""
+        if folder not in self._folders:
+            entry = self._entry(folder)
+            self._folders[folder] = tuple(child.name for child in entry.sub_file_entries if child.name) if entry else ()
+        return self._folders[folder]
 
     @property
     def dirty(self) -> bool:
@@ -147,10 +141,43 @@ class Volume:
             return None
         found = self._volume.get_root_directory()
         for part in path.split("/") if path else ():
-            found = next((child for child in found.sub_file_entries if (child.name or "").lower() == part.lower()), None)
+            found = next((child for child in found.sub_file_entries if (child.name or "").lower() == part), None)
             if found is None:
                 return None
         return found
+
+
+class Volume:
+    """The file system of a partition; ``read`` finds files whatever their case, ``/`` between names.
+
+    ``kind``: "ntfs", "fat", "bitlocker" or "" for anything else. ``changes``: files (in lower case) that are to be taken as these
+    bytes, or as gone.
+    """
+
+    def __init__(self, partition: Partition, files: Files, changes: Mapping[str, bytes | None]) -> None:
+        self.partition, self.head, self.kind = partition, files.head, files.kind
+        self._files, self._changes = files, changes
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes of a file; None when there is none."""
+        path = _tidy(path)
+        return self._changes[path] if path in self._changes else self._files.read(path)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """Names in a folder, those of changed files in lower case; none when it is not there."""
+        folder = _tidy(folder)
+        changed = {path.rpartition("/")[2]: data for path, data in self._changes.items() if path.rpartition("/")[0] == folder}
+        stay = (name for name in self._files.names(folder) if changed.get(name.lower(), b"") is not None)
+        return tuple(dict.fromkeys((*stay, *(name for name, data in changed.items() if data is not None))))
+
+    @property
+    def dirty(self) -> bool:
+        """Whether it is marked to be checked."""
+        return self._files.dirty
+
+
+def _tidy(path: str) -> str:
+    return path.replace("\\", "/").strip("/").lower()
 
 
 class _Window(io.RawIOBase):
@@ -179,10 +206,11 @@ class _Window(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Machine:
-    """Disks in the firmware's order. ``changes``: files by disk and partition number."""
+    """Disks in the firmware's order. ``changes``: files by disk and partition number; ``opened``: volumes that were looked into."""
 
     disks: tuple[Disk, ...]
     changes: Mapping[tuple[int, int], Mapping[str, bytes | None]] = field(default_factory=dict)
+    opened: dict[tuple[int, int], Files] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def partitions(self) -> tuple[Partition, ...]:
@@ -191,18 +219,21 @@ class Machine:
     def volume(self, partition: Partition) -> Volume:
         """The file system of a partition, with the changes to it."""
         place = (partition.disk, partition.number)
-        return Volume(self.disks[partition.disk].reader, partition, self.changes.get(place, {}))
+        if place not in self.opened:
+            self.opened[place] = Files(self.disks[partition.disk].reader, partition)
+        return Volume(partition, self.opened[place], self.changes.get(place, {}))
 
     def with_files(self, partition: Partition, files: Mapping[str, bytes | None]) -> Machine:
         """The same with files replaced, or taken away (None)."""
         place = (partition.disk, partition.number)
-        return replace(self, changes={**self.changes, place: {**self.changes.get(place, {}), **files}})
+        changed = {_tidy(path): content for path, content in files.items()}
+        return replace(self, changes={**self.changes, place: {**self.changes.get(place, {}), **changed}})
 
     def with_bytes(self, disk: int, patches: Mapping[int, bytes]) -> Machine:
         """The same with other bytes at offsets of a disk."""
         disks = list(self.disks)
         disks[disk] = disk_of(disk, Patched(disks[disk].reader, patches))
-        return replace(self, disks=tuple(disks))
+        return replace(self, disks=tuple(disks), opened={})
 
 
 @contextlib.contextmanager

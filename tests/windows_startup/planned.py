@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import cast
 
-from drivers.apply import carried
 from drivers.changes import CarryFile, Change, CopyFile, EditBootSector, EditFile, EditHive, WriteFile
 from drivers.facts import GuestFacts, ReadBy
 from drivers.layout import firmware, lay_out
 from drivers.ntfs_boot import OFFSET, geometry_bytes
 from drivers.plan import GuestPlan, PlanOptions
 from drivers.planning import plan_guest
+from drivers.windows.edits import HiveEdit
 from drivers.windows.hive_edit import edit
 from drivers.windows.inspection import Starting, facts_of_windows
 from p2v.core.disk import DiskReader
 from tests.drivers.memory_tree import InMemoryTree, Node
+from tests.fixtures import virtio_win
+from tests.fixtures.windows import pe
 from tests.windows_startup.guests import Sample
 from tests.windows_startup.machine import Partition
 
-_OF_SYSTEM = ("system32/config/SYSTEM", "system32/config/SOFTWARE", "system32/ntoskrnl.exe", "system32/cmd.exe")
+MEDIUM = virtio_win.medium()
+"""The CD of drivers that guests are planned for with."""
+_OF_SYSTEM = (
+    "system32/config/SYSTEM", "system32/config/SYSTEM.LOG", "system32/config/SYSTEM.LOG1", "system32/config/SYSTEM.LOG2",
+    "system32/config/SOFTWARE", "system32/ntoskrnl.exe", "system32/cmd.exe",
+)  # fmt: skip
 _OF_BOOT = (
     "Boot/BCD", "bootmgr", "boot.ini", "NTLDR", "EFI/Microsoft/Boot/BCD", "EFI/Microsoft/Boot/bootmgfw.efi",
     "EFI/Boot/bootx64.efi", "EFI/Boot/bootaa64.efi", "EFI/Boot/bootia32.efi",
@@ -37,7 +45,9 @@ def facts_of(found: Sample) -> GuestFacts:
     readers = [cast(DiskReader, disk.reader) for disk in found.machine.disks]
     layout = lay_out(readers)
     mountpoint, root = _mountpoint(found), f"/{found.guest.version.folder}"
-    files = dict[str, Node](_files(found, found.system, "", tuple(found.path(name) for name in _OF_SYSTEM)))
+    drivers = found.path("system32/drivers")
+    files: dict[str, Node] = {f"/{drivers}/{name}": b"" for name in found.machine.volume(found.system).names(drivers)}
+    files |= _files(found, found.system, "", ("hiberfil.sys", *(found.path(name) for name in _OF_SYSTEM)))
     files |= _files(found, found.boot, "" if mountpoint == "/" else mountpoint, _OF_BOOT)
     tree = InMemoryTree(files)
     by_place = {(p.disk, p.number): p for p in layout.partitions}
@@ -55,36 +65,58 @@ def plan_of(found: Sample, options: PlanOptions | None = None) -> GuestPlan:
 def rewritten(found: Sample, plan: GuestPlan, kept: Kept = lambda _: True) -> Sample:
     """The sample as its plan leaves it, but for what is not kept."""
     for change in plan.changes:
-        found = _made(found, change, kept)
+        if isinstance(change, EditHive):
+            found = made(found, change, tuple(each for each in change.edits if kept(described(each))))
+        elif kept(change.path):
+            found = made(found, change)
     return found
 
 
-def _made(found: Sample, change: Change, kept: Kept) -> Sample:
-    partition, path = _placed(found, change.path)
+def described(edit_: HiveEdit) -> str:
+    """An edit's key and the value's name."""
+    return f"{edit_.key}: {getattr(edit_, 'name', '')}"
+
+
+def made(found: Sample, change: Change, edits: Sequence[HiveEdit] = ()) -> Sample:
+    """The sample with one change made; ``edits``: of a hive, those that are."""
+    partition, path = placed(found, change.path)
+    if isinstance(change, EditBootSector):
+        data = geometry_bytes(change.after)
+        assert data is not None
+        at = partition.offset + OFFSET
+        assert struct.unpack("<HI", found.machine.disks[partition.disk].reader.pread(6, at)) == astuple(change.before)
+        return found.with_bytes({at: data})
+    return found.with_files({path: _content(found, change, edits)}, partition)
+
+
+def _content(found: Sample, change: Change, edits: Sequence[HiveEdit]) -> bytes:
+    partition, path = placed(found, change.path)
     match change:
         case EditHive():
-            edits = tuple(each for each in change.edits if kept(f"{each.key}: {getattr(each, 'name', '')}"))
-            return found.with_files({path: edit(found.read(path, partition), (), edits)}, partition)
-        case CopyFile() if kept(change.path):
-            return found.with_files({path: found.read(_placed(found, change.source)[1], partition)}, partition)
-        case CarryFile() if kept(change.path):
-            return found.with_files({path: carried(change)}, partition)
-        case WriteFile() if kept(change.path):
-            return found.with_files({path: change.content.encode("utf-8", "surrogateescape")}, partition)
-        case EditFile() if kept(change.path):
-            text = found.read(path, partition).decode("utf-8", "surrogateescape")
-            assert text == change.before
-            return found.with_files({path: change.after.encode("utf-8", "surrogateescape")}, partition)
-        case EditBootSector() if kept(change.path):
-            data = geometry_bytes(change.after)
-            assert data is not None
-            at = partition.offset + OFFSET
-            assert struct.unpack("<HI", found.machine.disks[partition.disk].reader.pread(6, at)) == astuple(change.before)
-            return found.with_bytes({at: data})
-    return found
+            logs = [found.read(placed(found, log.path)[1], partition) for log in change.logs]
+            return edit(found.read(path, partition), logs, edits)
+        case CopyFile():
+            return found.read(placed(found, change.source)[1], partition)
+        case EditFile():
+            assert found.read(path, partition).decode("utf-8", "surrogateescape") == change.before
+            return change.after.encode("utf-8", "surrogateescape")
+        case WriteFile():
+            return change.content.encode()
+        case CarryFile():
+            return _carried(found, change)
+    raise AssertionError(f"nobody plans this for Windows: {change}")
 
 
-def _placed(found: Sample, path: str) -> tuple[Partition, str]:
+def _carried(found: Sample, change: CarryFile) -> bytes:
+    """A file of the medium or of this host; what the loader starts is a stand-in for the guest's processor."""
+    if change.path.lower().endswith(".sys"):
+        return pe.program(found.guest.arch, pe.Subsystem.NATIVE, change.source)
+    on_medium = MEDIUM.files.get(change.source)
+    return Path(change.source).read_bytes() if on_medium is None else on_medium
+
+
+def placed(found: Sample, path: str) -> tuple[Partition, str]:
+    """The partition that a path of a plan is on, and the path there."""
     mountpoint = _mountpoint(found)
     if mountpoint != "/" and path.startswith(f"{mountpoint}/"):
         return found.boot, path.removeprefix(f"{mountpoint}/")

@@ -14,6 +14,7 @@ IDE_CLASS = "{4d36e96a-e325-11ce-bfc1-08002be10318}"
 SCSI_CLASS = "{4d36e97b-e325-11ce-bfc1-08002be10318}"
 KEYBOARD_CLASS = "{4d36e96b-e325-11ce-bfc1-08002be10318}"
 MOUSE_CLASS = "{4d36e96f-e325-11ce-bfc1-08002be10318}"
+SYSTEM_CLASS = "{4d36e97d-e325-11ce-bfc1-08002be10318}"
 VOLUME_CLASS = "{71a27cdd-812a-11d0-bec7-08002be2092f}"
 HAL_CLASS = "{4d36e966-e325-11ce-bfc1-08002be10318}"
 _DISABLED = 0x1
@@ -89,6 +90,11 @@ class Registry:
             return groups.index(group) if group in groups else len(groups), place
 
         return sorted((service for service in found if service.is_kernel_driver), key=order)
+
+    def in_group(self, group: str) -> list[Service]:
+        """The services of a group, whatever their Start."""
+        found = (self.service(name) for name in self._services)
+        return [service for service in found if service and service.group.lower() == group.lower()]
 
     def _tags(self, group: str) -> list[int]:
         key = self._set.at("Control\\GroupOrderList")

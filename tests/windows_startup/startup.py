@@ -22,15 +22,16 @@ _NEVER = 4
 _INPUT_DEVICES = ("PNP0303", "PNP0F13")
 
 
-def start(machine: Machine, target: Target, *, last_known_good: bool = False, entry: str = "") -> Startup:
+def start(machine: Machine, target: Target, *, last_known_good: bool = False, entry: str = "", control_set: int = 0) -> Startup:
     """Start the machine on the target's hardware.
 
-    ``last_known_good`` and ``entry`` (the identifier of a BCD object): as when that is chosen from the menu.
+    ``last_known_good`` and ``entry`` (the identifier of a BCD object): as when that is chosen from the menu. ``control_set``: as
+    when somebody has made that one the default.
     """
     trace = Trace()
     try:
         system = _loaded(machine, target, trace, entry)
-        registry_ = _control_set(system, trace, last_known_good=last_known_good)
+        registry_ = _control_set(system, trace, last_known_good=last_known_good, wanted=control_set)
         _load_boot_drivers(system, registry_, trace)
         _reach_disk(system, registry_, target.controller, trace)
         _reach_volume(system, registry_, trace)
@@ -39,6 +40,13 @@ def start(machine: Machine, target: Target, *, last_known_good: bool = False, en
     except Stopped as stopped:
         return trace.ended(stopped.stop)
     return trace.ended(None)
+
+
+def begun(machine: Machine, target: Target, *, last_known_good: bool = False, control_set: int = 0) -> tuple[System, Registry]:
+    """What a start has before its first driver runs: the system, and the registry of its control set. Raises ``Stopped``."""
+    trace = Trace()
+    system = _loaded(machine, target, trace, "")
+    return system, _control_set(system, trace, last_known_good=last_known_good, wanted=control_set)
 
 
 def _loaded(machine: Machine, target: Target, trace: Trace, entry: str) -> System:
@@ -51,7 +59,7 @@ def _loaded(machine: Machine, target: Target, trace: Trace, entry: str) -> Syste
     return loaders.by_bootmgr(machine, boot, "Boot/BCD", trace, entry)
 
 
-def _control_set(system: System, trace: Trace, *, last_known_good: bool) -> Registry:
+def _control_set(system: System, trace: Trace, *, last_known_good: bool, wanted: int) -> Registry:
     """The control set that ``Select\\Default`` names (``LastKnownGood`` when that is asked for), and the tables of
     characters.
 
@@ -59,10 +67,10 @@ def _control_set(system: System, trace: Trace, *, last_known_good: bool) -> Regi
     what the last one used. The loader reads the NLS files that ``Control\\Nls`` names (Windows 2000 resource kit, "Startup
     process").
     """
-    root = _hive(system, "SYSTEM")
+    root = hive_of(system, "SYSTEM")
     select = root.at("Select")
     name = "LastKnownGood" if last_known_good else "Default"
-    number = select.number(name) if select else None
+    number = wanted or (select.number(name) if select else None)
     control_set = root.at(f"ControlSet{number:03d}") if number else None
     if control_set is None or number is None:
         raise Stopped(Reason.NO_CONTROL_SET, f"Select\\{name} is {number}")
@@ -77,7 +85,8 @@ def _control_set(system: System, trace: Trace, *, last_known_good: bool) -> Regi
     return registry_
 
 
-def _hive(system: System, name: str) -> Key:
+def hive_of(system: System, name: str) -> Key:
+    """The root of a hive; ``Stopped`` when it is missing or not as the system takes it."""
     data = system.read(f"{_CONFIG}/{name}")
     if data is None:
         raise Stopped(Reason.HIVE_MISSING, f"{system.root}\\system32\\config\\{name}")
@@ -111,7 +120,7 @@ def _check_image(system: System, service: Service) -> None:
 
 
 def _reach_disk(system: System, registry_: Registry, controller: Device, trace: Trace) -> None:
-    """The chain of devices down to the disk: controller, IDE channel where there is one, disk.
+    """The chain of devices down to the disk: bus, controller, IDE channel where there is one, disk.
 
     Each needs a boot-start driver (Microsoft, "Bug Check 0x7B: INACCESSIBLE_BOOT_DEVICE").
     """
@@ -121,6 +130,8 @@ def _reach_disk(system: System, registry_: Registry, controller: Device, trace: 
         trace.step(f"controller: {controller.name} by {service.name}, which finds it itself")
         _boot_service(registry_, Claim("Disk", "", "NT 4.0's disk class driver"), devices.DISK)
         return
+    # the bus that the controller is on
+    _check_filters(system, registry_, registry.SYSTEM_CLASS)
     claim = _claimed(system, registry_, controller)
     trace.storage_service = claim.service
     trace.step(f"controller: {controller.name} by {claim.service} ({claim.where})")
@@ -165,6 +176,9 @@ def _boot_service(registry_: Registry, claim: Claim, device: Device) -> Service:
         raise Stopped(Reason.STORAGE_DRIVER_ABSENT, f"{claim.service} for {device.name}, says {claim.where}")
     if service.start != 0:
         raise Stopped(Reason.STORAGE_DRIVER_NOT_BOOT_START, f"{service.name} for {device.name} has Start {service.start}")
+    # the loader takes what says that it is one (Microsoft, "Services Registry Tree": Type 1, or 2 for a file system)
+    if not service.is_kernel_driver:
+        raise Stopped(Reason.NO_KERNEL_DRIVER, f"{service.name} for {device.name} has Type {service.kind}")
     return service
 
 
@@ -216,7 +230,7 @@ def _start_session(system: System) -> None:
             raise Stopped(Reason.FILE_MISSING, f"{system.root}\\system32\\{name}")
         programs.check(content, name, system.machine)
     for name in _OTHER_HIVES:
-        _hive(system, name)
+        hive_of(system, name)
 
 
 def _look_further(machine: Machine, system: System, registry_: Registry, target: Target, trace: Trace) -> None:
@@ -234,7 +248,7 @@ def _look_further(machine: Machine, system: System, registry_: Registry, target:
 def _look_at_letter(machine: Machine, system: System, registry_: Registry, trace: Trace) -> None:
     """``MountedDevices``: the letter in SystemRoot must be the system volume's (Microsoft Q223188)."""
     mounted = registry_.root_key("MountedDevices")
-    software = _hive(system, "SOFTWARE").at("Microsoft\\Windows NT\\CurrentVersion")
+    software = hive_of(system, "SOFTWARE").at("Microsoft\\Windows NT\\CurrentVersion")
     letter = ((software.text("SystemRoot") if software else None) or "C:")[:2]
     data = mounted.values.get(f"\\dosdevices\\{letter}".lower()) if mounted else None
     partition = system.volume.partition
@@ -251,7 +265,7 @@ def _has_card_driver(system: System, registry_: Registry, card: Device) -> bool:
     """A card needs no driver at boot: one that is known, or an INF file where Plug and Play looks (``DevicePath``)."""
     if registry_.claim(card):
         return True
-    current = _hive(system, "SOFTWARE").at("Microsoft\\Windows\\CurrentVersion")
+    current = hive_of(system, "SOFTWARE").at("Microsoft\\Windows\\CurrentVersion")
     folders = ((current.text("DevicePath") if current else None) or "%SystemRoot%\\inf").split(";")
     ids = [known.upper() for known in card.ids]
     for folder in folders:

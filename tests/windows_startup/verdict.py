@@ -37,6 +37,7 @@ class Reason(enum.Enum):
     BOOT_DRIVER_MISSING = "a boot-start driver's file is missing"
     NO_STORAGE_DRIVER = "0x7B: no driver claims the disk's controller"
     STORAGE_DRIVER_ABSENT = "0x7B: the driver that claims a device has no service"
+    NO_KERNEL_DRIVER = "0x7B: what claims a device is no kernel driver"
     STORAGE_DRIVER_NOT_BOOT_START = "0x7B: the driver that claims a device does not start at boot"
     FILTER_MISSING = "0x7B: a class filter has no service, so the device does not start"
     FILTER_NOT_BOOT_START = "0x7B: a class filter does not start at boot"
