@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import fnmatch
 import glob
 import hashlib
@@ -22,6 +23,8 @@ _KEPT_BYTES_AT_MOST = 2 * MIB
 _KEYS_AT_MOST = 20_000
 _KEY_BYTES = 200
 _FOLLOWED_AT_MOST = 1000
+_LOOKED_AT_AT_MOST = 100_000
+"""Keys; about half a second."""
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     SYSTEM: (
@@ -133,11 +136,21 @@ def read_hive(names: Names, path: str, name: str, following: Following | None = 
             contents, state = recovered.data, recovered.state
         hive = Hive(contents)
         keys = _snapshot(hive, PATTERNS.get(name, ()), following)
+        _look_over(hive)
     except BadHive as error:
         return HiveFile(spelt, len(data), sha256, "unreadable", logs=logs, problem=str(error))
     return HiveFile(
         spelt, len(data), sha256, state.value, hive.base.minor, logs, remarks=tuple(hive.remarks), keys=keys
     )
+
+
+def _look_over(hive: Hive) -> None:
+    """Find damage of keys in what is not kept as well, so that it is known before anything is changed; values are not looked at.
+
+    Raises BadHive. The largest hives have more keys than there is time for: of them the first are looked at.
+    """
+    if not hive.remarks:
+        collections.deque(itertools.islice(hive.walk(), _LOOKED_AT_AT_MOST), maxlen=0)
 
 
 def read_logs(names: Names, path: str) -> Iterator[tuple[str, bytes]]:
