@@ -27,7 +27,7 @@ _READABLE = tuple(guest for guest in GUESTS if guest.state is not State.BITLOCKE
 _REFUSED = {"hibernated-xp", "hibernated", "fast-started", "dirty-ntfs", "dynamic", "pending"}
 #: What a start stops at in a guest that is converted all the same: the model knows no other way, and the plan says so.
 _STAYS = {"missing-driver": Reason.BOOT_DRIVER_MISSING}
-_CONVERTED = tuple(guest for guest in _READABLE if guest.name not in _REFUSED | _STAYS.keys())
+CONVERTED = tuple(guest for guest in _READABLE if guest.name not in _REFUSED | _STAYS.keys())
 _EACH_PIECE_OFTEN = ("nt4-server", "xp", "win7", "win11-arm64")
 _8_1, _SERVER_2003, _XP = (6, 3), (5, 2), (5, 1)
 
@@ -44,7 +44,7 @@ def wrong(made_: Rewritten, ready: Sample) -> list[tuple[Kind, str]]:
     return list(kinds(ready, targets(made_.before, made_.plan), expected_of(made_.before, made_.plan)))
 
 
-@pytest.mark.parametrize("guest", rows(_CONVERTED))
+@pytest.mark.parametrize("guest", rows(CONVERTED))
 def test_guest_with_its_whole_plan_starts_on_all_that_kvm_has_for_it_and_nothing_is_left_out(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
         made_ = Rewritten.of(found)
@@ -90,7 +90,7 @@ _FOR_PEOPLE = re.compile(r".*\\Services\\[^\\]+: DisplayName", re.IGNORECASE)
 """Nothing depends on them."""
 
 
-@pytest.mark.parametrize("guest", rows(_CONVERTED, _EACH_PIECE_OFTEN))
+@pytest.mark.parametrize("guest", rows(CONVERTED, _EACH_PIECE_OFTEN))
 def test_each_single_thing_that_is_planned_is_missed_when_it_is_left_out(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
         made_ = Rewritten.of(found)
