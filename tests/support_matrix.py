@@ -2,7 +2,8 @@
 
 Each test of ``tests/pipeline/test_families.py``, and each that looks at what a converted guest does afterwards, leaves a row
 in the folder that the environment's ``P2V_MATRIX_ROWS`` names;
-``python -m tests.support_matrix FOLDER`` puts them into the page. A guest without a row is said not to have run.
+``python -m tests.support_matrix FOLDER`` puts them into the page, with those of ``tests.support_matrix_windows``. A guest without
+a row is said not to have run; a table that has no row at all stays as it is.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from typing import Any
 from p2v.record import ConversionRecord
 from tests.fixtures.families import FAMILIES
 from tests.fixtures.records import Guest
+from tests.support_matrix_windows import PREFIX, ROWS_FOLDER
+from tests.support_matrix_windows import table as windows_table
 
-ROWS_FOLDER = "P2V_MATRIX_ROWS"
+__all__ = ["ROWS_FOLDER", "Row"]
 PAGE = Path("docs/support-matrix.md")
 BEGIN, END = "<!-- booted guests: written by make matrix -->", "<!-- end of booted guests -->"
 BEGIN_AFTERWARDS, END_AFTERWARDS = "<!-- guests afterwards: written by make matrix -->", "<!-- end of guests afterwards -->"
+BEGIN_WINDOWS, END_WINDOWS = "<!-- Windows guests: written by make matrix -->", "<!-- end of Windows guests -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +114,16 @@ def table_afterwards(rows: list[Row]) -> str:
 
 def main() -> int:
     """Rewrite the page."""
-    folder = Path(sys.argv[1])
-    rows = [_row(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.json"))]
+    files = {path.name: json.loads(path.read_text("utf-8")) for path in sorted(Path(sys.argv[1]).glob("*.json"))}
+    of_windows = [data for name, data in files.items() if name.startswith(PREFIX)]
+    rows = [_row(data) for name, data in files.items() if not name.startswith(PREFIX)]
     text = PAGE.read_text("utf-8")
-    text = _between(text, BEGIN, END, table(rows))
-    text = _between(text, BEGIN_AFTERWARDS, END_AFTERWARDS, table_afterwards(rows))
+    if any(not row.afterwards for row in rows):
+        text = _between(text, BEGIN, END, table(rows))
+    if any(row.afterwards for row in rows):
+        text = _between(text, BEGIN_AFTERWARDS, END_AFTERWARDS, table_afterwards(rows))
+    if of_windows:
+        text = _between(text, BEGIN_WINDOWS, END_WINDOWS, windows_table(of_windows))
     PAGE.write_text(text, "utf-8")
     return 0
 

@@ -26,6 +26,7 @@ from tests.windows_startup.machine import Partition
 
 MEDIUM = virtio_win.medium()
 """The CD of drivers that guests are planned for with."""
+_ARCHITECTURES = {"x86": pe.Arch.X86, "i386": pe.Arch.X86, "amd64": pe.Arch.X64, "arm64": pe.Arch.ARM64}
 _OF_SYSTEM = (
     "system32/config/SYSTEM", "system32/config/SYSTEM.LOG", "system32/config/SYSTEM.LOG1", "system32/config/SYSTEM.LOG2",
     "system32/config/SOFTWARE", "system32/ntoskrnl.exe", "system32/cmd.exe",
@@ -103,16 +104,20 @@ def _content(found: Sample, change: Change, edits: Sequence[HiveEdit]) -> bytes:
         case WriteFile():
             return change.content.encode()
         case CarryFile():
-            return _carried(found, change)
+            return _carried(change)
     raise AssertionError(f"nobody plans this for Windows: {change}")
 
 
-def _carried(found: Sample, change: CarryFile) -> bytes:
-    """A file of the medium or of this host; what the loader starts is a stand-in for the guest's processor."""
-    if change.path.lower().endswith(".sys"):
-        return pe.program(found.guest.arch, pe.Subsystem.NATIVE, change.source)
+def _carried(change: CarryFile) -> bytes:
+    """A file of this host, or of the medium: its programs are stand-ins for the processor that they are for."""
     on_medium = MEDIUM.files.get(change.source)
-    return Path(change.source).read_bytes() if on_medium is None else on_medium
+    if on_medium is None:
+        data, member = Path(change.source).read_bytes(), change.member
+        return data if member is None else data[member.offset : member.offset + change.size]
+    if not change.path.lower().endswith(".sys"):
+        return on_medium
+    arch = next(_ARCHITECTURES[part] for part in reversed(change.source.split("/")) if part in _ARCHITECTURES)
+    return pe.program(arch, pe.Subsystem.NATIVE, change.source)
 
 
 def placed(found: Sample, path: str) -> tuple[Partition, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,24 +12,28 @@ import pytest
 from drivers.changes import CarryFile, EditHive, WriteFile
 from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue
 from drivers.windows.regf import BadHive
-from tests.fixtures.windows import GUESTS, State, WindowsGuest
+from p2v.cli.main import main
+from tests.fixtures.windows import GUESTS, WindowsGuest, named, windows_disks
 from tests.fixtures.windows.pe import Arch
 from tests.fixtures.windows.rows import rows
+from tests.support_matrix_windows import Pieces, Proof, WindowsRow, note, note_pieces
 from tests.windows_startup import devices, hive
 from tests.windows_startup.afterwards import Omission
 from tests.windows_startup.editing import RemoveKey
 from tests.windows_startup.guests import Sample, sample
-from tests.windows_startup.planned import made, placed
+from tests.windows_startup.planned import facts_of, made, placed
 from tests.windows_startup.verdict import Doubt, Reason
 from tests.windows_startup.whole import Kind, Piece, Rewritten, expected_of, kinds, label, targets, whole_plan
 
 _NOT_YET = "windows.not-rewritten"
-_READABLE = tuple(guest for guest in GUESTS if guest.state is not State.BITLOCKER)
 #: What keeps its plan from being carried out: all others are converted.
-_REFUSED = {"hibernated-xp", "hibernated", "fast-started", "dirty-ntfs", "dynamic", "pending"}
+_REFUSED = {
+    "hibernated-xp": "windows.hibernated", "hibernated": "windows.hibernated", "fast-started": "windows.hibernated",
+    "dirty-ntfs": "windows.dirty-volume", "bitlocker": "windows.bitlocker", "dynamic": "windows.dynamic-disk",
+}  # fmt: skip
 #: What a start stops at in a guest that is converted all the same: the model knows no other way, and the plan says so.
 _STAYS = {"missing-driver": Reason.BOOT_DRIVER_MISSING}
-CONVERTED = tuple(guest for guest in _READABLE if guest.name not in _REFUSED | _STAYS.keys())
+CONVERTED = tuple(guest for guest in GUESTS if guest.name not in _REFUSED.keys() | _STAYS.keys())
 _EACH_PIECE_OFTEN = ("nt4-server", "xp", "win7", "win11-arm64")
 _8_1, _SERVER_2003, _XP = (6, 3), (5, 2), (5, 1)
 
@@ -48,11 +54,34 @@ def wrong(made_: Rewritten, ready: Sample) -> list[tuple[Kind, str]]:
 def test_guest_with_its_whole_plan_starts_on_all_that_kvm_has_for_it_and_nothing_is_left_out(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
         made_ = Rewritten.of(found)
+        problems = wrong(made_, made_.whole)
+        note(WindowsRow.of(guest, facts_of(found), made_.plan, Proof.IN_MEMORY, [text for _, text in problems]))
         assert {finding.id for finding in made_.plan.blockers} <= {_NOT_YET}
         assert made_.plan.caps.disk_buses == buses(guest)
-        # what the guest had before is told where it is not among what every plan sees to
-        assert [each for each in wrong(made_, made_.whole) if each[0] is not Doubt.CHECK_AT_START] == []
+        assert problems == []
         assert_nothing_more_is_planned(made_)
+
+
+@pytest.mark.parametrize("name", list(_STAYS))
+def test_what_kept_a_guest_from_starting_before_does_so_afterwards(name: str) -> None:
+    with sample(name) as found:
+        made_ = Rewritten.of(found)
+        problems = wrong(made_, made_.whole)
+        note(WindowsRow.of(found.guest, facts_of(found), made_.plan, Proof.IN_MEMORY, (), before=problems[0][0].value))
+        assert {kind for kind, _ in problems if isinstance(kind, Reason)} == {_STAYS[name]}
+
+
+@pytest.mark.parametrize("name, blocker", _REFUSED.items())
+def test_guest_that_is_not_converted_says_why(name: str, blocker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    disks = [str(path) for path in windows_disks(named(name))]
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["plan", "--json", "--progress", "none", "--input-format", "raw", *disks]) == 4
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    blockers = [each["id"] for each in json.loads(capsys.readouterr().out)["plan"]["blockers"] if each["id"] != _NOT_YET]
+    note(WindowsRow.of_refused(named(name), blockers))
+    assert blocker in blockers
 
 
 def assert_nothing_more_is_planned(made_: Rewritten) -> None:
@@ -94,7 +123,9 @@ _FOR_PEOPLE = re.compile(r".*\\Services\\[^\\]+: DisplayName", re.IGNORECASE)
 def test_each_single_thing_that_is_planned_is_missed_when_it_is_left_out(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
         made_ = Rewritten.of(found)
-        unnoticed = [label(piece) for piece in made_.pieces() if not _is_missed(made_, piece)]
+        pieces = list(made_.pieces())
+        unnoticed = [label(piece) for piece in pieces if not _is_missed(made_, piece)]
+    note_pieces(Pieces(guest.name, len(pieces), tuple(unnoticed)))
     assert unnoticed == []
 
 
