@@ -23,6 +23,7 @@ _KEPT_BYTES_AT_MOST = 2 * MIB
 _KEYS_AT_MOST = 20_000
 _KEY_BYTES = 200
 _FOLLOWED_AT_MOST = 1000
+_SHOWN_CHARACTERS = 120
 _LOOKED_AT_AT_MOST = 100_000
 """Keys; about half a second."""
 
@@ -175,6 +176,8 @@ def _snapshot(
         if path in kept:
             continue
         values = tuple(map(_kept, key.values()))
+        if "\0" in path or any("\0" in value.name for value in values):
+            hive.remark(f"a name has NUL in it, which hides it from programs of Windows' own: in {path[:_SHOWN_CHARACTERS]!a}")
         room -= _KEY_BYTES + sum(len(value.data) + len(value.name) for value in values)
         if room < 0 or len(kept) >= _KEYS_AT_MOST:
             hive.remark("it has more of what is looked at than is kept; some of it is left out")
