@@ -1,7 +1,8 @@
 """The table of Windows guests in docs/support-matrix.md: what tests did with each sample guest, and how that was proven.
 
 No Windows is booted in this project's tests, so no row says that one did. Tests leave rows in the folder that the environment's
-``P2V_MATRIX_ROWS`` names: ``note`` for a guest that was planned for in memory, or converted; ``note_pieces`` for what was left out.
+``P2V_MATRIX_ROWS`` names: ``note`` for a guest that was planned for in memory, ``note_converted`` for one that was converted as a
+whole, ``note_pieces`` for what was left out.
 ``python -m tests.support_matrix FOLDER`` puts them into the page.
 """
 
@@ -13,7 +14,7 @@ import os
 import posixpath
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from drivers.changes import CarryFile, Change, CopyFile, EditBootSector, EditFil
 from drivers.facts import GuestFacts
 from drivers.plan import GuestPlan
 from p2v import __version__
+from p2v.record import ConversionRecord
 from tests.fixtures.windows import GUESTS, Firmware, WindowsGuest
+from tests.windows_startup.devices import CONTROLLERS, Device
 
 ROWS_FOLDER = "P2V_MATRIX_ROWS"
 PREFIX = "windows+"
@@ -33,11 +36,11 @@ _COLUMNS = (
 
 
 class Proof(enum.Enum):
-    """What was done with a guest before its start was simulated."""
+    """What was done with a guest before its start was simulated; of several rows of a guest the first tells what was planned."""
 
     IN_MEMORY = "planned and applied in memory, start simulated"
-    CONVERTED = "whole conversion, proven by `p2v prove`, start simulated"
     REFUSED = "planned by `p2v plan`"
+    CONVERTED = "proven by `p2v prove`, start simulated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class WindowsRow:
     """What was done with one guest. ``problems`` empty: all that was expected was seen. ``refused``: ids of blockers.
 
     ``before``: what kept the guest from starting already where it was, and does so afterwards.
-    ``buses``: of disks, on each of which the start was simulated. ``suite``: the version that did it.
+    ``buses``: of disks, on each of which the start was simulated. ``suite``: the version that did it. ``options``: of a conversion.
     """
 
     name: str
@@ -63,6 +66,7 @@ class WindowsRow:
     suite: str
     refused: tuple[str, ...] = ()
     before: str = ""
+    options: str = ""
 
     @classmethod
     def of(
@@ -87,17 +91,40 @@ class WindowsRow:
             Proof.REFUSED.value, _today(), __version__, tuple(blockers),
         )  # fmt: skip
 
-    def line(self, pieces: Pieces | None) -> str:
-        """As a line of the table."""
-        if self.refused:
-            done = f"| | | | | not converted: {', '.join(self.refused)} |"
-        else:
-            result = "NOT as expected: " + "; ".join(self.problems) if self.problems else "rewritten and checked by simulation"
-            result = f"rewritten; stops where it did before: {self.before}" if self.before else result
-            left_out = f", {pieces.told}" if pieces is not None else ""
-            on = f"{', '.join(self.buses)} ({self.machine})"
-            done = f"| {self.drivers} | {self.boot} | {self.first_start} | {on} | {result}{left_out} |"
-        return f"| {self.name} | {self.system} | {self.starts_by} | {self.read_by} {done} {self.proof}, {self.day}, {self.suite} |"
+    @property
+    def how(self) -> str:
+        """The last column."""
+        options = f" with {self.options}" if self.options else ""
+        whole = f"whole conversion to {self.buses[0]}{options} (drivers: {self.drivers}), " if self.is_whole else ""
+        return f"{whole}{self.proof}, {self.day}, {self.suite}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the guest was converted as users do it."""
+        return self.proof == Proof.CONVERTED.value
+
+    @property
+    def file_stem(self) -> str:
+        """Under which it is kept: a guest may be converted in several ways."""
+        way = f"-{self.buses[0]}" if self.is_whole else ""
+        return f"{self.name}+{Proof(self.proof).name.lower()}{way}"
+
+
+def line(rows: Sequence[WindowsRow], pieces: Pieces | None) -> str:
+    """A guest's rows as a line of the table: the first tells what was planned, all of them how it was proven."""
+    first, *others = sorted(rows, key=lambda row: list(Proof).index(Proof(row.proof)))
+    problems = [problem for row in rows for problem in row.problems]
+    if first.refused:
+        result = f"not converted: {', '.join(first.refused)}"
+    elif first.before:
+        result = f"rewritten; stops where it did before: {first.before}"
+    else:
+        result = "rewritten and checked by simulation" + (f", {pieces.told}" if pieces is not None else "")
+    result = f"NOT as expected: {'; '.join(problems)}" if problems else result
+    on = f"{', '.join(first.buses)} ({first.machine})" if first.buses else ""
+    how = "; ".join(row.how for row in (first, *others))
+    planned = (first.system, first.starts_by, first.read_by, first.drivers, first.boot, first.first_start, on)
+    return f"| {' | '.join((first.name, *planned, result, how))} |"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +150,19 @@ def starts_by(guest: WindowsGuest) -> str:
 
 def note(row: WindowsRow) -> None:
     """Keep a row, where that is asked for; also of a test that then fails."""
-    _keep(f"{row.name}+{Proof(row.proof).name.lower()}", asdict(row))
+    _keep(row.file_stem, asdict(row))
+
+
+def note_converted(
+    guest: WindowsGuest, record: ConversionRecord, started: Iterable[Device], problems: Sequence[str] = (), options: str = ""
+) -> None:
+    """Keep that a guest was converted as a whole and proven. ``started``: controllers on which its start was simulated then."""
+    controllers = set(started)
+    document = record.document
+    row = WindowsRow.of(guest, document.facts, document.plan, Proof.CONVERTED, problems)
+    buses = tuple(bus for bus in row.buses if controllers & set(CONTROLLERS[bus]))
+    first = document.hardware.disk_bus.value
+    note(replace(row, buses=tuple(dict.fromkeys((first, *buses))), options=options))
 
 
 def note_pieces(pieces: Pieces) -> None:
@@ -139,26 +178,21 @@ def _keep(stem: str, data: Mapping[str, Any]) -> None:
 
 
 def table(files: Iterable[Mapping[str, Any]]) -> str:
-    """All guests in their order; of one that was converted as a whole that counts, unless the other failed."""
-    rows: dict[str, WindowsRow] = {}
+    """All guests in their order; those without a row say so."""
+    rows: dict[str, list[WindowsRow]] = {}
     pieces = {}
     for data in files:
         if "count" in data:
             pieces[data["name"]] = Pieces(data["name"], data["count"], tuple(data["unnoticed"]))
             continue
         lists = {name: tuple(data[name]) for name in ("buses", "problems", "refused")}
-        row = WindowsRow(**{**data, **lists})
-        rows[row.name] = max((row, rows.get(row.name, row)), key=_weight)
+        rows.setdefault(data["name"], []).append(WindowsRow(**{**data, **lists}))
     head = ("guest", *_COLUMNS)
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for guest in GUESTS:
         not_run = f"| {guest.name} | {guest.description} | {starts_by(guest)} | | | | | | not run | |"
-        lines.append(rows[guest.name].line(pieces.get(guest.name)) if guest.name in rows else not_run)
+        lines.append(line(rows[guest.name], pieces.get(guest.name)) if guest.name in rows else not_run)
     return "\n".join(lines)
-
-
-def _weight(row: WindowsRow) -> tuple[bool, bool]:
-    return bool(row.problems), row.proof == Proof.CONVERTED.value
 
 
 def _today() -> str:

@@ -81,6 +81,13 @@ VIRTIO_NET_MODERN = Device("virtio-net (virtio 1.0)", "1af4", "1041", "11001af4"
 E1000 = Device("e1000", "8086", "100e", "11001af4", "03", "020000")
 RTL8139 = Device("rtl8139", "10ec", "8139", "11001af4", "20", "020000")
 VIRTIO_STORAGE = (VIRTIO_BLK, VIRTIO_BLK_MODERN, VIRTIO_SCSI, VIRTIO_SCSI_MODERN)
+CONTROLLERS: dict[str, tuple[Device, ...]] = {
+    "virtio-blk": (VIRTIO_BLK, VIRTIO_BLK_MODERN),
+    "virtio-scsi": (VIRTIO_SCSI, VIRTIO_SCSI_MODERN),
+    "sata": (AHCI,),
+    "ide": (PIIX_IDE, PIIX4_IDE, CMD646_IDE),
+}
+"""By the words that plans have for buses."""
 
 # What guests were installed on.
 VMWARE_IDE = Device("VMware's PIIX4 IDE", "8086", "7111", "197615ad", "01", "01018a")

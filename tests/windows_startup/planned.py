@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import cast
@@ -24,8 +25,6 @@ from tests.fixtures.windows import pe
 from tests.windows_startup.guests import Sample
 from tests.windows_startup.machine import Partition
 
-MEDIUM = virtio_win.medium()
-"""The CD of drivers that guests are planned for with."""
 _ARCHITECTURES = {"x86": pe.Arch.X86, "i386": pe.Arch.X86, "amd64": pe.Arch.X64, "arm64": pe.Arch.ARM64}
 _OF_SYSTEM = (
     "system32/config/SYSTEM", "system32/config/SYSTEM.LOG", "system32/config/SYSTEM.LOG1", "system32/config/SYSTEM.LOG2",
@@ -39,6 +38,12 @@ _HEAD_BYTES = 8192
 
 Kept = Callable[[str], bool]
 """Whether an edit or a change is made, by what it is about: ``KEY: NAME`` for a value, else the path."""
+
+
+@functools.cache
+def medium() -> Mapping[str, bytes]:
+    """The files of the CD that guests are planned for with."""
+    return virtio_win.medium().files
 
 
 def facts_of(found: Sample) -> GuestFacts:
@@ -110,7 +115,7 @@ def _content(found: Sample, change: Change, edits: Sequence[HiveEdit]) -> bytes:
 
 def _carried(change: CarryFile) -> bytes:
     """A file of this host, or of the medium: its programs are stand-ins for the processor that they are for."""
-    on_medium = MEDIUM.files.get(change.source)
+    on_medium = medium().get(change.source)
     if on_medium is None:
         data, member = Path(change.source).read_bytes(), change.member
         return data if member is None else data[member.offset : member.offset + change.size]

@@ -23,20 +23,13 @@ from tests.windows_startup import devices
 from tests.windows_startup.afterwards import Expected, Omission, omissions, omitted_drivers
 from tests.windows_startup.devices import Device
 from tests.windows_startup.guests import Sample
-from tests.windows_startup.planned import MEDIUM, described, facts_of, made, placed, rewritten
+from tests.windows_startup.planned import described, facts_of, made, medium, placed, rewritten
 from tests.windows_startup.startup import start
 from tests.windows_startup.verdict import Doubt, Reason, Stopped, Target
 
 Piece = HiveEdit | Change
 Kind = Reason | Doubt | Omission
 MAC = "52:54:00:12:34:56"
-CONTROLLERS: dict[str, tuple[Device, ...]] = {
-    "virtio-blk": (devices.VIRTIO_BLK, devices.VIRTIO_BLK_MODERN),
-    "virtio-scsi": (devices.VIRTIO_SCSI, devices.VIRTIO_SCSI_MODERN),
-    "sata": (devices.AHCI,),
-    "ide": (devices.PIIX_IDE, devices.PIIX4_IDE, devices.CMD646_IDE),
-}
-"""QEMU's controllers by the words that plans have for buses."""
 MAKERS = frozenset({
     "vmware", "vmscsi", "pvscsi", "virtualbox", "hyperv-integration", "virtual-pc", "xen", "xen-redhat", "parallels", "nutanix",
     "qemu-old", "hp", "dell", "ibm",
@@ -52,7 +45,7 @@ _RUN = "Microsoft\\Windows\\CurrentVersion\\Run"
 @functools.cache
 def catalogue() -> DriverCatalogue:
     """What the medium has."""
-    return read_catalogue(InMemoryTree(MEDIUM.files), "/medium", "folder")
+    return read_catalogue(InMemoryTree(medium()), "/medium", "folder")
 
 
 def whole_plan(found: Sample) -> GuestPlan:
@@ -62,7 +55,7 @@ def whole_plan(found: Sample) -> GuestPlan:
     target = target_of(facts.windows)
     assert target is not None
     choice = choose_drivers(catalogue(), target)
-    located = tuple(MediumMember(path, path, None, len(MEDIUM.files[path]), "") for path in members_of(choice, catalogue()))
+    located = tuple(MediumMember(path, path, None, len(medium()[path]), "") for path in members_of(choice, catalogue()))
     options = PlanOptions(nic_macs=(MAC,), drivers=DriverOffer(catalogue(), choice, located), purge_tools=True)
     return plan_guest(facts, options)
 
@@ -122,7 +115,7 @@ def targets(found: Sample, plan: GuestPlan) -> tuple[Target, ...]:
     return tuple(
         replace(found.target(controller, _card(controller) if has_card else None), heads=heads, intel=False)
         for bus in plan.caps.disk_buses
-        for controller in CONTROLLERS[bus]
+        for controller in devices.CONTROLLERS[bus]
     )
 
 
