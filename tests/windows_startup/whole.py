@@ -38,7 +38,7 @@ MAKERS = frozenset({
 # drivers of real controllers that Windows brings itself: they wait for their controller
 OF_WINDOWS = frozenset({"megasas", "percsas3i"})
 _BUS_OF = {"viostor": "virtio-blk", "vioscsi": "virtio-scsi"}
-_PLUG_AND_PLAY, _SEVEN = (5, 0), (6, 1)
+_PLUG_AND_PLAY, _VISTA, _SEVEN = (5, 0), (6, 0), (6, 1)
 _RUN = "Microsoft\\Windows\\CurrentVersion\\Run"
 
 
@@ -109,12 +109,15 @@ def label(piece: Piece) -> str:
 
 
 def targets(found: Sample, plan: GuestPlan) -> tuple[Target, ...]:
-    """The machines that a plan says the guest can start on: all controllers of its buses, a BIOS' heads, AMD's processors."""
+    """The machines that a plan says the guest can start on: all controllers of its buses, a BIOS' heads, AMD's processors.
+
+    SATA as well where Windows has a driver for it, whatever the machine is that the plan takes.
+    """
     heads = devices.seabios_heads(found.machine.disks[0].reader.virtual_size)
     has_card = "virtio" in plan.caps.nic_models
     return tuple(
         replace(found.target(controller, _card(controller) if has_card else None), heads=heads, intel=False)
-        for bus in plan.caps.disk_buses
+        for bus in dict.fromkeys((*plan.caps.disk_buses, *(("sata",) if found.guest.version.nt >= _VISTA else ())))
         for controller in devices.CONTROLLERS[bus]
     )
 
