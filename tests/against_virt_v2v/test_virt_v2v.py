@@ -1,0 +1,102 @@
+"""The same guest through virt-v2v and through ours: what differs is on the list, and the model of a start judges both results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.against_virt_v2v.contents import Contents, contents
+from tests.against_virt_v2v.conversions import VERSION, Given, by_us, by_virt_v2v, version
+from tests.against_virt_v2v.differences import differences, judged, listed
+from tests.against_virt_v2v.guests import RoomyGuest, helpers, medium, source
+from tests.windows_startup import devices
+from tests.windows_startup.devices import Device
+from tests.windows_startup.guests import Sample
+from tests.windows_startup.machine import machine
+from tests.windows_startup.verdict import Doubt, Reason
+
+_VISTA, _8 = (6, 0), (6, 2)
+_BLOCK = (devices.VIRTIO_BLK, devices.VIRTIO_BLK_MODERN)
+_SCSI = (devices.VIRTIO_SCSI, devices.VIRTIO_SCSI_MODERN)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A guest, and what virt-v2v leaves in doubt of it that does not stop its start."""
+
+    name: str
+    doubts: tuple[Doubt, ...] = ()
+
+
+CASES = (
+    Case("xp"),
+    Case("2003-xen"),
+    Case("vista-x64"),
+    Case("win7"),
+    Case("2008-r2"),
+    Case("2008-r2-kvm"),
+    Case("2012-r2"),
+    Case("win8.1"),
+    Case("win10"),
+    Case("win10-shared-esp"),
+    Case("win11"),
+    Case("2019"),
+    Case("2022"),
+)
+
+
+@pytest.mark.matrix
+@pytest.mark.appliance
+@pytest.mark.skipif(not version().startswith(VERSION), reason=f"{VERSION} is not installed (make setup)")
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+def test_all_that_differs_from_what_virt_v2v_makes_is_known(case: Case, tmp_path: Path) -> None:
+    guest, disks = source(case.name, tmp_path / "source")
+    given = Given(disks, medium(tmp_path / "medium"), helpers(tmp_path / "helpers"))
+    theirs, ours = by_virt_v2v(given, tmp_path / "theirs"), by_us(given, tmp_path / "ours")
+    before, mine, other = (_contents(guest, disks) for disks in (given.disks, ours, theirs))
+    found = judged(differences(before, mine, other), listed(), case.name)
+    told = "\n".join(map(str, found.unlisted))
+    assert (told, found.stale) == ("", ())
+    assert list(_wrong_starts(guest, theirs, _of_theirs(guest), case.doubts)) == []
+    assert list(_wrong_starts(guest, ours, _of_ours(guest), ())) == []
+
+
+def _contents(guest: RoomyGuest, disks: Sequence[Path]) -> Contents:
+    with machine(*disks) as found:
+        return contents(Sample(guest, found))
+
+
+Start = tuple[Device, bool, Reason | None]
+"""A controller, whether it is started from the last known good set, and why it does not start there."""
+
+
+def _of_theirs(guest: RoomyGuest) -> Iterator[Start]:
+    """What virt-v2v 2.2 makes ready: the current control set, for virtio's disks."""
+    for controller in _BLOCK:
+        yield controller, False, None
+        has_database = guest.version.nt >= _8
+        yield controller, True, Reason.STORAGE_DRIVER_ABSENT if has_database else Reason.NO_STORAGE_DRIVER
+    for controller in _SCSI:
+        yield controller, False, Reason.NO_STORAGE_DRIVER
+
+
+def _of_ours(guest: RoomyGuest) -> Iterator[Start]:
+    for last_known_good in (False, True):
+        for controller in _BLOCK:
+            yield controller, last_known_good, None
+        # virtio-win never had vioscsi for XP and Server 2003, and they have no driver of AHCI
+        for controller in (*_SCSI, devices.AHCI) if guest.version.nt >= _VISTA else ():
+            yield controller, last_known_good, None
+        yield devices.PIIX_IDE, last_known_good, None
+
+
+def _wrong_starts(guest: RoomyGuest, disks: Sequence[Path], starts: Iterator[Start], doubts: tuple[Doubt, ...]) -> Iterator[str]:
+    with machine(*disks) as found:
+        for controller, last_known_good, expected in starts:
+            start = Sample(guest, found).start(controller, devices.VIRTIO_NET_MODERN, last_known_good=last_known_good)
+            is_right = start.reason is expected and (start.stop is not None or tuple(kind for kind, _ in start.doubts) == doubts)
+            if not is_right:
+                yield f"{controller.name}, last known good {last_known_good}: {start.stop}, {start.doubts}"
