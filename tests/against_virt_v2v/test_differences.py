@@ -61,6 +61,7 @@ def test_each_change_of_a_hive_is_found(edit: Edit, name: str, value: str | None
 
 @pytest.mark.parametrize("files, name", [
     ({"windows/explorer.exe": b"another"}, "C:/Windows/explorer.exe"),
+    ({"windows/system32/c_437.nls": bytes(512)}, "C:/Windows/system32/c_437.nls"),
     ({"windows/explorer.exe": None}, "C:/Windows/explorer.exe"),
     ({"windows/new.exe": b"new"}, "C:/Windows/new.exe"),
 ])  # fmt: skip
