@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from converters.host_file import make_zero, read_into, reserve, resize, stored_ranges, write_all
+from converters.host_file import make_zero, read_into, reserve, resize, stored_ranges
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceSet, map_runs, piece_count
 from converters.reflink import Share, SharedRange
 from converters.target_formats import Preallocation, TargetOptions
 
 
+Write = Callable[[Sequence[memoryview], int], None]
+"""``write(parts, offset)``: parts of a file one behind the other, from a byte of it on."""
+
+
 class FixedPlaces:
-    """The pieces of an open file (``handle``), the first at byte ``base``, the last up to byte ``end``.
+    """The pieces of an open file (``handle``, written by ``write``), the first at byte ``base``, the last up to byte ``end``.
 
     What a ``PlacedWriter`` does with its pieces, where their places are always 0. Unless its space is reserved, what is not
     written is a hole of the file.
     """
 
     def __init__(
-        self, path: Path, handle: Callable[[], int], base: int, end: int, options: TargetOptions, *, resume: bool
+        self,
+        path: Path,
+        handle: Callable[[], int],
+        write: Write,
+        base: int,
+        end: int,
+        options: TargetOptions,
+        *,
+        resume: bool,
     ) -> None:
         self._path = path
         self._handle = handle
+        self._write = write
         self._base = base
         self._end = end
         self._reserves = options.preallocation is Preallocation.FALLOC
@@ -38,7 +51,7 @@ class FixedPlaces:
         """See ``TargetWriter.write_piece``."""
         for first, count in map_runs(data_map):
             start = first * SUBPIECE_BYTES
-            write_all(self._handle(), self._path, [data[start : start + count * SUBPIECE_BYTES]], self._at(index) + start)
+            self._write([data[start : start + count * SUBPIECE_BYTES]], self._at(index) + start)
         return 0
 
     def share(self, index: int, ranges: tuple[SharedRange, ...], share: Share) -> int | None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import sys
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 from converters import c_qcow2
 from converters.c_qcow2 import ENTRY_BYTES, Qcow2Header, pack_header
 from converters.decompress import decompress
-from converters.host_file import file_size, make_zero, open_target_file, read_part, resize, sync_data, write_all
+from converters.direct_file import DirectFile
+from converters.host_file import file_size, make_zero, open_target_file, read_part, resize, sync_data
 from converters.qcow2_clusters import HostClusters
 from converters.target_formats import TargetOptions
 from p2v.core.disk import Codec, CompressedAt
@@ -46,6 +48,7 @@ class Qcow2File:
         self.tables = max(1, -(-virtual_size // (self.l2_entries * self.cluster_bytes)))
         """L2 tables that the whole disk has."""
         self._handle: int | None = open_target_file(path, resume=resume)
+        self._direct = DirectFile(self._handle, path)
 
     @property
     def handle(self) -> int:
@@ -54,9 +57,9 @@ class Qcow2File:
             raise ValueError(f"{self.path} is closed")
         return self._handle
 
-    def write(self, parts: list[memoryview], offset: int) -> None:
+    def write(self, parts: Sequence[memoryview], offset: int) -> None:
         """Write all ``parts`` one behind the other. Raises NoSpace, NotPermitted, ReadFailed."""
-        write_all(self.handle, self.path, parts, offset)
+        self._direct.write(self.handle, parts, offset)
 
     def write_entries(self, entries: array[int], offset: int) -> None:
         """Write table entries, big-endian, at a byte of the file."""
@@ -118,6 +121,7 @@ class Qcow2File:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
+        self._direct.close()
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)

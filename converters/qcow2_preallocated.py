@@ -31,7 +31,9 @@ class PreallocatedQcow2Writer:
         self._disk_clusters = -(-virtual_size // options.cluster_bytes)
         self._clusters = HostClusters(options.cluster_bytes, 1 + self._disk_clusters)
         end = (1 + self._disk_clusters) * options.cluster_bytes
-        self._pieces = FixedPlaces(path, lambda: self._file.handle, options.cluster_bytes, end, options, resume=resume)
+        self._pieces = FixedPlaces(
+            path, lambda: self._file.handle, self._file.write, options.cluster_bytes, end, options, resume=resume
+        )
         if not resume:
             try:
                 self._pieces.make_room()

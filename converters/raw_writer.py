@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from converters.direct_file import DirectFile
 from converters.fixed_places import FixedPlaces
 from converters.host_file import file_size, open_target_file, resize, sync_data
 from converters.reflink import Share, SharedRange
@@ -21,7 +22,8 @@ class RawWriter:
         self.path = path
         self.virtual_size = virtual_size
         self._handle: int | None = open_target_file(path, resume=resume)
-        self._pieces = FixedPlaces(path, self._open, 0, virtual_size, options, resume=resume)
+        self._direct = DirectFile(self._handle, path)
+        self._pieces = FixedPlaces(path, self._open, self._write, 0, virtual_size, options, resume=resume)
         if not resume:
             try:
                 self._pieces.make_room()
@@ -78,9 +80,13 @@ class RawWriter:
 
     def close(self) -> None:
         """Close the file."""
+        self._direct.close()
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
+
+    def _write(self, parts: Sequence[memoryview], offset: int) -> None:
+        self._direct.write(self._open(), parts, offset)
 
     def _open(self) -> int:
         if self._handle is None:

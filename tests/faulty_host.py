@@ -30,6 +30,7 @@ _REAL: dict[str, Any] = {
 }
 _PUNCH, _NOREPLACE, _IOCTL = host_file.punch_hole, workspace.rename_noreplace, fcntl.ioctl
 _BLKZEROOUT = 0x127F
+_DESCRIPTORS = Path("/proc/self/fd")
 # FICLONE and FICLONERANGE
 _SHARING = (0x40049409, 0x4020940D)
 
@@ -148,6 +149,8 @@ class FaultyHost:
 
     def _watched(self, path: Any) -> Path | None:
         found = Path(os.fsdecode(path))
+        if found.parent == _DESCRIPTORS and found.name.isdigit():
+            return self._open.get(int(found.name))
         return found if found.parent == self.folder or found in self.devices else None
 
     def _opened(self, path: Any, flags: int, mode: int = 0o777, **more: Any) -> int:
@@ -163,7 +166,8 @@ class FaultyHost:
             is_cut = flags & os.O_TRUNC and not is_new
             if is_new or is_cut:
                 self._step(Kind.NAME if is_new else Kind.SIZE)
-            handle = _REAL["open"](path, flags, mode)
+            # what is written here comes from memory of our own, which does not suit a direct write
+            handle = _REAL["open"](path, flags & ~os.O_DIRECT, mode)
             if is_new:
                 self.model.create(watched)
             self._open[handle] = watched
