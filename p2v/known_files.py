@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from converters.allocation.findings import Unused
 from converters.allocation.known_files import KnownFile
-from converters.allocation.unused import Unused, find_unused
+from converters.allocation.unused import find_unused
 from converters.allocation.volume import Place
 from converters.mapped import MappedDisk
 from drivers.facts import GuestFacts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from converters.allocation import swap
+from converters.allocation.findings import FileFinding
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.allocation.runs import LEAST_RUN_BYTES, Runs
 from converters.allocation.volume import Copies, NotUnderstood, Place, Volume
@@ -30,14 +31,6 @@ class KnownFile:
     places: tuple[Place, ...]
     kept_bytes: int = 0
     is_swap: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FileFinding:
-    """What became of a file: the bytes left out (a mirror's once), or why all of it travels."""
-
-    left_out_bytes: int = 0
-    why_whole: str = ""
 
 
 class Understood:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from converters.allocation import lvm, md, partitions
-from converters.allocation.known_files import FileFinding, KnownFile, Understood, left_out_of
+from converters.allocation.findings import Unused, VolumeFinding
+from converters.allocation.known_files import KnownFile, Understood, left_out_of
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from converters.allocation.runs import RUNS_AT_MOST, Runs
 from converters.allocation.signatures import LVM, RAID, Kind, recognise, starts_volume
@@ -21,30 +22,6 @@ from p2v.core.units import SECTOR_BYTES
 
 _VOLUMES_AT_MOST = 2048
 _LEAST_BUDGET = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeFinding:
-    """What is known of one volume. ``why_whole``: why all of it travels; empty when its allocation was read.
-
-    ``name``: "disk 1, partition 2" (both count from 1), a logical volume's name, or what its members are called.
-    ``left_out_bytes`` counts a mirror's once.
-    """
-
-    name: str
-    kind: str
-    size_bytes: int
-    left_out_bytes: int = 0
-    why_whole: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Unused:
-    """What need not travel: one ``LeftOut`` a disk, in the disks' order, what was found of each volume, and of each known file."""
-
-    disks: tuple[LeftOut, ...]
-    volumes: tuple[VolumeFinding, ...]
-    files: tuple[FileFinding, ...] = ()
 
 
 @dataclass

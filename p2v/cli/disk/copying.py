@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from converters.allocation.unused import Unused
+from converters.allocation.findings import Unused
 from converters.copy import CopyResult, copy_disk
 from converters.digest import ContentDigest, digest_disk
 from converters.image import identity

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.allocation.unused import Unused
+from converters.allocation.findings import Unused
 from converters.copy import CopyResult
 from converters.target_formats import PLAIN, TargetOptions
 from p2v.cli import console

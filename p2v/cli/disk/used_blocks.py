@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from converters.allocation.findings import Unused
 from converters.allocation.left_out import LeftOut
-from converters.allocation.unused import Unused, find_unused
 from converters.mapped import MappedDisk
 from converters.sparse_view import SparseView
 from p2v.core import events
@@ -25,6 +25,9 @@ def view_of(disk: MappedDisk, report: Reporter, *, used_blocks: bool) -> tuple[D
     """The disk as it is to be copied, and what of it is not. Raises what the reader raises."""
     if not used_blocks:
         return disk, NOTHING
+    # what knows file systems is loaded by those who need it
+    from converters.allocation.unused import find_unused
+
     with events.phase(report, "allocation", "Reading which blocks are in use"):
         found = find_unused([disk])
     return SparseView(disk, found.disks[0]), found

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from converters.allocation.findings import Unused
 from converters.allocation.left_out import LeftOut
-from converters.allocation.unused import Unused, find_unused
+from converters.allocation.unused import find_unused
 from converters.image import open_disk
 from converters.sparse_view import SparseView
 from p2v.core.run import find_program

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from converters.allocation.known_files import FileFinding, KnownFile
-from converters.allocation.unused import Unused, find_unused
+from converters.allocation.findings import FileFinding, Unused
+from converters.allocation.known_files import KnownFile
+from converters.allocation.unused import find_unused
 from converters.allocation.volume import Place
 from converters.image import open_disk
 from p2v.core.units import KIB, MIB

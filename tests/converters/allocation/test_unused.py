@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from converters.allocation.findings import Unused
 from converters.allocation.left_out import LeftOut, LeftOutRange
-from converters.allocation.unused import Unused
 from converters.allocation.volume import Place, Volume
 from converters.image import open_disk
 from p2v.core import lvm
