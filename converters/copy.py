@@ -18,6 +18,10 @@ from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage
 from p2v.core.events import Reporter
 
+# More than most hosts have cores to spare: while some wait for the target's disk, others read, inflate and hash. On two cores, four
+# took 0.75 (with a digest), 0.85 (plain) and 0.9 (inflating) of the time of two.
+COPY_THREADS = 4
+
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from converters.copy import COPY_THREADS
 from converters.target_formats import TargetFormat
 from p2v.cli import (
     console,
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="boot a throw-away overlay of the result and prove it")
     parser.add_argument("--checksum", action="store_true", help="content digests of source and result in the record")
     parser.add_argument("--record-host-name", action="store_true", help="tell this host's name in the record")
-    parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
+    parser.add_argument("--threads", type=int, default=COPY_THREADS, help="threads that copy (default: %(default)s)")
     parser.add_argument(
         "--all-blocks", action="store_true",
         help="copy everything: what file systems call free and what is in swap areas and page files too "

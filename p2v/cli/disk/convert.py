@@ -10,6 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
+from converters.copy import COPY_THREADS
 from converters.target import TargetFormat, journal_path
 from converters.target_formats import FOREIGN_FORMATS, ForeignFormat
 from p2v.cli import console, gentle_options, layout_options, live_options, options
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checksum", action="store_true", help="print the content digest of the disk")
     parser.add_argument("--used-blocks", action="store_true", help=used_blocks.HELP)
-    parser.add_argument("--threads", type=int, default=2, help="threads that copy (default 2)")
+    parser.add_argument("--threads", type=int, default=COPY_THREADS, help="threads that copy (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="the result as a JSON document")
     layout_options.configure(parser)
