@@ -10,7 +10,6 @@ from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, PieceSet, map_runs, p
 from converters.reflink import Share, SharedRange
 from converters.target_formats import Preallocation, TargetOptions
 
-
 Write = Callable[[Sequence[memoryview], int], None]
 """``write(parts, offset)``: parts of a file one behind the other, from a byte of it on."""
 
