@@ -80,7 +80,7 @@ def _opened(handle: int) -> int | None:
         if not stat.S_ISBLK(status.st_mode) and not os.major(status.st_dev):
             return None
         # by the descriptor: the name may mean another file by now
-        return os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_DIRECT)
+        return os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
     except OSError:
         return None
 
