@@ -36,8 +36,8 @@ IN_WINDOWS_2000 = {
         "GetFileSize", "GetLastError", "GetModuleFileNameW", "GetStdHandle", "GetSystemTime", "GetTickCount",
         "MoveFileExW", "MultiByteToWideChar",
         "QueryInformationJobObject", "ReadFile", "ResumeThread", "SetCurrentDirectoryW", "SetEnvironmentVariableW", "SetEvent",
-        "SetInformationJobObject", "SetLastError", "TerminateJobObject", "TerminateProcess", "WaitForSingleObject", "WriteFile", "lstrcmpA",
-        "lstrcpyA", "lstrcpynW", "lstrlenW",
+        "SetInformationJobObject", "SetLastError", "TerminateJobObject", "TerminateProcess", "WaitForSingleObject", "WriteFile",
+        "lstrcmpA", "lstrcpyA", "lstrcpynW", "lstrlenW",
     },
     "newdev.dll": {"UpdateDriverForPlugAndPlayDevicesW"},
     "setupapi.dll": {
