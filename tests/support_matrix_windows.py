@@ -161,7 +161,7 @@ def note_converted(
     document = record.document
     row = WindowsRow.of(guest, document.facts, document.plan, Proof.CONVERTED, problems)
     buses = tuple(bus for bus in row.buses if controllers & set(CONTROLLERS[bus]))
-    first = document.hardware.disk_bus.value
+    first = record.hardware.disk_bus.value
     note(replace(row, buses=tuple(dict.fromkeys((first, *buses))), options=options))
 
 

@@ -15,9 +15,12 @@ from drivers.changes import BootGeometry as Geometry
 from drivers.changes import CarryFile, Change, EditBootSector, EditHive, Member, WriteFile
 from drivers.facts import GuestFacts, OperatingSystem, ReadBy
 from drivers.plan import GuestPlan
+from p2v.machine import DiskBus
 from tests import support_matrix
 from tests.fixtures.windows import GUESTS, named
-from tests.support_matrix_windows import Pieces, Proof, WindowsRow, note, note_pieces, table
+from tests.record.making import filled_record
+from tests.support_matrix_windows import Pieces, Proof, WindowsRow, note, note_converted, note_pieces, table
+from tests.windows_startup import devices
 
 _GUEST = named("2019")
 _STEPS = "p2v-firstboot-1 10 1 words\r\n# why\r\ndrivers 60 3 a\r\n# why\r\nnetwork 60 3 b\r\n"
@@ -37,12 +40,16 @@ _CHANGES: tuple[Change, ...] = (
 )  # fmt: skip
 
 
+_FACTS = GuestFacts(
+    ReadBy.HOST, (), (), os=OperatingSystem("windows", "win2k19", "10.0.17763", "Windows Server 2019", "x86_64", "windows")
+)
+_PLAN = GuestPlan(
+    _CHANGES, (), (), GuestCaps(("virtio-blk", "virtio-scsi", "sata"), ("virtio", "e1000e"), "bios", "x86_64", machine="q35")
+)
+
+
 def row(proof: Proof = Proof.IN_MEMORY, problems: tuple[str, ...] = ()) -> WindowsRow:
-    facts = GuestFacts(
-        ReadBy.HOST, (), (), os=OperatingSystem("windows", "win2k19", "10.0.17763", "Windows Server 2019", "x86_64", "windows")
-    )
-    caps = GuestCaps(("virtio-blk", "sata"), ("virtio", "e1000e"), "bios", "x86_64", machine="q35")
-    return WindowsRow.of(_GUEST, facts, GuestPlan(_CHANGES, (), (), caps), proof, problems)
+    return WindowsRow.of(_GUEST, _FACTS, _PLAN, proof, problems)
 
 
 def line(*rows: WindowsRow, pieces: tuple[Pieces, ...] = ()) -> str:
@@ -57,7 +64,7 @@ def test_row_says_what_was_done() -> None:
     for part in (
         "| Windows Server 2019 (10.0.17763), x86_64 | BIOS, MBR, 2 disks | host |",
         "| viostor, vioscsi, netkvm and 2 more (2k16, 2k19) | boot entries, boot sector's geometry | drivers, network |",
-        "| virtio-blk, sata (q35, virtio) |",
+        "| virtio-blk, virtio-scsi, sata (q35, virtio) |",
         "| rewritten and checked by simulation, each of 200 things missed when left out |",
         "planned and applied in memory, start simulated",
     ):
@@ -67,7 +74,7 @@ def test_row_says_what_was_done() -> None:
 def test_whole_conversion_is_told_beside_what_was_done_in_memory_and_what_failed_before_both() -> None:
     whole, failed = replace(row(Proof.CONVERTED), buses=("sata",), options="--x"), row(problems=("virtio-blk: 0x7B",))
     for told in (line(whole, row()), line(row(), whole)):
-        assert "| virtio-blk, sata (q35, virtio) | rewritten and checked by simulation | planned and applied in memory," in told
+        assert "| virtio-blk, virtio-scsi, sata (q35, virtio) | rewritten and checked by simulation | planned and" in told
         assert "; whole conversion to sata with --x (drivers: viostor, vioscsi, netkvm and 2 more (2k16, 2k19))," in told
         assert "proven by `p2v prove`, start simulated" in told
     assert "| sata (q35, virtio) | rewritten and checked by simulation | whole conversion to sata" in line(whole)
@@ -105,6 +112,20 @@ def test_rows_are_kept_where_that_is_asked_for(tmp_path: Path, monkeypatch: pyte
     kept: list[Any] = [json.loads(path.read_text()) for path in (tmp_path / "rows").iterdir()]
     assert len(kept) == 3
     assert "each of 7 things" in next(each for each in table(kept).splitlines() if each.startswith(f"| {_GUEST.name} |"))
+
+
+def test_whole_conversion_is_kept_with_the_buses_that_it_was_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P2V_MATRIX_ROWS", str(tmp_path))
+    record = filled_record()
+    hardware = replace(record.hardware, disk_bus=DiskBus.SATA)
+    record = replace(record, document=replace(record.document, facts=_FACTS, plan=_PLAN), hardware=hardware)
+    note_converted(_GUEST, record, (devices.AHCI, devices.VIRTIO_BLK_MODERN), options="--discard-hibernation")
+    (kept,) = (WindowsRow(**json.loads(path.read_text())) for path in tmp_path.iterdir())
+    assert kept.is_whole
+    assert tuple(kept.buses) == ("sata", "virtio-blk")
+    assert kept.how.startswith("whole conversion to sata with --discard-hibernation (drivers: viostor, vioscsi")
 
 
 def test_page_keeps_the_tables_of_which_no_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
