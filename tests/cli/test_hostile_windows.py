@@ -19,7 +19,7 @@ from tests.drivers.windows.hive_writer import HiveWriter, Node
 from tests.fixtures.hives import Data, Tree, binary, dword, make_hive, sz
 from tests.fixtures.virtio_win import DRIVERS, medium, write_folder
 
-_SECONDS_AT_MOST = 20
+_SECONDS_AT_MOST = 60
 _BLOCKED, _PLANNED_OR_BLOCKED = 4, (0, 4)
 _LIST_AT, _SUBKEYS_AT, _COUNT_AT = 28, 20, 36
 _UNINSTALL = "Microsoft\\Windows\\CurrentVersion\\Uninstall\\x"

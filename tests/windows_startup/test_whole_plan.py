@@ -33,7 +33,7 @@ _REFUSED = {
 #: What a start stops at in a guest that is converted all the same: the model knows no other way, and the plan says so.
 _STAYS = {"missing-driver": Reason.BOOT_DRIVER_MISSING}
 CONVERTED = tuple(guest for guest in GUESTS if guest.name not in _REFUSED.keys() | _STAYS.keys())
-_EACH_PIECE_OFTEN = ("nt4-server", "xp", "win7", "win11-arm64")
+_EACH_PIECE_OFTEN = ("nt4-server", "xp", "win11-arm64")
 _XP, _VISTA = (5, 1), (6, 0)
 
 
