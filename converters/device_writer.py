@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from converters.device_contents import END_BYTES
+from converters.direct_file import DirectFile
 from converters.host_file import punch_hole, read_into, sync_data, write_all
 from converters.pieces import PIECE_BYTES, SUBPIECE_BYTES, map_runs, piece_count
 from converters.reflink import Share, SharedRange
@@ -43,6 +44,7 @@ class DeviceWriter:
         self.path = path
         self.virtual_size = virtual_size
         self._handle: int | None = handle
+        self._direct = DirectFile(handle, path)
         self._ways: list[Callable[[int, int, int], bool]] = [punch_hole, self._zero_out]
 
     def is_done(self, index: int) -> bool:
@@ -55,7 +57,7 @@ class DeviceWriter:
         for first, count in _joined(map_runs(data_map)):
             start, end = first * SUBPIECE_BYTES, min((first + count) * SUBPIECE_BYTES, len(data))
             self.zero_range(base + written, start - written)
-            write_all(self._open(), self.path, [data[start:end]], base + start)
+            self._direct.write(self._open(), [data[start:end]], base + start)
             written = end
         self.zero_range(base + written, len(data) - written)
         return 0
@@ -128,6 +130,7 @@ class DeviceWriter:
 
     def close(self) -> None:
         """Close the device."""
+        self._direct.close()
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from converters.device_writer import DeviceWriter
 from converters.direct_file import DirectFile
-from converters.pieces import PIECE_BYTES, PieceBuffer
+from converters.pieces import FULL_MAP, PIECE_BYTES, PieceBuffer
 from converters.raw_writer import RawWriter
 from p2v.core.errors import NoSpace
 from p2v.core.units import KIB, MIB
@@ -25,6 +27,7 @@ class Host:
     """A host whose file system takes direct writes, or refuses, or cuts them short; whatever is below ``tmp_path``."""
 
     device: int = _DISK
+    is_block_device: bool = False
     refuses: int = 0
     takes: int = 1 << 40
     direct: set[int] = field(default_factory=set)
@@ -43,6 +46,8 @@ class Host:
         def status(handle: int) -> os.stat_result:
             found = list(real_fstat(handle))
             found[2] = self.device
+            if self.is_block_device:
+                found[0] = stat.S_IFBLK | 0o600
             return os.stat_result(found)
 
         def written(handle: int, parts: Sequence[memoryview], offset: int) -> int:
@@ -117,6 +122,18 @@ def test_a_file_system_without_a_disk_of_this_host_is_written_through_the_page_c
     _write(handle, tmp_path / "file", [_bytes(MIB, 4)], 0)
     assert host.writes == [(False, 0, MIB)]
     assert not host.direct
+
+
+def test_a_block_device_is_written_around_the_page_cache(host: Host, tmp_path: Path) -> None:
+    """Wherever its node stands: that is on a file system without a disk, as a rule."""
+    host.device, host.is_block_device = _NO_DISK, True
+    handle = os.open(tmp_path / "device", os.O_RDWR | os.O_CREAT, 0o600)
+    os.ftruncate(handle, 2 * PIECE_BYTES)
+    writer = DeviceWriter(handle, tmp_path / "device", 2 * PIECE_BYTES)
+    writer.write_piece(1, _bytes(PIECE_BYTES, 9), FULL_MAP)
+    writer.close()
+    assert host.writes == [(True, PIECE_BYTES, PIECE_BYTES)]
+    assert (tmp_path / "device").read_bytes() == bytes(PIECE_BYTES) + bytes(_bytes(PIECE_BYTES, 9))
 
 
 def test_one_refusal_ends_it_and_nothing_is_lost(host: Host, handle: int, tmp_path: Path) -> None:
