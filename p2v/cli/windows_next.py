@@ -16,7 +16,7 @@ def rows(record: ConversionRecord) -> Iterator[str]:
     document = record.document
     if document.facts.windows is None:
         return
-    yield "nothing of Windows was run here: what was changed was read back and checked, its first start is still to be seen"
+    yield "that it comes up was not proven here: what was changed was read back and checked, its first start is still to be seen"
     lists = [change for change in document.plan.changes if isinstance(change, WriteFile) and _is_list(change.path)]
     for each in lists:
         steps = ", ".join(line.split()[0] for line in each.content.splitlines()[1:] if line.strip() and not line.startswith("#"))
