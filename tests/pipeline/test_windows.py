@@ -21,6 +21,7 @@ from tests.fixtures import virtio_win
 from tests.fixtures.disk import copied
 from tests.fixtures.windows import WindowsGuest, named, windows_disks
 from tests.pipeline.running import Ran, names, p2v, proven, sha256, state
+from tests.support_matrix_windows import note_converted
 from tests.windows_startup import devices
 from tests.windows_startup.guests import Sample
 from tests.windows_startup.machine import Reader, machine
@@ -112,6 +113,7 @@ def test_converted_guest_starts_in_the_simulation_is_proven_and_needs_nothing_mo
             moved = found.start(controller)
             assert moved.stop is None, moved
     proven(out / "win.json", "-o", tmp_path / "proof.json")
+    note_converted(row.guest, record, row.starts, options=" ".join(row.options))
 
     options = ("--virtio-win", medium) if row.with_medium else ()
     again = p2v("plan", *disks_of(record, out), "--input-format", "qcow2", "--json", *options, "--name", "win")
