@@ -14,7 +14,7 @@ from drivers.planning import plan_guest
 from drivers.windows.facts import PlacedFile
 from drivers.windows.offer import offer_for
 from tests.fixtures import virtio_win
-from tests.fixtures.windows import MACHINES, VERSIONS, WindowsGuest
+from tests.fixtures.windows import MACHINES, VERSIONS, WindowsGuest, pe
 from tests.fixtures.windows.rows import rows
 from tests.windows_startup import devices
 from tests.windows_startup.devices import Device
@@ -36,6 +36,10 @@ def medium(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_guest_of_every_version_is_planned_for_without_a_medium_and_starts_on_each_bus_of_its_plan(guest: WindowsGuest) -> None:
     with sample(guest.name) as found:
         plan = plan_of(found)
+        if guest.arch is pe.Arch.ARM64:
+            # KVM's machine for it has disks on virtio only
+            assert [blocker.id for blocker in plan.blockers] == ["windows.no-disk-driver"]
+            return
         assert plan.blockers == ()
         assert plan.changes != ()
         after = rewritten(found, plan)

@@ -26,7 +26,9 @@ _OTHER_KEY = "Ask for a licence that may be moved, and enter its key on KVM (`sl
 
 def channel(windows: WindowsFacts) -> str:
     """How it was sold: ``OEM:SLP``, ``OEM:DM``, ``Volume:MAK``, ``Volume:GVLK``, ``Retail``, ...; empty where nothing tells."""
-    software = windows.registry[SOFTWARE]
+    software = windows.registry.get(SOFTWARE)
+    if software is None:
+        return ""
     newest = software.value(CURRENT_VERSION, "DigitalProductId4")
     if newest is not None and len(newest.data) >= _CHANNEL_AT + _CHANNEL_BYTES:
         raw = newest.data[_CHANNEL_AT : _CHANNEL_AT + _CHANNEL_BYTES]
