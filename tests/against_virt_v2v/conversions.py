@@ -14,7 +14,7 @@ from tests.pipeline.running import p2v
 VIRT_V2V = "virt-v2v"
 #: What the list of differences was made with: another version may do other things.
 VERSION = "virt-v2v 2.2.0"
-_SECONDS = 600.0
+_SECONDS = 1200.0
 
 
 @dataclass(frozen=True)
