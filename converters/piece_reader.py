@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from converters.pieces import DataPiece, PieceBuffer, Segment, first_file
 from converters.read_watch import ReadWatch
 from converters.source_file import SourceFile, close_source, open_source
 from p2v.core.disk import CompressedAt, DiskReader, Extent, StoredAt
-from p2v.core.errors import BadImage, Unreadable
+from p2v.core.errors import BadImage, P2vError, Unreadable
 from p2v.core.io_errors import read_problem
 from p2v.core.units import MIB
 
 # What one thread will hold of a compressed extent; a larger one is left to the reader.
 _LARGEST_INFLATED_BYTES = 16 * MIB
+# A split disk has hundreds of files; those behind are opened when they are met.
+_OPENED_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,16 @@ class PieceReader:
     def close(self) -> None:
         """Close every file that was opened."""
         self._open.close()
+
+    def open_ahead(self) -> None:
+        """Open the files that are likely to be read.
+
+        On FUSE, opening a file waits for every read of it that is under way, and cannot be interrupted: it must not be left until
+        one gets no answer. What cannot be opened is told by whoever reads it.
+        """
+        for path in self._reader.files[:_OPENED_AHEAD]:
+            with suppress(P2vError):
+                self._open.get(path)
 
     def fill(self, piece: DataPiece, buffer: PieceBuffer) -> None:
         """Read a whole piece into the front of ``buffer``.

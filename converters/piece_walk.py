@@ -125,12 +125,14 @@ def walk_pieces(
     """
     walk = _Walk(_readable(reader, parts or cut_pieces(reader)), report, phase, cancelled, ReadWatch(_TOLD_SECONDS))
     manner = Manner(care, faults or Faults(), walk.watch, walk.stopped)
+    sources = [PieceReader(reader, manner=manner) for _ in range(max(1, threads))]
     # daemons, so that one that waits for a dead server does not keep the program from ending
     workers = [
-        threading.Thread(target=_work, args=(walk, reader, sink, manner), name=phase, daemon=True)
-        for _ in range(max(1, threads))
+        threading.Thread(target=_work, args=(walk, source, sink, manner), name=phase, daemon=True) for source in sources
     ]
     try:
+        for source in sources:
+            source.open_ahead()
         for worker in workers:
             worker.start()
         _wait(walk, workers)
@@ -138,6 +140,10 @@ def walk_pieces(
         walk.stop.set()
         _wait(walk, workers)
         raise
+    finally:
+        for source, worker in zip(sources, workers, strict=True):
+            if not worker.is_alive():
+                source.close()
     if walk.errors:
         raise walk.errors[0]
     if not walk.exhausted or walk.abandoned.is_set():
@@ -163,19 +169,19 @@ def _readable(reader: DiskReader, parts: Iterator[DataPiece | ZeroPieces]) -> It
         raise read_problem(error, named or first_file(reader)) from error
 
 
-def _work(walk: _Walk, reader: DiskReader, sink: PieceSink, manner: Manner) -> None:
+def _work(walk: _Walk, source: PieceReader, sink: PieceSink, manner: Manner) -> None:
     try:
         if manner.care.priority is not None:
             manner.care.priority.apply()
-        _walk_until_done(walk, reader, sink, manner)
+        _walk_until_done(walk, source, sink)
     except BaseException as error:  # noqa: BLE001 - the thread that waits raises it
         walk.fail(error)
 
 
-def _walk_until_done(walk: _Walk, reader: DiskReader, sink: PieceSink, manner: Manner) -> None:
+def _walk_until_done(walk: _Walk, source: PieceReader, sink: PieceSink) -> None:
     buffer: PieceBuffer | None = None
     untold, told = 0, time.monotonic()
-    with PieceReader(reader, manner=manner) as source:
+    with source:
         while (part := walk.next_part()) is not None:
             if isinstance(part, ZeroPieces):
                 sink.zeroes(part)
