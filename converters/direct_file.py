@@ -1,9 +1,10 @@
 """Writing around the page cache, where a file stands on a disk of this host: a copy that is to be on stable storage waits for
 the disk in any case.
 
-Measured, 2 GiB of data to ext4, the source in the page cache, until all was synced, others at work on the host: through the page
-cache 1.9 to 6.4 s and 2.0 to 7.5 s of processor time (its pages have to be found, and a virtual machine gets them from its
-host), around it 1.4 to 1.7 s and 0.4 to 0.8 s. Nothing is driven out of the page cache either.
+Measured, 2 GiB of data to ext4, the source in the page cache, until all was synced, others at work on the host: around it 1.4 to
+2.9 s and 0.4 to 0.8 s of processor time; through it 3 to 17 s where its pages have to be found first (a virtual machine gets them
+from its host), and 1.4 to 2.1 s where they are at hand. Who copies cannot choose which it will be, so the way without the long
+times is taken. Nothing is driven out of the page cache either.
 
 Short runs go through the page cache: the kernel puts them together for the disk. So does everything on file systems without a
 disk of this host's (NFS, FUSE, tmpfs, Btrfs): some wait for each such write, others make it a cached one anyway.
