@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from drivers.changes import CarryFile, Member
-from drivers.plan import Finding
 from drivers.windows.devices import BLOCK, SCSI, Device, device_by_id
 from drivers.windows.driver_choice import ChosenDriver, DriverChoice
 from drivers.windows.inf import Install, Service
@@ -55,15 +54,14 @@ _PACKAGE_VERSION = struct.Struct("<HHI16s24x")
 class GuestPlace:
     """Where drivers go in a guest. Paths are resolved, as the guest's file system spells them.
 
-    ``present``: names in the drivers' folder, in lower case. ``control_sets``: numbers of all there are. ``tags``: for each set
-    those of the services in the group of storage drivers, by the service's name in lower case.
+    ``control_sets``: numbers of all there are. ``tags``: for each set those of the services in the group of storage drivers, by
+    the service's name in lower case.
     """
 
     system_root: str
     drivers_folder: str
     control_sets: tuple[int, ...]
     has_driver_database: bool
-    present: frozenset[str] = frozenset()
     tags: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -79,7 +77,6 @@ class DriverChanges:
     unwanted: tuple[UnwantedKey, ...]
     folders: tuple[str, ...]
     inf_files: tuple[str, ...]
-    findings: tuple[Finding, ...]
     device_ids: tuple[tuple[str, ...], ...] = ()
 
 
@@ -95,7 +92,7 @@ def driver_changes(
     """What the choice puts into a guest. ``located``: of all that ``members_of`` names."""
     by_member = {each.member: each for each in located}
     files: dict[str, CarryFile] = {}
-    values, unwanted, findings = list[WantedValue](), list[UnwantedKey](), list[Finding]()
+    values, unwanted = list[WantedValue](), list[UnwantedKey]()
     chosen = _packages(choice, catalogue)
     tags = {number: dict(place.tags.get(number, {})) for number in place.control_sets}
     for each in chosen:
@@ -106,12 +103,8 @@ def driver_changes(
             files.setdefault(path.lower(), _carried(by_member[member], path, why))
     for driver, package, service, program in _boot_drivers(chosen):
         path = posixpath.join(place.drivers_folder, service.binary.lower())
-        if service.binary.lower() in place.present:
-            message = f"the guest has a {service.binary} of its own, which it starts with; the one of {driver.inf} comes after"
-            findings.append(Finding("driver.present", message))
-        else:
-            why = f"the loader starts the driver of {_title(driver)} from it"
-            files.setdefault(path.lower(), _carried(by_member[program], path, why))
+        why = f"the loader starts the driver of {_title(driver)} from it"
+        files.setdefault(path.lower(), _carried(by_member[program], path, why))
         for number, taken in tags.items():
             values += _service_values(driver, service, f"ControlSet{number:03d}", _tag(service, taken))
         values += _registered(driver, package, service, place, choice.target.arch)
@@ -120,7 +113,7 @@ def driver_changes(
     inf_files = tuple(f"{folder}\\{each.package.name}.inf" for folder, each in zip(folders, chosen, strict=True))
     ids = tuple(tuple(dict.fromkeys(id_ for driver in each.drivers for id_ in driver.ids)) for each in chosen)
     wanted, not_wanted = tuple(dict.fromkeys(values)), tuple(dict.fromkeys(unwanted))
-    return DriverChanges(tuple(files.values()), wanted, not_wanted, folders, inf_files, tuple(findings), ids)
+    return DriverChanges(tuple(files.values()), wanted, not_wanted, folders, inf_files, ids)
 
 
 @dataclass(frozen=True, slots=True)

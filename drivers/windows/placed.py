@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from drivers.changes import CARRIED_BYTES_AT_MOST, CarryFile, Change, DeleteFile, WriteFile
 from drivers.windows.facts import PlacedFile, WindowsFacts
@@ -20,7 +20,7 @@ _DRIVERS = "system32/drivers"
 _FILES_AT_MOST = 500
 _BYTES_AT_MOST = 128 * MIB
 _CHUNK_BYTES = 2 * MIB
-_WHY = "an earlier conversion left another one there"
+_WHY = "another one stands there: of an earlier conversion, or the guest's own"
 
 
 def read_placed(names: Names, root: str) -> tuple[PlacedFile, ...]:
@@ -36,15 +36,15 @@ def read_placed(names: Names, root: str) -> tuple[PlacedFile, ...]:
 
 
 def _paths(names: Names, root: str) -> Iterator[str]:
+    for driver in _BOOT_DRIVERS:
+        path = names.file(f"{root}/{_DRIVERS}/{driver}")
+        if path is not None:
+            yield path
     for name in _FOLDERS:
         top = names.find(f"{root}/{name}")
         for folder in sorted(names.tree.list(top)) if top is not None else ():
             for file in sorted(names.tree.list(f"{top}/{folder}")):
                 yield f"{top}/{folder}/{file}"
-    for driver in _BOOT_DRIVERS:
-        path = names.file(f"{root}/{_DRIVERS}/{driver}")
-        if path is not None:
-            yield path
 
 
 def _read(names: Names, path: str, at_most: int) -> PlacedFile | None:
@@ -60,10 +60,13 @@ def _read(names: Names, path: str, at_most: int) -> PlacedFile | None:
     return PlacedFile(path, size, digest.hexdigest())
 
 
-def own_drivers(windows: WindowsFacts, digests: Collection[str]) -> frozenset[str]:
-    """Names, in lower case, of the loader's drivers that are there as one of these contents (SHA-256)."""
-    names = (posixpath.split(file.path) for file in windows.placed if file.sha256 in digests)
-    return frozenset(name.lower() for folder, name in names if folder.lower().endswith(f"/{_DRIVERS}"))
+def own_driver(windows: WindowsFacts, file: CarryFile) -> str:
+    """The name of a driver that the loader starts and that stands where another one is to go; empty where there is none."""
+    found = _there(windows).get(file.path.lower())
+    if found is None or _is_same(found, file):
+        return ""
+    folder, name = posixpath.split(found.path)
+    return name if folder.lower().endswith(f"/{_DRIVERS}") else ""
 
 
 def still_to_do(changes: Iterable[Change], windows: WindowsFacts) -> Iterator[Change]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from drivers.caps import GuestCaps
+from drivers.changes import CarryFile
 from drivers.plan import Finding
 from drivers.windows.contribution import WindowsContribution
 from drivers.windows.devices import BLOCK, NETWORK, SCSI
@@ -14,7 +15,7 @@ from drivers.windows.driver_changes import DriverChanges, GuestPlace, driver_cha
 from drivers.windows.edits import SetValue, ValueData
 from drivers.windows.facts import SOFTWARE, SYSTEM, HiveFile, WindowsFacts
 from drivers.windows.offer import DriverOffer
-from drivers.windows.placed import own_drivers
+from drivers.windows.placed import own_driver
 from drivers.windows.wanted import unwanted_edits, wanted_edits
 
 _GROUP = "scsi miniport"
@@ -36,7 +37,7 @@ def contribute(windows: WindowsFacts, offer: DriverOffer | None) -> WindowsContr
     edits = {SYSTEM: (*wanted_edits(system, found.values), *unwanted_edits(system, found.unwanted))}
     if SOFTWARE in windows.registry:
         edits[SOFTWARE] = tuple(_device_path(windows.registry[SOFTWARE], found.folders))
-    return WindowsContribution(edits, found.files, (*offer.choice.findings, *found.findings))
+    return WindowsContribution(edits, found.files, (*offer.choice.findings, *_replaced(windows, found.files)))
 
 
 def with_drivers(caps: GuestCaps, offer: DriverOffer | None) -> GuestCaps:
@@ -70,22 +71,18 @@ def _changes(windows: WindowsFacts, offer: DriverOffer) -> DriverChanges:
         drivers_folder=posixpath.join(posixpath.dirname(posixpath.dirname(system.path)), "drivers"),
         control_sets=windows.control_sets.present,
         has_driver_database=system.key("DriverDatabase") is not None,
-        # those of the same medium are no drivers of its own
-        present=frozenset(_present(windows)) - own_drivers(windows, {member.sha256 for member in offer.located}),
         tags={number: _tags(system, number) for number in windows.control_sets.present},
     )
     return driver_changes(offer.choice, offer.catalogue, offer.located, place)
 
 
-def _present(windows: WindowsFacts) -> Iterator[str]:
-    """Programs of drivers that the guest has, by its services."""
-    system = windows.registry[SYSTEM]
-    for number in windows.control_sets.present:
-        for key in system.below(f"ControlSet{number:03d}\\Services"):
-            image = system.text(key, "ImagePath").replace("/", "\\").lower()
-            folder, _, name = image.rpartition("\\")
-            if folder.endswith("system32\\drivers"):
-                yield name
+def _replaced(windows: WindowsFacts, files: Iterable[CarryFile]) -> Iterator[Finding]:
+    """Drivers of the guest's own in the place of those that it starts with: an old one may not know KVM's devices of today."""
+    for file in files:
+        name = own_driver(windows, file)
+        if name:
+            message = f"the guest has another {name} already, which gives way to the medium's"
+            yield Finding("driver.replaced", message, "Where its own is newer, name a medium that is newer still.")
 
 
 def _tags(system: HiveFile, number: int) -> dict[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import cast
 
-from drivers.changes import CarryFile, Change, CopyFile, EditBootSector, EditFile, EditHive, WriteFile
+from drivers.changes import CarryFile, Change, CopyFile, DeleteFile, EditBootSector, EditFile, EditHive, WriteFile
 from drivers.facts import GuestFacts, ReadBy
 from drivers.layout import firmware, lay_out
 from drivers.ntfs_boot import OFFSET, geometry_bytes
@@ -92,6 +92,8 @@ def made(found: Sample, change: Change, edits: Sequence[HiveEdit] = ()) -> Sampl
         at = partition.offset + OFFSET
         assert struct.unpack("<HI", found.machine.disks[partition.disk].reader.pread(6, at)) == astuple(change.before)
         return found.with_bytes({at: data})
+    if isinstance(change, DeleteFile):
+        return found.with_files({path: None}, partition)
     return found.with_files({path: _content(found, change, edits)}, partition)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from drivers.changes import CarryFile, EditHive, WriteFile
+from drivers.changes import CarryFile, DeleteFile, EditHive, WriteFile
 from drivers.windows.edits import AddKey, DeleteValue, HiveEdit, SetValue
 from drivers.windows.regf import BadHive
 from p2v.cli.main import main
@@ -85,7 +85,12 @@ def test_guest_that_is_not_converted_says_why(name: str, blocker: str, capsys: p
 
 def assert_nothing_more_is_planned(made_: Rewritten) -> None:
     """A second plan finds every hive as it is to be, and every file there."""
-    for change in whole_plan(made_.whole).changes:
+    changes = whole_plan(made_.whole).changes
+    carried = {change.path for change in changes if isinstance(change, CarryFile)}
+    for change in changes:
+        # facts in memory have drivers without contents, which the same ones are to replace
+        if isinstance(change, DeleteFile) and change.path in carried:
+            continue
         assert isinstance(change, CarryFile | WriteFile), change
         partition, path = placed(made_.whole, change.path)
         assert made(made_.whole, change).read(path, partition) == made_.whole.read(path, partition)
@@ -129,7 +134,7 @@ def test_each_single_thing_that_is_planned_is_missed_when_it_is_left_out(guest: 
 
 
 def _is_missed(made_: Rewritten, piece: Piece) -> bool:
-    if _FOR_PEOPLE.fullmatch(label(piece)) or _is_the_same_to_windows(piece):
+    if _FOR_PEOPLE.fullmatch(label(piece)) or _is_the_same_to_windows(piece) or _replaces_a_driver(made_, piece):
         return True
     try:
         ready = made_.without(piece)
@@ -165,6 +170,12 @@ def _is_the_same_to_windows(piece: Piece) -> bool:
         return False
     old, new = (bytes.fromhex(data).decode("utf-16-le").lower() for data in (piece.before.data, piece.data))
     return old == new
+
+
+def _replaces_a_driver(made_: Rewritten, piece: Piece) -> bool:
+    """A driver in the place of one of the guest's own, or that one's removal: the model knows no versions of programs."""
+    removed = {change.path for change in made_.plan.changes if isinstance(change, DeleteFile)}
+    return isinstance(piece, DeleteFile | CarryFile) and piece.path in removed
 
 
 _IDE_BY_CLASS = ("PCI#CC_0101",)

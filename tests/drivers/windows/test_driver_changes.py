@@ -160,14 +160,6 @@ def test_the_tag_is_its_own_or_the_next_free_one(
     assert "Tag" not in values(found, r"ControlSet003\Services\viostor")
 
 
-def test_a_driver_that_the_guest_has_stays_and_is_said(disks: Medium) -> None:
-    found = changes(disks, SERVER_2022, replace(PLACE, present=frozenset({"viostor.sys"})))
-    assert "/Windows/System32/drivers/viostor.sys" not in carried(found)
-    assert "/Windows/System32/drivers/vioscsi.sys" in carried(found)
-    assert [finding.id for finding in found.findings] == ["driver.present"]
-    assert values(found, r"ControlSet001\Services\viostor")["Start"] == 0
-
-
 def test_folders_and_inf_files_are_spelt_as_windows_does(disks: Medium) -> None:
     found = changes(disks, SERVER_2022)
     assert found.folders[0] == r"%SystemRoot%\Drivers\VirtIO\viostor"

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import replace
 
 from drivers.changes import CarryFile, Change, DeleteFile, WriteFile
-from drivers.windows.facts import PlacedFile, WindowsFacts
+from drivers.windows.facts import WindowsFacts
 from drivers.windows.names import Names
-from drivers.windows.placed import own_drivers, read_placed, still_to_do
+from drivers.windows.placed import own_driver, read_placed, still_to_do
 from tests.drivers.memory_tree import InMemoryTree, Link, Node
 from tests.drivers.windows.guest_facts import facts
 
@@ -70,8 +70,10 @@ def test_changes_of_other_files_stay_as_they_are() -> None:
     assert list(still_to_do(changes, windows)) == changes
 
 
-def test_drivers_of_the_same_medium_are_none_of_the_guests_own() -> None:
-    windows = with_files({DRIVER: b"driver", "/Windows/Drivers/VirtIO/viostor/viostor.sys": b"driver"})
-    assert own_drivers(windows, {digest(b"driver")}) == {"viostor.sys"}
-    assert own_drivers(windows, {digest(b"other")}) == set()
-    assert PlacedFile(DRIVER, 6, digest(b"driver")) in windows.placed
+def test_a_driver_of_the_guests_own_is_told_apart_from_the_mediums() -> None:
+    other = "/Windows/Drivers/VirtIO/viostor/viostor.sys"
+    windows = with_files({DRIVER: b"driver", other: b"driver"})
+    assert own_driver(windows, carry(DRIVER.upper(), b"newer")) == "viostor.sys"
+    assert own_driver(windows, carry(DRIVER, b"driver")) == ""
+    assert own_driver(windows, carry(other, b"newer")) == ""
+    assert own_driver(windows, carry("/Windows/System32/drivers/vioscsi.sys", b"newer")) == ""

@@ -19,6 +19,7 @@ from drivers.windows.hive_edit import edit
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
 from drivers.windows.media import MediumMember
 from drivers.windows.offer import DriverOffer, offer_for, target_of
+from drivers.windows.placed import still_to_do
 from drivers.windows.reading import read_windows
 from drivers.windows.virtio_drivers import contribute
 from drivers.windows.virtio_win import read_catalogue
@@ -104,8 +105,17 @@ def test_a_second_time_nothing_is_left_to_edit(made: Medium) -> None:
     windows = read(after)
     found = contribute(windows, offer(made, windows))
     assert all(not edits for edits in found.edits.values())
-    # the programs are there, as the services tell
-    assert not [change for change in found.changes if "/System32/drivers/" in change.path]
+
+
+@pytest.mark.parametrize("own,told", [(b"an older one", ["driver.replaced"]), (None, [])])
+def test_a_driver_of_the_guests_own_gives_way_and_that_is_said(made: Medium, own: bytes | None, told: list[str]) -> None:
+    there = {"/Windows/System32/drivers/viostor.sys": own} if own is not None else {}
+    windows = read({**files(), **there})
+    found = contribute(windows, offer(made, windows))
+    assert [finding.id for finding in found.warnings if finding.id.startswith("driver.re")] == told
+    changes = still_to_do(found.changes, windows)
+    made_of = [type(change).__name__ for change in changes if change.path.endswith("System32/drivers/viostor.sys")]
+    assert made_of == [*(["DeleteFile"] if own else []), "CarryFile"]
 
 
 def test_without_a_driver_database_devices_are_critical(made: Medium) -> None:
