@@ -58,3 +58,4 @@ def test_a_guest_that_is_no_windows_is_told_that_it_is_not_used(
 ) -> None:
     (tmp_path / "empty.raw").write_bytes(bytes(1 << 20))
     assert "guest.virtio-win-unused" in planned(capsys, str(tmp_path / "empty.raw"), "--virtio-win", str(image))
+    assert "guest.discard-hibernation-unused" in planned(capsys, str(tmp_path / "empty.raw"), "--discard-hibernation")

@@ -118,8 +118,8 @@ def test_every_option_about_the_guest_is_told_to_have_no_meaning() -> None:
         "rebuild_initramfs": True, "compatible": True, "addressing": (Addressing(None),),
         "mac_changes": (("00:0c:29:00:00:01", "52:54:00:00:00:01"),),
     }  # fmt: skip
-    # what drivers a Windows gets is said by p2v.planning, to every other guest
-    of_windows = {"virtio_win", "drivers"}
+    # what is for a Windows alone is said by p2v.planning, to every other guest
+    of_windows = {"virtio_win", "drivers", "discard_hibernation"}
     assert {each.name for each in dataclasses.fields(PlanOptions)} == {*told, *of_windows, "nic_macs"}
     for name, value in told.items():
         found = ids(planned("freebsd", options=PlanOptions(**{name: value})))  # type: ignore[arg-type]
