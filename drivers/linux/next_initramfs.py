@@ -47,6 +47,8 @@ _VIRTIO = re.compile(r"(?<![\w/-])virtio(?:[_-](?:blk|scsi|pci|ring|net|pci[_-]\
 _ARRAY = re.compile(
     r"^[ \t]*MODULES(?P<plus>\+?)=(?P<open>[(\"'])(?P<value>[^)\"']{0,2000})(?P<close>[)\"'])", re.MULTILINE
 )
+_ARRAY_BEGINS = re.compile(r"^[ \t]*MODULES\+?=(?P<open>[(\"'])", re.MULTILINE)
+_CLOSING = {"(": ")", '"': '"', "'": "'"}
 _SUSE = re.compile(r"^[ \t]*INITRD_MODULES=(?P<quote>[\"'])(?P<value>[^\"'\n]*)(?P=quote)", re.MULTILINE)
 _FEATURES = re.compile(r"^[ \t]*features=(?P<quote>[\"'])(?P<value>[^\"']{0,2000})(?P=quote)", re.MULTILINE)
 _ADDED = re.compile(r"^[ \t]*MODULES_ADD[ \t]*[+:?]?=(?P<value>[^\r\n]*)", re.MULTILINE)
@@ -122,6 +124,8 @@ def _mkinitcpio(facts: GuestFacts, wanted: tuple[str, ...]) -> Iterator[Change]:
     files = [facts.texts[path] for path in (MKINITCPIO, *inside) if path in facts.texts]
     if not files:
         return
+    if any(_has_open_array(file.text) for file in files):
+        return  # what is written behind it would be a part of it; no shell reads such a file
     set_here = [(file, setting) for file in files for setting in _ARRAY.finditer(file.text)]
     given = " ".join(setting["value"] for _, setting in set_here)
     missing = [name for name in wanted if name not in given.replace("-", "_").split()]
@@ -135,6 +139,12 @@ def _mkinitcpio(facts: GuestFacts, wanted: tuple[str, ...]) -> Iterator[Change]:
     end = setting.start("value") + len(setting["value"].rstrip())
     after = spliced(file.text, [Splice(end, end, gap + " ".join(missing))])
     yield EditFile(file.resolved, file.text, after, WHY)
+
+
+def _has_open_array(text: str) -> bool:
+    """Whether a setting begins and does not end; the last of each kind tells of all of them."""
+    last = {begin["open"]: begin.end() for begin in _ARRAY_BEGINS.finditer(text)}
+    return any(text.find(_CLOSING[kind], end) < 0 for kind, end in last.items())
 
 
 def _suse(facts: GuestFacts, wanted: tuple[str, ...]) -> Iterator[Change]:

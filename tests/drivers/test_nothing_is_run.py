@@ -55,7 +55,7 @@ ALLOWED = frozenset({
     "launch", "shutdown", "sync", "mount_options", "umount_all", "mountpoints", "list_filesystems", "blockdev_getsize64",
     "vfs_uuid", "vfs_label", "vfs_type", "debug", "statns", "lstatns", "statvfs", "ls0", "readlink", "pread", "write",
     "write_append", "chown", "chmod", "mkdir", "ln_s", "rm", "lgetxattr", "lsetxattr", "lvm_scan", "vg_activate_all",
-    "list_partitions", "lvs", "pwrite",
+    "list_partitions", "lvs", "pwrite", "pread_device", "pwrite_device", "drop_caches",
     "list_md_devices", "md_detail", "cryptsetup_open", "btrfs_subvolume_list", "version", "utsname",
 })  # fmt: skip
 CALLS = frozenset({"call", "_call_at", "_put"})

@@ -117,6 +117,11 @@ def test_every_builders_settings_get_what_is_missing(path: str, before: str, exp
     assert after({path: before})[path] == expected
 
 
+@pytest.mark.parametrize("text", ["MODULES=(\n", "MODULES=(a)\nMODULES+=(b\n", 'MODULES="ext4\n', "MODULES='\n"])
+def test_what_no_shell_reads_of_mkinitcpio_is_left_as_it_is(text: str) -> None:
+    assert after({"/etc/mkinitcpio.conf": text})["/etc/mkinitcpio.conf"] == text
+
+
 def test_mkinitcpios_last_setting_is_the_one_that_counts() -> None:
     drop_in = "/etc/mkinitcpio.conf.d/local.conf"
     found = after({"/etc/mkinitcpio.conf": "MODULES=()\n", drop_in: "MODULES=(ext4)\n"})

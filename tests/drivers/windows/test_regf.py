@@ -78,6 +78,9 @@ _VALUES = st.dictionaries(
 )
 
 
+_TEXTS = frozenset({c.REG_SZ, c.REG_EXPAND_SZ, c.REG_MULTI_SZ, c.REG_LINK})
+
+
 def _distinct(names: list[str]) -> list[str]:
     found: dict[str, str] = {}
     for name in names:
@@ -105,7 +108,9 @@ def test_three_readers_agree_about_hives_that_hivex_wrote(
     assert _names_and_types(ours) == _names_and_types(theirs)
     for key_path, values in ours.items():
         # libregf 20260526 gives other bytes than hivex and the format's description for one to three bytes kept in place
+        # and leaves out what is behind the end of a text whose bytes are odd in number
         pairs = [pair for pair in zip(values, theirs[key_path], strict=True) if len(pair[0][2]) not in (1, 2, 3)]
+        pairs = [(one, other) for one, other in pairs if one[1] not in _TEXTS or len(one[2]) % 2 == 0]
         assert [one for one, _ in pairs] == [other for _, other in pairs]
 
 
