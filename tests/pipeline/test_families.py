@@ -22,7 +22,7 @@ from tests.pipeline.running import SECONDS, Ran, p2v, proven, state
 from tests.support_matrix import ROWS_FOLDER, Row
 
 # One of each: LVM, UEFI without a fallback loader, dracut with virtio left out.
-OFTEN = ("lvm", "uefi", "dracut")
+OFTEN = ("uefi", "dracut")
 # Its command line is inside the signed image and names /dev/sda2: only hardware that keeps the name starts it.
 FIXED = ("uki",)
 KERNELS_FIRST_WORDS = "Linux version "

@@ -89,6 +89,7 @@ def test_a_root_in_a_btrfs_subvolume_is_found_beside_its_snapshot_and_rewritten(
     assert read_again(overlays, facts, "/home/new", "/home/who") == [b"in home", b"home\n"]
 
 
+@pytest.mark.matrix
 def test_a_root_on_a_striped_volume_is_read_by_the_kernel(tmp_path: Path) -> None:
     facts = inspected("striped")
     assert facts.root is not None
