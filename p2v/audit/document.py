@@ -1,0 +1,155 @@
+"""What an audit says, as values: machines with their verdicts, what the fleet shows, what was left aside."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import p2v
+from p2v.audit.catalogue_file import Area, Rule
+from p2v.audit.findings import AuditFinding, Severity
+
+AUDIT_SCHEMA = 1
+
+
+class Verdict(enum.Enum):
+    """What an audit says of a machine, the worst first."""
+
+    BLOCKED = "blocked"
+    """A blocker stands in the way."""
+    UNKNOWN = "unknown"
+    """Something that decides about its start or its data could not be seen."""
+    WARNINGS = "ready with warnings"
+    READY = "ready"
+
+
+class Origin(enum.Enum):
+    """What an audit of a machine rests on."""
+
+    DISKS = "disks"
+    """Its disks were read, with or without a description."""
+    INVENTORY = "inventory"
+    """A row of an inventory export; nobody looked inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class SystemAudit:
+    """The guest's operating system. ``kind``: linux, windows, or what else it is; ``id`` and ``version`` in os-release's words."""
+
+    kind: str
+    id: str
+    version: str
+    name: str
+    arch: str
+    family: str = ""
+    edition: str = ""
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SupportAudit:
+    """Who looks after a system: dates as ``YYYY-MM-DD`` (empty: unknown, or not offered), each with its published source.
+
+    ``state``: ``supported``, ``extended``, ``ended`` or ``unknown`` on the audit's date.
+    """
+
+    state: str
+    release: str = ""
+    standard_end: str = ""
+    extended_end: str = ""
+    source: str = ""
+    virtio: str = ""
+    """Whether virtio drivers exist for it, in words; empty: unknown."""
+    certified: tuple[str, ...] = ()
+    """KVM vendors who certify it as a guest."""
+    successor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskAudit:
+    """One disk; sizes in bytes. ``used_bytes``: what file systems on it use, None where that is not known."""
+
+    path: str
+    format: str
+    virtual_bytes: int
+    allocated_bytes: int
+    used_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What tells a machine from its neighbours; the same one twice is a clone, or a mistake."""
+
+    uuid: str = ""
+    machine_id: str = ""
+    hostname: str = ""
+    macs: tuple[str, ...] = ()
+    disk_ids: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Static addresses, without their prefix."""
+    files: tuple[str, ...] = ()
+    """Every file that its disks stand in, chains included."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineAudit:
+    """One machine. ``cpus`` and ``memory_bytes`` are None where nothing tells. ``plan``: the plan's text with its diffs."""
+
+    name: str
+    origin: Origin
+    described_by: str
+    paths: tuple[str, ...]
+    verdict: Verdict
+    findings: tuple[AuditFinding, ...]
+    system: SystemAudit | None = None
+    support: SupportAudit | None = None
+    firmware: str = ""
+    cpus: int | None = None
+    memory_bytes: int | None = None
+    disks: tuple[DiskAudit, ...] = ()
+    nics: int = 0
+    signs: Signs = Signs()
+    read_by: str = ""
+    plan: str = ""
+    seconds: float = 0.0
+    powered_on: bool | None = None
+    host: str = ""
+    """The host it runs on, where an inventory says it."""
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAside:
+    """Something named or found that is no machine's: the path, and why it was not audited."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditDocument:
+    """A whole audit. ``as_of``: the day that support is judged by; ``rules``: those of the catalogue that fired."""
+
+    as_of: date
+    machines: tuple[MachineAudit, ...]
+    fleet: tuple[AuditFinding, ...] = ()
+    left_aside: tuple[LeftAside, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    schema: int = AUDIT_SCHEMA
+    suite_version: str = p2v.__version__
+
+
+_DECIDING = (Area.START, Area.DATA, Area.AUDIT)
+
+
+def verdict(findings: Iterable[AuditFinding], rules: Mapping[str, Rule]) -> Verdict:
+    """The verdict that findings give. What is suppressed, or what the conversion sets right by itself, does not count."""
+    counted = [each for each in findings if not each.suppressed and not each.fixed_by_conversion]
+    severities = {each.severity for each in counted}
+    if Severity.BLOCKER in severities:
+        return Verdict.BLOCKED
+    if any(each.severity is Severity.UNKNOWN and rules[each.rule].area in _DECIDING for each in counted):
+        return Verdict.UNKNOWN
+    return Verdict.WARNINGS if Severity.WARNING in severities else Verdict.READY

@@ -1,0 +1,24 @@
+"""What a rule is given to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from p2v.audit.catalogue_file import Rule
+from p2v.audit.findings import AuditFinding
+from p2v.documents import PlanDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One machine with all that was found out about it, and the plan for it. ``as_of``: the day of the audit."""
+
+    document: PlanDocument
+    rules: Mapping[str, Rule]
+    as_of: date
+
+
+Check = Callable[[Examined], Iterable[AuditFinding]]
+"""A check is pure: what needs the disks is read beforehand and stands in Examined."""
