@@ -17,7 +17,7 @@ from converters.raw import open_beginning
 from converters.references import NOTHING_SAID, Lookup, Opening, first_opening
 from converters.signatures import MIN_DISK_BYTES, foreign_container, nothing_known
 from converters.source_file import SourceFile
-from p2v.core.errors import AmbiguousFormat, NoSource, Unreadable, UnsupportedImage, Usage
+from p2v.core.errors import AmbiguousFormat, NoKnownFormat, NoSource, Unreadable, UnsupportedImage, Usage
 from p2v.core.units import KIB, MIB
 
 RAW = "raw"
@@ -155,11 +155,7 @@ def _choose(file: SourceFile, input_format: str | None) -> tuple[Format, Match]:
         raise NoSource(str(file.path), f"has {file.size} bytes, less than a sector; it is truncated or no disk")
     _refuse_contradicting_name(file, matches)
     if not matches:
-        raise AmbiguousFormat(
-            file.path,
-            nothing_known(ends.head),
-            "If it is a raw disk all the same, say --input-format raw; otherwise check that the copy is complete.",
-        )
+        raise NoKnownFormat(file.path, nothing_known(ends.head))
     return matches[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Warned
+from p2v.core.events import BytesDone, ChangeApplied, Event, ItemDone, PhaseFinished, PhaseStarted, Warned
 from p2v.core.text import printable
 from p2v.core.units import format_seconds
 
@@ -20,6 +20,10 @@ class Bars:
     stream: TextIO
     bars: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # its thread would be there, with its locks, when a process is forked
+        tqdm.monitor_interval = 0
 
     def __call__(self, event: Event) -> None:
         with self.lock:
@@ -33,6 +37,8 @@ class Bars:
                     self._say(f"{title} ...")
                 case BytesDone(phase, count) if phase in self.bars:
                     self.bars[phase].update(count)
+                case ItemDone(phase, name, done, total):
+                    self._count(phase, name, done, total)
                 case PhaseFinished(phase, seconds, failed):
                     if bar := self.bars.pop(phase, None):
                         bar.close()
@@ -43,6 +49,15 @@ class Bars:
                     self._say(f"warning: {message}")
                 case _:
                     pass
+
+    def _count(self, phase: str, name: str, done: int, total: int) -> None:
+        if phase not in self.bars:
+            self.bars[phase] = tqdm(
+                total=total, desc=phase, file=self.stream, leave=True, dynamic_ncols=True, miniters=1
+            )
+        bar = self.bars[phase]
+        bar.set_postfix_str(printable(name, keep="")[:40], refresh=False)
+        bar.update(done - bar.n)
 
     def _say(self, text: str) -> None:
         tqdm.write(printable(text), file=self.stream)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from p2v.core.errors import P2vError
-from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Reporter, Warned
+from p2v.core.events import BytesDone, ChangeApplied, Event, ItemDone, PhaseFinished, PhaseStarted, Reporter, Warned
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
@@ -21,6 +21,7 @@ _EVENT_NAMES = {
     PhaseFinished: "phase-finished",
     ChangeApplied: "change-applied",
     Warned: "warning",
+    ItemDone: "item-done",
 }
 
 
@@ -124,6 +125,11 @@ class _PlainLines:
                 return f"  {'already so' if skipped else 'changed'}: {summary}"
             case Warned(message):
                 return f"warning: {message}"
+            case ItemDone(phase, name, done, total):
+                if done < total and now - self.said.get(phase, now) < _PLAIN_STEP_SECONDS:
+                    return ""
+                self.said[phase] = now
+                return f"  {phase}: {done} of {total}, {name}"
 
     def _progress(self, phase: str, now: float) -> str:
         done, total = self.done[phase], self.totals[phase]

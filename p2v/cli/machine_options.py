@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.formats import FORMATS
 from converters.references import Lookup
 from drivers.keys import Key, parse_key
 from drivers.packages import read_package
@@ -22,6 +21,7 @@ from p2v.core.errors import Usage
 from p2v.core.run import SystemRunner
 from p2v.core.units import MIB, parse_size
 from p2v.machine import Firmware, Machine, MachineDisk
+from p2v.sources.disk_names import name_from
 from p2v.sources.media import with_media
 from p2v.sources.networks import mapped, unmapped
 from p2v.sources.recognition import read_machine
@@ -185,7 +185,7 @@ def _bare(arguments: argparse.Namespace) -> Machine:
         raise Usage("--with-media needs a source that describes its drives", "Disks alone have no media.")
     assumed = [f for f in ("cpus", "memory") if getattr(arguments, f) is None] + ([] if arguments.mac else ["mac"])
     return Machine(
-        name=_checked(arguments.name or _name_from(arguments.disks[0])),
+        name=_checked(arguments.name or name_from(arguments.disks[0])),
         disks=disks_of(arguments),
         nics=cards.cards_of(arguments),
         cpus=_cpus(arguments.cpus),
@@ -209,14 +209,6 @@ def _lookups(arguments: argparse.Namespace) -> Iterator[tuple[Path, Lookup]]:
     lookup = lookup_of(arguments)
     for index, path in enumerate(arguments.disks):
         yield path, lookup if index == 0 else replace(lookup, parents=())
-
-
-def _name_from(disk: Path) -> str:
-    stem = disk.name
-    known = [suffix for each in FORMATS for suffix in each.suffixes]
-    for suffix in (".001", ".000", ".gz", ".ova", ".tar", ".zip", *sorted(known, key=len, reverse=True)):
-        stem = stem.removesuffix(suffix)
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip(".-_+")[:63] or "machine"
 
 
 def _cpus(given: int | None) -> int:

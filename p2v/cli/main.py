@@ -19,6 +19,7 @@ from p2v.core.errors import P2vError, ReadFailed
 _VERBS = {
     "inspect": "show what is inside a disk",
     "plan": "show what a conversion would change",
+    "audit": "say of one disk or a thousand machines what runs on KVM, what does not, and why",
     "convert": "convert a machine's disks for KVM",
     "undo": "take a conversion in place back",
     "verify": "boot a throw-away copy and prove that it comes up",

@@ -85,6 +85,13 @@ class AmbiguousFormat(BadImage):
 
 
 @dataclass(eq=False)
+class NoKnownFormat(AmbiguousFormat):
+    """The contents are no format's, nor those of a raw disk with a partition table or a file system."""
+
+    advice: str = "If it is a raw disk all the same, say --input-format raw; otherwise check that the copy is complete."
+
+
+@dataclass(eq=False)
 class ForbiddenReference(BadImage):
     """An image names a file outside its own folder (backing file, extent file)."""
 

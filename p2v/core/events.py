@@ -52,7 +52,17 @@ class Warned:
     message: str
 
 
-Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned
+@dataclass(frozen=True, slots=True)
+class ItemDone:
+    """One of a phase's things (a machine of a fleet) is done: ``done`` of ``total``, this one by its name."""
+
+    phase: str
+    name: str
+    done: int
+    total: int
+
+
+Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned | ItemDone
 Reporter = Callable[[Event], None]
 
 

@@ -1,11 +1,12 @@
 """Values to JSON and back, checked: unknown keys, missing keys and wrong types are errors with their place.
 
-Frozen dataclasses, enums, tuples, mappings, paths and optional values are understood; a union of
+Frozen dataclasses, enums, tuples, mappings, paths, dates and optional values are understood; a union of
 dataclasses is told apart by a ``"type"`` key that holds the class name.
 """
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,12 @@ def _structure_path(value: object, _: type) -> Path:
     if not isinstance(value, str):
         raise TypeError(f"expected a path, got {type(value).__name__}")
     return Path(value)
+
+
+def _structure_date(value: object, _: type) -> date:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a date, got {type(value).__name__}")
+    return date.fromisoformat(value)
 
 
 def _strict(kind: type[Any]) -> Any:
@@ -44,6 +51,8 @@ def converter(*unions: Any) -> cattrs.Converter:
         made.register_structure_hook(kind, _strict(kind))
     made.register_structure_hook(Path, _structure_path)
     made.register_unstructure_hook(Path, str)
+    made.register_structure_hook(date, _structure_date)
+    made.register_unstructure_hook(date, date.isoformat)
     for union in unions:
         configure_tagged_union(union, made, tag_name="type")
     return made

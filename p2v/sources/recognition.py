@@ -49,6 +49,10 @@ class Reader(Protocol):
 class PackageReader(Reader, Protocol):
     """A reader of descriptions that may tell of several machines, and how to know their files (OVF)."""
 
+    def systems(self, description: Description) -> tuple[str, ...]:
+        """The names of the machines, as ``read`` takes them. Raises BadDescription."""
+        ...
+
     def read(self, description: Description, name: str | None = None) -> Machine:
         """The machine; of several the one called ``name``."""
         ...
@@ -190,12 +194,27 @@ def _with_surroundings(machine: Machine, description: Description) -> Machine:
     return replace(machine, disks=tuple(replace(disk, lookup=wider) for disk in machine.disks), beside=beside)
 
 
-def _candidates(names: Sequence[str]) -> list[str]:
+def may_describe(names: Sequence[str]) -> list[str]:
     """Names that may be descriptions, those of a machine as it is before those of its snapshots."""
     known = [name for name in names if any(name.lower().endswith(kind.suffixes) for kind in KINDS)]
     copies = {folder for kind in KINDS for folder in kind.old_copies}
     own = [name for name in known if not copies & {part.lower() for part in PurePosixPath(name).parts[:-1]}]
-    return (own or known)[:_CANDIDATES_AT_MOST]
+    return own or known
+
+
+def machine_names(path: Path, lookup: Lookup = NOTHING_SAID) -> tuple[str, ...]:
+    """The names of the machines that a package describes; empty for anything that describes one machine, or none.
+
+    Raises what readers raise, and Usage for a folder or an archive with several descriptions in it.
+    """
+    found = _find(path, lookup)
+    if found is None or not isinstance(found[0], PackageReader):
+        return ()
+    return found[0].systems(found[1])
+
+
+def _candidates(names: Sequence[str]) -> list[str]:
+    return may_describe(names)[:_CANDIDATES_AT_MOST]
 
 
 def _only(path: Path, found: list[tuple[str, Reader]]) -> tuple[str, Reader]:

@@ -1,0 +1,196 @@
+"""One subject looked at: its machines with their findings, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+from drivers.facts import GuestFacts
+from drivers.inspection import needs_appliance
+from drivers.keys import Key
+from drivers.layout import Layout
+from drivers.plan import PlanOptions
+from drivers.plan_text import render
+from p2v.audit.catalogue_file import Rule, found
+from p2v.audit.checks import CHECKS
+from p2v.audit.document import MachineAudit, Origin, Verdict
+from p2v.audit.examined import Examined
+from p2v.audit.faults import fault
+from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+from p2v.audit.gather import Subject, SubjectKind
+from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
+from p2v.core.acceleration import Acceleration
+from p2v.core.errors import P2vError, Usage
+from p2v.core.events import silent
+from p2v.core.text import printable
+from p2v.documents import Inspection, PlanDocument
+from p2v.inspection import Reading, inspect
+from p2v.live_sources import users_told
+from p2v.machine import Machine, MachineDisk
+from p2v.planning import plan_found
+from p2v.sources.disk_names import name_from
+from p2v.sources.recognition import machine_names, read_machine
+
+_NOTES_AT_MOST = 20
+_NOTHING_MORE = PlanOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How to look. ``deep``: with an appliance where only it can see; ``options``: what planning is to know."""
+
+    rules: Mapping[str, Rule]
+    as_of: date
+    deep: bool = False
+    keys: tuple[Key, ...] = ()
+    options: PlanOptions = _NOTHING_MORE
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A machine's audit, and the files in its folder that look like disks and are none of its own."""
+
+    machine: MachineAudit
+    beside: tuple[str, ...] = ()
+
+
+def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleration]) -> tuple[Examination, ...]:
+    """Everything that a subject is; nothing where its name promised more than it holds.
+
+    Raises nothing of the suite's own: what is wrong with it is a finding.
+    """
+    try:
+        machines = _machines(subject)
+    except P2vError as error:
+        return (_failed(subject.path, error, wish),)
+    return tuple(_machine(each, wish, acceleration) for each in machines)
+
+
+def _machines(subject: Subject) -> Sequence[Machine]:
+    path = subject.path
+    try:
+        machine = read_machine(path)
+    except Usage:
+        return _several(path)
+    except P2vError:
+        # of a package with several machines in it each is one
+        if len(_names(path)) < 2:
+            raise
+        return _several(path)
+    if machine is not None:
+        return (machine,)
+    if subject.kind is SubjectKind.DESCRIPTION:
+        return ()
+    bare = Machine(name_from(path), (MachineDisk(path),), assumed=("cpus", "memory", "mac"))
+    return (bare,)
+
+
+def _several(path: Path) -> tuple[Machine, ...]:
+    found = (read_machine(path, name=name) for name in machine_names(path))
+    return tuple(machine for machine in found if machine is not None)
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        return machine_names(path)
+    except P2vError:
+        return ()
+
+
+def _machine(machine: Machine, wish: Wish, acceleration: Callable[[], Acceleration]) -> Examination:
+    started = time.monotonic()
+    path = str(machine.description or machine.disks[0].path) if machine.description or machine.disks else machine.name
+    try:
+        reading = Reading.AUTO if wish.deep else Reading.HOST
+        inspection = inspect(machine.disks, reading, acceleration, silent, wish.keys)
+        document = plan_found(machine, inspection, wish.options)
+    except P2vError as error:
+        return _with_time(_unread(machine, fault(error, path, wish.rules)), started)
+    return _with_time(_portrait(document, inspection, wish), started)
+
+
+def _with_time(examination: Examination, started: float) -> Examination:
+    return replace(examination, machine=replace(examination.machine, seconds=round(time.monotonic() - started, 3)))
+
+
+def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Examination:
+    machine, facts = document.machine, document.facts
+    examined = Examined(document, wish.rules, wish.as_of)
+    findings = (*_seen(document, wish), *(each for check in CHECKS for each in check(examined)))
+    signs = signs_of(document)
+    beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
+    audit = MachineAudit(
+        name=machine.name,
+        origin=Origin.DISKS,
+        described_by=machine.described_by,
+        paths=_paths(machine),
+        verdict=Verdict.UNKNOWN,
+        findings=findings,
+        system=system_of(facts),
+        firmware=document.hardware.firmware.value,
+        cpus=known_cpus(machine),
+        memory_bytes=known_memory(machine),
+        disks=disks_of(inspection),
+        nics=len(machine.nics),
+        signs=signs,
+        read_by=facts.read_by.value,
+        plan=render(document.plan),
+    )
+    return Examination(audit, beside)
+
+
+def _seen(document: PlanDocument, wish: Wish) -> Iterator[AuditFinding]:
+    """What could not be seen, so that nothing stands as fine that nobody looked at."""
+    facts, rules = document.facts, wish.rules
+    first = str(document.sources[0].path) if document.sources else document.machine.name
+    why = "" if wish.deep else needs_appliance(Layout.of(facts), facts, wish.keys)
+    if why:
+        yield found(rules["audit.needs-appliance"], printable(why, keep=""), Evidence(EvidenceKind.BYTES, first))
+    elif facts.os is None:
+        yield found(rules["audit.no-system"], _without_system(facts), Evidence(EvidenceKind.BYTES, first))
+    if facts.os is not None:
+        for note in facts.notes[:_NOTES_AT_MOST]:
+            yield found(rules["audit.part-unseen"], printable(note, keep=""), Evidence(EvidenceKind.BYTES, first))
+    for sentence in users_told([source.path for source in document.sources]):
+        yield found(rules["audit.in-use"], printable(sentence, keep=""), Evidence(EvidenceKind.BYTES, first))
+
+
+def _without_system(facts: GuestFacts) -> str:
+    kinds = [part.filesystem.kind for part in facts.partitions if part.filesystem is not None]
+    held = f"its partitions hold {', '.join(sorted(set(kinds)))}" if kinds else "no file system was found on it either"
+    notes = f" ({'; '.join(facts.notes[:3])})" if facts.notes else ""
+    return printable(f"no operating system was found: {held}{notes}", keep="")
+
+
+def _paths(machine: Machine) -> tuple[str, ...]:
+    described = [machine.description] if machine.description is not None else []
+    return tuple(dict.fromkeys(str(path) for path in (*described, *(disk.path for disk in machine.disks))))
+
+
+def _unread(machine: Machine, finding: AuditFinding) -> Examination:
+    audit = MachineAudit(
+        name=machine.name,
+        origin=Origin.DISKS,
+        described_by=machine.described_by,
+        paths=_paths(machine),
+        verdict=Verdict.UNKNOWN,
+        findings=(finding,),
+        firmware=machine.firmware.value if machine.firmware is not None else "",
+        cpus=known_cpus(machine),
+        memory_bytes=known_memory(machine),
+        nics=len(machine.nics),
+    )
+    return Examination(audit)
+
+
+def nameless(path: Path, findings: Iterable[AuditFinding]) -> Examination:
+    """What is said of a path of which nothing could be learnt."""
+    audit = MachineAudit(name_from(path), Origin.DISKS, "", (str(path),), Verdict.UNKNOWN, tuple(findings))
+    return Examination(audit)
+
+
+def _failed(path: Path, error: P2vError, wish: Wish) -> Examination:
+    return nameless(path, [fault(error, str(path), wish.rules)])

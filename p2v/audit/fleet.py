@@ -1,0 +1,71 @@
+"""What only several machines together show: one identity twice, one file in two machines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from p2v.audit.catalogue_file import Rule, found
+from p2v.audit.document import MachineAudit
+from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+
+_NAMED_AT_MOST = 8
+
+_Sign = Callable[[MachineAudit], Iterable[str]]
+
+_SAME: tuple[tuple[str, str, _Sign], ...] = (
+    ("fleet.mac-twice", "the MAC address {}", lambda each: each.signs.macs),
+    ("fleet.address-twice", "the static address {}", lambda each: each.signs.addresses),
+    ("fleet.uuid-twice", "the SMBIOS UUID {}", lambda each: filter(None, [each.signs.uuid])),
+    ("fleet.machine-id-twice", "the machine id {}", lambda each: filter(None, [each.signs.machine_id])),
+    ("fleet.hostname-twice", "the host name {}", lambda each: filter(None, [each.signs.hostname])),
+    ("fleet.disk-id-twice", "the disk signature {}", lambda each: each.signs.disk_ids),
+    ("fleet.name-twice", "the name {}", lambda each: [each.name]),
+)
+
+
+def fleet_findings(machines: Sequence[MachineAudit], rules: Mapping[str, Rule]) -> tuple[AuditFinding, ...]:
+    """The findings, one for each thing that several machines share, the machines named in it."""
+    twice = (each for rule, words, sign in _SAME for each in _twice(machines, rules[rule], words, sign))
+    return (*twice, *_shared_files(machines, rules))
+
+
+def _twice(machines: Sequence[MachineAudit], rule: Rule, words: str, sign: _Sign) -> Iterator[AuditFinding]:
+    owners: dict[str, list[MachineAudit]] = defaultdict(list)
+    for machine in machines:
+        # one machine may have it twice by itself (two disks of a mirror), which is not the fleet's matter
+        for value in dict.fromkeys(sign(machine)):
+            owners[value].append(machine)
+    for value, sharing in owners.items():
+        if len(sharing) > 1:
+            yield _finding(rule, words.format(value), sharing)
+
+
+def _finding(rule: Rule, what: str, sharing: Sequence[MachineAudit]) -> AuditFinding:
+    evidence = (Evidence(EvidenceKind.DESCRIPTION, where_of(each), text=each.name) for each in sharing)
+    return found(rule, f"{len(sharing)} machines have {what}: {_named(sharing)}", *evidence)
+
+
+def _named(machines: Sequence[MachineAudit]) -> str:
+    names = ", ".join(each.name for each in machines[:_NAMED_AT_MOST])
+    return names if len(machines) <= _NAMED_AT_MOST else f"{names} and {len(machines) - _NAMED_AT_MOST} more"
+
+
+def where_of(machine: MachineAudit) -> str:
+    """The first path that a machine was found by."""
+    return machine.paths[0] if machine.paths else machine.name
+
+
+def _shared_files(machines: Sequence[MachineAudit], rules: Mapping[str, Rule]) -> Iterator[AuditFinding]:
+    """Files that several machines stand in: a disk of both, or what both were cloned from and only read."""
+    owners: dict[str, list[MachineAudit]] = defaultdict(list)
+    for machine in machines:
+        for file in dict.fromkeys(machine.signs.files):
+            owners[file].append(machine)
+    for file, sharing in owners.items():
+        if len(sharing) < 2:
+            continue
+        # a tip is written to by its machine; a base below two tips is not
+        tips = [each for each in sharing if any(disk.path == file for disk in each.disks)]
+        rule = rules["fleet.disk-shared" if len(tips) > 1 else "fleet.base-shared"]
+        yield _finding(rule, f"the file {file}", sharing)

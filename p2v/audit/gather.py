@@ -1,0 +1,132 @@
+"""What there is to audit below the paths that a user names: descriptions, packages, inventories, loose disks."""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.formats import FORMATS
+from p2v.audit.document import LeftAside
+from p2v.core.errors import NoSource
+from p2v.sources.recognition import may_describe
+
+FILES_AT_MOST = 1_000_000
+_ARCHIVES = (".ova", ".tar", ".tgz", ".tar.gz", ".zip")
+# a name that is a disk image's; .gz, .tar and the like are looked into first
+_DISKS = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+# optical discs are media, not machines; what is half written has no final name yet
+_NOT_DISKS = (".iso", ".partial")
+_INVENTORIES = (".xlsx",)
+
+
+class SubjectKind(enum.Enum):
+    """What a path is taken for until it was opened."""
+
+    NAMED = "named"
+    """What the user named himself: whatever it is, he wants to hear of it."""
+    DESCRIPTION = "description"
+    DISK = "disk"
+    INVENTORY = "inventory"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something to look at. ``certain``: the user named it, so an answer is owed; otherwise its name alone suggests it."""
+
+    path: Path
+    kind: SubjectKind
+
+    @property
+    def certain(self) -> bool:
+        """Whether the user named it himself."""
+        return self.kind is SubjectKind.NAMED
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Subjects in the order of their paths, and what was left aside with the reason."""
+
+    subjects: tuple[Subject, ...]
+    left_aside: tuple[LeftAside, ...] = ()
+
+
+def gather(paths: Sequence[Path]) -> Gathered:
+    """Walk what was named. Links to folders are not followed, so nothing is walked twice.
+
+    Raises NoSource for a path that is not there. A folder that may not be entered is left aside, with the reason.
+    """
+    subjects: list[Subject] = []
+    aside: list[LeftAside] = []
+    for path in paths:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            # a member of an archive is named by a path that is none
+            if not any(above.is_file() for above in path.parents):
+                raise NoSource(str(path), error.strerror or "cannot be looked at") from error
+            mode = stat.S_IFREG
+        if stat.S_ISDIR(mode):
+            subjects += _below(path, aside)
+        else:
+            subjects.append(Subject(path, SubjectKind.NAMED))
+    return Gathered(tuple(_once(subjects)), tuple(aside))
+
+
+def _once(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """Each path once: what was named keeps that it was named."""
+    best: dict[str, Subject] = {}
+    for each in subjects:
+        # by its folder's real place, its own name as it stands: a link to a disk is the disk under another name
+        key = os.path.join(os.path.realpath(each.path.parent), each.path.name)
+        known = best.get(key)
+        if known is None or (each.certain and not known.certain):
+            best[key] = each
+    yield from best.values()
+
+
+def _below(folder: Path, aside: list[LeftAside]) -> Iterator[Subject]:
+    names = _names(folder, aside)
+    for each in may_describe(names):
+        yield Subject(folder / each, SubjectKind.DESCRIPTION)
+    for each in names:
+        lower = each.lower()
+        if lower.endswith(_NOT_DISKS):
+            continue
+        if lower.endswith(_INVENTORIES) or _is_export(lower):
+            yield Subject(folder / each, SubjectKind.INVENTORY)
+        elif lower.endswith((*_ARCHIVES, *_DISKS)):
+            yield Subject(folder / each, SubjectKind.DISK)
+
+
+def _is_export(lower: str) -> bool:
+    """Whether a name is that of the table of machines among an RVTools export's CSV files."""
+    return lower.endswith("vinfo.csv")
+
+
+def _names(folder: Path, aside: list[LeftAside]) -> list[str]:
+    names: list[str] = []
+
+    def refused(error: OSError) -> None:
+        aside.append(LeftAside(str(error.filename), error.strerror or "cannot be read"))
+
+    for where, folders, files in os.walk(folder, onerror=refused):
+        folders.sort()
+        relative = os.path.relpath(where, folder)
+        prefix = "" if relative == "." else f"{relative}/"
+        names += [prefix + name for name in sorted(files) if _is_a_file(os.path.join(where, name))]
+        if len(names) > FILES_AT_MOST:
+            aside.append(LeftAside(str(folder), f"has more than {FILES_AT_MOST} files: the rest was not looked at"))
+            break
+    return names[:FILES_AT_MOST]
+
+
+def _is_a_file(path: str) -> bool:
+    """Whether it is a regular file (or leads to one): a pipe would never answer, and devices are audited when named."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False

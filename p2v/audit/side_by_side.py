@@ -1,0 +1,175 @@
+"""Work on many machines at once, each in a process of its own: one that hangs, crashes or eats memory costs its own answer.
+
+A process per machine and not a pool: what a hostile image did to one cannot reach the next, and memory goes back each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from drivers.confinement import limit
+from p2v.core.units import GIB, KIB, MIB
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one piece of work may use. ``seconds`` of wall time; bytes of address space beside what is mapped already."""
+
+    seconds: float = 60.0
+    memory_bytes: int = 4 * GIB
+    answer_bytes: int = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a piece of work gave. ``failure``: in words, how it ended without an answer; ``timed_out``: it was cut off."""
+
+    number: int
+    data: Any = None
+    failure: str = ""
+    timed_out: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Running:
+    """One process, and what it has said so far."""
+
+    number: int
+    pid: int
+    pipe: int
+    started: float
+    received: bytearray = field(default_factory=bytearray)
+
+
+def side_by_side(
+    work: Callable[[int], Any], count: int, at_once: int, bounds: Bounds, *, order: Sequence[int] | None = None
+) -> Iterator[Answered]:
+    """The JSON data of ``work(0)`` ... ``work(count - 1)``, in the order in which they end, ``at_once`` at a time.
+
+    Work runs in a forked child: no thread of this process may hold a lock it needs. Whatever work does, its answer comes; a
+    process that cannot be killed (it waits for a disk that never answers) is left behind, and said to have been cut off.
+    """
+    waiting = list(order if order is not None else range(count))
+    running: dict[int, _Running] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                started = _start(work, waiting.pop(0), bounds, {each.pipe for each in running.values()})
+                running[started.pipe] = started
+            yield from _some(running, bounds)
+    finally:
+        for each in running.values():
+            _end(each)
+
+
+def _start(work: Callable[[int], Any], number: int, bounds: Bounds, others: set[int]) -> _Running:
+    ours, theirs = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _run_child(work, number, bounds, theirs, {ours, *others}, parent)
+    os.close(theirs)
+    return _Running(number, pid, ours, time.monotonic())
+
+
+def _run_child(
+    work: Callable[[int], Any], number: int, bounds: Bounds, pipe: int, close: set[int], parent: int
+) -> NoReturn:
+    """Never returns: this process is a copy of its parent and must not act as it."""
+    status = 1
+    try:
+        # a group of its own, so that what it started ends with it; the parent's Ctrl-C is the parent's to pass on
+        os.setpgid(0, 0)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        for fd in close:
+            os.close(fd)
+        limit(resource.RLIMIT_AS, _mapped_bytes() + bounds.memory_bytes)
+        limit(resource.RLIMIT_CORE, 0)
+        answer = _answer(work, number)
+        view = memoryview(answer)
+        while view and os.getppid() == parent:
+            view = view[os.write(pipe, view) :]
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _answer(work: Callable[[int], Any], number: int) -> bytes:
+    try:
+        return json.dumps({"data": work(number)}).encode("ascii")
+    except MemoryError:
+        return b'{"failure": "used more memory than one machine may"}'
+    except Exception as error:  # noqa: BLE001 - one machine's fault is its own answer; the fleet's audit goes on
+        return json.dumps({"failure": f"{type(error).__name__}: {error}"[:500]}).encode("ascii")
+
+
+def _mapped_bytes() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def _some(running: dict[int, _Running], bounds: Bounds) -> Iterator[Answered]:
+    """What ends next: waits until something is said, or a time is over."""
+    poll = select.poll()
+    for pipe in running:
+        poll.register(pipe, select.POLLIN)
+    first_end = min(each.started for each in running.values()) + bounds.seconds
+    ready = {fd for fd, _ in poll.poll(max(0.0, first_end - time.monotonic()) * 1000 + 1)}
+    now = time.monotonic()
+    for each in list(running.values()):
+        over = now - each.started >= bounds.seconds
+        answered = _heard(each, bounds) if each.pipe in ready else None
+        if answered is None and over:
+            answered = Answered(each.number, failure=f"took longer than {bounds.seconds:g} s", timed_out=True)
+        if answered is not None:
+            del running[each.pipe]
+            _end(each)
+            yield Answered(
+                answered.number, answered.data, answered.failure, answered.timed_out, time.monotonic() - each.started
+            )
+
+
+def _heard(each: _Running, bounds: Bounds) -> Answered | None:
+    piece = os.read(each.pipe, 1024 * KIB)
+    if piece:
+        each.received += piece
+        if len(each.received) <= bounds.answer_bytes:
+            return None
+        return Answered(each.number, failure=f"gave an answer of more than {bounds.answer_bytes} bytes")
+    try:
+        message = json.loads(bytes(each.received))
+    except (ValueError, RecursionError):
+        return Answered(each.number, failure="ended without an answer")
+    match message:
+        case {"data": data}:
+            return Answered(each.number, data)
+        case {"failure": str(failure)}:
+            return Answered(each.number, failure=failure)
+    return Answered(each.number, failure="ended without an answer")
+
+
+def _end(each: _Running) -> None:
+    """Close, kill and reap; one that even a kill does not end (it waits inside the kernel) is not waited for."""
+    os.close(each.pipe)
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            kill(each.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        done, _ = os.waitpid(each.pid, os.WNOHANG)
+        if done:
+            return
+        time.sleep(0.001)

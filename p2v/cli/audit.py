@@ -1,0 +1,169 @@
+"""``p2v audit PATH...``: what of a fleet runs on KVM, and why not; ``p2v audit explain RULE``: what a rule means."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from drivers.plan import PlanOptions
+from p2v.audit.auditing import Running, audit
+from p2v.audit.catalogue_file import catalogue
+from p2v.audit.document import AuditDocument
+from p2v.audit.examine import Wish
+from p2v.audit.findings import Severity
+from p2v.audit.side_by_side import Bounds
+from p2v.audit.suppressing import parse_suppression, read_suppressions
+from p2v.cli import audit_text, console, machine_options, options
+from p2v.core import jsonio, jsontext
+from p2v.core.errors import Usage
+
+_EXPLAIN = "explain"
+_DEEP_SECONDS = 1800.0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="disks, descriptions of machines, folders of both (walked), block devices; or: explain RULE...",
+    )
+    parser.add_argument("--json", action="store_true", help="the whole audit as a JSON document")
+    parser.add_argument(
+        "--as-of",
+        type=_date,
+        default=None,
+        metavar="DATE",
+        help="judge support as of this day (2027-01-31); default today",
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=[each.value for each in Severity],
+        help="exit with 4 where a finding is at least this severe and not suppressed (for CI); otherwise an audit ends with 0",
+    )
+    parser.add_argument(
+        "--suppress",
+        action="append",
+        default=[],
+        metavar="RULE[@MACHINE]=REASON",
+        help="do not count a rule's findings (for machines by that name, * and ? stand for letters); the reason is recorded",
+    )
+    parser.add_argument(
+        "--suppressions",
+        type=Path,
+        metavar="FILE",
+        help="the same from a TOML file: [[suppress]] with rule, machine, reason",
+    )
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="start an appliance where only that can read a guest (Btrfs, an unclean file system)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help=f"cut off a machine that takes longer (default {Bounds().seconds:g}, with --deep {_DEEP_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--at-once", type=int, metavar="N", help="machines looked at at the same time (default: one a processor)"
+    )
+    parser.add_argument(
+        "--virtio-win",
+        type=Path,
+        metavar="PATH",
+        help="drivers for Windows guests, as for `p2v plan`",
+    )
+    parser.add_argument(
+        "--all-findings", action="store_true", help="print every finding of every machine, not only what matters"
+    )
+    machine_options.add_keys(parser)
+    machine_options.add_acceleration(parser)
+    options.add_progress(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Audit and print; 4 where ``--fail-on`` says so."""
+    if str(arguments.paths[0]) == _EXPLAIN and not arguments.paths[0].exists():
+        return _explain([str(each) for each in arguments.paths[1:]])
+    document = _audited(arguments)
+    if arguments.json:
+        console.out_json(jsontext.pretty(jsonio.encode(jsonio.converter(), document)))
+    else:
+        console.out(audit_text.render(document, everything=arguments.all_findings))
+    return 4 if _fails(document, arguments.fail_on) else 0
+
+
+def _audited(arguments: argparse.Namespace) -> AuditDocument:
+    rules = catalogue()
+    suppressions = [parse_suppression(text, rules) for text in arguments.suppress]
+    if arguments.suppressions is not None:
+        suppressions += read_suppressions(arguments.suppressions, rules)
+    wish = Wish(
+        rules,
+        arguments.as_of or date.today(),
+        deep=arguments.deep,
+        keys=machine_options.keys_of(arguments),
+        options=PlanOptions(virtio_win=arguments.virtio_win),
+    )
+    return audit(
+        arguments.paths,
+        wish,
+        _running(arguments),
+        machine_options.acceleration_of(arguments),
+        console.reporter(arguments.progress),
+        suppressions,
+    )
+
+
+def _running(arguments: argparse.Namespace) -> Running:
+    # an appliance takes its memory and a processor; machines that are only read take a processor
+    at_once = arguments.at_once if arguments.at_once is not None else 1 if arguments.deep else os.cpu_count() or 1
+    if at_once < 1:
+        raise Usage(f"--at-once {at_once}: at least 1")
+    seconds = (
+        arguments.time_limit
+        if arguments.time_limit is not None
+        else _DEEP_SECONDS
+        if arguments.deep
+        else Bounds().seconds
+    )
+    if seconds <= 0:
+        raise Usage(f"--time-limit {seconds:g}: more than 0 seconds")
+    return Running(at_once, Bounds(seconds=seconds))
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date; write 2027-01-31") from error
+
+
+def _fails(document: AuditDocument, fail_on: str | None) -> bool:
+    if fail_on is None:
+        return False
+    ranks = {each.value: rank for rank, each in enumerate(Severity)}
+    findings = (*(finding for each in document.machines for finding in each.findings), *document.fleet)
+    return any(ranks[each.severity.value] <= ranks[fail_on] for each in findings if not each.suppressed)
+
+
+def _explain(names: Sequence[str]) -> int:
+    rules = catalogue()
+    for name in names:
+        if name not in rules:
+            near = sorted(known for known in rules if name.split(".")[-1] in known or known.startswith(name))[:8]
+            raise Usage(
+                f"there is no rule {name!r}",
+                f"Near it: {', '.join(near)}." if near else "`p2v audit explain` lists all.",
+            )
+    if names:
+        console.out("\n\n".join(audit_text.explain(rules[name]) for name in names))
+    else:
+        console.out("\n".join(audit_text.rule_line(rule) for rule in rules.values()))
+    return 0

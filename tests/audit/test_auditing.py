@@ -1,0 +1,175 @@
+"""The whole audit over small machines: what is one, what is part of one, what is none; and one bad disk among good ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2v.audit.document import MachineAudit, Verdict
+from p2v.audit.suppressing import Suppression
+from p2v.core import jsonio
+from p2v.documents import Inspection
+from p2v.inspection import inspect
+from p2v.machine import MachineDisk
+from tests.audit.small_machines import audited, described, linux_disk, rules_of
+from tests.drivers.making import MIB, run
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return linux_disk(tmp_path_factory.mktemp("disks") / "tiny.img")
+
+
+def by_name(*paths: Path) -> dict[str, MachineAudit]:
+    return {each.name: each for each in audited(*paths).machines}
+
+
+def test_a_loose_disk_is_a_machine_with_its_system_and_what_is_used_of_it(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    (found,) = audited(tmp_path).machines
+    assert found.name == "web"
+    assert found.system is not None
+    assert (found.system.id, found.system.version, found.system.hostname) == ("debian", "12", "tiny")
+    assert found.disks[0].virtual_bytes == 16 * MIB
+    assert found.disks[0].used_bytes is not None
+    assert 0 < found.disks[0].used_bytes < 12 * MIB
+    # nothing tells them, so they are not invented
+    assert (found.cpus, found.memory_bytes) == (None, None)
+
+
+def test_a_described_machine_owns_its_disks(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", tmp_path / "web.img", tmp_path / "web.vmdk")
+    (tmp_path / "web.img").unlink()
+    described(tmp_path / "web.vmx", "web01", "web.vmdk")
+    (found,) = audited(tmp_path).machines
+    assert (found.name, found.cpus, found.memory_bytes) == ("web01", 2, 2048 * MIB)
+    assert found.system is not None
+
+
+def test_what_a_snapshot_stands_on_is_no_machine_of_its_own(disk: Path, tmp_path: Path) -> None:
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk, tmp_path / "base.qcow2")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.qcow2", tmp_path / "tip.qcow2")
+    assert set(by_name(tmp_path)) == {"tip"}
+
+
+def test_neighbours_in_one_tmp_path_are_not_told_of_each_others_disks(disk: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run("qemu-img", "convert", "-f", "raw", "-O", "vmdk", disk, tmp_path / f"{name}.vmdk")
+        described(tmp_path / f"{name}.vmx", name, f"{name}.vmdk")
+    assert not any("source.disks-beside" in rules_of(each) for each in audited(tmp_path).machines)
+    shutil.copy(tmp_path / "one.vmdk", tmp_path / "stray.vmdk")
+    assert [each.name for each in audited(tmp_path).machines if "source.disks-beside" in rules_of(each)] == []
+    assert "stray" in by_name(tmp_path)
+
+
+def test_bad_and_hostile_disks_are_findings_and_stop_nobody(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "good.img")
+    (tmp_path / "cut.vhdx").write_bytes(b"vhdxfile" + bytes(100))
+    run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "gone.qcow2", "16M")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "gone.qcow2", tmp_path / "orphan.qcow2")
+    (tmp_path / "gone.qcow2").unlink()
+    (tmp_path / "bad.vmx").write_text('config.version = "8"\n.encoding = "no-such"\nscsi0:0.fileName = "x.vmdk"\n')
+    found = by_name(tmp_path)
+    assert found["good"].system is not None
+    assert rules_of(found["cut"]) == {"audit.bad-image"}
+    assert rules_of(found["orphan"]) == {"audit.parent-missing"}
+    assert found["cut"].verdict is found["orphan"].verdict is Verdict.BLOCKED
+    assert rules_of(found["bad.vmx"]) == {"audit.bad-description"}
+
+
+def test_a_file_that_is_a_disk_by_its_name_alone_is_left_aside_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "initrd.img").write_bytes(os.urandom(MIB))
+    document = audited(tmp_path)
+    assert document.machines == ()
+    assert [Path(each.path).name for each in document.left_aside] == ["initrd.img"]
+    # who names it wants to hear of it
+    assert rules_of(audited(tmp_path / "initrd.img").machines[0]) == {"audit.no-known-format"}
+
+
+def test_a_disk_that_hangs_its_reader_is_cut_off_and_the_rest_goes_on(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(disk, tmp_path / "good.img")
+    shutil.copy(disk, tmp_path / "hung.img")
+
+    def hangs(disks: Sequence[MachineDisk], *others: Any) -> Inspection:
+        if "hung" in str(disks[0]):
+            threading.Event().wait()
+        return inspect(disks, *others)
+
+    monkeypatch.setattr("p2v.audit.examine.inspect", hangs)
+    found = {each.name: each for each in audited(tmp_path, seconds=8.0).machines}
+    assert rules_of(found["hung"]) == {"audit.took-too-long"}
+    assert found["hung"].verdict is Verdict.UNKNOWN
+    assert found["good"].system is not None
+
+
+def test_nothing_is_written_to_or_beside_the_source(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    described(tmp_path / "web.vmx", "web", "web.img")
+
+    def state() -> list[tuple[str, int, str]]:
+        return [
+            (each.name, each.stat().st_mtime_ns, hashlib.sha256(each.read_bytes()).hexdigest())
+            for each in sorted(tmp_path.iterdir())
+        ]
+
+    before = state()
+    tmp_path.chmod(0o555)
+    audited(tmp_path)
+    assert state() == before
+
+
+def test_an_ordinary_user_can_audit_what_he_can_read(disk: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("is an ordinary user's run already")
+    shutil.copy(disk, tmp_path / "web.img")
+    shutil.copy(disk, tmp_path / "secret.img")
+    (tmp_path / "secret.img").chmod(0o600)
+    for each in (tmp_path, *tmp_path.parents):
+        if each != Path("/") and each.stat().st_uid == 0 and not each.stat().st_mode & 0o005:
+            each.chmod(0o755)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            found = {each.name: sorted(rules_of(each)) for each in audited(tmp_path).machines}
+            os.write(writing, json.dumps(found).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        told = json.loads(answer.read())
+    os.waitpid(pid, 0)
+    assert told["secret"] == ["audit.not-permitted"]
+    assert "audit.not-permitted" not in told["web"]
+
+
+def test_what_is_suppressed_keeps_its_reason_and_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "cut.vhdx").write_bytes(b"vhdxfile" + bytes(100))
+    reason = Suppression("audit.bad-image", "known to be broken", "c*")
+    (found,) = audited(tmp_path, suppressions=(reason,)).machines
+    assert [each.suppressed for each in found.findings] == ["known to be broken"]
+    assert found.verdict is Verdict.READY
+    (other,) = audited(tmp_path, suppressions=(Suppression("audit.bad-image", "no", "other"),)).machines
+    assert other.verdict is Verdict.BLOCKED
+
+
+def test_a_document_survives_json(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    document = audited(tmp_path)
+    conv = jsonio.converter()
+    data = json.loads(json.dumps(jsonio.encode(conv, document)))
+    assert jsonio.decode(conv, data, type(document)) == document

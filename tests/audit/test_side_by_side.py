@@ -1,0 +1,115 @@
+"""Work in processes of its own: answers, faults, hangs and crashes of one never cost another's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2v.audit.side_by_side import Answered, Bounds, side_by_side
+from p2v.core.units import MIB
+
+_QUICK = Bounds(seconds=30.0)
+
+
+def answers(work: Any, count: int, at_once: int = 2, bounds: Bounds = _QUICK) -> dict[int, Answered]:
+    return {each.number: each for each in side_by_side(work, count, at_once, bounds)}
+
+
+def test_every_piece_of_work_answers_once() -> None:
+    found = answers(lambda number: {"square": number * number}, 20, 3)
+    assert {number: each.data for number, each in found.items()} == {n: {"square": n * n} for n in range(20)}
+    assert not any(each.failure for each in found.values())
+
+
+def test_no_more_than_are_wanted_run_at_once(tmp_path: Path) -> None:
+    def work(number: int) -> int:
+        mark = tmp_path / str(number)
+        mark.touch()
+        time.sleep(0.05)
+        running = len(list(tmp_path.iterdir()))
+        mark.unlink()
+        return running
+
+    assert max(each.data for each in answers(work, 12, 3).values()) <= 3
+
+
+@pytest.mark.parametrize("how", ["exception", "exit", "signal", "memory"])
+def test_one_that_fails_says_so_and_the_others_answer(how: str) -> None:
+    def work(number: int) -> Any:
+        if number != 1:
+            return number
+        if how == "exception":
+            raise ValueError("the disk bites")
+        if how == "exit":
+            os._exit(0)
+        if how == "signal":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return len(bytearray(512 * MIB))
+
+    found = answers(work, 3, bounds=Bounds(seconds=30.0, memory_bytes=128 * MIB))
+    assert (found[0].data, found[2].data) == (0, 2)
+    expected = {"exception": "ValueError: the disk bites", "memory": "memory"}.get(how, "without an answer")
+    assert expected in found[1].failure
+    assert not found[1].timed_out
+
+
+def test_one_that_hangs_is_cut_off_with_what_it_started(tmp_path: Path) -> None:
+    def work(number: int) -> int:
+        if number == 0:
+            child = os.fork()
+            if child == 0:
+                time.sleep(600)
+                os._exit(0)
+            (tmp_path / "child").write_text(str(child))
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, signal.SIG_IGN)
+            time.sleep(600)
+        return number
+
+    started = time.monotonic()
+    found = answers(work, 4, bounds=Bounds(seconds=1.0))
+    assert found[0].timed_out
+    assert "longer than 1 s" in found[0].failure
+    assert [found[number].data for number in (1, 2, 3)] == [1, 2, 3]
+    assert time.monotonic() - started < 300
+    deadline = time.monotonic() + 30
+    while _runs(int((tmp_path / "child").read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(int((tmp_path / "child").read_text()))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        # a killed one that nobody has reaped yet does not run
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_an_answer_without_end_is_refused() -> None:
+    found = answers(
+        lambda number: "x" * (2 * MIB) if number == 0 else "short", 2, bounds=Bounds(30.0, answer_bytes=MIB)
+    )
+    assert "more than" in found[0].failure
+    assert found[1].data == "short"
+
+
+def test_who_stops_listening_leaves_no_process_behind(tmp_path: Path) -> None:
+    def work(number: int) -> int:
+        (tmp_path / str(number)).write_text(str(os.getpid()))
+        if number:
+            time.sleep(600)
+        return number
+
+    several = side_by_side(work, 3, 3, Bounds(seconds=600.0))
+    assert next(several).number == 0
+    deadline = time.monotonic() + 30
+    while len([each for each in tmp_path.iterdir() if each.read_text()]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    several.close()  # type: ignore[attr-defined]
+    assert not [each for each in tmp_path.iterdir() if _runs(int(each.read_text()))]
