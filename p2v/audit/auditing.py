@@ -47,8 +47,14 @@ def audit(
         # found out once, and not by each machine's process for itself
         found = acceleration()
         acceleration = lambda: found  # noqa: E731
-    with phase(report, "audit", f"Auditing {len(gathered.subjects)} subjects"):
-        examinations = list(_all(gathered.subjects, wish, running, acceleration, report))
+    with phase(report, "audit", f"Auditing {_counted(gathered.subjects)}"):
+        # machines first: a disk that one of them has need not be looked at once more
+        loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
+        others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
+        examinations = list(_all(others, wish, running, acceleration, report))
+        owned = _owners(examinations)
+        loose = [each for each in loose if str(each.path.absolute()) not in owned]
+        examinations += _all(loose, wish, running, acceleration, report)
     kept, aside = _sorted_out(examinations)
     machines = tuple(_judged(each, wish, suppressions) for each in _without_neighbours(kept))
     fleet = suppressed(fleet_findings(machines, wish.rules), "", suppressions)
@@ -59,6 +65,14 @@ def audit(
         fleet=fleet,
         left_aside=(*gathered.left_aside, *aside),
         rules=tuple(rule for name, rule in wish.rules.items() if name in fired),
+    )
+
+
+def _counted(subjects: Sequence[Subject]) -> str:
+    disks = sum(each.kind is SubjectKind.DISK for each in subjects)
+    others = len(subjects) - disks
+    return ", ".join(
+        f"{count} {what}" for count, what in ((others, "named or described"), (disks, "loose disks at most")) if count
     )
 
 

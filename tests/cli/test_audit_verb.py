@@ -1,0 +1,101 @@
+"""``p2v audit`` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2v.audit.catalogue_file import catalogue
+from p2v.audit.document import AuditDocument
+from p2v.cli.main import main
+from p2v.core import jsonio
+from tests.audit.small_machines import described, linux_disk
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One machine of VMware's with a small Debian, and a damaged disk."""
+    place = tmp_path_factory.mktemp("fleet")
+    linux_disk(place / "web.img")
+    described(place / "web.vmx", "web01", "web.img")
+    (place / "cut.vhdx").write_bytes(b"vhdxfile" + bytes(100))
+    return place
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    code = main(["audit", *map(str, words)])
+    heard = capsys.readouterr()
+    return code, heard.out, heard.err
+
+
+def test_a_line_a_machine_then_what_stands_in_the_way(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = said(capsys, folder)
+    assert code == 0
+    assert any(line.startswith("web01 ") and "Debian GNU/Linux 12" in line for line in out.splitlines())
+    assert any(line.startswith("cut ") and "blocked" in line and "1B" in line for line in out.splitlines())
+    assert "[audit.bad-image]" in out
+    assert out.splitlines()[-2].startswith("2 machines: ")
+    assert "1 named or described, 2 loose disks" in err
+    assert "1 of 1" in err
+
+
+def test_json_is_the_whole_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, folder, "--json", "--as-of", "2027-01-31", "--progress", "none")
+    document = jsonio.decode(jsonio.converter(), json.loads(out), AuditDocument)
+    assert code == 0
+    assert document.as_of.isoformat() == "2027-01-31"
+    assert {each.name for each in document.machines} == {"web01", "cut"}
+    assert "audit.bad-image" in {each.id for each in document.rules}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--fail-on", "blocker"), 4),
+        (("--fail-on", "blocker", "--suppress", "audit.bad-image@cut=known"), 0),
+        (("--fail-on", "blocker", "--suppress", "audit.bad-image@web01=known"), 4),
+        ((), 0),
+    ],
+)
+def test_the_exit_code_is_for_ci(
+    folder: Path, words: tuple[str, ...], expected: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, folder / "cut.vhdx", *words)[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--at-once", "0"), 64),
+        (("--time-limit", "0"), 64),
+        (("--suppress", "no.such=x"), 64),
+        (("--suppressions", "absent"), 66),
+    ],
+)
+def test_wrong_options_are_refused(
+    folder: Path, words: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, folder, *words)[0] == code
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, tmp_path / "absent")
+    assert code == 66
+    assert "absent" in err
+
+
+def test_every_rule_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = catalogue()
+    code, out, _ = said(capsys, "explain", *rules)
+    assert code == 0
+    for rule in rules.values():
+        assert f"{rule.id}: {rule.title}" in out
+    assert said(capsys, "explain")[1].count("\n") == len(rules)
+
+
+def test_a_rule_that_is_none_is_answered_with_those_near_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = said(capsys, "explain", "audit.bad")
+    assert code == 64
+    assert "audit.bad-image" in err
