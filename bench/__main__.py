@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench import moving, rows
+from bench import auditing, moving, rows
 from bench.measuring import Outcome, Row
 
-ROWS = (*rows.ROWS, *moving.ROWS)
+ROWS = (*rows.ROWS, *moving.ROWS, *auditing.ROWS)
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -22,7 +22,7 @@ from p2v.record import load_record
 from tests.fixtures import packed
 
 
-def _peer_environment() -> dict[str, str]:
+def peer_environment() -> dict[str, str]:
     """What a libguestfs tool needs on this host, by what the doctor found."""
     env = {"LIBGUESTFS_BACKEND": "direct"}
     if not acceleration(RUNNER).kvm:
@@ -45,7 +45,7 @@ def _convert(source: Path, say: Say) -> Outcome:
             ours.append(seconds)
     with scratch_folder() as folder:
         argv = ["virt-v2v", "-i", "disk", str(source), "-o", "local", "-os", str(folder), "-of", "qcow2", "-on", "bench"]
-        other = timed(argv, _peer_environment())
+        other = timed(argv, peer_environment())
         say(f"virt-v2v: {other:.1f} s")
         theirs = _boots(folder / "bench-sda", say)
     return Outcome(
@@ -71,7 +71,7 @@ def _inspect(say: Say) -> Outcome:
     ours = [timed([*P2V, "inspect", str(source)]) for _ in range(8)][1:]
     say(f"ours: {[round(s, 2) for s in ours]}")
     argv = ["virt-inspector", "--format=vmdk", "-a", str(source)]
-    other = [timed(argv, _peer_environment()) for _ in range(3)]
+    other = [timed(argv, peer_environment()) for _ in range(3)]
     say(f"virt-inspector: {[round(s, 1) for s in other]}")
     return Outcome(statistics.median(ours), statistics.median(other), (len(ours), len(other)))
 
@@ -111,7 +111,7 @@ def _open_huge(qemu_format: str) -> Callable[[Say], Outcome]:
 def _memory(say: Say) -> Outcome:
     """Ours: the largest resident set of any process of ours in one conversion; other: the limit of 300 MB."""
     with scratch_folder() as folder:
-        peak = _peak_memory(
+        peak = peak_memory(
             [*P2V, "convert", str(packed("vmware", "vmdk-stream")), "-o", str(folder), "--name", "b", "--progress", "none"]
         )
     for name, size in sorted(peak.items()):
@@ -121,7 +121,7 @@ def _memory(say: Say) -> Outcome:
     return Outcome(mine / 1e6, 300.0, (1, 1), f"{detail} (qemu: the appliance's virtual machine)")
 
 
-def _peak_memory(argv: Sequence[str]) -> dict[str, int]:
+def peak_memory(argv: Sequence[str]) -> dict[str, int]:
     """Largest VmHWM, in bytes, of each program below a command while it runs, sampled ten times a second."""
     peaks: dict[str, int] = {}
     done = threading.Event()

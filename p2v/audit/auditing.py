@@ -1,4 +1,4 @@
-"""The whole audit: gather, look at everything side by side, compare the machines, judge."""
+"""The whole audit: look at everything side by side, compare the machines, judge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from p2v.audit.examine import Examination, Wish, examine, nameless
 from p2v.audit.faults import NO_DISK, cut_off
 from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.fleet import fleet_findings
-from p2v.audit.gather import Subject, SubjectKind, gather
+from p2v.audit.gather import Gathered, Subject, SubjectKind
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.suppressing import Suppression, suppressed
 from p2v.core import jsonio
@@ -31,18 +31,17 @@ class Running:
 
 
 def audit(
-    paths: Sequence[Path],
+    gathered: Gathered,
     wish: Wish,
     running: Running,
     acceleration: Callable[[], Acceleration],
     report: Reporter,
     suppressions: Sequence[Suppression] = (),
 ) -> AuditDocument:
-    """Audit everything below the paths; nothing is written. Raises NoSource for a path that is not there.
+    """Audit everything that was gathered; nothing is written.
 
     ``acceleration`` is asked only when an appliance is needed (``Wish.deep``), once, before anything is looked at.
     """
-    gathered = gather(paths)
     if wish.deep:
         # found out once, and not by each machine's process for itself
         found = acceleration()

@@ -71,6 +71,8 @@ def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleratio
 
 def _machines(subject: Subject) -> Sequence[Machine]:
     path = subject.path
+    if subject.more:
+        return (_bare((path, *subject.more)),)
     try:
         machine = read_machine(path)
     except Usage:
@@ -84,8 +86,11 @@ def _machines(subject: Subject) -> Sequence[Machine]:
         return (machine,)
     if subject.kind is SubjectKind.DESCRIPTION:
         return ()
-    bare = Machine(name_from(path), (MachineDisk(path),), assumed=("cpus", "memory", "mac"))
-    return (bare,)
+    return (_bare((path,)),)
+
+
+def _bare(disks: Sequence[Path]) -> Machine:
+    return Machine(name_from(disks[0]), tuple(map(MachineDisk, disks)), assumed=("cpus", "memory", "mac"))
 
 
 def _several(path: Path) -> tuple[Machine, ...]:

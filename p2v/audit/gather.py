@@ -39,6 +39,8 @@ class Subject:
 
     path: Path
     kind: SubjectKind
+    more: tuple[Path, ...] = ()
+    """The further disks of the same machine, where the user says that they are."""
 
     @property
     def certain(self) -> bool:
@@ -74,6 +76,14 @@ def gather(paths: Sequence[Path]) -> Gathered:
         else:
             subjects.append(Subject(path, SubjectKind.NAMED))
     return Gathered(tuple(_once(subjects)), tuple(aside))
+
+
+def together(paths: Sequence[Path]) -> Gathered:
+    """The one machine whose disks, in boot order, the paths are. Raises NoSource."""
+    for path in paths:
+        if not path.exists():
+            raise NoSource(str(path), "is not there")
+    return Gathered((Subject(paths[0], SubjectKind.NAMED, tuple(paths[1:])),))
 
 
 def _once(subjects: Iterable[Subject]) -> Iterator[Subject]:

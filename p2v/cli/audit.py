@@ -14,6 +14,7 @@ from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument
 from p2v.audit.examine import Wish
 from p2v.audit.findings import Severity
+from p2v.audit.gather import gather, together
 from p2v.audit.side_by_side import Bounds
 from p2v.audit.suppressing import parse_suppression, read_suppressions
 from p2v.cli import audit_text, console, machine_options, options
@@ -32,6 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="disks, descriptions of machines, folders of both (walked), block devices; or: explain RULE...",
+    )
+    parser.add_argument(
+        "--together",
+        action="store_true",
+        help="the paths are the disks of one machine, in boot order, and not a machine each",
     )
     parser.add_argument("--json", action="store_true", help="the whole audit as a JSON document")
     parser.add_argument(
@@ -112,7 +118,7 @@ def _audited(arguments: argparse.Namespace) -> AuditDocument:
         options=PlanOptions(virtio_win=arguments.virtio_win),
     )
     return audit(
-        arguments.paths,
+        together(arguments.paths) if arguments.together else gather(arguments.paths),
         wish,
         _running(arguments),
         machine_options.acceleration_of(arguments),

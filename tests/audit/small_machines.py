@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+from drivers.keys import Key
 from p2v.audit.auditing import Running, audit
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument, MachineAudit
 from p2v.audit.examine import Wish
+from p2v.audit.gather import gather, together
 from p2v.audit.side_by_side import Bounds
 from p2v.audit.suppressing import Suppression
 from p2v.core.acceleration import Acceleration, Accelerator
@@ -50,11 +52,18 @@ def described(path: Path, name: str, disk: str, mac: str = "00:50:56:00:00:01") 
     return path
 
 
-def audited(*paths: Path, suppressions: tuple[Suppression, ...] = (), seconds: float = 120.0) -> AuditDocument:
-    """The audit of paths, as the command line makes it."""
-    wish = Wish(catalogue(), AS_OF)
+def audited(
+    *paths: Path,
+    suppressions: tuple[Suppression, ...] = (),
+    seconds: float = 120.0,
+    one_machine: bool = False,
+    keys: tuple[Key, ...] = (),
+) -> AuditDocument:
+    """The audit of paths, as the command line makes it; ``one_machine``: they are its disks."""
+    wish = Wish(catalogue(), AS_OF, keys=keys)
     chosen = Acceleration(Accelerator.TCG, "these tests start none")
-    return audit(paths, wish, Running(2, Bounds(seconds=seconds)), lambda: chosen, silent, suppressions)
+    gathered = together(paths) if one_machine else gather(paths)
+    return audit(gathered, wish, Running(2, Bounds(seconds=seconds)), lambda: chosen, silent, suppressions)
 
 
 def rules_of(machine: MachineAudit) -> set[str]:
