@@ -1,0 +1,80 @@
+"""Every error a user can meet: facts in fields, one sentence, a hint, an exit code on the class.
+
+Only ``p2v.cli`` prints them and exits. Engines raise the most exact class below; a new kind of failure
+is a new class here, not a new text. Exit codes follow sysexits where it has one (DESIGN.md section 5).
+"""
+
+from p2v.core.errors.guests import Blocked, GuestNotUnderstood, PlanStale, ReaderCrashed
+from p2v.core.errors.images import (
+    AmbiguousFormat,
+    BadDescription,
+    BadImage,
+    ForbiddenReference,
+    NoKnownFormat,
+    ParentMissing,
+    UnsupportedImage,
+    WrongParent,
+)
+from p2v.core.errors.in_place import BadJournal, DiskInUse, Interrupted, NotCommitted, NotInPlace, UsedSince
+from p2v.core.errors.root import NotPermitted, P2vError, ProgramFailed, ProgramTimedOut, ToolMissing, Usage
+from p2v.core.errors.sources import (
+    BadSectors,
+    NoSource,
+    NotHeldStill,
+    ReadFailed,
+    SourceFailing,
+    SourceGone,
+    SourceInUse,
+    Unreadable,
+)
+from p2v.core.errors.targets import (
+    BadTarget,
+    DeviceInUse,
+    DeviceNotEmpty,
+    NoSpace,
+    TargetBusy,
+    TargetExists,
+    UnfitDevice,
+)
+
+__all__ = [
+    "AmbiguousFormat",
+    "BadDescription",
+    "BadImage",
+    "BadJournal",
+    "BadSectors",
+    "BadTarget",
+    "Blocked",
+    "DeviceInUse",
+    "DeviceNotEmpty",
+    "DiskInUse",
+    "ForbiddenReference",
+    "GuestNotUnderstood",
+    "Interrupted",
+    "NoKnownFormat",
+    "NoSource",
+    "NoSpace",
+    "NotCommitted",
+    "NotHeldStill",
+    "NotInPlace",
+    "NotPermitted",
+    "P2vError",
+    "ParentMissing",
+    "PlanStale",
+    "ProgramFailed",
+    "ProgramTimedOut",
+    "ReadFailed",
+    "ReaderCrashed",
+    "SourceFailing",
+    "SourceGone",
+    "SourceInUse",
+    "TargetBusy",
+    "TargetExists",
+    "ToolMissing",
+    "UnfitDevice",
+    "Unreadable",
+    "UnsupportedImage",
+    "Usage",
+    "UsedSince",
+    "WrongParent",
+]
