@@ -57,6 +57,14 @@ class Examination:
     beside: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A machine of a package that cannot be read, by its name."""
+
+    name: str
+    error: P2vError
+
+
 def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleration]) -> tuple[Examination, ...]:
     """Everything that a subject is; nothing where its name promised more than it holds.
 
@@ -66,22 +74,27 @@ def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleratio
         machines = _machines(subject)
     except P2vError as error:
         return (_failed(subject.path, error, wish),)
-    return tuple(_machine(each, wish, acceleration) for each in machines)
+    return tuple(
+        _machine(each, wish, acceleration)
+        if isinstance(each, Machine)
+        else _failed(subject.path, each.error, wish, each.name)
+        for each in machines
+    )
 
 
-def _machines(subject: Subject) -> Sequence[Machine]:
+def _machines(subject: Subject) -> Sequence[Machine | _Unread]:
     path = subject.path
     if subject.more:
         return (_bare((path, *subject.more)),)
     try:
         machine = read_machine(path)
     except Usage:
-        return _several(path)
+        return tuple(_several(path))
     except P2vError:
         # of a package with several machines in it each is one
         if len(_names(path)) < 2:
             raise
-        return _several(path)
+        return tuple(_several(path))
     if machine is not None:
         return (machine,)
     if subject.kind is SubjectKind.DESCRIPTION:
@@ -93,9 +106,15 @@ def _bare(disks: Sequence[Path]) -> Machine:
     return Machine(name_from(disks[0]), tuple(map(MachineDisk, disks)), assumed=("cpus", "memory", "mac"))
 
 
-def _several(path: Path) -> tuple[Machine, ...]:
-    found = (read_machine(path, name=name) for name in machine_names(path))
-    return tuple(machine for machine in found if machine is not None)
+def _several(path: Path) -> Iterator[Machine | _Unread]:
+    """Each machine of a package, or why it cannot be read. Raises what reading the package raises."""
+    for name in machine_names(path):
+        try:
+            machine = read_machine(path, name=name)
+        except P2vError as error:
+            yield _Unread(name, error)
+        else:
+            yield from () if machine is None else (machine,)
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -191,11 +210,11 @@ def _unread(machine: Machine, finding: AuditFinding) -> Examination:
     return Examination(audit)
 
 
-def nameless(path: Path, findings: Iterable[AuditFinding]) -> Examination:
-    """What is said of a path of which nothing could be learnt."""
-    audit = MachineAudit(name_from(path), Origin.DISKS, "", (str(path),), Verdict.UNKNOWN, tuple(findings))
+def nameless(path: Path, findings: Iterable[AuditFinding], name: str = "") -> Examination:
+    """What is said of a path of which nothing could be learnt, but perhaps a name."""
+    audit = MachineAudit(name or name_from(path), Origin.DISKS, "", (str(path),), Verdict.UNKNOWN, tuple(findings))
     return Examination(audit)
 
 
-def _failed(path: Path, error: P2vError, wish: Wish) -> Examination:
-    return nameless(path, [fault(error, str(path), wish.rules)])
+def _failed(path: Path, error: P2vError, wish: Wish, name: str = "") -> Examination:
+    return nameless(path, [fault(error, str(path), wish.rules)], printable(name, keep=""))

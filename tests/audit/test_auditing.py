@@ -173,3 +173,21 @@ def test_a_document_survives_json(disk: Path, tmp_path: Path) -> None:
     conv = jsonio.converter()
     data = json.loads(json.dumps(jsonio.encode(conv, document)))
     assert jsonio.decode(conv, data, type(document)) == document
+
+
+def test_each_machine_of_a_package_is_audited(tmp_path: Path) -> None:
+    package = Path(__file__).parent.parent / "sources" / "data" / "ovf" / "vapp.ovf"
+    shutil.copy(package, tmp_path / "two.ovf")
+    document = audited(tmp_path)
+    assert len({each.name for each in document.machines}) == 2
+    # its disks did not come along
+    assert all(rules_of(each) == {"audit.bad-description"} for each in document.machines)
+
+
+def test_a_machines_further_disks_are_named_together(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "one.img")
+    run("truncate", "-s", "8M", tmp_path / "two.img")
+    run("mke2fs", "-q", "-F", tmp_path / "two.img")
+    (found,) = audited(tmp_path / "one.img", tmp_path / "two.img", one_machine=True).machines
+    assert [Path(each.path).name for each in found.disks] == ["one.img", "two.img"]
+    assert len(audited(tmp_path / "one.img", tmp_path / "two.img").machines) == 2
