@@ -94,6 +94,19 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     return replace(facts, notes=_limited((*facts.notes, *beside, *damage)))
 
 
+def open_linux(readers: Sequence[DiskReader]) -> OfflineTree | None:
+    """The files of the one Linux on these disks, mounted as ``inspect_disks`` reads them; None where that finds none."""
+    layout = lay_out(readers)
+    systems, layout, _ = _find_systems(layout, readers)
+    system = systems[0] if len(systems) == 1 else None
+    if system is not None and system.likeness is Likeness.DEPLOYMENTS:
+        system, _ = _deployed(system, layout, readers)
+    if system is None:
+        return None
+    _mount_all(system, layout, readers)
+    return system.tree
+
+
 def facts_from_tree(
     layout: Layout,
     tree: GuestTree,

@@ -109,11 +109,13 @@ class PartitionFile:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a volume: what lstat tells, a link's target, and the binding's object."""
+    """A file of a volume: what lstat tells, a link's target, the binding's object, and the inode's place where it has one."""
 
     stat: Stat
     handle: Any
     target: str | None = None
+    inode: tuple[PartitionFile, int] | None = None
+    """The file system it is in, and its number there."""
 
 
 class Volume(Protocol):
@@ -137,7 +139,7 @@ class _PosixVolume:
 
     def find(self, parts: tuple[str, ...]) -> Entry | None:
         found = self._volume.get_file_entry_by_path("/" + "/".join(parts)) if parts else self._volume.root_directory
-        return None if found is None else _posix_entry(found)
+        return None if found is None else _posix_entry(found, self._file)
 
     def names(self, entry: Entry) -> Iterator[str | None]:
         for index in range(entry.handle.number_of_sub_file_entries):
@@ -147,7 +149,7 @@ class _PosixVolume:
                 yield None
 
 
-def _posix_entry(handle: Any) -> Entry:
+def _posix_entry(handle: Any, file: PartitionFile) -> Entry:
     mode = handle.file_mode
     kind = {
         stat.S_IFREG: FileType.FILE,
@@ -157,7 +159,7 @@ def _posix_entry(handle: Any) -> Entry:
     size = handle.size if kind in (FileType.FILE, FileType.SYMLINK) else 0
     uid, gid = handle.get_owner_identifier(), handle.get_group_identifier()
     target = handle.symbolic_link_target if kind is FileType.SYMLINK else None
-    return Entry(Stat(kind, size, stat.S_IMODE(mode), uid, gid), handle, target)
+    return Entry(Stat(kind, size, stat.S_IMODE(mode), uid, gid), handle, target, (file, handle.inode_number))
 
 
 class _FatVolume:
@@ -344,6 +346,12 @@ class OfflineTree:
         if entry.target is None:
             raise FileNotFoundError(path)
         return entry.target
+
+    def inode_of(self, path: str) -> tuple[PartitionFile, int] | None:
+        """The file system that a path leads into, and the number of its inode there; None where there is no such thing."""
+        parts = self._resolved(path)
+        entry = None if parts is None else self._entry(parts)
+        return None if entry is None else entry.inode
 
     def _note(self, problem: str) -> None:
         if len(self.problems) < PROBLEMS_AT_MOST and problem not in self.problems:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from drivers.guest_sights import GuestSights
 from p2v.audit.catalogue_file import Rule
 from p2v.audit.findings import AuditFinding
 from p2v.documents import PlanDocument
@@ -13,11 +14,15 @@ from p2v.documents import PlanDocument
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One machine with all that was found out about it, and the plan for it. ``as_of``: the day of the audit."""
+    """One machine with all that was found out about it, and the plan for it. ``as_of``: the day of the audit.
+
+    ``inside``: what was seen in its Linux besides the facts; None where nobody looked.
+    """
 
     document: PlanDocument
     rules: Mapping[str, Rule]
     as_of: date
+    inside: GuestSights | None = None
 
 
 Check = Callable[[Examined], Iterable[AuditFinding]]
