@@ -86,7 +86,7 @@ _KERNEL_NAME = re.compile(
 )
 _IS_OF_DISKS = re.compile(r"SUBSYSTEMS?==\"(?:block|scsi)\"|KERNEL==\"(?:sd|hd|xvd|nvme|dm-|cciss)|^[ \t]*wwid[ \t]")
 _MODULES = re.compile(
-    r"^[ \t]*(?:options|install|alias[ \t]+\S{1,80})[ \t]+"
+    r"^[ \t]*(?:options|alias[ \t]+\S{1,80})[ \t]+"
     r"(?P<name>qla(?:2xxx|2[0-9]{3}|3xxx)|lpfc|bfa|zfcp|ib_[a-z]{1,20}|mlx[45]_(?:core|ib|en)|vfio[_-]pci|wct\w{2,12}|dahdi|hisax|moxa|mxser|dgap|dgnc|st)(?![\w-])"
 )
 # only what is shaped as a host id, for there are texts of licences in these folders too

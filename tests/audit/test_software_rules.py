@@ -372,6 +372,7 @@ def test_limits_of_an_edition_are_told_once() -> None:
     assert "Web Edition" in finding.message
     assert "2.0 GiB" in finding.message
     assert {each.kind for each in finding.evidence} == {EvidenceKind.REGISTRY, EvidenceKind.DATA}
+    assert finding.evidence[1].text.startswith("https://")
     # the plan's hardware tells of these
     assert "software.edition-limit" not in fired(_server_2003(("Blade",), memory_bytes=8 * GIB))
 

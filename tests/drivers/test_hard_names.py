@@ -115,6 +115,7 @@ def test_what_disks_say_of_themselves(line: str, name: str) -> None:
         ("alias scsi_hostadapter1 qla2300", "qla2300"),
         ("options mlx4_core port_type_array=2,2", "mlx4_core"),
         ("blacklist lpfc", ""),
+        ("install ib_qib modprobe -i ib_qib", ""),
         ("options bonding mode=1", ""),
         ("options qla2xxx-x y=1", ""),
     ],

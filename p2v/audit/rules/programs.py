@@ -39,8 +39,8 @@ TELLINGS: Mapping[ProgramKind, tuple[str, str]] = {
     _K.DONGLE: ("software.dongle", "it has licences on a dongle, or software for one ({names})"),
     _K.GRAPHICS: ("software.graphics", "it has the driver of a graphics card ({names}), which it will not have on KVM"),
     _K.HARDWARE: ("software.needs-hardware", "it works with hardware that KVM does not have by itself ({names})"),
-    _K.HYPERVISOR: ("software.hypervisor", "it runs virtual machines itself ({names})"),
-    _K.CONTAINERS: ("software.containers", "it runs containers ({names})"),
+    _K.HYPERVISOR: ("software.hypervisor", "it has what runs virtual machines itself ({names})"),
+    _K.CONTAINERS: ("software.containers", "it has what runs containers ({names})"),
     _K.REAL_TIME: ("software.real-time",
         "it promises latencies ({names}), which a virtual machine keeps only on a host set up for it"),
 }  # fmt: skip

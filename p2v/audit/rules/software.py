@@ -23,7 +23,10 @@ _LINES_AT_MOST = 20
 _NO_MACHINES = ("any", "demo", "none", "user=", "hostname=", "display=", "internet=", "host_based=", "permanent")
 _MAC = re.compile(r"[0-9a-fA-F]{12}")
 _EIGHT = (6, 2)
-_LIMITS_SOURCE = "https://learn.microsoft.com/windows/win32/memory/memory-limits-for-windows-releases"
+# of memory; of processors, the pages that drivers/windows/edition_limits.py names
+_LIMITS_SINCE_XP = "https://learn.microsoft.com/windows/win32/memory/memory-limits-for-windows-releases"
+_LIMITS_BEFORE = {(5, 0): "https://msdn.microsoft.com/library/aa366778(VS.85).aspx as it stood in 2009"}
+_LIMITS_OF_OLDEST = "Microsoft's product pages of Windows NT 4.0"
 _RESERVATION = re.compile(r"(?<!\S)crashkernel=(?!0(?:\s|$))\S+")
 _TOLD_AS_LIMITS = frozenset({"hardware.cpus", "hardware.sockets", "hardware.memory"})
 
@@ -137,9 +140,11 @@ def check_edition_limits(examined: Examined) -> Iterator[AuditFinding]:
     had = f"{document.machine.cpus} CPUs and {format_bytes(document.machine.memory_bytes)}"
     is_stated = not {"cpus", "memory"} & set(document.machine.assumed)
     message = f"{caps.limits}" + (f"; the machine has {had}" if is_stated else "; nothing says what the machine has")
+    number = windows.version.number
+    source = _LIMITS_SINCE_XP if number > (5, 0) else _LIMITS_BEFORE.get(number, _LIMITS_OF_OLDEST)
     evidence = (
         _edition_evidence(windows),
-        Evidence(EvidenceKind.DATA, "limits of editions of Windows", text=_LIMITS_SOURCE),
+        Evidence(EvidenceKind.DATA, "limits of editions of Windows", text=source),
     )
     yield found(examined.rules["software.edition-limit"], message, *evidence)
 
