@@ -21,6 +21,7 @@ from p2v.audit.examined import Examined
 from p2v.audit.faults import fault
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.gather import Subject, SubjectKind
+from p2v.audit.looking import look
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, Usage
@@ -142,8 +143,10 @@ def _with_time(examination: Examination, started: float) -> Examination:
 
 def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Examination:
     machine, facts = document.machine, document.facts
-    examined = Examined(document, wish.rules, wish.as_of)
-    findings = (*_seen(document, wish), *(each for check in CHECKS for each in check(examined)))
+    looked = look(machine.disks, facts)
+    examined = Examined(document, wish.rules, wish.as_of, inside=looked.inside)
+    unseen = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)
+    findings = (*_seen(document, wish), *unseen, *(each for check in CHECKS for each in check(examined)))
     signs = signs_of(document)
     beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
     audit = MachineAudit(
