@@ -15,7 +15,7 @@ APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-gu
             libguestfs-tools libguestfs-xfs linux-image-amd64 nbdkit nbdkit-plugin-python kmod e2fsprogs \
             python3-venv libvirt-clients libxml2-utils openssh-client
 # What building sample guests, the tests and the benchmarks need on top.
-APT_TEST := osinfo-db makefs libvirt-daemon libvirt-daemon-driver-qemu mmdebstrap arch-test fdisk mtools dosfstools exfatprogs xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
+APT_TEST := osinfo-db distro-info-data makefs libvirt-daemon libvirt-daemon-driver-qemu mmdebstrap arch-test fdisk mtools dosfstools exfatprogs xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
             xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps strace binutils selinux-utils extlinux xorriso openssl rpm db-util attr acl libcap2-bin \
             gcc-mingw-w64-i686-win32 gcc-mingw-w64-x86-64-win32 wine wine64
 # What guests for other architectures are made and emulated with: rows of `make matrix` that are skipped without it.
