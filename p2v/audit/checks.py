@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from p2v.audit.examined import Check
-from p2v.audit.rules import devices, programs, roles, software
+from p2v.audit.rules import devices, programs, roles, software, support
 
-CHECKS: tuple[Check, ...] = (*roles.CHECKS, *programs.CHECKS, *devices.CHECKS, *software.CHECKS)
+CHECKS: tuple[Check, ...] = (*roles.CHECKS, *programs.CHECKS, *devices.CHECKS, *software.CHECKS, support.check_support)

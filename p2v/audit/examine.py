@@ -21,6 +21,7 @@ from p2v.audit.examined import Examined
 from p2v.audit.faults import fault
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.gather import Subject, SubjectKind
+from p2v.audit.lifecycle import support_of
 from p2v.audit.looking import look
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
 from p2v.core.acceleration import Acceleration
@@ -147,7 +148,7 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
     examined = Examined(document, wish.rules, wish.as_of, inside=looked.inside)
     unseen = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)
     findings = (*_seen(document, wish), *unseen, *(each for check in CHECKS for each in check(examined)))
-    signs = signs_of(document)
+    signs, system = signs_of(document), system_of(facts)
     beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
     audit = MachineAudit(
         name=machine.name,
@@ -156,7 +157,8 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
         paths=_paths(machine),
         verdict=Verdict.UNKNOWN,
         findings=findings,
-        system=system_of(facts),
+        system=system,
+        support=support_of(system, wish.as_of) if system is not None else None,
         firmware=document.hardware.firmware.value,
         cpus=known_cpus(machine),
         memory_bytes=known_memory(machine),
