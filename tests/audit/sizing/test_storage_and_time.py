@@ -82,7 +82,8 @@ def test_each_machine_takes_its_own_time_once_whatever_its_disks() -> None:
     measured = Measured("/t", 2, write=rate(GIB, GIB), read=rate(GIB, GIB))
     policy = Policy(machine_overhead_seconds=100, concurrent=2)
     two_disks = machine("a", disks=(disk(0, 0, 0), disk(0, 0, 0)))
-    assert time_of(two_disks, measured=measured, policy=policy).seconds == Interval(100.0, 100.0)
+    one_at_a_time = Policy(machine_overhead_seconds=100, concurrent=1)
+    assert time_of(two_disks, measured=measured, policy=one_at_a_time).seconds == Interval(100.0, 100.0)
     # three at two a time: two rounds, and no less than half of 300 s
     three = [machine(f"m{n}") for n in range(3)]
     assert time_of(*three, measured=measured, policy=policy).seconds == Interval(150.0, 200.0)
@@ -93,6 +94,13 @@ def test_one_large_disk_takes_as_long_as_it_takes_however_many_streams() -> None
     policy = Policy(machine_overhead_seconds=0, concurrent=8)
     found = time_of(machine("a", disks=(disk(80, 80, 80),)), measured=measured, policy=policy)
     assert found.seconds == Interval(10.0, 80.0)
+
+
+def test_the_longest_disks_are_begun_with() -> None:
+    measured = Measured("/t", 2, write=rate(2 * GIB, 2 * GIB), read=rate(2 * GIB, 2 * GIB))
+    sizes = (10, 10, 20)
+    found = time_of(machine("a", disks=tuple(disk(n, n, n) for n in sizes)), measured=measured, policy=NOTHING_ELSE)
+    assert found.seconds == Interval(20.0, 20.0)
 
 
 @pytest.mark.parametrize("seed", range(20))
