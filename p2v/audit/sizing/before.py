@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from p2v.audit.sizing.demand import sane_cpus
 from p2v.audit.sizing.inputs import HostNow, SizingInput
 from p2v.audit.sizing.values import Assumption, AssumptionSource, Consolidation, HostsBefore, HostsNeeded, HostType
 
@@ -25,7 +26,7 @@ def hosts_before(given: SizingInput) -> HostsBefore | None:
         )
         told = Assumption("hosts now", words, _INVENTORY)
     cores = _sum([row.cores for row in rows])
-    counted = sum(each.cpus or 0 for each in given.machines)
+    counted = sum(sane_cpus(each) for each in given.machines)
     return HostsBefore(
         hosts=len(rows),
         cores=cores,
@@ -42,14 +43,12 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 def consolidation(given: SizingInput, before: HostsBefore | None, needed: HostsNeeded, host: HostType) -> Consolidation:
     """Machines a host, now and afterwards; afterwards of those machines that fit, on all hosts, spare ones too."""
-    cpus = {each.name: each.cpus or 0 for each in given.machines}
-    placed = [name for load in needed.hosts for name in load.machines]
     cores = needed.total_hosts * host.cores
     return Consolidation(
         basis=needed.basis,
         machines_per_host_before=len(given.machines) / before.hosts if before is not None else None,
         machines_per_host_after=needed.machines / needed.total_hosts if needed.total_hosts else None,
-        vcpus_per_core_after=sum(cpus[name] for name in placed) / cores if cores else None,
+        vcpus_per_core_after=sum(load.vcpus for load in needed.hosts) / cores if cores else None,
         assumptions=(
             Assumption(
                 "hosts afterwards", f"{needed.total_hosts}, {needed.spare_hosts} of them spare", AssumptionSource.GIVEN

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from p2v.audit.document import MachineAudit
 from p2v.audit.sizing.disks import after_copy
-from p2v.audit.sizing.inputs import Policy, SizingInput, Use, key_of
+from p2v.audit.sizing.inputs import MOST_CPUS, MOST_MEMORY_BYTES, Policy, SizingInput, Use, key_of, sane
 from p2v.audit.sizing.values import Basis, HostType, NamedReason
 from p2v.core.units import format_bytes
 
@@ -86,25 +86,27 @@ def used_by_machine(given: SizingInput) -> Mapping[str, Use]:
 
 
 def _demand(machine: MachineAudit, use: Use | None, host: HostType, policy: Policy) -> Demand | NamedReason:
-    unknown = [
-        what
-        for what, value in (("the number of its CPUs", machine.cpus), ("its memory", machine.memory_bytes))
-        if value is None or value <= 0
-    ]
-    if machine.cpus is None or machine.memory_bytes is None or unknown:
+    cpus, configured = sane(machine.cpus, MOST_CPUS), sane(machine.memory_bytes, MOST_MEMORY_BYTES)
+    if cpus is None or configured is None:
+        unknown = ["the number of its CPUs"] * (cpus is None) + ["its memory"] * (configured is None)
         verb = "are" if len(unknown) > 1 else "is"
         return NamedReason(machine.name, f"{' and '.join(unknown)} {verb} not known")
-    cores = used_cores(use, machine.cpus, host)
-    memory = _used_memory(use, machine.memory_bytes)
+    cores = used_cores(use, cpus, host)
+    memory = _used_memory(use, configured)
     disk = sum(after_copy(machine.origin, each).high for each in machine.disks)
     return Demand(
         machine.name,
-        machine.cpus,
-        machine.cpus / exact(policy.overcommit) if cores is None else cores,
-        (machine.memory_bytes if memory is None else memory) + policy.machine_overhead_bytes,
+        cpus,
+        cpus / exact(policy.overcommit) if cores is None else cores,
+        (configured if memory is None else memory) + policy.machine_overhead_bytes,
         disk,
         measured=cores is not None or memory is not None,
     )
+
+
+def sane_cpus(machine: MachineAudit) -> int:
+    """Its virtual CPUs; 0 where nobody knows them."""
+    return sane(machine.cpus, MOST_CPUS) or 0
 
 
 def used_cores(use: Use | None, cpus: int, host: HostType) -> Fraction | None:

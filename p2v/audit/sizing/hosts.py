@@ -74,6 +74,7 @@ def _whole_numbers(demands: Sequence[Demand], room: Room) -> tuple[list[Item], I
 def _load(demands: Sequence[Demand]) -> HostLoad:
     return HostLoad(
         tuple(each.name for each in demands),
+        sum(each.vcpus for each in demands),
         float(sum((each.cores for each in demands), Fraction(0))),
         sum(each.memory_bytes for each in demands),
         sum(each.disk_bytes for each in demands),

@@ -11,6 +11,9 @@ from p2v.audit.document import MachineAudit
 from p2v.audit.sizing.values import Assumption, AssumptionSource, HostType, Measured
 from p2v.core.units import MIB
 
+MOST_CPUS = 100_000
+MOST_MEMORY_BYTES = 1 << 60
+
 
 class HostLike(Protocol):
     """A host of an inventory, as far as sizing looks at it. None: the inventory does not tell."""
@@ -41,9 +44,17 @@ class HostNow:
 
 
 def hosts_now(rows: Iterable[HostLike]) -> tuple[HostNow, ...]:
-    """Hosts of an inventory, each once."""
-    by_name = {row.name: HostNow(row.name, row.cores or None, row.memory_bytes or None) for row in rows}
+    """Hosts of an inventory, each once; a number that no machine can have is none."""
+    by_name = {
+        row.name: HostNow(row.name, sane(row.cores, MOST_CPUS), sane(row.memory_bytes, MOST_MEMORY_BYTES))
+        for row in rows
+    }
     return tuple(by_name.values())
+
+
+def sane(value: int | None, most: int) -> int | None:
+    """None too for what a description or inventory says that no machine can have."""
+    return value if value is not None and 0 < value <= most else None
 
 
 @dataclass(frozen=True, slots=True)

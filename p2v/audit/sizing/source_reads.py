@@ -20,6 +20,8 @@ from p2v.core.units import format_bytes
 
 Stopped = Callable[[], bool]
 _NAMED = 8
+# for each stream, disks that are tried to be opened
+_TRIED = 4
 
 
 @dataclass
@@ -145,13 +147,19 @@ class Sources:
             )
 
 
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """The same paths, so that the first ones come from all over: neighbours tend to stand on one storage."""
+    step = max(1, len(paths) // count)
+    return [path for first in range(step) for path in paths[first::step]]
+
+
 @contextmanager
 def open_sources(paths: Sequence[Path], streams: int) -> Iterator[Sources]:
-    """The first disks that can be opened, one for each stream; fewer disks than streams are read by several streams each."""
+    """Some of the disks, one for each stream; fewer disks than streams are read by several streams each."""
     said: list[str] = []
     with ExitStack() as stack:
         disks: list[Source] = []
-        for path in dict.fromkeys(paths):
+        for path in _spread(list(dict.fromkeys(paths)), streams)[: _TRIED * streams]:
             if len(disks) == streams:
                 break
             try:

@@ -85,9 +85,10 @@ class NamedReason:
 
 @dataclass(frozen=True, slots=True)
 class HostLoad:
-    """What one host carries. A spare host has no machines."""
+    """What one host carries; ``cores`` are those that its virtual CPUs count for. A spare host has no machines."""
 
     machines: tuple[str, ...]
+    vcpus: int
     cores: float
     memory_bytes: int
     disk_bytes: int = 0

@@ -10,8 +10,9 @@ import pytest
 
 from p2v.audit.document import MachineAudit
 from p2v.audit.sizing.hosts import hosts_needed
-from p2v.audit.sizing.inputs import Policy, SizingInput, Use
+from p2v.audit.sizing.inputs import HostNow, Policy, SizingInput, Use
 from p2v.audit.sizing.size import size
+from p2v.audit.sizing.text import sizing_text
 from p2v.audit.sizing.values import AssumptionSource, Basis, HostsNeeded, HostType
 from p2v.core.units import GIB, MIB
 from tests.audit.sizing.fleets import HOST, disk, machine
@@ -77,9 +78,11 @@ def test_cores_that_no_overcommit_covers_are_too_large() -> None:
     )
 
 
-@pytest.mark.parametrize(("cpus", "gib"), [(None, 4), (2, None), (None, None), (0, 4)])
+@pytest.mark.parametrize(("cpus", "gib"), [(None, 4), (2, None), (None, None), (0, 4), (10**400, 4), (2, 10**400)])
 def test_a_machine_of_unknown_needs_is_named_and_not_guessed(cpus: int | None, gib: int | None) -> None:
-    answer = needed(machine("known"), machine("loose", cpus, gib))
+    fleet = (machine("known"), machine("loose", cpus, gib))
+    assert sizing_text(size(SizingInput(fleet, HOST, hosts_before=(HostNow("h", 8),))))
+    answer = needed(*fleet)
     assert [each.machine for each in answer.not_sized] == ["loose"]
     assert answer.machines == 1
 

@@ -110,6 +110,15 @@ def test_a_disk_that_fails_while_it_is_read_is_a_note(
     assert list(target.iterdir()) == []
 
 
+def test_the_disks_that_are_read_come_from_all_over_the_fleet(target: Path, source: Path, nothing_cached: None) -> None:
+    disks = []
+    for number in range(8):
+        disks.append(source.with_name(f"disk{number}.img"))
+        os.link(source, disks[-1])
+    found = measure(target, disks, QUICK)
+    assert found.read_disks == (str(disks[0]), str(disks[4]))
+
+
 def test_without_disks_reading_is_not_measured(target: Path) -> None:
     found = measure(target, [], QUICK)
     assert found.write is not None

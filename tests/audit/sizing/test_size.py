@@ -44,12 +44,15 @@ def test_every_sizing_rule_fires_for_the_machine_it_is_about_and_for_no_other() 
 
 def test_hosts_of_an_inventory_give_the_ratio_before() -> None:
     rows = hosts_now([HostNow("a", 10, 64 * GIB), HostNow("b", 10, 64 * GIB), HostNow("a", 10, 64 * GIB)])
-    fleet = tuple(machine(f"m{n}", 2) for n in range(20))
+    assert hosts_now([HostNow("x", 10**400, -1)]) == (HostNow("x"),)
+    # that all have one name takes nothing from the sums
+    fleet = tuple(machine("m", 2) for n in range(20))
     sized = size(SizingInput(fleet, HOST, PLAIN, hosts_before=rows))
     assert sized.before is not None
     assert (sized.before.hosts, sized.before.cores, sized.before.vcpus_per_core) == (2, 20, 2.0)
     assert sized.consolidation[0].machines_per_host_before == 10.0
     assert sized.consolidation[0].machines_per_host_after == 20 / sized.hosts[0].total_hosts
+    assert sized.consolidation[0].vcpus_per_core_after == 40 / (16 * sized.hosts[0].total_hosts)
 
 
 def test_a_host_that_tells_no_cores_makes_the_sum_unknown() -> None:
