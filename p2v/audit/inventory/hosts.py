@@ -20,3 +20,34 @@ class HostRow:
     cpu_model: str = ""
     cluster: str = ""
     utilisation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DatastoreRow:
+    """One datastore of an inventory. ``kind``: VMware's word (``VMFS``, ``NFS``, ``vsan``); ``line``: its row, from 1."""
+
+    name: str
+    kind: str = ""
+    capacity_bytes: int | None = None
+    provisioned_bytes: int | None = None
+    in_use_bytes: int | None = None
+    free_bytes: int | None = None
+    accessible: bool | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """One cluster of hosts. ``line``: its row, from 1."""
+
+    name: str
+    hosts: int | None = None
+    cores: int | None = None
+    memory_bytes: int | None = None
+    balances_load: bool | None = None
+    """Machines move between hosts by themselves (DRS)."""
+    powers_hosts_off: bool | None = None
+    """Hosts are switched off when they are not needed (DPM)."""
+    restarts_machines: bool | None = None
+    """Machines of a failed host are started elsewhere (HA)."""
+    line: int = 0
