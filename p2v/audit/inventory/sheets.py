@@ -234,7 +234,7 @@ _INFO = _sheet(
     _flag("enters_setup", "Boot BIOS setup"),
     _flag("secure_boot", "EFI Secure boot", old=False),
     _text("firmware", "Firmware"),
-    _text("hw_version", "HW version", "HWVersion", "Version"),
+    _text("hw_version", "HW version", "HWVersion", "VM Version", "Version"),
     _text("path", "Path"),
     _text("os_configured", "OS according to the configuration file", "OS"),
     _text("os_tools", "OS according to the VMware Tools", "OSTools"),

@@ -21,6 +21,7 @@ LINUX, WINDOWS, OTHER, UNKNOWN = "linux", "windows", "other", "unknown"
 _DETAIL = re.compile(r"(\w{1,40})='([^']{0,200})'")
 _BITS = re.compile(r"\(?(32|64)[- ]bit\)?")
 _VERSION = re.compile(r"\d{1,4}(?:\.\d{1,5}){0,2}")
+_FIRST_SUSE_BY_PACK = 12
 _SERVICE_PACK = re.compile(r"\bSP\s?(\d)\b", re.IGNORECASE)
 # "4/5/6", "8.x", "3.x or later", "Pre-11 versions"
 _SEVERAL = re.compile(r"\d\s*/\s*\d|\bor later\b|\bpre-\d|\d\.x\b", re.IGNORECASE)
@@ -56,6 +57,7 @@ _NAMES = (
     _windows("(?:95|98|me|millennium)", "win9x"), _name(r"windows 3\.1", OTHER, "dos", versioned=False),
     _name(r"\bwindows\b", WINDOWS, "windows", versioned=False),
     _name(r"ms-dos", OTHER, "dos", versioned=False),
+    _name(r"coreos linux|linux coreos|fedora coreos", LINUX, "linux", versioned=False),
     _name(r"red hat fedora|\bfedora\b", LINUX, "fedora"),
     _name(r"red hat enterprise linux|\brhel\b", LINUX, "rhel"),
     _name(r"centos stream", LINUX, "centos"), _name(r"centos", LINUX, "centos"),
@@ -67,7 +69,7 @@ _NAMES = (
     _name(r"suse linux enterprise desktop", LINUX, "sled"), _name(r"suse linux enterprise", LINUX, "sles"),
     _name(r"open enterprise server", LINUX, "oes"),
     _name(r"debian", LINUX, "debian"), _name(r"ubuntu", LINUX, "ubuntu"), _name(r"linux mint", LINUX, "linuxmint"),
-    _name(r"photon", LINUX, "photon"), _name(r"flatcar", LINUX, "flatcar"), _name(r"coreos", LINUX, "coreos", versioned=False),
+    _name(r"photon", LINUX, "photon"), _name(r"flatcar", LINUX, "flatcar"),
     _name(r"alpine", LINUX, "alpine"), _name(r"\barch linux", LINUX, "arch", versioned=False),
     _name(r"mandriva|mandrake", LINUX, "mandriva"), _name(r"\bcrx\b", LINUX, "photon", versioned=False),
     _name(r"freebsd", OTHER, "freebsd"), _name(r"openbsd", OTHER, "openbsd"), _name(r"netbsd", OTHER, "netbsd"),
@@ -174,10 +176,15 @@ def _version(meant: _Name, name: str, end: int) -> str:
         return version.split(".")[0]
     if meant.id in ("ubuntu", "alpine"):
         return ".".join(version.split(".")[:2])
+    return _with_pack(version, name) if meant.id in ("sles", "sled") else version
+
+
+def _with_pack(version: str, name: str) -> str:
+    """A SUSE's version in os-release's words. From 12 on service packs have dates of their own, and VMware's names have none."""
     pack = _SERVICE_PACK.search(name)
-    return (
-        f"{version}.{pack[1]}" if pack is not None and meant.id in ("sles", "sled") and "." not in version else version
-    )
+    if pack is not None and "." not in version:
+        return f"{version}.{pack[1]}"
+    return "" if "." not in version and int(version) >= _FIRST_SUSE_BY_PACK else version
 
 
 def _plain_version(text: str) -> str:
