@@ -12,13 +12,16 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from drivers.confinement import Limits
+from p2v.audit.inventory.child import READING, tables_from_child
 from p2v.audit.inventory.sheets import SHEETS, Sheet, Table, project, sheet_named
 from p2v.core.errors import BadDescription
 from p2v.core.units import KIB, MIB, format_bytes
 
-FILE_AT_MOST = 256 * MIB
+BYTES_AT_MOST = 256 * MIB
 _FILES_AT_MOST = 10_000
 _FIRST_LINES = 64 * KIB
+_ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252")
 _ADVICE = "Export it again from RVTools (File, Export all to csv), or give the workbook of an export to Excel."
 
 
@@ -57,9 +60,22 @@ def csv_files(path: Path) -> Mapping[str, Path]:
     return found
 
 
-def read_folder(path: Path) -> Mapping[str, Table]:
-    """The known sheets by name. Raises BadDescription for a file that is too large or no CSV."""
-    return {name: _read(file, SHEETS[name.casefold()]) for name, file in csv_files(path).items()}
+def read_folder(path: Path, limits: Limits = READING) -> Mapping[str, Table]:
+    """The known sheets by name. Raises BadDescription for files that are too large, or no CSV."""
+    contents: dict[Path, bytes] = {}
+    left = BYTES_AT_MOST
+    for file in csv_files(path).values():
+        with file.open("rb") as opened:
+            contents[file] = opened.read(left + 1)
+        left -= len(contents[file])
+        if left < 0:
+            raise BadDescription(
+                path, f"has CSV files of more than {format_bytes(BYTES_AT_MOST)}, too large for an inventory", _ADVICE
+            )
+    for encoding in _ENCODINGS:
+        # their modules are loaded on first use, and the child can open no file
+        codecs.lookup(encoding)
+    return tables_from_child(lambda: (_table(file, data) for file, data in contents.items()), path, _ADVICE, limits)
 
 
 def _sheet_of(file: Path) -> Sheet | None:
@@ -70,11 +86,9 @@ def _sheet_of(file: Path) -> Sheet | None:
     return sheet_named(name)
 
 
-def _read(file: Path, sheet: Sheet) -> Table:
-    with file.open("rb") as opened:
-        data = opened.read(FILE_AT_MOST + 1)
-    if len(data) > FILE_AT_MOST:
-        raise BadDescription(file, f"is larger than {format_bytes(FILE_AT_MOST)}, too large for an inventory", _ADVICE)
+def _table(file: Path, data: bytes) -> Table:
+    sheet = _sheet_of(file)
+    assert sheet is not None
     try:
         return project(sheet, _rows(_decoded(data), sheet), file.name)
     except csv.Error as error:

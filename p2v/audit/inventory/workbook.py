@@ -13,16 +13,17 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import python_calamine
 
-from drivers.confinement import Limits, confined
-from p2v.audit.inventory.sheets import SHEETS, Table, project, sheet_named
-from p2v.core.errors import BadDescription, ReaderCrashed
+from drivers.confinement import Limits
+from p2v.audit.inventory.child import READING, tables_from_child
+from p2v.audit.inventory.sheets import Table, project, sheet_named
+from p2v.core.errors import BadDescription
 from p2v.core.units import GIB, KIB, MIB, format_bytes
 
 __all__ = ["DEFAULT_BOUNDS", "Bounds", "holds_machines", "read_workbook"]
@@ -32,12 +33,11 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """What an .xls, and a workbook with a password, begins with ([MS-CFB] section 2.2)."""
 _WORKBOOK_PART = "xl/workbook.xml"
 _NAMES_AT_MOST = 1 * MIB
+_END_AT_MOST = 22 + 20 + 65535
+"""The record at an archive's end with a comment, and what Zip64 has before it."""
 _NAMES_SHEET = re.compile(rb"""name\s*=\s*["'](?:tab|RVTools_tab)?vInfo["']""", re.IGNORECASE)
 _PARSED_BY = datetime.datetime
 """The parser makes these: their module has to be there before the child is, which can open no file."""
-
-
-_READING = Limits(memory_bytes=1536 * MIB, seconds=60.0, cpu_seconds=60, result_bytes=256 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Bounds:
     parts: int = 4096
     part_bytes: int = 512 * MIB
     unpacked_bytes: int = 1 * GIB
-    reading: Limits = _READING
+    reading: Limits = READING
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -63,7 +63,7 @@ def holds_machines(file: BinaryIO) -> bool:
     if not head.startswith(b"PK"):
         return False
     try:
-        with zipfile.ZipFile(file) as archive, archive.open(_WORKBOOK_PART) as part:
+        with _opened(file, DEFAULT_BOUNDS) as archive, archive.open(_WORKBOOK_PART) as part:
             return _NAMES_SHEET.search(part.read(_NAMES_AT_MOST)) is not None
     except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
         return False
@@ -72,17 +72,7 @@ def holds_machines(file: BinaryIO) -> bool:
 def read_workbook(path: Path, bounds: Bounds = DEFAULT_BOUNDS) -> Mapping[str, Table]:
     """The known sheets by name. Raises BadDescription for what is no workbook, is too large, or is made to do harm."""
     data = _contents(path, bounds)
-    try:
-        found = confined(lambda _: _tables_as_data(data, path), (), limits=bounds.reading)
-    except ReaderCrashed as error:
-        raise BadDescription(path, f"reading the workbook {_how(error, bounds)}", ADVICE) from error
-    return {table.sheet: table for table in _understood(found, path)}
-
-
-def _how(error: ReaderCrashed, bounds: Bounds) -> str:
-    """What ended the child, in words. A program in Rust that gets no more memory ends with SIGABRT."""
-    memory = format_bytes(bounds.reading.memory_bytes)
-    return f"needs more than {memory} of memory, or its parser failed" if "SIGABRT" in error.how else error.how
+    return tables_from_child(lambda: _tables(data, path), path, ADVICE, bounds.reading)
 
 
 def _contents(path: Path, bounds: Bounds) -> bytes:
@@ -97,10 +87,29 @@ def _contents(path: Path, bounds: Bounds) -> bytes:
     return data
 
 
+def _opened(file: BinaryIO, bounds: Bounds) -> zipfile.ZipFile:
+    """The archive. Raises BadZipFile, also where its directory is larger than that of ``bounds.parts`` parts.
+
+    zipfile reads the whole directory at once, so its length is looked at first: in the record at the end (APPNOTE 4.3.16). One
+    of Zip64 says it elsewhere, and is for archives far larger than an inventory.
+    """
+    file.seek(0, io.SEEK_END)
+    file.seek(max(0, file.tell() - _END_AT_MOST))
+    tail = file.read(_END_AT_MOST)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0:
+        raise zipfile.BadZipFile("its directory is not there; the copy may be incomplete")
+    if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
+        raise zipfile.BadZipFile("it is an archive of the kind for very large files (Zip64)")
+    if int.from_bytes(tail[at + 12 : at + 16], "little") > bounds.parts * KIB:
+        raise zipfile.BadZipFile(f"its directory is larger than that of {bounds.parts} parts")
+    return zipfile.ZipFile(file)
+
+
 def _check_archive(path: Path, data: bytes, bounds: Bounds) -> None:
     """What the archive says of itself, before any of it is unpacked."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with _opened(io.BytesIO(data), bounds) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise BadDescription(path, f"is no workbook: {error}", ADVICE) from error
@@ -119,7 +128,7 @@ def _check_archive(path: Path, data: bytes, bounds: Bounds) -> None:
 # --- in the child ----------------------------------------------------------------------------------------
 
 
-def _tables_as_data(data: bytes, path: Path) -> list[dict[str, Any]]:
+def _tables(data: bytes, path: Path) -> list[Table]:
     try:
         with python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)) as book:
             return list(_known_sheets(book, path))
@@ -129,57 +138,11 @@ def _tables_as_data(data: bytes, path: Path) -> list[dict[str, Any]]:
         raise BadDescription(path, f"cannot be read as a workbook: {str(error)[:200]}", ADVICE) from error
 
 
-def _known_sheets(book: python_calamine.CalamineWorkbook, path: Path) -> Iterator[dict[str, Any]]:
+def _known_sheets(book: python_calamine.CalamineWorkbook, path: Path) -> Iterator[Table]:
     done: set[str] = set()
     for name in book.sheet_names:
         sheet = sheet_named(name)
-        if sheet is None or sheet.name in done:
-            continue
-        done.add(sheet.name)
-        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
-        table = project(sheet, rows, f"{path.name}: {name}")
-        yield {
-            "sheet": table.sheet, "where": table.where, "fields": table.fields, "units": table.units, "lines": table.lines,
-        }  # fmt: skip
-
-
-# --- in the parent, which believes nothing ---------------------------------------------------------------
-
-
-def _understood(found: object, path: Path) -> Iterator[Table]:
-    try:
-        for entry in _list(found):
-            yield _table(entry)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadDescription(path, "reading the workbook gave nonsense", ADVICE) from error
-
-
-def _table(entry: Any) -> Table:
-    sheet = SHEETS[str(entry["sheet"]).casefold()]
-    known = {column.field for column in sheet.columns}
-    fields = tuple(str(each) for each in _list(entry["fields"]))
-    units = tuple(int(each) for each in _list(entry["units"]))
-    if not known.issuperset(fields) or len(set(fields)) != len(fields) or len(units) != len(fields):
-        raise ValueError("columns of no sheet")
-    return Table(
-        sheet.name,
-        str(entry["where"])[: 4 * KIB],
-        fields,
-        units,
-        tuple(_line(each, len(fields)) for each in _list(entry["lines"])),
-    )
-
-
-def _line(entry: Any, width: int) -> tuple[int, tuple[Any, ...]]:
-    number, cells = entry
-    if not isinstance(number, int) or len(cells) != width:
-        raise ValueError("a row of another width")
-    if not all(each is None or isinstance(each, (str, float, bool)) for each in cells):
-        raise TypeError("a cell of no known type")
-    return number, tuple(cells)
-
-
-def _list(value: object) -> Sequence[Any]:
-    if not isinstance(value, list):
-        raise TypeError("no list")
-    return value
+        if sheet is not None and sheet.name not in done:
+            done.add(sheet.name)
+            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=False)
+            yield project(sheet, rows, f"{path.name}: {name}")

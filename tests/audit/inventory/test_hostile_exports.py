@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drivers.confinement import Limits
-from p2v.audit.inventory import csv_folder, workbook
+from p2v.audit.inventory import child, csv_folder
 from p2v.audit.inventory.audit import audit_inventory
 from p2v.audit.inventory.reading import read_inventory, recognises
 from p2v.audit.inventory.workbook import Bounds, read_workbook
@@ -72,9 +72,30 @@ def test_what_says_that_it_unpacks_to_too_much_is_not_unpacked(
     good: Path, bounds: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _edited(good, _SHEET, lambda sheet: sheet + b" " * 9 * MIB)
-    monkeypatch.setattr(workbook, "confined", lambda *_, **__: pytest.fail("it was unpacked"))
+    monkeypatch.setattr(child, "confined", lambda *_, **__: pytest.fail("it was unpacked"))
     with pytest.raises(BadDescription):
         read_workbook(good, bounds)
+
+
+def test_a_directory_of_very_many_parts_is_not_read(good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytearray(good.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 12 : end + 16] = struct.pack("<I", 200 * MIB)
+    good.write_bytes(data)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
+    assert not recognises(good)
+    with pytest.raises(BadDescription, match="directory"):
+        read_inventory(good)
+
+
+def test_an_archive_for_very_large_files_is_refused(good: Path) -> None:
+    data = bytearray(good.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end:end] = b"PK\x06\x07" + bytes(16)
+    good.write_bytes(data)
+    assert not recognises(good)
+    with pytest.raises(BadDescription, match="Zip64"):
+        read_inventory(good)
 
 
 def test_a_file_that_is_too_large_is_not_looked_into(good: Path) -> None:
@@ -222,10 +243,16 @@ def test_a_broken_csv_is_an_error_or_nothing(tmp_path: Path, contents: bytes) ->
     assert len(machines) <= 1
 
 
+def test_a_row_of_very_many_cells_ends_the_reader_alone(tmp_path: Path) -> None:
+    (tmp_path / "RVTools_tabvInfo.csv").write_bytes(b"VM,Powerstate\nweb-1,poweredOn\n" + b"," * (16 * MIB))
+    with pytest.raises(BadDescription, match="memory"):
+        csv_folder.read_folder(tmp_path, Limits(memory_bytes=96 * MIB, seconds=20.0, cpu_seconds=20))
+
+
 def test_a_csv_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_folder(tmp_path / "csv", clean())
-    monkeypatch.setattr(csv_folder, "FILE_AT_MOST", 100)
-    with pytest.raises(BadDescription, match="larger"):
+    monkeypatch.setattr(csv_folder, "BYTES_AT_MOST", 100)
+    with pytest.raises(BadDescription, match="more than"):
         read_inventory(folder)
 
 
@@ -240,7 +267,7 @@ def test_what_the_reader_answers_is_not_believed(good: Path, monkeypatch: pytest
         [{"sheet": "nothing", "where": "x", "fields": [], "units": [], "lines": []}],
     )
     for answer in answers:
-        monkeypatch.setattr(workbook, "confined", lambda *_, answer=answer, **__: answer)
+        monkeypatch.setattr(child, "confined", lambda *_, answer=answer, **__: answer)
         with pytest.raises(BadDescription):
             read_workbook(good)
 
