@@ -10,6 +10,7 @@ from p2v.audit.inventory.seen import HasLine, Seen
 
 
 def drives(seen: Seen) -> Iterator[AuditFinding]:
+    """USB devices, and media in drives."""
     machine, vm = seen.machine, seen.machine.info.vm
     yield from seen.of_rows(
         "inventory.usb", f"{vm} has USB devices of the host or of somebody's desk: {{}}.", _rows(machine.usbs)
@@ -27,6 +28,7 @@ def drives(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def others(seen: Seen) -> Iterator[AuditFinding]:
+    """Screens, and devices of the host's."""
     info = seen.machine.info
     if (info.monitors or 0) > 1:
         yield seen.of_info("inventory.monitors", f"{info.vm} has {info.monitors} screens.", f"{info.monitors}")

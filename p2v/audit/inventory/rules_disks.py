@@ -21,6 +21,7 @@ _ALWAYS_FULL = ("/snap/", "/run/", "/dev", "/proc", "/sys", "/mnt/cdrom", "/medi
 
 
 def attachment(seen: Seen) -> Iterator[AuditFinding]:
+    """Disks that are in no snapshot, forget, are LUNs, or were held back."""
     disks, vm = seen.machine.disks, seen.machine.info.vm
     modes = [(disk, disk.mode.casefold()) for disk in disks]
     yield from seen.of_rows(
@@ -55,6 +56,7 @@ def attachment(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def sharing(seen: Seen) -> Iterator[AuditFinding]:
+    """Disks that other machines write too."""
     disks, vm = seen.machine.disks, seen.machine.info.vm
     yield from seen.of_rows(
         "inventory.disk-shared",
@@ -69,6 +71,7 @@ def sharing(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def storage(seen: Seen) -> Iterator[AuditFinding]:
+    """Disks without a size or a file that can be reached; what their datastores are."""
     disks, vm = seen.machine.disks, seen.machine.info.vm
     yield from seen.of_rows(
         "inventory.disk-empty",
@@ -100,6 +103,7 @@ def storage(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def counts(seen: Seen) -> Iterator[AuditFinding]:
+    """Very many disks, and disks that the export does not list."""
     info, disks = seen.machine.info, seen.machine.disks
     if max(len(disks), info.disk_count or 0) > DISKS_AT_MOST:
         yield seen.of_info(
@@ -117,6 +121,7 @@ def counts(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def tracking(seen: Seen) -> Iterator[AuditFinding]:
+    """Changed blocks, and serial numbers of disks."""
     info = seen.machine.info
     if info.cbt is False:
         yield seen.of_info("inventory.cbt-off", f"Changed blocks of {info.vm} are not tracked.", "CBT: False")
@@ -130,6 +135,7 @@ def tracking(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def free_space(seen: Seen) -> Iterator[AuditFinding]:
+    """File systems that a conversion has no room on."""
     vm = seen.machine.info.vm
     parts = [
         part

@@ -14,6 +14,7 @@ _TRUNK = re.compile(r"4095|.*\d\s*-\s*\d.*|.*trunk.*", re.IGNORECASE)
 
 
 def cards(seen: Seen) -> Iterator[AuditFinding]:
+    """Cards of a kind that does not come along, or on no known network."""
     machine, vm = seen.machine, seen.machine.info.vm
     if (
         seen.inventory.has("vNetwork")
@@ -43,6 +44,7 @@ def cards(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def connections(seen: Seen) -> Iterator[AuditFinding]:
+    """Cables that are out, cards that do not come up by themselves, addresses that nobody knows."""
     machine, vm = seen.machine, seen.machine.info.vm
     if not machine.runs:
         return
@@ -67,6 +69,7 @@ def connections(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def ports(seen: Seen) -> Iterator[AuditFinding]:
+    """What its networks allow and hand through."""
     vm = seen.machine.info.vm
     known = [(nic, port) for nic in seen.machine.nics if (port := seen.neighbours.ports.get(nic.network)) is not None]
     trunks = [(nic, port) for nic, port in known if _TRUNK.fullmatch(port.vlan)]

@@ -14,6 +14,7 @@ _PLAIN_LEVELS = frozenset({"", "normal"})
 
 
 def hot_add(seen: Seen) -> Iterator[AuditFinding]:
+    """What can be added while it runs."""
     cpu, memory, vm = seen.machine.cpu, seen.machine.memory, seen.machine.info.vm
     what: list[tuple[str, HasLine]] = []
     if cpu is not None and (cpu.hot_add or cpu.hot_remove):
@@ -36,6 +37,7 @@ def hot_add(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def processors(seen: Seen) -> Iterator[AuditFinding]:
+    """What processors it was promised, held to, and waited for."""
     info, cpu = seen.machine.info, seen.machine.cpu
     if info.latency.casefold() in ("high", "medium"):
         yield seen.of_info(
@@ -75,6 +77,7 @@ def _promises(seen: Seen, cpu: CpuRow) -> Iterator[AuditFinding]:
 
 
 def memory(seen: Seen) -> Iterator[AuditFinding]:
+    """What memory it was promised, held to, and lost."""
     row, vm = seen.machine.memory, seen.machine.info.vm
     if row is None:
         return

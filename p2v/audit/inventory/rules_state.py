@@ -19,6 +19,7 @@ _UNWELL = frozenset({"red", "yellow"})
 
 
 def not_looked_inside(seen: Seen) -> Iterator[AuditFinding]:
+    """Every machine of an inventory; a placeholder has no inside."""
     if not seen.machine.info.placeholder:
         yield seen.of_info(
             "inventory.not-looked-inside",
@@ -28,6 +29,7 @@ def not_looked_inside(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def incomplete(seen: Seen) -> Iterator[AuditFinding]:
+    """What could not be judged for want of sheets."""
     missing = [
         gap.sheet
         for gap in seen.inventory.gaps
@@ -41,6 +43,7 @@ def incomplete(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def power(seen: Seen) -> Iterator[AuditFinding]:
+    """Off, off for long, suspended."""
     info = seen.machine.info
     state = info.powerstate.casefold()
     if state == "suspended":
@@ -63,6 +66,7 @@ def power(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def kind(seen: Seen) -> Iterator[AuditFinding]:
+    """Templates, placeholders, vSphere's own."""
     info = seen.machine.info
     if info.template:
         yield seen.of_info("inventory.template", f"{info.vm} is a template.", "Template")
@@ -77,6 +81,7 @@ def kind(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def connection(seen: Seen) -> Iterator[AuditFinding]:
+    """What vCenter cannot reach, or shows a problem of."""
     info = seen.machine.info
     if info.connection.casefold() in _LOST:
         yield seen.of_info(
@@ -91,6 +96,7 @@ def connection(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def availability(seen: Seen) -> Iterator[AuditFinding]:
+    """Fault Tolerance, rules of the cluster, vApps, a start that stops in the setup."""
     info = seen.machine.info
     if info.ft_state.casefold() not in _FT_OFF:
         yield seen.of_info(
@@ -114,6 +120,7 @@ def availability(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def snapshots(seen: Seen) -> Iterator[AuditFinding]:
+    """Snapshots: that there are some, many, old ones, ones with memory; leftovers of deleted ones."""
     info, found = seen.machine.info, seen.machine.snapshots
     total = sum(each.size or 0 for each in found)
     volume = f", {format_bytes(total)} together" if total else ""

@@ -33,6 +33,7 @@ _SUITES = {
 
 
 def release(seen: Seen) -> Iterator[AuditFinding]:
+    """Which system it is, as far as names tell, and whether a conversion rewrites such a one."""
     info, named = seen.machine.info, seen.system
     if info.placeholder:
         return
@@ -108,6 +109,7 @@ def _limits(id_: str, edition: str) -> list[Limit]:
 
 
 def firmware(seen: Seen) -> Iterator[AuditFinding]:
+    """Virtual hardware, Secure Boot, a TPM that is likely."""
     info = seen.machine.info
     version = re.search(r"\d{1,3}", info.hw_version)
     if version is not None and 0 < int(version[0]) <= HARDWARE_OLD:
@@ -125,6 +127,7 @@ def firmware(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def tools(seen: Seen) -> Iterator[AuditFinding]:
+    """Whether VMware Tools work, and what they do for the guest."""
     row, vm = seen.machine.tools, seen.machine.info.vm
     if row is None or seen.machine.info.template:
         return
@@ -148,6 +151,7 @@ def tools(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def names(seen: Seen) -> Iterator[AuditFinding]:
+    """Its name and its host name, as other managements take them."""
     info = seen.machine.info
     if info.template or info.placeholder:
         return
@@ -162,6 +166,7 @@ def names(seen: Seen) -> Iterator[AuditFinding]:
 
 
 def health(seen: Seen) -> Iterator[AuditFinding]:
+    """What RVTools itself says of it, where no other rule does."""
     rows = [row for row in seen.machine.health if row.kind.casefold() not in _TOLD_ELSEWHERE and row.message]
     folders = [row for row in rows if row.kind.casefold() == "foldername"]
     if folders:

@@ -196,13 +196,30 @@ def test_rows_find_their_machine_by_id_where_names_are_shared() -> None:
     assert [disk.file for disk in second.disks] == ["[fast] web-1_1/web-1.vmdk"]
 
 
-def test_ids_of_two_vcenters_are_not_mixed_up() -> None:
+def test_the_id_in_its_vcenter_is_enough() -> None:
+    """RVTools 3 has no UUID of machines in its other sheets."""
     export = clean()
-    other = {
-        "VM": "db-1",
-        "VI SDK UUID": "bbbbbbbb-0000-4000-8000-00000000000b",
-        "VM UUID": "50081111-0000-4000-8000-000000000009",
-    }
+    another(export, "vInfo", **{**export["vInfo"][0], "VM ID": "vm-202", "VM UUID": ""})
+    another(export, "vDisk", **{**export["vDisk"][0], "VM ID": "vm-202", "VM UUID": "", "Disk": "Hard disk 7"})
+    second = inventory_of(export).machines[1]
+    assert [disk.label for disk in second.disks] == ["Hard disk 7"]
+
+
+def test_a_row_with_no_more_than_a_name_that_two_machines_have_is_nobodys() -> None:
+    bare = {"VM ID": "", "VM UUID": ""}
+    export = clean()
+    export["vInfo"] = [{**export["vInfo"][0], **bare}, {**export["vInfo"][0], **bare}]
+    export["vDisk"][0] |= bare
+    inventory = inventory_of(export)
+    assert [machine.disks for machine in inventory.machines] == [(), ()]
+    assert inventory.strays["vDisk"] == 1
+
+
+def test_ids_of_two_vcenters_are_not_mixed_up() -> None:
+    other = {"VI SDK UUID": "bbbbbbbb-0000-4000-8000-00000000000b", "VM UUID": ""}
+    export = clean()
+    for sheet in ("vInfo", "vDisk"):
+        export[sheet][0]["VM UUID"] = ""
     another(export, "vInfo", **{**export["vInfo"][0], **other})
     another(export, "vDisk", **{**export["vDisk"][0], **other, "Disk": "Hard disk 7"})
     first, second = inventory_of(export).machines
@@ -238,6 +255,14 @@ def test_thin_disks_share_what_is_in_use_by_their_sizes() -> None:
     another(export, "vDisk", **{**export["vDisk"][0], "Capacity MiB": 10240, "Disk Key": 2002})
     sizes = [disk.allocated_bytes // MIB for disk in audited(export)[0].disks]
     assert sizes == [24000, 20000, 6000]
+
+
+def test_what_file_systems_use_is_told_of_the_disk_they_are_on() -> None:
+    export = clean()
+    export["vInfo"][0]["Disks"] = 2
+    another(export, "vDisk", **{**export["vDisk"][0], "Disk Key": 2001, "Disk": "Hard disk 2"})
+    export["vPartition"][1]["Disk Key"] = 2001
+    assert [disk.used_bytes for disk in audited(export)[0].disks] == [10240 * MIB, 256 * MIB]
 
 
 def test_a_fleet_is_compared_by_what_exports_say() -> None:
