@@ -15,6 +15,8 @@ from p2v.audit.inventory.reading import read_inventory
 from p2v.audit.inventory.rows import DiskRow
 from p2v.audit.inventory.seen import InventoryCheck, Neighbours, Seen, addresses_of, neighbours_of
 from p2v.audit.inventory.systems import system_of
+from p2v.audit.lifecycle import support_of
+from p2v.audit.rules.support import support_findings
 
 CHECKS: tuple[InventoryCheck, ...] = (
     *rules_state.CHECKS,
@@ -43,6 +45,7 @@ def _audited(
 ) -> MachineAudit:
     info = machine.info
     named = system_of(info.os_configured, info.os_tools, info.detail, info.dns_name)
+    system = named.system if named is not None else None
     findings = tuple(_findings(Seen(machine, inventory, near, named, rules, as_of)))
     return MachineAudit(
         info.vm,
@@ -51,7 +54,8 @@ def _audited(
         (str(inventory.path),),
         verdict(findings, rules),
         findings,
-        system=named.system if named is not None else None,
+        system=system,
+        support=support_of(system, as_of) if system is not None else None,
         firmware=_FIRMWARE.get(info.firmware.casefold(), ""),
         cpus=info.cpus if info.cpus is not None else machine.cpu.cpus if machine.cpu is not None else None,
         memory_bytes=info.memory
@@ -72,6 +76,8 @@ def _audited(
 def _findings(seen: Seen) -> Iterator[AuditFinding]:
     for check in CHECKS:
         yield from check(seen)
+    if seen.system is not None:
+        yield from support_findings(seen.system.system, seen.as_of, seen.rules)
 
 
 def _disks(machine: MachineRows) -> Iterator[DiskAudit]:

@@ -263,11 +263,12 @@ def audited(export: Export, as_of: date = AS_OF) -> tuple[MachineAudit, ...]:
 
 
 def rules_of(export: Export, as_of: date = AS_OF) -> set[str]:
-    """The rules that fire for an export, for any machine of it or for the whole."""
+    """The rules about inventories that fire for an export, for any machine of it or for the whole."""
     whole = inventory_of(export)
     machines = audit_machines(whole, known_rules(), as_of)
     found = [finding for machine in machines for finding in machine.findings]
-    return {finding.rule for finding in (*found, *fleet_findings(whole, known_rules()))}
+    every = {finding.rule for finding in (*found, *fleet_findings(whole, known_rules()))}
+    return {rule for rule in every if rule.startswith("inventory.")}
 
 
 def write_workbook(
