@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from p2v.audit.document import AuditDocument, LeftAside, MachineAudit, verdict
-from p2v.audit.examine import Examination, Wish, examine, nameless
-from p2v.audit.faults import NO_DISK, cut_off
+from p2v.audit.belonging import looked_at, owners, sorted_out, without_neighbours
+from p2v.audit.catalogue_file import Rule
+from p2v.audit.document import AuditDocument, MachineAudit, verdict
+from p2v.audit.examine import Answer, Wish, examine, nameless
+from p2v.audit.faults import cut_off
 from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.fleet import fleet_findings
 from p2v.audit.gather import Gathered, Subject, SubjectKind
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
+from p2v.audit.sizing.findings import sizing_findings
+from p2v.audit.sizing.values import Sizing
 from p2v.audit.suppressing import Suppression, suppressed
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import ItemDone, Reporter, phase
-
-_BESIDE = "source.disks-beside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +47,40 @@ def audit(
         # found out once, and not by each machine's process for itself
         found = acceleration()
         acceleration = lambda: found  # noqa: E731
+    # what hangs on nothing else: a disk that a machine has need not be looked at once more
+    loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
+    others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
     with phase(report, "audit", f"Auditing {_counted(gathered.subjects)}"):
-        # machines first: a disk that one of them has need not be looked at once more
-        loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
-        others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
-        examinations = list(_all(others, wish, running, acceleration, report))
-        owned = _owners(examinations)
+        first = list(_answers(others, wish, running, acceleration, report))
+        owned = owners(looked_at(first))
         loose = [each for each in loose if str(each.path.absolute()) not in owned]
-        examinations += _all(loose, wish, running, acceleration, report)
-    kept, aside = _sorted_out(examinations)
-    machines = tuple(_judged(each, wish, suppressions) for each in _without_neighbours(kept))
-    fleet = suppressed(fleet_findings(machines, wish.rules), "", suppressions)
-    fired = {finding.rule for each in machines for finding in each.findings} | {each.rule for each in fleet}
-    return AuditDocument(
+        answers = [*first, *_answers(loose, wish, running, acceleration, report)]
+    kept, aside = sorted_out(looked_at(answers))
+    machines = tuple(_judged(each, wish, suppressions) for each in without_neighbours(kept))
+    fleet = (*fleet_findings(machines, wish.rules), *(finding for _, answer in answers for finding in answer.fleet))
+    document = AuditDocument(
         as_of=wish.as_of,
         machines=machines,
-        fleet=fleet,
+        fleet=suppressed(fleet, "", suppressions),
         left_aside=(*gathered.left_aside, *aside),
-        rules=tuple(rule for name, rule in wish.rules.items() if name in fired),
+        hosts=tuple(host for _, answer in answers for host in answer.hosts),
     )
+    return _with_rules(document, wish.rules)
+
+
+def with_sizing(
+    document: AuditDocument, sizing: Sizing, rules: Mapping[str, Rule], suppressions: Sequence[Suppression] = ()
+) -> AuditDocument:
+    """The document with a sizing, and what that found."""
+    found = suppressed(sizing_findings(sizing, rules), "", suppressions)
+    return _with_rules(replace(document, sizing=sizing, fleet=(*document.fleet, *found)), rules)
+
+
+def _with_rules(document: AuditDocument, rules: Mapping[str, Rule]) -> AuditDocument:
+    """The document with the rules that fired in it."""
+    fired = {finding.rule for each in document.machines for finding in each.findings}
+    fired |= {each.rule for each in document.fleet}
+    return replace(document, rules=tuple(rule for name, rule in rules.items() if name in fired))
 
 
 def _counted(subjects: Sequence[Subject]) -> str:
@@ -75,104 +91,45 @@ def _counted(subjects: Sequence[Subject]) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """An examination, and the subject that it came from."""
-
-    subject: Subject
-    examination: Examination
-
-
-def _all(
+def _answers(
     subjects: Sequence[Subject],
     wish: Wish,
     running: Running,
     acceleration: Callable[[], Acceleration],
     report: Reporter,
-) -> Iterator[_Looked]:
-    """Everything that was found, in the order of the subjects."""
+) -> Iterator[tuple[Subject, Answer]]:
+    """What each subject is, in their order."""
     conv = jsonio.converter()
 
     def work(number: int) -> Any:
-        found = examine(subjects[number], wish, acceleration)
-        return jsonio.encode(conv, found, tuple[Examination, ...])
+        return jsonio.encode(conv, examine(subjects[number], wish, acceleration))
 
-    by_number: dict[int, tuple[Examination, ...]] = {}
+    by_number: dict[int, Answer] = {}
     for answered in side_by_side(work, len(subjects), running.at_once, running.bounds):
-        examinations = _understood(answered, subjects[answered.number], wish)
-        by_number[answered.number] = examinations
         subject = subjects[answered.number]
-        names = ", ".join(each.machine.name for each in examinations) or subject.path.name
-        report(ItemDone("audit", names, len(by_number), len(subjects)))
+        answer = _understood(answered, subject, wish)
+        by_number[answered.number] = answer
+        report(ItemDone("audit", _named(answer, subject), len(by_number), len(subjects)))
     for number, subject in enumerate(subjects):
-        for each in by_number[number]:
-            yield _Looked(subject, each)
+        yield subject, by_number[number]
 
 
-def _understood(answered: Answered, subject: Subject, wish: Wish) -> tuple[Examination, ...]:
+def _named(answer: Answer, subject: Subject) -> str:
+    names = [each.machine.name for each in answer.examinations]
+    return (
+        names[0] if len(names) == 1 else f"{subject.path.name} ({len(names)} machines)" if names else subject.path.name
+    )
+
+
+def _understood(answered: Answered, subject: Subject, wish: Wish) -> Answer:
     path = str(subject.path)
     if answered.failure:
         finding = cut_off(path, answered.failure, answered.timed_out, wish.rules)
-        return (nameless(subject.path, [finding]),)
+        return Answer((nameless(subject.path, [finding]),))
     try:
-        return jsonio.decode(jsonio.converter(), answered.data, tuple[Examination, ...])
+        return jsonio.decode(jsonio.converter(), answered.data, Answer)
     except jsonio.BadDocument as error:
-        return (nameless(subject.path, [cut_off(path, f"gave no audit: {error}", False, wish.rules)]),)
-
-
-def _sorted_out(looked: Sequence[_Looked]) -> tuple[list[Examination], list[LeftAside]]:
-    """Without the loose disks that are parts of others, and files that only their names make disks."""
-    owners = _owners(looked)
-    kept: list[Examination] = []
-    aside: list[LeftAside] = []
-    for each in looked:
-        machine = each.examination.machine
-        if each.subject.kind is not SubjectKind.DISK or machine.described_by:
-            kept.append(each.examination)
-        elif (owner := owners.get(str(each.subject.path.absolute()))) is not None and owner != machine.paths:
-            continue
-        elif (why := _why_no_disk(machine)) is not None:
-            aside.append(LeftAside(str(each.subject.path), why))
-        else:
-            kept.append(each.examination)
-    return kept, aside
-
-
-def _owners(looked: Sequence[_Looked]) -> dict[str, tuple[str, ...]]:
-    """By its absolute path each file that a machine stands in: the machine's paths. Descriptions own before loose disks."""
-    owners: dict[str, tuple[str, ...]] = {}
-    for described in (True, False):
-        for each in looked:
-            machine = each.examination.machine
-            if bool(machine.described_by) is not described:
-                continue
-            own = {str(Path(disk.path).absolute()) for disk in machine.disks}
-            for file in {*map(_absolute, machine.signs.files), *map(_absolute, machine.paths)}:
-                # a file that is another's tip and one's own base is the other's part
-                if described or file not in own:
-                    owners.setdefault(file, machine.paths)
-    return owners
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).absolute())
-
-
-def _why_no_disk(machine: MachineAudit) -> str | None:
-    """Why a file that only its name makes a disk is none; None where it may be one."""
-    return next((finding.message for finding in machine.findings if finding.rule == NO_DISK), None)
-
-
-def _without_neighbours(examinations: Iterable[Examination]) -> Iterator[MachineAudit]:
-    """The machines, without the remark on disks beside them where those are all other machines' own."""
-    every = list(examinations)
-    owned = {_absolute(file) for each in every for file in (*each.machine.signs.files, *each.machine.paths)}
-    for each in every:
-        strangers = [file for file in each.beside if _absolute(file) not in owned]
-        findings = each.machine.findings
-        if not strangers:
-            findings = tuple(finding for finding in findings if finding.rule != _BESIDE)
-        yield replace(each.machine, findings=findings)
+        return Answer((nameless(subject.path, [cut_off(path, f"gave no audit: {error}", False, wish.rules)]),))
 
 
 def _judged(machine: MachineAudit, wish: Wish, suppressions: Sequence[Suppression]) -> MachineAudit:

@@ -10,6 +10,7 @@ from datetime import date
 import p2v
 from p2v.audit.catalogue_file import Area, Rule
 from p2v.audit.findings import AuditFinding, Severity
+from p2v.audit.inventory.hosts import HostRow
 from p2v.audit.sizing.values import Sizing
 
 AUDIT_SCHEMA = 1
@@ -140,6 +141,8 @@ class AuditDocument:
     rules: tuple[Rule, ...] = ()
     schema: int = AUDIT_SCHEMA
     suite_version: str = p2v.__version__
+    hosts: tuple[HostRow, ...] = ()
+    """What inventories say of the hosts that the machines run on now."""
     sizing: Sizing | None = None
     """Hosts, storage, time and money, where that was asked for."""
 

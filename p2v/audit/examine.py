@@ -21,6 +21,10 @@ from p2v.audit.examined import Examined
 from p2v.audit.faults import fault
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.gather import Subject, SubjectKind
+from p2v.audit.inventory.audit import audit_machines
+from p2v.audit.inventory.hosts import HostRow
+from p2v.audit.inventory.reading import read_inventory, recognises
+from p2v.audit.inventory.rules_fleet import fleet_findings as inventory_findings
 from p2v.audit.lifecycle import support_of
 from p2v.audit.looking import look
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
@@ -37,6 +41,7 @@ from p2v.sources.disk_names import name_from
 from p2v.sources.recognition import machine_names, read_machine
 
 _NOTES_AT_MOST = 20
+_MAY_BE_AN_INVENTORY = (SubjectKind.NAMED, SubjectKind.INVENTORY)
 _NOTHING_MORE = PlanOptions()
 
 
@@ -60,6 +65,15 @@ class Examination:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a subject is: its machines; of an inventory what it says of hosts, and of its machines together."""
+
+    examinations: tuple[Examination, ...] = ()
+    hosts: tuple[HostRow, ...] = ()
+    fleet: tuple[AuditFinding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Unread:
     """A machine of a package that cannot be read, by its name."""
 
@@ -67,27 +81,41 @@ class _Unread:
     error: P2vError
 
 
-def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleration]) -> tuple[Examination, ...]:
+def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleration]) -> Answer:
     """Everything that a subject is; nothing where its name promised more than it holds.
 
     Raises nothing of the suite's own: what is wrong with it is a finding.
     """
     try:
+        if subject.kind in _MAY_BE_AN_INVENTORY and not subject.more and recognises(subject.path):
+            return _inventory(subject.path, wish)
         machines = _machines(subject)
     except P2vError as error:
-        return (_failed(subject.path, error, wish),)
-    return tuple(
-        _machine(each, wish, acceleration)
-        if isinstance(each, Machine)
-        else _failed(subject.path, each.error, wish, each.name)
-        for each in machines
+        return Answer((_failed(subject.path, error, wish),))
+    return Answer(
+        tuple(
+            _machine(each, wish, acceleration)
+            if isinstance(each, Machine)
+            else _failed(subject.path, each.error, wish, each.name)
+            for each in machines
+        )
     )
+
+
+def _inventory(path: Path, wish: Wish) -> Answer:
+    """Raises what reading an export raises."""
+    inventory = read_inventory(path)
+    machines = audit_machines(inventory, wish.rules, wish.as_of)
+    fleet = inventory_findings(inventory, wish.rules)
+    return Answer(tuple(Examination(each) for each in machines), inventory.hosts, fleet)
 
 
 def _machines(subject: Subject) -> Sequence[Machine | _Unread]:
     path = subject.path
     if subject.more:
         return (_bare((path, *subject.more)),)
+    if subject.kind is SubjectKind.INVENTORY:
+        return ()  # a workbook of something else
     try:
         machine = read_machine(path)
     except Usage:

@@ -20,7 +20,7 @@ _ARCHIVES = (".ova", ".tar", ".tgz", ".tar.gz", ".zip")
 _DISKS = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 # optical discs are media, not machines; what is half written has no final name yet
 _NOT_DISKS = (".iso", ".partial")
-_INVENTORIES = (".xlsx",)
+_INVENTORIES = (".xlsx", ".xls")
 
 
 class SubjectKind(enum.Enum):

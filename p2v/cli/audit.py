@@ -9,15 +9,16 @@ from datetime import date
 from pathlib import Path
 
 from drivers.plan import PlanOptions
-from p2v.audit.auditing import Running, audit
+from p2v.audit.auditing import Running, audit, with_sizing
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument
 from p2v.audit.examine import Wish
 from p2v.audit.findings import Severity
 from p2v.audit.gather import gather, together
 from p2v.audit.side_by_side import Bounds
+from p2v.audit.sizing.size import size_as_wished
 from p2v.audit.suppressing import parse_suppression, read_suppressions
-from p2v.cli import audit_text, console, machine_options, options
+from p2v.cli import audit_text, console, machine_options, options, sizing_options
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import Usage
 
@@ -91,6 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     machine_options.add_keys(parser)
     machine_options.add_acceleration(parser)
     options.add_progress(parser)
+    sizing_options.add_sizing(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,12 +103,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.out_json(jsontext.pretty(jsonio.encode(jsonio.converter(), document)))
     else:
-        console.out(audit_text.render(document, everything=arguments.all_findings))
+        console.out(
+            audit_text.render(document, everything=arguments.all_findings, measured=arguments.measure is not None)
+        )
     return 4 if _fails(document, arguments.fail_on) else 0
 
 
 def _audited(arguments: argparse.Namespace) -> AuditDocument:
     rules = catalogue()
+    # read before hours of auditing: what is wrong with it is said at once
+    sizing = sizing_options.sizing_wish(arguments)
     suppressions = [parse_suppression(text, rules) for text in arguments.suppress]
     if arguments.suppressions is not None:
         suppressions += read_suppressions(arguments.suppressions, rules)
@@ -117,14 +123,19 @@ def _audited(arguments: argparse.Namespace) -> AuditDocument:
         keys=machine_options.keys_of(arguments),
         options=PlanOptions(virtio_win=arguments.virtio_win),
     )
-    return audit(
+    report = console.reporter(arguments.progress)
+    document = audit(
         together(arguments.paths) if arguments.together else gather(arguments.paths),
         wish,
         _running(arguments),
         machine_options.acceleration_of(arguments),
-        console.reporter(arguments.progress),
+        report,
         suppressions,
     )
+    if sizing is None:
+        return document
+    sized = size_as_wished(sizing, document.machines, document.hosts, report)
+    return with_sizing(document, sized, rules, suppressions)
 
 
 def _running(arguments: argparse.Namespace) -> Running:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from p2v.audit.catalogue_file import Rule
 from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.findings import AuditFinding, Evidence, Severity
+from p2v.audit.sizing.text import sizing_text
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
@@ -20,8 +21,11 @@ _NAME_AT_MOST = 32
 _SERIOUS = (Severity.BLOCKER, Severity.WARNING, Severity.UNKNOWN)
 
 
-def render(document: AuditDocument, *, everything: bool = False) -> str:
-    """The whole audit; ``everything``: information and each machine's findings too, however many there are."""
+def render(document: AuditDocument, *, everything: bool = False, measured: bool = False) -> str:
+    """The whole audit; ``everything``: information and each machine's findings too, however many there are.
+
+    ``measured``: something was written, to measure how fast that is.
+    """
     lines = [*_table(document, everything), ""]
     if everything or len(document.machines) <= _TOLD_ONE_BY_ONE:
         for machine in document.machines:
@@ -30,7 +34,8 @@ def render(document: AuditDocument, *, everything: bool = False) -> str:
         lines += _by_rule(document)
     lines += _fleet(document)
     lines += _aside(document)
-    return "\n".join([*lines, *_sum(document)])
+    lines += [*sizing_text(document.sizing), ""] if document.sizing is not None else []
+    return "\n".join([*lines, *_sum(document, measured)])
 
 
 def _table(document: AuditDocument, everything: bool) -> Iterator[str]:
@@ -145,13 +150,14 @@ def _aside(document: AuditDocument) -> Iterator[str]:
     yield ""
 
 
-def _sum(document: AuditDocument) -> Iterator[str]:
+def _sum(document: AuditDocument, measured: bool) -> Iterator[str]:
     counted = Counter(each.verdict for each in document.machines)
     machines = f"{len(document.machines)} machine{'' if len(document.machines) == 1 else 's'}"
     parts = (
         ", ".join(f"{counted[each]} {each.value}" for each in reversed(Verdict) if counted[each]) or "nothing to audit"
     )
-    yield f"{machines}: {parts}. Nothing was written; judged as of {document.as_of.isoformat()}."
+    written = "Only what was measured with was written, and removed" if measured else "Nothing was written"
+    yield f"{machines}: {parts}. {written}; judged as of {document.as_of.isoformat()}."
     if document.rules:
         yield f"`p2v audit explain {document.rules[0].id}` tells what a rule means."
 
