@@ -23,6 +23,8 @@ class Examined:
     rules: Mapping[str, Rule]
     as_of: date
     inside: GuestSights | None = None
+    description: str = ""
+    """The text of the machine's description, to find a line of it again; empty where it is none (a folder, an archive, a store)."""
 
 
 Check = Callable[[Examined], Iterable[AuditFinding]]

@@ -1,0 +1,36 @@
+"""The text of a machine's description, for findings to point at a line of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from p2v.core.units import MIB
+
+BYTES_AT_MOST = 4 * MIB
+_MARKS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
+
+
+def description_text(path: Path | None) -> str:
+    """The text of a description that is a file by itself; empty for a folder, an archive, a store, and what cannot be read."""
+    data = _read(path) if path is not None else b""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    return "" if b"\0" in data else data.decode("utf-8", "replace")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # a FIFO in its place must not hold the audit up
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with os.fdopen(handle, "rb") as file:
+        try:
+            is_file = stat.S_ISREG(os.fstat(handle).st_mode)
+            data = file.read(BYTES_AT_MOST + 1) if is_file else b""
+        except OSError:
+            return b""
+    return data if len(data) <= BYTES_AT_MOST else b""
