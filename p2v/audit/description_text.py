@@ -18,7 +18,13 @@ def description_text(path: Path | None) -> str:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
-    return "" if b"\0" in data else data.decode("utf-8", "replace")
+    if b"\0" in data:
+        return ""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        # as programs of Windows wrote them
+        return data.decode("cp1252", "replace")
 
 
 def _read(path: Path) -> bytes:
@@ -27,10 +33,13 @@ def _read(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return b""
-    with os.fdopen(handle, "rb") as file:
-        try:
-            is_file = stat.S_ISREG(os.fstat(handle).st_mode)
-            data = file.read(BYTES_AT_MOST + 1) if is_file else b""
-        except OSError:
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             return b""
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(BYTES_AT_MOST + 1)
+    except OSError:
+        return b""
+    finally:
+        os.close(handle)
     return data if len(data) <= BYTES_AT_MOST else b""

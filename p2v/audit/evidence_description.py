@@ -6,6 +6,7 @@ Proxmox VE's and Xen's configurations, Virtual PC's .vmc, Hyper-V's XML.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 
@@ -20,12 +21,15 @@ _PATH_AT_MOST = 1000
 _LINE_AT_MOST = 4000
 _NAMED: Mapping[str, tuple[re.Pattern[str], ...]] = {
     # as source_file.shown writes a value
-    "value": (re.compile(r"'([^'\\]{3,200})'"),),
+    "value": (re.compile(r"'((?:[^'\\]|\\.){3,800})'"),),
     "place": (
         re.compile(r"(?<![\w.-])((?:scsi|ide|sata|nvme|virtio|serial|parallel|pcipassthru)[0-9]+(?::[0-9]+)?)\b"),
         re.compile(r"the (?:disk|drive) ([\w:.-]{1,40}) "),
     ),
     "device": (re.compile(r"^(?:PCI|USB|the (?:PCI |USB )?device) (\S{1,200}) is a device of the old host"),),
+    "hostdev": (re.compile(r" device \((hostdev)\) is a device of the old host"),),
+    "interface": (re.compile(r" \(interface (hostdev)\) is a device of the old host"),),
+    "graphics": (re.compile(r"\((gfx_passthru)\)"),),
     "medium": (re.compile(r" in a drive \(([^)]{1,200})\)"),),
     "file": (re.compile(r"^(\S{1,200}) has "),),
     "mac": (re.compile(r"\b([0-9a-f]{2}(?::[0-9a-f]{2}){5})\b"),),
@@ -70,15 +74,31 @@ def _filled(patterns: tuple[str, ...], message: str) -> Iterator[re.Pattern[str]
 def _name(name: str, message: str) -> str:
     """An expression for what a message names; empty where it names none such."""
     found = next((match[1] for regex in _NAMED[name] if (match := regex.search(message)) is not None), "")
+    if name == "value":
+        found = _unquoted(found)
     if name == "mac":
         # written with colons, dashes or nothing between
         return "[:-]?".join(found.split(":"))
     return rf"(?<!\w){re.escape(found)}(?!\w)" if found and name == "value" else re.escape(found)
 
 
+def _unquoted(text: str) -> str:
+    """What stood before it was quoted and its odd letters escaped; empty for what is no such text."""
+    try:
+        return str(ast.literal_eval(f"'{text}'"))
+    except (ValueError, SyntaxError):
+        return ""
+
+
 def _line(text: str, pattern: re.Pattern[str]) -> tuple[int, str] | None:
     lines = ((number, line[:_LINE_AT_MOST]) for number, line in enumerate(text.split("\n"), start=1))
     return next(((number, line) for number, line in lines if pattern.search(line)), None)
+
+
+def _unplugged(examined: Examined, finding: Finding) -> Iterator[Evidence]:
+    """The line that says so; nothing where several cards are unplugged, as it might be another one's."""
+    if sum(not nic.connected for nic in examined.document.machine.nics) == 1:
+        yield from described(*_UNPLUGGED, or_whole=False)(examined, finding)
 
 
 def _described_hardware(examined: Examined, finding: Finding) -> Iterator[Evidence]:
@@ -90,6 +110,7 @@ def _described_hardware(examined: Examined, finding: Finding) -> Iterator[Eviden
 
 _CPUS = (r"^\s*numvcpus\b", r"<vcpu\b", r"^\s*(?:cores|sockets|vcpus)\s*[:=]", r"<CPU\s+count=", r"<processors\b")
 _VALUE = (r"{value}",)
+_UNPLUGGED = (r"startconnected\s*=\s*\"?false", r"<link\s+state=.down", r"link_down=1", r"\bcable=.false")
 _DRIVE = (
     r"^\s*{place}\.filename\b", r"^\s*{place}\s*:", r"<target\b[^>]*\bdev=[\"']{place}[\"']", r"[,\s\"']{place}\b", r"{value}",
 )  # fmt: skip
@@ -108,9 +129,7 @@ _HARDWARE: Mapping[str, tuple[str, ...]] = {
 SEEKERS: Mapping[str, Seeker] = {
     **dict.fromkeys(_HARDWARE, _described_hardware),
     "hardware.medium": described(r"{medium}"),
-    "hardware.link": described(
-        r"startconnected\s*=\s*\"?false", r"<link\s+state=.down", r"link_down=1", r"\bcable=.false", or_whole=False
-    ),
+    "hardware.link": _unplugged,
     "source.number": described(*_VALUE),
     "source.uuid": described(*_VALUE),
     "source.mac": described(*_VALUE),
@@ -166,8 +185,8 @@ SEEKERS: Mapping[str, Seeker] = {
     "source.device": described(),
     "source.vlan": described(r"vlan"),
     "source.passthrough": described(
-        r"^\s*{place}\.present\b", r"{device}", r"<hostdev\b", r"type=[\"'](?:hostdev|vdpa)", r"^\s*usb\.autoconnect\.device",
-        r"^\s*gfx_passthru\s*=",
+        r"^\s*{place}\.present\b", r"{device}", r"<{hostdev}\b", r"<interface\b[^>]*\btype=[\"']{interface}[\"']",
+        r"^\s*usb\.autoconnect\.device", r"^\s*{graphics}\s*=",
     ),
     "source.port": described(r"^\s*{place}\.filename\b", *_VALUE),
     "source.shared-folder": described(*_VALUE),

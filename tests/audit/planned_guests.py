@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from converters.info import ImageInfo, SourceIdentity
 from drivers.facts import GuestFacts
 from drivers.plan import Finding, PlanOptions
-from p2v.audit.catalogue_file import catalogue
+from p2v.audit.catalogue_file import Rule, catalogue
 from p2v.audit.evidence import evidence_of
 from p2v.audit.examined import Examined
 from p2v.audit.findings import Evidence
@@ -43,7 +45,12 @@ def examined(
     sources = tuple(_source(Path(disk_path(index)), size) for index, size in enumerate(sizes))
     found = Inspection(sources, facts)
     document = plan_found(machine or bare(len(sources)), found, options or PlanOptions())
-    return Examined(document, catalogue(), AS_OF, description)
+    return Examined(document, _rules(), AS_OF, description)
+
+
+@cache
+def _rules() -> Mapping[str, Rule]:
+    return catalogue()
 
 
 def findings(guest: Examined) -> tuple[Finding, ...]:
