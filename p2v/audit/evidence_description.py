@@ -21,7 +21,7 @@ _PATH_AT_MOST = 1000
 _LINE_AT_MOST = 4000
 _NAMED: Mapping[str, tuple[re.Pattern[str], ...]] = {
     # as source_file.shown writes a value
-    "value": (re.compile(r"'((?:[^'\\]|\\.){3,800})'"),),
+    "value": (re.compile(r"(?<!\w)'((?:[^'\\]|\\.){3,800})'"),),
     "place": (
         re.compile(r"(?<![\w.-])((?:scsi|ide|sata|nvme|virtio|serial|parallel|pcipassthru)[0-9]+(?::[0-9]+)?)\b"),
         re.compile(r"the (?:disk|drive) ([\w:.-]{1,40}) "),
@@ -130,6 +130,7 @@ SEEKERS: Mapping[str, Seeker] = {
     **dict.fromkeys(_HARDWARE, _described_hardware),
     "hardware.medium": described(r"{medium}"),
     "hardware.link": _unplugged,
+    "machine.mac-kept": described(r"{mac}"),
     "source.number": described(*_VALUE),
     "source.uuid": described(*_VALUE),
     "source.mac": described(*_VALUE),

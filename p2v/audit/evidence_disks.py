@@ -72,6 +72,15 @@ def _locked(examined: Examined, finding: Finding) -> Iterator[Evidence]:
         yield from of_device(examined.document, device)
 
 
+def _encrypted(examined: Examined, finding: Finding) -> Iterator[Evidence]:
+    """The partitions that encrypted volumes stand on."""
+    facts = examined.document.facts
+    carriers = {place for volume in facts.volumes if volume.kind == "luks" for place in volume.carriers}
+    for partition in facts.partitions:
+        if (partition.disk, partition.number) in carriers:
+            yield from of_device(examined.document, partition)
+
+
 def _root(examined: Examined, finding: Finding) -> Iterator[Evidence]:
     facts = examined.document.facts
     for partition in facts.partitions:
@@ -134,6 +143,12 @@ def starting(at: int = 0) -> Seeker:
             yield from of_device(examined.document, partition, at)
 
     return seek
+
+
+def _without_fallback(examined: Examined, finding: Finding) -> Iterator[Evidence]:
+    """The partition without a loader; nothing where it is drivers that are missing."""
+    if finding.message.startswith("no loader is on "):
+        yield from told(examined, finding)
 
 
 def _first_sector(examined: Examined, finding: Finding) -> Iterator[Evidence]:
@@ -204,6 +219,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "guest.no-os": contents,
     "guest.encrypted": _locked,
     "guest.reading": told,
+    "linux.rebuild.encrypted": _encrypted,
     "linux.hibernated": _hibernated_swap,
     "linux.file-system.unclean": mounted("the file system at {}: "),
     "linux.space.bytes": mounted("the file system at {} has "),
@@ -223,6 +239,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "windows.storage-spaces": of_types(lambda type_id: type_id == _SPACES),
     "windows.same-signature": _same_signature,
     "windows.no-disk-signature": _without_signature,
+    "windows.no-fallback": _without_fallback,
     "windows.boot-disk": starting(),
     "windows.boot-sector": starting(),
     "windows.no-boot-manager": starting(),

@@ -259,6 +259,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "windows.cluster-disks": _in_sets(_CLUSTER, "Start"),
     "windows.embedded": _of(_embedded),
     "windows.leftover": _of(_leftover),
+    "windows.no-boot-entry": _element(c_bcd.DEFAULT, of_manager=True),
     "windows.boot-device": _element(c_bcd.OS_DEVICE),
     "windows.boot-virtual-disk": _element(c_bcd.OS_DEVICE),
     "windows.boot-entry-elsewhere": _element(c_bcd.OS_DEVICE),

@@ -164,6 +164,139 @@ def test_values_from_a_hostile_description_are_no_patterns(value: str) -> None:
     assert found.text.isprintable()
 
 
+_MAC = "00:50:56:aa:bb:cc"
+
+
+@pytest.mark.parametrize(
+    "id_, message, text, number",
+    [
+        ("source.aborted", "VirtualBox ended while the machine ran", '<A>\n<Machine name="a" aborted="true">', 2),
+        (
+            "source.suspended",
+            "the machine is suspended (a.vmss): its memory",
+            'a = "b"\ncheckpoint.vmState = "a.vmss"',
+            2,
+        ),
+        ("source.suspended", "the machine is suspended (suspended): its memory", "name: a\nlock: suspended", 2),
+        ("source.snapshots", "the machine has a snapshot; its current state", 'scsi0.present = "TRUE"', 0),
+        ("source.architecture", "the machine's CPU is a 'mips64'", "<domain>\n<type arch='mips64'>hvm</type>", 2),
+        ("source.firmware", "the firmware is called 'coreboot', which is not known here", '\nfirmware = "coreboot"', 2),
+        ("source.firmware-32", "the machine has a 32-bit UEFI", '\n<Firmware type="EFI32"/>', 2),
+        ("source.uuid", "the machine's UUID is 'not one', which is no UUID", '\nuuid.bios = "not one"', 2),
+        ("source.number", "numvcpus is 'lots', which is no number", '\nnumvcpus = "lots"', 2),
+        ("source.number", "numvcpus is 'x', which is no number", 'x = "x"', None),
+        (
+            "source.mac-twice",
+            f"two network cards have the MAC address {_MAC}; the second one",
+            'a\nb = "00-50-56-AA-BB-CC"',
+            2,
+        ),
+        ("machine.mac-kept", f"the copy has its source's MAC addresses ({_MAC})", 'a\nb = "005056AABBCC"', 2),
+        (
+            "source.network",
+            "network card 1 was on 'VM Network'; here it is on 'default'",
+            '\nnetworkName = "VM Network"',
+            2,
+        ),
+        ("source.vlan", "the network card on x has VLAN settings on its switch port", "<x/>\n<VlanSettingData/>", 2),
+        ("source.disk-twice", "the disk 'a.vmdk' is named twice", '\nscsi0:0.fileName = "a.vmdk"', 2),
+        ("source.disk-found", "'a.vmdk' is not there; '/x/a.vmdk' is taken for it", '\nscsi0:0.fileName = "a.vmdk"', 2),
+        (
+            "source.disk-unknown",
+            "Disk 1 stands for 'ovf:/disk/9', which the package",
+            "\n<HostResource>ovf:/disk/9</HostResource>",
+            2,
+        ),
+        ("source.disk-size", "a.vmdk has 4.0 GiB, and its description says 5.0 GiB", '\n<File href="a.vmdk"/>', 2),
+        ("source.disk-raw", "the disk scsi0:1 stands for a device", '\nscsi0:1.deviceType = "rawDisk"', 2),
+        (
+            "source.disk-format",
+            "the disk vda has the format 'cow', which is not known",
+            "<driver/>\n<target dev='vda'/>",
+            2,
+        ),
+        ("source.disk-job", "the disk vda is being copied by its host", "<disk>\n<mirror type='file'/>", 2),
+        (
+            "source.disk-parent",
+            "the disk b holds only changes to the disk a",
+            '\n<Disk diskId="b" ovf:parentRef="a"/>',
+            2,
+        ),
+        ("source.disk-blank", "the disk b (1 GiB) has no file", '\n<ovf:Disk ovf:diskId="b"/>', 2),
+        (
+            "source.drive",
+            "the drive ide0:1 is of a kind that is not known (7)",
+            "<location>\n<drive_type>7</drive_type>",
+            2,
+        ),
+        ("source.drive-twice", "the drive scsi0:1 is described twice", '\nscsi0:1.fileName = "a"', 2),
+        (
+            "source.compression",
+            "'a.vmdk' is compressed as 'bzip2', which is not read",
+            '\n<File href="a.vmdk" compression="bzip2"/>',
+            2,
+        ),
+        ("source.undo-disk", "the disk ide0:0 has an undo disk (a.vud)", "\n<undo_pathname>a.vud</undo_pathname>", 2),
+        ("source.undo-disk-missing", "the changes of the disk ide0:0", "\n<undo_pathname>a.vud</undo_pathname>", 2),
+        ("source.redo-log", "the disk scsi0:0 has a redo log (a.REDO)", '\nscsi0:0.redo = "./a.REDO"', 2),
+        (
+            "source.medium",
+            "the medium '/iso/a.iso' is a drive of the old host's",
+            '\nide1:0.fileName = "/iso/a.iso"',
+            2,
+        ),
+        (
+            "source.dynamic-memory",
+            "the machine's memory grew and shrank",
+            "<b/>\n<dynamic_memory_enabled>True</...>",
+            2,
+        ),
+        ("source.shared-memory", "the memory 'ring' that machines share", "\n<shmem name='ring'/>", 2),
+        ("source.launch-security", "the machine's memory was encrypted", "\n<launchSecurity type='sev'/>", 2),
+        ("source.hypervisor-hidden", "the guest was not told", '\nhypervisor.cpuid.v0 = "FALSE"', 2),
+        ("source.graphics-3d", "the graphics card drew in three dimensions", '\nmks.enable3d = "TRUE"', 2),
+        ("source.direct-kernel", "the machine was started with the kernel '/boot/k' of", "\nkernel = '/boot/k'", 2),
+        ("source.configuration", "the machine comes in several sizes", '\n<Configuration ovf:id="small"/>', 2),
+        (
+            "source.hardware-alternatives",
+            "the machine is described for 2 kinds of host",
+            "\n<VirtualHardwareSection>",
+            2,
+        ),
+        ("source.section-required", "the package demands that a X section", '\n<x:Section ovf:required="true"/>', 2),
+        ("source.section", "the package has a X section", "<x/>", None),
+        ("source.device", "NVDIMM (vmware.nvdimm) has no counterpart", "<x/>", None),
+        ("source.key-twice", "the description has two values for memsize", "memsize = 1", None),
+        ("source.vmcx", "the .vmcx was read by a published description", "", None),
+        ("source.log", "the configuration has 2 changes in its log", "", None),
+        ("source.checkpoint", "this is a checkpoint of a machine", "<x/>", None),
+        ("hardware.secure-boot", "the machine started with secure boot", '\nuefi.secureBoot.enabled = "TRUE"', 2),
+        ("hardware.tpm", "the machine had a TPM, which it will not have", '\nvtpm.present = "TRUE"', 2),
+        ("hardware.smbios", "the machine had serial numbers or tags", '\nserialNumber = "ABC"', 2),
+        ("hardware.memory", "the guest can use 4 GiB of the machine's 8 GiB", '\nmemSize = "8192"', 2),
+        ("hardware.sockets", "its CPUs were in 4 sockets", '\ncpuid.coresPerSocket = "1"', 2),
+    ],
+)
+def test_what_a_message_names_is_found_in_a_text(id_: str, message: str, text: str, number: int | None) -> None:
+    """``number`` 0: nothing is pointed at; None: the description as a whole."""
+    described = replace(bare(1), description=Path("/vms/web/web.vmx"), assumed=())
+    found = evidence_of(examined(FACTS, described, description=text), Finding(id_, message))
+    assert [each.line for each in found] == ([] if number == 0 else [number])
+    if number:
+        assert found[0].text == text.split("\n")[number - 1].strip()
+
+
+def test_keys_of_an_encrypted_machine_and_settings_of_a_package_are_not_shown() -> None:
+    described = replace(bare(1), description=Path("/vms/web/web.vmx"))
+    for id_, text in (
+        ("source.encrypted", 'encryption.keySafe = "vmware:key/secret"\n'),
+        ("source.properties", '<Property ovf:key="password" ovf:value="secret"/>\n'),
+        ("source.cloud-init", "ide0: local:vm-1-cloudinit,media=cdrom\n"),
+    ):
+        (found,) = evidence_of(examined(FACTS, described, description=text), Finding(id_, "the machine is encrypted"))
+        assert (found.line, found.text) == (1, "")
+
+
 # --- the text --------------------------------------------------------------------------------------------------------------
 
 

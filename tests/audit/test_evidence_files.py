@@ -13,7 +13,8 @@ from drivers.linux.lvm_config import DEVICES_FILE
 from drivers.plan import Finding
 from p2v.audit.evidence import evidence_of
 from p2v.audit.findings import Evidence, EvidenceKind
-from tests.audit.planned_guests import examined, findings, pieces
+from p2v.machine import Nic
+from tests.audit.planned_guests import bare, examined, findings, pieces
 from tests.drivers.linux.guest import ROOT, SWAP, VERSION, facts_of, files, kernel
 from tests.drivers.memory_tree import Folder, Link, Node
 from tests.fixtures.layout import ROOT_UUID
@@ -172,6 +173,59 @@ def test_an_entry_whose_title_says_much_is_still_the_entry() -> None:
         "linux.s390x.cio-ignore", f"the entry {entry.title} passes cio_ignore=all, so that its kernel ignores"
     )
     assert evidence_of(examined(odd), finding) == (line(entry.source, 2, "options root=x cio_ignore=all"),)
+
+
+@pytest.mark.parametrize(
+    "id_, message, expected",
+    [
+        ("linux.network.address-in-hosts", "/etc/hosts line 1 has the old address 127.0.0.1", [1]),
+        (
+            "linux.network.by-hardware",
+            "/etc/network/interfaces is for a card of the old machine (ens33), which is not",
+            [11, 12],
+        ),
+        ("linux.network.unread", "/etc/network/interfaces could not be read", [None]),
+        ("linux.network.link-shadowed", "/etc/network/interfaces matches every card", [None]),
+        ("linux.network.address-kept", "/etc/network/interfaces keeps what it says of addresses: it is odd", [None]),
+        ("linux.network.mac-left", "/etc/network/interfaces names the old MAC address", [None]),
+        ("linux.network.order-guessed", "by their order they are taken as ens33 for 00:50:56:aa:bb:01", [11]),
+        ("linux.identity.machine-id-fixed", "/etc/other tells the guest its old machine id", []),
+        ("linux.first-boot.tool-left", "open-vm-tools is turned off but not removed", []),
+        ("linux.s390x.channel-device", "/etc/hosts line 2 sets up the device 0.0.0100", [2]),
+    ],
+)
+def test_a_message_points_at_the_file_that_it_begins_with(id_: str, message: str, expected: list[int | None]) -> None:
+    assert [each.line for each in evidence_of(examined(linux()), Finding(id_, message))] == expected
+
+
+def test_of_two_paths_that_begin_alike_the_longer_one_is_meant() -> None:
+    texts = {path: TextFile(path, path, "After=dev-sda3.device\n") for path in ("/etc/systemd/a", "/etc/systemd/a b")}
+    guest = examined(replace(linux(), texts=texts))
+    found = evidence_of(
+        guest, Finding("linux.unit.waits-for-device", "/etc/systemd/a b waits for dev-sda3.device, which may")
+    )
+    assert [each.where for each in found] == ["/etc/systemd/a b"]
+
+
+def test_keys_of_a_copy_and_the_old_address_in_another_system_are_pointed_at() -> None:
+    keys = {"/etc/ssh/ssh_host_rsa_key": "aa", "/var/lib/systemd/random-seed": "bb"}
+    guest = examined(replace(linux(), digests=keys))
+    assert evidence_of(guest, Finding("linux.identity.host-keys", "the keys stay")) == (
+        file("/etc/ssh/ssh_host_rsa_key"),
+    )
+    system = OperatingSystem("other", "freebsd", "", "FreeBSD", "x86_64", "other")
+    settings = TextFile(
+        "/etc/rc.conf", "/etc/rc.conf", 'a="b"\nifconfig_em0_ether="00:50:56:AA:BB:CC"\nifconfig_igb0="DHCP"\n'
+    )
+    other = GuestFacts(ReadBy.HOST, (), (), os=system, texts={settings.path: settings})
+    card = Nic("52:54:00:00:00:01", source_mac="00:50:56:aa:bb:cc")
+    assert [each.line for each in pieces(examined(other, replace(bare(1), nics=(card,))), "other.mac-change")] == [2]
+    assert [each.line for each in pieces(examined(other), "other.card-name")] == [3]
+    table = TextFile("/etc/fstab", "/etc/fstab", "/dev/ada0p2 / ufs rw 1 1\n/dev/da0p1 /data ufs rw 2 2\n")
+    assert [each.line for each in pieces(examined(replace(other, texts={table.path: table})), "other.disk-names")] == [
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from drivers.plan import Finding
 from drivers.windows import bcd
 from drivers.windows.boot_facts import BootSector, LoaderFile, WindowsBoot
 from drivers.windows.c_bcd import OS_LOADER
-from drivers.windows.facts import BCD, SOFTWARE, SYSTEM, HiveLog, WindowsFacts
+from drivers.windows.facts import BCD, SOFTWARE, SYSTEM, ControlSets, HiveLog, WindowsFacts, WindowsVersion
 from drivers.windows.versions import CURRENT_VERSION
 from p2v.audit.evidence import evidence_of
 from p2v.audit.examined import Examined
@@ -53,6 +53,7 @@ def bytes_at(offset: int, text: str, disk: int = 0) -> Evidence:
 
 # --- registry --------------------------------------------------------------------------------------------------------------
 
+_POWER, _OPTIONS = f"{SET}\\Control\\Session Manager\\Power", f"{SET}\\Control\\ProductOptions"
 _VERSION_KEY = f"SOFTWARE\\{CURRENT_VERSION}"
 _GUARD_POLICY = "Policies\\Microsoft\\Windows\\DeviceGuard"
 
@@ -165,6 +166,101 @@ def test_a_hal_points_at_the_computers_class() -> None:
     key = f"{SET}\\Control\\Class\\{{4D36E966-E325-11CE-BFC1-08002BE10318}}\\0000"
     found = windows({key: {"MatchingDeviceId": sz("e_isa_up")}}, version=(5, 1))
     assert pieces(guest(found), "windows.hal-no-acpi") == (registry(f"SYSTEM\\{key}\\MatchingDeviceId", "e_isa_up"),)
+
+
+@pytest.mark.parametrize(
+    "id_, system, software, changes, expected",
+    [
+        ("windows.fast-startup", {_POWER: {"HiberbootEnabled": dword(1)}}, {}, {"fast_startup": True},
+         [f"SYSTEM\\{_POWER}\\HiberbootEnabled"]),
+        ("windows.no-control-set", {"Select": {"Current": dword(3)}}, {}, {"control_sets": ControlSets(3, 3, 0, 3, (1,))},
+         ["SYSTEM\\Select\\Current"]),
+        ("windows.version-unknown", {}, {CURRENT_VERSION: {}}, {"version": WindowsVersion(0, 0, 0)}, [_VERSION_KEY]),
+        ("windows.too-old", {}, {CURRENT_VERSION: {"CurrentVersion": sz("3.51")}}, {"version": WindowsVersion(3, 51, 0)},
+         [f"{_VERSION_KEY}\\CurrentVersion"]),
+        ("windows.evaluation", {}, {CURRENT_VERSION: {"EditionID": sz("ServerStandardEval")}},
+         {"version": WindowsVersion(10, 0, 17763, edition_id="ServerStandardEval")}, [f"{_VERSION_KEY}\\EditionID"]),
+        ("windows.domain-controller", {_OPTIONS: {"ProductType": sz("LanmanNT")}}, {},
+         {"version": WindowsVersion(10, 0, 17763, product_type="LanmanNT")}, [f"SYSTEM\\{_OPTIONS}\\ProductType"]),
+        ("windows.no-generation-id", {_OPTIONS: {"ProductType": sz("LanmanNT")}}, {},
+         {"version": WindowsVersion(6, 1, 7600, product_type="LanmanNT")}, [f"SYSTEM\\{_OPTIONS}\\ProductType"]),
+        ("windows.hal-one-processor", {}, {CURRENT_VERSION: {"CurrentType": sz("Uniprocessor Free")}},
+         {"version": WindowsVersion(5, 0, 2195)}, [f"{_VERSION_KEY}\\CurrentType"]),
+    ],
+)  # fmt: skip
+def test_what_it_is_points_at_what_says_so(
+    id_: str, system: Tree, software: Tree, changes: Mapping[str, object], expected: list[str]
+) -> None:
+    found = replace(windows(system, software), **changes)  # type: ignore[arg-type]
+    assert [each.where for each in pieces(guest(found), id_)] == expected
+
+
+def test_a_hive_that_cannot_be_read_points_at_its_file_with_what_is_wrong() -> None:
+    found = windows()
+    sound = found.registry[SYSTEM]
+    unreadable, damaged = (
+        replace(sound, state="unreadable", problem="no header"),
+        replace(sound, remarks=("a key lies outside",)),
+    )
+    for hive, id_ in ((unreadable, "windows.hive-unreadable"), (damaged, "windows.hive-damaged")):
+        (piece,) = pieces(guest(replace(found, registry={**found.registry, SYSTEM: hive})), id_)
+        assert (piece.where, piece.text) == ("/Windows/System32/config/SYSTEM", hive.problem or hive.remarks[0])
+
+
+def test_a_letter_of_another_partition_and_a_team_point_at_their_keys() -> None:
+    other = replace(ROOT, number=2, offset=2 << 30, partuuid="44332211-02", bootable=False)
+    there = bytes.fromhex("11223344") + (2 << 30).to_bytes(8, "little")
+    letters: Tree = {"MountedDevices": {"\\DosDevices\\C:": binary(there)}}
+    found = windows(letters, {CURRENT_VERSION: {"SystemRoot": sz("C:\\Windows")}})
+    on = replace(machine(), disks=(MBR,), partitions=(ROOT, other))
+    assert pieces(guest(found, on), "windows.drive-letter") == (
+        registry("SYSTEM\\MountedDevices\\\\DosDevices\\C:", there.hex()),
+    )
+    team = facts_with(adapter_keys(STATIC, instance="ROOT\\COMPOSITEBUS\\0000"))
+    (first, *_) = pieces(guest(team), "windows.virtual-adapter")
+    assert first.where.endswith("\\IPAddress")
+
+
+@pytest.mark.parametrize(
+    "id_, on, more, expected",
+    [
+        (
+            "windows.dirty-data",
+            machine(data(filesystem=FileSystem("ntfs", why_not_host="it is marked dirty"))),
+            {},
+            [(1, MIB)],
+        ),
+        ("windows.deduplicated", machine(data()), {"deduplicated": ("disk 2, partition 1",)}, [(1, MIB)]),
+        ("windows.dynamic-data", machine(data(1, "42")), {}, [(1, MIB)]),
+    ],
+)
+def test_further_volumes_point_at_their_place(
+    id_: str, on: GuestFacts, more: Mapping[str, object], expected: list[tuple[int, int]]
+) -> None:
+    found = replace(windows(), **more)  # type: ignore[arg-type]
+    places = [(each.where, each.offset) for each in pieces(guest(found, on), id_)]
+    assert places == [(disk_path(disk), offset) for disk, offset in expected]
+
+
+def test_a_locked_system_and_an_encrypted_linux_point_at_their_volume() -> None:
+    hidden = replace(machine(data(0, filesystem=locked("TPM"), number=2)), os=None, root=None)
+    assert pieces(examined(hidden), "windows.bitlocker") == (bytes_at(MIB, "partition 2: bitlocker"),)
+    luks = replace(hidden, partitions=(Partition(0, 1, MIB, 1 << 30, "83", filesystem=FileSystem("luks", "u")),))
+    assert pieces(examined(luks), "guest.encrypted") == (bytes_at(MIB, "partition 1: luks"),)
+
+
+def test_a_note_points_at_the_partition_or_the_line_that_it_names() -> None:
+    noted = replace(
+        machine(data()), notes=("disk 2, partition 1 was not looked into for Windows: it is damaged", "nothing else")
+    )
+    on = guest(windows(), noted)
+    assert pieces(on, "guest.reading") == (bytes_at(MIB, "partition 1: ntfs", disk=1),)
+    assert evidence_of(on, Finding("guest.reading", "nothing else")) == ()
+
+
+def test_large_sectors_point_at_the_table_that_counts_in_them() -> None:
+    large = replace(machine(), disks=(Disk(0, 4 << 30, "gpt", "g", "windows", 4096),))
+    assert pieces(guest(windows(), large), "hardware.sectors")[0] == bytes_at(4096, "the partition table (GPT)")
 
 
 # --- files and boot entries ------------------------------------------------------------------------------------------------
@@ -297,7 +393,8 @@ def test_a_hibernated_linux_points_at_its_swap_area() -> None:
     swap = replace(
         facts_.partitions[1], filesystem=FileSystem("swap", "s", why_not_host="it holds a hibernated system")
     )
-    changed = replace(facts_, partitions=(facts_.partitions[0], swap))
+    plain = replace(facts_.partitions[1], number=3, offset=2 << 30)
+    changed = replace(facts_, partitions=(facts_.partitions[0], plain, swap))
     assert pieces(examined(changed), "linux.hibernated") == (bytes_at(3 << 30, "partition 2: swap"),)
 
 
