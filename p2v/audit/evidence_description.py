@@ -6,7 +6,6 @@ Proxmox VE's and Xen's configurations, Virtual PC's .vmc, Hyper-V's XML.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Mapping
 
@@ -19,6 +18,7 @@ from p2v.core.text import printable
 
 _PATH_AT_MOST = 1000
 _LINE_AT_MOST = 4000
+_ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U(00(?:0[0-9a-f]|10)[0-9a-f]{4})|(?P<letter>[\\']))")
 _NAMED: Mapping[str, tuple[re.Pattern[str], ...]] = {
     # as source_file.shown writes a value
     "value": (re.compile(r"(?<!\w)'((?:[^'\\]|\\.){3,800})'"),),
@@ -83,11 +83,13 @@ def _name(name: str, message: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """What stood before it was quoted and its odd letters escaped; empty for what is no such text."""
-    try:
-        return str(ast.literal_eval(f"'{text}'"))
-    except (ValueError, SyntaxError):
-        return ""
+    """What stood before its odd letters were escaped, as ``ascii`` does it; what is no such escape stays."""
+
+    def letter(match: re.Match[str]) -> str:
+        code = match[1] or match[2] or match[3]
+        return chr(int(code, 16)) if code else match["letter"]
+
+    return _ESCAPED.sub(letter, text)
 
 
 def _line(text: str, pattern: re.Pattern[str]) -> tuple[int, str] | None:

@@ -14,9 +14,10 @@ from drivers.plan import Finding
 from p2v.audit.evidence import PIECES_AT_MOST, evidence_of, pointed_at
 from p2v.audit.examined import Examined
 from tests.audit.planned_guests import bare, examined, findings
-from tests.audit.test_evidence_windows import guest, machine, windows
+from tests.audit.test_evidence_windows import guest, windows
 from tests.drivers.linux.guest import facts_of, files
 from tests.drivers.memory_tree import Node
+from tests.drivers.windows.test_states import machine
 
 IDS = sorted(pointed_at())
 _DESCRIPTION = "a = 'b'\n" * 50 + "\x1b[2J\u2028(((\n"
