@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from p2v.audit.examined import Check
+from p2v.audit.planned import planned
 from p2v.audit.rules import devices, programs, roles, software, support
 
-CHECKS: tuple[Check, ...] = (*roles.CHECKS, *programs.CHECKS, *devices.CHECKS, *software.CHECKS, support.check_support)
+CHECKS: tuple[Check, ...] = (
+    planned,
+    *roles.CHECKS,
+    *programs.CHECKS,
+    *devices.CHECKS,
+    *software.CHECKS,
+    support.check_support,
+)

@@ -156,6 +156,10 @@ def verdict(findings: Iterable[AuditFinding], rules: Mapping[str, Rule]) -> Verd
     severities = {each.severity for each in counted}
     if Severity.BLOCKER in severities:
         return Verdict.BLOCKED
-    if any(each.severity is Severity.UNKNOWN and rules[each.rule].area in _DECIDING for each in counted):
+    if any(each.severity is Severity.UNKNOWN and _decides(rules.get(each.rule)) for each in counted):
         return Verdict.UNKNOWN
     return Verdict.WARNINGS if Severity.WARNING in severities else Verdict.READY
+
+
+def _decides(rule: Rule | None) -> bool:
+    return rule is None or rule.area in _DECIDING

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from drivers.facts import GuestFacts
 from drivers.inspection import needs_appliance
 from drivers.keys import Key
 from drivers.layout import Layout
@@ -16,10 +15,11 @@ from drivers.plan import PlanOptions
 from drivers.plan_text import render
 from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.checks import CHECKS
+from p2v.audit.description_text import description_text
 from p2v.audit.document import MachineAudit, Origin, Verdict
 from p2v.audit.examined import Examined
 from p2v.audit.faults import fault
-from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.gather import Subject, SubjectKind
 from p2v.audit.inventory.audit import audit_machines
 from p2v.audit.inventory.hosts import HostRow
@@ -40,7 +40,8 @@ from p2v.planning import plan_found
 from p2v.sources.disk_names import name_from
 from p2v.sources.recognition import machine_names, read_machine
 
-_NOTES_AT_MOST = 20
+# of rules about what is inside the guest; start.: the boot chain
+_OF_THE_GUEST = ("guest.", "linux.", "windows.", "start.")
 _MAY_BE_AN_INVENTORY = (SubjectKind.NAMED, SubjectKind.INVENTORY)
 _NOTHING_MORE = PlanOptions()
 
@@ -173,9 +174,12 @@ def _with_time(examination: Examination, started: float) -> Examination:
 def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Examination:
     machine, facts = document.machine, document.facts
     looked = look(machine.disks, facts)
-    examined = Examined(document, wish.rules, wish.as_of, inside=looked.inside)
-    unseen = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)
-    findings = (*_seen(document, wish), *unseen, *(each for check in CHECKS for each in check(examined)))
+    examined = Examined(
+        document, wish.rules, wish.as_of, inside=looked.inside, description=description_text(machine.description)
+    )
+    unseen = "" if wish.deep else needs_appliance(Layout.of(facts), facts, wish.keys)
+    failed = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)
+    findings = (*failed, *_findings(examined, unseen))
     signs, system = signs_of(document), system_of(facts)
     beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
     audit = MachineAudit(
@@ -199,27 +203,19 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
     return Examination(audit, beside)
 
 
-def _seen(document: PlanDocument, wish: Wish) -> Iterator[AuditFinding]:
-    """What could not be seen, so that nothing stands as fine that nobody looked at."""
-    facts, rules = document.facts, wish.rules
-    first = str(document.sources[0].path) if document.sources else document.machine.name
-    why = "" if wish.deep else needs_appliance(Layout.of(facts), facts, wish.keys)
-    if why:
-        yield found(rules["audit.needs-appliance"], printable(why, keep=""), Evidence(EvidenceKind.BYTES, first))
-    elif facts.os is None:
-        yield found(rules["audit.no-system"], _without_system(facts), Evidence(EvidenceKind.BYTES, first))
-    if facts.os is not None:
-        for note in facts.notes[:_NOTES_AT_MOST]:
-            yield found(rules["audit.part-unseen"], printable(note, keep=""), Evidence(EvidenceKind.BYTES, first))
-    for sentence in users_told([source.path for source in document.sources]):
-        yield found(rules["audit.in-use"], printable(sentence, keep=""), Evidence(EvidenceKind.BYTES, first))
-
-
-def _without_system(facts: GuestFacts) -> str:
-    kinds = [part.filesystem.kind for part in facts.partitions if part.filesystem is not None]
-    held = f"its partitions hold {', '.join(sorted(set(kinds)))}" if kinds else "no file system was found on it either"
-    notes = f" ({'; '.join(facts.notes[:3])})" if facts.notes else ""
-    return printable(f"no operating system was found: {held}{notes}", keep="")
+def _findings(examined: Examined, unseen: str) -> Iterator[AuditFinding]:
+    """What the checks say; ``unseen``: why only an appliance could see all of the guest."""
+    first = _paths(examined.document.machine)[0]
+    if unseen:
+        message = printable(unseen, keep="")
+        yield found(examined.rules["audit.needs-appliance"], message, Evidence(EvidenceKind.BYTES, first))
+    for check in CHECKS:
+        for finding in check(examined):
+            # what was not seen may be what is missing
+            doubtful = unseen and finding.severity is Severity.BLOCKER and finding.rule.startswith(_OF_THE_GUEST)
+            yield replace(finding, severity=Severity.UNKNOWN) if doubtful else finding
+    for sentence in users_told([source.path for source in examined.document.sources]):
+        yield found(examined.rules["audit.in-use"], printable(sentence, keep=""), Evidence(EvidenceKind.BYTES, first))
 
 
 def _paths(machine: Machine) -> tuple[str, ...]:

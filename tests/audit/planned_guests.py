@@ -45,7 +45,7 @@ def examined(
     sources = tuple(_source(Path(disk_path(index)), size) for index, size in enumerate(sizes))
     found = Inspection(sources, facts)
     document = plan_found(machine or bare(len(sources)), found, options or PlanOptions())
-    return Examined(document, _rules(), AS_OF, description)
+    return Examined(document, _rules(), AS_OF, description=description)
 
 
 @cache
