@@ -30,13 +30,15 @@ _BOOT_CODE_BYTES = 440
 _FIRST_ENTRY = 446
 _ENTRY_BYTES = 16
 _EXTENDED_TYPES = frozenset({0x05, 0x0F, 0x85})
-_PROTECTIVE_TYPE = 0xEE
+PROTECTIVE_TYPE = 0xEE
+# longer than any disk: partitions keep the places that their table gives them
+_NO_END = 1 << 80
 
 # UEFI 2.10, 5.3.2: signature, revision, header size, CRC, reserved, my LBA, alternate LBA, first and last usable,
 # disk GUID, LBA of the entries, their number, size and CRC
 _GPT_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _GPT_ENTRY = struct.Struct("<16s16sQQQ72s")
-_GPT_SIGNATURE = b"EFI PART"
+GPT_SIGNATURE = b"EFI PART"
 _GPT_SECTOR_SIZES = (512, 4096)
 _LEGACY_BOOT_ATTRIBUTE = 1 << 2
 
@@ -50,19 +52,25 @@ class DiskLayout:
     notes: tuple[str, ...] = ()
 
 
-def read_partitions(reader: DiskReader, index: int) -> DiskLayout:
+def read_partitions(reader: DiskReader, index: int, *, as_stated: bool = False) -> DiskLayout:
     """Read the partition table of the disk that is the guest's number ``index``.
 
     A disk without a table comes back with ``table`` ``none`` and no partitions. Partitions are in the order of
-    their numbers; the container of logical partitions is among them.
+    their numbers; the container of logical partitions is among them. ``as_stated``: also what reaches past the disk's end
+    keeps the length that the table gives it, and what lies behind it is there.
     """
+    found = _read(reader, index, _NO_END if as_stated else reader.virtual_size)
+    return replace(found, disk=replace(found.disk, size_bytes=reader.virtual_size))
+
+
+def _read(reader: DiskReader, index: int, end_bytes: int) -> DiskLayout:
     sector = reader.pread(SECTOR_BYTES, 0)
     told = told_sector_size(reader)
-    disk = Disk(index, reader.virtual_size, "none", boot_code=recognise_boot_code(sector), sector_bytes=told)
+    disk = Disk(index, end_bytes, "none", boot_code=recognise_boot_code(sector), sector_bytes=told)
     if len(sector) < SECTOR_BYTES or sector[510:512] != _MBR_SIGNATURE or _is_boot_sector_of_file_system(sector):
         return DiskLayout(disk, ())
-    entries = _mbr_entries(sector)
-    if any(entry.type_id == _PROTECTIVE_TYPE for entry in entries):
+    entries = mbr_entries(sector)
+    if any(entry.type_id == PROTECTIVE_TYPE for entry in entries):
         return _read_gpt(reader, disk)
     if not _is_plausible(sector, entries):
         return DiskLayout(disk, ())
@@ -100,7 +108,9 @@ def _is_boot_sector_of_file_system(sector: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _MbrEntry:
+class MbrEntry:
+    """An entry of an MBR's table; ``slot`` from 0."""
+
     slot: int
     status: int
     type_id: int
@@ -108,28 +118,28 @@ class _MbrEntry:
     sectors: int
 
 
-def _mbr_entries(sector: bytes) -> list[_MbrEntry]:
+def mbr_entries(sector: bytes) -> list[MbrEntry]:
     """The entries of a table that are in use."""
     found = []
     for slot in range(4):
         raw = sector[_FIRST_ENTRY + slot * _ENTRY_BYTES : _FIRST_ENTRY + (slot + 1) * _ENTRY_BYTES]
         status, type_id, first, sectors = struct.unpack("<B3xB3xII", raw)
         if type_id and sectors:
-            found.append(_MbrEntry(slot, status, type_id, first, sectors))
+            found.append(MbrEntry(slot, status, type_id, first, sectors))
     return found
 
 
-def _is_plausible(sector: bytes, entries: list[_MbrEntry]) -> bool:
+def _is_plausible(sector: bytes, entries: list[MbrEntry]) -> bool:
     statuses = {sector[_FIRST_ENTRY + slot * _ENTRY_BYTES] for slot in range(4)}
     return statuses <= {0x00, 0x80} and all(entry.first_sector > 0 for entry in entries)
 
 
-def _read_mbr(reader: DiskReader, disk: Disk, sector: bytes, entries: list[_MbrEntry]) -> DiskLayout:
+def _read_mbr(reader: DiskReader, disk: Disk, sector: bytes, entries: list[MbrEntry]) -> DiskLayout:
     disk_id = f"{struct.unpack_from('<I', sector, _BOOT_CODE_BYTES)[0]:08x}"
     notes: list[str] = []
     found: list[Partition] = []
 
-    def add(number: int, entry: _MbrEntry, first_sector: int) -> None:
+    def add(number: int, entry: MbrEntry, first_sector: int) -> None:
         partition = _fitted(
             Partition(
                 disk.index,
@@ -158,8 +168,8 @@ def _read_mbr(reader: DiskReader, disk: Disk, sector: bytes, entries: list[_MbrE
 
 
 def _logical_entries(
-    reader: DiskReader, container: _MbrEntry, already: int, notes: list[str], sector_bytes: int
-) -> Iterator[tuple[int, _MbrEntry]]:
+    reader: DiskReader, container: MbrEntry, already: int, notes: list[str], sector_bytes: int
+) -> Iterator[tuple[int, MbrEntry]]:
     """Walk the chain of extended boot records; each yields a first sector on the disk and its entry."""
     at, seen = container.first_sector, set[int]()
     while at not in seen:
@@ -173,7 +183,7 @@ def _logical_entries(
                 notes.append(f"the chain of logical partitions breaks off at byte {at * sector_bytes}")
             return
         next_at = None
-        for entry in _mbr_entries(sector)[:2]:
+        for entry in mbr_entries(sector)[:2]:
             if entry.type_id in _EXTENDED_TYPES:
                 next_at = container.first_sector + entry.first_sector
             else:
@@ -188,7 +198,9 @@ def _logical_entries(
 
 
 @dataclass(frozen=True, slots=True)
-class _GptHeader:
+class GptHeader:
+    """A header that holds, with its entries. ``alternate_lba``: where it says that the other one is."""
+
     disk_guid: str
     sector_bytes: int
     alternate_lba: int
@@ -220,37 +232,37 @@ def _sizes(told: int) -> tuple[int, ...]:
     return tuple(sorted(_GPT_SECTOR_SIZES, key=lambda size: size != told))
 
 
-def _primary_header(reader: DiskReader, told: int) -> _GptHeader | str:
-    outcome: _GptHeader | str = "no header"
+def _primary_header(reader: DiskReader, told: int) -> GptHeader | str:
+    outcome: GptHeader | str = "no header"
     for sector_bytes in _sizes(told):
-        outcome = _gpt_header(reader, 1, sector_bytes)
-        if isinstance(outcome, _GptHeader):
+        outcome = gpt_header(reader, 1, sector_bytes)
+        if isinstance(outcome, GptHeader):
             return outcome
     # the first size is the disk's own, and its reason the one to tell
-    return _gpt_header(reader, 1, _sizes(told)[0])
+    return gpt_header(reader, 1, _sizes(told)[0])
 
 
-def _backup_header(reader: DiskReader, told: int) -> _GptHeader | str:
+def _backup_header(reader: DiskReader, told: int) -> GptHeader | str:
     """The backup stands in the last sector; on a disk that was grown, where the bad primary says."""
-    outcome: _GptHeader | str = "no header"
+    outcome: GptHeader | str = "no header"
     for sector_bytes in _sizes(told):
         places = [reader.virtual_size // sector_bytes - 1]
         primary = reader.pread(_GPT_HEADER.size, sector_bytes)
-        if len(primary) == _GPT_HEADER.size and primary[:8] == _GPT_SIGNATURE:
+        if len(primary) == _GPT_HEADER.size and primary[:8] == GPT_SIGNATURE:
             places.append(_GPT_HEADER.unpack(primary)[6])
         for lba in places:
-            outcome = _gpt_header(reader, lba, sector_bytes)
-            if isinstance(outcome, _GptHeader):
+            outcome = gpt_header(reader, lba, sector_bytes)
+            if isinstance(outcome, GptHeader):
                 return outcome
     return outcome
 
 
-def _gpt_header(reader: DiskReader, lba: int, sector_bytes: int) -> _GptHeader | str:
-    """The header at an LBA with its entries, or what is wrong with it."""
+def gpt_header(reader: DiskReader, lba: int, sector_bytes: int) -> GptHeader | str:
+    """The GPT header at an LBA with its entries, or what is wrong with it."""
     if lba < 1 or (lba + 1) * sector_bytes > reader.virtual_size:
         return "it would lie outside the disk"
     raw = reader.pread(sector_bytes, lba * sector_bytes)
-    if len(raw) < _GPT_HEADER.size or raw[:8] != _GPT_SIGNATURE:
+    if len(raw) < _GPT_HEADER.size or raw[:8] != GPT_SIGNATURE:
         return "no header"
     (_, _, header_bytes, crc, _, my_lba, alternate, _, _, guid, entries_lba, count, entry_bytes, entries_crc) = (
         _GPT_HEADER.unpack_from(raw)
@@ -269,10 +281,10 @@ def _gpt_header(reader: DiskReader, lba: int, sector_bytes: int) -> _GptHeader |
     entries = reader.pread(count * entry_bytes, offset)
     if zlib.crc32(entries) != entries_crc:
         return "its entries fail their checksum"
-    return _GptHeader(str(uuid.UUID(bytes_le=guid)), sector_bytes, alternate, entries, entry_bytes)
+    return GptHeader(str(uuid.UUID(bytes_le=guid)), sector_bytes, alternate, entries, entry_bytes)
 
 
-def _gpt_partitions(header: _GptHeader, disk: Disk, notes: list[str]) -> Iterator[Partition]:
+def _gpt_partitions(header: GptHeader, disk: Disk, notes: list[str]) -> Iterator[Partition]:
     for number, start in enumerate(range(0, len(header.entries), header.entry_bytes), 1):
         type_guid, guid, first, last, attributes, name = _GPT_ENTRY.unpack_from(header.entries, start)
         if not any(type_guid):
