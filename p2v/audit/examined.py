@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from drivers.disk_sights import DiskSight
 from drivers.guest_sights import GuestSights
 from p2v.audit.catalogue_file import Rule
 from p2v.audit.findings import AuditFinding
@@ -25,6 +26,8 @@ class Examined:
     inside: GuestSights | None = None
     description: str = ""
     """The text of the machine's description, to find a line of it again; empty where it is none (a folder, an archive, a store)."""
+    sights: tuple[DiskSight, ...] = ()
+    """What its raw disks show besides, in their order; empty where nobody looked."""
 
 
 Check = Callable[[Examined], Iterable[AuditFinding]]

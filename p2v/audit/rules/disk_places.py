@@ -1,0 +1,48 @@
+"""How findings name what is on disks, and point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from drivers.disk_sights import DiskSight
+from drivers.layout import partition_place
+from drivers.sights.values import PlaceSight
+from p2v.audit.examined import Examined
+from p2v.audit.findings import Evidence, EvidenceKind
+from p2v.core.text import printable
+
+_WHERE_AT_MOST = 400
+
+
+def at(examined: Examined, disk: int, offset: int, text: str = "") -> Evidence:
+    """Bytes of a disk (counted from 0), which is named by its file."""
+    return Evidence(EvidenceKind.BYTES, path_of(examined, disk), offset=offset, text=text)
+
+
+def path_of(examined: Examined, disk: int) -> str:
+    """A disk's file; its number where it has none."""
+    sources = examined.document.sources
+    return (
+        printable(str(sources[disk].path), keep="")[:_WHERE_AT_MOST]
+        if disk < len(sources)
+        else partition_place(disk, 0)
+    )
+
+
+def places(examined: Examined) -> Iterator[tuple[DiskSight, PlaceSight]]:
+    """Every partition of every disk, or the disk itself where it has none."""
+    for disk in examined.sights:
+        for place in disk.places:
+            yield disk, place
+
+
+def named(disk: DiskSight, place: PlaceSight) -> str:
+    """How a finding names a place; disks count from 1 for people."""
+    return partition_place(disk.index, place.number)
+
+
+def listed(words: Iterable[str], at_most: int = 6) -> str:
+    """Words with commas, and how many more there are."""
+    every = list(words)
+    more = f" and {len(every) - at_most} more" if len(every) > at_most else ""
+    return ", ".join(every[:at_most]) + more
