@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from drivers.bitlocker import BitLocker
 from drivers.changes import WriteFile
-from drivers.facts import Mount
+from drivers.facts import FileSystem, Mount, Segment, Volume
 from drivers.layout import lay_out
-from drivers.partitions import read_partitions
+from drivers.partitions import BIOS_BOOT_GUID, read_partitions
 from drivers.plan import Finding
 from drivers.windows.facts import ControlSets, WindowsFacts, WindowsVersion
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import Verdict, verdict
 from p2v.audit.findings import AuditFinding, EvidenceKind, Severity
+from p2v.audit.rules.disk_members import bitlocker as bitlocker_rule
 from p2v.audit.rules.disks import CHECKS
+from p2v.audit.rules.free_space import nearly_full, too_full
 from p2v.audit.rules.partition_tables import is_told_here
 from p2v.core.units import GIB
 from tests.audit.disk_cases import FREEDOS, WINDOWS, Case, fired
@@ -254,6 +257,68 @@ def test_a_recovery_key_is_typed_in_and_hangs_on_no_machine() -> None:
     tokens = {"0": {"type": "systemd-tpm2", "keyslots": ["1"]}, "1": {"type": "systemd-recovery", "keyslots": ["0"]}}
     raw = luks2({"keyslots": {"0": {}, "1": {}}, "tokens": tokens})
     assert fired(Case([linux(raw)]).findings()) == {"disk.luks-machine"}
+
+
+def test_what_is_left_beneath_a_physical_volume_is_harmless() -> None:
+    wrapped = Case([linux(HALF).put(MIB + 512, lvm_label(8 * MIB))])
+    assert only(wrapped, "disk.signed-twice").severity is Severity.INFORMATION
+    assert only(CASES["disk.signed-twice"][0], "disk.signed-twice").severity is Severity.WARNING
+
+
+def test_partitions_that_only_boot_loaders_write_to_need_no_alignment() -> None:
+    odd, reserved = (63 * 512, 4 * MIB), (34 * 512, 4 * MIB - 34 * 512)
+    assert "disk.unaligned" in fired(Case([gpt_disk(partitions=[odd])], firmware="uefi").findings())
+    bios_boot = gpt_disk(partitions=[reserved], type_guid=BIOS_BOOT_GUID)
+    assert "disk.unaligned" not in fired(Case([bios_boot], firmware="uefi").findings())
+
+
+def test_a_suspended_bitlocker_is_no_more_than_information() -> None:
+    locked = Case([linux(bitlocker())])
+    examined = locked.examined()
+    (partition,) = examined.document.facts.partitions
+    assert partition.filesystem is not None
+    system = replace(partition.filesystem, bitlocker=BitLocker("encrypted", ("clear key",)))
+    facts = replace(examined.document.facts, partitions=(replace(partition, filesystem=system),))
+    suspended = replace(examined, document=replace(examined.document, facts=facts))
+    assert [each.severity for each in bitlocker_rule(suspended)] == [Severity.INFORMATION]
+    assert only(locked, "disk.bitlocker").severity is Severity.WARNING
+
+
+def test_a_full_logical_volume_is_told_by_its_own_name_and_place() -> None:
+    system = FileSystem("ext4", size_bytes=GIB, free_bytes=MIB)
+    volume = Volume("/dev/mapper/vg-data", "lvm", "u", GIB, carriers=((0, 1),), segments=(Segment(0, GIB, 0, 3 * MIB),),
+                    filesystem=system)  # fmt: skip
+    examined = Case([linux()]).examined()
+    facts = replace(examined.document.facts, volumes=(volume,))
+    (finding,) = nearly_full(replace(examined, document=replace(examined.document, facts=facts)))
+    assert "/dev/mapper/vg-data" in finding.message
+    assert finding.evidence[0].offset == 3 * MIB
+    # what is mounted is judged by what the conversion writes to it
+    root = replace(facts, root=Mount("/", 0, 1, volume="/dev/mapper/vg-data"))
+    mounted = replace(examined, document=replace(examined.document, facts=root))
+    assert [each.rule for each in nearly_full(mounted)] == []
+    assert [each.rule for each in too_full(mounted)] == ["disk.little-room"]
+
+
+@pytest.mark.parametrize("mountpoint, free, is_told", [
+    ("/", 99 * MIB, True), ("/", 100 * MIB, False), ("/boot", 49 * MIB, True), ("/boot", 50 * MIB, False),
+    ("/srv", 9 * MIB, True), ("/srv", 10 * MIB, False),
+])  # fmt: skip
+def test_more_room_is_wanted_where_a_system_writes(mountpoint: str, free: int, is_told: bool) -> None:
+    disk = mbr_disk(2 * GIB, [(0x83, 2048, 1 << 21, True)], GRUB).put(MIB, ext(GIB, free))
+    case = Case([disk], mounts=(Mount(mountpoint, 0, 1),))
+    assert ("disk.little-room" in fired(case.findings())) is is_told
+
+
+def test_hidden_sectors_are_shown_where_they_stand() -> None:
+    (evidence,) = only(CASES["disk.hidden-sectors"][0], "disk.hidden-sectors").evidence
+    assert (evidence.offset, evidence.text) == (MIB + 28, "63")
+
+
+def test_one_file_is_given_twice_whatever_it_is_called() -> None:
+    disks = [linux(), mbr_disk().put(0, mbr(disk_id=1, code=GRUB))]
+    case = Case(disks, image={"files": ("/srv/web/web1.vmdk",)})
+    assert "disk.given-twice" in fired(case.findings())
 
 
 # --- what is not told twice ------------------------------------------------------------------------------

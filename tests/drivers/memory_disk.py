@@ -76,10 +76,14 @@ def protective(size: int) -> bytes:
     return mbr([(0xEE, 1, min(size // 512 - 1, 0xFFFFFFFF), False)], disk_id=0)
 
 
-def gpt_pieces(size: int, partitions: Sequence[Partition], sector_bytes: int = 512, name: str = "") -> dict[int, bytes]:
+def gpt_pieces(
+    size: int, partitions: Sequence[Partition], sector_bytes: int = 512, type_guid: str = LINUX_GUID
+) -> dict[int, bytes]:
     """A GPT's two copies without the MBR in front of them, for a disk of a size."""
     last = size // sector_bytes - 1
-    entries = b"".join(_entry(*each, sector_bytes, name) for each in partitions).ljust(_ENTRIES * _ENTRY_BYTES, b"\0")
+    entries = b"".join(_entry(*each, sector_bytes, type_guid) for each in partitions).ljust(
+        _ENTRIES * _ENTRY_BYTES, b"\0"
+    )
     entry_sectors = len(entries) // sector_bytes
     first, second = _header(1, last, 2, entries, last), _header(last, 1, last - entry_sectors, entries, last)
     return {
@@ -90,10 +94,10 @@ def gpt_pieces(size: int, partitions: Sequence[Partition], sector_bytes: int = 5
     }
 
 
-def _entry(offset: int, length: int, sector_bytes: int, name: str) -> bytes:
+def _entry(offset: int, length: int, sector_bytes: int, type_guid: str) -> bytes:
     first, last = offset // sector_bytes, (offset + length) // sector_bytes - 1
-    guids = uuid.UUID(LINUX_GUID).bytes_le + uuid.uuid5(uuid.NAMESPACE_OID, str(offset)).bytes_le
-    return guids + struct.pack("<QQQ", first, last, 0) + name.encode("utf-16-le").ljust(72, b"\0")
+    guids = uuid.UUID(type_guid).bytes_le + uuid.uuid5(uuid.NAMESPACE_OID, str(offset)).bytes_le
+    return guids + struct.pack("<QQQ", first, last, 0) + bytes(72)
 
 
 def _header(lba: int, other: int, entries_lba: int, entries: bytes, last: int) -> bytes:
@@ -120,9 +124,11 @@ def gpt_disk(
     size: int = 32 * MIB,
     partitions: Sequence[Partition] = ((MIB, 8 * MIB), (9 * MIB, 8 * MIB)),
     sector_bytes: int = 512,
+    type_guid: str = LINUX_GUID,
 ) -> MemoryDisk:
     """A sound disk with a GPT."""
-    return MemoryDisk(size, {0: protective(size), **gpt_pieces(size, partitions, sector_bytes)}, sector_bytes)
+    pieces = gpt_pieces(size, partitions, sector_bytes, type_guid)
+    return MemoryDisk(size, {0: protective(size), **pieces}, sector_bytes)
 
 
 def mbr_disk(

@@ -15,6 +15,7 @@ _REPLICATED = "drbd"
 _CACHED = "bcache"
 # the last of what is at a place decides nothing about these, which stand beside what they carry
 _BESIDE = frozenset({_REPLICATED})
+_FIRST = frozenset({"md", "lvm2", "luks", "bitlocker"})
 # opened by what is typed in, whatever the token says besides
 _TYPED = frozenset({"systemd-recovery", "luks2-keyring"})
 # a server of the network, or so many of several answers
@@ -54,7 +55,9 @@ def several_signatures(examined: Examined) -> Iterator[AuditFinding]:
         if len(kinds) > 1:
             message = f"{named(disk, place)} is signed as {' and as '.join(kinds)}"
             evidence = (at(examined, disk.index, each.offset, each.kind) for each in place.signatures)
-            yield found(examined.rules["disk.signed-twice"], message, *evidence)
+            # libblkid stops at the first member of an array or encrypted container, and looks for no file system then
+            severity = Severity.INFORMATION if _FIRST & set(kinds) else None
+            yield found(examined.rules["disk.signed-twice"], message, *evidence, severity=severity)
 
 
 def layers(examined: Examined) -> Iterator[AuditFinding]:

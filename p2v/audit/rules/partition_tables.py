@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
+from drivers import ldm
 from drivers.disk_sights import DiskSight
+from drivers.partitions import BIOS_BOOT_GUID, PREP_GUID, PREP_MBR
 from drivers.sights.values import GptSight, PlaceSight, Protection
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
@@ -15,6 +17,10 @@ from p2v.audit.rules.disk_places import at, listed, named
 from p2v.core.units import format_bytes
 
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})
+# nobody writes to these but installers: boot loaders' own, Windows' reserved one and its logical disk manager's
+_NEVER_BUSY = _CONTAINER_TYPES | {
+    BIOS_BOOT_GUID, PREP_GUID, PREP_MBR, "e3c9e316-0b5c-4db8-817d-f92df00215ae", ldm.TYPE_METADATA,
+}  # fmt: skip
 # boot code of these starts the active partition, and nothing else; GRUB and LILO know their own place
 _NEED_ACTIVE = frozenset({"windows", "syslinux"})
 _ALIGNED = 4096
@@ -165,7 +171,7 @@ def active(examined: Examined) -> Iterator[AuditFinding]:
 def unaligned(examined: Examined) -> Iterator[AuditFinding]:
     """Partitions that begin within a block of 4 KiB."""
     for disk in examined.sights:
-        odd = [p for p in disk.partitions if p.offset % _ALIGNED and p.type_id not in _CONTAINER_TYPES]
+        odd = [p for p in disk.partitions if p.offset % _ALIGNED and p.type_id not in _NEVER_BUSY]
         if odd:
             which = listed(f"{place.number} (at byte {place.offset})" for place in odd)
             message = f"disk {disk.index + 1}: partitions that begin within a block of 4 KiB: {which}"
