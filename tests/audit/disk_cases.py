@@ -20,7 +20,7 @@ from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding
 from p2v.audit.rules.disks import CHECKS
 from p2v.documents import PlanDocument, SourceDisk
-from p2v.machine import Machine, MachineDisk
+from p2v.machine import Firmware, Machine, MachineDisk
 from p2v.targets.hardware import TargetDisk
 from tests.drivers.memory_disk import MemoryDisk
 from tests.targets.samples import hardware
@@ -65,7 +65,9 @@ class Case:
         plan = GuestPlan(
             self.changes, (), self.blockers, GuestCaps(("virtio-blk",), ("virtio",), self.firmware, "x86_64")
         )
-        target = replace(hardware(), disks=tuple(_target(n, facts) for n in range(len(self.disks))))
+        target = replace(
+            hardware(), firmware=Firmware(self.firmware), disks=tuple(_target(n, facts) for n in range(len(self.disks)))
+        )
         return Examined(
             PlanDocument(machine, sources, facts, plan, target), catalogue(), date(2026, 1, 1), look_at(self.disks)
         )

@@ -24,7 +24,8 @@ from p2v.audit.rules.free_space import nearly_full, too_full
 from p2v.audit.rules.partition_tables import is_told_here
 from p2v.core.units import GIB
 from tests.audit.disk_cases import FREEDOS, WINDOWS, Case, fired
-from tests.drivers.memory_disk import MIB, MemoryDisk, gpt_disk, gpt_pieces, mbr, mbr_disk, with_pieces
+from tests.drivers.making import make_disk, make_ext, run, sized
+from tests.drivers.memory_disk import MIB, MemoryDisk, from_file, gpt_disk, gpt_pieces, mbr, mbr_disk, with_pieces
 from tests.drivers.test_disk_sights import (
     INTEL,
     bcache_superblock,
@@ -319,6 +320,44 @@ def test_one_file_is_given_twice_whatever_it_is_called() -> None:
     disks = [linux(), mbr_disk().put(0, mbr(disk_id=1, code=GRUB))]
     case = Case(disks, image={"files": ("/srv/web/web1.vmdk",)})
     assert "disk.given-twice" in fired(case.findings())
+
+
+def test_what_a_bios_meets_is_nothing_to_a_machine_that_uefi_starts() -> None:
+    for rule in ("disk.active-several", "disk.active-none", "disk.hidden-sectors", "disk.order"):
+        assert rule not in fired(replace(CASES[rule][0], firmware="uefi").findings())
+
+
+def test_disks_as_the_usual_programs_make_them_have_nothing_to_be_told(tmp_path: Path) -> None:
+    run("mkfs.vfat", "-F", "12", sized(tmp_path / "esp", 8 * MIB))
+    make_ext(tmp_path / "root", 16 * MIB)
+    run("mkswap", sized(tmp_path / "swap", 4 * MIB))
+    run(
+        "mkntfs",
+        "-F",
+        "-Q",
+        "-q",
+        "-p",
+        "2048",
+        "-H",
+        "255",
+        "-S",
+        "63",
+        "-s",
+        "512",
+        sized(tmp_path / "data", 8 * MIB),
+    )
+    script = (
+        "label: gpt\nfirst-lba: 34\nstart=34, size=2014, type=21686148-6449-6E6F-744E-656564454649\n"
+        "size=8MiB, type=U\nsize=16MiB\nsize=4MiB, type=S\n"
+    )
+    parts = [(MIB, tmp_path / "esp"), (9 * MIB, tmp_path / "root"), (25 * MIB, tmp_path / "swap")]
+    first = make_disk(tmp_path / "first", SIZE, script, parts)
+    second = make_disk(tmp_path / "second", SIZE, "label: dos\nsize=8MiB, type=7\n", [(MIB, tmp_path / "data")])
+    mounts = (Mount("/", 0, 3), Mount("/boot/efi", 0, 2))
+    case = Case([from_file(first), from_file(second)], firmware="uefi", mounts=mounts, changes=changed(1000))
+    kinds = [[each.kind for place in disk.partitions for each in place.signatures] for disk in case.examined().sights]
+    assert kinds == [["fat", "ext", "swap"], ["ntfs"]]
+    assert case.findings() == ()
 
 
 # --- what is not told twice ------------------------------------------------------------------------------

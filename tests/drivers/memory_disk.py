@@ -144,3 +144,10 @@ def with_pieces(disk: MemoryDisk, pieces: Mapping[int, bytes]) -> MemoryDisk:
     """The disk with more written to it."""
     disk.pieces.update(pieces)
     return disk
+
+
+def from_file(path: Path) -> MemoryDisk:
+    """The disk in a raw file."""
+    raw = path.read_bytes()
+    pieces = {at: raw[at : at + MIB] for at in range(0, len(raw), MIB)}
+    return MemoryDisk(len(raw), {at: piece for at, piece in pieces.items() if any(piece)})

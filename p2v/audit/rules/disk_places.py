@@ -10,6 +10,7 @@ from drivers.sights.values import PlaceSight
 from p2v.audit.examined import Examined
 from p2v.audit.findings import Evidence, EvidenceKind
 from p2v.core.text import printable
+from p2v.machine import Firmware
 
 _WHERE_AT_MOST = 400
 
@@ -39,6 +40,13 @@ def places(examined: Examined) -> Iterator[tuple[DiskSight, PlaceSight]]:
 def named(disk: DiskSight, place: PlaceSight) -> str:
     """How a finding names a place; disks count from 1 for people."""
     return partition_place(disk.index, place.number)
+
+
+def starts_by_bios(examined: Examined) -> bool:
+    """Whether a PC's BIOS starts the machine on KVM, and nobody but these rules says what it meets: of Windows the plan does."""
+    document = examined.document
+    is_pc = document.hardware.arch in ("x86_64", "i386")
+    return is_pc and document.hardware.firmware is Firmware.BIOS and document.facts.windows is None
 
 
 def listed(words: Iterable[str], at_most: int = 6) -> str:

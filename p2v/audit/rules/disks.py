@@ -10,7 +10,7 @@ from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.rules import disk_members, free_space, partition_tables, volume_claims
-from p2v.audit.rules.disk_places import at, listed, path_of
+from p2v.audit.rules.disk_places import at, listed, path_of, starts_by_bios
 from p2v.core.text import printable
 from p2v.core.units import MIB, SECTOR_BYTES, format_bytes
 
@@ -130,7 +130,7 @@ def same_identity(examined: Examined) -> Iterator[AuditFinding]:
 def order(examined: Examined) -> Iterator[AuditFinding]:
     """A BIOS starts the first disk: one that holds no boot code, while another does. Of Windows the plan tells that itself."""
     facts = examined.document.facts
-    if facts.windows is not None or facts.firmware != "bios" or len(facts.disks) < 2 or facts.disks[0].boot_code:
+    if not starts_by_bios(examined) or len(facts.disks) < 2 or facts.disks[0].boot_code:
         return
     starting = next((disk for disk in facts.disks if disk.boot_code), None)
     if starting is not None:

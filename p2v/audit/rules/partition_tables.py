@@ -13,7 +13,7 @@ from drivers.sights.values import GptSight, PlaceSight, Protection
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding, Severity
-from p2v.audit.rules.disk_places import at, listed, named
+from p2v.audit.rules.disk_places import at, listed, named, starts_by_bios
 from p2v.core.units import format_bytes
 
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})
@@ -152,9 +152,8 @@ def _neighbours(partitions: list[PlaceSight]) -> Iterator[tuple[PlaceSight, Plac
 
 def active(examined: Examined) -> Iterator[AuditFinding]:
     """What boot code that starts the active partition finds on the first disk. Of Windows the plan tells that itself."""
-    facts = examined.document.facts
     first = next(iter(examined.sights), None)
-    if first is None or first.table != "mbr" or facts.windows is not None or facts.firmware != "bios":
+    if first is None or first.table != "mbr" or not starts_by_bios(examined):
         return
     marked = [place for place in first.partitions if place.bootable and place.number <= 4]
     evidence = at(examined, first.index, 446, listed(f"partition {place.number}" for place in marked))

@@ -9,7 +9,7 @@ from drivers.sights.values import PlaceSight
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding
-from p2v.audit.rules.disk_places import at, named, places
+from p2v.audit.rules.disk_places import at, named, places, starts_by_bios
 from p2v.core.units import SECTOR_BYTES, format_bytes
 
 _BOOTED_BY_BIOS = frozenset({"ntfs", "fat"})
@@ -48,9 +48,8 @@ def sector_sizes(examined: Examined) -> Iterator[AuditFinding]:
 
 def hidden_sectors(examined: Examined) -> Iterator[AuditFinding]:
     """The active partition's boot sector, where it looks for itself elsewhere. Of Windows the plan tells it, and mends it."""
-    facts = examined.document.facts
     first = next(iter(examined.sights), None)
-    if first is None or first.table != "mbr" or facts.firmware != "bios" or facts.windows is not None:
+    if first is None or first.table != "mbr" or not starts_by_bios(examined):
         return
     # GRUB and LILO start no boot sector of a partition's
     if first.boot_code in _OWN_LOADERS or first.sector_bytes != SECTOR_BYTES:
