@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -358,6 +359,62 @@ def test_disks_as_the_usual_programs_make_them_have_nothing_to_be_told(tmp_path:
     kinds = [[each.kind for place in disk.partitions for each in place.signatures] for disk in case.examined().sights]
     assert kinds == [["fat", "ext", "swap"], ["ntfs"]]
     assert case.findings() == ()
+
+
+def luks_with(*tokens: dict[str, object]) -> Case:
+    return Case([linux(luks2({"keyslots": {"0": {}, "1": {}}, "tokens": dict(enumerate(tokens))}))])
+
+
+def test_what_opens_a_container_is_named() -> None:
+    recovery: dict[str, object] = {"type": "systemd-recovery", "keyslots": ["0"]}
+    stick: dict[str, object] = {"type": "systemd-fido2", "keyslots": ["1"]}
+    message = only(luks_with(recovery, stick), "disk.luks-machine").message
+    assert "systemd-fido2" in message
+    assert "recovery" not in message
+    assert fired(luks_with(recovery).findings()) == set()
+
+
+def test_layers_are_called_by_what_they_are() -> None:
+    assert "DRBD" in only(CASES["disk.drbd"][0], "disk.drbd").message
+    assert "bcache" in only(CASES["disk.bcache"][0], "disk.bcache").message
+
+
+def test_disks_count_from_one_and_point_at_their_own_file() -> None:
+    hybrid = gpt_disk().put(0, mbr([(0xEE, 1, 2047, False), (0x83, 2048, 16384, True)]))
+    finding = only(Case([linux(), hybrid]), "disk.gpt-hybrid")
+    assert finding.message.startswith("disk 2 ")
+    assert {each.where for each in finding.evidence} == {"/srv/web/web1.vmdk"}
+    starting = only(Case([MemoryDisk(SIZE), MemoryDisk(SIZE), linux()]), "disk.order")
+    assert [each.where for each in starting.evidence] == ["/srv/web/web.vmdk", "/srv/web/web2.vmdk"]
+
+
+@pytest.mark.parametrize("make, offset", [(linux, 440), (gpt_disk, 512 + 56)])
+def test_an_identifier_is_shown_where_it_stands(make: Callable[[], MemoryDisk], offset: int) -> None:
+    (evidence,) = only(Case([make(), make()]), "disk.same-identity").evidence
+    assert (evidence.where, evidence.offset) == ("/srv/web/web1.vmdk", offset)
+
+
+def test_what_is_missing_behind_the_end_is_counted() -> None:
+    finding = only(Case([cut(linux(), 4 * MIB)]), "disk.partition-past-end")
+    assert "5.0 MiB of it are not there" in finding.message
+
+
+def test_a_boot_sector_that_nothing_starts_may_say_what_it_likes() -> None:
+    elsewhere = mbr_disk(code=GRUB).put(MIB, fat(8 * MIB, hidden=63))
+    assert fired(Case([elsewhere], FREEDOS).findings()) == set()
+    inactive = mbr_disk(entries=[(0x06, 2048, 16384, False)], code=b"\xfa" * 8).put(MIB, fat(8 * MIB, hidden=63))
+    assert fired(Case([inactive], FREEDOS).findings()) == set()
+
+
+def test_each_file_system_needs_room_for_its_own_changes() -> None:
+    disk = mbr_disk(entries=[(0x83, 2048, 8192, True), (0x83, 16384, 16384, False)], code=GRUB)
+    disk.put(MIB, fat(4 * MIB, free_bytes=MIB)).put(8 * MIB, fat(8 * MIB, hidden=16384, free_bytes=6 * MIB))
+    mounts = (Mount("/", 0, 2), Mount("/boot", 0, 1))
+    write = WriteFile("/boot/grub/new", "x" * (2 * MIB), 0o644, "a test")
+    finding = only(Case([disk], mounts=mounts, changes=(write,)), "disk.no-room")
+    assert "/boot has 1.0 MiB free" in finding.message
+    write = WriteFile("/etc/new", "x" * (2 * MIB), 0o644, "a test")
+    assert fired(Case([disk], mounts=mounts, changes=(write,)).findings()) == set()
 
 
 # --- what is not told twice ------------------------------------------------------------------------------
