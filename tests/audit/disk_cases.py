@@ -68,9 +68,8 @@ class Case:
         target = replace(
             hardware(), firmware=Firmware(self.firmware), disks=tuple(_target(n, facts) for n in range(len(self.disks)))
         )
-        return Examined(
-            PlanDocument(machine, sources, facts, plan, target), catalogue(), date(2026, 1, 1), look_at(self.disks)
-        )
+        document = PlanDocument(machine, sources, facts, plan, target)
+        return Examined(document, catalogue(), date(2026, 1, 1), sights=look_at(self.disks))
 
     def findings(self) -> tuple[AuditFinding, ...]:
         """What all rules about disks say."""
