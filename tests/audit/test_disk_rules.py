@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from drivers.bitlocker import BitLocker
 from drivers.changes import WriteFile
-from drivers.facts import FileSystem, Mount, Segment, Volume
+from drivers.facts import FileSystem, ImageSystem, Mount, Segment, Volume
 from drivers.layout import lay_out
 from drivers.partitions import BIOS_BOOT_GUID, read_partitions
 from drivers.plan import Finding
@@ -30,6 +32,7 @@ from tests.drivers.memory_disk import MIB, MemoryDisk, from_file, gpt_disk, gpt_
 from tests.drivers.test_disk_sights import (
     INTEL,
     bcache_superblock,
+    broken,
     clevis,
     luks2,
     lvm_label,
@@ -417,6 +420,16 @@ def test_each_file_system_needs_room_for_its_own_changes() -> None:
     assert fired(Case([disk], mounts=mounts, changes=(write,)).findings()) == set()
 
 
+def test_images_fill_their_file_systems_by_design() -> None:
+    examined = Case([linux(ext(8 * MIB, 64 * 1024))], mounts=(Mount("/usr", 0, 1),)).examined()
+    assert fired(too_full(examined)) == {"disk.little-room"}
+    sealed = replace(examined.document.facts, image=ImageSystem("flatcar", sealed=("/usr",)))
+    of_images = replace(examined, document=replace(examined.document, facts=sealed))
+    assert [*too_full(of_images), *nearly_full(of_images)] == []
+    spare = replace(sealed, mounts=(), root=None)
+    assert [*nearly_full(replace(examined, document=replace(examined.document, facts=spare)))] == []
+
+
 # --- what is not told twice ------------------------------------------------------------------------------
 
 
@@ -468,6 +481,14 @@ def test_names_from_outside_are_told_as_what_prints() -> None:
     for finding in findings:
         for text in (finding.message, *(e.where for e in finding.evidence), *(e.text for e in finding.evidence)):
             assert text.isprintable()
+
+
+def test_whatever_stands_on_a_disk_is_told_in_texts_that_print() -> None:
+    rng, ends = random.Random(20261127), time.monotonic() + 1.5
+    while time.monotonic() < ends:
+        for finding in Case([broken(rng)], mounts=(ROOT,)).findings():
+            texts = (finding.message, *(each.text for each in finding.evidence))
+            assert all(text.isprintable() and len(text) < 600 for text in texts)
 
 
 @pytest.mark.parametrize("name, base", [

@@ -54,6 +54,8 @@ def too_full(examined: Examined) -> Iterator[AuditFinding]:
 def nearly_full(examined: Examined) -> Iterator[AuditFinding]:
     """File systems of which next to nothing is free, whatever they are for."""
     facts = examined.document.facts
+    if facts.image is not None:
+        return  # so are those of its images that wait for their turn
     mounted = {(mount.disk, mount.partition, mount.volume) for mount in _mounts(facts)}
     for device, system, disk, offset in _systems(examined):
         free, size = system.free_bytes, system.size_bytes
@@ -85,7 +87,9 @@ def _rooms(examined: Examined) -> Iterator[_Room]:
     known = {device: (system, offset) for device, system, _, offset in _systems(examined)}
     for mount in _mounts(facts):
         key = (mount.disk, mount.partition, mount.volume)
-        if key in known and not mount.folder and known[key][0].free_bytes is not None:
+        # an image fills its file system by design
+        is_image = facts.image is not None and facts.image.seals(mount.mountpoint)
+        if key in known and not mount.folder and not is_image and known[key][0].free_bytes is not None:
             system, offset = known[key]
             yield _Room(mount, system, offset, system.free_bytes or 0, needed[mount.mountpoint])
 
