@@ -24,7 +24,7 @@ from p2v.core import jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.errors import ReaderCrashed
 
-__all__ = ["DiskSight", "look_at", "sights_confined"]
+__all__ = ["DiskSight", "decoded", "encoded", "look_at", "sights_confined"]
 
 LOOKED_INTO_AT_MOST = 64
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})
@@ -34,16 +34,17 @@ def sights_confined(
     readers: Sequence[DiskReader], keep_fds: Sequence[int] = (), limits: Limits = DEFAULT_LIMITS
 ) -> tuple[DiskSight, ...]:
     """``look_at`` in a child without privileges (see ``confined``). Raises ReaderCrashed, and what the readers raise."""
-    data = confined(
-        lambda disks: jsonio.encode(jsonio.converter(), look_at(disks), tuple[DiskSight, ...]),
-        readers,
-        limits=limits,
-        keep_fds=keep_fds,
-    )
-    return _sights_of(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
+    data = confined(lambda disks: encoded(look_at(disks)), readers, limits=limits, keep_fds=keep_fds)
+    return decoded(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
 
 
-def _sights_of(data: Any, name: str) -> tuple[DiskSight, ...]:
+def encoded(sights: tuple[DiskSight, ...]) -> Any:
+    """Plain JSON data."""
+    return jsonio.encode(jsonio.converter(), sights, tuple[DiskSight, ...])
+
+
+def decoded(data: Any, name: str) -> tuple[DiskSight, ...]:
+    """What JSON data says was seen. Raises ReaderCrashed where it is none: a child may have been taken over."""
     try:
         return jsonio.decode(jsonio.converter(), data, tuple[DiskSight, ...])
     except jsonio.BadDocument as error:

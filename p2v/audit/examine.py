@@ -175,7 +175,12 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
     machine, facts = document.machine, document.facts
     looked = look(machine.disks, facts)
     examined = Examined(
-        document, wish.rules, wish.as_of, inside=looked.inside, description=description_text(machine.description)
+        document,
+        wish.rules,
+        wish.as_of,
+        inside=looked.inside,
+        sights=looked.disks,
+        description=description_text(machine.description),
     )
     unseen = "" if wish.deep else needs_appliance(Layout.of(facts), facts, wish.keys)
     failed = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)

@@ -10,6 +10,7 @@ from p2v.audit.catalogue_file import Rule
 from p2v.audit.evidence import evidence_of
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Severity
+from p2v.audit.rules.partition_tables import is_told_here
 from p2v.core.text import printable
 
 PER_RULE_AT_MOST = 100
@@ -21,7 +22,14 @@ def planned(examined: Examined) -> Iterator[AuditFinding]:
     """The plan's blockers, then its warnings, each in the plan's order."""
     plan = examined.document.plan
     yield from _told(examined, plan.blockers, are_blockers=True)
-    yield from _told(examined, plan.warnings, are_blockers=False)
+    yield from _told(
+        examined, [each for each in plan.warnings if not _is_told_elsewhere(examined, each)], are_blockers=False
+    )
+
+
+def _is_told_elsewhere(examined: Examined, finding: Finding) -> bool:
+    """Whether a rule about the raw disks says it with the place where it can be seen."""
+    return bool(examined.sights) and finding.id == "guest.reading" and is_told_here(finding.message)
 
 
 def _told(examined: Examined, findings: Sequence[Finding], *, are_blockers: bool) -> Iterator[AuditFinding]:
