@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,6 +50,8 @@ class Filler:
             return next(iter(kind))
         if kind is bool:
             return True
+        if kind is date:
+            return date.fromordinal(next(self._numbers))
         if kind in (str, Path):
             marker = f"{self.prefix}{next(self._numbers)}"
             self.places[marker] = place

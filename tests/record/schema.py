@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class Schemas:
             return self.definition(kind)
         if issubclass(kind, enum.Enum):
             return {"enum": [each.value for each in kind]}
+        if kind is date:
+            return {"type": "string", "format": "date"}
         return {"type": _PLAIN[kind]}
 
     def definition(self, kind: Any, *, tagged: bool = False) -> Json:

@@ -1,0 +1,187 @@
+"""The first page: what is ready, what stands in the way, and the charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from p2v.audit.document import AuditDocument, MachineAudit, Verdict
+from p2v.audit.findings import Severity
+from p2v.audit.report.charts import Figure, Row, Series, nested_bars, stacked_bars, stacked_columns
+from p2v.audit.report.figures import Space, causes, readiness, space, support_by_quarter
+from p2v.audit.report.given import SizingFigures
+from p2v.audit.report.markup import Markup, element, joined, name_of
+from p2v.audit.report.words import SEVERITIES, SUPPORT, VERDICTS, counted, size
+
+MOST_CAUSES = 15
+MOST_DISKS = 12
+_SPACE = (Series("Virtual size", "virtual"), Series("Allocated", "allocated"), Series("Used by file systems", "used"))
+
+
+def overview(document: AuditDocument, sizing: SizingFigures | None) -> Markup:
+    """Tiles of verdicts and all charts that there is something to show in."""
+    return element(
+        "section",
+        element("h2", "Overview", id="overview-title"),
+        _tiles(document),
+        element("div", *_charts(document, sizing), class_="charts"),
+        id="overview",
+        aria_labelledby="overview-title",
+    )
+
+
+def _tiles(document: AuditDocument) -> Markup:
+    tiles = []
+    for verdict, count in readiness(document.machines).items():
+        word, colour = VERDICTS[verdict]
+        tiles.append(
+            element("div", element("dt", word), element("dd", f"{count:,}"), class_=f"tile colour-{colour}"),
+        )
+    return element("dl", *tiles, class_="tiles")
+
+
+def _charts(document: AuditDocument, sizing: SizingFigures | None) -> Iterator[Markup]:
+    if document.machines:
+        yield _readiness(document)
+        yield _support(document)
+        if any(machine.findings for machine in document.machines):
+            yield _causes(document)
+        yield from _disks(document)
+    if sizing is not None:
+        yield from _hosts(sizing)
+
+
+def _readiness(document: AuditDocument) -> Markup:
+    counts = readiness(document.machines)
+    total = len(document.machines)
+    ready = counts[Verdict.READY] + counts[Verdict.WARNINGS]
+    return stacked_bars(
+        Figure(
+            "Readiness",
+            f"{ready:,} of {counted(total, 'machine')} can be moved as they are, "
+            f"{counts[Verdict.WARNINGS]:,} of them with warnings.",
+            tuple(Series(*VERDICTS[verdict]) for verdict in counts),
+            (Row("Machines", tuple(counts.values()), f"{total:,}"),),
+            "Fleet",
+        )
+    )
+
+
+def _support(document: AuditDocument) -> Markup:
+    quarters = support_by_quarter(document)
+    now, then = quarters[0].counts["ended"], quarters[-1].counts["ended"]
+    unknown = quarters[0].counts["unknown"]
+    told = f"{counted(now, 'machine')} out of support on {document.as_of}; {then:,} at the end of {quarters[-1].label}."
+    if unknown:
+        told += f" Of {unknown:,} it is not known."
+    return stacked_columns(
+        Figure(
+            "Operating systems by support over time",
+            told,
+            tuple(Series(*each) for each in SUPPORT.values()),
+            tuple(Row(each.label, tuple(each.counts.values())) for each in quarters),
+            "End of quarter",
+        )
+    )
+
+
+def _causes(document: AuditDocument) -> Markup:
+    found = causes(document.machines)
+    titles = {rule.id: rule.title for rule in document.rules}
+    order = (Severity.BLOCKER, Severity.WARNING, Severity.UNKNOWN)
+    rows = [
+        Row(titles.get(each.rule, each.rule), tuple(each.machines.get(one, 0) for one in order), f"{each.total:,}")
+        for each in found[:MOST_CAUSES]
+    ]
+    more = len(found) - len(rows)
+    return stacked_bars(
+        Figure(
+            "What stands in the way most often",
+            f"Machines that each rule fired for: {counted(len(found), 'rule')}"
+            + (f", of which the first {MOST_CAUSES} are shown." if more else "."),
+            tuple(Series(*SEVERITIES[each]) for each in order),
+            tuple(rows),
+            "Rule",
+        )
+    )
+
+
+def _disks(document: AuditDocument) -> Iterator[Markup]:
+    whole = space([disk for machine in document.machines for disk in machine.disks])
+    if not whole.disks:
+        return
+    values = zip(_SPACE, (whole.virtual, whole.allocated, whole.used), strict=True)
+    yield stacked_bars(
+        Figure(
+            "Disk space",
+            f"{counted(whole.disks, 'disk')} of {size(whole.virtual)} take {size(whole.allocated)}; {_use(whole)}.",
+            (Series("Bytes", "allocated"),),
+            tuple(Row(each.label, (value,), size(value)) for each, value in values),
+            "Kind",
+            _bytes,
+            note="Use is what file systems say. Where it is not known for all disks, it is that of the others alone.",
+        )
+    )
+    largest = sorted(document.machines, key=lambda each: (-space(each.disks).virtual, each.name))[:MOST_DISKS]
+    yield nested_bars(
+        Figure(
+            "The largest machines",
+            f"Virtual, allocated and used space of the {len(largest)} machines with the largest disks.",
+            _SPACE,
+            tuple(_row(machine) for machine in largest),
+            "Machine",
+            _bytes,
+        )
+    )
+
+
+def _use(whole: Space) -> str:
+    if not whole.known:
+        return "how much of it file systems use is not known"
+    where = "" if whole.known == whole.disks else f" on the {whole.known:,} whose use is known"
+    return f"file systems use {size(whole.used)}{where}"
+
+
+def _row(machine: MachineAudit) -> Row:
+    taken = space(machine.disks)
+    return Row(machine.name, (taken.virtual, taken.allocated, taken.used), size(taken.virtual))
+
+
+def _bytes(value: float) -> str:
+    return size(int(value))
+
+
+def _hosts(sizing: SizingFigures) -> Iterator[Markup]:
+    rows = [] if sizing.before is None else [Row("Now", (sizing.before.hosts, 0), f"{sizing.before.hosts:,}")]
+    told = ["" if sizing.before is None else f"{counted(sizing.before.hosts, 'host')} now."]
+    for each in sizing.hosts:
+        total = each.packed_hosts + each.spare_hosts
+        rows.append(Row(f"On KVM, {each.basis.value}", (each.packed_hosts, each.spare_hosts), f"{total:,}"))
+        least = f"; no packing takes fewer than {each.lower_bound:,}" if each.lower_bound else ""
+        told.append(
+            f"{counted(total, 'host')} on KVM {each.basis.value}, {each.spare_hosts:,} of them to spare{least}."
+        )
+    if not sizing.hosts:
+        return
+    series = (Series("Carrying machines", "allocated"), Series("To spare", "virtual"))
+    yield stacked_bars(Figure("Hosts before and after", " ".join(filter(None, told)), series, tuple(rows), "When"))
+    yield _rests_on(sizing)
+
+
+def _rests_on(sizing: SizingFigures) -> Markup:
+    """Every number has what it rests on beside it; what several rest on is said once."""
+    every = [
+        *(sizing.before.assumptions if sizing.before else ()),
+        *(one for each in sizing.hosts for one in each.assumptions),
+    ]
+    told = {(each.name, each.value): str(each.source.value) for each in every}
+    entries = [
+        joined((element("dt", name_of(name)), element("dd", value, " ", element("span", f"({source})", class_="note"))))
+        for (name, value), source in told.items()
+    ]
+    nothing = element("p", "Nothing was said.")
+    return element(
+        "div",
+        element("h3", "What the numbers of hosts rest on"),
+        element("dl", *entries, class_="facts") if entries else nothing,
+        class_="chart",
+    )

@@ -1,0 +1,113 @@
+"""Nothing becomes markup but what this module makes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from p2v.audit import report
+from p2v.audit.report.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, shown
+from tests.audit.documents import HOSTILE
+
+FOLDER = Path(report.__file__).parent
+
+
+class Seen(HTMLParser):
+    """The tags and the text of some markup."""
+
+    def __init__(self, markup: Markup) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(markup.html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_is_a_text_wherever_it_stands(text: str) -> None:
+    seen = Seen(element("p", text, name_of(text), title=text, class_="a"))
+    assert [tag for tag, _ in seen.tags] == ["p", "bdi"]
+    assert seen.tags[0][1] == {"title": seen.tags[0][1]["title"], "class": "a"}
+    assert seen.text == shown(text) + shown(text, 200)
+    seen.text.encode("utf-8")  # which lone surrogates could not be
+
+
+def test_what_does_not_print_is_shown_as_an_escape() -> None:
+    assert shown("a\u202eb\x00c\udc80d\x1b[m") == "a\\u202eb\\x00c\\x80d\\x1b[m"
+    assert shown("one\ttwo\nthree ü 漢 ‐") == "one\ttwo\nthree ü 漢 ‐"
+
+
+def test_a_long_text_is_cut_and_says_by_how_much() -> None:
+    assert shown("x" * (TEXT_LETTERS + 1_234)) == "x" * TEXT_LETTERS + "… (1,234 more letters)"
+    assert len(shown("\u202e" * 10 * TEXT_LETTERS)) < TEXT_LETTERS + 100, "escapes are longer than what they stand for"
+    assert long_text("<" * 9, 10).html == "&lt;" * 9
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", " https://a", "//a", "https://a b", "#a b", ""],
+)
+def test_a_link_leads_into_the_page_or_to_a_web_page_or_nowhere(target: str) -> None:
+    assert Seen(link(target, "text")).tags == []
+    assert Seen(link(target, "text")).text == "text"
+    with pytest.raises(ValueError, match="link"):
+        element("a", "text", href=target)
+
+
+def test_links_that_are_links() -> None:
+    assert Seen(link("https://example.org/a?b=\"'<", "text")).tags == [
+        ("a", {"href": "https://example.org/a?b=\"'<", "rel": "noreferrer noopener"})
+    ]
+    assert Seen(link("#machine-1", "text")).tags == [("a", {"href": "#machine-1"})]
+
+
+@pytest.mark.parametrize("name", ["script", "style", "img", "iframe", "p onload=x", ""])
+def test_a_report_has_no_element_that_does_something(name: str) -> None:
+    with pytest.raises(ValueError, match="no element"):
+        element(name)
+
+
+@pytest.mark.parametrize("name", ["onclick", "style", "src", "data_", "aria_label onload"])
+def test_a_report_has_no_attribute_that_does_something(name: str) -> None:
+    with pytest.raises(ValueError, match="no attribute"):
+        element("p", **{name: "x"})
+
+
+def test_styles_and_the_script_cannot_be_ended_from_inside() -> None:
+    for bad in ("a</script>", "<!-- a", "</style>"):
+        with pytest.raises(ValueError, match="would end it"):
+            page("title", (bad,), "", "", Markup(""))
+        with pytest.raises(ValueError, match="would end it"):
+            page("title", (), "", bad, Markup(""))
+
+
+def test_joined_puts_an_escaped_text_between() -> None:
+    assert joined((1, element("p"), "<", None), " & ").html == "1 &amp; <p></p> &amp; &lt; &amp; "
+
+
+def test_no_other_module_of_the_report_makes_markup() -> None:
+    modules = [each for each in FOLDER.glob("*.py") if each.name != "markup.py"]
+    assert len(modules) > 8
+    for module in modules:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "Markup", f"{module.name}:{node.lineno} makes markup by itself"
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"</?[a-z]", node.value), f"{module.name}:{node.lineno} has a tag in a text"
+
+
+def test_the_script_makes_no_markup_either() -> None:
+    script = (FOLDER / "report.js").read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch|XMLHttp|import", script
+    )
