@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 30.0
 _OPTIONS = (
     "--headless",
     "--no-sandbox",
@@ -112,10 +112,14 @@ class Page:
     def go(self, address: str) -> None:
         """Load an address, until all of it is there."""
         self.call("Page.navigate", url=address)
+        self.until("document.readyState === 'complete'")
+
+    def until(self, script: str) -> None:
+        """Wait until an expression is true. Raises ChromiumFailed when it does not become so."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self.value("document.readyState") != "complete":
+        while not self.value(script):
             if time.monotonic() > deadline:
-                raise ChromiumFailed(f"{address} does not finish loading")
+                raise ChromiumFailed(f"it does not become true: {script}")
             time.sleep(0.02)
 
     def value(self, script: str) -> Any:
@@ -207,16 +211,32 @@ def running(folder: Path) -> Iterator[Chromium]:
     finally:
         os.close(told)  # which asks it to end
         os.close(heard)
-        end(process)
+        end(process, folder)
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End it and all that it started."""
+def end(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """End it and all that it started; its crash reporters, in sessions of their own, end with it, a little later."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(5)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and processes_with(folder):
+        time.sleep(0.02)
+    for left in processes_with(folder):
+        with suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
+
+
+def processes_with(folder: Path) -> list[int]:
+    """Processes with the path of the folder, which no other test has, in their command line."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if os.fsencode(folder) in each.read_bytes():
+                found.append(int(each.parent.name))
+    return found
 
 
 @contextmanager

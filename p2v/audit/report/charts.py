@@ -156,7 +156,9 @@ def _figure(chart: Figure, drawing: Markup) -> Markup:
         element("div", drawing, class_="drawing", tabindex=0, role="group", aria_label=f"Chart: {chart.title}"),
         element("ul", *legend, class_="legend") if len(legend) > 1 else NOTHING,
         element("p", chart.note, class_="note") if chart.note else NOTHING,
-        element("details", element("summary", f"{chart.title}: the numbers"), _table(chart)),
+        element(
+            "details", element("summary", f"{chart.title}: the numbers"), element("div", _table(chart), class_="scroll")
+        ),
         class_="chart",
     )
 
