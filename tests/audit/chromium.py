@@ -230,11 +230,12 @@ def end(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 def processes_with(folder: Path) -> list[int]:
-    """Processes with the path of the folder, which no other test has, in their command line."""
+    """Chromium's processes with the path of the folder, which no other test has, in their command line."""
     found = []
     for each in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended meanwhile
-            if os.fsencode(folder) in each.read_bytes():
+            words = each.read_bytes()
+            if words.startswith(b"/usr/lib/chrom") and os.fsencode(folder) in words:
                 found.append(int(each.parent.name))
     return found
 

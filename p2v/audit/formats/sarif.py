@@ -3,7 +3,7 @@
 Severity to level: a blocker is an ``error``, a warning a ``warning``, information a ``note``. What could not be seen has the kind
 ``open`` (there was too little to decide by), whose level is ``none`` (section 3.27.10). What the conversion sets right by itself is
 a ``note``. A finding in a file of the guest's has a physical location below the machine's own base, which stands for the guest's
-root and is not given an address; bytes of a disk one in the disk's file; keys and values of a registry, which is no file, a logical one.
+root and is not given an address; bytes of a disk one in the disk's file; keys and values of a registry a logical one.
 """
 
 from __future__ import annotations

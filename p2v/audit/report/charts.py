@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 from p2v.audit.report.markup import NOTHING, Child, Markup, element, joined, name_of
 
-WIDTH = 640
-_LABEL = 200
-_VALUE = 100
-_ROW = 28
-_BAR = 18
+WIDTH = 480
+_ROW = 42
+_BAR = 16
+_BAR_TOP = 20
 _COLUMNS_HEIGHT = 200
 _BASELINE = 170
 _LEFT = 44
-_LABEL_LETTERS = 28
-_LETTER_WIDTH = 7
+_LABEL_LETTERS = 52
+_LABEL_WIDTH = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One bar or column: a value for each series, and the text beside it."""
+    """One bar or column: a value for each series (None: not known), and the text beside it."""
 
     label: str
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     text: str = ""
 
 
@@ -55,19 +54,19 @@ class Figure:
 
 def stacked_bars(chart: Figure) -> Markup:
     """One bar a row, its values end to end."""
-    most = max((sum(row.values) for row in chart.rows), default=0) or 1
+    most = max((sum(filter(None, row.values)) for row in chart.rows), default=0) or 1
     return _figure(chart, _drawing(chart, _rows_height(chart), _bar_rows(chart, most, _end_to_end)))
 
 
 def nested_bars(chart: Figure) -> Markup:
     """One bar a row, each value drawn from the start and thinner than the one before it."""
-    most = max((max(row.values) for row in chart.rows), default=0) or 1
+    most = max((max(filter(None, row.values), default=0) for row in chart.rows), default=0) or 1
     return _figure(chart, _drawing(chart, _rows_height(chart), _bar_rows(chart, most, _one_in_another)))
 
 
 def stacked_columns(chart: Figure) -> Markup:
-    """One column a row, with an axis of counts. Every fourth label is written, from the first on."""
-    most = max((sum(row.values) for row in chart.rows), default=0) or 1
+    """One column a row, with an axis of counts. Every fourth label is written, from the first on, where it has room."""
+    most = max((sum(filter(None, row.values)) for row in chart.rows), default=0) or 1
     return _figure(chart, _drawing(chart, _COLUMNS_HEIGHT, (*_axis(most), *_columns(chart, most))))
 
 
@@ -90,29 +89,27 @@ def _drawing(chart: Figure, height: int, parts: Sequence[Markup] | Iterator[Mark
 def _bar_rows(
     chart: Figure, most: float, bars: Callable[[Figure, Row, float, int], Iterator[Markup]]
 ) -> Iterator[Markup]:
-    room = WIDTH - _LABEL - _VALUE
+    """Each row's label and value stand above its bar, so that long ones have room and a narrow window is enough."""
     for index, row in enumerate(chart.rows):
-        top = index * _ROW + 4
-        yield _text(_short(row.label), _LABEL - 8, top + 14, "end")
-        yield from bars(chart, row, room / most, top)
+        top = index * _ROW
+        yield _text(_short(row.label), 0, top + 14, "start")
         yield _text(row.text, WIDTH, top + 14, "end")
+        yield from bars(chart, row, WIDTH / most, top + _BAR_TOP)
 
 
 def _end_to_end(chart: Figure, row: Row, scale: float, top: int) -> Iterator[Markup]:
-    left = float(_LABEL)
+    left = 0.0
     for series, value in zip(chart.series, row.values, strict=True):
-        if value > 0:
+        if value:
             yield _box(left, top, max(value * scale, 1.5), _BAR, series, f"{series.label}: {chart.unit(value)}")
             left += value * scale
 
 
 def _one_in_another(chart: Figure, row: Row, scale: float, top: int) -> Iterator[Markup]:
     for index, (series, value) in enumerate(zip(chart.series, row.values, strict=True)):
-        height = _BAR - 6 * index
-        if value > 0:
-            yield _box(
-                _LABEL, top + 3 * index, max(value * scale, 1.5), height, series, f"{series.label}: {chart.unit(value)}"
-            )
+        if value:
+            told = f"{series.label}: {chart.unit(value)}"
+            yield _box(0, top + 2.5 * index, max(value * scale, 1.5), _BAR - 5 * index, series, told)
 
 
 def _columns(chart: Figure, most: float) -> Iterator[Markup]:
@@ -120,12 +117,12 @@ def _columns(chart: Figure, most: float) -> Iterator[Markup]:
     for index, row in enumerate(chart.rows):
         left, bottom = _LEFT + index * step, float(_BASELINE)
         for series, value in zip(chart.series, row.values, strict=True):
-            height = value * (_BASELINE - 10) / most
+            height = (value or 0) * (_BASELINE - 10) / most
             bottom -= height
-            if value > 0:
+            if value:
                 told = f"{row.label}, {series.label}: {chart.unit(value)}"
                 yield _box(left + step * 0.1, bottom, step * 0.8, max(height, 1.0), series, told)
-        if index % 4 == 0:
+        if index % 4 == 0 and left + _LABEL_WIDTH <= WIDTH:
             yield _text(row.label, left + step * 0.1, _BASELINE + 20, "start")
 
 
@@ -164,10 +161,13 @@ def _figure(chart: Figure, drawing: Markup) -> Markup:
 
 
 def _table(chart: Figure) -> Markup:
-    head = [element("th", text, scope="col") for text in (chart.first_column, *(each.label for each in chart.series))]
+    head = [element("th", chart.first_column, scope="col")]
+    head += [element("th", each.label, scope="col", class_="number") for each in chart.series]
     rows = []
     for row in chart.rows:
-        cells: list[Child] = [element("td", chart.unit(value), class_="number") for value in row.values]
+        cells: list[Child] = [
+            element("td", "–" if value is None else chart.unit(value), class_="number") for value in row.values
+        ]
         rows.append(element("tr", element("th", name_of(row.label), scope="row"), *cells))
     return element(
         "table",

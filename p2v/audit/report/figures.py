@@ -27,11 +27,11 @@ class Quarter:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What disks take, in bytes. ``used`` is of the disks alone whose use is known: ``known`` of ``disks``."""
+    """What disks take, in bytes. ``used`` is of the disks alone whose use is known: ``known`` of ``disks``; None for none."""
 
     virtual: int
     allocated: int
-    used: int
+    used: int | None
     known: int
     disks: int
 
@@ -116,7 +116,7 @@ def space(disks: Sequence[DiskAudit]) -> Space:
     return Space(
         sum(disk.virtual_bytes for disk in disks),
         sum(disk.allocated_bytes for disk in disks),
-        sum(used),
+        sum(used) if used else None,
         len(used),
         len(disks),
     )

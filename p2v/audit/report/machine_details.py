@@ -73,7 +73,7 @@ def machine_details(machines: Sequence[MachineAudit], rules: Rules, chain_of: Ch
 def _summary(machine: MachineAudit) -> Markup:
     word, colour = VERDICTS[machine.verdict]
     counts = counts_of(machine)
-    told = [f"{counts[group]:,} {group.title.lower()}" for group in GROUPS if counts[group]]
+    told = [group.counted(counts[group]) for group in GROUPS if counts[group]]
     return element(
         "summary",
         element("h3", name_of(machine.name)),
@@ -162,7 +162,8 @@ def _link(link: ChainLink) -> Iterator[Markup]:
 def _disks(disks: Sequence[DiskAudit]) -> Markup:
     if not disks:
         return NOTHING
-    head = [element("th", text, scope="col") for text in ("Disk", "Format", "Virtual", "Allocated", "Used")]
+    head = [element("th", text, scope="col") for text in ("Disk", "Format")]
+    head += [element("th", text, scope="col", class_="number") for text in ("Virtual", "Allocated", "Used")]
     rows = [
         element(
             "tr",

@@ -121,7 +121,8 @@ def _disks(document: AuditDocument) -> Iterator[Markup]:
             note="Use is what file systems say. Where it is not known for all disks, it is that of the others alone.",
         )
     )
-    largest = sorted(document.machines, key=lambda each: (-space(each.disks).virtual, each.name))[:MOST_DISKS]
+    with_disks = [machine for machine in document.machines if machine.disks]
+    largest = sorted(with_disks, key=lambda each: (-space(each.disks).virtual, each.name))[:MOST_DISKS]
     yield nested_bars(
         Figure(
             "The largest machines",

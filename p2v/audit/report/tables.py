@@ -101,7 +101,7 @@ def _row(index: int, machine: MachineAudit, places: dict[str, int]) -> Markup:
         machine.memory_bytes,
         taken.virtual if taken.disks else None,
         taken.allocated if taken.disks else None,
-        taken.used if taken.known else None,
+        taken.used,
     )
     numbers += [(-1 if count is None else count, size(count)) for count in sizes]
     order = list(Verdict).index(machine.verdict)

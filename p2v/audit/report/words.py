@@ -48,16 +48,22 @@ class Group:
 
     title: str
     colour: str
+    words: tuple[str, str]
+    """For one finding and for several: ``1 blocker``, ``2 blockers``."""
     severity: Severity | None = None
 
+    def counted(self, count: int) -> str:
+        """``2 blockers``."""
+        return f"{count:,} {self.words[count != 1]}"
 
-FIXED = Group("Set right by the conversion itself", "ready")
-SUPPRESSED = Group("Suppressed", "muted")
+
+FIXED = Group("Set right by the conversion itself", "ready", ("set right by the conversion",) * 2)
+SUPPRESSED = Group("Suppressed", "muted", ("suppressed",) * 2)
 GROUPS = (
-    Group("Blockers", "blocker", Severity.BLOCKER),
-    Group("Warnings", "warning", Severity.WARNING),
-    Group("Could not be seen", "unknown", Severity.UNKNOWN),
-    Group("Information", "information", Severity.INFORMATION),
+    Group("Blockers", "blocker", ("blocker", "blockers"), Severity.BLOCKER),
+    Group("Warnings", "warning", ("warning", "warnings"), Severity.WARNING),
+    Group("Could not be seen", "unknown", ("not seen",) * 2, Severity.UNKNOWN),
+    Group("Information", "information", ("for information",) * 2, Severity.INFORMATION),
     FIXED,
     SUPPRESSED,
 )

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from p2v.audit.report import report_html
-from tests.audit.chromium import Chromium, Page, opened, running
+from tests.audit.chromium import Chromium, opened, running
 from tests.audit.documents import fleet, sample
 
 _PAINT = "performance.getEntriesByName('first-contentful-paint').map(each => each.startTime)"
@@ -41,6 +41,9 @@ def look(folder: Path, machines: int) -> None:
                 page.window(width, height, scheme)
                 page.go(small.as_uri())
                 page.screenshot(folder / f"{name}.png")
+                page.value("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+                page.value("document.querySelector('#details').scrollIntoView({behavior: 'instant'})")
+                page.screenshot(folder / f"{name}-details.png")
                 page.pdf(folder / "sample.pdf")
         subprocess.run(["pdftoppm", "-r", "60", "-png", folder / "sample.pdf", folder / "print"], check=True)
         _measure(chromium, folder, machines)
@@ -64,12 +67,7 @@ def _measure(chromium: Chromium, folder: Path, machines: int) -> None:
                 "next_search_ms": page.value(_FILTER % "'debian'"),
             }
             times |= {"clear_ms": page.value(_FILTER % "''"), "sort_ms": page.value(_SORT)}
-            times |= {"memory_mib": _memory(page)}
         print(json.dumps({name: round(value, 1) for name, value in times.items()}))
-
-
-def _memory(page: Page) -> float:
-    return float(page.value("performance.memory.usedJSHeapSize")) / 2**20
 
 
 if __name__ == "__main__":

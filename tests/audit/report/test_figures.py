@@ -85,6 +85,11 @@ def test_used_space_is_of_the_disks_whose_use_is_known() -> None:
     assert (told.virtual, told.allocated, told.used, told.known, told.disks) == (111, 67, 3, 2, 3)
 
 
+def test_use_that_nobody_knows_is_not_none_used() -> None:
+    assert space((DiskAudit("a", "raw", 10, 6),)).used is None
+    assert space((DiskAudit("a", "raw", 10, 6, 0),)).used == 0
+
+
 def test_causes_count_machines_and_leave_out_what_asks_for_nothing() -> None:
     twice = replace(
         WEB, findings=(finding(AGENT, "one"), finding(AGENT, "two"), finding(SNAPSHOT, "x"), finding(DRIVER, "y"))

@@ -84,6 +84,12 @@ def test_findings_have_their_evidence_their_remedy_and_their_rule() -> None:
         assert rule.meaning in text
 
 
+def test_use_that_is_not_known_is_a_dash() -> None:
+    text = text_of(report_html(sample()))
+    assert "vault20.0 GiB20.0 GiB–" in text
+    assert "file systems use 39.0 GiB on the 2 whose use is known" in text
+
+
 def test_a_suppressed_finding_is_shown_with_its_reason_and_not_among_the_warnings() -> None:
     text = text_of(report_html(sample()))
     assert "Suppressed, because: removed by our own tooling, ticket 4711" in text
