@@ -18,6 +18,18 @@ from p2v.audit.document import (
     Verdict,
 )
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
+from p2v.audit.sizing.values import (
+    Assumption,
+    AssumptionSource,
+    Basis,
+    ByteInterval,
+    HostsBefore,
+    HostsNeeded,
+    HostType,
+    MigrationTime,
+    Sizing,
+    StorageNeeded,
+)
 from p2v.core.units import GIB
 
 AS_OF = date(2026, 11, 26)
@@ -211,6 +223,16 @@ LISTED = MachineAudit(
     cluster="Berlin",
 )
 
+_MEMORY = (Assumption("Memory of a host", "512 GiB", AssumptionSource.GIVEN),)
+SIZING = Sizing(
+    4,
+    StorageNeeded(4, 640 * GIB, 385 * GIB, 0, 39 * GIB, 2, ByteInterval(39 * GIB, 379 * GIB), ()),
+    MigrationTime(None, 1, "nothing was measured; say --measure", ()),
+    HostType(32, 512 * GIB, 64, 2),
+    (HostsNeeded(Basis.USE, 4, 5, 1, 6, 4, 4, 4, 1, "a search ended early", "memory", (), (), (), (), _MEMORY),),
+    before=HostsBefore(12, 144, None, 3.5, ()),
+)
+
 
 def sample() -> AuditDocument:
     """A bit of everything."""
@@ -244,6 +266,7 @@ HOSTILE = (
 
 def hostile() -> AuditDocument:
     """Every text of it, one machine a hostile text."""
+    assumed = tuple(Assumption(text, text, AssumptionSource.GIVEN) for text in HOSTILE)
     return AuditDocument(
         AS_OF,
         tuple(_hostile_machine(text) for text in HOSTILE),
@@ -251,6 +274,7 @@ def hostile() -> AuditDocument:
         tuple(LeftAside(text, text) for text in HOSTILE),
         tuple(Rule(text or "empty", Severity.BLOCKER, Area.START, text, text, text, text) for text in HOSTILE),
         suite_version=HOSTILE[0],
+        sizing=replace(SIZING, before=HostsBefore(1, None, None, None, assumed)),
     )
 
 

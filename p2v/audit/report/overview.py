@@ -8,22 +8,22 @@ from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.findings import Severity
 from p2v.audit.report.charts import Figure, Row, Series, nested_bars, stacked_bars, stacked_columns
 from p2v.audit.report.figures import Space, causes, readiness, space, support_by_quarter
-from p2v.audit.report.given import SizingFigures
-from p2v.audit.report.markup import Markup, element, joined, name_of
+from p2v.audit.report.markup import Markup, element
 from p2v.audit.report.words import SEVERITIES, SUPPORT, VERDICTS, counted, size
+from p2v.audit.sizing.values import Sizing
 
 MOST_CAUSES = 15
 MOST_DISKS = 12
 _SPACE = (Series("Virtual size", "virtual"), Series("Allocated", "allocated"), Series("Used by file systems", "used"))
 
 
-def overview(document: AuditDocument, sizing: SizingFigures | None) -> Markup:
+def overview(document: AuditDocument) -> Markup:
     """Tiles of verdicts and all charts that there is something to show in."""
     return element(
         "section",
         element("h2", "Overview", id="overview-title"),
         _tiles(document),
-        element("div", *_charts(document, sizing), class_="charts"),
+        element("div", *_charts(document), class_="charts"),
         id="overview",
         aria_labelledby="overview-title",
     )
@@ -39,15 +39,15 @@ def _tiles(document: AuditDocument) -> Markup:
     return element("dl", *tiles, class_="tiles")
 
 
-def _charts(document: AuditDocument, sizing: SizingFigures | None) -> Iterator[Markup]:
+def _charts(document: AuditDocument) -> Iterator[Markup]:
     if document.machines:
         yield _readiness(document)
         yield _support(document)
         if any(machine.findings for machine in document.machines):
             yield _causes(document)
         yield from _disks(document)
-    if sizing is not None:
-        yield from _hosts(sizing)
+    if document.sizing is not None:
+        yield from _hosts(document.sizing)
 
 
 def _readiness(document: AuditDocument) -> Markup:
@@ -151,38 +151,19 @@ def _bytes(value: float) -> str:
     return size(int(value))
 
 
-def _hosts(sizing: SizingFigures) -> Iterator[Markup]:
-    rows = [] if sizing.before is None else [Row("Now", (sizing.before.hosts, 0), f"{sizing.before.hosts:,}")]
-    told = ["" if sizing.before is None else f"{counted(sizing.before.hosts, 'host')} now."]
-    for each in sizing.hosts:
-        total = each.packed_hosts + each.spare_hosts
-        rows.append(Row(f"On KVM, {each.basis.value}", (each.packed_hosts, each.spare_hosts), f"{total:,}"))
-        least = f"; no packing takes fewer than {each.lower_bound:,}" if each.lower_bound else ""
-        told.append(
-            f"{counted(total, 'host')} on KVM {each.basis.value}, {each.spare_hosts:,} of them to spare{least}."
-        )
+def _hosts(sizing: Sizing) -> Iterator[Markup]:
+    """What the numbers rest on stands in the section of the sizing."""
     if not sizing.hosts:
         return
+    now = sizing.before
+    rows = [] if now is None else [Row("Now", (now.hosts, 0), f"{now.hosts:,}")]
+    told = [] if now is None else [f"{counted(now.hosts, 'host')} now."]
+    for each in sizing.hosts:
+        rows.append(Row(f"On KVM, {each.basis.value}", (each.packed_hosts, each.spare_hosts), f"{each.total_hosts:,}"))
+        told.append(
+            f"{counted(each.total_hosts, 'host')} on KVM, machines {each.basis.value}, {each.spare_hosts:,} of them to spare;"
+            f" no packing takes fewer than {each.lower_bound:,}."
+        )
     series = (Series("Carrying machines", "allocated"), Series("To spare", "virtual"))
-    yield stacked_bars(Figure("Hosts before and after", " ".join(filter(None, told)), series, tuple(rows), "When"))
-    yield _rests_on(sizing)
-
-
-def _rests_on(sizing: SizingFigures) -> Markup:
-    """Every number has what it rests on beside it; what several rest on is said once."""
-    every = [
-        *(sizing.before.assumptions if sizing.before else ()),
-        *(one for each in sizing.hosts for one in each.assumptions),
-    ]
-    told = {(each.name, each.value): str(each.source.value) for each in every}
-    entries = [
-        joined((element("dt", name_of(name)), element("dd", value, " ", element("span", f"({source})", class_="note"))))
-        for (name, value), source in told.items()
-    ]
-    nothing = element("p", "Nothing was said.")
-    return element(
-        "div",
-        element("h3", "What the numbers of hosts rest on"),
-        element("dl", *entries, class_="facts") if entries else nothing,
-        class_="chart",
-    )
+    note = "What this rests on is told below, under Sizing."
+    yield stacked_bars(Figure("Hosts before and after", " ".join(told), series, tuple(rows), "When", note=note))

@@ -7,11 +7,12 @@ from importlib import resources
 
 from p2v.audit.document import AuditDocument
 from p2v.audit.report.finding_list import Rules, below_headings, rule_lists, rules_of
-from p2v.audit.report.given import ChainOf, SizingFigures, no_chain
+from p2v.audit.report.given import ChainOf, no_chain
 from p2v.audit.report.limits import FINDINGS_LETTERS, fitting
 from p2v.audit.report.machine_details import machine_details
 from p2v.audit.report.markup import NOTHING, Markup, element, joined, link, page
 from p2v.audit.report.overview import overview
+from p2v.audit.report.sizing_section import sizing_blocks
 from p2v.audit.report.tables import controls, left_aside_table, machine_table, rule_section, suppressed_count
 from p2v.audit.report.words import counted, group_of
 
@@ -19,18 +20,19 @@ TITLE = "Audit before moving to KVM"
 _EVERYTHING_OPEN = "details::details-content{content-visibility:visible;block-size:auto}"
 
 
-def report_html(document: AuditDocument, sizing: SizingFigures | None = None, chain_of: ChainOf = no_chain) -> str:
+def report_html(document: AuditDocument, chain_of: ChainOf = no_chain) -> str:
     """The report as one HTML file: UTF-8, nothing outside of itself, no script of anybody else's.
 
-    ``sizing``: hosts before and after, where somebody counted them. ``chain_of``: the links of a machine's boot chain.
+    ``chain_of``: the links of a machine's boot chain.
     """
     rules = rules_of(document.rules)
     sections = [
-        overview(document, sizing),
+        overview(document),
         _section(
             "machines", "Machines", controls(document), _status(), machine_table(document.machines, document.rules)
         ),
         _section("fleet", "The fleet together", _fleet(document, rules)),
+        _section("sizing", "Sizing", *sizing_blocks(document.sizing)) if document.sizing else NOTHING,
         _section("details", "Each machine", *machine_details(document.machines, rules, chain_of)),
         _section("rules", "The rules that fired", rule_section(document, rules)),
         _section("left-aside", "Left aside", left_aside_table(document.left_aside)),
@@ -39,7 +41,7 @@ def report_html(document: AuditDocument, sizing: SizingFigures | None = None, ch
         (
             element("a", "Skip to the overview", href="#main", class_="skip"),
             _header(document),
-            _contents(),
+            _contents(document),
             element("main", *sections, id="main", tabindex=-1),
             element("footer", element("p", f"Made by p2v {document.suite_version}. Schema {document.schema}.")),
         ),
@@ -68,14 +70,16 @@ _SECTIONS = (
     ("overview", "Overview"),
     ("machines", "Machines"),
     ("fleet", "Fleet"),
+    ("sizing", "Sizing"),
     ("details", "Details"),
     ("rules", "Rules"),
     ("left-aside", "Left aside"),
 )
 
 
-def _contents() -> Markup:
-    items = [element("li", link(f"#{anchor}", text)) for anchor, text in _SECTIONS]
+def _contents(document: AuditDocument) -> Markup:
+    there = [each for each in _SECTIONS if document.sizing or each[0] != "sizing"]
+    items = [element("li", link(f"#{anchor}", text)) for anchor, text in there]
     return element("nav", element("ul", *items), aria_label="Sections")
 
 

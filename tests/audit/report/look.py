@@ -10,11 +10,12 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from p2v.audit.report import report_html
 from tests.audit.chromium import Chromium, opened, running
-from tests.audit.documents import fleet, sample
+from tests.audit.documents import SIZING, fleet, sample
 
 _PAINT = "performance.getEntriesByName('first-contentful-paint').map(each => each.startTime)"
 _LOADED = """(() => { const n = performance.getEntriesByType('navigation')[0];
@@ -31,7 +32,7 @@ def look(folder: Path, machines: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with running(folder) as chromium:
         small = folder / "sample.html"
-        small.write_text(report_html(sample()), "utf-8")
+        small.write_text(report_html(replace(sample(), sizing=SIZING)), "utf-8")
         for name, width, height, scheme in (
             ("light", 1280, 2600, "light"),
             ("dark", 1280, 2600, "dark"),

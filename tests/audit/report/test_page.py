@@ -17,7 +17,7 @@ from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.report import report_html
 from p2v.audit.report.limits import FINDINGS_LETTERS, PLANS_LETTERS, RULE_FINDINGS, fair_share, fitting
 from p2v.audit.report.markup import Markup
-from tests.audit.documents import AGENT, AS_OF, FSTAB, LISTED, RULES, WEB, finding, fleet, hostile, sample
+from tests.audit.documents import AGENT, AS_OF, FSTAB, LISTED, RULES, SIZING, WEB, finding, fleet, hostile, sample
 
 VOID = {"meta", "link", "input"}
 
@@ -132,50 +132,14 @@ def test_a_boot_chain_is_shown_link_by_link() -> None:
     assert text.count("Boot chain") == 1
 
 
-class Basis(enum.Enum):
-    USE = "by use"
-
-
-class Origin(enum.Enum):
-    GIVEN = "given"
-
-
-@dataclass(frozen=True)
-class Assumption:
-    name: str
-    value: str
-    source: Origin = Origin.GIVEN
-
-
-@dataclass(frozen=True)
-class Now:
-    hosts: int
-    assumptions: tuple[Assumption, ...] = ()
-
-
-@dataclass(frozen=True)
-class Then:
-    packed_hosts: int
-    spare_hosts: int
-    lower_bound: int
-    assumptions: tuple[Assumption, ...] = ()
-    basis: Basis = Basis.USE
-
-
-@dataclass(frozen=True)
-class Sizing:
-    before: Now | None
-    hosts: tuple[Then, ...]
-
-
-def test_hosts_before_and_after_with_what_they_rest_on() -> None:
-    sizing = Sizing(Now(12), (Then(5, 1, 4, (Assumption("Memory of a host", "512 GiB"),)),))
-    text = text_of(report_html(sample(), sizing))
-    assert "12 hosts now. 6 hosts on KVM by use, 1 of them to spare; no packing takes fewer than 4." in text
-    assert "Memory of a host512 GiB (given)" in text
-    assert "6 hosts on KVM by use" in text_of(report_html(sample(), replace(sizing, before=None)))
-    for nothing in (None, Sizing(Now(12), ())):
-        assert "Hosts before" not in text_of(report_html(sample(), nothing))
+def test_hosts_before_and_after_and_what_they_rest_on() -> None:
+    text = text_of(report_html(replace(sample(), sizing=SIZING)))
+    assert "12 hosts now. 6 hosts on KVM, machines by use, 1 of them to spare; no packing takes fewer than 4." in text
+    assert "Memory of a host: 512 GiB [given]" in text
+    assert "Time to copy: nothing was measured" in text
+    assert "12 hosts now" not in text_of(report_html(replace(sample(), sizing=replace(SIZING, before=None))))
+    assert "Hosts before" not in text_of(report_html(replace(sample(), sizing=replace(SIZING, hosts=()))))
+    assert 'href="#sizing"' not in report_html(sample())
 
 
 def test_fair_shares() -> None:
