@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from importlib import resources
 
-from p2v.audit.document import AuditDocument
+from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.report.finding_list import Rules, below_headings, rule_lists, rules_of
 from p2v.audit.report.given import ChainOf, no_chain
 from p2v.audit.report.limits import FINDINGS_LETTERS, fitting
@@ -26,6 +27,7 @@ def report_html(document: AuditDocument, chain_of: ChainOf = no_chain) -> str:
     ``chain_of``: the links of a machine's boot chain.
     """
     rules = rules_of(document.rules)
+    document = replace(document, machines=tuple(sorted(document.machines, key=_badness)))
     sections = [
         overview(document),
         _section(
@@ -48,6 +50,11 @@ def report_html(document: AuditDocument, chain_of: ChainOf = no_chain) -> str:
         "\n",
     )
     return page(f"{TITLE}, {document.as_of}", (_data("report.css"),), _EVERYTHING_OPEN, _data("report.js"), body)
+
+
+def _badness(machine: MachineAudit) -> int:
+    """Machines are shown the worst first, otherwise in the order of the audit."""
+    return list(Verdict).index(machine.verdict)
 
 
 def _data(name: str) -> str:

@@ -134,7 +134,10 @@ def _rule(rule: Rule, anchor: str, machines: Sequence[tuple[int, MachineAudit]])
         ("What to do", rule.remedy),
     ]
     pairs.append(("Conversion", "sets it right by itself" if rule.fixed_by_conversion else "does not change it"))
-    pairs.append(("Suppress", "with a reason: that counts it out, and stays in the report"))
+    option = element("code", f"--suppress '{rule.id}=REASON'")
+    pairs.append(
+        ("Suppress", joined((option, f", for one machine {rule.id}@NAME=REASON; the reason stays in the report")))
+    )
     return element(
         "article",
         element(

@@ -135,16 +135,22 @@ OPENED = "[...document.querySelectorAll('details.machine[open] h3')].map(each =>
 
 def test_a_link_opens_a_machine_also_when_it_was_filtered_out(show: Show) -> None:
     page = show(fleet(20))
+    names = page.value(SHOWN)
     assert page.value(OPENED) == []
     page.click("#machine-table tbody tr:nth-child(3) a")
     page.until(f"{OPENED}.length")
-    assert page.value(OPENED) == ["machine-0002"]
-    search(page, "machine-0001")
-    assert page.value(SHOWN) == ["machine-0001"]
+    assert page.value(OPENED) == [names[2]]
+    search(page, names[1])
+    assert page.value(SHOWN) == [names[1]]
     page.value("location.hash = '#machine-8'")
     page.until(f"{OPENED}.length === 2")
-    assert page.value(OPENED) == ["machine-0002", "machine-0007"]
+    assert page.value(OPENED) == [names[2], names[7]]
     assert len(page.value(SHOWN)) == 20
+
+
+def test_machines_are_shown_the_worst_first(show: Show) -> None:
+    page = show(sample())
+    assert page.value(SHOWN) == page.value(ARTICLES) == ["web01", "vault", "dc-2012", "print"]
 
 
 def test_open_all_and_close_all_mean_those_that_are_shown(show: Show) -> None:
