@@ -218,17 +218,29 @@ CONTRAST = """(() => {
     const [light, dark] = colours.map(luminance).sort((one, other) => other - one);
     pairs.set(element.localName + "." + element.getAttribute("class"), (light + 0.05) / (dark + 0.05));
   }
-  return [...pairs];
+  const figures = [...document.querySelectorAll("rect")].map((each) => {
+    const [light, dark] = [rgb(getComputedStyle(each).fill), behind(each)].map(luminance).sort((one, other) => other - one);
+    return [each.getAttribute("class"), (light + 0.05) / (dark + 0.05)];
+  });
+  return {texts: [...pairs], figures};
 })()"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_has_the_contrast_that_wcag_asks_for(show: Show, scheme: str) -> None:
+def test_texts_and_charts_have_the_contrast_that_wcag_asks_for(show: Show, scheme: str) -> None:
     page = show(sample())
     page.window(1280, 900, scheme)
-    pairs = page.value(CONTRAST)
-    assert len(pairs) > 20
-    assert [each for each in pairs if each[1] < 4.5] == []
+    found = page.value(CONTRAST)
+    assert len(found["texts"]) > 20
+    assert [each for each in found["texts"] if each[1] < 4.5] == []
+    assert {each[0] for each in found["figures"]} >= {
+        "fill-blocker",
+        "fill-warning",
+        "fill-unknown",
+        "fill-ready",
+        "fill-used",
+    }
+    assert [each for each in found["figures"] if each[1] < 3] == []
 
 
 @pytest.mark.parametrize("width", [360, 800, 1600])
@@ -238,6 +250,17 @@ def test_the_page_itself_never_scrolls_sideways(show: Show, width: int) -> None:
         page.window(width, 800)
         page.value("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         assert page.value("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [700, 980])
+def test_nothing_runs_out_of_its_frame_or_off_the_paper(show: Show, width: int) -> None:
+    page = show(sample())
+    page.window(width, 1000)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.value("document.documentElement.scrollWidth") <= width
+    out = """[...document.querySelectorAll('.chart, .body')].flatMap(frame => [...frame.querySelectorAll('table, pre, svg, p')]
+        .filter(each => each.getBoundingClientRect().right > frame.getBoundingClientRect().right)).map(each => each.textContent)"""
+    assert page.value(out) == []
 
 
 def test_the_keyboard_reaches_the_skip_link_first_and_sees_where_it_is(show: Show) -> None:
