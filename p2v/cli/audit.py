@@ -14,12 +14,12 @@ from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument
 from p2v.audit.examine import Wish
 from p2v.audit.findings import Severity
+from p2v.audit.formats.json_document import audit_json
 from p2v.audit.gather import gather, together
 from p2v.audit.side_by_side import Bounds
 from p2v.audit.sizing.size import size_as_wished
 from p2v.audit.suppressing import parse_suppression, read_suppressions
-from p2v.cli import audit_text, console, machine_options, options, sizing_options
-from p2v.core import jsonio, jsontext
+from p2v.cli import audit_files, audit_text, console, machine_options, options, sizing_options
 from p2v.core.errors import Usage
 
 _EXPLAIN = "explain"
@@ -92,6 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     machine_options.add_keys(parser)
     machine_options.add_acceleration(parser)
     options.add_progress(parser)
+    audit_files.configure(parser)
     sizing_options.add_sizing(parser)
 
 
@@ -99,9 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Audit and print; 4 where ``--fail-on`` says so."""
     if str(arguments.paths[0]) == _EXPLAIN and not arguments.paths[0].exists():
         return _explain([str(each) for each in arguments.paths[1:]])
+    files = audit_files.wanted(arguments)
     document = _audited(arguments)
+    audit_files.write(document, files)
     if arguments.json:
-        console.out_json(jsontext.pretty(jsonio.encode(jsonio.converter(), document)))
+        console.out_json(audit_json(document))
     else:
         console.out(
             audit_text.render(document, everything=arguments.all_findings, measured=arguments.measure is not None)

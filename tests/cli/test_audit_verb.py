@@ -99,3 +99,38 @@ def test_a_rule_that_is_none_is_answered_with_those_near_it(capsys: pytest.Captu
     code, _, err = said(capsys, "explain", "audit.bad")
     assert code == 64
     assert "audit.bad-image" in err
+
+
+DOCUMENTS = ("html", "csv", "machines-csv", "sarif", "junit")
+
+
+def test_each_document_is_written_and_an_older_one_replaced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for name in DOCUMENTS for word in (f"--{name}", str(tmp_path / name))]
+    assert said(capsys, folder / "cut.vhdx", *words)[0] == 0
+    first = {name: (tmp_path / name).read_text("utf-8") for name in DOCUMENTS}
+    assert all("cut" in text for text in first.values())
+    assert said(capsys, folder, *words)[0] == 0
+    assert all("web01" in (tmp_path / name).read_text("utf-8") for name in DOCUMENTS)
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(DOCUMENTS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_replaces_nothing_else(
+    folder: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = tmp_path / "disk.vhdx"
+    disk.write_bytes((folder / "cut.vhdx").read_bytes())
+    before = disk.read_bytes()
+    code, out, err = said(capsys, tmp_path, f"--{name}", disk)
+    assert (code, out) == (73, "")
+    assert f"--{name}" in err
+    assert disk.read_bytes() == before
+    assert said(capsys, tmp_path, f"--{name}", tmp_path / "absent" / "x")[0] == 66
+
+
+def test_two_documents_do_not_go_into_one_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, folder, "--html", tmp_path / "x", "--junit", tmp_path / "x")[0] == 64
