@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from drivers.bitlocker import BitLocker
 from drivers.ldm import DynamicDisk
+from drivers.start_files import StartFile
 from drivers.windows.facts import WindowsFacts
 from p2v.core.units import SECTOR_BYTES
 
@@ -62,6 +63,8 @@ class Partition:
     """As Linux spells it: ``11223344-01`` for MBR, the partition GUID in lower case for GPT."""
     partlabel: str | None = None
     filesystem: FileSystem | None = None
+    boot_code: str = ""
+    """What stands in the first sector of an active partition, in ``Disk.boot_code``'s words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +109,15 @@ class Disk:
     """``mbr``, ``gpt``, or ``none``."""
     disk_id: str | None = None
     boot_code: str = ""
-    """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``syslinux``, ``windows``, ``unknown``; empty
-    when there is none."""
+    """What stands in the first sector: ``grub2``, ``grub1``, ``lilo``, ``zipl``, ``syslinux``, ``windows``, ``unknown``;
+    empty when there is none."""
     sector_bytes: int = SECTOR_BYTES
     """What its table counts in: 4096 on a disk with large sectors (4Kn), which only such a disk's guest can read."""
     dynamic: DynamicDisk | None = None
     """What Windows' logical disk manager keeps of it; None for a basic disk."""
+    next_stage: str = ""
+    """What stands where GRUB's code in the first sector goes on: ``there``, ``zeroes``, or ``outside`` of the disk; empty
+    for code that does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +247,8 @@ class Kernel:
     ``modules``: paths below ``modules_folder`` of the modules that a virtio machine wants, by name
     (``virtio_blk`` -> ``kernel/drivers/block/virtio_blk.ko``); ``builtin``: those that the kernel has built in.
     ``dependencies``: for those modules, the paths they need loaded first, from modules.dep. ``transport``: the module
-    through which virtio devices are found on the guest's architecture.
+    through which virtio devices are found on the guest's architecture. ``root_builtin``: what it has built in of what mounts a
+    root (file systems, device mapper, arrays); None where nothing tells.
     """
 
     version: str
@@ -252,6 +259,7 @@ class Kernel:
     builtin: tuple[str, ...] = ()
     dependencies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     transport: str = "virtio_pci"
+    root_builtin: tuple[str, ...] | None = None
 
     def finds_virtio_root(self) -> bool:
         """Whether this kernel, with its initramfs as it is, can see a disk on virtio-blk."""
@@ -392,6 +400,8 @@ class GuestFacts:
     image: ImageSystem | None = None
     """None for a system that packages are installed into, as most are."""
     windows: WindowsFacts | None = None
+    start_files: tuple[StartFile, ...] = ()
+    """The files that what starts when nobody chooses needs, whether they are there or not; none where they were not looked for."""
 
     def sector_bytes(self, disk: int, otherwise: int = SECTOR_BYTES) -> int:
         """What a disk's table counts in; ``otherwise`` for a disk that nothing is known of."""

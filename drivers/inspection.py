@@ -25,6 +25,7 @@ from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.rebuild import find_builders
 from drivers.linux.selinux import read_label_policy
+from drivers.linux.start_files import read_start_files
 from drivers.linux.tools import find_tools
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.other.signs import recognise_other, system_by_type
@@ -147,6 +148,7 @@ def facts_from_tree(
         volumes=layout.volumes,
         programs=find_builders(tree),
         image=read_image(tree, loader, root) or image_of_partitions(layout.partitions),
+        start_files=read_start_files(tree, loader),
     )
 
 

@@ -11,10 +11,11 @@ from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy
 from drivers.keys import Key, fitting
 from drivers.ldm import read_dynamic
 from drivers.linux.devices import DeviceNames, Use
-from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions
+from drivers.partitions import BIOS_BOOT_GUID, ESP_GUID, ESP_MBR, read_partitions, recognise_boot_code
 from drivers.volumes import find_volumes
 from p2v.core.disk import DiskReader
 from p2v.core.drive_letters import drive_letters
+from p2v.core.units import SECTOR_BYTES
 
 DISKS_AT_MOST = 256
 
@@ -84,7 +85,8 @@ def lay_out(readers: Sequence[DiskReader]) -> Layout:
             filesystem = None
             if partition.type_id not in _CONTAINER_TYPES:
                 filesystem = filesystems.recognise(reader, partition.offset, partition.length)
-            partitions.append(replace(partition, filesystem=filesystem))
+            code = recognise_boot_code(reader.pread(SECTOR_BYTES, partition.offset)) if partition.bootable else ""
+            partitions.append(replace(partition, filesystem=filesystem, boot_code=code))
     volumes, more = find_volumes(readers, partitions)
     return Layout(tuple(disks), tuple(partitions), (*notes, *more), volumes)
 
@@ -230,6 +232,8 @@ def _matches(device: Device, tag: str, value: str) -> bool:
         case "LABEL":
             return filesystem is not None and filesystem.label is not None and filesystem.label == value
         case "PARTUUID":
-            return partition is not None and partition.partuuid is not None and partition.partuuid.lower() == value.lower()
+            return (
+                partition is not None and partition.partuuid is not None and partition.partuuid.lower() == value.lower()
+            )
         case _:
             return partition is not None and partition.partlabel is not None and partition.partlabel == value

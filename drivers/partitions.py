@@ -27,6 +27,10 @@ PREP_MBR = "41"
 
 _MBR_SIGNATURE = b"\x55\xaa"
 _BOOT_CODE_BYTES = 440
+# what zipl begins a SCSI disk with, and QEMU's s390-ccw firmware looks for (pc-bios/s390-ccw/bootmap.h, ZIPL_MAGIC)
+_ZIPL_MAGIC = b"zIPL"
+# the number of the sector that is loaded next: GRUB 2's boot.S (kernel_sector), GRUB legacy's stage1.S (stage2_sector)
+_NEXT_STAGE = {"grub2": (struct.Struct("<Q"), 0x5C), "grub1": (struct.Struct("<I"), 0x44)}
 _FIRST_ENTRY = 446
 _ENTRY_BYTES = 16
 _EXTENDED_TYPES = frozenset({0x05, 0x0F, 0x85})
@@ -66,7 +70,9 @@ def read_partitions(reader: DiskReader, index: int, *, as_stated: bool = False) 
 def _read(reader: DiskReader, index: int, end_bytes: int) -> DiskLayout:
     sector = reader.pread(SECTOR_BYTES, 0)
     told = told_sector_size(reader)
-    disk = Disk(index, end_bytes, "none", boot_code=recognise_boot_code(sector), sector_bytes=told)
+    code = recognise_boot_code(sector)
+    stage = _next_stage(reader, sector, code, told)
+    disk = Disk(index, end_bytes, "none", boot_code=code, sector_bytes=told, next_stage=stage)
     if len(sector) < SECTOR_BYTES or sector[510:512] != _MBR_SIGNATURE or _is_boot_sector_of_file_system(sector):
         return DiskLayout(disk, ())
     entries = mbr_entries(sector)
@@ -80,6 +86,8 @@ def _read(reader: DiskReader, index: int, end_bytes: int) -> DiskLayout:
 def recognise_boot_code(sector: bytes) -> str:
     """Whose boot code stands in a disk's first sector (see ``Disk.boot_code``)."""
     code = sector[:_BOOT_CODE_BYTES]
+    if len(sector) == SECTOR_BYTES and code[:4] == _ZIPL_MAGIC:
+        return "zipl"
     if len(sector) < SECTOR_BYTES or sector[510:512] != _MBR_SIGNATURE or not any(code):
         return ""
     if code[6:10] == b"LILO" or code[2:6] == b"LILO":
@@ -92,6 +100,17 @@ def recognise_boot_code(sector: bytes) -> str:
     if b"Error loading operating system" in code or b"NTLDR" in code or b"BOOTMGR" in code:
         return "windows"
     return "unknown"
+
+
+def _next_stage(reader: DiskReader, sector: bytes, code: str, sector_bytes: int) -> str:
+    """What stands where GRUB's boot code goes on (see ``Disk.next_stage``): it names a sector of its disk."""
+    place = _NEXT_STAGE.get(code)
+    if place is None:
+        return ""
+    (first,) = place[0].unpack_from(sector, place[1])
+    if (first + 1) * sector_bytes > reader.virtual_size:
+        return "outside"
+    return "there" if any(reader.pread(sector_bytes, first * sector_bytes)) else "zeroes"
 
 
 def _is_boot_sector_of_file_system(sector: bytes) -> bool:

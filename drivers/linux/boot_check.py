@@ -71,7 +71,7 @@ def contribute(
             "The boot partition may be on a disk that was not given, or entries are kept where they are not looked for."
         )
         return Contribution(blockers=(Finding("linux.boot-loader.no-entries", message, hint),))
-    missing = [entry for entry in entries if _kernel(entry, facts.kernels) is None]
+    missing = [entry for entry in entries if kernel_of(entry, facts.kernels) is None]
     if missing:
         message = f"the boot entry {missing[0].title} starts {missing[0].kernel}, which is none of the guest's kernels"
         hint = "Make an installed kernel the default in the guest; or its /boot is on a disk that was not given."
@@ -109,7 +109,8 @@ def plan_caps(
     )
 
 
-def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
+def kernel_of(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
+    """The kernel that an entry starts, with the initramfs that it loads; None when it is none of those."""
     base = posixpath.basename(entry.kernel)
     given = tuple(kernels)
     exact = [kernel for kernel in given if kernel.image == entry.kernel]
@@ -120,7 +121,7 @@ def _kernel(entry: BootEntry, kernels: Iterable[Kernel]) -> Kernel | None:
 
 
 def _default_kernels(facts: GuestFacts) -> tuple[Kernel, ...]:
-    found = (_kernel(entry, facts.kernels) for entry in facts.boot_loader.starting)
+    found = (kernel_of(entry, facts.kernels) for entry in facts.boot_loader.starting)
     return tuple(kernel for kernel in found if kernel is not None)
 
 
@@ -155,7 +156,7 @@ def _blocker(
     if buses and (buses[0] in _VIRTIO_BUSES or options.compatible):
         return None
     for entry in facts.boot_loader.starting:
-        kernel = _kernel(entry, facts.kernels)
+        kernel = kernel_of(entry, facts.kernels)
         reason = supplement.why_not(kernel) if kernel is not None else ""
         is_script = kernel is not None and kernel.initramfs is not None and kernel.initramfs.builder == "mkinitrd"
         if kernel is not None and reason and _has_virtio(kernel) and not (buses and is_script):

@@ -35,6 +35,14 @@ HARDWARE_MODULES = frozenset({
 })  # fmt: skip
 _LISTED_MODULES = VIRTIO_MODULES | HARDWARE_MODULES
 
+# What mounts a root: its file system, and what the device it stands on is made by; with the option that builds each in.
+_ROOT_MODULES = {
+    "ext2": "CONFIG_EXT2_FS", "ext3": "CONFIG_EXT3_FS", "ext4": "CONFIG_EXT4_FS", "xfs": "CONFIG_XFS_FS",
+    "btrfs": "CONFIG_BTRFS_FS", "reiserfs": "CONFIG_REISERFS_FS", "jfs": "CONFIG_JFS_FS", "f2fs": "CONFIG_F2FS_FS",
+    "dm_mod": "CONFIG_BLK_DEV_DM", "dm_crypt": "CONFIG_DM_CRYPT", "raid0": "CONFIG_MD_RAID0", "raid1": "CONFIG_MD_RAID1",
+    "raid10": "CONFIG_MD_RAID10", "raid456": "CONFIG_MD_RAID456", "linear": "CONFIG_MD_LINEAR",
+}  # fmt: skip
+
 # For kernels whose tree has no modules.builtin: what the configuration's `=y` builds in.
 _CONFIG_MODULES = {
     "CONFIG_VIRTIO": ("virtio", "virtio_ring"),
@@ -105,6 +113,7 @@ class _Modules:
     paths: dict[str, str]
     dependencies: dict[str, tuple[str, ...]]
     builtin: tuple[str, ...]
+    root_builtin: tuple[str, ...] | None = None
 
 
 def find_kernels(tree: GuestTree, loader: BootLoader, arch: str = "") -> tuple[Kernel, ...]:
@@ -184,6 +193,7 @@ def _kernel(search: _Search, image: str, initramfs_path: str | None) -> Kernel |
         builtin=modules.builtin,
         dependencies=modules.dependencies,
         transport=search.transport,
+        root_builtin=modules.root_builtin,
     )
 
 
@@ -202,6 +212,7 @@ def _unified_kernel(search: _Search, unified: UnifiedKernel) -> Kernel:
         builtin=modules.builtin,
         dependencies=modules.dependencies,
         transport=search.transport,
+        root_builtin=modules.root_builtin,
     )
 
 
@@ -266,7 +277,8 @@ def _modules(search: _Search, version: str, folder: str | None) -> _Modules:
     known = search.modules.get(version)
     if known is None:
         paths, dependencies = _module_paths(search.tree, folder) if folder else ({}, {})
-        known = _Modules(paths, dependencies, _builtin(search.tree, version, folder))
+        in_kernel = _root_builtin(search.tree, version, folder)
+        known = _Modules(paths, dependencies, _builtin(search.tree, version, folder), in_kernel)
         search.modules[version] = known
     return known
 
@@ -303,12 +315,28 @@ def _builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ..
     return tuple(sorted(set(_configured(tree, version, folder, {**_CONFIG_MODULES, **_NEVER_MODULES}))))
 
 
+def _root_builtin(tree: GuestTree, version: str, folder: str | None) -> tuple[str, ...] | None:
+    """What mounts a root and is built in; None where neither modules.builtin nor the kernel's configuration is there."""
+    listed = text_of(tree, f"{folder}/modules.builtin", _INDEX_BYTES) if folder else None
+    if listed is not None:
+        names = {module_name(line.strip()) for line in listed.splitlines()}
+        return tuple(name for name in _ROOT_MODULES if name in names)
+    if _configuration(tree, version, folder) is None:
+        return None
+    options = {option: (name,) for name, option in _ROOT_MODULES.items()}
+    return tuple(_configured(tree, version, folder, options))
+
+
+def _configuration(tree: GuestTree, version: str, folder: str | None) -> str | None:
+    texts = (text_of(tree, path, _INDEX_BYTES) for path in (f"/boot/config-{version}", f"{folder}/config"))
+    return next((text for text in texts if text is not None), None)
+
+
 def _configured(
     tree: GuestTree, version: str, folder: str | None, options: Mapping[str, tuple[str, ...]]
 ) -> Iterator[str]:
     """What the kernel's configuration builds in, of the modules that stand beside options."""
-    texts = (text_of(tree, path, _INDEX_BYTES) for path in (f"/boot/config-{version}", f"{folder}/config"))
-    for line in (next((text for text in texts if text is not None), "")).splitlines():
+    for line in (_configuration(tree, version, folder) or "").splitlines():
         option, _, value = line.partition("=")
         if value.strip() == "y":
             yield from options.get(option, ())

@@ -28,6 +28,7 @@ from drivers.windows.facts import BCD, SYSTEM
 from drivers.windows.names import Names
 from drivers.windows.places import started_by
 from drivers.windows.reading import hive_notes, read_windows, windows_roots
+from drivers.windows.start_files import Trees, read_start_files
 from drivers.windows.state_reading import is_deduplicated
 from p2v.core.disk import DiskReader
 
@@ -129,7 +130,9 @@ def default_of(layout: Layout, found: Sequence[FoundWindows], readers: Sequence[
 def beside(found: Sequence[FoundWindows], one: FoundWindows) -> tuple[str, ...]:
     """Notes for a machine with several, of which one is what is converted."""
     others = (each for each in found if each is not one)
-    return tuple(f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others)
+    return tuple(
+        f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others
+    )
 
 
 def beside_linux(found: Sequence[FoundWindows]) -> tuple[str, ...]:
@@ -155,6 +158,9 @@ def facts_of_windows(
         registry = {**windows.registry, **({BCD: boot.hive} if boot.hive is not None else {})}
         windows = replace(windows, boot=boot.boot, registry=registry)
         more = tuple(hive_notes(boot.hive)) if boot.hive is not None else ()
+    trees = Trees(Names(tree), device)
+    if starting is not None:
+        trees = replace(trees, boot=Names(starting.tree), prefix=starting.prefix)
     if starting is not None and starting.mountpoint not in ("", "/"):
         mounts = (*mounts, mount_of(starting.partition, starting.mountpoint))
     return GuestFacts(
@@ -168,6 +174,7 @@ def facts_of_windows(
         notes=tuple(dict.fromkeys((*layout.notes, *notes, *guest.notes, *more))),
         volumes=layout.volumes,
         windows=windows,
+        start_files=read_start_files(layout, windows, trees, firmware(layout)),
     )
 
 
@@ -185,12 +192,19 @@ class Starting:
     apart: bool = False
     head: bytes = b""
 
+    @property
+    def prefix(self) -> str:
+        """Where its files begin in ``tree``."""
+        return "" if self.apart or self.mountpoint == "/" else self.mountpoint
+
     def read(self) -> FoundBoot:
         """What is on it."""
         return read_boot(self.tree, self.partition, self.mountpoint, self.firmware, self.head, apart=self.apart)
 
 
-def find_starting(layout: Layout, found: FoundWindows, readers: Sequence[DiskReader]) -> tuple[Starting | None, tuple[str, ...]]:
+def find_starting(
+    layout: Layout, found: FoundWindows, readers: Sequence[DiskReader]
+) -> tuple[Starting | None, tuple[str, ...]]:
     """The partition that starts a Windows, and notes of what could not be read; it is put into Windows' tree where it has a place.
 
     Of several that may, the first with boot entries counts.

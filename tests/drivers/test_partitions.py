@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from drivers.layout import Layout, firmware
+from drivers.layout import Layout, firmware, lay_out
 from drivers.partitions import DiskLayout, read_partitions, recognise_boot_code
 from tests.drivers.making import MIB, make_disk, patch, run, sized
 from tests.drivers.raw_reader import RawReader
@@ -182,6 +182,49 @@ def test_real_grub_boot_code(tmp_path: Path) -> None:
     if not image.exists():
         pytest.skip("grub-pc-bin is not installed")
     assert recognise_boot_code(image.read_bytes()[:512]) == "grub2"
+
+
+@pytest.mark.parametrize(
+    ("code", "sector", "filled", "expected"),
+    [
+        (
+            b"\xeb\x63GRUB \0Geom\0Hard Disk\0Read\0 Error\r\n\0".ljust(0x5C, b"\0") + struct.pack("<Q", 1),
+            1,
+            True,
+            "there",
+        ),
+        (
+            b"\xeb\x63GRUB \0Geom\0Hard Disk\0Read\0 Error\r\n\0".ljust(0x5C, b"\0") + struct.pack("<Q", 1),
+            1,
+            False,
+            "zeroes",
+        ),
+        (b"\xeb\x63GRUB \0Geom\0Hard Disk\0Read\0 Error\r\n\0".ljust(0x5C, b"\0") + b"\xff" * 8, 1, True, "outside"),
+        (b"\xeb\x48GRUB \0Geom\0Hard Disk\0Read\0 Error\0".ljust(0x44, b"\0") + struct.pack("<I", 7), 7, True, "there"),
+        (b"Missing operating system.\r\nOperating system load error.\r\n", 1, True, ""),
+        (b"", 1, True, ""),
+    ],
+)
+def test_where_grubs_boot_code_goes_on(tmp_path: Path, code: bytes, sector: int, filled: bool, expected: str) -> None:
+    disk = make_disk(tmp_path / "disk", 8 * MIB, "label: dos\nstart=2048, type=83\n")
+    patch(patch(disk, 0, code), sector * 512, b"core" if filled else b"")
+    assert layout_of(disk).disk.next_stage == expected
+
+
+def test_zipls_record_is_known_on_a_disk_without_a_signature() -> None:
+    assert recognise_boot_code(b"zIPL".ljust(512, b"\0")) == "zipl"
+
+
+def test_first_sector_of_an_active_partition_is_looked_at(tmp_path: Path) -> None:
+    script = "label: dos\nstart=2048, size=4096, type=83\nstart=8192, size=4096, type=83, bootable\n"
+    disk = make_disk(tmp_path / "disk", 8 * MIB, script)
+    for sector in (2048, 8192):
+        patch(disk, sector * 512, _sector(b"EXTLINUX"))
+    reader = RawReader(disk)
+    try:
+        assert [part.boot_code for part in lay_out([reader]).partitions] == ["", "syslinux"]
+    finally:
+        reader.close()
 
 
 ESP_ONLY = "label: gpt\nstart=2048, size=4096, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n"
