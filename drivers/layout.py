@@ -232,8 +232,6 @@ def _matches(device: Device, tag: str, value: str) -> bool:
         case "LABEL":
             return filesystem is not None and filesystem.label is not None and filesystem.label == value
         case "PARTUUID":
-            return (
-                partition is not None and partition.partuuid is not None and partition.partuuid.lower() == value.lower()
-            )
+            return partition is not None and partition.partuuid is not None and partition.partuuid.lower() == value.lower()
         case _:
             return partition is not None and partition.partlabel is not None and partition.partlabel == value

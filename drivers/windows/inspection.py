@@ -130,9 +130,7 @@ def default_of(layout: Layout, found: Sequence[FoundWindows], readers: Sequence[
 def beside(found: Sequence[FoundWindows], one: FoundWindows) -> tuple[str, ...]:
     """Notes for a machine with several, of which one is what is converted."""
     others = (each for each in found if each is not one)
-    return tuple(
-        f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others
-    )
+    return tuple(f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others)
 
 
 def beside_linux(found: Sequence[FoundWindows]) -> tuple[str, ...]:
@@ -202,9 +200,7 @@ class Starting:
         return read_boot(self.tree, self.partition, self.mountpoint, self.firmware, self.head, apart=self.apart)
 
 
-def find_starting(
-    layout: Layout, found: FoundWindows, readers: Sequence[DiskReader]
-) -> tuple[Starting | None, tuple[str, ...]]:
+def find_starting(layout: Layout, found: FoundWindows, readers: Sequence[DiskReader]) -> tuple[Starting | None, tuple[str, ...]]:
     """The partition that starts a Windows, and notes of what could not be read; it is put into Windows' tree where it has a place.
 
     Of several that may, the first with boot entries counts.
