@@ -9,6 +9,7 @@ from datetime import date
 
 import p2v
 from p2v.audit.catalogue_file import Area, Rule
+from p2v.audit.chain import Link
 from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.inventory.hosts import HostRow
 from p2v.audit.sizing.values import Sizing
@@ -115,6 +116,8 @@ class MachineAudit:
     signs: Signs = Signs()
     read_by: str = ""
     plan: str = ""
+    chain: tuple[Link, ...] = ()
+    """How it starts, from its firmware to its first program; empty where nobody looked."""
     seconds: float = 0.0
     powered_on: bool | None = None
     host: str = ""

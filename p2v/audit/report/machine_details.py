@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from p2v.audit.chain import Link
 from p2v.audit.document import DiskAudit, MachineAudit, SupportAudit
 from p2v.audit.report.finding_list import Rules, below_headings, evidence_list, rule_lists
-from p2v.audit.report.given import ChainLink, ChainOf
 from p2v.audit.report.limits import (
     CHAIN_LINKS,
     FINDINGS_LETTERS,
@@ -49,7 +49,7 @@ class _Limits:
     findings: int
 
 
-def machine_details(machines: Sequence[MachineAudit], rules: Rules, chain_of: ChainOf) -> Iterator[Markup]:
+def machine_details(machines: Sequence[MachineAudit], rules: Rules) -> Iterator[Markup]:
     """An article for each machine, in the order of the document."""
     listed = [rule_lists(machine.findings, rules) for machine in machines]
     sizes = (sum(len(item.html) for _, item in items) for items in listed)
@@ -61,7 +61,7 @@ def machine_details(machines: Sequence[MachineAudit], rules: Rules, chain_of: Ch
         contents = (
             _facts(machine),
             _findings(machine, items, limits.findings),
-            _chain(chain_of(machine)),
+            _chain(machine.chain),
             _disks(machine.disks),
             _plan(machine.plan, limits.plan),
         )
@@ -143,7 +143,7 @@ def _support(machine: MachineAudit, support: SupportAudit | None) -> Markup:
     return joined(parts)
 
 
-def _chain(links: Sequence[ChainLink]) -> Markup:
+def _chain(links: Sequence[Link]) -> Markup:
     if not links:
         return NOTHING
     items = [element("li", *_link(each)) for each in links[:CHAIN_LINKS]]
@@ -152,7 +152,7 @@ def _chain(links: Sequence[ChainLink]) -> Markup:
     return joined((element("h4", "Boot chain"), element("ol", *items, class_="chain")))
 
 
-def _link(link: ChainLink) -> Iterator[Markup]:
+def _link(link: Link) -> Iterator[Markup]:
     word, colour = _LINKS.get(str(link.state.value), _NOT_SEEN)
     yield joined((element("strong", link.name), " ", element("span", word, class_=f"badge colour-{colour}"), " "))
     yield element("bdi", link.message)

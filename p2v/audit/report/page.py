@@ -8,7 +8,6 @@ from importlib import resources
 
 from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.report.finding_list import Rules, below_headings, rule_lists, rules_of
-from p2v.audit.report.given import ChainOf, no_chain
 from p2v.audit.report.limits import FINDINGS_LETTERS, fitting
 from p2v.audit.report.machine_details import machine_details
 from p2v.audit.report.markup import NOTHING, Markup, element, joined, link, page
@@ -21,11 +20,8 @@ TITLE = "Audit before moving to KVM"
 _EVERYTHING_OPEN = "details::details-content{content-visibility:visible;block-size:auto}"
 
 
-def report_html(document: AuditDocument, chain_of: ChainOf = no_chain) -> str:
-    """The report as one HTML file: UTF-8, nothing outside of itself, no script of anybody else's.
-
-    ``chain_of``: the links of a machine's boot chain.
-    """
+def report_html(document: AuditDocument) -> str:
+    """The report as one HTML file: UTF-8, nothing outside of itself, no script of anybody else's."""
     rules = rules_of(document.rules)
     document = replace(document, machines=tuple(sorted(document.machines, key=_badness)))
     sections = [
@@ -35,7 +31,7 @@ def report_html(document: AuditDocument, chain_of: ChainOf = no_chain) -> str:
         ),
         _section("fleet", "The fleet together", _fleet(document, rules)),
         _section("sizing", "Sizing", *sizing_blocks(document.sizing)) if document.sizing else NOTHING,
-        _section("details", "Each machine", *machine_details(document.machines, rules, chain_of)),
+        _section("details", "Each machine", *machine_details(document.machines, rules)),
         _section("rules", "The rules that fired", rule_section(document, rules)),
         _section("left-aside", "Left aside", left_aside_table(document.left_aside)),
     ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import enum
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from p2v.audit.document import AuditDocument, MachineAudit
+from p2v.audit.chain import Link, LinkState
+from p2v.audit.document import AuditDocument
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.report import report_html
 from p2v.audit.report.limits import FINDINGS_LETTERS, PLANS_LETTERS, RULE_FINDINGS, fair_share, fitting
@@ -104,28 +103,15 @@ def test_findings_of_a_rule_that_nobody_explains_are_shown_too() -> None:
     assert 'href="#rule-' not in page
 
 
-class State(enum.Enum):
-    PROVEN = "proven"
-    BROKEN = "broken"
-    UNSEEN = "unseen"
-
-
-@dataclass(frozen=True)
-class Link:
-    name: str
-    state: State
-    message: str
-    evidence: tuple[Evidence, ...] = ()
-
-
 def test_a_boot_chain_is_shown_link_by_link() -> None:
-    broken = Link("initramfs", State.BROKEN, "no virtio_blk <b>", (Evidence(EvidenceKind.FILE, "/boot/initrd.img"),))
-    chain = (Link("partition table", State.PROVEN, "GPT"), broken, Link("root", State.UNSEEN, "encrypted"))
+    broken = Link(
+        "initramfs", LinkState.BROKEN, "no virtio_blk <b>", (Evidence(EvidenceKind.FILE, "/boot/initrd.img"),)
+    )
+    chain = (Link("partition table", LinkState.PROVEN, "GPT"), broken, Link("root", LinkState.UNSEEN, "encrypted"))
 
-    def chain_of(machine: MachineAudit) -> Sequence[Link]:
-        return chain if machine.name == "web01" else ()
-
-    text = text_of(report_html(sample(), chain_of=chain_of))
+    given = sample()
+    machines = tuple(replace(each, chain=chain if each.name == "web01" else ()) for each in given.machines)
+    text = text_of(report_html(replace(given, machines=machines)))
     assert "partition table proven GPT" in text
     assert "initramfs broken no virtio_blk <b>File /boot/initrd.img" in text
     assert "root could not be seen encrypted" in text
