@@ -153,12 +153,14 @@ def _bytes(value: float) -> str:
 
 def _hosts(sizing: Sizing) -> Iterator[Markup]:
     """What the numbers rest on stands in the section of the sizing."""
-    if not sizing.hosts:
+    # hosts for no machine are no answer
+    sized = [each for each in sizing.hosts if each.machines]
+    if not sized:
         return
     now = sizing.before
     rows = [] if now is None else [Row("Now", (now.hosts, 0), f"{now.hosts:,}")]
     told = [] if now is None else [f"{counted(now.hosts, 'host')} now."]
-    for each in sizing.hosts:
+    for each in sized:
         rows.append(Row(f"On KVM, {each.basis.value}", (each.packed_hosts, each.spare_hosts), f"{each.total_hosts:,}"))
         told.append(
             f"{counted(each.total_hosts, 'host')} on KVM, machines {each.basis.value}, {each.spare_hosts:,} of them to spare;"

@@ -72,6 +72,9 @@ def _before(before: HostsBefore) -> list[str]:
 
 
 def _needed(needed: HostsNeeded) -> list[str]:
+    if not needed.machines and needed.not_sized:
+        words = f"Hosts needed {needed.basis.value}: not known: the needs of no machine are known"
+        return [words, *_named("not sized", needed.not_sized), *_named("FITS NO HOST", needed.too_large)]
     left_out = [f"  left out, as wished: {', '.join(needed.left_out[:_NAMED])}"] if needed.left_out else []
     if len(needed.left_out) > _NAMED:
         left_out = [f"{left_out[0]} and {len(needed.left_out) - _NAMED} more"]

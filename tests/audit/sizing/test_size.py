@@ -123,3 +123,10 @@ def test_without_a_host_type_there_is_storage_and_no_host_and_no_money() -> None
     assert (sized.hosts, sized.savings, sized.numa) == ((), (), None)
     assert sized.storage.disks == 2
     assert any("host type" in note for note in sized.notes)
+
+
+def test_hosts_for_machines_of_unknown_needs_are_not_none_but_unknown() -> None:
+    lines = sizing_text(size(SizingInput((machine("a", None, None), machine("b", None, None)), HOST)))
+    assert any("not known: the needs of no machine are known" in line for line in lines)
+    assert not any("Hosts needed as configured: 0" in line for line in lines)
+    assert [line for line in lines if "not sized: a" in line]
