@@ -1,0 +1,1 @@
+"""Batch conversion: a fleet overnight, each machine once, nothing lost."""

@@ -1,0 +1,166 @@
+"""A batch, as values: machines with what is wished for each, and what became of them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import time
+from pathlib import Path
+from typing import Any
+
+MANIFEST_SCHEMA = 1
+
+
+class State(enum.Enum):
+    """Where a job stands. ``DONE``, ``PARKED`` and ``CANCELLED`` are ends; the others go on at the next run."""
+
+    WAITING = "waiting"
+    """Not begun, or to be tried again (``Job.not_before``)."""
+    RUNNING = "running"
+    """A worker has the lease."""
+    DONE = "done"
+    """Converted, and verified where that was wished."""
+    PARKED = "parked"
+    """Given up until somebody looks: the reason and a failure bundle are there; ``retry`` sets it waiting again."""
+    CANCELLED = "cancelled"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self in (State.DONE, State.PARKED, State.CANCELLED)
+
+
+class Verify(enum.Enum):
+    """How a result is proven before it gets its name."""
+
+    NONE = "none"
+    BOOT = "boot"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A time of day in which jobs may begin, local; over midnight where ``end`` is before ``begin``. A job that runs goes on."""
+
+    begin: time
+    end: time
+
+    def holds(self, now: time) -> bool:
+        """Whether a time of day is inside."""
+        if self.begin <= self.end:
+            return self.begin <= now < self.end
+        return now >= self.begin or now < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A command with its arguments, without a shell; a JSON document about the job comes on its standard input.
+
+    ``seconds``: it is ended after that time. One before the job that fails parks it; one after it is told of.
+    """
+
+    argv: tuple[str, ...]
+    seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineJob:
+    """One machine of a batch. Paths are absolute.
+
+    ``sources``: a description, or disks in boot order. ``folder``: where its results go. ``options``: further options of
+    ``p2v convert``, each as the command line has it (``--map``, ``VM Network=user``). ``keys``: as ``--key`` takes them, file: or
+    env: only. ``wave``: all of a wave have ended before the next begins. ``priority``: the larger first. ``line``: in the manifest.
+    """
+
+    name: str
+    sources: tuple[Path, ...]
+    folder: Path
+    disk_format: str = "qcow2"
+    options: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    wave: int = 0
+    priority: int = 0
+    window: Window | None = None
+    before: Hook | None = None
+    after: Hook | None = None
+    verify: Verify = Verify.NONE
+    attempts: int = 3
+    host: str = ""
+    """The host that alone can reach its disks; empty: any."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may run at the same time. ``bytes_per_second``: of all copies to (or from) one storage together; None: no limit."""
+
+    copies: int = 2
+    """Jobs that copy; one that has copied gives its place back while it rewrites and boots."""
+    appliances: int = 1
+    boots: int = 1
+    jobs: int = 8
+    """All that are under way."""
+    bytes_per_second: int | None = None
+    copies_per_storage: int | None = None
+    """Copies to one target storage, and from one source storage (by the device that a path is on)."""
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A manifest as it was read. ``store``: the SQLite file, beside the results."""
+
+    machines: tuple[MachineJob, ...]
+    budget: Budget
+    store: Path
+    manifest: Path
+    schema: int = MANIFEST_SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt ended without a result. ``code`` and ``exit_code``: of the error class; ``may_help``: trying again may."""
+
+    code: str
+    exit_code: int
+    message: str
+    hint: str = ""
+    may_help: bool = False
+    bundle: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the store has it. ``fence``: counts its leases; ``not_before``: seconds since 1970, for the next attempt.
+
+    ``seconds``: by phase, of the attempt that ended it. ``bytes_copied``: of the attempt that runs or ended.
+    """
+
+    machine: MachineJob
+    state: State
+    attempts: int = 0
+    fence: int = 0
+    worker: str = ""
+    lease_until: float = 0.0
+    not_before: float = 0.0
+    phase: str = ""
+    bytes_copied: int = 0
+    bytes_total: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    verified: bool | None = None
+    record: Path | None = None
+    began: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """Something that happened, in the order of ``number``; ``at``: seconds since 1970; ``data``: the event's own fields."""
+
+    number: int
+    at: float
+    job: str
+    fence: int
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
