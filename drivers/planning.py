@@ -11,6 +11,7 @@ from drivers.families import FAMILIES, UNKNOWN_FAMILY
 from drivers.layout import Device, Layout, locked, place
 from drivers.linux import image_based
 from drivers.linux.planning import plan_linux
+from drivers.notes import of_notes
 from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
 from drivers.windows.planning import plan_windows
@@ -75,5 +76,5 @@ def _nothing(facts: GuestFacts, blocker: Finding) -> GuestPlan:
     # hardware that nearly every system brings drivers for
     arch = facts.os.arch if facts.os else ""
     caps = GuestCaps(("sata", "ide"), ("e1000e", "e1000"), facts.firmware, arch)
-    warnings = tuple(Finding("guest.reading", note) for note in facts.notes)
+    warnings = tuple(of_notes(facts.notes))
     return GuestPlan((), warnings, (blocker,), caps)

@@ -60,7 +60,7 @@ def plan_machine(
     require_plain(seen.live, [source.image.format for source in found.sources])
     found = replace(found, sources=tuple(_as_named(s, p) for s, p in zip(found.sources, paths, strict=True)))
     with phase(report, "plan", "Planning"):
-        document = plan_found(machine, found, _with_drivers(wanted, found, machine))
+        document = plan_found(machine, found, with_drivers(wanted, found, machine))
         return _with_sighting(document, replace(seen, warnings=(*left, *seen.warnings)))
 
 
@@ -132,7 +132,7 @@ def _with_sectors(disks: Sequence[TargetDisk], found: Inspection) -> Iterator[Ta
         yield replace(disk, logical_sector_bytes=logical, physical_sector_bytes=physical)
 
 
-def _with_drivers(wanted: PlanOptions, found: Inspection, machine: Machine) -> PlanOptions:
+def with_drivers(wanted: PlanOptions, found: Inspection, machine: Machine) -> PlanOptions:
     """For a Windows guest, what the medium that was named offers it, or the one that is installed. Raises as ``read_media``."""
     windows = found.facts.windows
     medium = wanted.virtio_win or find_media()

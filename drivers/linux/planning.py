@@ -40,6 +40,7 @@ from drivers.linux import (
 )
 from drivers.linux.contribution import Contribution, joined
 from drivers.linux.devices import DeviceNames
+from drivers.notes import of_notes
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
 _TEXT_LOADERS = frozenset({"grub2", "grub1", "extlinux"})
@@ -141,8 +142,7 @@ def _unsupported(facts: GuestFacts) -> Iterator[Finding]:
 
 def _condition(facts: GuestFacts) -> Iterator[Finding]:
     """What makes the facts less sure, or the result."""
-    for note in facts.notes:
-        yield Finding("guest.reading", note)
+    yield from of_notes(facts.notes)
     if facts.os is not None and facts.os.family == UNKNOWN_FAMILY:
         message = f"{facts.os.name or facts.os.id} is of no family that is known; it is converted by the parts it has"
         yield Finding("linux.family-unknown", message, "Check with `p2v verify` that it starts and has its network.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from drivers.caps import GuestCaps
 from drivers.facts import GuestFacts
+from drivers.notes import of_notes
 from drivers.other.profiles import PROFILES, Profile
 from drivers.plan import Finding, GuestPlan, PlanOptions
 
@@ -42,7 +43,7 @@ def plan_other(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         f"{system.name} is not rewritten: nothing in it changes, and it gets hardware that such a system has drivers for",
         "This combination was never run by this project. Try it with the copy before you rely on it.",
     )
-    notes = (Finding("guest.reading", note) for note in facts.notes)
+    notes = of_notes(facts.notes)
     asked = (Finding("other.option", f"{name} has no meaning for it and is left out") for name in _asked(options))
     return GuestPlan((), (told, *disk_warnings, *nic_warnings, *asked, *_new_macs(options), *notes), (), caps)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drivers.facts import GuestFacts
+from drivers.notes import of_notes
 from drivers.plan import Finding
 from drivers.windows.facts import WindowsFacts
 from drivers.windows.states import activation, files, protection, roles, unfinished, volumes
@@ -58,4 +59,4 @@ def warnings(facts: GuestFacts, windows: WindowsFacts) -> Iterator[Finding]:
     yield from roles.warnings(windows)
     yield from protection.warnings(windows)
     yield from activation.warnings(windows)
-    yield from (Finding("guest.reading", note) for note in facts.notes)
+    yield from of_notes(facts.notes)

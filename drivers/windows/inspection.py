@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from drivers.confinement import confined_over_tree
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy
 from drivers.layout import Device, Layout, firmware, mount_of, place
+from drivers.notes import STAYS
 from drivers.offline import OfflineTree, UnreadableVolume, Volume, open_device
 from drivers.tree import GuestTree
 from drivers.windows import c_regf as c
@@ -130,12 +131,12 @@ def default_of(layout: Layout, found: Sequence[FoundWindows], readers: Sequence[
 def beside(found: Sequence[FoundWindows], one: FoundWindows) -> tuple[str, ...]:
     """Notes for a machine with several, of which one is what is converted."""
     others = (each for each in found if each is not one)
-    return tuple(f"{each.where} holds another Windows, which stays as it is, and is not prepared for KVM" for each in others)
+    return tuple(f"{each.where} holds another Windows, {STAYS}, and is not prepared for KVM" for each in others)
 
 
 def beside_linux(found: Sequence[FoundWindows]) -> tuple[str, ...]:
     """Notes for a machine whose Linux is what is converted."""
-    return tuple(f"{each.where} holds Windows as well, which stays as it is" for each in found)
+    return tuple(f"{each.where} holds Windows as well, {STAYS}" for each in found)
 
 
 def facts_of_windows(

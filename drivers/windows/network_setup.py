@@ -112,7 +112,8 @@ def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContributi
     setup = setup_of(windows, options)
     is_done = tools_of(windows) is not None
     cards = (card for card in setup.cards if not (card.asked and is_done))
-    told = tuple(Finding("windows.addresses", _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in cards)
+    id_ = "windows.addresses" if is_done else "windows.addresses-by-hand"
+    told = tuple(Finding(id_, _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in cards)
     return WindowsContribution(warnings=(*told, *setup.warnings))
 
 

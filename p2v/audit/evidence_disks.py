@@ -219,6 +219,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "guest.no-os": contents,
     "guest.encrypted": _locked,
     "guest.reading": told,
+    "guest.second-system": told,
     "linux.rebuild.encrypted": _encrypted,
     "linux.hibernated": _hibernated_swap,
     "linux.file-system.unclean": mounted("the file system at {}: "),

@@ -274,6 +274,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "windows.drive-letter": _of(_letters),
     "windows.lost-letters": _of(_letters),
     "windows.addresses": _of(_adapters),
+    "windows.addresses-by-hand": _of(_adapters),
     "windows.addresses-unclear": _of(_adapters),
     "windows.virtual-adapter": _of(_adapters),
 }

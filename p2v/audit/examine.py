@@ -37,7 +37,7 @@ from p2v.documents import Inspection, PlanDocument
 from p2v.inspection import Reading, inspect
 from p2v.live_sources import users_told
 from p2v.machine import Machine, MachineDisk
-from p2v.planning import plan_found
+from p2v.planning import plan_found, with_drivers
 from p2v.sources.disk_names import name_from
 from p2v.sources.recognition import machine_names, read_machine
 
@@ -162,10 +162,16 @@ def _machine(machine: Machine, wish: Wish, acceleration: Callable[[], Accelerati
     try:
         reading = Reading.AUTO if wish.deep else Reading.HOST
         inspection = inspect(machine.disks, reading, acceleration, silent, wish.keys)
-        document = plan_found(machine, inspection, wish.options)
+        document = plan_found(machine, inspection, _options(wish, machine, inspection))
     except P2vError as error:
         return _with_time(_unread(machine, fault(error, path, wish.rules)), started)
     return _with_time(_portrait(document, inspection, wish), started)
+
+
+def _options(wish: Wish, machine: Machine, inspection: Inspection) -> PlanOptions:
+    """What planning is to know of this machine. Raises what reading a medium of drivers raises."""
+    # the medium is for whichever guests of a fleet are a Windows: of the others nobody need hear that it is not used
+    return replace(with_drivers(wish.options, inspection, machine), virtio_win=None)
 
 
 def _with_time(examination: Examination, started: float) -> Examination:

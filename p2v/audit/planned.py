@@ -11,6 +11,7 @@ from p2v.audit.evidence import evidence_of
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.rules.partition_tables import is_told_here
+from p2v.audit.told_once import told_elsewhere
 from p2v.core.text import printable
 
 PER_RULE_AT_MOST = 100
@@ -34,7 +35,10 @@ def _is_told_elsewhere(examined: Examined, finding: Finding) -> bool:
 
 def _told(examined: Examined, findings: Sequence[Finding], *, are_blockers: bool) -> Iterator[AuditFinding]:
     seen: Counter[str] = Counter()
+    is_told = told_elsewhere(examined)
     for finding in findings:
+        if not are_blockers and is_told(finding):
+            continue
         seen[finding.id] += 1
         if seen[finding.id] <= PER_RULE_AT_MOST:
             yield _one(examined, finding, is_blocker=are_blockers)

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from drivers.plan import PlanOptions
+from drivers.windows.media import read_media
 from p2v.audit.auditing import Running, audit, with_sizing
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument
@@ -116,6 +117,8 @@ def _audited(arguments: argparse.Namespace) -> AuditDocument:
     rules = catalogue()
     # read before hours of auditing: what is wrong with it is said at once
     sizing = sizing_options.sizing_wish(arguments)
+    if arguments.virtio_win is not None:
+        read_media(arguments.virtio_win)
     suppressions = [parse_suppression(text, rules) for text in arguments.suppress]
     if arguments.suppressions is not None:
         suppressions += read_suppressions(arguments.suppressions, rules)

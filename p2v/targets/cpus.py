@@ -37,7 +37,8 @@ def divided(machine: Machine, caps: GuestCaps) -> CpuPlace:
 def cpu_losses(machine: Machine, caps: GuestCaps, place: CpuPlace) -> Iterator[Finding]:
     """What becomes different of the machine's CPUs, and by which limit."""
     limits = f"{caps.limits}." if caps.limits else ""
-    if place.cpus < machine.cpus:
+    # what nobody said that it had is not lost
+    if place.cpus < machine.cpus and "cpus" not in machine.assumed:
         message = f"the guest can use {place.cpus} of the machine's {machine.cpus} CPUs; it gets no more"
         yield Finding("hardware.cpus", message, limits)
     had, sockets = machine.topology, caps.sockets_at_most

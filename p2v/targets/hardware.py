@@ -239,7 +239,9 @@ def _images(machine: Machine, hardware: TargetHardware, kind: DriveKind) -> list
 def losses(machine: Machine, caps: GuestCaps, hardware: TargetHardware) -> Iterator[Finding]:
     """What the machine had and KVM does not give the guest; pure."""
     yield from cpu_losses(machine, caps, CpuPlace(hardware.cpus, hardware.topology))
-    if caps.memory_at_most_bytes and machine.memory_bytes > caps.memory_at_most_bytes:
+    # of what nobody said that it had nothing is lost
+    stated = "memory" not in machine.assumed
+    if stated and caps.memory_at_most_bytes and machine.memory_bytes > caps.memory_at_most_bytes:
         had, gets = format_bytes(machine.memory_bytes), format_bytes(hardware.memory_bytes)
         message = f"the guest can use {gets} of the machine's {had} of memory; it gets no more"
         yield Finding("hardware.memory", message, f"{caps.limits}." if caps.limits else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from drivers.changes import ExtendInitramfs
 from drivers.hard_names import LineKind, SeenLine
@@ -11,9 +12,11 @@ from drivers.linux.macs import normal_mac
 from drivers.linux.tool_catalogue import KEPT_VENDORS
 from drivers.programs import ProgramKind
 from drivers.windows.facts import SOFTWARE, SYSTEM, WindowsFacts
+from drivers.windows.versions import CURRENT_VERSION
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+from p2v.audit.pointing import in_registry
 from p2v.audit.rules.programs import evidence_of, names_of, seen_programs
 from p2v.core.units import format_bytes
 from p2v.targets.hardware import losses
@@ -143,7 +146,7 @@ def check_edition_limits(examined: Examined) -> Iterator[AuditFinding]:
     number = windows.version.number
     source = _LIMITS_SINCE_XP if number > (5, 0) else _LIMITS_BEFORE.get(number, _LIMITS_OF_OLDEST)
     evidence = (
-        _edition_evidence(windows),
+        *_edition_evidence(windows),
         Evidence(EvidenceKind.DATA, "limits of editions of Windows", text=source),
     )
     yield found(examined.rules["software.edition-limit"], message, *evidence)
@@ -171,14 +174,12 @@ def _database(examined: Examined) -> str:
     return examined.inside.database if examined.inside is not None and examined.inside.database else "/"
 
 
-def _edition_evidence(windows: WindowsFacts) -> Evidence:
+def _edition_evidence(windows: WindowsFacts) -> Iterator[Evidence]:
     if windows.version.number >= (6, 0):
-        where, text = f"{SOFTWARE}\\Microsoft\\Windows NT\\CurrentVersion\\EditionID", windows.version.edition_id
-    else:
-        sets = windows.control_sets.bootable
-        where = f"{SYSTEM}\\ControlSet{sets[0] if sets else 1:03d}\\Control\\ProductOptions\\ProductSuite"
-        text = windows.version.product_type
-    return Evidence(EvidenceKind.REGISTRY, where, text=text[:100])
+        return in_registry(windows, SOFTWARE, CURRENT_VERSION, "EditionID")
+    first = windows.control_sets.bootable[:1]
+    keys = (f"ControlSet{number:03d}\\Control\\ProductOptions" for number in first)
+    return chain.from_iterable(in_registry(windows, SYSTEM, key, "ProductType", "ProductSuite") for key in keys)
 
 
 CHECKS = (

@@ -89,7 +89,7 @@ def _ended(case: _Case) -> Iterator[AuditFinding]:
     if len({each.last for each in case.standing.fitting}) > 1:
         message += " at the latest, whichever release it is"
     if release.further is not None and case.as_of <= release.further:
-        message += f"; only {product.further_name}, bought apart, has security fixes until {_day(release.further)}"
+        message += f"; until {_day(release.further)} security fixes come by {product.further_name} alone, bought apart"
     yield case.says("support.ended", message, remedy=_remedy(case, "support.ended"))
 
 
@@ -104,8 +104,13 @@ def _extended(case: _Case) -> Iterator[AuditFinding]:
         f"{case.name}: {product.standard_name} ended on {_day(release.standard)}; "
         f"{product.extended_name}{apart} goes on until {_day(release.extended)}"
     )
-    severity = Severity.WARNING if product.extended_paid else Severity.INFORMATION
-    yield case.says("support.extended", message, severity=severity, remedy=_remedy(case, "support.extended"))
+    if product.extended_paid:
+        remedy = _remedy(case, "support.extended")
+        yield case.says("support.extended", message, severity=Severity.WARNING, remedy=remedy)
+    elif release.extended - case.as_of > SOON:
+        # what ends soon is told by that
+        remedy = _joined("Nothing need be done yet: these fixes come as all others did.", case.successor)
+        yield case.says("support.extended", message, severity=Severity.INFORMATION, remedy=remedy)
 
 
 def _ending(case: _Case) -> Iterator[AuditFinding]:
