@@ -112,8 +112,7 @@ def contribute(windows: WindowsFacts, options: PlanOptions) -> WindowsContributi
     setup = setup_of(windows, options)
     is_done = tools_of(windows) is not None
     cards = (card for card in setup.cards if not (card.asked and is_done))
-    id_ = "windows.addresses" if is_done else "windows.addresses-by-hand"
-    told = tuple(Finding(id_, _told(card, is_done=is_done), _hint(card, is_done=is_done)) for card in cards)
+    told = tuple(_finding(card, is_done=is_done) for card in cards)
     return WindowsContribution(warnings=(*told, *setup.warnings))
 
 
@@ -199,6 +198,13 @@ def _told(card: CardSettings, *, is_done: bool) -> str:
     if is_done:
         return f"at its first start {which} gets {values}"
     return f"to Windows its card on KVM is a new one: {which} is to have {values}"
+
+
+def _finding(card: CardSettings, *, is_done: bool) -> Finding:
+    message, hint = _told(card, is_done=is_done), _hint(card, is_done=is_done)
+    if is_done:
+        return Finding("windows.addresses", message, hint)
+    return Finding("windows.addresses-by-hand", message, hint)
 
 
 def _hint(card: CardSettings, *, is_done: bool) -> str:

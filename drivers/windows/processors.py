@@ -45,6 +45,10 @@ _HALS = {
 }
 
 
+# what each may be changed to; from one without an APIC there is no supported way (Q309283)
+_SEVERAL = {"acpiapic_up": "acpiapic_mp", "mps_up": "mps_mp"}
+
+
 def contribute(windows: WindowsFacts) -> WindowsContribution:
     """Drivers of power states disabled, and what its HAL means on KVM; nothing from Vista on."""
     if windows.version.number >= _VISTA:
@@ -108,8 +112,15 @@ def _findings(windows: WindowsFacts) -> Iterator[Finding]:
         yield Finding("windows.hal-unknown", message, hint)
     if _uses_one(windows):
         message = f"its HAL ({hal.title if hal else 'for one processor'}) uses one processor: it gets one on KVM"
-        hint = 'For more, change the driver of its computer to "ACPI Multiprocessor PC" where it runs on several.'
+        other = _SEVERAL.get(_hal(windows))
+        hint = (
+            f'For more, change the driver of its computer to "{_HALS[other].title}" where it runs on several.'
+            if other is not None
+            else "Nothing, where one is enough; its set-up, run where there are several, chooses a HAL for them."
+        )
         yield Finding("windows.hal-one-processor", message, hint)
     if hal is not None and not hal.acpi:
-        message = f"its HAL ({hal.title}) knows no ACPI: the host cannot ask it to shut down, nor does it turn itself off"
+        message = (
+            f"its HAL ({hal.title}) knows no ACPI: the host cannot ask it to shut down, nor does it turn itself off"
+        )
         yield Finding("windows.hal-no-acpi", message, "Shut it down from within; it says when it can be turned off.")

@@ -20,6 +20,7 @@ from p2v.audit.evidence_files import Seeker
 from p2v.audit.examined import Examined
 from p2v.audit.findings import Evidence
 from p2v.audit.pointing import named_disks, named_partitions, of_device, on_disk
+from p2v.audit.told_once import told_by
 from p2v.documents import PlanDocument
 
 _SPACES = "e75caf8f-f680-4cee-afa3-b001e56efc2d"
@@ -65,6 +66,13 @@ def told(examined: Examined, finding: Finding) -> Iterator[Evidence]:
     """The partitions that the message names."""
     for partition in named_partitions(examined.document.facts, finding.message):
         yield from of_device(examined.document, partition)
+
+
+def _told_by(examined: Examined, finding: Finding) -> Iterator[Evidence]:
+    """The partition that told which system it is."""
+    for note in told_by(examined.document.facts):
+        for partition in named_partitions(examined.document.facts, note):
+            yield from of_device(examined.document, partition)
 
 
 def _locked(examined: Examined, finding: Finding) -> Iterator[Evidence]:
@@ -220,6 +228,7 @@ SEEKERS: Mapping[str, Seeker] = {
     "guest.encrypted": _locked,
     "guest.reading": told,
     "guest.second-system": told,
+    "other.not-rewritten": _told_by,
     "linux.rebuild.encrypted": _encrypted,
     "linux.hibernated": _hibernated_swap,
     "linux.file-system.unclean": mounted("the file system at {}: "),

@@ -52,9 +52,17 @@ def _notes(examined: Examined) -> Iterator[str]:
     for hive in facts.windows.registry.values() if facts.windows is not None else ():
         # windows.hive-replayed, -unreadable and -damaged tell of all but a further remark
         yield from (note for note in hive_notes(hive) if not note.endswith(tuple(hive.remarks[1:])))
+    # what another system was told by is the evidence of other.not-rewritten
+    yield from told_by(facts)
     if any(finding.id in _NO_SYSTEM for finding in plan.blockers):
         yield _NO_SYSTEM_HERE
         yield from _contents(facts)
+
+
+def told_by(facts: GuestFacts) -> Iterator[str]:
+    """The note of what a system that is not rewritten was told by."""
+    if facts.os is not None and facts.os.kind == "other":
+        yield from (note for note in facts.notes if note.startswith(f"{facts.os.name}, told by "))
 
 
 def _contents(facts: GuestFacts) -> Iterator[str]:

@@ -59,3 +59,23 @@ def test_a_guest_that_is_no_windows_is_told_that_it_is_not_used(
     (tmp_path / "empty.raw").write_bytes(bytes(1 << 20))
     assert "guest.virtio-win-unused" in planned(capsys, str(tmp_path / "empty.raw"), "--virtio-win", str(image))
     assert "guest.discard-hibernation-unused" in planned(capsys, str(tmp_path / "empty.raw"), "--discard-hibernation")
+
+
+def test_an_audit_plans_with_the_medium_and_tells_other_guests_nothing_of_it(
+    image: Path, windows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2v.planning.find_media", lambda: None)
+    empty = tmp_path / "empty.raw"
+    empty.write_bytes(bytes(510) + b"\x55\xaa" + bytes(1 << 20))
+    told = {}
+    for name, options in (("with", ["--virtio-win", str(image)]), ("without", [])):
+        assert main(["audit", str(windows), str(empty), "--json", "--progress", "none", *options]) == 0
+        machines = json.loads(capsys.readouterr().out)["machines"]
+        told[name] = {finding["rule"] for machine in machines for finding in machine["findings"]}
+    assert "windows.no-drivers" in told["without"]
+    assert not {"windows.no-drivers", "guest.virtio-win-unused"} & told["with"]
+
+
+def test_a_medium_that_is_none_ends_an_audit_before_it_begins(windows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", str(windows), "--virtio-win", str(windows)]) == 65
+    assert "no image of a CD" in capsys.readouterr().err

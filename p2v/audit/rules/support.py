@@ -138,7 +138,10 @@ def _after(product: Product, release: Release, end: date) -> str:
 
 def _unknown(case: _Case) -> Iterator[AuditFinding]:
     if case.standing.state == UNKNOWN:
-        yield case.says("support.unknown", f"{case.name}: {_why_unknown(case)}")
+        product = case.standing.product
+        # where no date will ever be found there is nothing to look up
+        remedy = case.successor if product is not None and product.why else ""
+        yield case.says("support.unknown", f"{case.name}: {_why_unknown(case)}", remedy=remedy)
 
 
 def _why_unknown(case: _Case) -> str:

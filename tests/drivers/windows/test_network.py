@@ -276,6 +276,7 @@ def test_plan_tells_what_each_card_gets_or_is_to_have() -> None:
         assert told in finding.hint
     old = replace(windows, version=replace(windows.version, major=4, minor=0))
     (by_hand,) = network_setup.contribute(old, PlanOptions(nic_macs=(NEW_MAC,))).warnings
+    assert by_hand.id == "windows.addresses-by-hand"
     assert "first start" not in by_hand.message
     assert by_hand.hint.endswith("Set them on its cards once it runs.")
     asked = PlanOptions(nic_macs=(NEW_MAC,), addressing=(Addressing("10.7.0.5/24"),))

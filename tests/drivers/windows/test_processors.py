@@ -55,6 +55,15 @@ def test_what_a_hal_means(hal: str, ids: list[str], cpus: int | None) -> None:
     assert with_processors(CAPS, windows).cpus_at_most == cpus
 
 
+@pytest.mark.parametrize(
+    ("hal", "other"), [("acpiapic_up", "ACPI Multiprocessor PC"), ("mps_up", "MPS Multiprocessor PC"), ("e_isa_up", None)]
+)
+def test_only_a_hal_that_can_be_changed_is_advised_to_be(hal: str, other: str | None) -> None:
+    hint = next(each.hint for each in contribute(of_hal(hal)).warnings if each.id == "windows.hal-one-processor")
+    assert (f'"{other}"' in hint) == (other is not None)
+    assert ("set-up" in hint) == (other is None)
+
+
 def test_a_hal_that_nobody_knows_is_shown_as_text() -> None:
     (finding,) = contribute(of_hal("\x1b[31m" + "x" * 500)).warnings
     assert "\x1b" not in finding.message
