@@ -76,6 +76,8 @@ def test_an_audit_plans_with_the_medium_and_tells_other_guests_nothing_of_it(
     assert not {"windows.no-drivers", "guest.virtio-win-unused"} & told["with"]
 
 
-def test_a_medium_that_is_none_ends_an_audit_before_it_begins(windows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_medium_that_is_none_ends_an_audit_before_it_begins(
+    windows: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["audit", str(windows), "--virtio-win", str(windows)]) == 65
     assert "no image of a CD" in capsys.readouterr().err

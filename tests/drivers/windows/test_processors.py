@@ -56,7 +56,8 @@ def test_what_a_hal_means(hal: str, ids: list[str], cpus: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hal", "other"), [("acpiapic_up", "ACPI Multiprocessor PC"), ("mps_up", "MPS Multiprocessor PC"), ("e_isa_up", None)]
+    ("hal", "other"),
+    [("acpiapic_up", "ACPI Multiprocessor PC"), ("mps_up", "MPS Multiprocessor PC"), ("e_isa_up", None)],
 )
 def test_only_a_hal_that_can_be_changed_is_advised_to_be(hal: str, other: str | None) -> None:
     hint = next(each.hint for each in contribute(of_hal(hal)).warnings if each.id == "windows.hal-one-processor")
