@@ -23,22 +23,19 @@ def planned(examined: Examined) -> Iterator[AuditFinding]:
     """The plan's blockers, then its warnings, each in the plan's order."""
     plan = examined.document.plan
     yield from _told(examined, plan.blockers, are_blockers=True)
-    yield from _told(
-        examined, [each for each in plan.warnings if not _is_told_elsewhere(examined, each)], are_blockers=False
-    )
+    is_told = told_elsewhere(examined)
+    warnings = [each for each in plan.warnings if not is_told(each) and not _is_of_raw_disks(examined, each)]
+    yield from _told(examined, warnings, are_blockers=False)
 
 
-def _is_told_elsewhere(examined: Examined, finding: Finding) -> bool:
+def _is_of_raw_disks(examined: Examined, finding: Finding) -> bool:
     """Whether a rule about the raw disks says it with the place where it can be seen."""
     return bool(examined.sights) and finding.id == "guest.reading" and is_told_here(finding.message)
 
 
 def _told(examined: Examined, findings: Sequence[Finding], *, are_blockers: bool) -> Iterator[AuditFinding]:
     seen: Counter[str] = Counter()
-    is_told = told_elsewhere(examined)
     for finding in findings:
-        if not are_blockers and is_told(finding):
-            continue
         seen[finding.id] += 1
         if seen[finding.id] <= PER_RULE_AT_MOST:
             yield _one(examined, finding, is_blocker=are_blockers)
