@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from drivers.confinement import limit
+from drivers.confinement import end_with_parent, limit
 from p2v.core.units import GIB, KIB, MIB
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,27 +66,29 @@ def side_by_side(
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                started = _start(work, waiting.pop(0), bounds, {each.pipe for each in running.values()})
-                running[started.pipe] = started
+                _start(work, waiting.pop(0), bounds, running)
             yield from _some(running, bounds)
     finally:
         for each in running.values():
             _end(each)
 
 
-def _start(work: Callable[[int], Any], number: int, bounds: Bounds, others: set[int]) -> _Running:
+def _start(work: Callable[[int], Any], number: int, bounds: Bounds, running: dict[int, _Running]) -> None:
     ours, theirs = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _run_child(work, number, bounds, theirs, {ours, *others}, parent)
-    os.close(theirs)
-    return _Running(number, pid, ours, time.monotonic())
+    # an interrupt between the fork and what follows it would leave a child that nobody ends, or one that acts as its parent
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run_child(work, number, bounds, theirs, parent)
+        os.close(theirs)
+        running[ours] = _Running(number, pid, ours, time.monotonic())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run_child(
-    work: Callable[[int], Any], number: int, bounds: Bounds, pipe: int, close: set[int], parent: int
-) -> NoReturn:
+def _run_child(work: Callable[[int], Any], number: int, bounds: Bounds, pipe: int, parent: int) -> NoReturn:
     """Never returns: this process is a copy of its parent and must not act as it."""
     status = 1
     try:
@@ -94,17 +96,32 @@ def _run_child(
         os.setpgid(0, 0)
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        for fd in close:
-            os.close(fd)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        # nobody cuts off a machine that hangs once the parent was killed
+        end_with_parent()
+        if os.getppid() != parent:
+            os._exit(status)
+        _let_go(pipe)
         limit(resource.RLIMIT_AS, _mapped_bytes() + bounds.memory_bytes)
         limit(resource.RLIMIT_CORE, 0)
         answer = _answer(work, number)
         view = memoryview(answer)
-        while view and os.getppid() == parent:
+        while view:
             view = view[os.write(pipe, view) :]
         status = 0
     finally:
         os._exit(status)
+
+
+def _let_go(keep: int) -> None:
+    """Close what the parent had open, its output too: who reads that must not wait for one that even a kill does not end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd > 2 and fd != keep:
+            with suppress(OSError):  # the listing's own is gone already
+                os.close(fd)
 
 
 def _answer(work: Callable[[int], Any], number: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,57 @@ def test_who_stops_listening_leaves_no_process_behind(tmp_path: Path) -> None:
         time.sleep(0.01)
     several.close()  # type: ignore[attr-defined]
     assert not [each for each in tmp_path.iterdir() if _runs(int(each.read_text()))]
+
+
+def test_a_piece_of_work_holds_nothing_that_its_parent_has_open() -> None:
+    """Whoever reads the parent's output, or waits for a pipe of it to end, does not wait for one that cannot be killed."""
+    reading, writing = os.pipe()
+    try:
+        found = answers(lambda _: _held(), 1)
+        held = os.readlink(f"/proc/self/fd/{writing}")
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert held not in found[0].data
+    assert found[0].data.count(os.devnull) == 3
+
+
+def test_work_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    mark = tmp_path / "worker"
+
+    def work(number: int) -> int:
+        mark.with_suffix(".new").write_text(str(os.getpid()))
+        mark.with_suffix(".new").rename(mark)
+        time.sleep(600)
+        return number
+
+    parent = os.fork()
+    if parent == 0:
+        try:
+            list(side_by_side(work, 1, 1, Bounds(seconds=600.0)))
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + 30
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    worker = int(mark.read_text())
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not _runs(worker)
+
+
+def test_signals_of_the_parent_are_as_they_were_and_reach_the_work() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    found = answers(lambda _: [int(each) for each in signal.pthread_sigmask(signal.SIG_BLOCK, ())], 1)
+    assert found[0].data == []
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def _held() -> list[str]:
+    held = []
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the listing's own
+            held.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return held
