@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from p2v.audit.belonging import looked_at, owners, sorted_out, without_neighbours
-from p2v.audit.catalogue_file import Rule
+from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.document import AuditDocument, MachineAudit, verdict
 from p2v.audit.examine import Answer, Wish, examine, nameless
 from p2v.audit.faults import cut_off
-from p2v.audit.findings import AuditFinding, Severity
+from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.fleet import fleet_findings
 from p2v.audit.gather import Gathered, Subject, SubjectKind
+from p2v.audit.same_file import file_key
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.sizing.findings import sizing_findings
 from p2v.audit.sizing.values import Sizing
 from p2v.audit.suppressing import Suppression, suppressed
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
-from p2v.core.events import ItemDone, Reporter, phase
+from p2v.core.events import Event, ItemDone, Reporter, phase
+from p2v.core.text import printable
+from p2v.sources.recognition import load_readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +48,26 @@ def audit(
     """
     if wish.deep:
         # found out once, and not by each machine's process for itself
-        found = acceleration()
-        acceleration = lambda: found  # noqa: E731
+        known = acceleration()
+        acceleration = lambda: known  # noqa: E731
     # what hangs on nothing else: a disk that a machine has need not be looked at once more
     loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
     others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
     with phase(report, "audit", f"Auditing {_counted(gathered.subjects)}"):
-        first = list(_answers(others, wish, running, acceleration, report))
+        # each process would import them for itself
+        load_readers()
+        first = list(_answers(others, wish, running, acceleration, _counting(report, 0, len(others) + len(loose))))
         owned = owners(looked_at(first))
-        loose = [each for each in loose if str(each.path.absolute()) not in owned]
-        answers = [*first, *_answers(loose, wish, running, acceleration, report)]
+        loose = [each for each in loose if file_key(str(each.path)) not in owned]
+        every = len(others) + len(loose)
+        answers = [*first, *_answers(loose, wish, running, acceleration, _counting(report, len(others), every))]
     kept, aside = sorted_out(looked_at(answers))
     machines = tuple(_judged(each, wish, suppressions) for each in without_neighbours(kept))
-    fleet = (*fleet_findings(machines, wish.rules), *(finding for _, answer in answers for finding in answer.fleet))
+    fleet = (
+        *_missing(gathered, machines, wish),
+        *fleet_findings(machines, wish.rules),
+        *(finding for _, answer in answers for finding in answer.fleet),
+    )
     document = AuditDocument(
         as_of=wish.as_of,
         machines=machines,
@@ -83,12 +93,29 @@ def _with_rules(document: AuditDocument, rules: Mapping[str, Rule]) -> AuditDocu
     return replace(document, rules=tuple(rule for name, rule in rules.items() if name in fired))
 
 
+def _missing(gathered: Gathered, machines: Sequence[MachineAudit], wish: Wish) -> Iterator[AuditFinding]:
+    """Where machines may be that were not found: in a report without them nobody would miss them."""
+    for each in gathered.unread:
+        where = Evidence(EvidenceKind.DESCRIPTION, printable(each.path, keep=""))
+        yield found(wish.rules["audit.folder-unread"], printable(f"{each.path}: {each.why}", keep=""), where)
+    if not machines:
+        yield found(wish.rules["audit.nothing-found"], "neither a machine nor a disk was found")
+
+
+def _counting(report: Reporter, before: int, total: int) -> Reporter:
+    """The reporter, told how many of all are done: what is looked at second is counted on from the first."""
+
+    def counted(event: Event) -> None:
+        report(replace(event, done=event.done + before, total=total) if isinstance(event, ItemDone) else event)
+
+    return counted
+
+
 def _counted(subjects: Sequence[Subject]) -> str:
     disks = sum(each.kind is SubjectKind.DISK for each in subjects)
     others = len(subjects) - disks
-    return ", ".join(
-        f"{count} {what}" for count, what in ((others, "named or described"), (disks, "loose disks at most")) if count
-    )
+    counts = ((others, "named or described"), (disks, "loose disks at most"))
+    return ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing: there is no machine and no disk"
 
 
 def _answers(

@@ -29,9 +29,8 @@ def description_text(path: Path | None) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        # a FIFO in its place must not hold the audit up
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        handle = _opened(path)
+    except (OSError, ValueError):
         return b""
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -43,3 +42,13 @@ def _read(path: Path) -> bytes:
     finally:
         os.close(handle)
     return data if len(data) <= BYTES_AT_MOST else b""
+
+
+def _opened(path: Path) -> int:
+    # a FIFO in its place must not hold the audit up
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:
+        # only the file's owner may leave its access time alone
+        return os.open(path, flags)

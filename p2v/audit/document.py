@@ -150,16 +150,32 @@ class AuditDocument:
     """Hosts, storage, time and money, where that was asked for."""
 
 
+UNREAD = frozenset(
+    f"audit.{name}"
+    for name in (
+        "parent-missing", "wrong-parent", "forbidden-reference", "no-known-format", "ambiguous-format", "unsupported-image",
+        "bad-image", "bad-description", "not-permitted", "not-there", "read-failed", "reader-crashed", "half-converted",
+        "took-too-long", "failed",
+    )
+)  # fmt: skip
+"""Rules that say that nothing, or not all, of a machine was read."""
+
 _DECIDING = (Area.START, Area.DATA, Area.AUDIT)
 
 
 def verdict(findings: Iterable[AuditFinding], rules: Mapping[str, Rule]) -> Verdict:
-    """The verdict that findings give. What is suppressed, or what the conversion sets right by itself, does not count."""
+    """The verdict that findings give. What is suppressed, or what the conversion sets right by itself, does not count.
+
+    But a machine that could not be read is not ready because nobody wants to hear of it: then it is unknown.
+    """
+    findings = list(findings)
     counted = [each for each in findings if not each.suppressed and not each.fixed_by_conversion]
     severities = {each.severity for each in counted}
     if Severity.BLOCKER in severities:
         return Verdict.BLOCKED
     if any(each.severity is Severity.UNKNOWN and _decides(rules.get(each.rule)) for each in counted):
+        return Verdict.UNKNOWN
+    if any(each.suppressed and each.rule in UNREAD for each in findings):
         return Verdict.UNKNOWN
     return Verdict.WARNINGS if Severity.WARNING in severities else Verdict.READY
 

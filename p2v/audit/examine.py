@@ -39,7 +39,7 @@ from p2v.live_sources import users_told
 from p2v.machine import Machine, MachineDisk
 from p2v.planning import plan_found, with_drivers
 from p2v.sources.disk_names import name_from
-from p2v.sources.recognition import machine_names, read_machine
+from p2v.sources.recognition import described_in, machine_names, read_machine
 
 # of rules about what is inside the guest; start.: the boot chain
 _OF_THE_GUEST = ("guest.", "linux.", "windows.", "start.")
@@ -121,7 +121,8 @@ def _machines(subject: Subject) -> Sequence[Machine | _Unread]:
     try:
         machine = read_machine(path)
     except Usage:
-        return tuple(_several(path))
+        # several machines in a package, or several packages in an archive
+        return tuple(each for described in described_in(path) or (path,) for each in _all_of(described))
     except P2vError:
         # of a package with several machines in it each is one
         if len(_names(path)) < 2:
@@ -136,6 +137,20 @@ def _machines(subject: Subject) -> Sequence[Machine | _Unread]:
 
 def _bare(disks: Sequence[Path]) -> Machine:
     return Machine(name_from(disks[0]), tuple(map(MachineDisk, disks)), assumed=("cpus", "memory", "mac"))
+
+
+def _all_of(path: Path) -> Iterator[Machine | _Unread]:
+    try:
+        machine = read_machine(path)
+    except Usage:
+        yield from _several(path)
+    except P2vError as error:
+        if len(_names(path)) < 2:
+            yield _Unread(path.name, error)
+        else:
+            yield from _several(path)
+    else:
+        yield from () if machine is None else (machine,)
 
 
 def _several(path: Path) -> Iterator[Machine | _Unread]:

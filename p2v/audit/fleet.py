@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.document import MachineAudit
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+from p2v.audit.same_file import file_key
 
 _NAMED_AT_MOST = 8
+# machines that were made to have a thousand addresses in common do not fill a report with them
+_PER_RULE_AT_MOST, _EVIDENCE_AT_MOST = 200, 100
 
 _Sign = Callable[[MachineAudit], Iterable[str]]
 
@@ -36,13 +39,17 @@ def _twice(machines: Sequence[MachineAudit], rule: Rule, words: str, sign: _Sign
         # one machine may have it twice by itself (two disks of a mirror), which is not the fleet's matter
         for value in dict.fromkeys(sign(machine)):
             owners[value].append(machine)
-    for value, sharing in owners.items():
-        if len(sharing) > 1:
-            yield _finding(rule, words.format(value), sharing)
+    several = [(value, sharing) for value, sharing in owners.items() if len(sharing) > 1]
+    for value, sharing in several[:_PER_RULE_AT_MOST]:
+        yield _finding(rule, words.format(value), sharing)
+    if len(several) > _PER_RULE_AT_MOST:
+        yield found(rule, f"there are {len(several) - _PER_RULE_AT_MOST} more of these, which are not listed")
 
 
 def _finding(rule: Rule, what: str, sharing: Sequence[MachineAudit]) -> AuditFinding:
-    evidence = (Evidence(EvidenceKind.DESCRIPTION, where_of(each), text=each.name) for each in sharing)
+    evidence = (
+        Evidence(EvidenceKind.DESCRIPTION, where_of(each), text=each.name) for each in sharing[:_EVIDENCE_AT_MOST]
+    )
     return found(rule, f"{len(sharing)} machines have {what}: {_named(sharing)}", *evidence)
 
 
@@ -56,16 +63,25 @@ def where_of(machine: MachineAudit) -> str:
     return machine.paths[0] if machine.paths else machine.name
 
 
+def _files(machine: MachineAudit) -> Iterator[str]:
+    """The files that its disks stand in; of an archive the members, for its machines share it and yet no disk."""
+    for file in machine.signs.files:
+        members = [disk.path for disk in machine.disks if disk.path.startswith(f"{file}/")]
+        yield from members or (file,)
+
+
 def _shared_files(machines: Sequence[MachineAudit], rules: Mapping[str, Rule]) -> Iterator[AuditFinding]:
     """Files that several machines stand in: a disk of both, or what both were cloned from and only read."""
     owners: dict[str, list[MachineAudit]] = defaultdict(list)
+    names: dict[str, str] = {}
     for machine in machines:
-        for file in dict.fromkeys(machine.signs.files):
-            owners[file].append(machine)
-    for file, sharing in owners.items():
+        for key, file in {file_key(file): file for file in _files(machine)}.items():
+            names.setdefault(key, file)
+            owners[key].append(machine)
+    for key, sharing in owners.items():
         if len(sharing) < 2:
             continue
         # a tip is written to by its machine; a base below two tips is not
-        tips = [each for each in sharing if any(disk.path == file for disk in each.disks)]
+        tips = [each for each in sharing if any(file_key(disk.path) == key for disk in each.disks)]
         rule = rules["fleet.disk-shared" if len(tips) > 1 else "fleet.base-shared"]
-        yield _finding(rule, f"the file {file}", sharing)
+        yield _finding(rule, f"the file {names[key]}", sharing)

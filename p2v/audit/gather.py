@@ -11,6 +11,7 @@ from pathlib import Path
 
 from converters.formats import FORMATS
 from p2v.audit.document import LeftAside
+from p2v.audit.same_file import file_key
 from p2v.core.errors import NoSource
 from p2v.sources.recognition import may_describe
 
@@ -54,15 +55,18 @@ class Gathered:
 
     subjects: tuple[Subject, ...]
     left_aside: tuple[LeftAside, ...] = ()
+    unread: tuple[LeftAside, ...] = ()
+    """Folders that were not walked, or not wholly: there may be machines in them."""
 
 
 def gather(paths: Sequence[Path]) -> Gathered:
     """Walk what was named. Links to folders are not followed, so nothing is walked twice.
 
-    Raises NoSource for a path that is not there. A folder that may not be entered is left aside, with the reason.
+    Raises NoSource for a path that is not there. Folders that may not be entered are told of, with the reason.
     """
     subjects: list[Subject] = []
     aside: list[LeftAside] = []
+    unread: list[LeftAside] = []
     for path in paths:
         try:
             mode = os.stat(path).st_mode
@@ -72,10 +76,11 @@ def gather(paths: Sequence[Path]) -> Gathered:
                 raise NoSource(str(path), error.strerror or "cannot be looked at") from error
             mode = stat.S_IFREG
         if stat.S_ISDIR(mode):
-            subjects += _below(path, aside)
+            subjects += _below(path, unread)
         else:
             subjects.append(Subject(path, SubjectKind.NAMED))
-    return Gathered(tuple(_once(subjects)), tuple(aside))
+    once = list(_once(subjects))
+    return Gathered(tuple(_without_links(once, aside)), tuple(aside), tuple(unread))
 
 
 def together(paths: Sequence[Path]) -> Gathered:
@@ -98,8 +103,22 @@ def _once(subjects: Iterable[Subject]) -> Iterator[Subject]:
     yield from best.values()
 
 
-def _below(folder: Path, aside: list[LeftAside]) -> Iterator[Subject]:
-    names = _names(folder, aside)
+def _without_links(subjects: Sequence[Subject], aside: list[LeftAside]) -> Iterator[Subject]:
+    """Without the loose disks that are another one under a second name, by a link of either kind."""
+    disks = [each for each in subjects if each.kind is SubjectKind.DISK]
+    first: dict[str, Subject] = {}
+    for each in sorted(disks, key=lambda each: each.path.is_symlink()):
+        first.setdefault(file_key(str(each.path)), each)
+    for each in subjects:
+        same = first[file_key(str(each.path))] if each.kind is SubjectKind.DISK else each
+        if same is each:
+            yield each
+        else:
+            aside.append(LeftAside(str(each.path), f"is the same file as {same.path}"))
+
+
+def _below(folder: Path, unread: list[LeftAside]) -> Iterator[Subject]:
+    names = _names(folder, unread)
     for each in may_describe(names):
         yield Subject(folder / each, SubjectKind.DESCRIPTION)
     for each in names:
@@ -117,11 +136,11 @@ def _is_export(lower: str) -> bool:
     return lower.endswith("vinfo.csv")
 
 
-def _names(folder: Path, aside: list[LeftAside]) -> list[str]:
+def _names(folder: Path, unread: list[LeftAside]) -> list[str]:
     names: list[str] = []
 
     def refused(error: OSError) -> None:
-        aside.append(LeftAside(str(error.filename), error.strerror or "cannot be read"))
+        unread.append(LeftAside(str(error.filename), error.strerror or "cannot be read"))
 
     for where, folders, files in os.walk(folder, onerror=refused):
         folders.sort()
@@ -129,7 +148,7 @@ def _names(folder: Path, aside: list[LeftAside]) -> list[str]:
         prefix = "" if relative == "." else f"{relative}/"
         names += [prefix + name for name in sorted(files) if _is_a_file(os.path.join(where, name))]
         if len(names) > FILES_AT_MOST:
-            aside.append(LeftAside(str(folder), f"has more than {FILES_AT_MOST} files: the rest was not looked at"))
+            unread.append(LeftAside(str(folder), f"has more than {FILES_AT_MOST} files: the rest was not looked at"))
             break
     return names[:FILES_AT_MOST]
 

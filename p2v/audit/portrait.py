@@ -55,7 +55,7 @@ def used_bytes(facts: GuestFacts, disk: int) -> int | None:
     None where nothing on the disk is known. What a volume over several disks uses is taken to lie evenly on them.
     """
     parts = [each for each in facts.partitions if each.disk == disk]
-    if not any(each.filesystem is not None for each in parts):
+    if not any(each.filesystem is not None and each.filesystem.kind != "unknown" for each in parts):
         return None
     return sum(_used_of(part, facts) for part in parts)
 

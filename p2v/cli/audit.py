@@ -25,6 +25,10 @@ from p2v.core.errors import Usage
 
 _EXPLAIN = "explain"
 _DEEP_SECONDS = 1800.0
+_LONGEST_SECONDS = 7 * 24 * 3600.0
+_AT_ONCE_AT_MOST = 256
+# as verdicts go: what could not be seen may be a blocker, so it is worse than a warning
+_FAILING = (Severity.BLOCKER, Severity.UNKNOWN, Severity.WARNING, Severity.INFORMATION)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fail-on",
-        choices=[each.value for each in Severity],
-        help="exit with 4 where a finding is at least this severe and not suppressed (for CI); otherwise an audit ends with 0",
+        choices=[each.value for each in _FAILING],
+        help="exit with 4 where a finding is at least this severe (blocker, unknown, warning, information), not suppressed and "
+        "not set right by the conversion (for CI); otherwise an audit ends with 0",
     )
     parser.add_argument(
         "--suppress",
@@ -146,9 +151,15 @@ def _audited(arguments: argparse.Namespace) -> AuditDocument:
 
 def _running(arguments: argparse.Namespace) -> Running:
     # an appliance takes its memory and a processor; machines that are only read take a processor
-    at_once = arguments.at_once if arguments.at_once is not None else 1 if arguments.deep else os.cpu_count() or 1
-    if at_once < 1:
-        raise Usage(f"--at-once {at_once}: at least 1")
+    at_once = (
+        arguments.at_once
+        if arguments.at_once is not None
+        else 1
+        if arguments.deep
+        else min(os.cpu_count() or 1, _AT_ONCE_AT_MOST)
+    )
+    if not 1 <= at_once <= _AT_ONCE_AT_MOST:
+        raise Usage(f"--at-once {at_once}: from 1 to {_AT_ONCE_AT_MOST}")
     seconds = (
         arguments.time_limit
         if arguments.time_limit is not None
@@ -156,8 +167,9 @@ def _running(arguments: argparse.Namespace) -> Running:
         if arguments.deep
         else Bounds().seconds
     )
-    if seconds <= 0:
-        raise Usage(f"--time-limit {seconds:g}: more than 0 seconds")
+    # nan is in no range
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise Usage(f"--time-limit {seconds:g}: more than 0 seconds, at most {_LONGEST_SECONDS:.0f} (a week)")
     return Running(at_once, Bounds(seconds=seconds))
 
 
@@ -171,9 +183,9 @@ def _date(text: str) -> date:
 def _fails(document: AuditDocument, fail_on: str | None) -> bool:
     if fail_on is None:
         return False
-    ranks = {each.value: rank for rank, each in enumerate(Severity)}
+    failing = _FAILING[: _FAILING.index(Severity(fail_on)) + 1]
     findings = (*(finding for each in document.machines for finding in each.findings), *document.fleet)
-    return any(ranks[each.severity.value] <= ranks[fail_on] for each in findings if not each.suppressed)
+    return any(each.severity in failing for each in findings if not each.suppressed and not each.fixed_by_conversion)
 
 
 def _explain(names: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ def render(document: AuditDocument, *, everything: bool = False, measured: bool 
             lines += _machine(machine, everything)
     else:
         lines += _by_rule(document)
-    lines += _fleet(document)
+    lines += _fleet(document, everything)
     lines += _aside(document)
     lines += [*sizing_text(document.sizing), ""] if document.sizing is not None else []
     return "\n".join([*lines, *_sum(document, measured)])
@@ -72,7 +72,7 @@ def _machine(machine: MachineAudit, everything: bool) -> Iterator[str]:
     told = [each for each in machine.findings if everything or _is_told(each)]
     if not told:
         return
-    yield f"{machine.name}: {machine.verdict.value}"
+    yield f"{printable(machine.name, keep='')}: {machine.verdict.value}"
     for each in told:
         yield from _finding(each)
     yield ""
@@ -127,12 +127,13 @@ def _by_rule(document: AuditDocument) -> Iterator[str]:
             yield ""
 
 
-def _fleet(document: AuditDocument) -> Iterator[str]:
-    told = [each for each in document.fleet if not each.suppressed]
+def _fleet(document: AuditDocument, everything: bool) -> Iterator[str]:
+    told = [each for each in document.fleet if everything or not each.suppressed]
     if told:
         yield "The fleet:"
     for each in told[:_LINES_AT_MOST]:
-        yield from _wrapped(f"{each.severity.value:<11} ", f"{each.message}  [{each.rule}]")
+        state = f" (suppressed: {each.suppressed})" if each.suppressed else ""
+        yield from _wrapped(f"{each.severity.value:<11} ", f"{each.message}{state}  [{each.rule}]")
     if len(told) > _LINES_AT_MOST:
         yield f"  ... and {len(told) - _LINES_AT_MOST} more (--json)"
     if told:
@@ -156,6 +157,11 @@ def _sum(document: AuditDocument, measured: bool) -> Iterator[str]:
     parts = (
         ", ".join(f"{counted[each]} {each.value}" for each in reversed(Verdict) if counted[each]) or "nothing to audit"
     )
+    quiet = sum(
+        bool(each.suppressed) for each in (*(f for m in document.machines for f in m.findings), *document.fleet)
+    )
+    if quiet:
+        yield f"{quiet} finding{'' if quiet == 1 else 's'} suppressed (--all-findings and --json show them, with the reasons)."
     written = "Only what was measured with was written, and removed" if measured else "Nothing was written"
     yield f"{machines}: {parts}. {written}; judged as of {document.as_of.isoformat()}."
     if document.rules:

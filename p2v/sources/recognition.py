@@ -94,6 +94,12 @@ KINDS: tuple[SourceKind, ...] = (
 )
 
 
+def load_readers() -> None:
+    """Import every reader now: who forks a process for each of many sources imports them once, and not in each of them."""
+    for kind in KINDS:
+        _ = kind.reader
+
+
 def read_machine(path: Path, lookup: Lookup = NOTHING_SAID, name: str | None = None) -> Machine | None:
     """The machine that a description, or the one description in a folder or archive, tells of; None for a disk.
 
@@ -110,7 +116,9 @@ def read_machine(path: Path, lookup: Lookup = NOTHING_SAID, name: str | None = N
     return _with_surroundings(replace(machine, description=path), description)
 
 
-def verify_files(path: Path, lookup: Lookup, report: Reporter, cancelled: threading.Event | None = None) -> tuple[str, ...]:
+def verify_files(
+    path: Path, lookup: Lookup, report: Reporter, cancelled: threading.Event | None = None
+) -> tuple[str, ...]:
     """Whether the files that a description names arrived whole, where it says how to tell (an OVF package's manifest).
 
     Reads them all; returns the names that were right. Raises BadDescription, CopyCancelled and what reading raises.
@@ -145,7 +153,9 @@ def _in_folder(path: Path, lookup: Lookup) -> tuple[Reader, Description]:
     names = Folder(path, path, lookup).names()
     found = [(name, reader) for name in _candidates(names) if (reader := _reader_at(path / name)) is not None]
     if not found:
-        raise NoSource(str(path), "is a folder without a machine's description in it", "Name the machine's disks themselves.")
+        raise NoSource(
+            str(path), "is a folder without a machine's description in it", "Name the machine's disks themselves."
+        )
     name, reader = _only(path, found)
     file = path / name
     return reader, _description(file, Folder(path, file, lookup), lookup)
@@ -200,6 +210,15 @@ def may_describe(names: Sequence[str]) -> list[str]:
     copies = {folder for kind in KINDS for folder in kind.old_copies}
     own = [name for name in known if not copies & {part.lower() for part in PurePosixPath(name).parts[:-1]}]
     return own or known
+
+
+def described_in(path: Path) -> tuple[Path, ...]:
+    """Where the descriptions stand in an archive, as paths that ``read_machine`` takes; empty for what is no archive.
+
+    Raises what opening the archive raises.
+    """
+    members = archived(path) if is_file(path) else None
+    return tuple(path / name for name in _candidates(members or ()) if _reader_at(path / name) is not None)
 
 
 def machine_names(path: Path, lookup: Lookup = NOTHING_SAID) -> tuple[str, ...]:

@@ -7,19 +7,28 @@ import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from p2v.audit.document import MachineAudit, Verdict
+from p2v.audit.auditing import Running, audit
+from p2v.audit.catalogue_file import catalogue
+from p2v.audit.document import LeftAside, MachineAudit, Verdict
+from p2v.audit.examine import Wish
+from p2v.audit.findings import Severity
+from p2v.audit.gather import Gathered
+from p2v.audit.side_by_side import Bounds
 from p2v.audit.suppressing import Suppression
 from p2v.core import jsonio
+from p2v.core.acceleration import Acceleration
+from p2v.core.events import silent
 from p2v.documents import Inspection
 from p2v.inspection import inspect
 from p2v.machine import MachineDisk
-from tests.audit.small_machines import audited, described, linux_disk, rules_of
+from tests.audit.small_machines import AS_OF, audited, described, linux_disk, rules_of
 from tests.drivers.making import MIB, run
 
 
@@ -162,7 +171,8 @@ def test_what_is_suppressed_keeps_its_reason_and_does_not_count(tmp_path: Path) 
     reason = Suppression("audit.bad-image", "known to be broken", "c*")
     (found,) = audited(tmp_path, suppressions=(reason,)).machines
     assert [each.suppressed for each in found.findings] == ["known to be broken"]
-    assert found.verdict is Verdict.READY
+    # nobody read it: what is not to be heard of is not therefore fine
+    assert found.verdict is Verdict.UNKNOWN
     (other,) = audited(tmp_path, suppressions=(Suppression("audit.bad-image", "no", "other"),)).machines
     assert other.verdict is Verdict.BLOCKED
 
@@ -191,3 +201,83 @@ def test_a_machines_further_disks_are_named_together(disk: Path, tmp_path: Path)
     (found,) = audited(tmp_path / "one.img", tmp_path / "two.img", one_machine=True).machines
     assert [Path(each.path).name for each in found.disks] == ["one.img", "two.img"]
     assert len(audited(tmp_path / "one.img", tmp_path / "two.img").machines) == 2
+
+
+@pytest.mark.parametrize("way", ["up", "folder link", "link", "hard link"])
+def test_a_disk_is_one_machine_by_whatever_name_it_is_found(
+    disk: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fleet"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(disk, folder / "web.img")
+    described(folder / "web.vmx", "web01", "web.img")
+    named = folder
+    if way == "up":
+        monkeypatch.chdir(folder / "below")
+        named = Path("..")
+    elif way == "folder link":
+        named = tmp_path / "link"
+        named.symlink_to(folder)
+    elif way == "link":
+        (folder / "also.img").symlink_to("web.img")
+    else:
+        os.link(folder / "web.img", folder / "also.img")
+    document = audited(named)
+    assert [each.name for each in document.machines] == ["web01"]
+    assert not document.fleet
+
+
+def test_two_descriptions_of_one_disk_share_it_by_whatever_names(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    (tmp_path / "also.img").symlink_to("web.img")
+    described(tmp_path / "one.vmx", "one", "web.img", "00:50:56:00:00:01")
+    described(tmp_path / "two.vmx", "two", "also.img", "00:50:56:00:00:02")
+    assert "fleet.disk-shared" in {each.rule for each in audited(tmp_path).fleet}
+
+
+def test_each_machine_of_an_archive_with_several_descriptions_is_audited(disk: Path, tmp_path: Path) -> None:
+    described(tmp_path / "a.txt", "a", "web.img", "00:50:56:00:00:01")
+    described(tmp_path / "b.txt", "b", "none.img", "00:50:56:00:00:02")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.write(tmp_path / "a.txt", "a.vmx")
+        archive.write(tmp_path / "b.txt", "b.vmx")
+        archive.write(disk, "web.img")
+    document = audited(tmp_path)
+    found = {each.name: each for each in document.machines}
+    assert found["a"].system is not None
+    assert rules_of(found["b.vmx"]) == {"audit.bad-description"}
+    # they share the archive, which is no disk of either
+    assert {each.rule for each in document.fleet}.isdisjoint({"fleet.disk-shared", "fleet.base-shared"})
+
+
+def test_where_there_may_be_machines_that_were_not_found_is_unknown(tmp_path: Path) -> None:
+    (found,) = audited(tmp_path).fleet
+    assert (found.rule, found.severity) == ("audit.nothing-found", Severity.UNKNOWN)
+    gathered = Gathered((), unread=(LeftAside(f"{tmp_path}/shut", "Permission denied"),))
+    wish = Wish(catalogue(), AS_OF)
+    document = audit(gathered, wish, Running(1, Bounds()), _no_appliance, silent)
+    assert [(each.rule, each.severity) for each in document.fleet if "unread" in each.rule] == [
+        ("audit.folder-unread", Severity.UNKNOWN)
+    ]
+
+
+def _no_appliance() -> Acceleration:
+    raise AssertionError("nobody asked for an appliance")
+
+
+def test_the_access_times_of_disks_and_descriptions_stay(disk: Path, tmp_path: Path) -> None:
+    shutil.copy(disk, tmp_path / "web.img")
+    described(tmp_path / "web.vmx", "web", "web.img")
+    files = [tmp_path / "web.img", tmp_path / "web.vmx"]
+    for each in files:
+        # older than the change: even with relatime the next read would move it
+        os.utime(each, (1_000_000_000, each.stat().st_mtime))
+    (found,) = audited(tmp_path).machines
+    assert found.system is not None
+    assert [each.stat().st_atime for each in files] == [1_000_000_000] * 2
+
+
+def test_what_is_used_of_a_blank_disk_is_not_known(tmp_path: Path) -> None:
+    run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "blank.qcow2", "64T")
+    (found,) = audited(tmp_path / "blank.qcow2").machines
+    assert [(each.virtual_bytes, each.used_bytes) for each in found.disks] == [(64 << 40, None)]

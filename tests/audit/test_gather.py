@@ -68,3 +68,27 @@ def test_copies_of_a_machine_that_hyper_v_keeps_with_its_snapshots_are_not_machi
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     assert found(tmp_path) == {("one.xml", SubjectKind.DESCRIPTION)}
+
+
+def test_a_loose_disk_under_two_names_is_looked_at_once_by_its_own(tmp_path: Path) -> None:
+    (tmp_path / "disk.vhd").touch()
+    (tmp_path / "a.vhd").symlink_to("disk.vhd")
+    found = gather([tmp_path])
+    assert [each.path.name for each in found.subjects] == ["disk.vhd"]
+    assert [(Path(each.path).name, "disk.vhd" in each.why) for each in found.left_aside] == [("a.vhd", True)]
+
+
+def test_a_folder_that_cannot_be_listed_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "disk.vhd").touch()
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    found = gather([tmp_path])
+    assert [each.path.name for each in found.subjects] == ["disk.vhd"]
+    assert [(each.path, each.why) for each in found.unread] == [(str(tmp_path / "shut"), "Permission denied")]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from p2v.audit.catalogue_file import catalogue
-from p2v.audit.document import AuditDocument
+from p2v.audit.document import AuditDocument, MachineAudit, Origin, Verdict
+from p2v.audit.findings import AuditFinding, Severity
+from p2v.cli.audit import _fails
 from p2v.cli.main import main
 from p2v.core import jsonio
 from tests.audit.small_machines import described, linux_disk
@@ -38,7 +44,9 @@ def test_a_line_a_machine_then_what_stands_in_the_way(folder: Path, capsys: pyte
     assert "[audit.bad-image]" in out
     assert out.splitlines()[-2].startswith("2 machines: ")
     assert "1 named or described, 2 loose disks" in err
-    assert "1 of 1" in err
+    # what is looked at second is counted on from the first
+    assert "2 of 2" in err
+    assert "1 of 1" not in err
 
 
 def test_json_is_the_whole_document(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +77,10 @@ def test_the_exit_code_is_for_ci(
     ("words", "code"),
     [
         (("--at-once", "0"), 64),
+        (("--at-once", "100000"), 64),
         (("--time-limit", "0"), 64),
+        (("--time-limit", "nan"), 64),
+        (("--time-limit", "inf"), 64),
         (("--suppress", "no.such=x"), 64),
         (("--suppressions", "absent"), 66),
     ],
@@ -134,3 +145,44 @@ def test_two_documents_do_not_go_into_one_file(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, folder, "--html", tmp_path / "x", "--junit", tmp_path / "x")[0] == 64
+
+
+@pytest.mark.parametrize(("severity", "code"), [("blocker", 0), ("unknown", 4), ("warning", 4), ("information", 4)])
+def test_what_could_not_be_seen_fails_wherever_a_warning_does(
+    tmp_path: Path, severity: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "noise.bin").write_bytes(b"\xa5" * 4096)
+    assert said(capsys, tmp_path / "noise.bin", "--fail-on", severity)[0] == code
+
+
+def test_what_the_conversion_sets_right_fails_nothing() -> None:
+    finding = AuditFinding("x", Severity.WARNING, "", fixed_by_conversion=True)
+    machine = MachineAudit("m", Origin.DISKS, "", (), Verdict.READY, (finding,))
+    document = AuditDocument(date(2026, 11, 26), (machine,))
+    assert not _fails(document, "warning")
+    other = replace(machine, findings=(replace(finding, fixed_by_conversion=False),))
+    assert _fails(replace(document, machines=(other,)), "warning")
+
+
+def test_an_audit_of_nothing_is_no_success_for_ci(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = said(capsys, tmp_path, "--fail-on", "unknown")
+    assert code == 4
+    assert "audit.nothing-found" in out
+
+
+def test_that_findings_were_suppressed_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = (folder / "cut.vhdx", "--suppress", "audit.bad-image=known to be broken")
+    _, out, _ = said(capsys, *words)
+    assert "1 finding suppressed" in out
+    assert "known to be broken" in said(capsys, *words, "--all-findings")[1]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams_do_no_harm(folder: Path, closed: tuple[int, ...]) -> None:
+    command = [sys.executable, "-m", "p2v", "audit", str(folder), "--json"]
+    words = " ".join(f"{number}>&-" for number in closed)
+    program = ["/bin/sh", "-c", f'exec "$@" {words}', "sh", *command]
+    ended = subprocess.run(program, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False)
+    if 1 not in closed:
+        assert len(json.loads(ended.stdout)["machines"]) == 2
