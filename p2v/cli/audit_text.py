@@ -17,7 +17,7 @@ _WIDTH = 110
 # of a larger fleet the findings are told by rule, not by machine
 _TOLD_ONE_BY_ONE = 12
 _LINES_AT_MOST = 60
-_NAME_AT_MOST = 32
+_NAME_AT_MOST, _SYSTEM_AT_MOST = 32, 60
 _SERIOUS = (Severity.BLOCKER, Severity.WARNING, Severity.UNKNOWN)
 
 
@@ -46,10 +46,15 @@ def _table(document: AuditDocument, everything: bool) -> Iterator[str]:
         used = [disk.used_bytes for disk in each.disks]
         known = format_bytes(sum(size for size in used if size is not None)) if used and None not in used else "?"
         system = each.system.name if each.system is not None else "unknown"
-        name = printable(each.name, keep="")[:_NAME_AT_MOST]
-        yield f"{name:<{width}}  {each.verdict.value:<19}  {_counts(each.findings):<16}  {known:>10}  {printable(system, keep='')}"
+        name, told = _cut(each.name, _NAME_AT_MOST), _cut(system, _SYSTEM_AT_MOST)
+        yield f"{name:<{width}}  {each.verdict.value:<19}  {_counts(each.findings):<16}  {known:>10}  {told}"
     if len(shown) < len(document.machines):
         yield f"... and {len(document.machines) - len(shown)} more (--all-findings, --json)"
+
+
+def _cut(text: str, most: int) -> str:
+    shown = printable(text, keep="")
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def _worst_first(machines: Sequence[MachineAudit]) -> Sequence[MachineAudit]:
