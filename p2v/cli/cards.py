@@ -50,6 +50,13 @@ def configure(group: argparse._ArgumentGroup) -> None:
         metavar="SOURCE=NETWORK",
         help="what a network of the source's description is here, as for --network; repeat for more networks",
     )
+    group.add_argument(
+        "--map-if",
+        action="append",
+        default=[],
+        metavar="SOURCE=NETWORK",
+        help="as --map, and passed over for a machine without a card on that network: one mapping for a fleet",
+    )
     group.add_argument("--map-file", type=Path, metavar="FILE", help="the same from a file, a line each; # begins a comment")
 
 
@@ -77,13 +84,22 @@ def cards_of(arguments: argparse.Namespace, described: tuple[Nic, ...] | None = 
     return _addressed(cards, getattr(arguments, "ip", ()))
 
 
-def networks_of(arguments: argparse.Namespace) -> dict[str, tuple[Connection, str]]:
-    """What ``--map`` and ``--map-file`` say: networks of the source to what they are here. Raises Usage, NoSource."""
+def networks_of(arguments: argparse.Namespace, cards: Sequence[Nic]) -> dict[str, tuple[Connection, str]]:
+    """What ``--map``, ``--map-file`` and ``--map-if`` say: networks of the source to what they are here.
+
+    ``cards``: as the description has them; of ``--map-if`` only what is for them counts, and what says more goes before it.
+    Raises Usage, NoSource.
+    """
     texts = list(arguments.map)
     if arguments.map_file is not None:
         lines = (line.strip() for line in read_small(arguments.map_file).decode("utf-8", "surrogateescape").splitlines())
         texts += [line for line in lines if line and not line.startswith("#")]
-    made = {name: _on(Nic(), target, target) for name, target in parse_mapping(texts).items()}
+    there, named = {card.network.lower() for card in cards}, parse_mapping(texts)
+    said = {name.lower() for name in named}
+    for name, target in parse_mapping(arguments.map_if).items():
+        if name.lower() in there and name.lower() not in said:
+            named[name] = target
+    made = {name: _on(Nic(), target, target) for name, target in named.items()}
     return {name: (nic.connection, nic.network) for name, nic in made.items()}
 
 

@@ -168,7 +168,7 @@ def _document(arguments: argparse.Namespace, report: Reporter) -> PlanDocument:
             machine_options.guest_of(arguments),
             live_options.wish_of(arguments, arguments.output),
         )
-    of_cards = ("mac", "network", "map", "map_file", "ip")
+    of_cards = ("mac", "network", "map", "map_if", "map_file", "ip")
     of_machine = ("name", "cpus", "memory", *of_cards, "with_media", "firmware",
                   "system", "input_format", "parent", "extent_dir", "allow")
     of_guest = ("new_identity", "install_agent", "agent_package", "virtio_win", "purge_tools", "compatible", "rebuild_initramfs",

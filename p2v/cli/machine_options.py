@@ -172,7 +172,7 @@ def _overruled(machine: Machine, arguments: argparse.Namespace) -> Machine:
         given.update(firmware=Firmware(arguments.firmware))
     known = {"cpus": arguments.cpus, "memory": arguments.memory, "firmware": arguments.firmware}
     assumed = tuple(field for field in machine.assumed if known.get(field) is None)
-    placed = mapped(replace(machine, **given, assumed=assumed), cards.networks_of(arguments))
+    placed = mapped(replace(machine, **given, assumed=assumed), cards.networks_of(arguments, machine.nics))
     placed = replace(placed, name=_checked(arguments.name or machine.name), nics=cards.cards_of(arguments, placed.nics))
     placed = with_media(placed) if arguments.with_media else placed
     return replace(placed, warnings=(*placed.warnings, *unmapped(placed)))

@@ -21,8 +21,8 @@ from p2v.verify.text import render
 
 # What a record says of its machine, and the options that would say it otherwise.
 _SAID_BY_A_RECORD = (
-    "name", "cpus", "memory", "mac", "network", "map", "map_file", "ip", "with_media", "firmware", "system", "input_format",
-    "parent", "extent_dir", "allow",
+    "name", "cpus", "memory", "mac", "network", "map", "map_if", "map_file", "ip", "with_media", "firmware", "system",
+    "input_format", "parent", "extent_dir", "allow",
 )  # fmt: skip
 
 

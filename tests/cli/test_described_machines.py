@@ -120,3 +120,17 @@ def test_a_card_that_is_not_there_is_told_with_those_that_are(vmx: Path) -> None
     with pytest.raises(Usage) as caught:
         machine(vmx.with_name("web.vmdk"), "--network", "3:lan")
     assert "--mac" in caught.value.hint()
+
+
+def test_a_mapping_for_a_fleet_passes_over_what_a_machine_has_not(vmx: Path) -> None:
+    made = machine(vmx, "--map-if", "vm network=bridge:br0", "--map-if", "Nobody's=lan", "--map", "dmz=user")
+    assert [nic.connection for nic in made.nics] == [Connection.BRIDGE, Connection.USER]
+    with pytest.raises(Usage):
+        machine(vmx, "--map", "Nobody's=lan")
+
+
+def test_what_is_mapped_for_one_machine_goes_before_what_is_for_a_fleet(vmx: Path) -> None:
+    made = machine(vmx, "--map-if", "VM Network=bridge:br0", "--map", "vm network=user")
+    assert made.nics[0].connection is Connection.USER
+    disks_alone = machine(vmx.with_name("web.vmdk"), "--map-if", "VM Network=user")
+    assert not disks_alone.nics[0].is_mapped

@@ -4,6 +4,7 @@ Only ``p2v.cli`` prints them and exits. Engines raise the most exact class below
 is a new class here, not a new text. Exit codes follow sysexits where it has one (DESIGN.md section 5).
 """
 
+from p2v.core.errors.batch import BadManifest, Mistake
 from p2v.core.errors.guests import Blocked, GuestNotUnderstood, PlanStale, ReaderCrashed
 from p2v.core.errors.images import (
     AmbiguousFormat,
@@ -42,6 +43,7 @@ __all__ = [
     "BadDescription",
     "BadImage",
     "BadJournal",
+    "BadManifest",
     "BadSectors",
     "BadTarget",
     "Blocked",
@@ -51,6 +53,7 @@ __all__ = [
     "ForbiddenReference",
     "GuestNotUnderstood",
     "Interrupted",
+    "Mistake",
     "NoKnownFormat",
     "NoSource",
     "NoSpace",

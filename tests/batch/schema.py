@@ -1,0 +1,126 @@
+"""The JSON Schema of a batch's manifest, as the table of its keys has it.
+
+``python -m tests.batch.schema`` brings docs/schema up to date. The schema is of what YAML is read as by editors and their like; the
+suite's own reader takes every scalar as the text it is and so accepts a little more (a machine that is called 17).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from p2v.batch.jobs import MANIFEST_SCHEMA
+from p2v.batch.manifest_keys import BUDGET_KEYS, MACHINE_KEYS, NETWORK, OPTION_KEYS, Kind, ManifestKey
+from tests.record.schema import DRAFT, FOLDER, Json
+
+FILE = FOLDER / f"batch-{MANIFEST_SCHEMA}.schema.json"
+_SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*[kmgtKMGT]?([iI]?[bB])?(\s*/s|ps)?\s*$"
+_TEXT = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+
+
+def batch_schema() -> Json:
+    """The whole schema."""
+    shared = [key for key in (*MACHINE_KEYS, *OPTION_KEYS) if not key.own]
+    machine = _object((*MACHINE_KEYS, *OPTION_KEYS), "One machine.")
+    for name in ("name", "source"):
+        machine["properties"][name] = machine["properties"][name]["anyOf"][0] | {
+            "description": machine["properties"][name]["description"]
+        }
+    return {
+        "$schema": DRAFT,
+        "title": "A batch of p2v",
+        "description": "What `p2v batch run` converts. Relative paths begin at the folder of the manifest. A value that is null "
+        "says nothing: for a machine, also what `defaults` says of it does not count.",
+        "type": "object",
+        "properties": {
+            "schema": {"const": MANIFEST_SCHEMA, "description": "Which form of manifests this is."},
+            "store": {
+                **_nullable({"type": "string", "pattern": _TEXT}),
+                "description": "The file that tells what became of each machine; it must stand on this host's own disks. Otherwise "
+                "NAME.batch.sqlite in the target of `defaults`, or beside the manifest.",
+            },
+            "budget": _nothing_too(_object(BUDGET_KEYS, "What may run at the same time.")),
+            "defaults": _nothing_too(_object(shared, "What counts for every machine that does not say otherwise.")),
+            "machines": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 100_000,
+                "items": {**machine, "required": ["name", "source"]},
+                "description": "The machines; each has a name of its own, and a target, if not by `defaults`.",
+            },
+        },
+        "required": ["schema", "machines"],
+        "additionalProperties": False,
+    }
+
+
+def _object(keys: Iterable[ManifestKey], text: str) -> Json:
+    properties = {key.name: {**_nullable(_of(key)), "description": key.text} for key in keys}
+    return {"type": "object", "properties": properties, "additionalProperties": False, "description": text}
+
+
+def _nullable(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _nothing_too(schema: Json) -> Json:
+    return {**schema, "type": ["object", "null"]}
+
+
+def _of(key: ManifestKey) -> Json:
+    one: Json = {"type": "string", "pattern": f"^(?:{key.form})$" if key.form else _TEXT, "maxLength": 4096}
+    number: Json = {"minimum": key.least} | ({} if key.most is None else {"maximum": key.most})
+    command = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1, "maxItems": 1000}
+    made: dict[Kind, Any] = {
+        Kind.TEXT: one,
+        Kind.PATH: {**one, "pattern": r"^[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"},
+        Kind.FLAG: {"type": "boolean"},
+        Kind.COUNT: {"type": "integer", **number},
+        Kind.SECONDS: {"type": "number", **number},
+        Kind.SIZE: {"anyOf": [{"type": "string", "pattern": _SIZE}, {"type": "integer", **number}]},
+        Kind.CHOICE: {"enum": list(key.choices)},
+        Kind.FLAG_OR_CHOICE: {"enum": [True, False, *key.choices]},
+        Kind.MAP: {"type": "object", "additionalProperties": {"type": "string", "pattern": f"^(?:{NETWORK})$"}},
+        Kind.WINDOW: one,
+        Kind.HOOK: {
+            "anyOf": [
+                command,
+                {
+                    "type": "object",
+                    "properties": {
+                        "command": {**command, "description": "The program and its arguments; there is no shell."},
+                        "seconds": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "maximum": 7 * 24 * 3600,
+                            "description": "It is ended after this time; 600 otherwise.",
+                        },
+                    },
+                    "required": ["command"],
+                    "additionalProperties": False,
+                },
+            ]
+        },
+    }
+    made[Kind.TEXTS] = _one_or_more(made[Kind.TEXT])
+    made[Kind.PATHS] = _one_or_more(made[Kind.PATH])
+    made[Kind.SECRETS] = _one_or_more(
+        {"type": "string", "pattern": r"^((?!(file|env|key):)[^:]+:)?(file:.+|env:[A-Za-z_][A-Za-z0-9_]*)$"}
+    )
+    return dict(made[key.kind])
+
+
+def _one_or_more(schema: Json) -> Json:
+    return {"anyOf": [schema, {"type": "array", "items": schema, "minItems": 1, "maxItems": 1000}]}
+
+
+def text_of(schema: Json) -> str:
+    """The schema as the file has it."""
+    return json.dumps(schema, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text_of(batch_schema()))
+    print(FILE.name, "is up to date", file=sys.stderr)
