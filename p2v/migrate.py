@@ -86,7 +86,7 @@ def convert(
     require_ways(document, request.live, SystemRunner())
     if document.live and request.devices.devices:
         raise Usage("disks in use are copied to files only, not with --to-device")
-    job = _job(document, request, acceleration(), PhaseTimes(report))
+    job = job_of(document, request, acceleration(), PhaseTimes(report))
     pools = check_delivery(request.delivery, job.hardware)
     job.devices = check_devices(document, job.hardware.disks, job.report)
     record = _finish_interrupted(job) or _converted(job)
@@ -162,7 +162,8 @@ def _tell_of_lock(job: Job, held: bool) -> None:
         job.report(events.Warned(f"{job.request.folder}: its file system has no locks; see to it that no other run writes there"))
 
 
-def _job(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> Job:
+def job_of(document: PlanDocument, request: Request, acceleration: Acceleration, report: PhaseTimes) -> Job:
+    """The conversion that a plan and a wish make, with the names of everything that it would give; nothing is done yet."""
     name = document.machine.name
     disks = disk_names(name, len(document.sources), request.disk_format)
     disks = tuple(replace(d, serial=m.serial) for d, m in zip(disks, document.machine.disks, strict=True))
@@ -200,10 +201,17 @@ def _job(document: PlanDocument, request: Request, acceleration: Acceleration, r
 
 
 def _require_space(job: Job, readers: Sequence[DiskReader]) -> None:
-    """What is still to be written at most: what is copied of the disks, less what a run before left, and what else there is."""
+    require_space(job.request.folder, room_needed(job, readers) + OVERLAY_BYTES)
+
+
+def room_needed(job: Job, readers: Sequence[DiskReader]) -> int:
+    """What is still to be written at most: what is copied of the disks, less what a run before left, and what else there is.
+
+    ``readers``: the disks as far as they are copied. Raises what they raise.
+    """
     files = [(reader, job.partial_disk(index)) for index, reader in enumerate(readers) if index not in job.devices]
     data = still_to_write(files, job.request.layout, shares=job.shares, fresh=job.request.fresh)
-    require_space(job.request.folder, data + sum(copy.image.size for copy in job.media) + OVERLAY_BYTES)
+    return data + sum(copy.image.size for copy in job.media)
 
 
 def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:

@@ -83,10 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed, 2 when something was lost."""
-    if not 1 <= arguments.threads <= 64:
-        raise Usage(f"--threads {arguments.threads}: 1 to 64")
-    if arguments.all_blocks and arguments.skip_hibernation:
-        raise Usage("--all-blocks leaves nothing out, and --skip-hibernation does", "Say one of them.")
+    _refuse_senseless(arguments)
     report = console.reporter(arguments.progress)
     record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
     if arguments.json:
@@ -103,6 +100,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _refuse_senseless(arguments: argparse.Namespace) -> None:
+    if not 1 <= arguments.threads <= 64:
+        raise Usage(f"--threads {arguments.threads}: 1 to 64")
+    if arguments.all_blocks and arguments.skip_hibernation:
+        raise Usage("--all-blocks leaves nothing out, and --skip-hibernation does", "Say one of them.")
+
+
 def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
     if arguments.plan is None:
         if not arguments.disks:
@@ -115,7 +119,14 @@ def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionReco
 
 
 def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+    document, request = planned(arguments, report)
+    return convert(document, request, machine_options.acceleration_of(arguments), report)
+
+
+def planned(arguments: argparse.Namespace, report: Reporter) -> tuple[PlanDocument, Request]:
+    """What the options ask for: the plan, and how it is to be carried out. Nothing is done; raises as ``run``."""
     # what makes no sense is told before the guest is read
+    _refuse_senseless(arguments)
     in_place.refuse_alone(arguments)
     places = storage.storage_of(arguments, FrontEnd(arguments.to))
     delivery, devices = _delivery(arguments, places), device_options.devices_of(arguments)
@@ -142,7 +153,7 @@ def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord
         reading=gentle_options.wish_of(arguments),
         live=live_options.wish_of(arguments, arguments.output),
     )
-    return convert(document, request, machine_options.acceleration_of(arguments), report)
+    return document, request
 
 
 def _delivery(arguments: argparse.Namespace, places: Storage) -> Delivery | None:

@@ -33,9 +33,14 @@ def cache_folder() -> Path:
 
 def free_bytes(folder: Path) -> int:
     """Bytes this user may still write below ``folder`` (or its nearest existing parent)."""
+    return shutil.disk_usage(existing_parent(folder)).free
+
+
+def existing_parent(folder: Path) -> Path:
+    """The folder itself, or the nearest of those above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return folder
 
 
 def allocated_bytes(file: Path) -> int:

@@ -1,0 +1,78 @@
+"""How long a batch's copies take, at rates that were measured or limits that were set; where there are none, there is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from p2v.audit.sizing.values import Interval, Measured, Rate
+from p2v.batch.jobs import Batch
+from p2v.batch.planned import CopyTime, MachinePlan, StoragePlan
+from p2v.batch.storages import device_of
+
+
+def copy_time(
+    batch: Batch, machines: Sequence[MachinePlan], storages: Sequence[StoragePlan], measured: Sequence[Measured]
+) -> CopyTime:
+    """The copies alone: rewriting and booting go on beside other machines' copies, and nobody knows them before.
+
+    Waves go one after the other. Within one, the low end has all storages busy at the same time, the high end one after the other.
+    """
+    rates = _rates(batch, storages, measured)
+    missing = [str(each.folders[0]) for each in storages if device_of(each.folders[0]) not in rates]
+    if missing:
+        return CopyTime(None, f"not measured: nobody knows how quick {', '.join(missing)} is")
+    if not storages:
+        return CopyTime(Interval(0.0, 0.0))
+    counted = [each for each in machines if not each.left_alone and not each.is_blocked]
+    low, high = 0.0, 0.0
+    bounded = True
+    for wave in sorted({each.wave for each in counted}):
+        quickest, slowest = _wave([each for each in counted if each.wave == wave], rates)
+        low += quickest
+        high += slowest or 0.0
+        bounded = bounded and slowest is not None
+    unknown = sum(each.copy_bytes is None for each in counted)
+    why = [f"of {unknown} machines nobody knows what is to be copied"] if unknown else []
+    if not bounded:
+        why.append("a limit says only what it takes at least")
+    return CopyTime(Interval(low, high if bounded and not unknown else None), "; ".join(why))
+
+
+def _wave(machines: Sequence[MachinePlan], rates: Mapping[int, Interval]) -> tuple[float, float | None]:
+    moved: dict[int, int] = {}
+    for each in machines:
+        device = device_of(each.folder)
+        moved[device] = moved.get(device, 0) + (each.copy_bytes or 0)
+    quick = [count / (rates[device].high or 1.0) for device, count in moved.items()]
+    if any(rates[device].low == 0 for device in moved):
+        return max(quick), None
+    return max(quick), sum(count / rates[device].low for device, count in moved.items())
+
+
+def _rates(batch: Batch, storages: Sequence[StoragePlan], measured: Sequence[Measured]) -> dict[int, Interval]:
+    """Bytes a second of each storage that something is known of; a ``low`` of 0 says that nothing is known of its slowest."""
+    limit = batch.budget.bytes_per_second
+    found: dict[int, Interval] = {}
+    for each in storages:
+        device = device_of(each.folders[0])
+        rate = next((made for one in measured if _is_of(one, device) and (made := _slower(one)) is not None), None)
+        if rate is not None and limit is not None:
+            rate = Interval(min(rate.low, limit), min(rate.high or limit, limit))
+        elif limit is not None:
+            rate = Interval(0.0, float(limit))
+        if rate is not None:
+            found[device] = rate
+    return found
+
+
+def _is_of(measured: Measured, device: int) -> bool:
+    return device_of(Path(measured.folder)) == device
+
+
+def _slower(measured: Measured) -> Interval | None:
+    """What a copy gets: the slower of reading and writing decides."""
+    known: list[Rate] = [rate for rate in (measured.read, measured.write) if rate is not None]
+    if measured.write is None or any(rate.low <= 0 for rate in known):
+        return None
+    return Interval(min(rate.low for rate in known), min(rate.high for rate in known))

@@ -1,0 +1,131 @@
+"""The plan of a batch for people: what is in the way first, each thing once, however many machines it is of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, StoragePlan, Trouble
+from p2v.core import jsonio, jsontext
+from p2v.core.text import printable
+from p2v.core.units import format_bytes, format_seconds
+
+_NAMED_AT_MOST = 6
+_TABLE_AT_MOST = 60
+_NAME_LETTERS, _SYSTEM_LETTERS = 32, 36
+
+
+def plan_json(plan: BatchPlan) -> str:
+    """The plan as JSON, with what is summed up in it."""
+    summed = {
+        "copy_bytes": plan.copy_bytes,
+        "copy_unknown": plan.unknown,
+        "blocked": [each.name for each in plan.blocked],
+        "clear": plan.is_clear,
+    }
+    data = {"schema": 1, "summary": summed, **jsonio.encode(jsonio.converter(), plan)}
+    return jsontext.pretty(json.loads(json.dumps(data)))
+
+
+def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
+    """The plan; ``everything``: each machine has its line, also where they are many and nothing is to be said of most."""
+    lines = [*_head(plan), *_titled("In the way of the whole batch", map(_said, plan.troubles))]
+    lines += _titled("Storages", map(_storage, plan.storages))
+    lines += _titled("Blocked", _grouped(plan.blocked, lambda each: each.blockers, by_message=True))
+    lines += _titled("To know", map(_said, plan.warnings))
+    convertible = [each for each in plan.planned if not each.is_blocked]
+    lines += _titled("Warnings", _grouped(convertible, lambda each: each.warnings, by_message=False))
+    lines += _titled("Left alone", _left_alone(plan))
+    lines += _titled("Machines", _table(plan, everything))
+    return "\n".join(lines)
+
+
+def _titled(title: str, lines: Iterator[str] | map[str]) -> list[str]:
+    found = list(lines)
+    return ["", f"{title}:", *(f"  {line}" for each in found for line in each.split("\n"))] if found else []
+
+
+def _head(plan: BatchPlan) -> Iterator[str]:
+    waves = len({each.wave for each in plan.machines})
+    going = len(plan.planned) - len(plan.blocked)
+    parts = [f"{going} can be converted", f"{len(plan.blocked)} blocked" if plan.blocked else ""]
+    alone = len(plan.machines) - len(plan.planned)
+    parts += [f"{alone} left alone" if alone else "", f"{waves} waves" if waves > 1 else ""]
+    count = _counted(len(plan.machines), "machine")
+    yield f"Plan of {printable(str(plan.manifest), keep='')}: {count}: {', '.join(part for part in parts if part)}"
+    of = sum(each.virtual_bytes for each in plan.planned if not each.is_blocked)
+    unknown = f", and what {_counted(plan.unknown, 'machine')} more take" if plan.unknown else ""
+    yield f"To copy: {format_bytes(plan.copy_bytes)}{unknown}, of disks of {format_bytes(of)}"
+    yield f"Time to copy: {_time(plan.time)}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _time(time: CopyTime) -> str:
+    if time.seconds is None:
+        return time.why
+    low, high = time.seconds.low, time.seconds.high
+    words = f"at least {format_seconds(low)}" if high is None else f"{format_seconds(low)} to {format_seconds(high)}"
+    return f"{words} ({time.why})" if time.why else words
+
+
+def _storage(storage: StoragePlan) -> str:
+    folders = [printable(str(each), keep="") for each in storage.folders]
+    names = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more folders" if len(folders) > 3 else "")
+    unknown = f", and what {_counted(storage.unknown, 'machine')} more take" if storage.unknown else ""
+    needed = (
+        f"up to {format_bytes(storage.needed_bytes)}{unknown}, {format_bytes(storage.work_bytes)} beside it meanwhile"
+    )
+    verdict = "" if storage.fits else " - NOT ENOUGH"
+    return (
+        f"{names}: {_counted(storage.machines, 'machine')}, {needed}; {format_bytes(storage.free_bytes)} free{verdict}"
+    )
+
+
+def _said(trouble: Trouble) -> str:
+    return f"{trouble.message}\n    {trouble.hint}" if trouble.hint else trouble.message
+
+
+def _grouped(
+    plans: Sequence[MachinePlan], of: Callable[[MachinePlan], Sequence[Trouble]], *, by_message: bool
+) -> Iterator[str]:
+    """Each trouble once, with those that have it; the most frequent first. ``by_message``: other words are another trouble."""
+    groups: dict[tuple[str, str], list[tuple[MachinePlan, Trouble]]] = {}
+    for plan in plans:
+        for trouble in of(plan):
+            groups.setdefault((trouble.code, trouble.message if by_message else ""), []).append((plan, trouble))
+    for (code, _), members in sorted(groups.items(), key=lambda item: -len({plan.name for plan, _ in item[1]})):
+        names = list(dict.fromkeys(f"{plan.name} (line {plan.line})" for plan, _ in members))
+        more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+        example = "" if len({trouble.message for _, trouble in members}) == 1 else "for one: "
+        yield f"{', '.join(names[:_NAMED_AT_MOST])}{more}: {code}\n    {example}{members[0][1].message}" + (
+            f"\n    {members[0][1].hint}" if members[0][1].hint else ""
+        )
+
+
+def _left_alone(plan: BatchPlan) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for each in plan.machines:
+        if each.left_alone:
+            groups.setdefault(each.left_alone, []).append(each.name)
+    for why, names in groups.items():
+        more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+        yield f"{', '.join(names[:_NAMED_AT_MOST])}{more}: {printable(why, keep='')}"
+
+
+def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
+    shown = list(plan.machines)
+    if not everything and len(shown) > _TABLE_AT_MOST:
+        # the largest are what decides about the night
+        shown = sorted(plan.planned, key=lambda each: -(each.copy_bytes or 0))[:_TABLE_AT_MOST]
+    width = max([len("machine"), *(min(len(each.name), _NAME_LETTERS) for each in shown)])
+    yield f"{'wave':>4}  {'machine':{width}}  {'to copy':>10}  {'disks':>5}  {'':8}  system"
+    for each in shown:
+        size = format_bytes(each.copy_bytes) if each.copy_bytes is not None else "?"
+        state = "blocked" if each.is_blocked else "-" if each.left_alone else "warnings" if each.warnings else "ready"
+        system = each.system[:_SYSTEM_LETTERS]
+        yield f"{each.wave:>4}  {each.name[:_NAME_LETTERS]:{width}}  {size:>10}  {each.disks:>5}  {state:8}  {system}".rstrip()
+    if len(shown) < len(plan.machines):
+        yield f"... the {len(shown)} largest of {len(plan.machines)}"

@@ -1,0 +1,132 @@
+"""What a batch's plan says, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2v.audit.sizing.values import Interval
+from p2v.batch.jobs import MachineJob
+from p2v.conversion_job import Request
+from p2v.documents import PlanDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What ``p2v convert`` would do for a machine: its plan, and how that is to be carried out."""
+
+    document: PlanDocument
+    request: Request
+
+
+Planner = Callable[[MachineJob], Planned]
+"""Plans one machine. Raises errors of the suite where it cannot be planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something in the way, or to know of: a stable code, one sentence, what to do about it."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePlan:
+    """What is planned for one machine.
+
+    ``copy_bytes``: what is to be copied of its disks; ``write_bytes``: what that takes of its target's storage at most (None where
+    nobody knows). ``outputs``: names of files in its folder, ``devices`` of block devices that it is written to. ``sources``: its
+    disks. ``left_alone``: why it was not planned; empty where it was.
+    """
+
+    name: str
+    line: int
+    wave: int
+    folder: Path
+    system: str = ""
+    disks: int = 0
+    virtual_bytes: int = 0
+    copy_bytes: int | None = None
+    write_bytes: int | None = None
+    outputs: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    blockers: tuple[Trouble, ...] = ()
+    warnings: tuple[Trouble, ...] = ()
+    left_alone: str = ""
+    seconds: float = 0.0
+    """That planning it took."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether it would be parked at once."""
+        return bool(self.blockers)
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePlan:
+    """One storage that results go to, by the folders that are on it. ``unknown``: machines of which nobody knows what they take.
+
+    ``work_bytes``: what machines under way take beside their results.
+    """
+
+    folders: tuple[Path, ...]
+    machines: int
+    copy_bytes: int
+    needed_bytes: int
+    work_bytes: int
+    free_bytes: int
+    unknown: int = 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for all that is known of."""
+        return self.needed_bytes + self.work_bytes <= self.free_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTime:
+    """How long copying takes; None where it was not measured, and ``why`` says what is missing. An end of None is not bounded."""
+
+    seconds: Interval | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The plan of a whole batch. ``troubles``: what is in the way of all of it; ``warnings``: what to know of all of it."""
+
+    manifest: Path
+    machines: tuple[MachinePlan, ...]
+    storages: tuple[StoragePlan, ...]
+    time: CopyTime
+    troubles: tuple[Trouble, ...] = ()
+    warnings: tuple[Trouble, ...] = ()
+
+    @property
+    def planned(self) -> Sequence[MachinePlan]:
+        """The machines that nobody left alone."""
+        return [each for each in self.machines if not each.left_alone]
+
+    @property
+    def blocked(self) -> Sequence[MachinePlan]:
+        """The machines that would be parked at once."""
+        return [each for each in self.planned if each.is_blocked]
+
+    @property
+    def copy_bytes(self) -> int:
+        """What is to be copied, of the machines that are not blocked and of which it is known."""
+        return sum(each.copy_bytes or 0 for each in self.planned if not each.is_blocked)
+
+    @property
+    def unknown(self) -> int:
+        """Machines that are not blocked, and of which nobody knows what is to be copied."""
+        return sum(each.copy_bytes is None for each in self.planned if not each.is_blocked)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether nothing is in the way."""
+        return not self.blocked and not self.troubles

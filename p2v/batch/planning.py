@@ -1,0 +1,180 @@
+"""``p2v batch plan``: every machine planned side by side, and what they do to each other: names, sources, room and time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from p2v.audit.side_by_side import Answered, Bounds, side_by_side
+from p2v.audit.sizing.values import Measured
+from p2v.batch.copy_time import copy_time
+from p2v.batch.jobs import Batch, MachineJob
+from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan, Trouble
+from p2v.batch.preflight import Looked, preflight
+from p2v.batch.storages import network_file_system, storages_of
+from p2v.core import jsonio
+from p2v.core.errors import Usage
+from p2v.core.events import ItemDone, Reporter, phase, silent
+from p2v.core.text import printable
+from p2v.core.workspace import existing_parent
+
+# an appliance that only a machine's guest needs takes minutes without KVM
+USUAL = Bounds(seconds=1800.0)
+_PHASE = "plan"
+
+
+def plan_batch(
+    batch: Batch,
+    planner: Planner,
+    *,
+    report: Reporter = silent,
+    at_once: int | None = None,
+    bounds: Bounds = USUAL,
+    ended: Collection[str] = (),
+    measured: Sequence[Measured] = (),
+    here: Collection[str] | None = None,
+) -> BatchPlan:
+    """The plan of a batch; nothing is written, and nothing that a machine's disks hold can end it.
+
+    ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a processor). ``ended``: names
+    of machines that need nothing any more. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this
+    host's names; a machine that another host alone can reach is left alone.
+    """
+    if at_once is not None and at_once < 1:
+        raise Usage(f"{at_once} machines at a time: at least 1")
+    names = _names_of_this_host() if here is None else here
+    plans = [replace(_bare(each), left_alone=_left_alone(each, ended, names)) for each in batch.machines]
+    numbers = [number for number, plan in enumerate(plans) if not plan.left_alone]
+
+    def work(number: int) -> Any:
+        return jsonio.encode(jsonio.converter(), preflight(batch.machines[numbers[number]], planner))
+
+    with phase(report, _PHASE, f"Planning {len(numbers)} machines"):
+        several = side_by_side(work, len(numbers), at_once or os.cpu_count() or 1, bounds)
+        for count, answered in enumerate(several, 1):
+            number = numbers[answered.number]
+            plans[number] = _answered(plans[number], answered)
+            report(ItemDone(_PHASE, plans[number].name, count, len(numbers)))
+    return planned_together(batch, plans, measured)
+
+
+def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Sequence[Measured] = ()) -> BatchPlan:
+    """The plan that machines' plans make, with what they do to each other."""
+    machines = tuple(_against_each_other(plans))
+    storages = storages_of(batch, machines)
+    time = copy_time(batch, machines, storages, measured)
+    return BatchPlan(
+        batch.manifest, machines, storages, time, tuple(_troubles(batch, storages)), tuple(_warnings(batch, storages))
+    )
+
+
+def _bare(machine: MachineJob) -> MachinePlan:
+    return MachinePlan(machine.name, machine.line, machine.wave, machine.folder)
+
+
+def _names_of_this_host() -> frozenset[str]:
+    name = socket.gethostname()
+    return frozenset({name, name.partition(".")[0], "localhost"})
+
+
+def _left_alone(machine: MachineJob, ended: Collection[str], here: Collection[str]) -> str:
+    if machine.name in ended:
+        return "it has ended"
+    if machine.host and machine.host not in here:
+        return f"its disks can be reached from {machine.host} alone"
+    return ""
+
+
+def _answered(plan: MachinePlan, answered: Answered) -> MachinePlan:
+    took = round(answered.seconds, 3)
+    if answered.failure:
+        message = f"planning it {printable(answered.failure, keep='')}"
+        code = "took-too-long" if answered.timed_out else "planning-failed"
+        return replace(plan, blockers=(Trouble(code, message, "Look at it alone, with `p2v plan`."),), seconds=took)
+    try:
+        looked = jsonio.decode(jsonio.converter(), answered.data, Looked)
+    except jsonio.BadDocument as error:
+        trouble = Trouble("planning-failed", f"planning it gave no plan: {str(error)[:200]}")
+        return replace(plan, blockers=(trouble,), seconds=took)
+    found = {name: getattr(looked, name) for name in Looked.__slots__}
+    return replace(plan, **found, seconds=took)
+
+
+def _against_each_other(plans: Sequence[MachinePlan]) -> Iterator[MachinePlan]:
+    """The plans, with what would stand in another's place, or come from another's source."""
+    makers = _first_of(plans, lambda plan: [os.path.join(os.path.realpath(plan.folder), name) for name in plan.outputs])
+    devices = _first_of(plans, lambda plan: map(os.path.realpath, plan.devices))
+    sources = _first_of(plans, lambda plan: map(os.path.realpath, plan.sources))
+    for plan in plans:
+        folder = os.path.realpath(plan.folder)
+        blockers, warnings = [], []
+        for name in plan.outputs:
+            made = os.path.join(folder, name)
+            if makers[made] is not plan:
+                what = f"{name} would be made by {_named(makers[made])} too"
+                blockers.append(Trouble("same-output", what, "Give one of them another name or target."))
+            if made in sources:
+                what = f"{name} in its target is a disk of {_named(sources[made])}"
+                blockers.append(Trouble("output-is-source", what, "Name another target."))
+        for device in map(os.path.realpath, plan.devices):
+            if devices[device] is not plan:
+                what = f"{device} would be written by {_named(devices[device])} too"
+                blockers.append(Trouble("same-device", what, "A device takes one disk."))
+            if device in sources:
+                what = f"{device} would be written, and is a disk of {_named(sources[device])}"
+                blockers.append(Trouble("output-is-source", what, "Name another device."))
+        shared = {sources[disk].name: sources[disk] for disk in map(os.path.realpath, plan.sources)}
+        for other in shared.values():
+            if other is not plan:
+                what = f"it has a disk that {_named(other)} has too"
+                warnings.append(
+                    Trouble("same-source", what, "Two copies of one machine must not speak on one network.")
+                )
+        yield replace(plan, blockers=(*plan.blockers, *blockers), warnings=(*plan.warnings, *warnings))
+
+
+def _first_of(
+    plans: Sequence[MachinePlan], things: Callable[[MachinePlan], Iterator[str] | list[str] | map[str]]
+) -> dict[str, MachinePlan]:
+    """By each thing of a machine, the first machine that has it."""
+    found: dict[str, MachinePlan] = {}
+    for plan in plans:
+        for each in things(plan):
+            found.setdefault(each, plan)
+    return found
+
+
+def _named(plan: MachinePlan) -> str:
+    return f"{plan.name} (line {plan.line})" if plan.line else plan.name
+
+
+def _troubles(batch: Batch, storages: Sequence[StoragePlan]) -> Iterator[Trouble]:
+    for each in storages:
+        if not each.fits:
+            needed = each.needed_bytes + each.work_bytes
+            message = f"{each.folders[0]}: {each.machines} machines take up to {needed} bytes there, and {each.free_bytes} are free"
+            yield Trouble(
+                "no-space", message, "Give some of them another `target`, or make room before their wave begins."
+            )
+    place = existing_parent(batch.store.parent)
+    if not os.access(place, os.W_OK | os.X_OK):
+        yield Trouble("no-store", f"{batch.store}: nothing may be written to {place}", "Name another file by `store`.")
+
+
+def _warnings(batch: Batch, storages: Sequence[StoragePlan]) -> Iterator[Trouble]:
+    kind = network_file_system(existing_parent(batch.store.parent))
+    if kind:
+        message = f"{batch.store}: is on a {kind} file system, and several hosts must never have it open"
+        yield Trouble("store-on-network", message, "Name a file on this host's own disks by `store`.")
+    for each in storages:
+        if each.unknown:
+            message = f"{each.folders[0]}: of {each.unknown} machines nobody knows yet what they take there"
+            yield Trouble("unknown-size", message)
+    if shutil.which("qemu-img") is None:
+        yield Trouble(
+            "no-qemu-img", "qemu-img is not on this host: nothing can be converted here", "`p2v doctor` says more."
+        )
