@@ -24,6 +24,8 @@ from p2v.core.workspace import existing_parent
 
 # an appliance that only a machine's guest needs takes minutes without KVM
 USUAL = Bounds(seconds=1800.0)
+# each of them may start one
+_AT_ONCE_AT_MOST = 8
 _PHASE = "plan"
 
 
@@ -40,7 +42,8 @@ def plan_batch(
 ) -> BatchPlan:
     """The plan of a batch; nothing is written, and nothing that a machine's disks hold can end it.
 
-    ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a processor). ``ended``: names
+    ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a
+    processor, and few enough for appliances). ``ended``: names
     of machines that need nothing any more. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this
     host's names; a machine that another host alone can reach is left alone.
     """
@@ -54,7 +57,7 @@ def plan_batch(
         return jsonio.encode(jsonio.converter(), preflight(batch.machines[numbers[number]], planner))
 
     with phase(report, _PHASE, f"Planning {len(numbers)} machines"):
-        several = side_by_side(work, len(numbers), at_once or os.cpu_count() or 1, bounds)
+        several = side_by_side(work, len(numbers), at_once or min(os.cpu_count() or 1, _AT_ONCE_AT_MOST), bounds)
         for count, answered in enumerate(several, 1):
             number = numbers[answered.number]
             plans[number] = _answered(plans[number], answered)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import random
 from datetime import time
 from pathlib import Path
 
 import pytest
 
 from p2v.batch.arguments import convert_arguments
-from p2v.batch.jobs import Budget, Hook, Verify, Window
+from p2v.batch.jobs import Batch, Budget, Hook, Verify, Window
 from p2v.batch.manifest import read_batch
-from p2v.core.errors import BadManifest, NoSource
+from p2v.core.errors import BadManifest, Mistake, NoSource
 from p2v.core.units import GIB, MIB
 from tests.batch.manifests import FULL, mistakes, read, written
 
@@ -276,3 +277,36 @@ def test_a_relative_manifest_gives_absolute_paths(tmp_path: Path, monkeypatch: p
     batch = read_batch(Path("jobs.yaml"))
     assert batch.machines[0].sources == (tmp_path / "a.img",)
     assert batch.manifest == tmp_path / "jobs.yaml"
+
+
+def test_whatever_stands_there_is_read_or_told_of(tmp_path: Path) -> None:
+    """Half of the texts are broken in a place or two, the others have lines in another order, or cut."""
+    chance = random.Random(10)
+    outcomes = set()
+    for _ in range(400):
+        text = _broken(chance)
+        (tmp_path / "jobs.yaml").write_bytes(text)
+        found: tuple[Mistake, ...] = ()
+        batch: Batch | None = None
+        try:
+            batch = read_batch(tmp_path / "jobs.yaml")
+        except BadManifest as error:
+            found = error.mistakes
+        outcomes.add(batch is None)
+        assert (batch is None) is bool(found)
+        assert all(0 <= each.line <= text.count(b"\n") + 2 and each.sentence().isprintable() for each in found)
+        assert batch is None or all(each.sources and each.folder.is_absolute() for each in batch.machines)
+    assert outcomes == {True, False}
+
+
+def _broken(chance: random.Random) -> bytes:
+    if chance.random() < 0.5:
+        lines = FULL.splitlines()
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(lines))
+            lines[at : at + chance.randrange(2)] = [chance.choice(lines) for _ in range(chance.randrange(2))]
+        return "\n".join(lines).encode()
+    raw = bytearray(FULL.encode())
+    for _ in range(chance.randrange(1, 3)):
+        raw[chance.randrange(len(raw))] = chance.choice(b"-:[]{}#&*!|>'\"%@`,?~\n \t0z\xc3\x85\x00")
+    return bytes(raw)

@@ -6,20 +6,23 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from p2v.audit.side_by_side import Bounds
+from p2v.audit.sizing.measure import Bounds as MeasureBounds
 from p2v.audit.sizing.values import Measured, Rate
 from p2v.batch.jobs import Batch, Budget, MachineJob
+from p2v.batch.measuring import with_time
 from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan, MachinePlan, Planned, Planner, Trouble
 from p2v.batch.planning import plan_batch, planned_together
 from p2v.batch.storages import network_file_system
 from p2v.cli.planned_jobs import planner
-from p2v.core.errors import BadImage, Usage
+from p2v.core.errors import BadImage, NoSpace, Usage
 from p2v.core.units import GIB, KIB, MIB
 from tests.audit.small_machines import described, linux_disk
 from tests.batch.manifests import read
@@ -222,6 +225,29 @@ def test_time_is_not_made_up(tmp_path: Path) -> None:
     unknown = together(tmp_path, machine("a", copy_bytes=None), measured=rates).time
     assert unknown.seconds is not None
     assert unknown.seconds.high is None
+
+
+def test_storages_are_measured_where_the_results_will_stand(tmp_path: Path) -> None:
+    def measure(folder: Path, disks: Sequence[Path], bounds: MeasureBounds) -> Measured:
+        assert (folder, list(disks), bounds.streams) == (tmp_path, [Path("/srv/a.img")], 3)
+        return measured(folder, 10.0, 20.0)
+
+    plans = [machine("a", copy_bytes=1000, sources=("/srv/a.img",)), machine("b", left_alone="ended", sources=("/b",))]
+    made = [replace(each, folder=tmp_path / "not/there/yet") for each in plans]
+    before = planned_together(batch(tmp_path, copies=3), made)
+    after = with_time(batch(tmp_path, copies=3), before, measure)
+    assert after.time.seconds is not None
+    assert (after.time.seconds.low, after.time.seconds.high) == (50.0, 100.0)
+
+
+def test_a_storage_that_cannot_be_measured_is_a_warning(tmp_path: Path) -> None:
+    def measure(folder: Path, disks: Sequence[Path], bounds: MeasureBounds) -> Measured:
+        raise NoSpace(folder, 2, 1)
+
+    plan = with_time(batch(tmp_path), together(tmp_path, machine("a")), measure)
+    assert plan.time.seconds is None
+    assert [each.code for each in plan.warnings] == ["not-measured"]
+    assert plan.is_clear
 
 
 def test_a_store_on_a_network_is_told_of(tmp_path: Path) -> None:
