@@ -78,9 +78,9 @@ MACHINE_KEYS: tuple[ManifestKey, ...] = (
         own=True,
     ),
     ManifestKey("target", Kind.PATH, "The folder that its results go to."),
-    ManifestKey("format", Kind.CHOICE, "Of the disks made.", tuple(each.value for each in TargetFormat)),
-    ManifestKey("verify", Kind.CHOICE, "How a result is proven before it gets its name.", tuple(each.value for each in Verify)),
-    ManifestKey("wave", Kind.COUNT, "All machines of a wave have ended before the next wave begins.", most=100_000),
+    ManifestKey("format", Kind.CHOICE, "Of the disks made; qcow2 otherwise.", tuple(each.value for each in TargetFormat)),
+    ManifestKey("verify", Kind.CHOICE, "How a result is proven before it gets its name; none otherwise.", tuple(each.value for each in Verify)),
+    ManifestKey("wave", Kind.COUNT, "All machines of a wave have ended before the next wave begins; 0 otherwise.", most=100_000),
     ManifestKey("priority", Kind.COUNT, "Within a wave, the larger goes first.", least=-1_000_000, most=1_000_000),
     ManifestKey(
         "window", Kind.WINDOW, "The local time of day in which it may begin, over midnight too; what has begun goes on.",
@@ -88,7 +88,7 @@ MACHINE_KEYS: tuple[ManifestKey, ...] = (
     ),
     ManifestKey("before", Kind.HOOK, "A command to run before it; if that fails, the machine is parked."),
     ManifestKey("after", Kind.HOOK, "A command to run when it has ended, however that was."),
-    ManifestKey("attempts", Kind.COUNT, "How often it is tried where trying again may help.", least=1, most=100),
+    ManifestKey("attempts", Kind.COUNT, "How often it is tried where trying again may help; 3 otherwise.", least=1, most=100),
     ManifestKey(
         "host", Kind.TEXT, "The host that alone can reach its disks; any can where nothing is said.",
         form=r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", example="esx-export1",
@@ -162,10 +162,14 @@ OPTION_KEYS: tuple[ManifestKey, ...] = (
 """Options of ``p2v convert`` by their names there."""
 
 BUDGET_KEYS: tuple[ManifestKey, ...] = (
-    ManifestKey("copies", Kind.COUNT, "Machines that copy at the same time.", least=1, most=10_000),
-    ManifestKey("appliances", Kind.COUNT, "Appliances at the same time.", least=1, most=10_000),
-    ManifestKey("boots", Kind.COUNT, "Guests that are booted to prove them at the same time.", least=1, most=10_000),
-    ManifestKey("jobs", Kind.COUNT, "Machines under way at the same time, whatever they do.", least=1, most=10_000),
+    ManifestKey("copies", Kind.COUNT, "Machines that copy at the same time; 2 otherwise.", least=1, most=10_000),
+    ManifestKey("appliances", Kind.COUNT, "Appliances at the same time; 1 otherwise.", least=1, most=10_000),
+    ManifestKey(
+        "boots", Kind.COUNT, "Guests that are booted to prove them at the same time; 1 otherwise.", least=1, most=10_000
+    ),
+    ManifestKey(
+        "jobs", Kind.COUNT, "Machines under way at the same time, whatever they do; 8 otherwise.", least=1, most=10_000
+    ),
     ManifestKey(
         "bytes-per-second",
         Kind.SIZE,

@@ -1,7 +1,8 @@
 """The JSON Schema of a batch's manifest, as the table of its keys has it.
 
-``python -m tests.batch.schema`` brings docs/schema up to date. The schema is of what YAML is read as by editors and their like; the
-suite's own reader takes every scalar as the text it is and so accepts a little more (a machine that is called 17).
+``python -m tests.batch.schema`` brings docs/schema and the tables of docs/batch-manifest.md up to date. The schema is of what YAML is
+read as by editors and their like; the suite's own reader takes every scalar as the text it is and so accepts a little more (a machine
+that is called 17).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from p2v.batch.manifest_keys import BUDGET_KEYS, MACHINE_KEYS, NETWORK, OPTION_K
 from tests.record.schema import DRAFT, FOLDER, Json
 
 FILE = FOLDER / f"batch-{MANIFEST_SCHEMA}.schema.json"
+PAGE = FOLDER.parent / "batch-manifest.md"
+_BEGIN, _END = "<!-- keys: written by `python -m tests.batch.schema` -->", "<!-- end of keys -->"
 _SIZE = r"^\s*[0-9]+(\.[0-9]+)?\s*[kmgtKMGT]?([iI]?[bB])?(\s*/s|ps)?\s*$"
 _TEXT = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 
@@ -121,6 +124,53 @@ def text_of(schema: Json) -> str:
     return json.dumps(schema, indent=1) + "\n"
 
 
+def page_of(text: str) -> str:
+    """The user's page with its tables as they are to be."""
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{tables()}{_END}{after}"
+
+
+def tables() -> str:
+    """Every key with what it may be, as Markdown."""
+    parts = (
+        ("Of a machine, or of `defaults` (but for those marked *)", MACHINE_KEYS),
+        ("Options of `p2v convert`, in the same places", OPTION_KEYS),
+        ("Of `budget`", BUDGET_KEYS),
+    )
+    return "\n".join(f"{title}:\n\n{_table(keys)}" for title, keys in parts)
+
+
+def _table(keys: Iterable[ManifestKey]) -> str:
+    rows = (f"| `{key.name}`{' *' if key.own else ''} | {_takes(key)} | {key.text} |" for key in keys)
+    return "\n".join(["| key | takes | |", "|---|---|---|", *rows]) + "\n"
+
+
+_WORDS = {
+    Kind.TEXT: "a text",
+    Kind.TEXTS: "a text or a list",
+    Kind.PATH: "a path",
+    Kind.PATHS: "a path or a list",
+    Kind.FLAG: "true or false",
+    Kind.COUNT: "a number",
+    Kind.SECONDS: "seconds",
+    Kind.SIZE: "a size, as 2G or 512M",
+    Kind.MAP: "a mapping",
+    Kind.SECRETS: "a text or a list",
+    Kind.WINDOW: "BEGIN-END",
+    Kind.HOOK: "a list of words, or a mapping of command and seconds",
+}
+
+
+def _takes(key: ManifestKey) -> str:
+    words = {
+        Kind.CHOICE: ", ".join(key.choices),
+        Kind.FLAG_OR_CHOICE: ", ".join(("true", "false", *key.choices)),
+    }.get(key.kind) or _WORDS[key.kind]
+    return f"{words}, as `{key.example}`" if key.example else words
+
+
 if __name__ == "__main__":
     FILE.write_text(text_of(batch_schema()))
-    print(FILE.name, "is up to date", file=sys.stderr)
+    PAGE.write_text(page_of(PAGE.read_text()))
+    print(FILE.name, "and", PAGE.name, "are up to date", file=sys.stderr)

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 import yaml
 
-from p2v.batch.manifest_keys import MACHINE_KEYS, OPTION_KEYS, Kind, by_name
+from p2v.batch.manifest_keys import BUDGET_KEYS, MACHINE_KEYS, OPTION_KEYS, Kind, by_name
 from p2v.cli import convert
-from tests.batch.manifests import FULL, mistakes
-from tests.batch.schema import FILE, batch_schema, text_of
+from tests.batch.manifests import FULL, mistakes, read
+from tests.batch.schema import FILE, PAGE, batch_schema, page_of, text_of
 from tests.record.schema import objects
 
 # what the batch itself says, what makes no sense in one, and what is for other purposes than a fleet's
@@ -39,6 +39,30 @@ def options() -> dict[str, argparse.Action]:
 def test_the_published_schema_is_what_the_table_says() -> None:
     jsonschema.Draft202012Validator.check_schema(batch_schema())
     assert text_of(batch_schema()) == FILE.read_text(), "run python -m tests.batch.schema"
+
+
+def test_the_page_has_every_key() -> None:
+    assert page_of(PAGE.read_text()) == PAGE.read_text(), "run python -m tests.batch.schema"
+    for key in (*MACHINE_KEYS, *OPTION_KEYS):
+        assert f"| `{key.name}`" in PAGE.read_text()
+
+
+def test_what_is_said_of_defaults_is_so(tmp_path: Path) -> None:
+    batch = read(tmp_path, MACHINE)
+    told = {key.name: key.text.partition("; ")[2].removesuffix(" otherwise.") for key in (*MACHINE_KEYS, *BUDGET_KEYS)}
+    (made,), budget = batch.machines, batch.budget
+    assert (told["format"], told["verify"]) == (made.disk_format, made.verify.value)
+    assert (told["wave"], told["attempts"]) == (str(made.wave), str(made.attempts))
+    known = [getattr(budget, name) for name in ("copies", "appliances", "boots", "jobs")]
+    assert [told[name] for name in ("copies", "appliances", "boots", "jobs")] == list(map(str, known))
+
+
+@pytest.mark.parametrize("language", ["yaml", "csv"])
+def test_the_pages_example_is_a_manifest(language: str, tmp_path: Path) -> None:
+    _, _, rest = PAGE.read_text().partition(f"```{language}\n")
+    batch = read(tmp_path, rest.partition("```")[0], f"jobs.{language}")
+    assert [each.name for each in batch.machines] == ["web1", "db1"]
+    assert len(batch.machines[1].sources) == 2
 
 
 def test_every_key_is_described() -> None:
