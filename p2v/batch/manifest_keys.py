@@ -79,7 +79,10 @@ MACHINE_KEYS: tuple[ManifestKey, ...] = (
     ),
     ManifestKey("target", Kind.PATH, "The folder that its results go to."),
     ManifestKey("format", Kind.CHOICE, "Of the disks made; qcow2 otherwise.", tuple(each.value for each in TargetFormat)),
-    ManifestKey("verify", Kind.CHOICE, "How a result is proven before it gets its name; none otherwise.", tuple(each.value for each in Verify)),
+    ManifestKey(
+        "verify", Kind.CHOICE, "How a result is proven before it gets its name; none otherwise.",
+        tuple(each.value for each in Verify),
+    ),
     ManifestKey("wave", Kind.COUNT, "All machines of a wave have ended before the next wave begins; 0 otherwise.", most=100_000),
     ManifestKey("priority", Kind.COUNT, "Within a wave, the larger goes first.", least=-1_000_000, most=1_000_000),
     ManifestKey(

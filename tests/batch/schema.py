@@ -1,8 +1,8 @@
 """The JSON Schema of a batch's manifest, as the table of its keys has it.
 
-``python -m tests.batch.schema`` brings docs/schema and the tables of docs/batch-manifest.md up to date. The schema is of what YAML is
-read as by editors and their like; the suite's own reader takes every scalar as the text it is and so accepts a little more (a machine
-that is called 17).
+``python -m tests.batch.schema`` brings docs/schema and the tables of docs/batch-manifest.md up to date. The schema is of what
+editors and their like read YAML as; the suite's own reader takes every scalar as the text it is and so accepts a little more
+(a machine that is called 17).
 """
 
 from __future__ import annotations

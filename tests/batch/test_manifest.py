@@ -213,6 +213,17 @@ def test_each_value_is_checked(tmp_path: Path, value: str, right: bool) -> None:
     assert {each.line for each in found} <= {3}
 
 
+def test_a_key_that_stands_there_twice_is_told_with_both_lines(tmp_path: Path) -> None:
+    (found,) = mistakes(tmp_path, SMALL + "  wave: 1\n  wave: 2\n")
+    assert found.line == 7
+    assert "line 6" in found.message
+
+
+def test_a_machine_may_do_without_the_mapping_of_all(tmp_path: Path) -> None:
+    text = "schema: 1\ndefaults: {target: o, map: {lan: user}}\nmachines:\n- {name: a, source: a.img, map: ~}\n"
+    assert read(tmp_path, text).machines[0].options == ()
+
+
 def test_what_no_two_machines_have_the_same_is_no_default(tmp_path: Path) -> None:
     for key in ("name", "source", "mac", "to-device", "system"):
         found = mistakes(
@@ -226,6 +237,7 @@ def test_a_passphrase_in_a_manifest_is_refused_and_not_repeated(tmp_path: Path) 
         (found,) = mistakes(tmp_path, SMALL + f"  keys: '{key}'\n")
         assert found.line == 6
         assert "hunter" not in found.sentence()
+        assert ("no place in a manifest" in found.message) is ("key:" in key)
 
 
 def test_a_near_name_is_proposed(tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_a_store_on_a_network_is_told_of(tmp_path: Path) -> None:
         "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
         f"30 22 0:50 / {tmp_path}/a\\040b rw,relatime shared:1 - nfs4 host:/x rw\n"
         f"31 22 0:51 / {tmp_path}/a\\040b/c rw - xfs /dev/sdb rw\n"
+        f"32 22 0:52 / {tmp_path} rw - tmpfs none rw\n"
         "broken line\n"
     )
     assert network_file_system(tmp_path, mounts) == ""
