@@ -49,7 +49,7 @@ def plan_batch(
     """
     if at_once is not None and at_once < 1:
         raise Usage(f"{at_once} machines at a time: at least 1")
-    names = _names_of_this_host() if here is None else here
+    names = (socket.gethostname(),) if here is None else here
     plans = [replace(_bare(each), left_alone=_left_alone(each, ended, names)) for each in batch.machines]
     numbers = [number for number, plan in enumerate(plans) if not plan.left_alone]
 
@@ -77,11 +77,6 @@ def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Seque
 
 def _bare(machine: MachineJob) -> MachinePlan:
     return MachinePlan(machine.name, machine.line, machine.wave, machine.folder)
-
-
-def _names_of_this_host() -> frozenset[str]:
-    name = socket.gethostname()
-    return frozenset({name, name.partition(".")[0], "localhost"})
 
 
 def _left_alone(machine: MachineJob, ended: Collection[str], here: Collection[str]) -> str:

@@ -116,7 +116,11 @@ def _path(reading: Reading, node: Node, key: ManifestKey) -> Path:
 
 
 def _paths(reading: Reading, node: Node, key: ManifestKey) -> tuple[Path, ...]:
-    return _each(reading, node, key, _path)  # type: ignore[no-any-return]
+    made: tuple[Path, ...] = _each(reading, node, key, _path)
+    twice = next((path for number, path in enumerate(made) if path in made[:number]), None)
+    if twice is not None:
+        raise _Wrong(f"{_quoted(str(twice))} stands there twice")
+    return made
 
 
 def _flag(reading: Reading, node: Node, key: ManifestKey) -> bool:

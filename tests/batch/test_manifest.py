@@ -159,6 +159,8 @@ def test_what_is_no_text_says_where(tmp_path: Path) -> None:
         (f"name: {'a' * 64}", False),
         ("source: ~/a.img", False),
         ("source: {a: b}", False),
+        ("source: [a.img, b.img]", True),
+        ("source: [a.img, ./a.img]", False),
         ('source: "a\\nb"', False),
         ("wave: 1.5", False),
         ("wave: -1", False),
