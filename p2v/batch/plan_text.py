@@ -12,6 +12,7 @@ from p2v.core.units import format_bytes, format_seconds
 
 _NAMED_AT_MOST = 6
 _TABLE_AT_MOST = 60
+_MESSAGES_AT_MOST = 12
 _NAME_LETTERS, _SYSTEM_LETTERS = 32, 36
 
 
@@ -31,10 +32,12 @@ def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
     """The plan; ``everything``: each machine has its line, also where they are many and nothing is to be said of most."""
     lines = [*_head(plan), *_titled("In the way of the whole batch", map(_said, plan.troubles))]
     lines += _titled("Storages", map(_storage, plan.storages))
-    lines += _titled("Blocked", _grouped(plan.blocked, lambda each: each.blockers, by_message=True))
+    lines += _titled(
+        "Blocked", _grouped(plan.blocked, lambda each: each.blockers, None if everything else _MESSAGES_AT_MOST)
+    )
     lines += _titled("To know", map(_said, plan.warnings))
     convertible = [each for each in plan.planned if not each.is_blocked]
-    lines += _titled("Warnings", _grouped(convertible, lambda each: each.warnings, by_message=False))
+    lines += _titled("Warnings", _grouped(convertible, lambda each: each.warnings, 1))
     lines += _titled("Left alone", _left_alone(plan))
     lines += _titled("Machines", _table(plan, everything))
     return "\n".join(lines)
@@ -53,6 +56,8 @@ def _head(plan: BatchPlan) -> Iterator[str]:
     parts += [f"{alone} left alone" if alone else "", f"{waves} waves" if waves > 1 else ""]
     count = _counted(len(plan.machines), "machine")
     yield f"Plan of {printable(str(plan.manifest), keep='')}: {count}: {', '.join(part for part in parts if part)}"
+    if not going:
+        return
     of = sum(each.virtual_bytes for each in plan.planned if not each.is_blocked)
     unknown = f", and what {_counted(plan.unknown, 'machine')} more take" if plan.unknown else ""
     yield f"To copy: {format_bytes(plan.copy_bytes)}{unknown}, of disks of {format_bytes(of)}"
@@ -89,20 +94,39 @@ def _said(trouble: Trouble) -> str:
 
 
 def _grouped(
-    plans: Sequence[MachinePlan], of: Callable[[MachinePlan], Sequence[Trouble]], *, by_message: bool
+    plans: Sequence[MachinePlan], of: Callable[[MachinePlan], Sequence[Trouble]], at_most: int | None
 ) -> Iterator[str]:
-    """Each trouble once, with those that have it; the most frequent first. ``by_message``: other words are another trouble."""
+    """Each trouble once, with those that have it, the most frequent first.
+
+    Troubles of one code are told apart by their words while those are no more than ``at_most`` (None: always); else one is shown.
+    """
+    messages: dict[str, set[str]] = {}
+    for trouble in (each for plan in plans for each in of(plan)):
+        messages.setdefault(trouble.code, set()).add(trouble.message)
     groups: dict[tuple[str, str], list[tuple[MachinePlan, Trouble]]] = {}
     for plan in plans:
         for trouble in of(plan):
-            groups.setdefault((trouble.code, trouble.message if by_message else ""), []).append((plan, trouble))
-    for (code, _), members in sorted(groups.items(), key=lambda item: -len({plan.name for plan, _ in item[1]})):
-        names = list(dict.fromkeys(f"{plan.name} (line {plan.line})" for plan, _ in members))
-        more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-        example = "" if len({trouble.message for _, trouble in members}) == 1 else "for one: "
-        yield f"{', '.join(names[:_NAMED_AT_MOST])}{more}: {code}\n    {example}{members[0][1].message}" + (
-            f"\n    {members[0][1].hint}" if members[0][1].hint else ""
-        )
+            apart = at_most is None or len(messages[trouble.code]) <= at_most
+            groups.setdefault((trouble.code, trouble.message if apart else ""), []).append((plan, trouble))
+    for members in sorted(groups.values(), key=lambda each: -len({plan.name for plan, _ in each})):
+        yield _group(members)
+
+
+def _group(members: Sequence[tuple[MachinePlan, Trouble]]) -> str:
+    names = list(dict.fromkeys(f"{plan.name} (line {plan.line})" for plan, _ in members))
+    first = members[0][1]
+    example = "" if len({trouble.message for _, trouble in members}) == 1 else "for one: "
+    lines = [
+        f"{_some(names)}: {first.code}",
+        f"    {example}{first.message}",
+        f"    {first.hint}" if first.hint else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_NAMED_AT_MOST]) + more
 
 
 def _left_alone(plan: BatchPlan) -> Iterator[str]:
@@ -111,12 +135,13 @@ def _left_alone(plan: BatchPlan) -> Iterator[str]:
         if each.left_alone:
             groups.setdefault(each.left_alone, []).append(each.name)
     for why, names in groups.items():
-        more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-        yield f"{', '.join(names[:_NAMED_AT_MOST])}{more}: {printable(why, keep='')}"
+        yield f"{_some(names)}: {printable(why, keep='')}"
 
 
 def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
-    shown = list(plan.machines)
+    shown = list(plan.planned)
+    if not shown:
+        return
     if not everything and len(shown) > _TABLE_AT_MOST:
         # the largest are what decides about the night
         shown = sorted(plan.planned, key=lambda each: -(each.copy_bytes or 0))[:_TABLE_AT_MOST]
@@ -124,8 +149,8 @@ def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
     yield f"{'wave':>4}  {'machine':{width}}  {'to copy':>10}  {'disks':>5}  {'':8}  system"
     for each in shown:
         size = format_bytes(each.copy_bytes) if each.copy_bytes is not None else "?"
-        state = "blocked" if each.is_blocked else "-" if each.left_alone else "warnings" if each.warnings else "ready"
+        state = "blocked" if each.is_blocked else "warnings" if each.warnings else "ready"
         system = each.system[:_SYSTEM_LETTERS]
         yield f"{each.wave:>4}  {each.name[:_NAME_LETTERS]:{width}}  {size:>10}  {each.disks:>5}  {state:8}  {system}".rstrip()
-    if len(shown) < len(plan.machines):
-        yield f"... the {len(shown)} largest of {len(plan.machines)}"
+    if len(shown) < len(plan.planned):
+        yield f"... the {len(shown)} largest of {len(plan.planned)}"

@@ -81,7 +81,7 @@ def _bare(machine: MachineJob) -> MachinePlan:
 
 def _left_alone(machine: MachineJob, ended: Collection[str], here: Collection[str]) -> str:
     if machine.name in ended:
-        return "it has ended"
+        return "ended already"
     if machine.host and machine.host not in here:
         return f"its disks can be reached from {machine.host} alone"
     return ""

@@ -281,6 +281,21 @@ def test_the_text_has_what_is_in_the_way_once_and_first(tmp_path: Path) -> None:
     assert max(map(len, text.splitlines())) < 200
 
 
+def test_one_reason_in_many_words_is_shown_by_one_of_them_and_on_demand_by_all(tmp_path: Path) -> None:
+    plans = [machine(f"m{n}", blockers=(Trouble("target-exists", f"/out/m{n} is there"),)) for n in range(100)]
+    plan = together(tmp_path, *plans)
+    assert plan_text(plan).count("is there") == 1
+    assert "and 94 more: target-exists\n      for one: /out/m0 is there" in plan_text(plan)
+    assert plan_text(plan, everything=True).count("is there") == 100
+    assert plan_text(together(tmp_path, *plans[:3])).count("is there") == 3
+
+
+def test_where_nothing_is_left_to_do_no_size_is_told(tmp_path: Path) -> None:
+    text = plan_text(together(tmp_path, machine("a", left_alone="ended already")))
+    assert "To copy" not in text
+    assert "a: ended already" in text
+
+
 def test_the_json_has_the_sums(tmp_path: Path) -> None:
     data = json.loads(plan_json(together(tmp_path, machine("a"), machine("b", blockers=(Trouble("x", "y"),)))))
     assert data["summary"] == {"copy_bytes": GIB, "copy_unknown": 0, "blocked": ["b"], "clear": False}
