@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from p2v.audit.catalogue_file import Rule
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.report.limits import EVIDENCE_LETTERS, EVIDENCE_PIECES, RULE_FINDINGS
-from p2v.audit.report.markup import NOTHING, Markup, element, joined, link, shown
-from p2v.audit.report.words import EVIDENCE, GROUPS, SUPPRESSED, Group, counted, group_of
+from p2v.audit.report.words import EVIDENCE, GROUPS, SUPPRESSED, Group, group_of
+from p2v.pages.markup import NOTHING, Markup, element, joined, link, shown
+from p2v.pages.words import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,6 @@ so; what is below the share stays whole. Everything else is a few kilobytes a ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from p2v.audit.report.markup import Markup
 from p2v.core.units import KIB, MIB
 
 PLANS_LETTERS = 16 * MIB
@@ -30,25 +27,3 @@ NAMED_MACHINES = 100
 """That one rule lists by name."""
 OPEN_MACHINES = 5
 """A report of no more machines than this shows their details opened."""
-
-
-def fair_share(sizes: Iterable[int], total: int, most: int) -> int:
-    """The largest limit, up to ``most``, at which what is cut to it takes no more than ``total`` together."""
-    rising = sorted(min(size, most) for size in sizes)
-    left = total
-    for index, size in enumerate(rising):
-        others = len(rising) - index
-        if size * others > left:
-            return left // others
-        left -= size
-    return most
-
-
-def fitting(parts: Sequence[Markup], limit: int) -> Sequence[Markup]:
-    """The first of the parts, as many as the limit has room for."""
-    used = 0
-    for index, part in enumerate(parts):
-        used += len(part.html)
-        if used > limit:
-            return parts[:index]
-    return parts

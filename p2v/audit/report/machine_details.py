@@ -16,23 +16,21 @@ from p2v.audit.report.limits import (
     OPEN_MACHINES,
     PLAN_LETTERS,
     PLANS_LETTERS,
-    fair_share,
-    fitting,
 )
-from p2v.audit.report.markup import NOTHING, Child, Markup, element, joined, link, long_text, name_of
 from p2v.audit.report.words import (
     GROUPS,
     ORIGINS,
     SUPPORT,
     VERDICTS,
     Group,
-    counted,
     group_of,
-    size,
     support_state,
     system_name,
 )
 from p2v.core.units import format_seconds
+from p2v.pages.markup import NOTHING, Child, Markup, element, joined, link, long_text, name_of
+from p2v.pages.shares import fair_share, fitting
+from p2v.pages.words import counted, size
 
 _LINKS = {"proven": ("proven", "ready"), "broken": ("broken", "blocker")}
 _NOT_SEEN = ("could not be seen", "unknown")

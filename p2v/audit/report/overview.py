@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.findings import Severity
-from p2v.audit.report.charts import Figure, Row, Series, nested_bars, stacked_bars, stacked_columns
 from p2v.audit.report.figures import Space, causes, readiness, space, support_by_quarter
-from p2v.audit.report.markup import Markup, element
-from p2v.audit.report.words import SEVERITIES, SUPPORT, VERDICTS, counted, size
+from p2v.audit.report.words import SEVERITIES, SUPPORT, VERDICTS
 from p2v.audit.sizing.values import Sizing
+from p2v.pages.charts import Figure, Row, Series, nested_bars, stacked_bars, stacked_columns
+from p2v.pages.markup import Markup, element
+from p2v.pages.words import counted, size
 
 MOST_CAUSES = 15
 MOST_DISKS = 12

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from p2v.audit.report.markup import NOTHING, Markup, element
 from p2v.audit.sizing.text import sizing_text
 from p2v.audit.sizing.values import Sizing
+from p2v.pages.markup import NOTHING, Markup, element
 
 _ASSUMED = "    "
 

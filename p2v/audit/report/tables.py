@@ -10,17 +10,17 @@ from p2v.audit.report.figures import space
 from p2v.audit.report.finding_list import Rules
 from p2v.audit.report.limits import NAMED_MACHINES
 from p2v.audit.report.machine_details import anchor_of, counts_of
-from p2v.audit.report.markup import NOTHING, Child, Markup, element, joined, link, name_of
 from p2v.audit.report.words import (
     GROUPS,
     SEVERITIES,
     SUPPORT,
     VERDICTS,
-    counted,
-    size,
     support_state,
     system_name,
 )
+from p2v.pages.layout import choice, filter_form
+from p2v.pages.markup import NOTHING, Child, Markup, element, joined, link, name_of
+from p2v.pages.words import counted, size
 
 _COLUMNS = (
     ("Machine", False),
@@ -43,32 +43,11 @@ def controls(document: AuditDocument) -> Markup:
     """What filters. Hidden until the script is there to do it."""
     used = {each.rule for machine in document.machines for each in machine.findings}
     rules = [(str(index), rule.title or rule.id) for index, rule in enumerate(document.rules) if rule.id in used]
-    return element(
-        "form",
-        _field(
-            "Search", "search", element("input", id="search", type="search", autocomplete="off", spellcheck="false")
-        ),
-        _choice("Verdict", "verdict", [(str(index), VERDICTS[each][0]) for index, each in enumerate(Verdict)]),
-        _choice("Support", "support", [(str(index), each[0]) for index, each in enumerate(SUPPORT.values())]),
-        _choice("Rule", "rule", sorted(rules, key=lambda each: each[1].lower())),
-        element("button", "Clear", type="button", id="clear"),
-        element("button", "Open all", type="button", id="open-all"),
-        element("button", "Close all", type="button", id="close-all"),
-        id="controls",
-        class_="controls",
-        role="search",
-        aria_label="Filter machines",
-        hidden=True,
+    return filter_form(
+        choice("Verdict", "verdict", [(str(index), VERDICTS[each][0]) for index, each in enumerate(Verdict)]),
+        choice("Support", "support", [(str(index), each[0]) for index, each in enumerate(SUPPORT.values())]),
+        choice("Rule", "rule", sorted(rules, key=lambda each: each[1].lower())),
     )
-
-
-def _field(label: str, name: str, control: Markup) -> Markup:
-    return element("div", element("label", label, for_=name), control)
-
-
-def _choice(label: str, name: str, values: Sequence[tuple[str, str]]) -> Markup:
-    options = [element("option", "any", value=""), *(element("option", text, value=value) for value, text in values)]
-    return _field(label, name, element("select", *options, id=name, autocomplete="off"))
 
 
 def machine_table(machines: Sequence[MachineAudit], rules: Sequence[Rule]) -> Markup:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from p2v.audit.document import MachineAudit, Origin, Verdict
 from p2v.audit.findings import AuditFinding, EvidenceKind, Severity
-from p2v.core.units import format_bytes
 
 VERDICTS = {
     Verdict.BLOCKED: ("Blocked", "blocker"),
@@ -75,16 +74,6 @@ def group_of(finding: AuditFinding) -> Group:
     if finding.suppressed:
         return SUPPRESSED
     return FIXED if finding.fixed_by_conversion else _BY_SEVERITY[finding.severity]
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 machine``, ``1,200 machines``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def size(count: int | None) -> str:
-    """Bytes for people; a dash for what is not known."""
-    return "–" if count is None else format_bytes(max(count, 0))
 
 
 def system_name(machine: MachineAudit) -> str:

@@ -8,7 +8,8 @@ from defusedxml.ElementTree import fromstring
 
 from p2v.audit.document import AuditDocument
 from p2v.audit.formats import junit_xml
-from tests.audit.documents import AS_OF, DRIVER, ENCRYPTED, FSTAB, HOSTILE, WEB, finding, hostile, sample
+from tests.audit.documents import AS_OF, DRIVER, ENCRYPTED, FSTAB, WEB, finding, hostile, sample
+from tests.pages.hostile import HOSTILE
 
 
 def test_a_suite_a_machine_and_a_case_a_rule() -> None:

@@ -12,7 +12,8 @@ import pytest
 from p2v.audit.document import AuditDocument
 from p2v.audit.findings import Evidence, EvidenceKind
 from p2v.audit.formats import sarif_json
-from tests.audit.documents import AS_OF, FSTAB, HOSTILE, WEB, finding, fleet, hostile, sample
+from tests.audit.documents import AS_OF, FSTAB, WEB, finding, fleet, hostile, sample
+from tests.pages.hostile import HOSTILE
 
 Json = dict[str, Any]
 LEVELS = {"none", "note", "warning", "error"}

@@ -1,32 +1,20 @@
-"""One Chromium for the tests of a module, and reports as files for it."""
+"""A Chromium, and reports as files for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2v.audit.document import AuditDocument
 from p2v.audit.report import report_html
-from tests.audit.chromium import Chromium, Page, opened, running
+from tests.pages.browsing import chromium, page
+from tests.pages.chromium import Page
+
+__all__ = ["chromium", "page"]
 
 Show = Callable[[AuditDocument], Page]
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """Running until the module's tests are over."""
-    with running(tmp_path_factory.mktemp("chromium")) as made:
-        yield made
-
-
-@pytest.fixture
-def page(chromium: Chromium) -> Iterator[Page]:
-    """A new page, in a window of a desktop's size."""
-    with opened(chromium) as made:
-        made.window(1280, 900)
-        yield made
 
 
 @pytest.fixture

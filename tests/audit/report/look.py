@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2v.audit.report import report_html
-from tests.audit.chromium import Chromium, opened, running
 from tests.audit.documents import SIZING, fleet, sample
+from tests.pages.chromium import Chromium, opened, running
 
 _PAINT = "performance.getEntriesByName('first-contentful-paint').map(each => each.startTime)"
 _LOADED = """(() => { const n = performance.getEntriesByType('navigation')[0];

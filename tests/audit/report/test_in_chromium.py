@@ -11,9 +11,10 @@ import pytest
 
 from p2v.audit.document import AuditDocument
 from p2v.audit.report import report_html
-from tests.audit.chromium import Chromium, ChromiumFailed, Page, opened, processes_with, running
-from tests.audit.documents import AGENT, HOSTILE, RULES, fleet, hostile, sample
+from tests.audit.documents import AGENT, RULES, fleet, hostile, sample
 from tests.audit.report.conftest import Show, written
+from tests.pages.chromium import Chromium, ChromiumFailed, Page, opened
+from tests.pages.hostile import HOSTILE
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -361,18 +362,6 @@ def test_a_thousand_machines_load_and_filter(show: Show) -> None:
     search(page, "machine-0999")
     assert page.value(SHOWN) == ["machine-0999"]
     assert page.problems == []
-
-
-def test_it_is_ended_with_all_its_processes_when_a_test_fails(tmp_path: Path) -> None:
-    def failing() -> None:
-        with running(tmp_path) as chromium:
-            chromium.call("Target.createTarget", url="about:blank")
-            assert processes_with(tmp_path)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        failing()
-    assert processes_with(tmp_path) == []
 
 
 def test_rules_are_explained_where_findings_lead(show: Show) -> None:

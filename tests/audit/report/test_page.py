@@ -14,8 +14,7 @@ from p2v.audit.chain import Link, LinkState
 from p2v.audit.document import AuditDocument
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.report import report_html
-from p2v.audit.report.limits import FINDINGS_LETTERS, PLANS_LETTERS, RULE_FINDINGS, fair_share, fitting
-from p2v.audit.report.markup import Markup
+from p2v.audit.report.limits import FINDINGS_LETTERS, PLANS_LETTERS, RULE_FINDINGS
 from tests.audit.documents import AGENT, AS_OF, FSTAB, LISTED, RULES, SIZING, WEB, finding, fleet, hostile, sample
 
 VOID = {"meta", "link", "input"}
@@ -126,21 +125,6 @@ def test_hosts_before_and_after_and_what_they_rest_on() -> None:
     assert "12 hosts now" not in text_of(report_html(replace(sample(), sizing=replace(SIZING, before=None))))
     assert "Hosts before" not in text_of(report_html(replace(sample(), sizing=replace(SIZING, hosts=()))))
     assert 'href="#sizing"' not in report_html(sample())
-
-
-def test_fair_shares() -> None:
-    assert fair_share([], 100, 60) == 60
-    assert fair_share([10, 20, 30], 60, 60) == 60
-    assert fair_share([10, 100, 100], 100, 80) == 45
-    assert fair_share([1000] * 10, 100, 80) == 10
-    assert fair_share([1000], 100, 80) == 80
-
-
-def test_parts_fit_until_one_does_not() -> None:
-    parts = [Markup("x" * 10)] * 5
-    assert len(fitting(parts, 35)) == 3
-    assert len(fitting(parts, 50)) == 5
-    assert len(fitting(parts, 9)) == 0
 
 
 def test_a_report_stays_below_its_limits_whatever_is_put_into_it() -> None:

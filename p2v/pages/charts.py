@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from p2v.audit.report.markup import NOTHING, Child, Markup, element, joined, name_of
+from p2v.pages.markup import NOTHING, Child, Markup, element, joined, name_of
 
 WIDTH = 480
 _ROW = 42

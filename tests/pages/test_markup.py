@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from p2v import pages
 from p2v.audit import report
-from p2v.audit.report.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, shown
-from tests.audit.documents import HOSTILE
+from p2v.pages.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, shown
+from tests.pages.hostile import HOSTILE
 
-FOLDER = Path(report.__file__).parent
+FOLDERS = [Path(str(each.__file__)).parent for each in (pages, report)]
 
 
 class Seen(HTMLParser):
@@ -95,9 +96,10 @@ def test_joined_puts_an_escaped_text_between() -> None:
     assert joined((1, element("p"), "<", None), " & ").html == "1 &amp; <p></p> &amp; &lt; &amp; "
 
 
-def test_no_other_module_of_the_report_makes_markup() -> None:
-    modules = [each for each in FOLDER.glob("*.py") if each.name != "markup.py"]
-    assert len(modules) > 8
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: each.name)
+def test_no_other_module_makes_markup(folder: Path) -> None:
+    modules = [each for each in folder.glob("*.py") if each.name != "markup.py"]
+    assert len(modules) > 4
     for module in modules:
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -106,8 +108,9 @@ def test_no_other_module_of_the_report_makes_markup() -> None:
                 assert not re.search(r"</?[a-z]", node.value), f"{module.name}:{node.lineno} has a tag in a text"
 
 
-def test_the_script_makes_no_markup_either() -> None:
-    script = (FOLDER / "report.js").read_text()
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: each.name)
+def test_no_script_makes_markup_either(folder: Path) -> None:
+    (script,) = folder.glob("*.js")
     assert not re.search(
-        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch|XMLHttp|import", script
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch|XMLHttp|import", script.read_text()
     )
