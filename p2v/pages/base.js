@@ -5,9 +5,11 @@
 
 const byId = (id) => document.getElementById(id);
 const table = byId("machine-table");
+// What stands elsewhere about a machine says so (data-of), and is hidden with it.
+const elsewhere = Map.groupBy(document.querySelectorAll("[data-of]"), (each) => each.dataset.of);
 const rows = [...table.tBodies[0].rows].map((row) => {
   const body = byId(row.querySelector("a").hash.slice(1));
-  return { row, body, article: body.closest("article"), words: null };
+  return { row, body, article: body.closest("article"), elsewhere: elsewhere.get(body.id) ?? [], words: null };
 });
 
 // Filtering. A machine's words are gathered at the first search, from its row and its searched parts.
@@ -28,6 +30,7 @@ function filter() {
   for (const machine of rows) {
     const fits = isChosen(machine.row, values) && wanted.every((word) => wordsOf(machine).includes(word));
     machine.row.hidden = machine.article.hidden = !fits;
+    for (const each of machine.elsewhere) each.hidden = !fits;
     count += fits;
   }
   const all = rows.length.toLocaleString("en");
@@ -53,10 +56,9 @@ function valueOf(row, column, numeric) {
   return numeric ? Number(cell.dataset.sort) : cell.textContent;
 }
 
-function sort(header) {
+function sort(header, direction) {
   const column = header.cellIndex;
   const numeric = "numeric" in header.dataset;
-  const direction = header.ariaSort === "ascending" ? -1 : 1;
   const compare = numeric ? (a, b) => a - b : collator.compare;
   const sorted = rows
     .map(({ row }) => ({ row, value: valueOf(row, column, numeric) }))
@@ -70,7 +72,7 @@ for (const header of table.tHead.rows[0].cells) {
   const button = document.createElement("button");
   button.type = "button";
   button.append(...header.childNodes);
-  button.addEventListener("click", () => sort(header));
+  button.addEventListener("click", () => sort(header, header.ariaSort === "ascending" ? -1 : 1));
   header.append(button);
 }
 

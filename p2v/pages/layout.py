@@ -10,16 +10,18 @@ from p2v.pages.markup import Markup, element, joined, link, page
 _EVERYTHING_OPEN = "details::details-content{content-visibility:visible;block-size:auto}"
 
 
-def whole_page(title: str, own: tuple[str, str, str], skip: str, parts: Sequence[Markup]) -> str:
+def whole_page(
+    title: str, own: tuple[str, str, str], skip: str, parts: Sequence[Markup], refresh_seconds: int | None = None
+) -> str:
     """A page of the given parts. ``own``: its package, its style's and its script's file there; both stand on the base ones.
 
-    ``skip``: what the first link of all leads to, past the contents.
+    ``skip``: what the first link of all leads to, past the contents. ``refresh_seconds``: as ``markup.page`` takes it.
     """
     package, style, script = own
     styles = (_data("p2v.pages", "base.css"), _data(package, style))
     scripts = _data("p2v.pages", "base.js") + _data(package, script)
     body = joined((element("a", f"Skip to {skip}", href="#main", class_="skip"), *parts), "\n")
-    return page(title, styles, _EVERYTHING_OPEN, scripts, body)
+    return page(title, styles, _EVERYTHING_OPEN, scripts, body, refresh_seconds)
 
 
 def _data(package: str, name: str) -> str:

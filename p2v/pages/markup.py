@@ -17,6 +17,7 @@ from p2v.core.text import printable
 
 NAME_LETTERS = 200
 TEXT_LETTERS = 2_000
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ATTRIBUTE_LETTERS = 20_000
 
 
@@ -44,7 +45,7 @@ _ATTRIBUTES = frozenset(
     {
         "id", "class", "href", "rel", "for", "type", "value", "hidden", "open", "scope", "role", "tabindex", "title",
         "autocomplete", "spellcheck", "viewBox", "width", "height", "x", "y", "x1", "y1", "x2", "y2", "text-anchor",
-        "focusable",
+        "focusable", "preserveAspectRatio", "colspan", "alt",
     }
 )  # fmt: skip
 _NAMED = re.compile(r"(?:data|aria)-[a-z]+(?:-[a-z]+)*")
@@ -121,20 +122,35 @@ def link(target: str, text: Child) -> Markup:
     return element("a", text, href=target, rel=None if target.startswith("#") else "noreferrer noopener")
 
 
-def page(title: str, styles: tuple[str, ...], quiet_style: str, script: str, body: Markup) -> str:
-    """The whole file. ``quiet_style`` holds where scripts do not run. Nothing but these styles and this script may be used."""
+def picture(png: bytes, width: int, height: int, alternative: str) -> Markup:
+    """A picture that the page has in it, laid out before it is decoded. Raises ValueError for what does not begin as a PNG does."""
+    if not png.startswith(PNG_SIGNATURE):
+        raise ValueError("a page holds pictures as PNG only")
+    attributes = _attribute("alt", alternative) + _attribute("width", width) + _attribute("height", height)
+    data = base64.b64encode(png).decode()
+    return Markup(f'<img{attributes} decoding="async" src="data:image/png;base64,{data}">')
+
+
+def page(
+    title: str, styles: tuple[str, ...], quiet_style: str, script: str, body: Markup, refresh_seconds: int | None = None
+) -> str:
+    """The whole file. ``quiet_style`` holds where scripts do not run. Nothing but these styles and this script may be used.
+
+    ``refresh_seconds``: after which it is loaded anew where scripts do not run; where they do, they do that.
+    """
     policy = "; ".join(
         (
             "default-src 'none'",
             f"style-src {' '.join(_digest(each) for each in (*styles, quiet_style))}",
             f"script-src {_digest(script)}",
-            "img-src data:",  # the empty icon, which keeps a browser from asking a server for one
+            "img-src data:",  # pictures, and the empty icon, which keeps a browser from asking a server for one
             "base-uri 'none'",
             "form-action 'none'",
             "require-trusted-types-for 'script'",
             "trusted-types 'none'",
         )
     )
+    refresh = f'<meta http-equiv="refresh" content="{refresh_seconds:d}">' if refresh_seconds else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy, quote=False)}">\n'
@@ -143,7 +159,7 @@ def page(title: str, styles: tuple[str, ...], quiet_style: str, script: str, bod
         f"<title>{html.escape(shown(title, NAME_LETTERS))}</title>\n"
         '<link rel="icon" href="data:,">\n'
         f"{''.join(f'<style>{_own(each)}</style>' for each in styles)}\n"
-        f"<noscript><style>{_own(quiet_style)}</style></noscript>\n</head>\n"
+        f"<noscript>{refresh}<style>{_own(quiet_style)}</style></noscript>\n</head>\n"
         f"<body>\n{body.html}\n<script>{_own(script)}</script>\n</body>\n</html>\n"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from p2v import pages
 from p2v.audit import report
-from p2v.pages.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, shown
+from p2v.batch import report as batch_report
+from p2v.pages.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, picture, shown
 from tests.pages.hostile import HOSTILE
 
-FOLDERS = [Path(str(each.__file__)).parent for each in (pages, report)]
+FOLDERS = [Path(str(each.__file__)).parent for each in (pages, report, batch_report)]
 
 
 class Seen(HTMLParser):
@@ -84,6 +86,22 @@ def test_a_report_has_no_attribute_that_does_something(name: str) -> None:
         element("p", **{name: "x"})
 
 
+def test_a_picture_is_a_png_that_the_page_has_in_it() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + b"x" * 100
+    ((tag, attributes),) = Seen(picture(png, 64, 48, '"><script>')).tags
+    assert (tag, attributes["alt"], attributes["width"], attributes["height"]) == ("img", '"><script>', "64", "48")
+    assert attributes["src"] == "data:image/png;base64," + base64.b64encode(png).decode()
+    for other in (b"", b"<svg onload=x>", b"GIF89a"):
+        with pytest.raises(ValueError, match="PNG"):
+            picture(other, 1, 1, "")
+
+
+def test_a_page_is_loaded_anew_without_scripts_only_where_that_is_wished() -> None:
+    assert '<noscript><meta http-equiv="refresh" content="30">' in page("title", (), "", "", Markup(""), 30)
+    for none in (None, 0):
+        assert 'http-equiv="refresh' not in page("title", (), "", "", Markup(""), none)
+
+
 def test_styles_and_the_script_cannot_be_ended_from_inside() -> None:
     for bad in ("a</script>", "<!-- a", "</style>"):
         with pytest.raises(ValueError, match="would end it"):
@@ -96,7 +114,7 @@ def test_joined_puts_an_escaped_text_between() -> None:
     assert joined((1, element("p"), "<", None), " & ").html == "1 &amp; <p></p> &amp; &lt; &amp; "
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: each.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: f"{each.parent.name}-{each.name}")
 def test_no_other_module_makes_markup(folder: Path) -> None:
     modules = [each for each in folder.glob("*.py") if each.name != "markup.py"]
     assert len(modules) > 4
@@ -108,7 +126,7 @@ def test_no_other_module_makes_markup(folder: Path) -> None:
                 assert not re.search(r"</?[a-z]", node.value), f"{module.name}:{node.lineno} has a tag in a text"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: each.name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: f"{each.parent.name}-{each.name}")
 def test_no_script_makes_markup_either(folder: Path) -> None:
     (script,) = folder.glob("*.js")
     assert not re.search(

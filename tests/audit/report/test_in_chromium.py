@@ -15,6 +15,7 @@ from tests.audit.documents import AGENT, RULES, fleet, hostile, sample
 from tests.audit.report.conftest import Show, written
 from tests.pages.chromium import Chromium, ChromiumFailed, Page, opened
 from tests.pages.hostile import HOSTILE
+from tests.pages.seeing import CONTRAST
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
@@ -190,41 +191,6 @@ def test_lines_of_a_diff_are_coloured_when_the_plan_is_opened(show: Show) -> Non
     assert found["added"] == ["   +UUID=5f3c / ext4 defaults 0 1"]
     assert found["removed"][0] == "   -/dev/sda1 / ext4 defaults 0 1"
     assert len(found["removed"]) == 2, "what is below Warnings is no diff"
-
-
-CONTRAST = """(() => {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
-  const rgb = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const linear = (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
-  const behind = (element) => {
-    for (let each = element; each; each = each.parentElement) {
-      const colour = rgb(getComputedStyle(each).backgroundColor);
-      if (colour[3] === 255) return colour;
-    }
-    return [255, 255, 255, 255];
-  };
-  const pairs = new Map();
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    if (!node.data.trim() || element.closest("script, style, noscript, title")) continue;
-    const style = getComputedStyle(element);
-    const colours = [rgb(element.closest("svg") ? style.fill : style.color), behind(element)];
-    const [light, dark] = colours.map(luminance).sort((one, other) => other - one);
-    pairs.set(element.localName + "." + element.getAttribute("class"), (light + 0.05) / (dark + 0.05));
-  }
-  const figures = [...document.querySelectorAll("rect")].map((each) => {
-    const [light, dark] = [rgb(getComputedStyle(each).fill), behind(each)].map(luminance).sort((one, other) => other - one);
-    return [each.getAttribute("class"), (light + 0.05) / (dark + 0.05)];
-  });
-  return {texts: [...pairs], figures};
-})()"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,0 +1,117 @@
+"""What events tell of machines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from p2v.batch.jobs import Job, JobEvent, State
+from p2v.batch.report.history import History, history
+from p2v.batch.report.limits import ATTEMPTS, SPANS, WARNINGS
+from tests.batch.report.samples import NOW, START, Teller, hostile, machine
+
+RUNNING = Job(machine("web"), State.RUNNING, 1, 1, began=START, lease_until=NOW + 60)
+DONE = replace(RUNNING, state=State.DONE, ended=START + 50)
+
+
+def told(teller: Teller, job: Job = RUNNING) -> History:
+    return history([job], teller.in_order(), NOW)
+
+
+def test_phases_that_overlap_have_their_times_and_the_bytes_of_each() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "claimed", worker="host-a")
+    teller.phase("web", 1, "copy", 1, 21, 1000)
+    teller.phase("web", 1, "rewrite", 2, 10)
+    teller.tell(30, "web", 1, "done")
+    (attempt,) = told(teller, DONE).of("web").attempts
+    assert [(each.phase, each.begin - START, each.seconds, each.bytes_done) for each in attempt.spans] == [
+        ("copy", 1, 20, 1000),
+        ("rewrite", 2, 8, 0),
+    ]
+    assert (attempt.kind, attempt.worker, attempt.end - START) == ("done", "host-a", 30)
+
+
+def test_a_phase_that_is_open_lasts_until_now_and_has_a_rate() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "claimed")
+    teller.tell(10, "web", 1, "phase-started", phase="copy")
+    teller.tell(20, "web", 1, "bytes-done", phase="copy", count=7180)
+    past = told(teller)
+    assert past.of("web").open_phases == ("copy",)
+    assert past.copy_rate("web") == 7180 / (NOW - START - 10)
+    assert past.copy_rate("no such machine") is None
+    assert past.is_run
+
+
+def test_an_attempt_that_failed_cuts_its_phases_off() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "claimed")
+    teller.tell(1, "web", 1, "phase-started", phase="copy")
+    teller.tell(5, "web", 1, "again", failure={"message": "the disk is full"}, not_before=START + 10)
+    teller.tell(10, "web", 2, "claimed")
+    first, second = told(teller).of("web").attempts
+    assert (first.kind, first.message, first.spans[0].failed, first.spans[0].seconds) == (
+        "again",
+        "the disk is full",
+        True,
+        4,
+    )
+    assert (second.kind, second.fence, second.spans) == ("", 2, ())
+
+
+def test_a_lease_that_was_lost_ends_the_attempt_where_the_next_begins() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "claimed")
+    teller.tell(1, "web", 1, "phase-started", phase="copy")
+    teller.tell(90, "web", 2, "claimed")
+    first, second = told(teller).of("web").attempts
+    assert (first.kind, first.end - START) == ("lease-lost", 1)
+    assert second.kind == ""
+
+
+def test_a_machine_that_does_not_run_has_no_open_phase() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "phase-started", phase="copy")
+    assert told(teller, replace(RUNNING, state=State.WAITING)).of("web").open_phases == ()
+
+
+def test_pauses() -> None:
+    teller = Teller()
+    for at, kind in ((1, "paused"), (2, "paused"), (5, "resumed"), (9, "paused")):
+        teller.tell(at, "", 0, kind)
+    past = told(teller)
+    assert past.pauses == ((START + 1, START + 5), (START + 9, NOW))
+    assert past.is_paused
+
+
+def test_an_ended_batch_ends_with_its_last_machine() -> None:
+    assert told(Teller(), DONE).end == START + 50
+    assert told(Teller()).end == NOW
+
+
+def test_very_many_events_are_kept_within_limits_and_counted() -> None:
+    teller = Teller()
+    for number in range(100):
+        teller.tell(number, "web", number, "claimed")
+        teller.tell(number, "web", number, "warning", message="w" * 10_000)
+        teller.tell(number, "web", number, "again")
+    for number in range(200):
+        teller.phase("web", 100, f"phase-{number}", 101 + number, 102 + number)
+    found = told(teller).of("web")
+    assert (len(found.attempts), found.attempts_left_out) == (ATTEMPTS, 101 - ATTEMPTS)
+    assert (len(found.warnings), found.warnings_left_out) == (WARNINGS, 100 - WARNINGS)
+    assert all(len(each) < 1000 for each in found.warnings)
+    assert len(found.attempts[-1].spans) == SPANS
+
+
+@pytest.mark.parametrize("value", [None, True, -5, "5", float("nan"), float("inf"), [5], {}])
+def test_what_is_no_count_moves_no_bytes(value: object) -> None:
+    event = JobEvent(1, START, "web", 1, "bytes-done", {"phase": "copy", "count": value})
+    assert history([RUNNING], [event], NOW).moved == ()
+
+
+def test_hostile_events_are_no_trouble() -> None:
+    given = hostile()
+    assert history(given.jobs, given.events, NOW).machines

@@ -1,0 +1,130 @@
+"""What the page is made of, without a browser."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from p2v.batch.jobs import Job, State
+from tests.batch.report.samples import NOW, START, Sample, Teller, batch_of, done, fleet, hostile, machine, sample
+from tests.pages.hostile import HOSTILE
+
+VOID = {"meta", "link", "input", "img"}
+EMPTY = Sample(batch_of(()), (), (), {})
+
+
+class Nesting(HTMLParser):
+    """Finds tags that are not closed in the order they were opened in; gathers the text, and what is named and linked."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        assert len(given) == len(attrs)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [given["href"] or ""] if tag == "a" else []
+        self.links += [f"#{given['data-of']}"] if "data-of" in given else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text.append(data)
+
+
+def text_of(page: str) -> str:
+    return " ".join(" ".join(Nesting(page).text).split())
+
+
+@pytest.mark.parametrize("given", [sample(), hostile(), fleet(20), EMPTY], ids=["sample", "hostile", "fleet", "empty"])
+@pytest.mark.parametrize("refresh", [None, 10])
+def test_every_element_is_closed_every_link_leads_somewhere_and_the_file_is_utf_8(
+    given: Sample, refresh: int | None
+) -> None:
+    page = given.html(refresh)
+    seen = Nesting(page)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert {each[1:] for each in seen.links} <= set(seen.ids)
+    page.encode("utf-8")
+
+
+def test_why_a_machine_was_parked_and_what_to_do() -> None:
+    text = text_of(sample().html())
+    assert "encrypted vault: its root is encrypted What to do: Give its key with keys: in jobs.yaml." in text
+    assert "Exit code 4 after 1 attempt. Trying again alone does not help." in text
+    assert "What is known of it: /srv/kvm/jobs-failures/vault-1" in text
+
+
+def test_how_the_run_stands() -> None:
+    text = text_of(sample().html(10))
+    assert "10 of 14 machines have ended, after 1 h 00 min." in text
+    assert "under way" in text
+    assert "files copy" in text
+    assert "50.0 GiB of 100.0 GiB" in text
+    assert "/etc/fstab names a disk by its path" in text
+    assert "not run at present" in text_of(replace(sample(), now=NOW + 3600).html())
+
+
+def test_a_machine_has_the_same_address_however_it_stands() -> None:
+    before = sample()
+    after = replace(before, jobs=tuple(replace(each, state=State.CANCELLED) for each in reversed(before.jobs)))
+
+    def addresses(page: str) -> dict[str, str]:
+        return {
+            name: anchor for anchor, name in re.findall(r'<th scope="row"><a href="#(job-\d+)"><bdi>([^<]*)<', page)
+        }
+
+    assert addresses(before.html()) == addresses(after.html())
+    assert len(addresses(before.html())) == 14
+
+
+def test_an_ended_batch_says_so_and_does_not_refresh() -> None:
+    teller = Teller()
+    jobs = (done(teller, "one", 0, 60),)
+    page = Sample(batch_of(jobs), jobs, teller.in_order(), {}).html()
+    assert "<title>Ended: " in page
+    assert "ended after 1 min 47 s" in text_of(page)
+    assert 'http-equiv="refresh"' not in page
+    assert 'id="refresh"' not in page
+    assert "<title>10 of 14: " in sample().html(10)
+
+
+def test_secrets_are_not_in_the_page() -> None:
+    """Options, keys and hooks of a machine may hold words that are nobody's."""
+    from p2v.batch.jobs import Hook
+
+    hook = Hook(("notify", "token-4711"))
+    given = machine("one", options=("--password=token-4711",), keys=("env:token-4711",), before=hook, after=hook)
+    jobs = (Job(given, State.WAITING),)
+    assert "token-4711" not in Sample(batch_of(jobs), jobs, (), {}).html()
+
+
+def test_screens_stand_in_the_page_once_and_those_left_out_are_told_of() -> None:
+    page = sample().html()
+    assert page.count("data:image/png;base64,") == 5
+    assert "1 more screen beside the results" in text_of(page)
+    assert "Its screen is in /srv/kvm/web00.png" in text_of(page)
+
+
+def test_a_page_stays_small_whatever_is_put_into_it() -> None:
+    assert len(hostile().html()) < 150_000 + 40_000 * len(HOSTILE)
+    assert len(fleet(300).html()) < 300 * 5_000
+
+
+def test_the_same_batch_gives_the_same_page() -> None:
+    assert fleet(10).html(10) == fleet(10).html(10)
+    assert START < NOW
