@@ -193,7 +193,7 @@ def history(jobs: Sequence[Job], events: Iterable[JobEvent], now: float, *, is_r
     machines = {name: each.told(known.get(name), now) for name, each in making.items()}
     first = min([first, *(job.began for job in jobs if job.began > 0)])
     pauses, is_paused = _pauses(fleet, now)
-    is_run = is_run or any(job.state is State.RUNNING and job.lease_until > now for job in jobs) or _is_run(fleet)
+    is_run = is_run or _is_run(jobs, fleet, now)
     return History(machines, first, _end(jobs, machines, now), tuple(moved), pauses, is_paused, is_run)
 
 
@@ -220,8 +220,12 @@ def _pauses(fleet: Sequence[JobEvent], now: float) -> tuple[tuple[tuple[float, f
     return tuple(pauses), since is not None
 
 
-def _is_run(fleet: Sequence[JobEvent]) -> bool:
-    kinds = [event.kind for event in fleet if event.kind in ("batch-began", "batch-stopping", "batch-ended")]
+def _is_run(jobs: Sequence[Job], fleet: Sequence[JobEvent], now: float) -> bool:
+    """Whether a runner has the batch in hand. One that was killed told nobody, but its leases run out."""
+    leases = [job.lease_until > now for job in jobs if job.state is State.RUNNING]
+    if leases:
+        return any(leases)
+    kinds = [event.kind for event in fleet if event.kind in ("batch-began", "stopping", "batch-ended")]
     return bool(kinds) and kinds[-1] == "batch-began"
 
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from p2v.batch.jobs import Job, State
 from p2v.core.units import format_bytes, format_seconds
 
-
 _LAST = 2.0**36
 """Where the years of a calendar with four digits end, or nearly."""
 

@@ -86,6 +86,28 @@ def test_pauses() -> None:
     assert past.is_paused
 
 
+@pytest.mark.parametrize(
+    ("kinds", "leases", "is_run"),
+    [
+        ((), (), False),
+        (("batch-began",), (), True),
+        (("batch-began", "batch-ended"), (), False),
+        (("batch-began", "stopping"), (), False),
+        (("batch-began", "batch-ended", "batch-began"), (), True),
+        (("batch-began",), (NOW - 1,), False),
+        ((), (NOW - 1, NOW + 1), True),
+    ],
+)
+def test_whether_somebody_runs_the_batch(kinds: tuple[str, ...], leases: tuple[float, ...], is_run: bool) -> None:
+    teller = Teller()
+    for at, kind in enumerate(kinds):
+        teller.tell(at, "", 0, kind)
+    jobs = [Job(machine(f"r{each}"), State.RUNNING, lease_until=each) for each in leases]
+    jobs.append(Job(machine("w"), State.WAITING))
+    assert history(jobs, teller.in_order(), NOW).is_run is is_run
+    assert history(jobs, teller.in_order(), NOW, is_run=True).is_run
+
+
 def test_an_ended_batch_ends_with_its_last_machine() -> None:
     assert told(Teller(), DONE).end == START + 50
     assert told(Teller()).end == NOW

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from p2v.batch.jobs import State
 from tests.batch.report.conftest import Show, written
 from tests.batch.report.samples import Sample, batch_of, fleet, hostile, sample
-from tests.pages.chromium import Chromium, Page, opened
+from tests.pages.chromium import PATIENCE_SECONDS, Chromium, ChromiumFailed, Page, opened
 from tests.pages.hostile import HOSTILE
 from tests.pages.seeing import CONTRAST
 
@@ -42,10 +44,22 @@ def choose(page: Page, field: str, label: str) -> None:
     )
 
 
-def reload_by_itself(page: Page) -> None:
-    """Wait until the page has loaded itself anew."""
+def eventually(page: Page, script: str) -> None:
+    """Wait until an expression is true, also of a page that is loaded anew meanwhile."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        with suppress(ChromiumFailed):  # it was asked between two pages
+            if page.value(script):
+                return
+        assert time.monotonic() < deadline, f"it does not become true: {script}"
+        time.sleep(0.05)
+
+
+def load_anew(page: Page) -> None:
+    """As the page does by itself, and its reader may."""
     page.value("window.isOld = true")
-    page.until("document.readyState === 'complete' && !window.isOld")
+    page.call("Page.reload")
+    eventually(page, "document.readyState === 'complete' && !window.isOld")
     page.value(A_WHILE)
 
 
@@ -109,9 +123,9 @@ def test_a_link_of_the_timeline_opens_the_machine(show: Show) -> None:
     assert page.value(OPENED) == ["web02"]
 
 
-def test_an_open_page_loads_itself_anew_and_stays_as_it_was(show: Show, tmp_path: Path) -> None:
+def test_a_page_that_is_loaded_anew_stays_as_it_was(show: Show, tmp_path: Path) -> None:
     given = fleet(60)
-    page = show(given, 1)
+    page = show(given, 3600)
     choose(page, "state", "Converted and verified")
     page.value("document.querySelectorAll('#machine-table thead button')[7].click()")
     page.click("#theme")
@@ -135,8 +149,8 @@ def test_an_open_page_loads_itself_anew_and_stays_as_it_was(show: Show, tmp_path
     cancelled = tuple(
         replace(job, state=State.PARKED) if number == 20 else job for number, job in enumerate(given.jobs)
     )
-    written(replace(given, jobs=cancelled), tmp_path, 1)
-    reload_by_itself(page)
+    written(replace(given, jobs=cancelled), tmp_path, 3600)
+    load_anew(page)
     after = page.value(look)
     assert set(before["shown"]) - set(after["shown"]) == {"machine-0020"}, "the new page is there"
     assert after["shown"] == [each for each in before["shown"] if each != "machine-0020"]
@@ -147,15 +161,26 @@ def test_an_open_page_loads_itself_anew_and_stays_as_it_was(show: Show, tmp_path
     assert page.problems == []
 
 
-def test_whoever_stops_the_refreshing_is_left_alone(show: Show, tmp_path: Path) -> None:
-    page = show(fleet(3), 1)
+def test_an_open_page_loads_itself_anew(show: Show, tmp_path: Path) -> None:
+    page = show(fleet(20), 1)
+    written(sample(), tmp_path, 1)
+    eventually(page, "document.title.startsWith('10 of 14')")
+
+
+def test_whoever_stops_the_refreshing_is_left_alone(show: Show) -> None:
+    page = show(fleet(3), 3600)
     page.click("#refresh")
     page.value("window.isOld = true")
+    hurry = "document.getElementById('refreshing').dataset.seconds = 0"
+    page.value(hurry)
     page.value("new Promise(done => setTimeout(done, 4500))")
     assert page.value("window.isOld")
-    page.call("Page.reload")
-    page.until("document.readyState === 'complete' && !window.isOld")
+    load_anew(page)
     assert page.value("document.getElementById('refresh').checked") is False, "it is remembered"
+    page.value("window.isOld = true")
+    page.click("#refresh")
+    page.value(hurry)
+    eventually(page, "!window.isOld")
 
 
 def test_an_ended_batch_s_page_stays(show: Show) -> None:
@@ -167,15 +192,12 @@ def test_an_ended_batch_s_page_stays(show: Show) -> None:
 def test_without_scripts_it_is_loaded_anew_too(chromium: Chromium, tmp_path: Path) -> None:
     with opened(chromium, scripts=False) as page:
         page.go(written(fleet(20), tmp_path, 1))
-        page.until("document.title.startsWith('18 of 20')")
         written(sample(), tmp_path, 1)
-        page.until("document.title.startsWith('10 of 14')")
+        eventually(page, "document.title.startsWith('10 of 14')")
 
 
 def test_a_page_that_nobody_writes_any_more_says_so(show: Show) -> None:
-    import time
-
-    assert "minutes ago" in show(sample(), 3600 // 60).value("document.getElementById('age').value")
+    assert "minutes ago" in show(sample(), 60).value("document.getElementById('age').value")
     assert show(replace(sample(), now=time.time()), 60).value("document.getElementById('age').value") == ""
 
 
