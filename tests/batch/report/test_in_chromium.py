@@ -183,6 +183,19 @@ def test_whoever_stops_the_refreshing_is_left_alone(show: Show) -> None:
     eventually(page, "!window.isOld")
 
 
+def test_whoever_has_words_marked_is_not_disturbed(show: Show) -> None:
+    page = show(fleet(3), 3600)
+    page.value("getSelection().selectAllChildren(document.querySelector('h1'))")
+    page.value("window.isOld = true")
+    page.value("document.getElementById('refreshing').dataset.seconds = 0")
+    page.click("#search")
+    page.value("getSelection().selectAllChildren(document.querySelector('h1'))")
+    page.value("new Promise(done => setTimeout(done, 4500))")
+    assert page.value("window.isOld")
+    page.value("getSelection().removeAllRanges()")
+    eventually(page, "!window.isOld")
+
+
 def test_an_ended_batch_s_page_stays(show: Show) -> None:
     page = show(fleet(3))
     assert page.value("document.getElementById('refresh')") is None
