@@ -87,6 +87,11 @@ class History:
         """What is told of a machine; nothing where no event is."""
         return self.machines.get(name, _NOTHING)
 
+    def worker(self, job: Job) -> str:
+        """Who runs it, or ran it last; the store forgets that when a job ends."""
+        last = self.of(job.machine.name).last
+        return job.worker or (last.worker if last is not None else "")
+
     def copy_rate(self, name: str) -> float | None:
         """Bytes per second of a copy that is under way, since it began; None where none is."""
         last = self.of(name).last
@@ -129,7 +134,8 @@ class _Making:
         self.last = event.at
         if kind in _BEGINS:
             self.worker = text_of(data, "worker") or self.worker
-            self.limit = number_of(data, "limit") or self.limit
+            if kind == "began":  # the store's word for the attempts that a machine has is the same
+                self.limit = number_of(data, "limit")
         elif kind == "phase-started":
             phase = text_of(data, "phase")[:_LONGEST_PHASE]
             self.open[phase] = _Phase(phase, event.at)
@@ -137,13 +143,18 @@ class _Making:
             return self._more(text_of(data, "phase")[:_LONGEST_PHASE], number_of(data, "count") or 0)
         elif kind == "phase-finished":
             self._close(text_of(data, "phase")[:_LONGEST_PHASE], event.at, data.get("failed") is True)
-        elif kind in ("warning", "warned"):
-            self.warned += 1
-            if len(self.warnings) < WARNINGS:
-                self.warnings.append(text_of(data, "message")[:WARNING_LETTERS])
+        elif kind == "warning":
+            self._warn(text_of(data, "message"))
+        elif kind == "hook" and data.get("failed") is True:
+            self._warn(f"The hook {text_of(data, 'when')} it: {text_of(data, 'message')}")
         elif kind in ENDS and self.fence is not None:
             self.end_attempt(event.at, kind, message_of(data))
         return 0
+
+    def _warn(self, message: str) -> None:
+        self.warned += 1
+        if len(self.warnings) < WARNINGS:
+            self.warnings.append(message[:WARNING_LETTERS])
 
     def _more(self, phase: str, count: int) -> int:
         if phase in self.open:

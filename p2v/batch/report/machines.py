@@ -89,7 +89,7 @@ def _row(job: Job, known: Known) -> Markup:
         element("td", element("span", word, class_=f"badge colour-{colour}"), data_sort=list(Outcome).index(outcome)),
         element("td", _doing(job, known)),
         *(element("td", text, data_sort=value, class_="number") for value, text in numbers),
-        element("td", name_of(job.worker)),
+        element("td", name_of(known.history.worker(job))),
         data_reason=shown(job.failure.code, 80) if job.failure is not None else None,
         data_wave=job.machine.wave,
     )
@@ -140,7 +140,7 @@ def _running_row(job: Job, known: Known) -> Markup:
         rate(known.history.copy_rate(name)),
         lasted(attempt_seconds(job, known.now)),
         f"{job.attempts:,} of {job.machine.attempts:,}",
-        name_of(job.worker),
+        name_of(known.history.worker(job)),
     )
     heading = element("th", link(f"#{anchor}", name_of(name)), scope="row")
     return element("tr", heading, *(element("td", cell) for cell in cells), data_of=anchor)

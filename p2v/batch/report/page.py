@@ -113,8 +113,10 @@ def _sections(batch: Batch, jobs: Sequence[Job], known: Known) -> Sequence[Marku
 
 def _slow(batch: Batch, jobs: Sequence[Job], known: Known) -> Markup:
     past = known.history
-    found = [*idle_time(past), *full_places(places(batch.budget, past)), *slow_places(jobs), *slow_machines(jobs, past)]
-    use = [f"{each.name} {each.share:.0%} of {each.count:,}" for each in places(batch.budget, past)]
+    budget = places(batch.budget, past)
+    machines = slow_machines(jobs, past, batch.budget.bytes_per_second)
+    found = [*idle_time(past), *full_places(budget), *slow_places(jobs, past), *machines]
+    use = [f"{each.name} {each.share:.0%} of {each.count:,}" for each in budget]
     taken = element("p", f"Places of the budget that were taken while anything ran: {', '.join(use)}.") if use else None
     if not found:
         return joined((taken, element("p", "Nothing stands out.")))

@@ -35,17 +35,20 @@ class Slow:
     seconds: float
 
 
-def slow_machines(jobs: Sequence[Job], history: History) -> tuple[Slow, ...]:
-    """Machines whose phases took much longer than the fleet's median, those first that lost most time."""
+def slow_machines(jobs: Sequence[Job], history: History, shared: int | None = None) -> tuple[Slow, ...]:
+    """Machines whose phases took much longer than the fleet's median, those first that lost most time.
+
+    ``shared``: bytes per second that the budget gives all copies of a storage together.
+    """
     ended = [job for job in jobs if job.state is State.DONE]
     speeds = [speed for job in ended if (speed := copy_rate(job)) is not None]
-    found = [*_slow_copies(ended, median(speeds), history)] if len(speeds) >= _LEAST else []
+    found = [*_slow_copies(ended, median(speeds), history, shared)] if len(speeds) >= _LEAST else []
     found += _slow_phases(ended)
     found += _failed_attempts(history)
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.job))[:SLOW])
 
 
-def _slow_copies(ended: Sequence[Job], usual: float, history: History) -> Iterator[Slow]:
+def _slow_copies(ended: Sequence[Job], usual: float, history: History, shared: int | None) -> Iterator[Slow]:
     beside = _Beside(history)
     for job in ended:
         speed = copy_rate(job)
@@ -53,15 +56,21 @@ def _slow_copies(ended: Sequence[Job], usual: float, history: History) -> Iterat
             continue
         taken = job.seconds["copy"]
         what = f"Its copy went at {rate(speed)}; the fleet's median is {rate(usual)}."
-        yield Slow(job.machine.name, what, tuple(_why_slow(job, speed, history, beside)), taken * (1 - speed / usual))
+        yield Slow(job.machine.name, what, tuple(_why_slow(job, history, beside, shared)), taken * (1 - speed / usual))
 
 
-def _why_slow(job: Job, speed: float, history: History, beside: _Beside) -> Iterator[str]:
+def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -> Iterator[str]:
+    """Limits are told of without comparing: they count what is moved, the rate counts holes as well."""
     last = history.of(job.machine.name).last
+    own = [each.removeprefix("--limit=") for each in job.machine.options if each.startswith("--limit=")]
+    if own:
+        yield f"Its own limit is {own[-1]} a second."
+    elif last is not None and last.limit:
+        yield f"Its share of the budget was {rate(last.limit)}."
+    elif shared:
+        yield f"All copies of a storage share {rate(shared)} of the budget."
     if last is None:
         return
-    if last.limit and speed > 0.8 * last.limit:
-        yield f"It was held to {rate(last.limit)}, its share of the budget."
     (copy,) = [span for span in last.spans if span.phase == "copy"][-1:] or (None,)
     if copy is not None and (others := beside.copies(copy)) > beside.usual + 0.5:
         yield f"On average {others:.1f} other copies ran beside it; beside a copy of this fleet it is {beside.usual:.1f}."
@@ -110,13 +119,13 @@ def _failed_attempts(history: History) -> Iterator[Slow]:
             yield Slow(name, what, tuple(said), lost)
 
 
-def slow_places(jobs: Sequence[Job]) -> Iterator[Slow]:
+def slow_places(jobs: Sequence[Job], history: History) -> Iterator[Slow]:
     """Folders of sources, folders of results and workers whose copies are much slower than all the others'."""
     ended = [job for job in jobs if copy_rate(job) is not None]
     kinds: tuple[tuple[str, Callable[[Job], str]], ...] = (
         ("from", lambda job: str(_above(job.machine.sources[0])) if job.machine.sources else ""),
         ("to", lambda job: str(job.machine.folder)),
-        ("by the worker", lambda job: job.worker),
+        ("by the worker", history.worker),
     )
     for word, place_of in kinds:
         by_place: dict[str, list[float]] = {}

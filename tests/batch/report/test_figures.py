@@ -119,8 +119,13 @@ def test_why_a_copy_was_slow() -> None:
     teller.tell(5000.5, "crowd0", 1, "began", limit=int(1.7 * MIB))
     found = {name: why for name, _, why in slow(jobs, teller)}
     assert set(found) == {"crowd0", "crowd1", "crowd2"}
-    assert any("held to 1.7 MiB/s" in each for each in found["crowd0"])
-    assert not any("held" in each for each in found["crowd1"])
+    assert "Its share of the budget was 1.7 MiB/s." in found["crowd0"]
+    assert not any("budget" in each for each in found["crowd1"])
+    jobs[-1] = replace(jobs[-1], machine=replace(jobs[-1].machine, options=("--limit=1M",)))
+    told = slow_machines(jobs, history(jobs, teller.in_order(), NOW), 5 * MIB)
+    found = {each.job: each.why for each in told}
+    assert "All copies of a storage share 5.0 MiB/s of the budget." in found["crowd1"]
+    assert "Its own limit is 1M a second." in found["crowd2"]
 
 
 def test_others_that_copy_at_the_same_time_are_a_reason() -> None:
@@ -151,9 +156,22 @@ def test_a_slow_storage_is_told_of() -> None:
         return replace(job, machine=replace(job.machine, sources=(Path(folder) / "m" / "m.vmx",)))
 
     jobs = [at("/srv/fast", number, 50) for number in range(3)] + [at("/srv/nfs", number, 500) for number in range(3)]
-    (found,) = slow_places(jobs)
+    past = history(jobs, (), NOW)
+    (found,) = slow_places(jobs, past)
     assert found.what == "Copies from /srv/nfs went at 16.4 MiB/s, the others at 163.8 MiB/s."
-    assert [*slow_places(jobs[:5])] == [], "two machines are too few to tell"
+    assert [*slow_places(jobs[:5], past)] == [], "two machines are too few to tell"
+
+
+def test_a_slow_worker_is_told_of_also_when_the_store_has_forgotten_it() -> None:
+    teller = Teller()
+    jobs = [
+        replace(done(teller, f"m{number}", number * 1000.0, 50 if number < 3 else 500), worker="")
+        for number in range(6)
+    ]
+    for number in range(3, 6):
+        teller.tell(number * 1000.0 + 1, f"m{number}", 1, "claimed", worker="host-b", limit=3)
+    (found,) = slow_places(jobs, history(jobs, teller.in_order(), NOW))
+    assert found.what == "Copies by the worker host-b went at 16.4 MiB/s, the others at 163.8 MiB/s."
 
 
 def test_time_in_which_nothing_ran_is_told_of_with_the_pause() -> None:

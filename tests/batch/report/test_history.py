@@ -45,6 +45,14 @@ def test_a_phase_that_is_open_lasts_until_now_and_has_a_rate() -> None:
     assert past.is_run
 
 
+def test_warnings_and_hooks_that_failed() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "warning", message="a warning")
+    teller.tell(1, "web", 1, "hook", when="before", failed=False, message="")
+    teller.tell(2, "web", 1, "hook", when="after", failed=True, message="it ended with exit status 1")
+    assert told(teller).of("web").warnings == ("a warning", "The hook after it: it ended with exit status 1")
+
+
 def test_an_attempt_that_failed_cuts_its_phases_off() -> None:
     teller = Teller()
     teller.tell(0, "web", 1, "claimed")
