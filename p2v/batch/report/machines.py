@@ -177,6 +177,8 @@ def _failure(job: Job, known: Known) -> Markup:
     again = "Trying again may help." if failure.may_help else "Trying again alone does not help."
     code = element("code", element("bdi", shown(failure.code, 80)))
     parts = [element("p", code, " ", element("bdi", shown(failure.message, LETTERS)), class_="message")]
+    if boot is not None and boot.reason != "booted" and boot.sentence:
+        parts.append(element("p", "Its boot check: ", element("bdi", shown(boot.sentence, LETTERS))))
     if failure.hint:
         parts.append(element("p", element("strong", "What to do: "), element("bdi", shown(failure.hint, LETTERS))))
     told = f"Exit code {failure.exit_code} after {counted(job.attempts, 'attempt')}. {again}"

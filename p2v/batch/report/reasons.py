@@ -14,6 +14,7 @@ from p2v.batch.report.figures import Places, attempts_of, copy_rate, run_seconds
 from p2v.batch.report.history import History, Span
 from p2v.batch.report.limits import SLOW
 from p2v.batch.report.words import Work, clock, lasted, rate, work_of
+from p2v.core.units import parse_size
 from p2v.pages.words import counted
 
 _SLOW = 1.5
@@ -23,6 +24,8 @@ _APART = 0.67
 _LEAST = 3
 """Machines that a median needs."""
 _FULL = 0.9
+_LEAST_SECONDS = 1.0
+"""That a copy or failed attempts must have cost to be told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +57,11 @@ def _slow_copies(ended: Sequence[Job], usual: float, history: History, shared: i
         speed = copy_rate(job)
         if speed is None or speed * _SLOW > usual:
             continue
-        taken = job.seconds["copy"]
+        lost = job.seconds["copy"] * (1 - speed / usual)
+        if lost < _LEAST_SECONDS:
+            continue
         what = f"Its copy went at {rate(speed)}; the fleet's median is {rate(usual)}."
-        yield Slow(job.machine.name, what, tuple(_why_slow(job, history, beside, shared)), taken * (1 - speed / usual))
+        yield Slow(job.machine.name, what, tuple(_why_slow(job, history, beside, shared)), lost)
 
 
 def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -> Iterator[str]:
@@ -64,7 +69,7 @@ def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -
     last = history.of(job.machine.name).last
     own = [each.removeprefix("--limit=") for each in job.machine.options if each.startswith("--limit=")]
     if own:
-        yield f"Its own limit is {own[-1]} a second."
+        yield f"Its own limit is {_limit(own[-1])}."
     elif last is not None and last.limit:
         yield f"Its share of the budget was {rate(last.limit)}."
     elif shared:
@@ -74,6 +79,13 @@ def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -
     (copy,) = [span for span in last.spans if span.phase == "copy"][-1:] or (None,)
     if copy is not None and (others := beside.copies(copy)) > beside.usual + 0.5:
         yield f"On average {others:.1f} other copies ran beside it; beside a copy of this fleet it is {beside.usual:.1f}."
+
+
+def _limit(text: str) -> str:
+    try:
+        return rate(parse_size(text))
+    except ValueError:
+        return text
 
 
 class _Beside:
@@ -113,7 +125,7 @@ def _failed_attempts(history: History) -> Iterator[Slow]:
     for name, told in history.machines.items():
         failed = [each for each in told.attempts if each.kind in ("again", "lease-lost")]
         lost = sum(each.end - each.begin for each in failed)
-        if failed and lost > 1:
+        if failed and lost >= _LEAST_SECONDS:
             said = list(dict.fromkeys(each.message for each in failed if each.message))[:3]
             what = f"{counted(len(failed), 'attempt')} of it failed and took {lasted(lost)}."
             yield Slow(name, what, tuple(said), lost)

@@ -125,7 +125,7 @@ def test_why_a_copy_was_slow() -> None:
     told = slow_machines(jobs, history(jobs, teller.in_order(), NOW), 5 * MIB)
     found = {each.job: each.why for each in told}
     assert "All copies of a storage share 5.0 MiB/s of the budget." in found["crowd1"]
-    assert "Its own limit is 1M a second." in found["crowd2"]
+    assert "Its own limit is 1.0 MiB/s." in found["crowd2"]
 
 
 def test_others_that_copy_at_the_same_time_are_a_reason() -> None:

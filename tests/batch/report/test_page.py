@@ -66,6 +66,10 @@ def test_why_a_machine_was_parked_and_what_to_do() -> None:
     text = text_of(sample().html())
     assert "encrypted vault: its root is encrypted What to do: Give its key with keys: in jobs.yaml." in text
     assert "Exit code 4 after 1 attempt. Trying again alone does not help." in text
+    assert (
+        "converted, but its boot check did not see it come up Its boot check: nothing happened any more What to do"
+        in text
+    )
     assert "What is known of it: /srv/kvm/jobs-failures/vault-1" in text
 
 
