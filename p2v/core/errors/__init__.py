@@ -4,7 +4,7 @@ Only ``p2v.cli`` prints them and exits. Engines raise the most exact class below
 is a new class here, not a new text. Exit codes follow sysexits where it has one (DESIGN.md section 5).
 """
 
-from p2v.core.errors.batch import BadManifest, Mistake
+from p2v.core.errors.batch import BadManifest, BadStore, LeaseLost, Mistake, NoSuchJob, StoreBusy
 from p2v.core.errors.guests import Blocked, GuestNotUnderstood, PlanStale, ReaderCrashed
 from p2v.core.errors.images import (
     AmbiguousFormat,
@@ -45,6 +45,7 @@ __all__ = [
     "BadJournal",
     "BadManifest",
     "BadSectors",
+    "BadStore",
     "BadTarget",
     "Blocked",
     "DeviceInUse",
@@ -53,10 +54,12 @@ __all__ = [
     "ForbiddenReference",
     "GuestNotUnderstood",
     "Interrupted",
+    "LeaseLost",
     "Mistake",
     "NoKnownFormat",
     "NoSource",
     "NoSpace",
+    "NoSuchJob",
     "NotCommitted",
     "NotHeldStill",
     "NotInPlace",
@@ -71,6 +74,7 @@ __all__ = [
     "SourceFailing",
     "SourceGone",
     "SourceInUse",
+    "StoreBusy",
     "TargetBusy",
     "TargetExists",
     "ToolMissing",

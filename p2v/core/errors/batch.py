@@ -1,4 +1,4 @@
-"""Batches that cannot be read, or not be run."""
+"""Batches: manifests that cannot be read, leases that were lost, and the store of what became of each machine."""
 
 from __future__ import annotations
 
@@ -41,3 +41,69 @@ class BadManifest(P2vError):
 
     def hint(self) -> str:
         return "docs/schema/batch-1.schema.json has every key; `p2v batch init FOLDER` writes a manifest to begin with."
+
+
+@dataclass(eq=False)
+class LeaseLost(P2vError):
+    """A worker's right to a machine has gone to another, or ended; ``fence``: the number of its lease. It must stop."""
+
+    job: str
+    fence: int
+    problem: str
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "lease-lost"
+
+    def sentence(self) -> str:
+        return f"{self.job}: lease {self.fence} is lost: {self.problem}"
+
+    def hint(self) -> str:
+        return "Nothing got its final name by this run; `p2v batch status` tells who has the machine now."
+
+
+@dataclass(eq=False)
+class BadStore(P2vError):
+    """A batch's store that is none, is damaged, or was made by a p2v that knows more."""
+
+    file: Path
+    problem: str
+    advice: str = "Name the store that the manifest's batch made; a damaged one is best replaced by a copy of it."
+    exit_code: ClassVar[int] = 65
+    code: ClassVar[str] = "bad-store"
+
+    def sentence(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+    def hint(self) -> str:
+        return self.advice
+
+
+@dataclass(eq=False)
+class StoreBusy(P2vError):
+    """Another process kept the store's write lock for longer than any of ours does."""
+
+    file: Path
+    seconds: float
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "store-busy"
+
+    def sentence(self) -> str:
+        return f"{self.file}: another process has kept it locked for {self.seconds:g} seconds"
+
+    def hint(self) -> str:
+        return "See whether a p2v batch is stopped (SIGSTOP) or hangs on its storage; go on or end it, then try again."
+
+
+@dataclass(eq=False)
+class NoSuchJob(P2vError):
+    """A machine that the batch does not have."""
+
+    job: str
+    file: Path
+    exit_code: ClassVar[int] = 64
+    code: ClassVar[str] = "no-such-job"
+
+    def sentence(self) -> str:
+        return f"{self.job}: the batch has no machine of that name ({self.file})"
+
+    def hint(self) -> str:
+        return "`p2v batch status` lists their names."

@@ -1,0 +1,28 @@
+"""What kinds of events there are of a batch: those of the store, and those of a conversion that it understands."""
+
+PAUSED, RESUMED = "paused", "resumed"
+ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+CLAIMED, RELEASED, AGAIN, DONE, PARKED = "claimed", "released", "again", "done", "parked"
+CANCEL_WISHED, CANCELLED, RETRIED = "cancel-wished", "cancelled", "retried"
+OWN_KINDS = frozenset(
+    (
+        PAUSED,
+        RESUMED,
+        ADDED,
+        CHANGED,
+        REMOVED,
+        CLAIMED,
+        RELEASED,
+        AGAIN,
+        DONE,
+        PARKED,
+        CANCEL_WISHED,
+        CANCELLED,
+        RETRIED,
+    )
+)
+"""Events that the store writes itself; those of ``PAUSED`` and ``RESUMED`` are of no job (``""``)."""
+PHASE_STARTED, BYTES_DONE, PHASE_FINISHED = "phase-started", "bytes-done", "phase-finished"
+"""Events of a conversion that change what a job shows, with the fields that ``p2v convert --progress json`` gives them."""
+COPY = "copy"
+"""The phase whose bytes are counted, and whose place another job may have when it ends."""
