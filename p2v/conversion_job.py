@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from p2v.consistency import LiveRecord, LiveWish
 from p2v.core.acceleration import Acceleration
 from p2v.core.block_devices import BlockDevice
 from p2v.core.events import PhaseTimes
+from p2v.core.fence import fenced
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.workspace import Outputs
 from p2v.device_targets import DeviceWish
@@ -61,6 +63,8 @@ class Request:
     """How gently the source is read, and what becomes of what cannot be read."""
     live: LiveWish = field(default_factory=LiveWish)
     """Whether disks in use may be copied."""
+    fence: int | None = None
+    """The number of a batch's lease: names are given only while no higher one has come to the folder (``p2v.core.fence``)."""
 
 
 @dataclass
@@ -113,6 +117,11 @@ class Job:
         """The target of a disk while it is written; a device has one name all along."""
         disk = self.hardware.disks[index]
         return disk.path if disk.is_device else self.outputs.partial(str(disk.path))
+
+    def naming(self) -> AbstractContextManager[None]:
+        """What to be in while names are given. Raises LeaseLost on entering when another has the machine now."""
+        number = self.request.fence
+        return nullcontext() if number is None else fenced(self.request.folder, self.document.machine.name, number)
 
     def target_key(self, index: int) -> str:
         """What goes to a disk's target: for another text, it is begun anew."""

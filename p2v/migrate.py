@@ -21,6 +21,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadSectors, Blocked, PlanStale, Usage
 from p2v.core.events import PhaseTimes, Reporter
+from p2v.core.fence import raise_fence
 from p2v.core.run import SystemRunner
 from p2v.core.workspace import (
     Outputs,
@@ -75,8 +76,8 @@ def convert(
     """Carry out a plan. On return everything stands under its final name in ``request.folder``.
 
     Raises Blocked when the plan has blockers, PlanStale when the source is not what was planned, TargetExists,
-    TargetBusy, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part of an
-    interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
+    TargetBusy, LeaseLost, NoSpace, ToolMissing (nothing to boot the result with), and what the steps raise. The copied part
+    of an interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
     refuse_blocked(document)
     if request.front_end is not FrontEnd.QEMU:
@@ -89,6 +90,9 @@ def convert(
     job = job_of(document, request, acceleration(), PhaseTimes(report))
     pools = check_delivery(request.delivery, job.hardware)
     job.devices = check_devices(document, job.hardware.disks, job.report)
+    if request.fence is not None:
+        make_output_folder(request.folder)
+        raise_fence(request.folder, document.machine.name, request.fence)
     record = _finish_interrupted(job) or _converted(job)
     if request.delivery is not None:
         with events.phase(job.report, "deliver", "Telling libvirt"):
@@ -145,7 +149,8 @@ def _finish_interrupted(job: Job) -> ConversionRecord | None:
         return None
     with _locked(job):
         plan, fresh = plan_digest(job.document), job.request.fresh
-        record = finish_interrupted(job.outputs, plan, job.hardware.disks, journals, fresh=fresh)
+        disks = job.hardware.disks
+        record = finish_interrupted(job.outputs, plan, disks, journals, fresh=fresh, naming=job.naming)
         if record is not None:
             remove_quietly([job.work])
             job.report(events.Warned("an earlier run had done everything but giving the results their names, or tidying up"))
@@ -237,7 +242,7 @@ def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources
                 if isinstance(error, BadSectors):
                     raise explained(error, readers) from error
                 raise
-            publish(record, job.outputs, targets, job.report)
+            publish(record, job.outputs, targets, job.report, job.naming)
             return record
     finally:
         remove_quietly([job.work])

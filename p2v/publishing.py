@@ -8,7 +8,8 @@ final name last, when all others are on stable storage: where it stands, everyth
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from converters.image import identity, open_made
@@ -20,16 +21,26 @@ from p2v.core.workspace import Outputs, remove_quietly, sha256_of, sync_folder, 
 from p2v.record import ConversionRecord, DiskRecord, load_record, record_json
 from p2v.targets.hardware import TargetDisk
 
+Naming = Callable[[], AbstractContextManager[None]]
+"""What to be in while names are given; it may refuse (LeaseLost)."""
 
-def publish(record: ConversionRecord, outputs: Outputs, targets: Sequence[Target], report: events.Reporter) -> None:
+
+def publish(
+    record: ConversionRecord,
+    outputs: Outputs,
+    targets: Sequence[Target],
+    report: events.Reporter,
+    naming: Naming = nullcontext,
+) -> None:
     """Give every output its final name, the record last.
 
-    Raises TargetExists when a name was taken meanwhile, NoSpace and its kin: then none has its final name, and the next run
-    renames them all.
+    Raises TargetExists when a name was taken meanwhile, LeaseLost when another has come to make them, NoSpace and its kin: then
+    none has its final name, and the next run renames them all.
     """
     for target in targets:
         target.sync()
-    with events.phase(report, "publish", "Giving the results their names"):
+    # the record is a part of that: under its partial name it tells the next run to go on with the names
+    with events.phase(report, "publish", "Giving the results their names"), naming():
         write_synced(outputs.partial(outputs.names[-1]), record_json(record))
         # no name may become final that the host could remember without the record's
         sync_folder(outputs.folder)
@@ -46,6 +57,7 @@ def finish_interrupted(
     journals: Sequence[Path] = (),
     *,
     fresh: bool = False,
+    naming: Naming = nullcontext,
 ) -> ConversionRecord | None:
     """Finish the renames of a run that was killed while it published; its record when it was one of the same plan.
 
@@ -53,7 +65,7 @@ def finish_interrupted(
     tell a run that was killed at its very end from one that had ended. ``fresh``: what has no final name yet is not wanted.
     Names that were given are finished in any case: half a machine is nobody's wish.
 
-    Raises TargetExists when both names of an output are taken.
+    Raises TargetExists when both names of an output are taken, LeaseLost when another has come to make them.
     """
     if not is_interrupted(outputs, journals):
         return None
@@ -69,7 +81,7 @@ def finish_interrupted(
         return None
     if not (wanted or any(os.path.lexists(outputs.final(name)) for name in made)) or not _is_complete(record, outputs):
         return None
-    with held_back():
+    with naming(), held_back():
         outputs.publish([*made, outputs.names[-1]])
         if wanted:
             remove_quietly(journals)

@@ -68,6 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
+    # said by a batch to its children
+    parser.add_argument("--fence", type=int, metavar="NUMBER", help=argparse.SUPPRESS)
     layout_options.configure(parser)
     gentle_options.configure(parser)
     live_options.configure(parser)
@@ -105,6 +107,8 @@ def _refuse_senseless(arguments: argparse.Namespace) -> None:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     if arguments.all_blocks and arguments.skip_hibernation:
         raise Usage("--all-blocks leaves nothing out, and --skip-hibernation does", "Say one of them.")
+    if arguments.fence is not None and (arguments.fence < 1 or arguments.in_place):
+        raise Usage(f"--fence {arguments.fence}: the number of a batch's lease, 1 or more, and not with --in-place")
 
 
 def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
@@ -152,6 +156,7 @@ def planned(arguments: argparse.Namespace, report: Reporter) -> tuple[PlanDocume
         host_name=arguments.record_host_name,
         reading=gentle_options.wish_of(arguments),
         live=live_options.wish_of(arguments, arguments.output),
+        fence=arguments.fence,
     )
     return document, request
 
