@@ -169,9 +169,9 @@ class Store:
                 (fence, attempt, stored(worker), now + seconds, now, row["name"]),
             )
             lost = row["worker"] if row["state"] == State.RUNNING.value else None
-            data = {"worker": worker, "attempt": attempt} | ({} if lost is None else {"lost_worker": lost})
-            tell(connection, CLAIMED, name, fence, now, data)
             job = self._rows.job(known_row(connection, name))
+            data = {"worker": worker, "attempt": attempt, "limit": job.machine.attempts}
+            tell(connection, CLAIMED, name, fence, now, data | ({} if lost is None else {"lost_worker": lost}))
         return Lease(job, fence, worker, now + seconds)
 
     def renew(self, lease: Lease, seconds: float, now: float) -> Lease:
@@ -206,19 +206,23 @@ class Store:
             end(connection, row, State.DONE, DONE, now, data)
             return self._rows.job(known_row(connection, lease.name))
 
-    def park(self, lease: Lease, failure: Failure, now: float) -> Job:
-        """Give the job up until somebody looks, or cancelled where that was wished. Raises LeaseLost."""
+    def park(self, lease: Lease, failure: Failure, now: float, *, record: Path | None = None) -> Job:
+        """Give the job up until somebody looks, or cancelled where that was wished. Raises LeaseLost.
+
+        ``record``: of a conversion that came to its end and is not good enough (it does not boot).
+        """
         with self._file.writing() as connection:
             row = failed(connection, lease, failure)
             state, kind = (State.CANCELLED, CANCELLED) if row["cancel_wished"] else (State.PARKED, PARKED)
-            end(connection, row, state, kind, now, {"failure": json.loads(failure_text(failure))})
+            connection.execute("UPDATE jobs SET record = ? WHERE name = ?", (path_text(record), row["name"]))
+            end(connection, row, state, kind, now, json.loads(failure_text(failure)))
             return self._rows.job(known_row(connection, lease.name))
 
     def again(self, lease: Lease, failure: Failure, not_before: float, now: float) -> Job:
         """Let the job wait for its next attempt, or cancelled where that was wished. Raises LeaseLost."""
         with self._file.writing() as connection:
             row = failed(connection, lease, failure)
-            data = {"failure": json.loads(failure_text(failure)), "not_before": not_before}
+            data = json.loads(failure_text(failure)) | {"not_before": not_before}
             wait_or_end(connection, row, AGAIN, now, data, not_before=not_before, attempts=row["attempts"])
             return self._rows.job(known_row(connection, lease.name))
 
@@ -278,6 +282,13 @@ class Store:
     def is_paused(self) -> bool:
         """Whether jobs may not begin."""
         return bool(self._file.rows(PAUSED_ROW))
+
+    def note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
+        """An event of the batch itself, of no job (``""``). ValueError for kinds that are the store's own."""
+        if kind in OWN_KINDS:
+            raise ValueError(f"{kind}: such events are written by the store alone")
+        with self._file.writing(durable=False) as connection:
+            tell(connection, kind, "", 0, now, data)
 
     def _pause(self, value: str, kind: str, now: float) -> None:
         with self._file.writing() as connection:

@@ -129,7 +129,7 @@ def test_a_job_is_had_by_one_at_a_time(store: Store) -> None:
     assert store.claim("a", "w2", 30.0, 129.9) is None
     second = taken(store, worker="w2", now=130.0)
     assert (second.fence, second.job.attempts, second.job.worker) == (2, 2, "w2")
-    assert store.events(job="a")[-1].data == {"worker": "w2", "attempt": 2, "lost_worker": "w1"}
+    assert store.events(job="a")[-1].data == {"worker": "w2", "attempt": 2, "limit": 3, "lost_worker": "w1"}
 
 
 def test_a_renewed_lease_lasts(store: Store) -> None:
@@ -279,6 +279,25 @@ def test_nobody_else_writes_the_stores_own_events(store: Store, kind: str) -> No
     lease = taken(store)
     with pytest.raises(ValueError, match="store alone"):
         store.event(lease, kind, {}, 101.0)
+    with pytest.raises(ValueError, match="store alone"):
+        store.note(kind, {}, 101.0)
+
+
+def test_a_failure_is_told_of_with_its_fields(store: Store, tmp_path: Path) -> None:
+    store.again(taken(store), FAILURE, 500.0, 101.0)
+    store.park(taken(store, now=500.0), FAILURE, 501.0, record=tmp_path / "a.json")
+    again, _, parked = store.events(job="a")[-3:]
+    assert (again.kind, parked.kind) == (kinds.AGAIN, kinds.PARKED)
+    fields = {"code": "io", "exit_code": 74, "message": FAILURE.message, "hint": FAILURE.hint, "may_help": True}
+    assert again.data == fields | {"bundle": None, "not_before": 500.0}
+    assert parked.data == fields | {"bundle": None}
+    assert store.job("a").record == tmp_path / "a.json"
+
+
+def test_events_of_the_batch_are_of_no_job(store: Store) -> None:
+    store.note("batch-began", {"machines": 2}, 50.0)
+    (event,) = store.events(job="")
+    assert (event.job, event.kind, event.at, event.data) == ("", "batch-began", 50.0, {"machines": 2})
 
 
 # people
