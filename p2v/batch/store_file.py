@@ -23,6 +23,11 @@ from p2v.core.workspace import free_bytes, make_output_folder
 APPLICATION_ID = 0x70327662  # "p2vb": tells the file from another program's
 BUSY_SECONDS = 60.0
 _RETRY_SECONDS = 0.05
+CHECKPOINT_WRITES = 200
+"""After so many changes by one connection the log is moved into the file."""
+_CHECKPOINT_MILLISECONDS = 2000
+# the last one: another process was stopped, or is slow, at a step of a few microseconds that SQLite waits ten seconds for
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 # One script a version, in order: a new one is added at the end, and none is ever changed.
 _SCRIPTS: tuple[tuple[str, ...], ...] = (
@@ -78,6 +83,7 @@ class StoreFile:
         self._connection = connection
         self._lock = threading.RLock()
         self._durable: bool | None = None
+        self._written = 0
 
     @contextmanager
     def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -99,6 +105,9 @@ class StoreFile:
                     with suppress(sqlite3.Error):  # the first error is the one to tell
                         self._connection.execute("ROLLBACK")
                 raise
+            self._written += 1
+            if self._written % CHECKPOINT_WRITES == 0:
+                self._checkpoint()
 
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
         """What one SELECT finds, of one moment."""
@@ -109,6 +118,19 @@ class StoreFile:
         """The last one to close moves the log into the file."""
         with self._lock:
             self._connection.close()
+
+    def _checkpoint(self) -> None:
+        """Move the log into the file, with the write lock held as a FULL checkpoint does.
+
+        SQLite's own checkpoints after a commit do not hold it, and until 3.51.3 one of them that meets a writer who begins the
+        log anew can lose what is written then (https://www.sqlite.org/wal.html#walresetbug).
+        """
+        # all is committed: when it cannot be moved now (no space, a reader that was stopped), the next time does it
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MILLISECONDS}")
+            self._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
 
     def _sync(self, durable: bool) -> None:
         if self._durable is not durable:
@@ -132,6 +154,7 @@ def open_store(path: Path, *, make: bool) -> StoreFile:
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # see StoreFile._checkpoint
             version = _version(path, connection)
             if version == 0 and not make:
                 raise NoSource(str(path), "the store of a batch that was never begun", "`p2v batch run` begins it.")
@@ -196,7 +219,7 @@ def _retried(
         try:
             return connection.execute(statement, parameters)
         except sqlite3.OperationalError as error:
-            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if _code(error) not in _BUSY:
                 raise
             if time.monotonic() - began >= BUSY_SECONDS:
                 raise StoreBusy(path, BUSY_SECONDS) from error
@@ -221,7 +244,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _problem(path: Path, error: sqlite3.Error) -> P2vError | None:
     match _code(error):
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return StoreBusy(path, BUSY_SECONDS)
         case sqlite3.SQLITE_FULL:
             return NoSpace(

@@ -156,7 +156,7 @@ def _live_until(path: Path, place: int) -> None:
         made.set_trace_callback(count)
         return made
 
-    setattr(sqlite3, "connect", connect)  # in this child alone
+    sqlite3.connect = connect  # type: ignore[assignment]  # in this child alone
     with Store.create(path) as store:
         store.put(batch(path.parent, "a", "b"), now=1.0)
         lease = store.claim("a", "w", 5.0, 10.0)

@@ -13,6 +13,7 @@ import pytest
 from p2v.batch import kinds
 from p2v.batch.jobs import Hook, Job, MachineJob, State, Verify, Window
 from p2v.batch.store import Lease, Store
+from p2v.batch.store_file import CHECKPOINT_WRITES
 from p2v.batch.store_rows import LONGEST_DATA
 from p2v.core.errors import BadStore, LeaseLost, NoSource, NoSuchJob, NotPermitted, P2vError
 from tests.batch.machines import FAILURE, batch, machine
@@ -448,6 +449,18 @@ def test_odd_names_of_the_file(tmp_path: Path) -> None:
         with Store.open(tmp_path / name) as store:
             assert store.job("a").state is State.WAITING
         assert (tmp_path / name).is_file()
+
+
+def test_the_log_does_not_grow_without_end(store: Store) -> None:
+    lease, log = taken(store), store.path.with_name(store.path.name + "-wal")
+    sizes = []
+    for number in range(5 * CHECKPOINT_WRITES):
+        store.event(lease, "warning", {"text": "x" * 2000}, float(number))
+        sizes.append(log.stat().st_size)
+    assert max(sizes) < 1.5 * sizes[CHECKPOINT_WRITES]
+    assert store.path.stat().st_size > 4 * CHECKPOINT_WRITES * 2000
+    store.close()
+    assert not log.exists()
 
 
 def test_others_may_not_read_it(tmp_path: Path) -> None:
