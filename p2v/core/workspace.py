@@ -20,6 +20,7 @@ from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed, TargetB
 from p2v.core.io_errors import write_problem
 
 PARTIAL = ".partial"
+SOCKETS_VARIABLE = "P2V_SOCKETS"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 # Some network file systems answer so where nobody keeps their locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -57,8 +58,13 @@ def require_space(folder: Path, needed: int, advice: str = NoSpace.advice) -> No
 
 @contextmanager
 def socket_folder() -> Iterator[Path]:
-    """A private folder with a short path: a UNIX socket's whole path must fit in 107 bytes."""
-    folder = Path(tempfile.mkdtemp(prefix="p2v-", dir="/tmp" if os.path.isdir("/tmp") else None))
+    """A private folder with a short path: a UNIX socket's whole path must fit in 107 bytes.
+
+    A batch says by the environment where it wants them, so that it finds what a crash leaves.
+    """
+    wished = os.environ.get(SOCKETS_VARIABLE)
+    parent = wished if wished and os.path.isdir(wished) else "/tmp" if os.path.isdir("/tmp") else None
+    folder = Path(tempfile.mkdtemp(prefix="p2v-", dir=parent))
     try:
         yield folder
     finally:
