@@ -6,6 +6,7 @@ machines; the tail of stderr kept for the error; a timeout that ends the whole p
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import resource
@@ -294,6 +295,12 @@ class Background:
         return "\n".join(self.stderr_file.read_text("utf-8", "replace").splitlines()[-_STDERR_TAIL_LINES:])
 
 
+def _ending_with_us(command: list[str], sig: str) -> list[str]:
+    if find_program("setpriv") is None:
+        return command
+    return [_require("setpriv"), "--pdeathsig", sig, "--", *_if_still_ours(command)]
+
+
 def _if_still_ours(command: list[str]) -> list[str]:
     """A command that does nothing when we are gone already: nobody is told of a death that came before the asking."""
     return [_require("sh"), "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()), *command]
@@ -344,8 +351,8 @@ def background(
     Raises ToolMissing.
     """
     command = [_require(argv[0]), *argv[1:]]
-    if ends_with_us and find_program("setpriv") is not None:
-        command = [_require("setpriv"), "--pdeathsig", "KILL", "--", *_if_still_ours(command)]
+    if ends_with_us:
+        command = _ending_with_us(command, "KILL")
     sink: int | IO[bytes] = subprocess.DEVNULL
     opened = stderr_file.open("wb") if stderr_file is not None else None
     if opened is not None:
@@ -367,3 +374,80 @@ def background(
         yield Background(process, stderr_file)
     finally:
         end_group(process, grace_seconds)
+
+
+@dataclass
+class Piped:
+    """A program of its own process group that says things through pipes; nothing here waits for it.
+
+    ``stdout`` and ``stderr``: our ends, which never block; ``stdout`` is None where it is not listened to. ``ended``: a
+    descriptor that is readable once the program has ended.
+    """
+
+    process: subprocess.Popen[bytes]
+    ended: int
+
+    @property
+    def stdout(self) -> int | None:
+        """Our end of its stdout."""
+        return None if self.process.stdout is None else self.process.stdout.fileno()
+
+    @property
+    def stderr(self) -> int:
+        """Our end of its stderr."""
+        assert self.process.stderr is not None
+        return self.process.stderr.fileno()
+
+    def has_ended(self) -> bool:
+        """Whether the program has ended; its number is not given to another one until ``close``."""
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, to the program alone: what it started is its own to end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, to all of its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def close(self, patience: float = 5.0) -> int | None:
+        """Kill what is left of the group; its exit status, negative for a signal. None: it did not end, it waits in the kernel."""
+        self.kill()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        with contextlib.suppress(OSError):
+            os.close(self.ended)
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def start_piped(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b"", with_stdout: bool = False
+) -> Piped:
+    """Start a program that is listened to through ``Piped``; what it says to stdout is thrown away without ``with_stdout``.
+
+    ``env`` is beside ours. It gets SIGTERM when the *thread* that called this ends, as far as the host has setpriv. Raises
+    ToolMissing, and OSError where the host starts no more programs.
+    """
+    command = _ending_with_us([_require(argv[0]), *argv[1:]], "TERM")
+    # a file and not a pipe: nobody has to feed it
+    with os.fdopen(os.memfd_create("stdin", os.MFD_CLOEXEC), "w+b") as given:
+        given.write(stdin)
+        given.seek(0)
+        process = subprocess.Popen(
+            command,
+            stdin=given,
+            stdout=subprocess.PIPE if with_stdout else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=program_environment(env),
+            start_new_session=True,
+            bufsize=0,
+        )
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            os.set_blocking(stream.fileno(), False)
+    return Piped(process, os.pidfd_open(process.pid))
