@@ -1,0 +1,142 @@
+"""One attempt at a job while it is under way: which step it is at, and what has been heard of it."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2v.batch.children import Child, Heard
+from p2v.batch.jobs import Failure, Hook, Job, JobEvent, MachineJob
+from p2v.batch.results import Result
+from p2v.batch.scheduling import Holding
+from p2v.batch.store import Lease
+from p2v.core.text import printable
+
+_TOLD = 2000
+_LONGEST_NAME, _LONGEST_WORDS = 64, 2000
+_MOST_WARNINGS, _MOST_CHANGES = 200, 500
+_LARGEST = 2**62
+HOOK_SCHEMA = 1
+
+
+class Step(enum.Enum):
+    """What an attempt is doing; each but the last is a child."""
+
+    BEFORE = "before"
+    """The hook before."""
+    CONVERT = "convert"
+    INSPECT = "inspect"
+    """It is to be parked: what kind of guest it has, for the failure bundle."""
+    RECORD = "record"
+    """The same: its record, scrubbed."""
+    AFTER = "after"
+    """The hook after."""
+    ENDING = "ending"
+    """What became of it is to be noted in the store."""
+
+
+@dataclass
+class Attempt:
+    """An attempt. Times are of the monotonic clock. ``result`` and ``failure``: what it came to, as soon as that is known."""
+
+    lease: Lease
+    holding: Holding
+    step: Step = Step.BEFORE
+    child: Child | None = None
+    began: float = 0.0
+    heard_at: float = 0.0
+    said_at: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    unsaid: dict[str, int] = field(default_factory=dict)
+    """Bytes done, by phase, that nobody was told of yet."""
+    warnings: int = 0
+    changes: int = 0
+    error: Heard | None = None
+    told: deque[JobEvent] = field(default_factory=lambda: deque(maxlen=_TOLD))
+    said: str = ""
+    inspection: str = ""
+    result: Result | None = None
+    failure: Failure | None = None
+    ending: Callable[[float], Job] | None = None
+    must_stop: bool = False
+    """A child was asked to end: by a cancel, a stop, or for it was silent too long (``failure`` says so then)."""
+    is_lost: bool = False
+    """Another has the lease: nothing is noted any more."""
+
+    @property
+    def machine(self) -> MachineJob:
+        """What is converted."""
+        return self.lease.job.machine
+
+    @property
+    def name(self) -> str:
+        """The job's."""
+        return self.machine.name
+
+    def hear(self, event: Heard) -> tuple[str, Mapping[str, Any]] | None:
+        """Take an event of the child in: its kind and data as they are told of; None: not by itself, or it makes no sense."""
+        match event:
+            case {"event": "phase-started", "phase": str(phase), **rest}:
+                self.holding = self.holding.after("phase-started", phase)
+                title, total = rest.get("title"), rest.get("total_bytes")
+                words = _cut(title, _LONGEST_WORDS) if isinstance(title, str) else ""
+                data = {"phase": _cut(phase), "title": words, "total_bytes": total if _is_count(total) else None}
+                return "phase-started", data
+            case {"event": "phase-finished", "phase": str(phase), "seconds": int() | float() as seconds, **rest} if (
+                0 <= seconds < _LARGEST
+            ):
+                self.holding = self.holding.after("phase-finished", phase)
+                self.seconds[_cut(phase)] = round(self.seconds.get(_cut(phase), 0.0) + seconds, 3)
+                return "phase-finished", {
+                    "phase": _cut(phase),
+                    "seconds": seconds,
+                    "failed": rest.get("failed") is True,
+                }
+            case {"event": "bytes-done", "phase": str(phase), "count": int(count)} if _is_count(count):
+                self.unsaid[_cut(phase)] = self.unsaid.get(_cut(phase), 0) + count
+            case {"event": "warning", "message": str(message)} if self.warnings < _MOST_WARNINGS:
+                self.warnings += 1
+                return "warning", {"message": _cut(message, _LONGEST_WORDS)}
+            case {"event": "change-applied", "summary": str(summary), **rest} if self.changes < _MOST_CHANGES:
+                self.changes += 1
+                return "change-applied", {
+                    "summary": _cut(summary, _LONGEST_WORDS),
+                    "skipped": rest.get("skipped") is True,
+                }
+            case {"event": "error"}:
+                self.error = event
+        return None
+
+    def hook_document(self, when: str) -> Mapping[str, Any]:
+        """What a hook gets on its standard input."""
+        failure = self.failure
+        return {
+            "schema": HOOK_SCHEMA,
+            "when": when,
+            "job": self.name,
+            "attempt": self.lease.job.attempts,
+            "fence": self.lease.fence,
+            "sources": [str(path) for path in self.machine.sources],
+            "folder": str(self.machine.folder),
+            "outcome": None if when == "before" else "parked" if failure is not None else "done",
+            "record": None if self.result is None else str(self.result.record),
+            "booted": None if self.result is None else self.result.booted,
+            "failure": None
+            if failure is None
+            else {"code": failure.code, "message": failure.message, "hint": failure.hint},
+        }
+
+    def hook(self) -> Hook | None:
+        """The one of this step."""
+        return {Step.BEFORE: self.machine.before, Step.AFTER: self.machine.after}.get(self.step)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _cut(text: str, most: int = _LONGEST_NAME) -> str:
+    return printable(text[:most])

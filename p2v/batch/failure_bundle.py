@@ -1,0 +1,112 @@
+"""What is kept of a machine that was parked, for those who look into it: a folder without contents of the guest.
+
+failure.json     code, message and hint, the attempts
+events.jsonl     the last attempt's events
+said.txt         what the child said that was no event
+versions.json    of everything that had a hand in it
+facts.json       the guest's system, partitions and file systems by kind and size; no names, no contents
+record.tar.gz    where there is a record: its scrubbed support bundle (`p2v record bundle`)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from p2v.batch.jobs import Failure, Job, JobEvent
+from p2v.core import jsontext
+from p2v.core.io_errors import write_problem
+from p2v.core.text import printable
+from p2v.core.workspace import remove_files, write_synced
+
+RECORD = "record.tar.gz"
+_LONGEST = 200
+_MOST_PARTS = 256
+
+
+def bundle_folder(store: Path, job: Job) -> Path:
+    """Where a job's failure bundle stands, one for each attempt. A machine's name may hold what no file's name may."""
+    name = quote(job.machine.name, safe=" +@,=").replace(".", "%2E") or "%"
+    return store.with_name(f"{store.stem}-failures") / f"{name[:150]}-{job.fence}"
+
+
+def begin_bundle(folder: Path) -> None:
+    """Make the folder, empty. Raises NoSpace, NotPermitted, ReadFailed."""
+    remove_files([folder])
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise write_problem(error, folder) from error
+
+
+def write_bundle(
+    folder: Path,
+    job: Job,
+    failure: Failure,
+    told: Iterable[JobEvent],
+    said: str,
+    versions: Mapping[str, str],
+    inspection: str,
+) -> None:
+    """Fill it; ``inspection``: what `p2v inspect --json` said, if anything. Raises NoSpace, NotPermitted, ReadFailed."""
+    summary = {
+        "job": job.machine.name,
+        "sources": [str(path) for path in job.machine.sources],
+        "attempts": job.attempts,
+        "fence": job.fence,
+        **asdict(replace(failure, bundle=None)),
+    }
+    events = "".join(json.dumps({"at": e.at, "kind": e.kind, **e.data}) + "\n" for e in told)
+    files = {
+        "failure.json": jsontext.pretty(summary),
+        "events.jsonl": events,
+        "said.txt": printable(said) + "\n",
+        "versions.json": jsontext.pretty(dict(versions)),
+    }
+    facts = facts_of(inspection)
+    if facts is not None:
+        files["facts.json"] = jsontext.pretty(facts)
+    for name, text in files.items():
+        write_synced(folder / name, text)
+
+
+def facts_of(inspection: str) -> Mapping[str, Any] | None:
+    """Of an inspection what names nobody: kinds, sizes and versions. None when it is none."""
+    try:
+        found = json.loads(inspection)
+    except (ValueError, RecursionError):
+        return None
+    match found:
+        case {"facts": dict(facts), "sources": list(sources)}:
+            images = [each.get("image") for each in sources[:_MOST_PARTS] if isinstance(each, dict)]
+            return {
+                "os": _plain(facts.get("os"), ("kind", "id", "version", "arch", "family")),
+                "partitions": [_partition(each) for each in _list(facts.get("partitions"))],
+                "images": [_plain(each, ("format", "virtual_size", "allocated_size")) for each in images],
+            }
+    return None
+
+
+def _partition(part: object) -> Mapping[str, Any]:
+    system = part.get("filesystem") if isinstance(part, dict) else None
+    kinds = ("kind", "size_bytes", "free_bytes", "dirty", "why_not_host")
+    return {**_plain(part, ("disk", "number", "offset", "length", "type_id")), "filesystem": _plain(system, kinds)}
+
+
+def _list(value: object) -> list[object]:
+    return value[:_MOST_PARTS] if isinstance(value, list) else []
+
+
+def _plain(value: object, names: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {}
+    kept = {name: value.get(name) for name in names}
+    return {
+        name: each[:_LONGEST] if isinstance(each, str) else each
+        for name, each in kept.items()
+        if isinstance(each, str | int | float | bool)
+    }

@@ -1,0 +1,89 @@
+"""Results that an attempt left whose end nobody heard: the runner died between a conversion's last rename and noting it."""
+
+from __future__ import annotations
+
+import calendar
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2v.audit.side_by_side import Bounds, side_by_side
+from p2v.batch.jobs import MachineJob
+from p2v.core.errors import P2vError
+from p2v.record import ConversionRecord, load_record
+
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A conversion that is whole. ``booted``: what its boot check said; None: there was none."""
+
+    record: Path
+    booted: bool | None
+    has_losses: bool = False
+
+
+def record_path(machine: MachineJob) -> Path:
+    """Where a conversion's record comes to stand."""
+    return machine.folder / f"{machine.name}.json"
+
+
+def result_since(machine: MachineJob, since: float) -> Result | None:
+    """The whole result of a conversion of this machine that began at ``since`` (seconds since 1970) or later.
+
+    Whole: its record is whole, and every file that it names is there with its size. Looked at
+    from a process of its own, for a mount may not answer: then, and when anything is unlike, None.
+    """
+    work = (machine, since)
+
+    def look(_: int) -> dict[str, bool] | None:
+        found = _result_since(*work)
+        return (
+            None
+            if found is None
+            else {"booted": bool(found.booted), "asked": found.booted is not None, "losses": found.has_losses}
+        )
+
+    for answered in side_by_side(look, 1, 1, Bounds(_SECONDS)):
+        match answered.data:
+            case {"booted": bool(booted), "asked": bool(asked), "losses": bool(losses)}:
+                return Result(record_path(machine), booted if asked else None, losses)
+    return None
+
+
+def _result_since(machine: MachineJob, since: float) -> Result | None:
+    path = record_path(machine)
+    if not path.is_file():
+        return None
+    try:
+        record = load_record(path)
+    except P2vError:
+        return None
+    if (
+        record.document.machine.name != machine.name
+        or _began(record) < int(since)
+        or not _is_there(record, machine.folder)
+    ):
+        return None
+    return Result(path, None if record.boot is None else record.boot.booted, record.has_losses)
+
+
+def _began(record: ConversionRecord) -> float:
+    try:
+        return calendar.timegm(time.strptime(record.started, "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        return 0.0
+
+
+def _is_there(record: ConversionRecord, folder: Path) -> bool:
+    for output in record.outputs:
+        path = folder / output.name
+        try:
+            found = os.stat(path)
+        except OSError:
+            return False
+        if path.is_file() and found.st_size != output.size:
+            return False
+    return True

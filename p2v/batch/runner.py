@@ -1,0 +1,272 @@
+"""Runs a batch on this host: begins what the budget has room for, hears the children, notes everything in the store.
+
+One thread and no locks: all that it waits for are its children, signals, and the next look at the store. Everything that
+has happened is in the store, so that a run that is killed at any moment is gone on with by the next.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from p2v.batch.attempt import Attempt
+from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
+from p2v.batch.jobs import Batch, Job, JobEvent, State
+from p2v.batch.places import places_of
+from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open, is_reached, wave_of
+from p2v.batch.steps import Steps
+from p2v.batch.stopping import Wishes, signals_as_wishes
+from p2v.batch.store import Store
+from p2v.batch.telling import Teller
+
+_LEAST_WAIT = 0.01
+_LOOKS_PART = 20.0
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a batch is run. Seconds, but for ``host``: which pinned machines are run; None: all, for they run elsewhere.
+
+    ``lease``: of a job, renewed all the while; longer than a child needs to end after its runner was killed. ``look``: between
+    looks at the store for what others wish. ``silent``: a child that says nothing for so long is ended. ``grace``: from asking a
+    child to end until it is killed. ``patience``: how long a store that cannot be written is waited for.
+    """
+
+    lease: float = 60.0
+    look: float = 1.0
+    silent: float = 3600.0
+    first_backoff: float = 5.0
+    grace: float = GRACE_SECONDS
+    patience: float = 60.0
+    inspection: float = 120.0
+    worker: str = field(default_factory=_worker_name)
+    host: str | None = field(default_factory=socket.gethostname)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """What became of a batch. ``signal``: the one that stopped it; 0: none did."""
+
+    jobs: tuple[Job, ...]
+    seconds: float
+    signal: int = 0
+
+    def count(self, state: State) -> int:
+        """How many jobs are in a state."""
+        return sum(job.state is state for job in self.jobs)
+
+    @property
+    def exit_code(self) -> int:
+        """5: some are parked; 75: some wait for another host; 128 and a signal's number: stopped, and goes on next time."""
+        if self.signal:
+            return 128 + self.signal
+        if self.count(State.PARKED):
+            return 5
+        return 75 if any(not job.state.is_end for job in self.jobs) else 0
+
+
+def run_batch(
+    batch: Batch,
+    store: Store,
+    report: Callable[[JobEvent], None],
+    *,
+    starter: Starter | None = None,
+    local: LocalStarter | None = None,
+    settings: Settings | None = None,
+) -> BatchOutcome:
+    """Run a batch to its end, or to SIGINT, SIGTERM or SIGHUP: then children are ended and leases given back. The batch is put into
+    the store first.
+
+    ``report`` gets what happens as it goes into the store, without numbers (docs/batch.md). ``starter``: where conversions
+    run, on this host by default; hooks run here always, by ``local``. Raises what the store raises when it cannot be written.
+    """
+    settings = settings or Settings()
+    local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
+    store.put(batch, time.time())
+    places = places_of(batch.machines)
+    teller = Teller(store, report, settings.patience)
+    steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
+    run = _Run(batch, store, teller, steps, places, settings)
+    began = time.monotonic()
+    with signals_as_wishes() as wishes:
+        try:
+            run.run(wishes)
+        finally:
+            run.close()
+    return BatchOutcome(store.jobs(), time.monotonic() - began, wishes.number)
+
+
+@dataclass
+class _Run:
+    """A run of a batch."""
+
+    batch: Batch
+    store: Store
+    teller: Teller
+    steps: Steps
+    places: Mapping[str, Place]
+    settings: Settings
+    under_way: dict[str, Attempt] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    """As of the last look at the store, and what this run did since."""
+    next_look: float = 0.0
+    may_begin: bool = True
+    """Whether something has changed since jobs were last chosen."""
+    paused: bool = False
+    asked: int = 0
+
+    def run(self, wishes: Wishes) -> None:
+        """Until nothing is left that can be done here."""
+        self.teller.fleet("batch-began", {"machines": len(self.batch.machines)})
+        also = [] if wishes.fd is None else [wishes.fd]
+        while True:
+            self._obey(wishes)
+            for attempt in list(self.under_way.values()):
+                self._attend(attempt)
+            if not self.asked:
+                self._begin()
+            if not self.under_way and (self.asked or self._nothing_left()):
+                break
+            children = [each.child for each in self.under_way.values() if each.child is not None]
+            wait_for(children, self._wait(), also)
+        self.steps.tidy(now=True)
+        counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
+        self.teller.fleet("batch-ended", counts)
+
+    def close(self) -> None:
+        """End what still runs; where that is not the end of ``run``, leases run out by themselves."""
+        for attempt in self.under_way.values():
+            if attempt.child is not None:
+                attempt.child.close()
+
+    def _obey(self, wishes: Wishes) -> None:
+        count = wishes.take()
+        if count == self.asked:
+            return
+        if not self.asked:
+            self.teller.fleet("stopping", {"signal": wishes.number})
+        self.asked = count
+        for attempt in self.under_way.values():
+            self.steps.stop(attempt, at_once=count > 1)
+
+    def _attend(self, attempt: Attempt) -> None:
+        """Hear what an attempt has to say, see to its lease, and go to its next step."""
+        now = time.monotonic()
+        child, held = attempt.child, attempt.holding
+        if child is not None:
+            ended = child.ended()
+            for event in child.heard():
+                attempt.heard_at = now
+                self.teller.heard(attempt, event)
+            if ended is None:
+                self._watch(attempt, now)
+            else:
+                child.close()
+                attempt.child = None
+                self.teller.flush(attempt)
+                self.steps.ended(attempt, ended, stopping=bool(self.asked))
+        if attempt.child is None and (job := self.steps.note(attempt)) is not None:
+            self.jobs[attempt.name] = job
+        if attempt.child is None and (attempt.is_lost or attempt.ending is None):
+            del self.under_way[attempt.name]
+            self.next_look = 0.0 if attempt.is_lost else self.next_look
+            self.may_begin = True
+        self.may_begin = self.may_begin or attempt.holding != held
+
+    def _watch(self, attempt: Attempt, now: float) -> None:
+        self.teller.flush_now_and_then(attempt, now)
+        self._renew(attempt)
+        self.steps.look_at_time(attempt, now, self.settings.silent)
+
+    def _renew(self, attempt: Attempt) -> None:
+        now = time.time()
+        if attempt.is_lost or attempt.lease.until - now > self.settings.lease * 2 / 3:
+            return
+
+        def renew() -> None:
+            attempt.lease = self.store.renew(attempt.lease, self.settings.lease, time.time())
+
+        self.teller.write(attempt, renew)
+
+    def _begin(self) -> None:
+        if time.monotonic() >= self.next_look and not self.teller.write(None, self._look):
+            self.next_look, self.may_begin = time.monotonic() + self.settings.look, False
+            return
+        self.steps.tidy()
+        if self.paused or not self.may_begin:
+            return
+        self.may_begin = False
+        at = time.time()
+        held: dict[str, Holding] = {name: each.holding for name, each in self.under_way.items()}
+        for beginning in beginnings(
+            list(self.jobs.values()),
+            held,
+            self.batch.budget,
+            at,
+            datetime.fromtimestamp(at).time(),
+            places=self.places,
+            host=self.settings.host,
+        ):
+            self.teller.write(None, partial(self._begin_one, beginning))
+
+    def _look(self) -> None:
+        """See what the store says now, and what others wish."""
+        began = time.monotonic()
+        self.jobs = {job.machine.name: job for job in self.store.jobs()}
+        self.may_begin = True
+        paused = self.store.is_paused()
+        if paused != self.paused:
+            self.paused = paused
+            self.teller.fleet("paused" if paused else "resumed", {})
+        for attempt in self.under_way.values():
+            if not attempt.must_stop and self.store.cancelled(attempt.lease):
+                self.steps.stop(attempt)
+        # of a large fleet a look takes a while, and is no more than a small part of the time
+        ended = time.monotonic()
+        self.next_look = ended + max(self.settings.look, _LOOKS_PART * (ended - began))
+
+    def _begin_one(self, beginning: Beginning) -> None:
+        lease = self.store.claim(beginning.name, self.settings.worker, self.settings.lease, time.time())
+        if lease is None:
+            self.next_look = 0.0  # somebody has changed something
+            return
+        machine = lease.job.machine
+        self.jobs[machine.name] = lease.job
+        place = self.places.get(machine.name, Place())
+        attempt = Attempt(lease, Holding.of(machine, place.storages, beginning.limit))
+        self.under_way[machine.name] = attempt
+        self.steps.begin(attempt)
+
+    def _nothing_left(self) -> bool:
+        """Whether no job can go on here, now or later."""
+        jobs = list(self.jobs.values())
+        wave, host = wave_of(jobs), self.settings.host
+        return not any(
+            job.state is State.RUNNING or (job.machine.wave == wave and is_reached(job, host))
+            for job in jobs
+            if not job.state.is_end
+        )
+
+    def _wait(self) -> float:
+        """Seconds until there is something to do that no child tells of."""
+        if any(each.child is None for each in self.under_way.values()):
+            return min(0.2, self.settings.look)  # the store could not be written: again soon
+        if self.asked:
+            return self.settings.look
+        if self.may_begin and not self.paused:
+            return 0.0
+        now = time.time()
+        due = [job.not_before - now for job in self.jobs.values() if is_open(job, now) and job.not_before > now]
+        wait = min([self.next_look - time.monotonic(), *due])
+        # what is due then is to be looked for then
+        self.may_begin = bool(due) and wait == min(due)
+        return max(_LEAST_WAIT, wait)

@@ -1,0 +1,354 @@
+"""The steps of an attempt: hook, conversion, what is gathered of one that is parked, hook, and the note in the store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from p2v.audit.side_by_side import Bounds, side_by_side
+from p2v.batch.arguments import convert_arguments
+from p2v.batch.attempt import Attempt, Step
+from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
+from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
+from p2v.batch.failures import CONVERTED, backoff_seconds, failure_of, of_error, of_words
+from p2v.batch.jobs import Failure, Job, MachineJob, Verify
+from p2v.batch.results import Result, record_path, result_since
+from p2v.batch.store import Store
+from p2v.batch.telling import Teller
+from p2v.core.errors import P2vError
+from p2v.core.fence import remove_fence
+from p2v.core.units import MIB, format_seconds
+from p2v.tools import tool_versions
+
+_INSPECTION_BYTES = 16 * MIB
+_SAID = 2000
+_WORKERS_LOST = 10
+"""How often a job's runner may die before the job is taken for the reason."""
+_FENCE_SECONDS = 10.0
+_FENCES_TOGETHER = 16
+# about what was asked for, not about the guest
+_NOT_INSPECTED = (64, 66)
+
+
+@dataclass
+class Steps:
+    """Takes attempts from step to step; nothing here waits for a child."""
+
+    store: Store
+    teller: Teller
+    starter: Starter
+    local: LocalStarter
+    first_backoff: float
+    inspection_seconds: float
+    _versions: Mapping[str, str] = field(default_factory=dict)
+    _fences: list[tuple[MachineJob, int]] = field(default_factory=list)
+
+    def begin(self, attempt: Attempt) -> None:
+        """The first step of one whose lease was just taken."""
+        job = attempt.lease.job
+        data = {"worker": attempt.lease.worker, "attempt": job.attempts, "limit": attempt.holding.limit}
+        self.teller.job(attempt, "claimed", data, stored=False)
+        if attempt.lease.fence > 1 and self._adopt(attempt):
+            return
+        if job.attempts - self._failed_before(attempt) > _WORKERS_LOST:
+            words = f"what ran it died {job.attempts - 1} times in the middle of it"
+            self._park(
+                attempt,
+                of_words("workers-died", 70, words, "Look whether this machine takes all of the host's memory."),
+            )
+            return
+        attempt.step = Step.BEFORE
+        if attempt.hook() is None:
+            self._convert(attempt)
+        else:
+            self._start_hook(attempt)
+
+    def ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
+        """A step's child has ended."""
+        attempt.said = ended.tail or attempt.said
+        if attempt.step is Step.CONVERT:
+            self._conversion_ended(attempt, ended, stopping=stopping)
+        elif stopping or (attempt.step is Step.BEFORE and attempt.must_stop):
+            self._release(attempt)
+        elif attempt.step is Step.BEFORE:
+            if self._hook_failed(attempt, ended):
+                words = f"the hook before it {_how(ended)}"
+                self._park(attempt, Failure("hook-failed", 70, words, "Put the hook right, then `p2v batch retry`."))
+            else:
+                self._convert(attempt)
+        elif attempt.step is Step.INSPECT:
+            attempt.inspection = ended.stdout if ended.exit_status == 0 else ""
+            self._gather_record(attempt)
+        elif attempt.step is Step.RECORD:
+            self._after(attempt)
+        else:
+            self._hook_failed(attempt, ended)
+            self._end(attempt)
+
+    def note(self, attempt: Attempt) -> Job | None:
+        """Note in the store what became of it, where that is to be done; None: it was not, or the store cannot be written now."""
+        ending, noted = attempt.ending, []
+        if ending is None or not self.teller.write(attempt, lambda: noted.append(ending(time.time()))):
+            return None
+        attempt.ending = None
+        return noted[0]
+
+    def tidy(self, *, now: bool = False) -> None:
+        """Take the fences of ended jobs away, many at a time unless ``now``."""
+        if self._fences and (now or len(self._fences) >= _FENCES_TOGETHER):
+            fences, self._fences = self._fences, []
+            without_fences(fences)
+
+    def stop(self, attempt: Attempt, *, at_once: bool = False) -> None:
+        """End what it does: a run is to stop, or a job was cancelled."""
+        attempt.must_stop = True
+        if attempt.child is not None:
+            attempt.child.stop(at_once)
+
+    def look_at_time(self, attempt: Attempt, now: float, silent_seconds: float) -> None:
+        """End a child that takes too long."""
+        hook, child = attempt.hook(), attempt.child
+        if child is None or attempt.must_stop:
+            return
+        if attempt.step is Step.CONVERT:
+            if attempt.failure is None and now - attempt.heard_at > silent_seconds:
+                words = f"nothing was heard of it for {format_seconds(silent_seconds)}; it was ended"
+                attempt.failure = of_words(
+                    "silent", 75, words, "A disk or server that does not answer: look at its mount."
+                )
+                child.stop()
+        elif now - attempt.began > (hook.seconds if hook is not None else self.inspection_seconds):
+            child.stop()
+
+    # Converting
+
+    def _convert(self, attempt: Attempt) -> None:
+        attempt.step = Step.CONVERT
+        order = order_of(attempt)
+        self._start(attempt, lambda: self.starter.start(order), lambda failure: self._fail(attempt, failure))
+
+    def _conversion_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
+        status, machine = ended.exit_status, attempt.machine
+        if status in CONVERTED and not ended.lost:
+            booted = status != 3 if machine.verify is Verify.BOOT or status == 3 else None
+            attempt.failure = None
+            self._converted(attempt, Result(record_path(machine), booted, status == 2), stopping=stopping)
+        elif stopping or attempt.must_stop:
+            self._release(attempt)
+        else:
+            failure = attempt.failure or failure_of(ended, attempt.error)
+            # an attempt before this one may have done it all just as this one began
+            if failure.code != "target-exists" or attempt.lease.fence == 1 or not self._adopt(attempt):
+                self._fail(attempt, failure)
+
+    def _adopt(self, attempt: Attempt) -> bool:
+        """Take the result of an earlier attempt whose end nobody heard, if there is one."""
+        claims = (event.at for event in self.store.events(job=attempt.name, limit=20) if event.kind == "claimed")
+        result = result_since(attempt.machine, next(claims, attempt.lease.job.began))
+        if result is None or (attempt.machine.verify is Verify.BOOT and result.booted is None):
+            return False
+        self.teller.job(attempt, "warning", {"message": "an earlier attempt had converted it; its end was not heard"})
+        self._converted(attempt, result, stopping=False)
+        return True
+
+    def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:
+        attempt.result = result
+        if result.has_losses:
+            self.teller.job(
+                attempt, "warning", {"message": "converted with losses: parts of the source could not be read"}
+            )
+        if stopping and attempt.machine.after is not None:
+            # the next run finds the result, and runs the hook
+            self._release(attempt)
+        elif attempt.machine.verify is Verify.BOOT and result.booted is False:
+            hint = "Its screen and log are beside the record. Remove the result before `p2v batch retry`, or take it as it is."
+            self._park(attempt, Failure("not-booted", 3, "converted, but its boot check did not see it come up", hint))
+        else:
+            self._after(attempt)
+
+    # Failing
+
+    def _fail(self, attempt: Attempt, failure: Failure) -> None:
+        failed = self._failed_before(attempt) + 1
+        if not failure.may_help or failed >= attempt.machine.attempts:
+            self._park(attempt, failure)
+            return
+        not_before = time.time() + backoff_seconds(failed, attempt.name, self.first_backoff)
+
+        def again(now: float) -> Job:
+            job = self.store.again(attempt.lease, failure, not_before, now)
+            data = {"code": failure.code, "message": failure.message, "not_before": not_before}
+            self.teller.job(attempt, "again", data, stored=False)
+            return job
+
+        self._to_note(attempt, again)
+
+    def _failed_before(self, attempt: Attempt) -> int:
+        """How many attempts have failed since somebody asked for it anew; those whose runner died are not among them."""
+        failed, after = 0, 0
+        while page := self.store.events(after=after, job=attempt.name):
+            after = page[-1].number
+            for event in page:
+                failed = 0 if event.kind == "retried" else failed + (event.kind == "again")
+        return failed
+
+    def _park(self, attempt: Attempt, failure: Failure) -> None:
+        """Gather what is told of it, and give it up."""
+        attempt.failure = replace(failure, bundle=self._begun_bundle(attempt))
+        if attempt.failure.bundle is None or attempt.result is not None or failure.exit_code in _NOT_INSPECTED:
+            self._gather_record(attempt)
+            return
+        attempt.step = Step.INSPECT
+        argv = (*self.local.program, "inspect", "--json", *(str(path) for path in attempt.machine.sources))
+        self._start(
+            attempt,
+            lambda: self.local.run(argv, attempt.name, stdout_bytes=_INSPECTION_BYTES),
+            lambda _: self._gather_record(attempt),
+        )
+
+    def _gather_record(self, attempt: Attempt) -> None:
+        bundle = attempt.failure.bundle if attempt.failure is not None else None
+        if bundle is None or attempt.result is None:
+            self._after(attempt)
+            return
+        attempt.step = Step.RECORD
+        argv = (*self.local.program, "record", "bundle", str(attempt.result.record), "-o", str(bundle / RECORD))
+        self._start(attempt, lambda: self.local.run(argv, attempt.name), lambda _: self._after(attempt))
+
+    def _begun_bundle(self, attempt: Attempt) -> Path | None:
+        folder = bundle_folder(self.store.path, attempt.lease.job)
+        try:
+            begin_bundle(folder)
+        except P2vError as error:
+            self._no_bundle(attempt, error)
+            return None
+        return folder
+
+    def _no_bundle(self, attempt: Attempt, error: P2vError) -> None:
+        self.teller.job(attempt, "warning", {"message": f"no failure bundle was made: {error.sentence()}"})
+
+    def _filled_bundle(self, attempt: Attempt, failure: Failure) -> Failure:
+        if failure.bundle is None:
+            return failure
+        self._versions = self._versions or tool_versions()
+        job, told = attempt.lease.job, list(attempt.told)
+        try:
+            write_bundle(failure.bundle, job, failure, told, attempt.said, self._versions, attempt.inspection)
+        except P2vError as error:
+            self._no_bundle(attempt, error)
+            return replace(failure, bundle=None)
+        return failure
+
+    # Hooks
+
+    def _after(self, attempt: Attempt) -> None:
+        """Before the end is noted: a run that dies in between runs the hook twice rather than never."""
+        attempt.step = Step.AFTER
+        if attempt.hook() is None:
+            self._end(attempt)
+        else:
+            self._start_hook(attempt)
+
+    def _start_hook(self, attempt: Attempt) -> None:
+        """What cannot be started has failed: of one before the job, that parks it."""
+        hook = attempt.hook()
+        assert hook is not None
+        document = json.dumps(attempt.hook_document(attempt.step.value)).encode() + b"\n"
+
+        def failed(failure: Failure) -> None:
+            self.ended(attempt, Ended(127, failure.message, 0.0), stopping=False)
+
+        self._start(attempt, lambda: self.local.run(hook.argv, attempt.name, stdin=document), failed)
+
+    def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
+        failed = ended.exit_status != 0 or bool(ended.lost)
+        data = {"when": attempt.step.value, "failed": failed, "message": _how(ended) if failed else ""}
+        self.teller.job(attempt, "hook", data)
+        return failed
+
+    # Ends
+
+    def _end(self, attempt: Attempt) -> None:
+        failure = attempt.failure
+        if failure is not None:
+            self._to_note(attempt, partial(self._note_parked, attempt, self._filled_bundle(attempt, failure)))
+        elif attempt.result is not None:
+            self._to_note(attempt, partial(self._note_done, attempt, attempt.result))
+
+    def _note_parked(self, attempt: Attempt, failure: Failure, now: float) -> Job:
+        job = self.store.park(attempt.lease, failure, now)
+        self._fences.append((attempt.machine, attempt.lease.fence))
+        bundle = None if failure.bundle is None else str(failure.bundle)
+        data = {"code": failure.code, "message": failure.message, "hint": failure.hint, "bundle": bundle}
+        self.teller.job(attempt, "parked", data, stored=False)
+        return job
+
+    def _note_done(self, attempt: Attempt, result: Result, now: float) -> Job:
+        seconds = dict(attempt.seconds)
+        job = self.store.finish(attempt.lease, now, record=result.record, seconds=seconds, verified=result.booted)
+        self._fences.append((attempt.machine, attempt.lease.fence))
+        data = {"record": str(result.record), "verified": result.booted, "seconds": seconds}
+        self.teller.job(attempt, "done", data, stored=False)
+        return job
+
+    def _release(self, attempt: Attempt) -> None:
+        def release(now: float) -> Job:
+            job = self.store.release(attempt.lease, now)
+            self.teller.job(attempt, "cancelled" if job.state.is_end else "released", {}, stored=False)
+            return job
+
+        self._to_note(attempt, release)
+
+    def _to_note(self, attempt: Attempt, ending: Callable[[float], Job]) -> None:
+        attempt.step, attempt.ending = Step.ENDING, ending
+
+    def _start(self, attempt: Attempt, start: Callable[[], Child], failed: Callable[[Failure], None]) -> None:
+        try:
+            attempt.child = start()
+        except P2vError as error:
+            failed(of_error(error))
+        except OSError as error:
+            failed(of_words("program-failed", 74, f"a program could not be started: {error.strerror or error}"))
+        else:
+            attempt.began = attempt.heard_at = time.monotonic()
+
+
+def order_of(attempt: Attempt) -> Order:
+    """What is run to convert a job's machine."""
+    lease, limit = attempt.lease, attempt.holding.limit
+    limits = (
+        ()
+        if limit is None or any(each.startswith("--limit") for each in attempt.machine.options)
+        else (f"--limit={limit}",)
+    )
+    fixed = (f"--fence={lease.fence}", "--progress=json", "--json")
+    argv = ("convert", *convert_arguments(attempt.machine), *limits, *fixed)
+    return Order(attempt.name, argv, {}, lease.fence, attempt.machine)
+
+
+def without_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
+    """Take fences' files away, from a process of its own: a mount may not answer. What cannot be taken is no harm."""
+
+    def remove(_: int) -> None:
+        for machine, fence in fences:
+            with suppress(P2vError):
+                remove_fence(machine.folder, machine.name, fence)
+
+    for _ in side_by_side(remove, 1, 1, Bounds(_FENCE_SECONDS)):
+        pass
+
+
+def _how(ended: Ended) -> str:
+    said = ended.tail.splitlines()
+    words = f": {said[-1]}" if said else ""
+    how = (
+        f"was ended by signal {-ended.exit_status}"
+        if ended.exit_status < 0
+        else f"ended with exit status {ended.exit_status}"
+    )
+    return f"{how}{words}"[:_SAID]

@@ -1,0 +1,89 @@
+"""What happens, told to the store and to who watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2v.batch.attempt import Attempt
+from p2v.batch.children import Heard
+from p2v.batch.jobs import JobEvent
+from p2v.batch.store import Store
+from p2v.core.errors import LeaseLost, NoSpace, ReadFailed, StoreBusy
+
+_EVERY_SECONDS = 1.0
+
+
+@dataclass
+class Teller:
+    """Writes to the store and tells the reporter. ``patience``: seconds that a store which cannot be written is waited for."""
+
+    store: Store
+    report: Callable[[JobEvent], None]
+    patience: float
+    _trouble_since: float | None = None
+
+    def write(self, attempt: Attempt | None, action: Callable[[], object]) -> bool:
+        """Do something with the store; whether it was done. One whose lease is lost is ended at once.
+
+        Raises what the store raises when it cannot be used for longer than the patience.
+        """
+        if attempt is not None and attempt.is_lost:
+            return False
+        try:
+            action()
+        except LeaseLost as error:
+            if attempt is None:
+                raise
+            self._lose(attempt, error)
+            return False
+        except (StoreBusy, NoSpace, ReadFailed) as error:
+            now = time.monotonic()
+            if self._trouble_since is None:
+                self._trouble_since = now
+                self.fleet("warning", {"message": f"{error.sentence()}; waiting for it"})
+            if now - self._trouble_since > self.patience:
+                raise
+            return False
+        self._trouble_since = None
+        return True
+
+    def fleet(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Something about the batch as a whole; the reporter alone is told."""
+        self.report(JobEvent(0, time.time(), "", 0, kind, data))
+
+    def job(self, attempt: Attempt, kind: str, data: Mapping[str, Any], *, stored: bool = True) -> None:
+        """Something about a job; ``stored``: in the store as well, which writes events of its own about what it is asked for."""
+        event = JobEvent(0, time.time(), attempt.name, attempt.lease.fence, kind, data)
+        attempt.told.append(event)
+        if stored:
+            self.write(attempt, lambda: self.store.event(attempt.lease, kind, data, event.at))
+        self.report(event)
+
+    def heard(self, attempt: Attempt, event: Heard) -> None:
+        """What a child said."""
+        told = attempt.hear(event)
+        if told is not None:
+            # bytes of a phase come before its end
+            self.flush(attempt)
+            self.job(attempt, *told)
+
+    def flush_now_and_then(self, attempt: Attempt, now: float) -> None:
+        """Tell of bytes that are done, about once a second."""
+        if attempt.unsaid and now - attempt.said_at >= _EVERY_SECONDS:
+            attempt.said_at = now
+            self.flush(attempt)
+
+    def flush(self, attempt: Attempt) -> None:
+        """Tell of bytes that are done."""
+        unsaid, attempt.unsaid = attempt.unsaid, {}
+        for phase, count in unsaid.items():
+            self.job(attempt, "bytes-done", {"phase": phase, "count": count})
+
+    def _lose(self, attempt: Attempt, error: LeaseLost) -> None:
+        attempt.is_lost = True
+        if attempt.child is not None:
+            attempt.child.stop(at_once=True)
+        self.job(attempt, "lease-lost", {"message": error.sentence()}, stored=False)
