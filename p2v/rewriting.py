@@ -24,6 +24,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.errors import Blocked, GuestNotUnderstood, NoSpace, PlanStale
 from p2v.core.events import Reporter
 from p2v.core.room import room_watched
+from p2v.core.turns import boot_turn
 from p2v.core.units import MIB
 from p2v.core.waiting import told_when_slow
 from p2v.core.workspace import Outputs, sha256_of, socket_folder, write_synced
@@ -131,8 +132,16 @@ def rewrite_overlays(
         with room_watched(folder, stop or threading.Event()) as room:
             try:
                 return rewrite(
-                    disks, facts, plan, supplements.get, acceleration, report,
-                    stop=room.stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,
+                    disks,
+                    facts,
+                    plan,
+                    supplements.get,
+                    acceleration,
+                    report,
+                    stop=room.stop,
+                    keys=tuple(keys),
+                    accept_damage=accept_damage,
+                    check_all=check_all,
                 )
             except ApplianceStopped:
                 if room.full:
@@ -152,16 +161,17 @@ def boot_checked(
 ) -> BootEvidence:
     """Boot a machine whose files still have partial names; screenshot and log are outputs, the evidence has their final names."""
     name = document.machine.name
-    evidence = verify(
-        hardware,
-        outputs.folder,
-        document.facts,
-        acceleration,
-        files=EvidenceFiles(outputs.partial(f"{name}.png"), outputs.partial(f"{name}.boot.log")),
-        report=report,
-        scratch=scratch,
-        keys=keys,
-    )
+    with boot_turn(report):
+        evidence = verify(
+            hardware,
+            outputs.folder,
+            document.facts,
+            acceleration,
+            files=EvidenceFiles(outputs.partial(f"{name}.png"), outputs.partial(f"{name}.boot.log")),
+            report=report,
+            scratch=scratch,
+            keys=keys,
+        )
     return replace(
         evidence,
         screenshot=f"{name}.png" if evidence.screenshot else None,
@@ -199,4 +209,6 @@ def output_files(outputs: Outputs, disks: Sequence[str] = ()) -> tuple[OutputFil
 def check_records(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
     """The file system checks before and after the rewriting, as the record has them."""
     both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output, c.checked) for when, checks in both for c in checks)
+    return tuple(
+        CheckRecord(when, c.device, c.kind, c.clean, c.output, c.checked) for when, checks in both for c in checks
+    )

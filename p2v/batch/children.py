@@ -102,13 +102,15 @@ class Starter(Protocol):
 class LocalStarter:
     """Starts children on this host, marked as the batch's; they get SIGTERM when the thread ends that started them.
 
-    ``program``: what p2v's arguments are given to. ``stdout_bytes``: how much of what they say there is kept.
+    ``program``: what p2v's arguments are given to. ``environment``: beside ours, for all of them. ``stdout_bytes``: how much of
+    what they say there is kept.
     """
 
     store: Path
     program: tuple[str, ...] = (sys.executable, "-m", "p2v")
     grace_seconds: float = GRACE_SECONDS
     stdout_bytes: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, order: Order) -> LocalChild:
         """See ``Starter.start``. Raises ToolMissing, and OSError where the host starts no more programs."""
@@ -126,7 +128,9 @@ class LocalStarter:
         kept = max(self.stdout_bytes, stdout_bytes)
         with contextlib.ExitStack() as stack:
             marks = stack.enter_context(marked_environment(self.store, job))
-            piped = start_piped(argv, env={**environment, **marks}, stdin=stdin, with_stdout=kept > 0)
+            piped = start_piped(
+                argv, env={**self.environment, **environment, **marks}, stdin=stdin, with_stdout=kept > 0
+            )
             return LocalChild(piped, kept, self.grace_seconds, stack.pop_all())
 
 

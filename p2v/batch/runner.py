@@ -10,19 +10,22 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
 from p2v.batch.jobs import Batch, Job, JobEvent, State
+from p2v.batch.marking import marked_environment
 from p2v.batch.places import places_of
 from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open, is_reached, wave_of
 from p2v.batch.steps import Steps
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
+from p2v.core.turns import boot_turns
 
 _LEAST_WAIT = 0.01
 _LOOKS_PART = 20.0
@@ -94,10 +97,11 @@ def run_batch(
     store.put(batch, time.time())
     places = places_of(batch.machines)
     teller = Teller(store, report, settings.patience)
-    steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
-    run = _Run(batch, store, teller, steps, places, settings)
     began = time.monotonic()
-    with signals_as_wishes() as wishes:
+    with marked_environment(batch.store, "") as marks, signals_as_wishes() as wishes:
+        local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
+        steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
+        run = _Run(batch, store, teller, steps, places, settings)
         try:
             run.run(wishes)
         finally:

@@ -1,7 +1,10 @@
 """Which jobs may begin now: waves, windows of time, priorities, and places by phase; pure.
 
 A job holds a place for copying until it has copied and one for an appliance until it is rewritten, so that phases of different
-machines overlap. Among equals the largest begins first: what is long and begins late is what a night ends with.
+machines overlap. How many boot at once is seen to by the children themselves (``p2v.core.turns``), which wait for their turn.
+
+Among equals what is longer than its share of all that is left begins first: begun late, it is what a night ends with. The others
+begin in the manifest's order: large and small machines side by side keep copying, rewriting and booting busy all along.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from p2v.core.units import GIB, KIB, MIB
 LEAST_RATE = 64 * KIB
 """Bytes a second; `p2v convert --limit` takes no less."""
 _READING_BYTES, _APPLIANCE_BYTES, _BOOT_BYTES = 256 * MIB, GIB, 2 * GIB
+_LONG = 2.0
 _COPYING = "copy"
 _REWRITING = "rewrite"
-_BOOTING = ("instrument", "boot")
+_BOOTING = ("turn", "instrument", "boot")
 _AFTER_BOTH = frozenset({"commit", "checksum", "publish", *_BOOTING})
 
 
@@ -106,7 +110,7 @@ def beginnings(
     ``host``: this host's name, for machines that are pinned; None: all hosts are reached. Jobs that another runner has
     leases of count as what their phase needs.
     """
-    ready = _in_order(jobs, running, now, local_time, places, host)
+    ready = _in_order(jobs, running, now, local_time, places, host, budget.copies)
     room = _Room(budget, {**_of_others(jobs, running, now, places), **running})
     begun = []
     for number, job in enumerate(ready):
@@ -147,6 +151,7 @@ def _in_order(
     local_time: time,
     places: Mapping[str, Place],
     host: str | None,
+    copies: int,
 ) -> list[Job]:
     wave = wave_of(jobs)
     ready = [
@@ -159,8 +164,16 @@ def _in_order(
         and job.not_before <= now
         and (job.machine.window is None or job.machine.window.holds(local_time))
     ]
+    sizes = {job.machine.name: places.get(job.machine.name, Place()).size for job in ready}
+    # what takes longer than its share of all that is left is what the end would wait for
+    long = sum(sizes.values()) / (copies * _LONG)
+
+    def order(job: Job) -> tuple[int, int]:
+        size = sizes[job.machine.name]
+        return -job.machine.priority, -size if size and size >= long else 0
+
     # sorting keeps the manifest's order among equals
-    return sorted(ready, key=lambda job: (-job.machine.priority, -places.get(job.machine.name, Place()).size))
+    return sorted(ready, key=order)
 
 
 def _of_others(
@@ -213,8 +226,6 @@ class _Room:
             not self.is_full
             and (memory is None or sum(each.memory_bytes for each in held) + wanted.memory_bytes <= memory)
             and self._places_left(wanted.storages) > 0
-            # beside those that boot one may have copied and wait for its turn
-            and (not wanted.boots or sum(each.boots and not each.copies for each in held) <= budget.boots)
         )
 
     def _places_left(self, storages: Sequence[str]) -> int:
