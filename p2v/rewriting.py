@@ -132,16 +132,8 @@ def rewrite_overlays(
         with room_watched(folder, stop or threading.Event()) as room:
             try:
                 return rewrite(
-                    disks,
-                    facts,
-                    plan,
-                    supplements.get,
-                    acceleration,
-                    report,
-                    stop=room.stop,
-                    keys=tuple(keys),
-                    accept_damage=accept_damage,
-                    check_all=check_all,
+                    disks, facts, plan, supplements.get, acceleration, report,
+                    stop=room.stop, keys=tuple(keys), accept_damage=accept_damage, check_all=check_all,
                 )
             except ApplianceStopped:
                 if room.full:
@@ -209,6 +201,4 @@ def output_files(outputs: Outputs, disks: Sequence[str] = ()) -> tuple[OutputFil
 def check_records(rewriting: RewriteResult) -> tuple[CheckRecord, ...]:
     """The file system checks before and after the rewriting, as the record has them."""
     both = (("before", rewriting.checks_before), ("after", rewriting.checks_after))
-    return tuple(
-        CheckRecord(when, c.device, c.kind, c.clean, c.output, c.checked) for when, checks in both for c in checks
-    )
+    return tuple(CheckRecord(when, c.device, c.kind, c.clean, c.output, c.checked) for when, checks in both for c in checks)

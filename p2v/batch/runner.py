@@ -130,7 +130,7 @@ class _Run:
 
     def run(self, wishes: Wishes) -> None:
         """Until nothing is left that can be done here."""
-        self.teller.fleet("batch-began", {"machines": len(self.batch.machines)})
+        self.teller.fleet("batch-began", {"machines": len(self.batch.machines)}, stored=True)
         also = [] if wishes.fd is None else [wishes.fd]
         while True:
             self._obey(wishes)
@@ -144,7 +144,7 @@ class _Run:
             wait_for(children, self._wait(), also)
         self.steps.tidy(now=True)
         counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
-        self.teller.fleet("batch-ended", counts)
+        self.teller.fleet("batch-ended", counts, stored=True)
 
     def close(self) -> None:
         """End what still runs; where that is not the end of ``run``, leases run out by themselves."""
@@ -157,7 +157,7 @@ class _Run:
         if count == self.asked:
             return
         if not self.asked:
-            self.teller.fleet("stopping", {"signal": wishes.number})
+            self.teller.fleet("stopping", {"signal": wishes.number}, stored=True)
         self.asked = count
         for attempt in self.under_way.values():
             self.steps.stop(attempt, at_once=count > 1)

@@ -281,7 +281,8 @@ class Steps:
             self._to_note(attempt, partial(self._note_done, attempt, attempt.result))
 
     def _note_parked(self, attempt: Attempt, failure: Failure, now: float) -> Job:
-        job = self.store.park(attempt.lease, failure, now)
+        record = None if attempt.result is None else attempt.result.record
+        job = self.store.park(attempt.lease, failure, now, record=record)
         self._fences.append((attempt.machine, attempt.lease.fence))
         bundle = None if failure.bundle is None else str(failure.bundle)
         data = {"code": failure.code, "message": failure.message, "hint": failure.hint, "bundle": bundle}

@@ -50,9 +50,12 @@ class Teller:
         self._trouble_since = None
         return True
 
-    def fleet(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Something about the batch as a whole; the reporter alone is told."""
-        self.report(JobEvent(0, time.time(), "", 0, kind, data))
+    def fleet(self, kind: str, data: Mapping[str, Any], *, stored: bool = False) -> None:
+        """Something about the batch as a whole; ``stored`` as of ``job``."""
+        event = JobEvent(0, time.time(), "", 0, kind, data)
+        if stored:
+            self.write(None, lambda: self.store.note(kind, data, event.at))
+        self.report(event)
 
     def job(self, attempt: Attempt, kind: str, data: Mapping[str, Any], *, stored: bool = True) -> None:
         """Something about a job; ``stored``: in the store as well, which writes events of its own about what it is asked for."""
