@@ -63,6 +63,8 @@ class Attempt:
     ending: Callable[[float], Job] | None = None
     must_stop: bool = False
     """A child was asked to end: by a cancel, a stop, or for it was silent too long (``failure`` says so then)."""
+    is_late: bool = False
+    """The step's child was ended for it took too long."""
     is_lost: bool = False
     """Another has the lease: nothing is noted any more."""
 

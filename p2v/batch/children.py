@@ -82,7 +82,10 @@ class Child(Protocol):
         ...
 
     def fds(self) -> tuple[int, ...]:
-        """Descriptors that become readable when there is something to hear; with none it is looked at now and then."""
+        """Descriptors that become readable when there is something to hear; with none it is looked at now and then.
+
+        The first one tells of its end, at least; ``wait_for`` may wait a little for more than a word from the others.
+        """
         ...
 
     def close(self) -> None:
@@ -121,16 +124,17 @@ class LocalStarter:
         argv: Sequence[str],
         job: str,
         environment: Mapping[str, str] = _NOTHING,
+        *,
         stdin: bytes = b"",
         stdout_bytes: int = 0,
+        marked: bool = True,
     ) -> LocalChild:
-        """Any program, for a job. Raises as ``start``."""
+        """Any program, for a job. Without ``marked`` what it leaves running is its own affair. Raises as ``start``."""
         kept = max(self.stdout_bytes, stdout_bytes)
         with contextlib.ExitStack() as stack:
-            marks = stack.enter_context(marked_environment(self.store, job))
-            piped = start_piped(
-                argv, env={**self.environment, **environment, **marks}, stdin=stdin, with_stdout=kept > 0
-            )
+            marks = stack.enter_context(marked_environment(self.store, job)) if marked else {}
+            env = {**self.environment, **environment, **marks}
+            piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0)
             return LocalChild(piped, kept, self.grace_seconds, stack.pop_all())
 
 
@@ -280,17 +284,26 @@ def _read(descriptor: int) -> bytes | None:
         return None
 
 
-def wait_for(children: Sequence[Child], seconds: float, also: Sequence[int] = ()) -> None:
-    """Until one of them has something to tell, one of ``also`` is readable, or the time is over."""
+def wait_for(children: Sequence[Child], seconds: float, also: Sequence[int] = (), pace: float = 0.0) -> None:
+    """Until one of them has something to tell, one of ``also`` is readable, or the time is over.
+
+    ``pace``: when it is no end that is told of, wait so long for more: copies tell of each piece.
+    """
+    heard = [child.fds() for child in children]
+    if any(not descriptors for descriptors in heard):
+        seconds = min(seconds, _LOOK_SECONDS)
+    ends = [*also, *(descriptors[0] for descriptors in heard if descriptors)]
+    words = [descriptor for descriptors in heard for descriptor in descriptors[1:]]
+    ready = _wait([*ends, *words], seconds)
+    if ready and pace and not ready & set(ends):
+        _wait(ends, pace)
+
+
+def _wait(descriptors: Sequence[int], seconds: float) -> set[int]:
     poll = select.poll()
-    for descriptor in also:
+    for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
-    for child in children:
-        descriptors = child.fds()
-        seconds = seconds if descriptors else min(seconds, _LOOK_SECONDS)
-        for descriptor in descriptors:
-            poll.register(descriptor, select.POLLIN)
-    poll.poll(max(0.0, seconds) * 1000)
+    return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
 
 
 def run_to_end(

@@ -29,6 +29,7 @@ from p2v.core.turns import boot_turns
 
 _LEAST_WAIT = 0.01
 _LOOKS_PART = 20.0
+_PACE = 0.02
 
 
 def _worker_name() -> str:
@@ -141,7 +142,7 @@ class _Run:
             if not self.under_way and (self.asked or self._nothing_left()):
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
-            wait_for(children, self._wait(), also)
+            wait_for(children, self._wait(), also, _PACE)
         self.steps.tidy(now=True)
         counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
         self.teller.fleet("batch-ended", counts, stored=True)

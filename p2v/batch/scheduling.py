@@ -62,6 +62,10 @@ class Holding:
             return replace(self, copies=False, rewrites=False, boots=still)
         return self
 
+    def freed(self) -> Holding:
+        """What it needs when the conversion has ended: nothing that others wait for."""
+        return replace(self, copies=False, rewrites=False, boots=False)
+
     @property
     def memory_bytes(self) -> int:
         """What it may come to use from now on at most, as a rule."""

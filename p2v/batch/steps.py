@@ -77,7 +77,7 @@ class Steps:
             self._release(attempt)
         elif attempt.step is Step.BEFORE:
             if self._hook_failed(attempt, ended):
-                words = f"the hook before it {_how(ended)}"
+                words = f"the hook before it {'took too long' if attempt.is_late else _how(ended)}"
                 self._park(attempt, Failure("hook-failed", 70, words, "Put the hook right, then `p2v batch retry`."))
             else:
                 self._convert(attempt)
@@ -123,6 +123,7 @@ class Steps:
                 )
                 child.stop()
         elif now - attempt.began > (hook.seconds if hook is not None else self.inspection_seconds):
+            attempt.is_late = True
             child.stop()
 
     # Converting
@@ -134,6 +135,7 @@ class Steps:
 
     def _conversion_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
         status, machine = ended.exit_status, attempt.machine
+        attempt.holding = attempt.holding.freed()
         if status in CONVERTED and not ended.lost:
             booted = status != 3 if machine.verify is Verify.BOOT or status == 3 else None
             attempt.failure = None
@@ -263,11 +265,12 @@ class Steps:
         def failed(failure: Failure) -> None:
             self.ended(attempt, Ended(127, failure.message, 0.0), stopping=False)
 
-        self._start(attempt, lambda: self.local.run(hook.argv, attempt.name, stdin=document), failed)
+        self._start(attempt, lambda: self.local.run(hook.argv, attempt.name, stdin=document, marked=False), failed)
 
     def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
-        failed = ended.exit_status != 0 or bool(ended.lost)
-        data = {"when": attempt.step.value, "failed": failed, "message": _how(ended) if failed else ""}
+        failed = attempt.is_late or ended.exit_status != 0 or bool(ended.lost)
+        words = "took too long, and was ended" if attempt.is_late else _how(ended) if failed else ""
+        data = {"when": attempt.step.value, "failed": failed, "message": words}
         self.teller.job(attempt, "hook", data)
         return failed
 
@@ -317,6 +320,7 @@ class Steps:
             failed(of_words("program-failed", 74, f"a program could not be started: {error.strerror or error}"))
         else:
             attempt.began = attempt.heard_at = time.monotonic()
+            attempt.is_late = False
 
 
 def order_of(attempt: Attempt) -> Order:

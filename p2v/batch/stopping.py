@@ -31,7 +31,10 @@ class Wishes:
 
 @contextmanager
 def signals_as_wishes() -> Iterator[Wishes]:
-    """While the context lasts. In another thread than the main one there are no signals to take."""
+    """While the context lasts. In another thread than the main one there are no signals to take.
+
+    What is ignored stays so: a run that was started with nohup goes on when its terminal is gone.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield Wishes()
         return
@@ -44,7 +47,8 @@ def signals_as_wishes() -> Iterator[Wishes]:
         with suppress(BlockingIOError):
             os.write(writing, b"s")
 
-    before = {number: signal.signal(number, take) for number in _SIGNALS}
+    taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, take) for number in taken}
     try:
         yield wishes
     finally:

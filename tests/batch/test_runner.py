@@ -209,6 +209,29 @@ def test_a_hook_before_that_fails_parks_and_one_after_is_told_of(tmp_path: Path)
     assert states == [State.PARKED, State.PARKED, State.DONE, State.PARKED]
     assert [runs(tmp_path, name) for name in "abcd"] == [0, 0, 1, 0]
     assert [e.data["failed"] for e in ran.told if e.kind == "hook" and e.job == "c"] == [True]
+    late = ran.job("d").failure
+    assert late is not None
+    assert late.message == "the hook before it took too long"
+
+
+LEAVES = """\
+setsid -f sh -c 'echo $$ > "$0"; exec sleep 3600' "$1"
+until [ -s "$1" ]; do sleep 0.05; done
+env > "$1.env"
+"""
+
+
+def test_what_a_hook_leaves_running_is_not_the_batchs(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    wished = batch(tmp_path, [machine(tmp_path, "a", after=Hook(("sh", "-c", LEAVES, "sh", str(file))))])
+    try:
+        assert run(wished).outcome.exit_code == 0
+        assert "P2V_BATCH=" not in file.with_suffix(".env").read_text()
+        assert not list(marked_processes(wished.store))
+        assert Path(f"/proc/{file.read_text().strip()}").exists()
+    finally:
+        if file.exists():
+            os.kill(int(file.read_text()), signal.SIGKILL)
 
 
 def test_a_wave_begins_when_the_one_before_it_has_ended(tmp_path: Path) -> None:
