@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 from p2v.batch.children import LocalStarter
 from p2v.batch.jobs import Batch, Budget, Job, JobEvent, MachineJob
+from p2v.batch.marking import left_folders
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
 
@@ -67,6 +69,12 @@ def run(
 
         local = LocalStarter(wished.store, program, settings.grace)
         return Ran(run_batch(wished, store, report, local=local, settings=settings), told)
+
+
+def remove_left(store: Path) -> None:
+    """The temporary folders that runs left which were killed, as `p2v batch clean` does."""
+    for folder in left_folders(store):
+        shutil.rmtree(folder)
 
 
 def runs(folder: Path, name: str) -> int:

@@ -16,6 +16,7 @@ import pytest
 from p2v.batch.children import Ended, Heard, LocalChild, LocalStarter, Order, event_of, run_to_end, wait_for
 from p2v.batch.jobs import MachineJob
 from p2v.batch.marking import left_folders, marked_processes
+from tests.batch.fleets import remove_left
 
 PATIENCE = 60.0
 
@@ -182,6 +183,7 @@ def test_it_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -> None:
     # the shell's own child is not in our hands: its parent was asked to end, not killed
     for each in marked_processes(tmp_path / "jobs.p2v"):
         os.kill(each.pid, signal.SIGKILL)
+    remove_left(tmp_path / "jobs.p2v")
     assert ended
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from p2v.batch.jobs import Budget, Failure, Hook, JobEvent, State, Verify
 from p2v.batch.marking import left_folders, marked_processes
 from p2v.batch.store import Lease, Store
-from tests.batch.fleets import FAKE, batch, machine, run, runs
+from tests.batch.fleets import FAKE, batch, machine, remove_left, run, runs
 
 IO = {"error": {"code": "io", "exit_code": 74, "message": "disk.vmdk: cannot read: Input/output error", "hint": ""}}
 BAD = {
@@ -278,6 +278,7 @@ def test_a_run_that_was_killed_is_gone_on_with_and_its_child_is_gone(tmp_path: P
             break
         time.sleep(0.1)
     assert not list(marked_processes(wished.store))
+    remove_left(wished.store)
 
 
 def test_an_attempt_that_is_counted_for_a_dead_runner_does_not_park(tmp_path: Path) -> None:
