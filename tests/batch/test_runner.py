@@ -176,7 +176,8 @@ def test_a_child_that_says_nothing_for_too_long_is_ended_and_tried_again(tmp_pat
     # on a busy host one that only begins slowly may be silent for as long
     ran = run(batch(tmp_path, [machine(tmp_path, "a", {"first": "deaf"}, attempts=50)]), silent=2.0, grace=0.2)
     assert ran.job("a").state is State.DONE
-    assert {event.data["code"] for event in ran.told if event.kind == "again"} == {"silent"}
+    failures = {(event.data["code"], event.data["message"]) for event in ran.told if event.kind == "again"}
+    assert {code for code, _ in failures} == {"silent"}, failures
 
 
 KEEP = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
