@@ -51,8 +51,10 @@ class Steps:
     def begin(self, attempt: Attempt) -> None:
         """The first step of one whose lease was just taken."""
         job = attempt.lease.job
-        data = {"worker": attempt.lease.worker, "attempt": job.attempts, "limit": attempt.holding.limit}
+        data = {"worker": attempt.lease.worker, "attempt": job.attempts, "limit": job.machine.attempts}
         self.teller.job(attempt, "claimed", data, stored=False)
+        if attempt.holding.limit is not None:
+            self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
         if attempt.lease.fence > 1 and self._adopt(attempt):
             return
         if job.attempts - self._failed_before(attempt) > _WORKERS_LOST:

@@ -66,7 +66,7 @@ def convert(words: list[str]) -> int:
         say("error", code="target-exists", exit_code=73, message=f"{result}: exists already", hint="")
         return 73
     with open(result, "x", encoding="ascii") as file:
-        file.write(options.get("fence", ""))
+        json.dump({name: options.get(name) for name in ("fence", "limit")}, file)
     return 3 if wish.get("boots") is False and "verify" in options else 0
 
 

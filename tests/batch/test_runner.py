@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def test_a_job_tells_of_its_phases_and_bytes_in_the_store(tmp_path: Path) -> Non
     assert (job.bytes_copied, job.bytes_total, list(job.seconds)) == (12345, 12345, ["copy"])
     assert ran.kinds("a") == ["claimed", "done"]
     assert ran.outcome.exit_code == 0
+
+
+def test_a_child_gets_its_fence_and_its_share_of_the_rate(tmp_path: Path) -> None:
+    machines = [machine(tmp_path, name) for name in "ab"]
+    budget = Budget(copies=2, appliances=2, bytes_per_second=1_000_000)
+    ran = run(batch(tmp_path, machines, budget))
+    for name in "ab":
+        told = json.loads((tmp_path / "out" / f"{name}.made").read_text())
+        assert told == {"fence": "1", "limit": "500000"}
+        assert [e.data for e in ran.told if e.kind == "began" and e.job == name] == [{"limit": 500_000}]
+    own = replace(machines[0], name="c", options=("--limit=7M",))
+    (tmp_path / "own").mkdir()
+    run(batch(tmp_path / "own", [own], budget))
+    assert json.loads((tmp_path / "out" / "c.made").read_text())["limit"] == "7M"
 
 
 def test_a_boot_check_that_fails_parks_where_it_was_wished(tmp_path: Path) -> None:
