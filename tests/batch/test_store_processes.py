@@ -287,3 +287,25 @@ def test_a_full_file_system_leaves_nothing_half(tmp_path: Path) -> None:
         store._file.rows("PRAGMA max_page_count = 1000000")
         store.event(lease, "warning", {}, 2.0)
     require_sound(tmp_path / "store")
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY, sqlite3.SQLITE_PROTOCOL])
+def test_what_sqlite_does_not_wait_for_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    refusals = [code] * 3
+
+    class Connection(sqlite3.Connection):
+        def execute(self, statement: str, *words: Any) -> sqlite3.Cursor:
+            if statement == "BEGIN IMMEDIATE" and refusals:
+                error = sqlite3.OperationalError("it is locked")
+                error.sqlite_errorcode = refusals.pop()
+                raise error
+            return super().execute(statement, *words)
+
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *words, **more: real(*words, factory=Connection, **more))
+    with Store.create(tmp_path / "store") as store:
+        store.put(batch(tmp_path, "a"))
+        assert len(store.jobs()) == 1
+    assert not refusals
