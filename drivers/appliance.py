@@ -27,6 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 import guestfs
 
 from drivers.appliance_folders import bind_script, release_script
+from drivers.appliance_sockets import noted_sockets
 from drivers.facts import Mount, Volume
 from drivers.keys import Key, fitting
 from drivers.layout import device_name
@@ -285,7 +286,8 @@ class Appliance:
     def launch(self, seconds: float) -> None:
         """Boot it. Raises ApplianceNotStarted, ProgramTimedOut."""
         try:
-            self.call("launch", seconds=seconds)
+            with noted_sockets():
+                self.call("launch", seconds=seconds)
         except ApplianceStopped:
             raise
         except ApplianceFailed as error:

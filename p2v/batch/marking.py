@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2v.core.workspace import SOCKETS_VARIABLE
+from p2v.core.workspace import ELSEWHERE, SOCKETS_VARIABLE
 
 STORE_VARIABLE = "P2V_BATCH"
 JOB_VARIABLE = "P2V_BATCH_JOB"
@@ -101,8 +101,26 @@ def _folder(store: Path, parent: Path) -> Iterator[Path]:
         folder.chmod(0o711)
         yield folder
     finally:
+        for each in noted_folders(folder):
+            shutil.rmtree(each, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def noted_folders(folder: Path) -> Iterator[Path]:
+    """Temporary folders that libraries made elsewhere, as noted in one of the batch's, and that are there still."""
+    try:
+        notes = (folder / ELSEWHERE).read_bytes().splitlines()
+    except OSError:
+        return
+    for note in notes:
+        device, inode, path = (*note.split(b" ", 2), b"", b"")[:3]
+        with contextlib.suppress(OSError):
+            facts = os.lstat(path)
+            # another one may have the name by now
+            is_it = [device, inode] == [b"%d" % facts.st_dev, b"%d" % facts.st_ino]
+            if is_it and stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid():
+                yield Path(os.fsdecode(path))
 
 
 def is_in_use(folder: Path) -> bool:

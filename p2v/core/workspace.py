@@ -21,6 +21,7 @@ from p2v.core.io_errors import write_problem
 
 PARTIAL = ".partial"
 SOCKETS_VARIABLE = "P2V_SOCKETS"
+ELSEWHERE = "elsewhere"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 # Some network file systems answer so where nobody keeps their locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
@@ -69,6 +70,20 @@ def socket_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def note_elsewhere(folder: Path) -> None:
+    """Note a temporary folder that a library makes at a place of its own choice, so that a batch finds what a crash leaves of it.
+
+    Without a batch nothing is noted.
+    """
+    wished = os.environ.get(SOCKETS_VARIABLE)
+    if not wished:
+        return
+    with contextlib.suppress(OSError):
+        facts = folder.lstat()
+        with (Path(wished) / ELSEWHERE).open("ab") as notes:
+            notes.write(b"%d %d %s\n" % (facts.st_dev, facts.st_ino, os.fsencode(folder)))
 
 
 @contextmanager

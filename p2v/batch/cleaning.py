@@ -1,0 +1,300 @@
+"""What a crash of a batch left, and removing it: exactly that, and never what is somebody else's or still in use.
+
+Processes and temporary folders are known by their marks (``p2v.batch.marking``), files by their names in the folders of the
+store's machines, and whether a run lives by the locks that it holds, which no crash can leave behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import os
+import select
+import signal
+import socket
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from p2v.batch.job_files import FileKind, JobFile, job_files, lock_path
+from p2v.batch.jobs import Job, State
+from p2v.batch.marking import MarkedProcess, is_in_use, left_folders, marked_processes, noted_folders, started_at
+from p2v.batch.store import Lease
+from p2v.core.errors import P2vError, TargetBusy
+from p2v.core.fence import fence_path, raise_fence, remove_fence
+from p2v.core.io_errors import write_problem
+from p2v.core.workspace import remove_files, take_lock
+
+_WORKER = "p2v batch clean"
+_GRACE_SECONDS = 10.0
+_KILLED_SECONDS = 10.0
+
+
+class LeftKind(enum.Enum):
+    """What was left."""
+
+    PROCESS = "process"
+    LEASE = "lease"
+    FILE = "file"
+    FOLDER = "temporary folder"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A thing that a crash left. ``machine``: empty where it is no single one's.
+
+    ``kept``: in words, why it is not removed unless everything is to go; empty: nobody needs it.
+    """
+
+    kind: LeftKind
+    machine: str
+    said: str
+    path: Path | None = None
+    process: MarkedProcess | None = None
+    allocated: int = 0
+    kept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of a thing. ``refused``: in words, why it is still there; empty: it is gone."""
+
+    left: Left
+    refused: str = ""
+
+
+class Jobs(Protocol):
+    """What is asked of a store here."""
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All of them."""
+        ...
+
+    def job(self, name: str) -> Job:
+        """One of them."""
+        ...
+
+    def claim(self, name: str, worker: str, seconds: float, now: float) -> Lease | None:
+        """Take a job that waits, or whose lease has run out."""
+        ...
+
+    def release(self, lease: Lease, now: float) -> Job:
+        """Give it back as it was, waiting."""
+        ...
+
+
+def left_behind(path: Path, store: Jobs, now: float) -> tuple[Left, ...]:
+    """Everything that crashes left of the batch whose store is at ``path``, on this host. Nothing is changed.
+
+    Files of a machine of which a process lives are not among it: end that, and look again.
+
+    Raises what reading a folder of results raises, as NotPermitted or ReadFailed.
+    """
+    jobs = store.jobs()
+    processes = list(marked_processes(path))
+    return (
+        *(_left_process(each) for each in processes if not each.has_runner),
+        *(_left_lease(job) for job in jobs if _is_expired(job, now)),
+        *_left_files(jobs, {each.job for each in processes}, now),
+        *_left_folders(path),
+    )
+
+
+def _left_folders(path: Path) -> Iterator[Left]:
+    for folder in left_folders(path):
+        # noted in it: it goes last
+        for each in (*noted_folders(folder), folder):
+            yield Left(LeftKind.FOLDER, "", str(each), each)
+
+
+def remove(store: Jobs, left: Sequence[Left], now: float, *, everything: bool = False) -> Iterator[Removed]:
+    """Remove what was found, one after the other; ``everything``: also what is kept for the next run.
+
+    Each is looked at once more: what has come to be in use meanwhile stays. Processes go first, then leases: they hold the rest.
+    """
+    order = {kind: number for number, kind in enumerate(LeftKind)}
+    for each in sorted(left, key=lambda one: order[one.kind]):
+        if each.kept and not everything:
+            continue
+        yield Removed(each, _remove_one(each, store, now))
+
+
+def _remove_one(left: Left, store: Jobs, now: float) -> str:
+    try:
+        if left.process is not None:
+            return end_process(left.process)
+        if left.kind is LeftKind.LEASE:
+            return _expire(left.machine, store, now)
+        assert left.path is not None
+        if left.kind is LeftKind.FOLDER:
+            if left.path.exists() and is_in_use(left.path):
+                return "it is in use"
+            remove_files([left.path])
+            return ""
+        return _remove_file(left.path, left.path.parent, store.job(left.machine), now)
+    except P2vError as error:
+        return error.sentence()
+
+
+def _remove_file(path: Path, folder: Path, job: Job, now: float) -> str:
+    if _is_running(job, now):
+        return "its machine is being converted"
+    lock = lock_path(folder, job.machine.name)
+    try:
+        descriptor, _ = take_lock(lock, folder / job.machine.name)
+    except TargetBusy:
+        return "its machine is being converted"
+    try:
+        if path == fence_path(folder, job.machine.name):
+            return "" if remove_fence(folder, job.machine.name, job.fence) else "another batch has its number there"
+        remove_files([path])
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+    return ""
+
+
+def not_yet(jobs: Iterable[Job], now: float) -> tuple[Job, ...]:
+    """Jobs of runs of this host that have died, and whose leases have not run out yet: what they left is seen then."""
+    return tuple(job for job in jobs if _is_running(job, now) and _has_died(job.worker))
+
+
+def _has_died(worker: str) -> bool:
+    """Whether a worker, as ``HOST:PID``, was of this host and is no more; False where that cannot be told."""
+    host, _, pid = worker.rpartition(":")
+    return host == socket.gethostname() and pid.isascii() and pid.isdigit() and started_at(int(pid)) == 0
+
+
+# --- leases and processes -------------------------------------------------------------------------------------------
+
+
+def _is_running(job: Job, now: float) -> bool:
+    return job.state is State.RUNNING and job.lease_until > now
+
+
+def _is_expired(job: Job, now: float) -> bool:
+    return job.state is State.RUNNING and job.lease_until <= now
+
+
+def _expire(name: str, store: Jobs, now: float) -> str:
+    """Take a lease back: by taking the job, which its holder loses by that, and giving it back."""
+    lease = store.claim(name, _WORKER, _GRACE_SECONDS, now)
+    if lease is None:
+        # one that was to be cancelled is, by the claim
+        still = _is_expired(store.job(name), now)
+        return "the batch is paused, and gives no leases: `p2v batch resume` first" if still else ""
+    try:
+        # whoever held it and still lives somewhere gives no names any more
+        with contextlib.suppress(FileNotFoundError):
+            raise_fence(lease.job.machine.folder, name, lease.fence)
+    finally:
+        store.release(lease, now)
+    return ""
+
+
+def _left_lease(job: Job) -> Left:
+    return Left(
+        LeftKind.LEASE, job.machine.name, f"number {job.fence} of {job.worker or 'a worker'}, which has run out"
+    )
+
+
+def _left_process(process: MarkedProcess) -> Left:
+    command = " ".join(process.command)
+    return Left(LeftKind.PROCESS, process.job, f"{process.pid}: {command}", process=process)
+
+
+def end_process(process: MarkedProcess) -> str:
+    """End a process, politely, then not; in words why it is still there, empty: it is gone."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    try:
+        # the number may have gone to another process meanwhile; from here on it cannot
+        if started_at(process.pid) != process.started:
+            return ""
+        for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, number)
+            # one that was stopped takes no signal but SIGKILL
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGCONT)
+            if _has_ended(handle, seconds):
+                return ""
+    except PermissionError:
+        return "this user may not end it"
+    finally:
+        os.close(handle)
+    return "it does not end: it waits for a disk that gives no answer"
+
+
+def _has_ended(handle: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+def _left_files(jobs: Sequence[Job], in_use: set[str], now: float) -> Iterator[Left]:
+    folders: dict[Path, dict[str, Job]] = defaultdict(dict)
+    for job in jobs:
+        folders[job.machine.folder][job.machine.name] = job
+    for folder, here in folders.items():
+        try:
+            found = list(job_files(folder, here))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # nothing was ever made there
+        except OSError as error:
+            raise write_problem(error, folder) from error
+        for machine in dict.fromkeys(each.machine for each in found):
+            job = here[machine]
+            if machine in in_use or _is_running(job, now) or _is_locked(lock_path(folder, machine)):
+                continue
+            yield from _of_machine(job, [each for each in found if each.machine == machine])
+
+
+def _of_machine(job: Job, files: Sequence[JobFile]) -> Iterator[Left]:
+    is_complete = any(each.kind is FileKind.RECORD for each in files)
+    for each in files:
+        if each.kind is FileKind.FENCE and not job.state.is_end:
+            continue  # it holds off whoever lost the lease and still lives somewhere
+        kept = _why_kept(job, each, is_complete=is_complete)
+        yield Left(
+            LeftKind.FILE, job.machine.name, f"{each.kind.value} {each.path}", each.path, None, each.allocated, kept
+        )
+
+
+def _why_kept(job: Job, file: JobFile, *, is_complete: bool) -> str:
+    """What the next run needs of what a run left. Of a machine that has ended nothing is, but results that lack only names."""
+    if file.kind in (FileKind.LOCK, FileKind.WORK, FileKind.FENCE):
+        return ""
+    if is_complete and job.state is not State.DONE:
+        return "complete but for its names, which the next run gives"
+    if file.kind in (FileKind.COPY, FileKind.JOURNAL) and not job.state.is_end:
+        return "the next run goes on with it"
+    return ""
+
+
+def _is_locked(lock: Path) -> bool:
+    """Whether a run holds it. Where a file system has no locks nobody does, and the leases alone tell."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
