@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -34,6 +35,25 @@ def out_json(text: str) -> None:
     """A JSON document, to stdout; JSON escapes what a terminal must not see."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether results go to a terminal."""
+    return sys.stdout.isatty()
+
+
+def screen(text: str) -> None:
+    """A result that replaces the one before it: on a terminal in its place, elsewhere below it."""
+    if is_terminal():
+        size = shutil.get_terminal_size()
+        rows = size.lines - 2
+        lines = printable(text).split("\n")
+        shown = lines if len(lines) <= rows else [*lines[: max(1, rows - 1)], f"... {len(lines) - rows + 1} lines more"]
+        # home, each line with what is behind it wiped, then everything below
+        sys.stdout.write("\x1b[H" + "".join(f"{line[: size.columns]}\x1b[K\n" for line in shown) + "\x1b[J")
+        sys.stdout.flush()
+    else:
+        out(text + "\n")
 
 
 def note(text: str) -> None:

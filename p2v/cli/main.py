@@ -12,7 +12,7 @@ import converters
 import drivers
 import p2v
 from p2v.cli import console
-from p2v.cli.ending import bounded_ending
+from p2v.cli.ending import GRACE_SECONDS, bounded_ending
 from p2v.cli.verbs import Parser, add_verbs
 from p2v.core.errors import P2vError, ReadFailed
 
@@ -21,6 +21,7 @@ _VERBS = {
     "plan": "show what a conversion would change",
     "audit": "say of one disk or a thousand machines what runs on KVM, what does not, and why",
     "convert": "convert a machine's disks for KVM",
+    "batch": "convert a fleet: init, plan, run, status, retry, cancel, pause, resume, logs, report, clean",
     "undo": "take a conversion in place back",
     "verify": "boot a throw-away copy and prove that it comes up",
     "prove": "compare a result with its source: only what was planned has changed",
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:
-        with bounded_ending():
+        # a verb that has others to end first takes longer
+        with bounded_ending(getattr(arguments, "ending_seconds", GRACE_SECONDS)):
             return int(arguments.run(arguments))
     except P2vError as failure:
         console.error(failure, progress)

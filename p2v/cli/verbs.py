@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from p2v.cli import console
@@ -39,11 +40,21 @@ class VerbParser(Parser):
         return super().parse_known_args(args, namespace)
 
 
-def add_verbs(parser: argparse.ArgumentParser, package: str, titles: Mapping[str, str], *, run_as: str) -> None:
-    """Subcommands by the names and titles; each is the module of that name in ``package``.
+_OF_THEIR_NAMES: Mapping[str, str] = MappingProxyType({})
+
+
+def add_verbs(
+    parser: argparse.ArgumentParser,
+    package: str,
+    titles: Mapping[str, str],
+    *,
+    run_as: str,
+    modules: Mapping[str, str] = _OF_THEIR_NAMES,
+) -> None:
+    """Subcommands by the names and titles; each is the module of that name in ``package``, or of the one in ``modules``.
 
     Its ``run`` becomes the attribute ``run_as`` of the parsed arguments.
     """
     verbs = parser.add_subparsers(dest=f"{run_as}_verb", required=True, metavar="VERB", parser_class=VerbParser)
     for name, title in titles.items():
-        verbs.add_parser(name, help=title, module_name=f"{package}.{name}", run_as=run_as)
+        verbs.add_parser(name, help=title, module_name=f"{package}.{modules.get(name, name)}", run_as=run_as)

@@ -1,0 +1,103 @@
+"""What happened to a machine, a line an event. Pure; what an event holds is somebody else's word, and looked at as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from p2v.batch.jobs import JobEvent
+from p2v.cli.batch.status_text import cut
+from p2v.core.units import format_bytes, format_seconds
+
+
+def line(event: JobEvent) -> str:
+    """An event with its time, local; empty for one that says nothing by itself (bytes that went on)."""
+    text = words(event)
+    return f"{datetime.fromtimestamp(event.at):%Y-%m-%d %H:%M:%S}  {text}" if text else ""
+
+
+def words(event: JobEvent) -> str:
+    """What it says, in one line."""
+    data = event.data
+    match event.kind:
+        case "bytes-done" | "item-done":
+            return ""
+        case "claimed":
+            return f"attempt {_number(data, 'attempt')} begins ({_text(data, 'worker')}, lease {event.fence})" + _lost(
+                data
+            )
+        case "began":
+            return f"may copy {format_bytes(_number(data, 'limit'))} a second"
+        case "phase-started":
+            size = _number(data, "total_bytes")
+            return f"{_text(data, 'title') or _text(data, 'phase')} ..." + (f" ({format_bytes(size)})" if size else "")
+        case "phase-finished":
+            ended = "failed after" if data.get("failed") is True else "done in"
+            return f"{_text(data, 'phase')}: {ended} {format_seconds(_seconds(data, 'seconds'))}"
+        case "change-applied":
+            return f"  {'already so' if data.get('skipped') is True else 'changed'}: {_text(data, 'summary')}"
+        case "warning":
+            return f"warning: {_text(data, 'message')}"
+        case "error":
+            return f"error: {_failure(data)}"
+        case _:
+            return _of_the_store(event)
+
+
+def _of_the_store(event: JobEvent) -> str:
+    data, why = event.data, _failure(event.data.get("failure", event.data))
+    match event.kind:
+        case "done":
+            verified = {"True": ", verified", "False": ", not verified"}.get(str(data.get("verified")), "")
+            return f"converted{verified}: {_text(data, 'record')}"
+        case "parked":
+            return f"PARKED: {why}"
+        case "again":
+            wait = max(0.0, _seconds(data, "not_before") - event.at)
+            return f"failed, will be tried again in {format_seconds(wait)}: {why}"
+        case "cancelled":
+            return f"cancelled: {reason}" if (reason := _text(data, "why") or why) else "cancelled"
+        case "lease-lost":
+            return f"another worker has it now: {_text(data, 'message')}"
+        case "hook":
+            ended = f"failed: {_text(data, 'message')}" if data.get("failed") is True else "done"
+            return f"the command {_text(data, 'when')} it: {ended}"
+        case "cancel-wished":
+            return "is to be cancelled"
+        case "retried":
+            return "is to be tried again"
+        case "released":
+            return "stopped, waits for the next run"
+        case "added" | "changed" | "removed":
+            return f"{event.kind} by the manifest"
+        case _:
+            rest = ", ".join(f"{name} {value}" for name, value in data.items())
+            return cut(f"{event.kind}: {rest}" if rest else event.kind)
+
+
+def _lost(data: Mapping[str, Any]) -> str:
+    return f"; {_text(data, 'lost_worker')} was not heard of any more" if data.get("lost_worker") else ""
+
+
+def _failure(data: object) -> str:
+    if not isinstance(data, Mapping):
+        return ""
+    message, code, hint = _text(data, "message"), _text(data, "code"), _text(data, "hint")
+    return (f"{message} ({code})" if code else message) + (f" {hint}" if hint else "")
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    return cut(str(value)) if value is not None else ""
+
+
+def _number(data: Mapping[str, Any], name: str) -> int:
+    value = data.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _seconds(data: Mapping[str, Any], name: str) -> float:
+    value = data.get(name)
+    # NaN and infinity are numbers to JSON's reader
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e12 else 0.0

@@ -1,0 +1,160 @@
+"""How a batch's run is told of on stderr: bars on a terminal, lines for logs, JSON lines for programs. All from the same events."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from p2v.batch.jobs import Job, JobEvent, State
+from p2v.cli.batch import event_text
+from p2v.core.text import printable
+from p2v.core.units import format_bytes
+
+Sink = Callable[[JobEvent], None]
+
+_SUMMARY_SECONDS = 60.0
+# what is said of a thousand machines in a log: beginnings, ends, and what is wrong
+TOLD = frozenset(
+    ("claimed", "done", "parked", "again", "cancelled", "released", "lease-lost", "hook", "warning", "error")
+)
+_ENDS = frozenset(("done", "parked", "cancelled"))
+_STATES = {
+    "claimed": State.RUNNING,
+    "done": State.DONE,
+    "parked": State.PARKED,
+    "cancelled": State.CANCELLED,
+    "again": State.WAITING,
+    "released": State.WAITING,
+    "retried": State.WAITING,
+}
+
+
+def sink(progress: str, jobs: Sequence[Job]) -> Sink:
+    """The sink for a run's events; ``jobs``: as they stand when it begins."""
+    if progress == "auto":
+        progress = "bars" if sys.stderr.isatty() else "plain"
+    match progress:
+        case "bars":
+            # only a terminal needs it and tqdm
+            from p2v.cli.batch.fleet_bars import FleetBars
+
+            return FleetBars(sys.stderr, Fleet.of(jobs), _bars_that_fit())
+        case "json":
+            return JsonLines(sys.stderr)
+        case "plain":
+            return PlainLines(sys.stderr, Fleet.of(jobs))
+        case _:
+            return _ignore
+
+
+def _ignore(event: JobEvent) -> None:
+    pass
+
+
+def _bars_that_fit() -> int:
+    return max(1, shutil.get_terminal_size().lines - 4)
+
+
+@dataclass
+class Fleet:
+    """How all machines stand, by the events so far."""
+
+    states: dict[str, State] = field(default_factory=dict)
+    copied: int = 0
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> Fleet:
+        """As the store has them."""
+        return cls({job.machine.name: job.state for job in jobs})
+
+    def take(self, event: JobEvent) -> None:
+        """Note what changes it."""
+        state = _STATES.get(event.kind)
+        if state is not None and event.job:
+            self.states[event.job] = state
+        if event.kind == "bytes-done" and event.data.get("phase") == "copy":
+            count = event.data.get("count")
+            self.copied += count if isinstance(count, int) else 0
+
+    @property
+    def total(self) -> int:
+        """All machines."""
+        return len(self.states)
+
+    @property
+    def ended(self) -> int:
+        """Those of which nothing more happens."""
+        return sum(1 for state in self.states.values() if state.is_end)
+
+    def counts(self) -> str:
+        """In words; states that nobody is in are left out."""
+        every = list(self.states.values())
+        shown = (State.RUNNING, State.WAITING, State.PARKED, State.CANCELLED)
+        return ", ".join(f"{every.count(state)} {state.value}" for state in shown if state in every)
+
+
+@dataclass
+class JsonLines:
+    """One JSON object a line, with the names and fields of the store's events; ``at`` in seconds since 1970."""
+
+    stream: TextIO
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: JobEvent) -> None:
+        own: dict[str, Any] = {
+            "event": event.kind, "job": event.job, "at": event.at, "number": event.number, "fence": event.fence
+        }  # fmt: skip
+        with self.lock:
+            self.stream.write(json.dumps(dict(event.data) | own) + "\n")
+            self.stream.flush()
+
+
+@dataclass
+class PlainLines:
+    """A line when a machine begins, ends or fails, and now and then how all stand; for logs."""
+
+    stream: TextIO
+    fleet: Fleet
+    clock: Callable[[], float] = time.monotonic
+    said_at: float = field(default=0.0)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.said_at = self.clock()
+
+    def __call__(self, event: JobEvent) -> None:
+        with self.lock:
+            self.fleet.take(event)
+            if event.kind in TOLD or not event.job:
+                count = f" [{self.fleet.ended} of {self.fleet.total}]" if event.kind in _ENDS else ""
+                self._say(told(event) + count)
+            elif self.clock() - self.said_at >= _SUMMARY_SECONDS:
+                self.said_at = self.clock()
+                done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
+                copied = f", {format_bytes(self.fleet.copied)} copied" if self.fleet.copied else ""
+                self._say(f"{done}; {self.fleet.counts()}{copied}")
+
+    def _say(self, text: str) -> None:
+        self.stream.write(printable(text, keep="") + "\n")
+        self.stream.flush()
+
+
+def told(event: JobEvent) -> str:
+    """An event in a line, with its machine; of the batch itself without."""
+    if event.job:
+        return f"{event.job}: {event_text.words(event)}"
+    match event.kind:
+        case "stopping":
+            return "stopping: what is under way is ended, and goes on at the next run (again: at once)"
+        case "paused":
+            return "paused: nothing more begins until `p2v batch resume`"
+        case "resumed":
+            return "goes on"
+        case _:
+            return event_text.words(event).replace("-", " ", 1)

@@ -1,0 +1,244 @@
+"""What a batch's jobs look like: in a few lines for a thousand machines, in a table with a line each, as a JSON document. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from p2v.batch.jobs import Failure, Job, State
+from p2v.core.text import printable
+from p2v.core.units import format_bytes, format_seconds
+
+SCHEMA = 1
+_NAME_LETTERS = 40
+_REASON_LETTERS = 300
+_SHOWN_OF_A_STATE = 20
+_ORDER = (State.RUNNING, State.WAITING, State.PARKED, State.CANCELLED, State.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A batch at a moment, ``now`` in seconds since 1970. ``title``: how the user calls it."""
+
+    title: str
+    jobs: tuple[Job, ...]
+    now: float
+    paused: bool = False
+
+
+def name_of(job: Job) -> str:
+    """A machine's name, safe for a terminal and of bounded length."""
+    name = printable(job.machine.name, keep="")
+    return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
+
+
+def is_expired(job: Job, now: float) -> bool:
+    """Whether its worker has not been heard of for longer than it may be silent."""
+    return job.state is State.RUNNING and job.lease_until <= now
+
+
+def summary(seen: Seen) -> Iterator[str]:
+    """The counts, and how far the copying is."""
+    count = len(seen.jobs)
+    yield f"{seen.title}: {count} {'machine' if count == 1 else 'machines'}: {', '.join(_counts(seen.jobs)) or 'none'}"
+    if seen.paused:
+        yield "paused: nothing more begins until `p2v batch resume`"
+    ended = [job for job in seen.jobs if job.state is State.DONE]
+    if ended:
+        copied, seconds = sum(job.bytes_copied for job in ended), sum(max(0.0, job.ended - job.began) for job in ended)
+        each = f"{format_seconds(seconds / len(ended))} a machine on average" if seconds else ""
+        yield "converted: " + ", ".join(part for part in (f"{format_bytes(copied)} of disks", each) if part)
+
+
+def _counts(jobs: Sequence[Job]) -> Iterator[str]:
+    counts = Counter(job.state for job in jobs)
+    for state in _ORDER:
+        if counts[state]:
+            more = ""
+            if state is State.DONE:
+                verified = sum(1 for job in jobs if job.state is State.DONE and job.verified)
+                more = f" ({verified} of them verified)" if verified else ""
+            yield f"{counts[state]} {state.value}{more}"
+
+
+def overview(seen: Seen) -> str:
+    """Counts, what is under way, what is parked and why, and the first of what waits."""
+    parts = [list(summary(seen))]
+    parts += [list(_running(seen)), list(_parked(seen.jobs)), list(_waiting(seen))]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _of(jobs: Iterable[Job], state: State) -> list[Job]:
+    return [job for job in jobs if job.state is state]
+
+
+def _running(seen: Seen) -> Iterator[str]:
+    running = _of(seen.jobs, State.RUNNING)
+    if running:
+        rows = [(name_of(job), *_progress(job, seen.now)) for job in running]
+        yield "under way"
+        yield from _table(("machine", "phase", "copied", "rate", "for", "attempt"), rows)
+
+
+def _progress(job: Job, now: float) -> tuple[str, ...]:
+    seconds = max(0.0, now - job.began)
+    rate = f"{format_bytes(int(job.bytes_copied / seconds))}/s" if seconds >= 1 and job.bytes_copied else ""
+    phase = "not heard of any more" if is_expired(job, now) else printable(job.phase, keep="") or "beginning"
+    return (phase, _share(job), rate, format_seconds(seconds), f"{job.attempts} of {job.machine.attempts}")
+
+
+def _share(job: Job) -> str:
+    if not job.bytes_total:
+        return ""
+    share = min(100, 100 * job.bytes_copied // job.bytes_total)
+    return f"{share} % of {format_bytes(job.bytes_total)}"
+
+
+def _parked(jobs: Iterable[Job]) -> Iterator[str]:
+    parked = _of(jobs, State.PARKED)
+    if parked:
+        yield "parked (`p2v batch retry NAME` when the reason is gone; `p2v batch logs NAME` tells all)"
+        for job in parked[: _SHOWN_OF_A_STATE * 2]:
+            yield from _reason(job)
+        yield from _rest(len(parked) - _SHOWN_OF_A_STATE * 2, "parked")
+
+
+def _reason(job: Job) -> Iterator[str]:
+    failure = job.failure
+    if failure is None:
+        yield f"  {name_of(job)}"
+        return
+    yield f"  {name_of(job)}: {said(failure)}"
+    if failure.hint:
+        yield f"      {cut(failure.hint)}"
+    if failure.bundle is not None:
+        yield f"      {printable(str(failure.bundle), keep='')}"
+
+
+def said(failure: Failure) -> str:
+    """A failure in one line."""
+    return cut(f"{failure.message} ({failure.code})")
+
+
+def cut(text: str) -> str:
+    """A text of somebody else's, in one line of bounded length."""
+    line = printable(" ".join(text.split()), keep="")
+    return line if len(line) <= _REASON_LETTERS else line[: _REASON_LETTERS - 1] + "…"
+
+
+def _waiting(seen: Seen) -> Iterator[str]:
+    waiting = _of(seen.jobs, State.WAITING)
+    if waiting:
+        yield "waiting"
+        rows = [(name_of(job), why_waiting(job, seen.now)) for job in waiting[:_SHOWN_OF_A_STATE]]
+        yield from _table(None, rows)
+        yield from _rest(len(waiting) - _SHOWN_OF_A_STATE, "waiting")
+
+
+def why_waiting(job: Job, now: float) -> str:
+    """What a job that waits is waiting for, as far as it says so itself."""
+    parts = [f"wave {job.machine.wave}"] if job.machine.wave else []
+    if job.machine.window is not None:
+        parts.append(f"begins between {job.machine.window.begin:%H:%M} and {job.machine.window.end:%H:%M}")
+    if job.not_before > now:
+        parts.append(f"tried again in {format_seconds(job.not_before - now)}")
+    if job.failure is not None:
+        parts.append(f"attempt {job.attempts}: {said(job.failure)}")
+    return "; ".join(parts)
+
+
+def _rest(count: int, state: str) -> Iterator[str]:
+    if count > 0:
+        yield f"  and {count} more (`p2v batch status --state {state}` lists all)"
+
+
+def table(seen: Seen, states: Sequence[State] = ()) -> str:
+    """A line a machine, in the manifest's order; of the states wished, or of all."""
+    rows = [
+        (name_of(job), job.state.value, *_ended(job, seen.now))
+        for job in seen.jobs
+        if not states or job.state in states
+    ]
+    return "\n".join([*summary(seen), "", *_table(("machine", "state", "time", "copied", ""), rows)])
+
+
+def _ended(job: Job, now: float) -> tuple[str, str, str]:
+    copied = format_bytes(job.bytes_copied) if job.bytes_copied else ""
+    match job.state:
+        case State.RUNNING:
+            return (format_seconds(max(0.0, now - job.began)), _share(job) or copied, _progress(job, now)[0])
+        case State.WAITING:
+            return ("", "", why_waiting(job, now))
+        case State.DONE:
+            verified = {True: "verified", False: "not verified", None: ""}[job.verified]
+            return (format_seconds(max(0.0, job.ended - job.began)), copied, verified)
+        case _:
+            return ("", copied, said(job.failure) if job.failure is not None else "")
+
+
+def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    lines = [head, *rows] if head and rows else list(rows)
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+# --- as JSON --------------------------------------------------------------------------------------------------------
+
+
+def document(seen: Seen) -> dict[str, Any]:
+    """All of it as JSON data; times in seconds since 1970 are given as UTC, in ISO 8601."""
+    counts = Counter(job.state for job in seen.jobs)
+    return {
+        "schema": SCHEMA,
+        "at": _moment(seen.now),
+        "paused": seen.paused,
+        "counts": {state.value: counts[state] for state in State},
+        "verified": sum(1 for job in seen.jobs if job.state is State.DONE and job.verified),
+        "machines": [_job_data(job, seen.now) for job in seen.jobs],
+    }
+
+
+def _job_data(job: Job, now: float) -> dict[str, Any]:
+    return {
+        "name": job.machine.name,
+        "state": job.state.value,
+        "phase": job.phase,
+        "expired": is_expired(job, now),
+        "attempts": job.attempts,
+        "attempts_allowed": job.machine.attempts,
+        "wave": job.machine.wave,
+        "priority": job.machine.priority,
+        "folder": str(job.machine.folder),
+        "worker": job.worker,
+        "not_before": _moment(job.not_before),
+        "began": _moment(job.began),
+        "ended": _moment(job.ended),
+        "bytes_copied": job.bytes_copied,
+        "bytes_total": job.bytes_total,
+        "seconds": dict(job.seconds),
+        "verified": job.verified,
+        "record": str(job.record) if job.record is not None else None,
+        "failure": failure_data(job.failure),
+    }
+
+
+def failure_data(failure: Failure | None) -> Mapping[str, Any] | None:
+    """A failure as JSON data."""
+    if failure is None:
+        return None
+    return {
+        "code": failure.code,
+        "exit_code": failure.exit_code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "may_help": failure.may_help,
+        "bundle": str(failure.bundle) if failure.bundle is not None else None,
+    }
+
+
+def _moment(at: float) -> str | None:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None

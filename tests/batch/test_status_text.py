@@ -1,0 +1,86 @@
+"""How a batch is shown: readable for a thousand machines, whole as JSON, and safe for a terminal whatever machines are called."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import time
+from pathlib import Path
+
+from p2v.batch.jobs import Failure, Job, State, Window
+from p2v.cli.batch.status_text import Seen, document, overview, table
+from tests.batch.making import job, machine
+
+NOW = 10_000.0
+FULL = Failure("no-space", 73, "/results: needs 3 GiB, 1 GiB is free", "Free some space.", True, Path("/b/web-1"))
+
+
+def fleet(count: int) -> tuple[Job, ...]:
+    states = [State.DONE] * 7 + [State.WAITING] * 80 + [State.PARKED, State.CANCELLED]
+    jobs = [job(f"m{number:04}", states[number % len(states)]) for number in range(count)]
+    return tuple(replace(each, failure=FULL) if each.state is State.PARKED else each for each in jobs)
+
+
+def running(name: str = "web", **rest: object) -> Job:
+    known = {"attempts": 1, "began": NOW - 100, "lease_until": NOW + 30, "phase": "copy"}
+    return replace(job(name, State.RUNNING), **{**known, **rest})  # type: ignore[arg-type]
+
+
+def test_a_thousand_machines_fit_on_a_page_with_what_matters() -> None:
+    text = overview(Seen("jobs.yaml", (running(bytes_copied=25 << 20, bytes_total=100 << 20), *fleet(1000)), NOW))
+    assert len(text.splitlines()) < 110
+    assert "jobs.yaml: 1001 machines: 1 running" in text
+    (line,) = [each for each in text.splitlines() if each.startswith("  web ")]
+    assert "copy" in line
+    assert "25 % of 100.0 MiB" in line
+    assert "1 of 3" in line
+    assert FULL.message in text
+    assert FULL.hint in text
+    assert "/b/web-1" in text
+
+
+def test_a_table_has_a_line_for_each_machine_of_the_states_wished() -> None:
+    jobs = fleet(1000)
+    lines = table(Seen("jobs.yaml", jobs, NOW), [State.PARKED]).splitlines()
+    parked = [each for each in jobs if each.state is State.PARKED]
+    assert [each.machine.name for each in parked] == [line.split()[0] for line in lines if line.startswith("  m0")]
+    every = table(Seen("jobs.yaml", jobs, NOW)).splitlines()
+    assert len([line for line in every if line.startswith("  m0")]) == 1000
+
+
+def test_names_and_reasons_of_somebody_else_neither_move_the_cursor_nor_fill_the_screen() -> None:
+    evil = "\x1b[2J\nx" + "y" * 5000
+    parked = replace(job(evil, State.PARKED), failure=Failure("\x1b]0;", 65, evil, evil))
+    seen = Seen("jobs.yaml", (parked, running(evil, phase="\x1b[2J")), NOW)
+    for text in (overview(seen), table(seen)):
+        assert "\x1b" not in text
+        assert max(map(len, text.splitlines())) < 500
+    assert json.loads(json.dumps(document(seen)))["machines"][0]["name"] == evil
+
+
+def test_what_a_machine_waits_for_is_said() -> None:
+    waiting = Job(machine("night", wave=2, window=Window(time(22), time(5))), State.WAITING, attempts=1, failure=FULL)
+    text = overview(Seen("jobs.yaml", (replace(waiting, not_before=NOW + 90),), NOW))
+    for words in ("wave 2", "between 22:00 and 05:00", "tried again in 1 min 30 s", FULL.message):
+        assert words in text
+
+
+def test_a_worker_that_is_not_heard_of_any_more_is_told_of() -> None:
+    seen = Seen("jobs.yaml", (running(lease_until=NOW - 1),), NOW)
+    assert "not heard of any more" in overview(seen)
+    assert document(seen)["machines"][0]["expired"] is True
+
+
+def test_the_document_counts_every_state_and_gives_times_as_utc() -> None:
+    done = replace(job("web", State.DONE), began=0.5, ended=60.0, verified=True, seconds={"copy": 3.0})
+    data = document(Seen("jobs.yaml", (done, *fleet(100)), NOW, paused=True))
+    assert sum(data["counts"].values()) == 101
+    assert (data["verified"], data["paused"]) == (1, True)
+    assert data["machines"][0]["ended"] == "1970-01-01T00:01:00+00:00"
+    assert data["machines"][0]["not_before"] is None
+
+
+def test_an_empty_batch_says_so() -> None:
+    seen = Seen("jobs.yaml", (), NOW)
+    assert overview(seen) == "jobs.yaml: 0 machines: none"
+    assert "0 machines" in table(seen)
