@@ -5,6 +5,7 @@ is a new class here, not a new text. Exit codes follow sysexits where it has one
 """
 
 from p2v.core.errors.batch import BadManifest, BadStore, LeaseLost, Mistake, NoSuchJob, StoreBusy
+from p2v.core.errors.cluster import ClusterGone, ClusterRefused
 from p2v.core.errors.guests import Blocked, GuestNotUnderstood, PlanStale, ReaderCrashed
 from p2v.core.errors.images import (
     AmbiguousFormat,
@@ -48,6 +49,8 @@ __all__ = [
     "BadStore",
     "BadTarget",
     "Blocked",
+    "ClusterGone",
+    "ClusterRefused",
     "DeviceInUse",
     "DeviceNotEmpty",
     "DiskInUse",

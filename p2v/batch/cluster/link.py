@@ -1,0 +1,336 @@
+"""The runner's talk with a scheduler, in a thread of its own: nothing that the network does makes the runner wait.
+
+What is decided here: a task is given to the scheduler once. Dask runs a task again whose worker went away; but whether the first
+run has really ended nobody can know, so each task has one token (in a queue at the scheduler), the second run finds none, and the
+attempt is told to be lost. The runner then claims the job anew, with a higher fencing number, which keeps the first one from
+giving anything its name. The same when the scheduler goes away: workers end their children with it, and everything given to it
+is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, Queue
+from distributed.security import Security
+
+import p2v
+from p2v.batch.children import Ended, Order
+from p2v.batch.cluster.address import Address, objection
+from p2v.batch.cluster.child import ClusterChild, Stage
+from p2v.batch.cluster.messages import Begun, Over, Task, Told, message_of
+from p2v.batch.cluster.placing import ClusterWish, WorkerSeen, fitting, needs, seen, storages_of, why_none
+from p2v.batch.cluster.worker import describe, run_task
+from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
+
+_LOOK_SECONDS = 1.0
+_ANSWER_SECONDS = 15.0
+_HANGING_SECONDS = 60.0
+_LAST_WORD_SECONDS = 60.0
+"""For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
+
+
+class _Broken(Exception):
+    """The connection was lost, or one has taken its place that knows nothing of ours."""
+
+
+@dataclass(eq=False)
+class _Sent:
+    """A child that the scheduler has; ``asked``: since when its last word is waited for."""
+
+    child: ClusterChild
+    future: Future[None]
+    token: Queue
+    asked: float | None = None
+
+
+@dataclass(eq=False)
+class Link:
+    """Keeps the connection, gives tasks to the scheduler, and tells children what workers tell."""
+
+    address: Address
+    wish: ClusterWish
+    security: Security
+    topic: str
+    first: threading.Event = field(default_factory=threading.Event)
+    """Set when it is connected for the first time, or never will be."""
+    refusal: P2vError | None = None
+    _held: list[ClusterChild] = field(default_factory=list)
+    _sent: dict[str, _Sent] = field(default_factory=dict)
+    _workers: dict[str, WorkerSeen] = field(default_factory=dict)
+    _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: bool = False
+    _numbers: int = 0
+
+    # --- for the runner's thread
+
+    def add(self, order: Order, store: Path) -> ClusterChild:
+        """Have an order carried out somewhere."""
+        with self._lock:
+            self._numbers += 1
+            key = f"{self.topic}-{self._numbers}-{order.fence}"
+            shared = tuple(each for each in storages_of(order.machine, self.wish.storages) if each.at_once is not None)
+            child = ClusterChild(Task(key, self.topic, order, store, shared), self.wake)
+            self._held.append(child)
+        self.wake()
+        return child
+
+    def wake(self) -> None:
+        """Look at what was wished."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # closed just now
+                self._loop.call_soon_threadsafe(self._woken.set)
+
+    def close(self) -> None:
+        """End the talk; children that run are ended by their workers."""
+        self._closing = True
+        self.wake()
+
+    # --- for the link's thread
+
+    def run(self) -> None:
+        """Until it is closed."""
+        try:
+            asyncio.run(self._talk())
+        finally:
+            if self.refusal is None:
+                self.refusal = ClusterGone(self.wish.engine, "the cluster was left")
+            self.first.set()
+            self._lose_all("the cluster was left")
+            for child in self._take_held():
+                child.lose("the cluster was left")
+
+    async def _talk(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not self._closing and self.refusal is None:
+            try:
+                await self._connected()
+            except ClusterRefused as error:
+                self._lose_all(error.sentence())
+                self.refusal = error
+            except Exception as error:  # noqa: BLE001 - whatever Dask raises here, the connection is made anew
+                why = f"{type(error).__name__}: {error}"[:500]
+                self._lose_all(f"the scheduler went away ({why})")
+                if not self.first.is_set():
+                    self.refusal = ClusterGone(self.wish.engine, f"no scheduler answers ({why})")
+                self._lose_impatient("no scheduler answers")
+                await self._pause()
+
+    async def _connected(self) -> None:
+        client = Client(
+            self.address.url,
+            security=self.security,
+            asynchronous=True,
+            set_as_default=False,
+            timeout=_ANSWER_SECONDS,
+            name="p2v",
+        )
+        try:
+            await client
+            await self._serve(client)
+        finally:
+            for asked in self._asking.values():
+                asked.cancel()
+            self._asking.clear()
+            self._workers.clear()
+            with suppress(OSError, TimeoutError, RuntimeError):
+                await asyncio.wait_for(client.close(), _ANSWER_SECONDS)
+
+    async def _serve(self, client: Client) -> None:
+        client.subscribe_topic(self.topic, self._on_message)
+        await self._look(client)
+        await _forbid_stealing(client)
+        self.first.set()
+        looked = time.monotonic()
+        while not self._closing:
+            if client.status != "running":
+                raise _Broken("the connection was lost")
+            if time.monotonic() - looked >= _LOOK_SECONDS:
+                await self._look(client)
+                looked = time.monotonic()
+            # a scheduler that hangs is none
+            await asyncio.wait_for(self._attend(client), _HANGING_SECONDS)
+            await self._pause()
+        await asyncio.wait_for(self._stop_all(), _HANGING_SECONDS)
+
+    async def _attend(self, client: Client) -> None:
+        for each in list(self._sent.values()):
+            await self._settle(each)
+        for child in self._take_held():
+            await self._send(client, child)
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
+        self._woken.clear()
+
+    # --- workers
+
+    async def _look(self, client: Client) -> None:
+        """Who is there now; those that are new are asked who they are, beside everything else."""
+        identity = await asyncio.wait_for(_rpc(client).identity(n_workers=-1), _ANSWER_SECONDS)
+        why_not = objection(str(identity["address"]))
+        if why_not:
+            raise ClusterRefused(self.wish.engine, why_not)
+        there: Mapping[str, Mapping[str, object]] = identity["workers"]
+        for gone in self._workers.keys() - there.keys():
+            del self._workers[gone]
+        for address in there.keys() - self._workers.keys() - self._asking.keys():
+            self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
+
+    async def _ask(self, client: Client, address: str, said: Mapping[str, object]) -> None:
+        described: Mapping[str, object]
+        try:
+            # one that is reached by everybody gets nothing of ours, not even this
+            found = {} if objection(address) else await asyncio.wait_for(_described(client, address), _ANSWER_SECONDS)
+            described = found if isinstance(found, Mapping) else {"error": found}
+        except (OSError, TimeoutError) as error:
+            described = {"error": f"does not answer: {error}"}
+        self._workers[address] = seen(address, said, described, p2v.__version__)
+        self._asking.pop(address, None)
+        self._woken.set()
+
+    # --- children
+
+    def _take_held(self) -> list[ClusterChild]:
+        with self._lock:
+            held, self._held = self._held, []
+        return held
+
+    async def _send(self, client: Client, child: ClusterChild) -> None:
+        """Give a child to the scheduler, or hold it until a worker fits or patience is over."""
+        machine = child.task.order.machine
+        workers = tuple(self._workers.values())
+        child.allowed = fitting(machine, workers, self.wish.storages)
+        if child.stop_wished:
+            child.end(Ended(143, "stopped before it began", 0.0))
+        elif child.allowed:
+            key = child.task.key
+            token = await Queue(key, client=client)
+            await token.put(child.task.order.fence)
+            child.stage = Stage.SENT
+            future = client.submit(
+                run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
+                workers=list(child.allowed), resources=needs(machine, self.wish.storages),
+            )  # fmt: skip
+            self._sent[key] = _Sent(child, future, token)
+        elif not self._asking and time.monotonic() - child.began > self.wish.patience_seconds:
+            child.lose(why_none(machine, workers, self.wish.storages))
+        else:
+            with self._lock:
+                self._held.append(child)
+
+    async def _settle(self, each: _Sent) -> None:
+        """Look at one that the scheduler has: is it over, to be stopped, or lost?"""
+        child, now = each.child, time.monotonic()
+        if child.stage is not Stage.OVER:
+            if each.future.status == "cancelled" and each.asked is None:
+                raise _Broken("the scheduler does not know our tasks any more")
+            if child.stop_wished and each.asked is None:
+                each.asked = now
+                await self._stop(each)
+            self._judge(each, now)
+        if child.stage is Stage.OVER:
+            del self._sent[child.task.key]
+            await self._forget(each)
+
+    def _judge(self, each: _Sent, now: float) -> None:
+        """Say that it is lost where that is so."""
+        child, future = each.child, each.future
+        if child.stage is Stage.BEGUN and child.worker not in self._workers and child.worker not in self._asking:
+            child.lose(f"its worker {child.worker} went away")
+        elif child.stage is Stage.SENT and not set(child.allowed) & (self._workers.keys() | self._asking.keys()):
+            child.lose("all workers that fit went away before one began")
+        elif future.status in ("error", "lost", "finished") and each.asked is None:
+            each.asked = now  # its last word may be under way
+        elif each.asked is not None and (child.at_once or now - each.asked > _LAST_WORD_SECONDS):
+            child.lose("its worker did not tell how it ended")
+
+    async def _stop(self, each: _Sent) -> None:
+        """Take the token back, so that it never begins; one that has begun is ended by its worker, which tells of it."""
+        if each.child.stage is Stage.SENT and await _taken(each.token):
+            each.child.end(Ended(143, "stopped before it began", 0.0))
+        await each.future.cancel(reason="stopped by p2v batch")
+
+    async def _forget(self, each: _Sent) -> None:
+        if not each.future.done():
+            await each.future.cancel(reason="over")
+        each.token.close()
+
+    async def _stop_all(self) -> None:
+        for each in list(self._sent.values()):
+            each.child.stop_wished = True
+            await self._stop(each)
+
+    def _lose_impatient(self, why: str) -> None:
+        """Of those that wait for a scheduler, lose who has waited long enough."""
+        for child in self._take_held():
+            if child.stop_wished:
+                child.end(Ended(143, "stopped before it began", 0.0))
+            elif time.monotonic() - child.began > self.wish.patience_seconds:
+                child.lose(why)
+            else:
+                with self._lock:
+                    self._held.append(child)
+
+    def _lose_all(self, why: str) -> None:
+        sent, self._sent = self._sent, {}
+        for each in sent.values():
+            each.child.lose(why)
+
+    def _on_message(self, event: tuple[object, object]) -> None:
+        """A worker's message; those of tasks that are not ours, or over, are nobody's."""
+        message = message_of(event[1])
+        each = self._sent.get(message.key) if message is not None else None
+        if message is None or each is None:
+            return
+        match message:
+            case Begun(_, worker):
+                each.child.stage, each.child.worker = Stage.BEGUN, worker
+                each.child.tell({"event": "worker", "worker": worker})
+            case Told(_, told):
+                each.child.tell(told)
+            case Over(_, ended):
+                each.child.end(ended)
+                self._woken.set()
+
+
+def _rpc(client: Client) -> Any:
+    if client.scheduler is None:
+        raise _Broken("the connection was lost")
+    return client.scheduler
+
+
+async def _described(client: Client, address: str) -> object:
+    found = await client.run(describe, workers=[address], on_error="return")
+    answer = found.get(address, "gave no answer")
+    return answer if isinstance(answer, Mapping) else f"{type(answer).__name__}: {answer}"
+
+
+async def _taken(token: Queue) -> bool:
+    with suppress(TimeoutError):
+        await token.get(timeout=0.5)
+        return True
+    return False
+
+
+async def _forbid_stealing(client: Client) -> None:
+    """Have the scheduler leave tasks where they are: one begins where its disks and its turn are, not where it is calm."""
+
+    async def forbid(dask_scheduler: Any) -> None:
+        stealing = dask_scheduler.extensions.get("stealing")
+        if stealing is not None:
+            await stealing.stop()
+
+    # a function within a function goes by value: a scheduler need not have p2v
+    await asyncio.wait_for(client.run_on_scheduler(forbid), _ANSWER_SECONDS)

@@ -1,0 +1,118 @@
+"""What goes to a worker and what comes back: JSON-like values, so that nobody has to believe another host's pickles.
+
+A worker's messages go through the scheduler to the runner's host by a topic of its log of events, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p2v.batch.children import Ended, Order
+from p2v.batch.cluster.placing import Storage
+from p2v.batch.jobs import MachineJob
+
+PROTOCOL = 1
+_TAIL_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job as a worker gets it. ``key``: of this attempt, in the whole cluster; ``topic``: where its messages go.
+
+    ``store``: of the batch, on the runner's host: what belongs to a batch is marked with it.
+    ``shared``: storages that are counted in the whole cluster, in the order in which their tokens are taken.
+    """
+
+    key: str
+    topic: str
+    order: Order
+    store: Path
+    shared: tuple[Storage, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """For the way to the worker."""
+        machine = self.order.machine
+        return {
+            "protocol": PROTOCOL,
+            "key": self.key,
+            "topic": self.topic,
+            "name": self.order.name,
+            "argv": list(self.order.argv),
+            "environment": dict(self.order.environment),
+            "fence": self.order.fence,
+            "store": str(self.store),
+            "sources": [str(path) for path in machine.sources],
+            "folder": str(machine.folder),
+            "shared": [[each.name, str(each.folder), each.at_once] for each in self.shared],
+        }
+
+
+def task_of(record: Mapping[str, Any]) -> Task:
+    """A task from its record. Raises KeyError, TypeError, ValueError for one of another version."""
+    if record["protocol"] != PROTOCOL:
+        raise ValueError(f"a task of protocol {record['protocol']}; this worker knows {PROTOCOL}")
+    machine = MachineJob(record["name"], tuple(map(Path, record["sources"])), Path(record["folder"]))
+    order = Order(record["name"], tuple(record["argv"]), dict(record["environment"]), record["fence"], machine)
+    shared = tuple(Storage(name, Path(folder), at_once) for name, folder, at_once in record["shared"])
+    return Task(record["key"], record["topic"], order, Path(record["store"]), shared)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A worker has taken the token of a task: from here on it may act."""
+
+    key: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of the child, or of waiting for its turn."""
+
+    key: str
+    event: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The child has ended."""
+
+    key: str
+    ended: Ended
+
+
+Message = Begun | Told | Over
+
+
+def message_data(message: Message) -> dict[str, Any]:
+    """For the way back."""
+    match message:
+        case Begun(key, worker):
+            return {"kind": "begun", "key": key, "worker": worker}
+        case Told(key, event):
+            return {"kind": "told", "key": key, "event": dict(event)}
+        case Over(key, ended):
+            return {
+                "kind": "over",
+                "key": key,
+                "exit_status": ended.exit_status,
+                "tail": ended.tail[-_TAIL_CHARACTERS:],
+                "seconds": ended.seconds,
+                "lost": ended.lost,
+            }
+
+
+def message_of(data: object) -> Message | None:
+    """A message, None for what is none."""
+    match data:
+        case {"kind": "begun", "key": str(key), "worker": str(worker)}:
+            return Begun(key, worker)
+        case {"kind": "told", "key": str(key), "event": dict(event)}:
+            return Told(key, event)
+        case {"kind": "over", "key": str(key), "exit_status": int(status), "tail": str(tail), "seconds": float(seconds),
+              "lost": str(lost)}:  # fmt: skip
+            return Over(key, Ended(status, tail[-_TAIL_CHARACTERS:], seconds, lost))
+    return None

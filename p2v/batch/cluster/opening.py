@@ -1,0 +1,87 @@
+"""Opening a cluster: the first line that needs Dask."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from p2v.batch.children import Child, Order
+from p2v.batch.cluster.address import parse_address
+from p2v.batch.cluster.placing import ClusterWish
+from p2v.core.errors import ToolMissing
+
+if TYPE_CHECKING:
+    from p2v.batch.cluster.link import Link
+
+_CLOSING_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStarter:
+    """See ``p2v.batch.children.Starter``."""
+
+    link: Link
+    store: Path
+
+    def start(self, order: Order) -> Child:
+        """Have it started on some worker, as soon as one fits. Raises ClusterRefused once the cluster was found to be unsafe."""
+        if self.link.refusal is not None:
+            raise self.link.refusal
+        return self.link.add(order, self.store)
+
+
+@contextmanager
+def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
+    """A starter of children in a cluster, for the batch with this store; at the end no child of ours runs there any more.
+
+    Raises ToolMissing without Dask, ClusterGone when no scheduler answers, ClusterRefused for one that is not safe, and what
+    ``parse_address`` raises.
+    """
+    address = parse_address(wish.engine, wish.certificates)
+    try:
+        from distributed.security import Security
+
+        from p2v.batch.cluster.link import Link
+    except ImportError as error:
+        raise ToolMissing("dask.distributed", "p2v-suite[cluster] by pip") from error
+    files = wish.certificates
+    security = (
+        Security(
+            tls_ca_file=str(files.authority),
+            tls_client_cert=str(files.certificate),
+            tls_client_key=str(files.key),
+            require_encryption=True,
+        )
+        if files is not None
+        else Security(require_encryption=False)
+    )
+    link = Link(address, wish, security, f"p2v-{uuid.uuid4().hex}")
+    thread = threading.Thread(target=link.run, name="p2v-cluster", daemon=True)
+    with _silent_dask():
+        thread.start()
+        try:
+            link.first.wait()
+            if link.refusal is not None:
+                raise link.refusal
+            yield ClusterStarter(link, store)
+        finally:
+            link.close()
+            thread.join(_CLOSING_SECONDS)
+
+
+@contextmanager
+def _silent_dask() -> Iterator[None]:
+    """Only the console prints: what Dask would log to stderr is told by children that are lost."""
+    logger = logging.getLogger("distributed")
+    before, logger.disabled = logger.level, False
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,174 @@
+"""What a worker of Dask does for a batch: takes a task's token, runs the child in a thread, tells what happens.
+
+A child ends with its worker, however that goes: it gets a signal when the thread is gone that started it; a worker that closes, or
+that the scheduler has taken a task from (the runner cancelled it, or the runner is gone), ends the child and waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Queue, Semaphore, Worker, WorkerPlugin, get_client, get_worker
+
+import p2v
+from p2v.batch.children import Ended, LocalStarter, run_to_end
+from p2v.batch.cluster.merging import Merged
+from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, message_data, task_of
+from p2v.batch.cluster.placing import Storage
+from p2v.core.errors import P2vError, Usage
+
+KEEPER = "p2v-children"
+_TOKEN_SECONDS = 3.0
+_CLOSING_SECONDS = 45.0
+_TURN_SECONDS = 1.0
+
+
+class BegunElsewhere(Exception):
+    """The token of a task is gone: another worker has begun it, or the runner has taken it back."""
+
+
+@dataclass(eq=False)
+class ChildKeeper(WorkerPlugin):
+    """Knows the tasks that run on a worker, and which of them are to stop."""
+
+    name = KEEPER
+    _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closing: bool = False
+
+    @contextmanager
+    def kept(self, key: str) -> Iterator[threading.Event]:
+        """For the time a task runs: an event that is set when it is to stop."""
+        stop = threading.Event()
+        with self._lock:
+            self._stops[key] = stop
+            if self._closing:
+                stop.set()
+        try:
+            yield stop
+        finally:
+            with self._lock:
+                del self._stops[key]
+
+    def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
+        """The worker's own word that a task's state changed: one it is to forget while it runs becomes ``cancelled``."""
+        if start in ("executing", "long-running") and finish in ("cancelled", "resumed", "released"):
+            with self._lock:
+                if str(key) in self._stops:
+                    self._stops[str(key)].set()
+
+    async def teardown(self, worker: Worker) -> None:
+        """The worker closes: end all children, and wait for them."""
+        with self._lock:
+            self._closing = True
+            for stop in self._stops.values():
+                stop.set()
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while self._stops and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+
+
+async def describe(dask_worker: Worker) -> dict[str, Any]:
+    """Who a worker is; makes it ready for tasks. Runs in the worker's event loop, so nothing comes between its lines."""
+    if KEEPER not in dask_worker.plugins:
+        await dask_worker.plugin_add(ChildKeeper(), name=KEEPER)
+    return {"protocol": PROTOCOL, "version": p2v.__version__, "hostname": socket.gethostname()}
+
+
+def run_task(record: Mapping[str, Any]) -> None:
+    """One attempt at a job, in a thread of a worker. What comes of it is told by messages, not by what this returns.
+
+    Raises BegunElsewhere when it is not to begin: Dask runs a task again whose worker went away, and by then only the runner,
+    who has the store, may decide that.
+    """
+    task = task_of(record)
+    worker = get_worker()
+    keeper = worker.plugins[KEEPER]
+    assert isinstance(keeper, ChildKeeper)
+
+    def say(message: Message) -> None:
+        worker.log_event(task.topic, message_data(message))
+
+    with keeper.kept(task.key) as stop:
+        _take_token(task)
+        say(Begun(task.key, worker.address))
+        ended = Ended(70, "", 0.0, "the worker failed")
+        try:
+            ended = attempt(task, lambda event: say(Told(task.key, event)), stop)
+        except P2vError as error:
+            say(Told(task.key, _as_event(error)))
+            ended = Ended(error.exit_code, error.sentence(), 0.0)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong here is told to the runner, who waits for it
+            ended = Ended(70, f"{type(error).__name__}: {error}"[:2000], 0.0)
+        finally:
+            say(Over(task.key, ended))
+
+
+def _take_token(task: Task) -> None:
+    queue = Queue(task.key, client=get_client())
+    try:
+        queue.get(timeout=_TOKEN_SECONDS)
+    except TimeoutError:
+        raise BegunElsewhere(f"{task.order.name} was begun by another worker") from None
+    finally:
+        queue.close()
+
+
+def attempt(task: Task, tell: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> Ended:
+    merged = Merged(tell)
+    with ExitStack() as turns:
+        if not all(_wait_for_turn(storage, merged, stop, turns) for storage in task.shared):
+            return Ended(143, "stopped while it waited for its turn at a storage", 0.0)
+
+        def hear(event: Mapping[str, Any]) -> None:
+            merged(event)
+            if event.get("event") == "phase-finished" and event.get("phase") == "copy":
+                turns.close()  # rewriting and booting ask little of a storage; the next may copy
+
+        ended = run_to_end(LocalStarter(task.store), task.order, hear, stop.is_set)
+    merged.flush()
+    return ended
+
+
+def _wait_for_turn(
+    storage: Storage, tell: Callable[[Mapping[str, Any]], None], stop: threading.Event, turns: ExitStack
+) -> bool:
+    """Take one of the tokens of a storage that the whole cluster shares; False when we are to stop meanwhile."""
+    semaphore = Semaphore(max_leases=storage.at_once or 1, name=f"p2v-storage-{storage.name}")
+    phase, began = f"wait-{storage.name}", time.monotonic()
+    tell({"event": "phase-started", "phase": phase, "title": f"Waiting for {storage.name}", "total_bytes": None})
+    while not stop.is_set():
+        if _acquired(semaphore, storage):
+            turns.callback(_give_back, semaphore)
+            tell({"event": "phase-finished", "phase": phase, "seconds": time.monotonic() - began, "failed": False})
+            return True
+    return False
+
+
+def _acquired(semaphore: Semaphore, storage: Storage) -> bool:
+    try:
+        return bool(semaphore.acquire(timeout=_TURN_SECONDS))
+    except ValueError as error:
+        raise Usage(
+            f"--storage {storage.name}={storage.folder}:{storage.at_once}: this cluster counts it by another number",
+            "Use the number that the other batches use, or another name; a new scheduler has forgotten all.",
+        ) from error
+
+
+def _as_event(error: P2vError) -> Mapping[str, Any]:
+    """As the command line tells of it."""
+    words = {"code": error.code, "exit_code": error.exit_code, "message": error.sentence(), "hint": error.hint()}
+    return {"event": "error", **words}
+
+
+def _give_back(semaphore: Semaphore) -> None:
+    # a scheduler that is gone has no tokens any more
+    with suppress(OSError, RuntimeError):
+        semaphore.release()

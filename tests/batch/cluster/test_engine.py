@@ -1,0 +1,241 @@
+"""Copies that workers of a real cluster make, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2v.batch.children import Child, LocalStarter
+from p2v.batch.cluster import ClusterWish, Storage, open_engine
+from p2v.batch.cluster.opening import ClusterStarter
+from tests.batch.cluster.clusters import (
+    Cluster,
+    cluster,
+    copy_order,
+    disk,
+    finished,
+    heard_of,
+    processes_with,
+    until,
+)
+
+Heard = list[Mapping[str, Any]]
+_SLOWLY = ("--limit", "1M")
+"""A copy that lasts until something else happens."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two workers: ``one`` has everything once, ``two`` a place for a conversion."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as made:
+        made.scheduler()
+        made.worker("convert=1 kvm=1", "one")
+        made.worker("convert=1", "two")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return disk(tmp_path_factory.mktemp("source") / "source.raw", 16)
+
+
+@pytest.fixture
+def engine(running: Cluster, tmp_path: Path) -> Iterator[ClusterStarter]:
+    with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite") as made:
+        yield made
+
+
+def _worker_of(child: Child, heard: Heard) -> object:
+    return heard_of(child, "worker", heard)["worker"]
+
+
+def _more(child: Child, heard: Heard) -> Heard:
+    heard.extend(child.heard())
+    return heard
+
+
+def _phases(heard: Heard) -> list[tuple[object, object]]:
+    return [(event["event"], event["phase"]) for event in heard if event["event"].startswith("phase-")]
+
+
+def test_a_copy_has_the_same_bytes_and_tells_the_same_as_on_this_host(
+    engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    here: Heard = []
+    there: Heard = []
+
+    local = finished(LocalStarter(tmp_path / "batch.sqlite").start(copy_order(source, tmp_path / "here.raw")), here)
+    remote = finished(engine.start(copy_order(source, tmp_path / "there.raw")), there)
+
+    assert (local.exit_status, remote.exit_status) == (0, 0)
+    assert (tmp_path / "there.raw").read_bytes() == (tmp_path / "here.raw").read_bytes() == source.read_bytes()
+    assert _phases(there) == _phases(here)
+    assert sum(event["count"] for event in there if event["event"] == "bytes-done") == source.stat().st_size
+
+
+def test_a_failure_is_told_as_on_this_host(engine: ClusterStarter, tmp_path: Path) -> None:
+    here: Heard = []
+    there: Heard = []
+    order = copy_order(tmp_path / "none.raw", tmp_path / "target.raw")
+
+    local = finished(LocalStarter(tmp_path / "batch.sqlite").start(order), here)
+    remote = finished(engine.start(order), there)
+
+    assert local.exit_status == remote.exit_status != 0
+    told = next(event for event in there if event["event"] == "error")
+    assert told == next(event for event in here if event["event"] == "error")
+
+
+def test_stopping_reaches_the_child_and_its_place_is_free_afterwards(
+    engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    children = [engine.start(copy_order(source, tmp_path / f"slow{n}.raw", *_SLOWLY)) for n in range(2)]
+    for child in children:
+        heard_of(child, "bytes-done", [])
+    assert processes_with(str(tmp_path / "slow0.raw"))
+
+    for child in children:
+        child.stop()
+
+    assert [finished(child).exit_status for child in children] == [143, 143]
+    assert not processes_with(str(tmp_path / "slow"))
+    assert not list(tmp_path.glob("slow*.raw"))
+    assert finished(engine.start(copy_order(source, tmp_path / "next.raw"))).exit_status == 0
+
+
+def test_a_job_that_is_stopped_while_all_workers_are_busy_never_begins(
+    engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    busy = [engine.start(copy_order(source, tmp_path / f"slow{n}.raw", *_SLOWLY)) for n in range(2)]
+    for child in busy:
+        heard_of(child, "worker", [])
+    heard: Heard = []
+    waiting = engine.start(copy_order(source, tmp_path / "never.raw"))
+    time.sleep(1.0)
+
+    waiting.stop()
+    ended = finished(waiting, heard)
+    for child in busy:
+        child.stop()
+        finished(child)
+
+    assert ended.exit_status == 143
+    assert heard == []
+    assert not list(tmp_path.glob("*never*"))
+
+
+def test_a_job_goes_to_the_host_that_its_manifest_names(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:
+    went: dict[str, set[object]] = {}
+    for number in range(6):
+        name = ("one", "two")[number % 2]
+        heard: Heard = []
+        finished(engine.start(copy_order(source, tmp_path / f"{number}.raw", host=name)), heard)
+        went.setdefault(name, set()).add(next(event["worker"] for event in heard if event["event"] == "worker"))
+
+    assert len(went["one"]) == len(went["two"]) == 1
+    assert went["one"] != went["two"]
+
+
+def test_jobs_that_boot_take_turns_where_one_may(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:
+    heard: list[Heard] = [[], []]
+    first, second = (
+        engine.start(copy_order(source, tmp_path / f"{n}.raw", "--limit", "8M", boots=True)) for n in range(2)
+    )
+    went = _worker_of(first, heard[0])
+
+    # messages of one worker come in order: what is heard of the second is told after the first one's end
+    assert _worker_of(second, heard[1]) == went
+    assert first.ended() is not None
+    assert finished(second).exit_status == 0
+
+
+def test_a_shared_storage_is_asked_by_so_many_in_the_whole_cluster(
+    running: Cluster, source: Path, tmp_path: Path
+) -> None:
+    wish = ClusterWish(running.engine, storages=(Storage("one-at-once", tmp_path, 1),))
+    with open_engine(wish, tmp_path / "batch.sqlite") as engine:
+        heard: list[Heard] = [[], []]
+        first = engine.start(copy_order(source, tmp_path / "0.raw", "--limit", "128K"))
+        until(lambda: ("phase-started", "copy") in _phases(_more(first, heard[0])), "the first copy")
+        second = engine.start(copy_order(source, tmp_path / "1.raw"))
+        heard_of(second, "phase-started", heard[1])
+        time.sleep(2.0)  # for which it would otherwise copy
+        heard[1].extend(second.heard())
+        assert first.ended() is None
+        assert ("phase-started", "copy") not in _phases(heard[1])
+        assert _worker_of(first, heard[0]) != _worker_of(second, heard[1])
+
+        first.stop()
+        assert finished(first).exit_status == 143
+        assert finished(second, heard[1]).exit_status == 0
+
+    phases = _phases(heard[1])
+    assert phases.index(("phase-finished", "wait-one-at-once")) < phases.index(("phase-started", "copy"))
+
+
+def test_a_job_that_no_worker_fits_is_told_so_when_patience_is_over(
+    running: Cluster, source: Path, tmp_path: Path
+) -> None:
+    wish = ClusterWish(running.engine, storages=(Storage("san", tmp_path),), patience_seconds=0.0)
+    with open_engine(wish, tmp_path / "batch.sqlite") as engine:
+        ended = finished(engine.start(copy_order(source, tmp_path / "never.raw")))
+
+    assert "storage-san" in ended.lost
+    assert ended.exit_status == 75
+
+
+def test_two_batches_that_count_a_storage_otherwise_are_told(running: Cluster, source: Path, tmp_path: Path) -> None:
+    heard: Heard = []
+    for count, status in ((2, 0), (3, 64)):
+        wish = ClusterWish(running.engine, storages=(Storage("counted", tmp_path, count),))
+        with open_engine(wish, tmp_path / "batch.sqlite") as engine:
+            assert finished(engine.start(copy_order(source, tmp_path / f"{count}.raw")), heard).exit_status == status
+    assert next(event for event in heard if event["event"] == "error")["code"] == "usage"
+
+
+def test_the_scheduler_moves_no_task_from_a_worker_to_another(running: Cluster, engine: ClusterStarter) -> None:
+    from distributed import Client
+
+    with Client(running.engine.replace("dask", "tcp"), set_as_default=False) as client:
+        callbacks = client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.periodic_callbacks))
+    assert "stealing" not in callbacks
+    assert callbacks
+
+
+_RUNNER = """
+import sys, time
+from pathlib import Path
+from p2v.batch.cluster import ClusterWish, open_engine
+from tests.batch.cluster.clusters import copy_order, heard_of
+with open_engine(ClusterWish(sys.argv[1]), Path(sys.argv[3]).parent / "batch.sqlite") as engine:
+    child = engine.start(copy_order(Path(sys.argv[2]), Path(sys.argv[3]), "--limit", "1M"))
+    heard_of(child, "bytes-done", [])
+    print("copies", flush=True)
+    time.sleep(3600)
+"""
+
+
+def test_a_runner_that_is_killed_leaves_no_child_in_the_cluster(running: Cluster, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "orphan.raw"
+    runner = subprocess.Popen(
+        [sys.executable, "-c", _RUNNER, running.engine, str(source), str(target)],
+        stdout=subprocess.PIPE, start_new_session=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    try:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == b"copies\n"
+        assert any(pid != runner.pid for pid in processes_with(str(target)))
+    finally:
+        os.killpg(runner.pid, signal.SIGKILL)
+        runner.communicate()
+
+    until(lambda: not processes_with(str(target)), "the end of the child of a runner that is gone")
+    assert not target.exists()

@@ -1,0 +1,79 @@
+"""What travels between hosts comes back as it went, and nothing else is believed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2v.batch.children import Ended, Order
+from p2v.batch.cluster.merging import Merged
+from p2v.batch.cluster.messages import Begun, Message, Over, Task, Told, message_data, message_of, task_of
+from p2v.batch.cluster.placing import Storage
+from p2v.batch.jobs import MachineJob
+
+
+def _task() -> Task:
+    machine = MachineJob("web1", (Path("/in/web1.vmdk"), Path("/in/web2.vmdk")), Path("/out"))
+    order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine)
+    return Task("k", "t", order, Path("/out/batch.sqlite"), (Storage("nfs1", Path("/mnt/nfs1"), 4),))
+
+
+def test_a_task_is_json_on_its_way_and_the_same_afterwards() -> None:
+    assert task_of(json.loads(json.dumps(_task().record()))) == _task()
+
+
+def test_a_task_of_another_protocol_is_not_begun() -> None:
+    with pytest.raises(ValueError, match="protocol 99"):
+        task_of(_task().record() | {"protocol": 99})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Begun("k", "tcp://a:1"),
+        Told("k", {"event": "warning", "message": "x"}),
+        Over("k", Ended(3, "tail", 1.5, "lost")),
+    ],
+)
+def test_a_message_is_json_on_its_way_and_the_same_afterwards(message: Message) -> None:
+    assert message_of(json.loads(json.dumps(message_data(message)))) == message
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, 3, "begun", {}, {"kind": "begun", "key": "k"}, {"kind": "over", "key": "k", "exit_status": "0"},
+     {"kind": "told", "key": "k", "event": [1]}, {"kind": "else", "key": "k"}],
+)  # fmt: skip
+def test_what_is_no_message_is_none(data: object) -> None:
+    assert message_of(data) is None
+
+
+def test_a_tail_is_cut_on_both_sides() -> None:
+    data = message_data(Over("k", Ended(1, "x" * 1_000_000, 1.0)))
+    assert len(data["tail"]) == 20_000
+
+    got = message_of(data | {"tail": "y" * 1_000_000})
+    assert isinstance(got, Over)
+    assert len(got.ended.tail) == 20_000
+
+
+def test_bytes_done_are_added_up_and_nothing_is_told_before_them_that_came_after() -> None:
+    told: list[Mapping[str, Any]] = []
+    now = 100.0
+    merged = Merged(told.append, lambda: now)
+
+    for count in (1, 2, 4):
+        merged({"event": "bytes-done", "phase": "copy", "count": count, "at": 1})
+    now += 0.1
+    merged({"event": "bytes-done", "phase": "copy", "count": 8})
+    assert [event["count"] for event in told] == [1]
+    merged({"event": "phase-finished", "phase": "copy", "seconds": 1.0})
+
+    assert [event.get("count") for event in told] == [1, 14, None]
+    now += 1.0
+    merged({"event": "bytes-done", "phase": "media", "count": 16})
+    assert told[-1] == {"event": "bytes-done", "phase": "media", "count": 16}
