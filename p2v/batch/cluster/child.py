@@ -13,6 +13,8 @@ from typing import Any
 from p2v.batch.children import Ended
 from p2v.batch.cluster.messages import Task
 
+_WAITING_SECONDS = 60.0
+
 
 class Stage(enum.Enum):
     """How far a child has come."""
@@ -39,8 +41,10 @@ class ClusterChild:
     stage: Stage = Stage.HELD
     worker: str = ""
     allowed: tuple[str, ...] = ()
+    held_because: str = ""
     stop_wished: bool = False
     at_once: bool = False
+    _waited_word: float = field(default_factory=time.monotonic)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
     _end: Ended | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -75,6 +79,17 @@ class ClusterChild:
             if self._signal >= 0:
                 os.close(self._signal)
             self._signal = -1
+
+    def waited(self) -> float:
+        """Seconds since it was asked for."""
+        return round(time.monotonic() - self.began, 3)
+
+    def still_waits(self) -> None:
+        """Tell now and then that it is no child that hangs."""
+        now = time.monotonic()
+        if now - self._waited_word >= _WAITING_SECONDS:
+            self._waited_word = now
+            self.tell({"event": "waiting"})
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Something happened."""

@@ -32,6 +32,9 @@ from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
 
 _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 15.0
+_WORD_SECONDS = 10.0
+"""After which a job that waits is told why."""
+_QUEUE = "queue"
 _HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
 """For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
@@ -115,15 +118,14 @@ class Link:
         while not self._closing and self.refusal is None:
             try:
                 await self._connected()
-            except ClusterRefused as error:
-                self._lose_all(error.sentence())
-                self.refusal = error
             except Exception as error:  # noqa: BLE001 - whatever Dask raises here, the connection is made anew
-                why = f"{type(error).__name__}: {error}"[:500]
+                why = error.sentence() if isinstance(error, P2vError) else f"{type(error).__name__}: {error}"[:500]
                 self._lose_all(f"the scheduler went away ({why})")
                 if not self.first.is_set():
-                    self.refusal = ClusterGone(self.wish.engine, f"no scheduler answers ({why})")
-                self._lose_impatient("no scheduler answers")
+                    gone = ClusterGone(self.wish.engine, f"no scheduler answers ({why})")
+                    self.refusal = error if isinstance(error, P2vError) else gone
+                for child in self._take_held():
+                    self._hold(child, f"no scheduler answers ({why})")
                 await self._pause()
 
     async def _connected(self) -> None:
@@ -212,21 +214,34 @@ class Link:
         machine = child.task.order.machine
         workers = tuple(self._workers.values())
         child.allowed = fitting(machine, workers, self.wish.storages)
-        if child.stop_wished:
-            child.end(Ended(143, "stopped before it began", 0.0))
-        elif child.allowed:
+        if child.allowed and not child.stop_wished:
             key = child.task.key
             token = await Queue(key, client=client)
             await token.put(child.task.order.fence)
             child.stage = Stage.SENT
+            child.tell(
+                {"event": "phase-started", "phase": _QUEUE, "title": "Waiting for a worker", "total_bytes": None}
+            )
             future = client.submit(
                 run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
                 workers=list(child.allowed), resources=needs(machine, self.wish.storages),
             )  # fmt: skip
             self._sent[key] = _Sent(child, future, token)
-        elif not self._asking and time.monotonic() - child.began > self.wish.patience_seconds:
-            child.lose(why_none(machine, workers, self.wish.storages))
         else:
+            self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
+
+    def _hold(self, child: ClusterChild, why: str, *, is_known: bool = True) -> None:
+        """Keep a child that cannot go anywhere until it is to stop or patience is over. ``is_known``: as far as we know."""
+        waited = time.monotonic() - child.began
+        if child.stop_wished:
+            child.end(Ended(143, "stopped before it began", 0.0))
+        elif is_known and waited > self.wish.patience_seconds:
+            child.lose(why)
+        else:
+            if is_known and waited > _WORD_SECONDS and child.held_because != why:
+                child.held_because = why
+                child.tell({"event": "warning", "message": f"waits: {why}"})
+            child.still_waits()
             with self._lock:
                 self._held.append(child)
 
@@ -240,6 +255,8 @@ class Link:
                 each.asked = now
                 await self._stop(each)
             self._judge(each, now)
+            if child.stage is Stage.SENT:
+                child.still_waits()
         if child.stage is Stage.OVER:
             del self._sent[child.task.key]
             await self._forget(each)
@@ -272,17 +289,6 @@ class Link:
             each.child.stop_wished = True
             await self._stop(each)
 
-    def _lose_impatient(self, why: str) -> None:
-        """Of those that wait for a scheduler, lose who has waited long enough."""
-        for child in self._take_held():
-            if child.stop_wished:
-                child.end(Ended(143, "stopped before it began", 0.0))
-            elif time.monotonic() - child.began > self.wish.patience_seconds:
-                child.lose(why)
-            else:
-                with self._lock:
-                    self._held.append(child)
-
     def _lose_all(self, why: str) -> None:
         sent, self._sent = self._sent, {}
         for each in sent.values():
@@ -297,7 +303,11 @@ class Link:
         match message:
             case Begun(_, worker):
                 each.child.stage, each.child.worker = Stage.BEGUN, worker
-                each.child.tell({"event": "worker", "worker": worker})
+                hostname = self._workers[worker].hostname if worker in self._workers else ""
+                each.child.tell(
+                    {"event": "phase-finished", "phase": _QUEUE, "seconds": each.child.waited(), "failed": False}
+                )
+                each.child.tell({"event": "worker", "worker": worker, "host": hostname})
             case Told(_, told):
                 each.child.tell(told)
             case Over(_, ended):

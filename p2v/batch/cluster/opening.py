@@ -30,9 +30,7 @@ class ClusterStarter:
     store: Path
 
     def start(self, order: Order) -> Child:
-        """Have it started on some worker, as soon as one fits. Raises ClusterRefused once the cluster was found to be unsafe."""
-        if self.link.refusal is not None:
-            raise self.link.refusal
+        """Have it started on some worker, as soon as one fits."""
         return self.link.add(order, self.store)
 
 

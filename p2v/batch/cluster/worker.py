@@ -27,7 +27,7 @@ from p2v.core.errors import P2vError, Usage
 KEEPER = "p2v-children"
 _TOKEN_SECONDS = 3.0
 _CLOSING_SECONDS = 45.0
-_TURN_SECONDS = 1.0
+_TURN_SECONDS = 2.0
 
 
 class BegunElsewhere(Exception):
@@ -145,6 +145,7 @@ def _wait_for_turn(
     phase, began = f"wait-{storage.name}", time.monotonic()
     tell({"event": "phase-started", "phase": phase, "title": f"Waiting for {storage.name}", "total_bytes": None})
     while not stop.is_set():
+        tell({"event": "waiting"})
         if _acquired(semaphore, storage):
             turns.callback(_give_back, semaphore)
             tell({"event": "phase-finished", "phase": phase, "seconds": time.monotonic() - began, "failed": False})

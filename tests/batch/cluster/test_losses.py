@@ -26,6 +26,10 @@ Heard = list[Mapping[str, Any]]
 _SLOWLY = ("--limit", "1M")
 
 
+def _worker(heard: Heard) -> object:
+    return next(event["worker"] for event in heard if event["event"] == "worker")
+
+
 def _of(worker: object, programs: list[Program]) -> Program:
     return next(program for program in programs if f"{worker}\n".encode() in program.log.read_bytes())
 
@@ -40,7 +44,7 @@ def test_a_copy_whose_worker_is_killed_ends_on_another_with_the_same_bytes_as_he
             first = engine.start(copy_order(source, target, *_SLOWLY, fence=1))
             heard: Heard = []
             heard_of(first, "bytes-done", heard)
-            killed = _of(heard[0]["worker"], workers)
+            killed = _of(_worker(heard), workers)
             assert processes_with(str(target))
 
             killed.kill()
@@ -56,7 +60,7 @@ def test_a_copy_whose_worker_is_killed_ends_on_another_with_the_same_bytes_as_he
             again: Heard = []
             second = finished(engine.start(copy_order(source, target, fence=2)), again)
         assert second.exit_status == 0
-        assert again[0]["worker"] != heard[0]["worker"]
+        assert _worker(again) != _worker(heard)
     assert finished(LocalStarter(store).start(copy_order(source, tmp_path / "here.raw"))).exit_status == 0
     assert target.read_bytes() == (tmp_path / "here.raw").read_bytes()
 
