@@ -20,7 +20,9 @@ def _authority(folder: Path) -> Certificates:
     """An authority and one certificate of it, as docs/cluster.md makes them."""
     folder.mkdir()
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    _openssl(folder, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=p2v cluster")
+    _openssl(
+        folder, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=p2v cluster"
+    )
     _openssl(folder, "req", *curve, "-keyout", "p2v.key", "-out", "p2v.csr", "-subj", "/CN=p2v")
     _openssl(folder, "x509", "-req", "-in", "p2v.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "p2v.pem",
              "-days", "30")  # fmt: skip

@@ -1,0 +1,123 @@
+"""A whole batch on a cluster: the runner, its store, and workers that go away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2v.batch import steps
+from p2v.batch.attempt import Attempt
+from p2v.batch.children import Order
+from p2v.batch.cluster import ClusterWish, open_engine
+from p2v.batch.jobs import Batch, Budget, JobEvent, MachineJob, State
+from p2v.batch.runner import BatchOutcome, Settings, run_batch
+from p2v.batch.store import Store
+from p2v.record import load_record
+from tests.batch.cluster.clusters import cluster, copy_order, disk, processes_with
+from tests.fixtures import packed
+
+_BUDGET = Budget(copies=4, appliances=4, boots=4, jobs=4)
+_SETTINGS = Settings(first_backoff=0.01, look=0.2, worker="test", host=None)
+
+
+def _run(wished: Batch, engine: str, report: Callable[[JobEvent], None]) -> BatchOutcome:
+    with Store.create(wished.store) as store, open_engine(ClusterWish(engine), wished.store) as starter:
+        return run_batch(wished, store, report, starter=starter, settings=_SETTINGS)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The conversions are copies here, which need no appliance; all else is as it is."""
+    machines = tuple(
+        MachineJob(name, (disk(tmp_path / f"{name}.source", megabytes),), tmp_path / "out")
+        for name, megabytes in (("web", 16), ("db", 2), ("mail", 3))
+    )
+    (tmp_path / "out").mkdir()
+    told: list[JobEvent] = []
+    killed: list[int] = []
+
+    def order_of(attempt: Attempt) -> Order:
+        machine, fence = attempt.machine, attempt.lease.fence
+        slowly = ("--limit", "1M") if (machine.name, fence) == ("web", 1) else ()
+        return copy_order(machine.sources[0], machine.folder / f"{machine.name}.raw", *slowly, fence=fence)
+
+    def report(event: JobEvent) -> None:
+        told.append(event)
+        if event.job == "web" and event.kind == "bytes-done" and not killed:
+            killed.append(_parent(processes_with(str(tmp_path / "out" / "web.raw"))[0]))
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(steps, "order_of", order_of)
+    wished = Batch(machines, _BUDGET, tmp_path / "jobs.p2v", tmp_path / "jobs.yaml")
+    with cluster(tmp_path) as running:
+        running.scheduler()
+        workers = [running.worker("convert=2"), running.worker("convert=2")]
+        outcome = _run(wished, running.engine, report)
+        assert killed[0] in [worker.process.pid for worker in workers]
+
+    assert {job.machine.name: job.state for job in outcome.jobs} == dict.fromkeys(("web", "db", "mail"), State.DONE)
+    web = next(job for job in outcome.jobs if job.machine.name == "web")
+    assert (web.fence, web.attempts) == (2, 2)
+    assert [event.data["code"] for event in told if event.job == "web" and event.kind == "again"] == ["lost"]
+    for machine in machines:
+        assert (tmp_path / "out" / f"{machine.name}.raw").read_bytes() == machine.sources[0].read_bytes()
+    assert not processes_with(str(tmp_path))
+    with Store.open(wished.store) as store:
+        assert [event.kind for event in store.events(job="web") if event.kind in ("claimed", "again", "done")] == [
+            "claimed", "again", "claimed", "done",
+        ]  # fmt: skip
+
+
+def test_a_machine_that_cannot_be_converted_is_parked_with_the_worker_s_reason(tmp_path: Path) -> None:
+    (tmp_path / "bad.vmdk").write_bytes(b"KDMV" + bytes(4096))
+    machines = (MachineJob("bad", (tmp_path / "bad.vmdk",), tmp_path / "out"),)
+    wished = Batch(machines, _BUDGET, tmp_path / "jobs.p2v", tmp_path / "jobs.yaml")
+    with cluster(tmp_path) as running:
+        running.scheduler()
+        running.worker()
+        outcome = _run(wished, running.engine, lambda event: None)
+
+    (job,) = outcome.jobs
+    assert job.state is State.PARKED
+    assert job.failure is not None
+    assert job.failure.exit_code == 65
+    assert "bad.vmdk" in job.failure.message
+
+
+@pytest.mark.appliance
+@pytest.mark.matrix
+def test_a_real_machine_converted_by_a_worker_is_what_it_is_converted_here(tmp_path: Path) -> None:
+    source = tmp_path / "vmguest.vmdk"
+    shutil.copy(packed("vmware", "vmdk-stream"), source)
+    machines = tuple(
+        MachineJob(name, (source,), tmp_path / name, options=("--checksum",), disk_format="raw")
+        for name in ("here", "there")
+    )
+    batches = [
+        Batch((machine,), _BUDGET, tmp_path / f"{machine.name}.p2v", tmp_path / "jobs.yaml") for machine in machines
+    ]
+    with Store.create(batches[0].store) as store:
+        here = run_batch(batches[0], store, lambda event: None, settings=_SETTINGS)
+    with cluster(tmp_path) as running:
+        running.scheduler()
+        running.worker()
+        there = _run(batches[1], running.engine, lambda event: None)
+
+    assert [outcome.jobs[0].state for outcome in (here, there)] == [State.DONE, State.DONE]
+    records = [load_record(outcome.jobs[0].record) for outcome in (here, there) if outcome.jobs[0].record is not None]
+    assert len(records) == 2
+    contents = [record.disks[0].source_content for record in records]
+    assert contents[0] == contents[1] is not None
+    # of the results' bytes, the times that files were written at differ
+    assert records[0].applied == records[1].applied
+    assert records[0].applied
