@@ -36,7 +36,7 @@ class ClusterStarter:
 
 @contextmanager
 def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
-    """A starter of children in a cluster, for the batch with this store; at the end no child of ours runs there any more.
+    """A starter of children in a cluster, for the batch with this store; at the end all of ours there are told to end.
 
     Raises ToolMissing without Dask, ClusterGone when no scheduler answers, ClusterRefused for one that is not safe, and what
     ``parse_address`` raises.

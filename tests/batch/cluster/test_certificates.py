@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -11,22 +12,17 @@ from p2v.batch.cluster import Certificates, ClusterWish, link, open_engine
 from p2v.core.errors import ClusterGone
 from tests.batch.cluster.clusters import cluster, copy_order, disk, finished
 
-
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+PAGE = Path(__file__).parents[3] / "docs" / "cluster.md"
 
 
 def _authority(folder: Path) -> Certificates:
-    """An authority and one certificate of it, as docs/cluster.md makes them."""
+    """An authority and one certificate of it, made by the commands of docs/cluster.md."""
     folder.mkdir()
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    _openssl(
-        folder, "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-subj", "/CN=p2v cluster"
-    )
-    _openssl(folder, "req", *curve, "-keyout", "p2v.key", "-out", "p2v.csr", "-subj", "/CN=p2v")
-    _openssl(folder, "x509", "-req", "-in", "p2v.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", "p2v.pem",
-             "-days", "30")  # fmt: skip
-    (folder / "p2v.key").chmod(0o600)
+    lines = PAGE.read_text("utf-8").splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith(("    openssl ", "    chmod "))]
+    assert len(commands) == 4
+    for command in commands:
+        subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return Certificates(folder / "ca.pem", folder / "p2v.pem", folder / "p2v.key")
 
 

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Client, Queue
 
 from p2v.batch.children import Child, LocalStarter
-from p2v.batch.cluster import ClusterWish, Storage, open_engine
+from p2v.batch.cluster import ClusterWish, Storage, link, open_engine, placing
+from p2v.batch.cluster.messages import Task
 from p2v.batch.cluster.opening import ClusterStarter
+from p2v.batch.cluster.worker import BegunElsewhere, run_task
+from p2v.core.errors import ClusterRefused
 from tests.batch.cluster.clusters import (
+    PATIENCE,
     Cluster,
     cluster,
     copy_order,
@@ -204,12 +209,56 @@ def test_two_batches_that_count_a_storage_otherwise_are_told(running: Cluster, s
 
 
 def test_the_scheduler_moves_no_task_from_a_worker_to_another(running: Cluster, engine: ClusterStarter) -> None:
-    from distributed import Client
-
     with Client(running.engine.replace("dask", "tcp"), set_as_default=False) as client:
         callbacks = client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.periodic_callbacks))
     assert "stealing" not in callbacks
     assert callbacks
+
+
+def test_a_task_whose_token_is_gone_is_not_begun(running: Cluster, source: Path, tmp_path: Path) -> None:
+    """Dask runs a task again whose worker went away: whether the first run has ended, nobody knows."""
+    target = tmp_path / "twice.raw"
+    record = Task("k", "t", copy_order(source, target), tmp_path / "batch.sqlite").record()
+    with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite"):
+        with Client(running.engine.replace("dask", "tcp"), set_as_default=False) as client:
+            until(lambda: all(client.run(_is_ready).values()), "workers that know of tasks")
+            token = Queue("k", client=client)
+            token.put(1)
+            client.submit(run_task, record, key="first", pure=False).result(PATIENCE)
+            assert target.read_bytes() == source.read_bytes()
+            target.unlink()
+
+            with pytest.raises(BegunElsewhere):
+                client.submit(run_task, record, key="again", pure=False).result(PATIENCE)
+            token.close()
+    assert not list(tmp_path.glob("*twice*"))
+
+
+def _is_ready(dask_worker: Any) -> bool:
+    return "p2v-children" in dask_worker.plugins
+
+
+@pytest.mark.parametrize("what", ["version", "plain"])
+def test_workers_that_are_no_use_get_nothing(
+    what: str, running: Cluster, source: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if what == "version":
+        monkeypatch.setattr("p2v.__version__", "0.0.0")
+    else:
+        monkeypatch.setattr(placing, "objection", lambda address: "is plain")
+    with open_engine(ClusterWish(running.engine, patience_seconds=0.0), tmp_path / "batch.sqlite") as engine:
+        ended = finished(engine.start(copy_order(source, tmp_path / "never.raw")))
+
+    assert what in ended.lost
+
+
+def test_a_scheduler_that_everybody_reaches_is_refused_whatever_address_it_was_found_at(
+    running: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(link, "objection", lambda address: f"{address} is plain")
+
+    with pytest.raises(ClusterRefused), open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite"):
+        pass
 
 
 _RUNNER = """
