@@ -142,6 +142,7 @@ def _wait_for_turn(
 ) -> bool:
     """Take one of the tokens of a storage that the whole cluster shares; False when we are to stop meanwhile."""
     semaphore = Semaphore(max_leases=storage.at_once or 1, name=f"p2v-storage-{storage.name}")
+    turns.callback(_let_go, semaphore)
     phase, began = f"wait-{storage.name}", time.monotonic()
     tell({"event": "phase-started", "phase": phase, "title": f"Waiting for {storage.name}", "total_bytes": None})
     while not stop.is_set():
@@ -167,6 +168,11 @@ def _as_event(error: P2vError) -> Mapping[str, Any]:
     """As the command line tells of it."""
     words = {"code": error.code, "exit_code": error.exit_code, "message": error.sentence(), "hint": error.hint()}
     return {"event": "error", **words}
+
+
+def _let_go(semaphore: Semaphore) -> None:
+    """End its renewing of leases, which would go on as long as the worker does."""
+    semaphore.loop.add_callback(semaphore.refresh_callback.stop)
 
 
 def _give_back(semaphore: Semaphore) -> None:

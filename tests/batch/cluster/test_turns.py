@@ -26,6 +26,22 @@ class _Semaphore:
     max_leases: int
     name: str
     taken: ClassVar[list[str]] = []
+    renewing: ClassVar[list[str]] = []
+
+    def __post_init__(self) -> None:
+        self.renewing.append(self.name)
+
+    @property
+    def loop(self) -> _Semaphore:
+        return self
+
+    refresh_callback = loop
+
+    def add_callback(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    def stop(self) -> None:
+        self.renewing.remove(self.name)
 
     def acquire(self, timeout: float) -> bool:
         self.taken.append(self.name)
@@ -38,6 +54,7 @@ class _Semaphore:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     _Semaphore.taken.clear()
+    _Semaphore.renewing.clear()
     monkeypatch.setattr(worker, "Semaphore", _Semaphore)
     return _Semaphore.taken
 
@@ -76,6 +93,7 @@ def test_turns_are_given_back_when_the_copy_is_done_and_the_rest_goes_on(
     both = ["p2v-storage-nfs", "p2v-storage-san"]
     assert seen == [both, both, []]
     assert ended.exit_status == 0
+    assert _Semaphore.renewing == []
 
 
 def test_turns_are_given_back_when_the_child_cannot_be_started(
@@ -95,4 +113,4 @@ def test_a_job_that_is_to_stop_takes_no_turn(monkeypatch: pytest.MonkeyPatch, ta
     stop.set()
 
     assert worker.attempt(_task(), lambda event: None, stop).exit_status == 143
-    assert taken == []
+    assert taken == _Semaphore.renewing == []
