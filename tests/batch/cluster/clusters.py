@@ -71,10 +71,10 @@ class Cluster:
         self.port = until(lambda: _port(file, program), "the scheduler's address")
         return program
 
-    def worker(self, resources: str = "convert=2 kvm=1", name: str = "") -> Program:
+    def worker(self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny") -> Program:
         """Start one, and wait until the scheduler has taken it."""
         program = self._start(
-            "worker", f"{self.scheme}://127.0.0.1:{self.port}", "--no-nanny", "--dashboard-address", "127.0.0.1:0",
+            "worker", f"{self.scheme}://127.0.0.1:{self.port}", nanny, "--dashboard-address", "127.0.0.1:0",
             "--nthreads", "4",
             "--memory-limit", "0", "--host", "127.0.0.1", "--local-directory", str(self.folder),
             "--resources", resources, *(["--name", name] if name else []), *self.security,
