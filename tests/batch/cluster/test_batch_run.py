@@ -52,6 +52,8 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_sa
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     machines = tuple(_machine(tmp_path, name, megabytes) for name, megabytes in (("web", 16), ("db", 2), ("mail", 3)))
+    (tmp_path / "bad.vmdk").write_bytes(b"KDMV" + bytes(4096))
+    bad = MachineJob("bad", (tmp_path / "bad.vmdk",), tmp_path / "out")
     told: list[JobEvent] = []
     killed: list[int] = []
     order_of = steps.order_of
@@ -71,7 +73,7 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_sa
         patched.setattr(steps, "order_of", slow_at_first)
         running.scheduler()
         workers = [running.worker("convert=2"), running.worker("convert=2")]
-        wished = Batch(machines, _BUDGET, tmp_path / "jobs.p2v", tmp_path / "jobs.yaml")
+        wished = Batch((*machines, bad), _BUDGET, tmp_path / "jobs.p2v", tmp_path / "jobs.yaml")
         outcome = _run(wished, running.engine, report)
         assert killed[0] in [worker.process.pid for worker in workers]
     here = Batch(
@@ -83,8 +85,13 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_sa
     with Store.create(here.store) as store:
         run_batch(here, store, lambda event: None, settings=_SETTINGS)
 
-    assert {job.machine.name: job.state for job in outcome.jobs} == dict.fromkeys(("web", "db", "mail"), State.DONE)
-    web = next(job for job in outcome.jobs if job.machine.name == "web")
+    jobs = {job.machine.name: job for job in outcome.jobs}
+    states = {name: job.state for name, job in jobs.items()}
+    assert states == dict.fromkeys(("web", "db", "mail"), State.DONE) | {"bad": State.PARKED}
+    failure, web = jobs["bad"].failure, jobs["web"]
+    assert failure is not None
+    assert failure.exit_code == 65
+    assert "bad.vmdk" in failure.message
     assert (web.fence, web.attempts) == (2, 2)
     assert [event.data["code"] for event in told if event.job == "web" and event.kind == "again"] == ["lost"]
     results = {file.name for file in (tmp_path / "here").iterdir()}
@@ -93,22 +100,6 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_sa
         name = load_record(tmp_path / "out" / f"{machine.name}.json").disks[0].target
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
     assert not processes_with(str(tmp_path))
-
-
-def test_a_machine_that_cannot_be_converted_is_parked_with_the_worker_s_reason(tmp_path: Path) -> None:
-    (tmp_path / "bad.vmdk").write_bytes(b"KDMV" + bytes(4096))
-    machines = (MachineJob("bad", (tmp_path / "bad.vmdk",), tmp_path / "out"),)
-    wished = Batch(machines, _BUDGET, tmp_path / "jobs.p2v", tmp_path / "jobs.yaml")
-    with cluster(tmp_path) as running:
-        running.scheduler()
-        running.worker()
-        outcome = _run(wished, running.engine, lambda event: None)
-
-    (job,) = outcome.jobs
-    assert job.state is State.PARKED
-    assert job.failure is not None
-    assert job.failure.exit_code == 65
-    assert "bad.vmdk" in job.failure.message
 
 
 @pytest.mark.appliance

@@ -34,6 +34,7 @@ def _of(worker: object, programs: list[Program]) -> Program:
     return next(program for program in programs if f"{worker}\n".encode() in program.log.read_bytes())
 
 
+@pytest.mark.matrix  # tests/batch/cluster/test_batch_run.py is its twin with a runner and real conversions
 def test_a_copy_whose_worker_is_killed_ends_on_another_with_the_same_bytes_as_here(tmp_path: Path) -> None:
     source, target = disk(tmp_path / "source.raw", 16), tmp_path / "target.raw"
     store = tmp_path / "batch.sqlite"
