@@ -32,6 +32,7 @@ from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
 
 _LOOK_SECONDS = 1.0
 _ANSWER_SECONDS = 15.0
+_ASK_AGAIN_SECONDS = 30.0
 _WORD_SECONDS = 10.0
 """After which a job that waits is told why."""
 _QUEUE = "queue"
@@ -69,6 +70,7 @@ class Link:
     _sent: dict[str, _Sent] = field(default_factory=dict)
     _workers: dict[str, WorkerSeen] = field(default_factory=dict)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _ask_again: dict[str, float] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -145,6 +147,7 @@ class Link:
                 asked.cancel()
             self._asking.clear()
             self._workers.clear()
+            self._ask_again.clear()
             with suppress(OSError, TimeoutError, RuntimeError):
                 await asyncio.wait_for(client.close(), _ANSWER_SECONDS)
 
@@ -185,8 +188,10 @@ class Link:
         if why_not:
             raise ClusterRefused(self.wish.engine, why_not)
         there: Mapping[str, Mapping[str, object]] = identity["workers"]
-        for gone in self._workers.keys() - there.keys():
-            del self._workers[gone]
+        now = time.monotonic()
+        for gone in self._workers.keys() - there.keys() | {each for each, at in self._ask_again.items() if at <= now}:
+            self._workers.pop(gone, None)
+            self._ask_again.pop(gone, None)
         for address in there.keys() - self._workers.keys() - self._asking.keys():
             self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
 
@@ -196,8 +201,9 @@ class Link:
             # one that is reached by everybody gets nothing of ours, not even this
             found = {} if objection(address) else await asyncio.wait_for(_described(client, address), _ANSWER_SECONDS)
             described = found if isinstance(found, Mapping) else {"error": found}
-        except (OSError, TimeoutError) as error:
-            described = {"error": f"does not answer: {error}"}
+        except Exception as error:  # noqa: BLE001 - whatever Dask raises here, it is asked again
+            described = {"error": f"does not answer ({type(error).__name__}: {error})"}
+            self._ask_again[address] = time.monotonic() + _ASK_AGAIN_SECONDS
         self._workers[address] = seen(address, said, described, p2v.__version__)
         self._asking.pop(address, None)
         self._woken.set()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from p2v.batch.cluster import Certificates, ClusterWish, Storage
 from p2v.cli.batch import engine_options
-from p2v.core.errors import ClusterRefused, Usage
+from p2v.core.errors import ClusterRefused, ToolMissing, Usage
 
 
 def _arguments(*words: str) -> argparse.Namespace:
@@ -41,6 +43,19 @@ def test_a_cluster_with_its_certificates_and_storages() -> None:
 def test_what_does_not_go_together_is_a_usage_error(words: str) -> None:
     with pytest.raises(Usage):
         engine_options.wish_of(_arguments(*words.split()))
+
+
+def test_nothing_of_dask_is_needed_until_a_cluster_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "import sys, p2v.cli.batch.engine_options; sys.exit('distributed' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
+
+    monkeypatch.setitem(sys.modules, "p2v.batch.cluster.link", None)
+    with (
+        pytest.raises(ToolMissing) as missing,
+        engine_options.engine(_arguments("--engine", "dask://127.0.0.1:1"), tmp_path / "s"),
+    ):
+        pass
+    assert "cluster" in missing.value.hint()
 
 
 def test_a_host_that_is_not_this_one_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
