@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from typing import Any
 
 from p2v.batch.children import Child, Ended, Order, wait_for
 from p2v.batch.jobs import MachineJob, Verify
+from p2v.core.units import MIB
+from tests.drivers.making import make_disk
 
+_HAIKU = "label: dos\nlabel-id: 0x12345678\nstart=2048, type=eb, bootable\n"
 PATIENCE = 240.0
 """For facts that come in a second on a host with nothing else to do."""
 _LOOK = 0.05
@@ -127,6 +131,17 @@ def disk(path: Path, megabytes: int) -> Path:
         file.seek(510)
         file.write(b"\x55\xaa")
     return path
+
+
+def haiku_machine(folder: Path, name: str, megabytes: int) -> MachineJob:
+    """A machine of a system that is converted as it is, which needs no appliance; its disk is full of what no two disks share."""
+    source = folder / f"{name}.img"
+    if not source.exists():
+        make_disk(source, (megabytes + 2) * MIB, _HAIKU)
+        with source.open("r+b") as file:
+            file.seek(MIB)
+            file.write(random.Random(name).randbytes(megabytes * MIB))
+    return MachineJob(name, (source,), folder / "out", disk_format="raw")
 
 
 def copy_order(source: Path, target: Path, *options: str, fence: int = 1, host: str = "", boots: bool = False) -> Order:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 from collections.abc import Callable
@@ -19,14 +18,11 @@ from p2v.batch.cluster import ClusterWish, open_engine
 from p2v.batch.jobs import Batch, Budget, JobEvent, MachineJob, State
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
-from p2v.core.units import MIB
 from p2v.record import load_record
-from tests.batch.cluster.clusters import cluster, processes_with
-from tests.drivers.making import make_disk
+from tests.batch.cluster.clusters import cluster, haiku_machine, processes_with
 from tests.fixtures import packed
 
 _BUDGET = Budget(copies=4, appliances=4, boots=4, jobs=4)
-_HAIKU = "label: dos\nlabel-id: 0x12345678\nstart=2048, type=eb, bootable\n"
 _SETTINGS = Settings(first_backoff=0.01, look=0.2, worker="test", host=None)
 
 
@@ -39,19 +35,12 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _machine(folder: Path, name: str, megabytes: int) -> MachineJob:
-    """A machine of a system that is converted as it is, which needs no appliance; its disk is full of what no two disks share."""
-    source = make_disk(folder / f"{name}.img", (megabytes + 2) * MIB, _HAIKU)
-    with source.open("r+b") as file:
-        file.seek(MIB)
-        file.write(random.Random(name).randbytes(megabytes * MIB))
-    return MachineJob(name, (source,), folder / "out", disk_format="raw")
-
-
 def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_same_bytes_as_one_that_is_run_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    machines = tuple(_machine(tmp_path, name, megabytes) for name, megabytes in (("web", 16), ("db", 2), ("mail", 3)))
+    machines = tuple(
+        haiku_machine(tmp_path, name, megabytes) for name, megabytes in (("web", 16), ("db", 2), ("mail", 3))
+    )
     (tmp_path / "bad.vmdk").write_bytes(b"KDMV" + bytes(4096))
     bad = MachineJob("bad", (tmp_path / "bad.vmdk",), tmp_path / "out")
     told: list[JobEvent] = []

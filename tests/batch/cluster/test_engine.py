@@ -32,6 +32,9 @@ from tests.batch.cluster.clusters import (
     until,
 )
 
+# one cluster serves them all
+pytestmark = pytest.mark.xdist_group("cluster")
+
 Heard = list[Mapping[str, Any]]
 _SLOWLY = ("--limit", "1M")
 """A copy that lasts until something else happens."""
