@@ -22,7 +22,7 @@ class Stage(enum.Enum):
     HELD = "held"
     """Not given to the scheduler: none is there, or no worker fits."""
     SENT = "sent"
-    """With the scheduler; some worker may take its token any time."""
+    """With the scheduler; its worker may take its token any time."""
     BEGUN = "begun"
     """A worker has told that it took the token."""
     OVER = "over"
@@ -30,7 +30,7 @@ class Stage(enum.Enum):
 
 @dataclass(eq=False)
 class ClusterChild:
-    """See ``p2v.batch.children.Child``. ``stage``, ``worker`` and ``allowed`` are the link's alone.
+    """See ``p2v.batch.children.Child``. ``stage``, ``worker`` and what is about waiting are the link's alone.
 
     ``wake``: makes the link look at what was wished.
     """
@@ -40,7 +40,7 @@ class ClusterChild:
     began: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.HELD
     worker: str = ""
-    allowed: tuple[str, ...] = ()
+    unfit_since: float | None = None
     held_because: str = ""
     stop_wished: bool = False
     at_once: bool = False

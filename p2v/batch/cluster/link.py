@@ -26,7 +26,7 @@ from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address, objection
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.messages import Begun, Over, Task, Told, message_of
-from p2v.batch.cluster.placing import ClusterWish, WorkerSeen, fitting, needs, seen, storages_of, why_none
+from p2v.batch.cluster.placing import ClusterWish, WorkerSeen, fitting, needs, roomiest, seen, storages_of, why_none
 from p2v.batch.cluster.worker import describe, run_task
 from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
 
@@ -52,6 +52,7 @@ class _Sent:
     child: ClusterChild
     future: Future[None]
     token: Queue
+    wanted: Mapping[str, float]
     asked: float | None = None
 
 
@@ -87,6 +88,7 @@ class Link:
             shared = tuple(each for each in storages_of(order.machine, self.wish.storages) if each.at_once is not None)
             child = ClusterChild(Task(key, self.topic, order, store, shared), self.wake)
             self._held.append(child)
+        child.tell({"event": "phase-started", "phase": _QUEUE, "title": "Waiting for a worker", "total_bytes": None})
         self.wake()
         return child
 
@@ -216,32 +218,44 @@ class Link:
         return held
 
     async def _send(self, client: Client, child: ClusterChild) -> None:
-        """Give a child to the scheduler, or hold it until a worker fits or patience is over."""
+        """Give a child to the scheduler, for a worker that has room, or hold it.
+
+        What waits, waits here: Dask would put it behind another job at one worker, and leave it there when a second is idle.
+        """
         machine = child.task.order.machine
         workers = tuple(self._workers.values())
-        child.allowed = fitting(machine, workers, self.wish.storages)
-        if child.allowed and not child.stop_wished:
+        wanted, fits = needs(machine, self.wish.storages), fitting(machine, workers, self.wish.storages)
+        roomy = roomiest([self._workers[address] for address in fits], wanted, self._taken_at)
+        if not fits:
+            self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
+        elif not roomy or child.stop_wished:
+            self._hold(child)
+        else:
             key = child.task.key
             token = await Queue(key, client=client)
             await token.put(child.task.order.fence)
-            child.stage = Stage.SENT
-            child.tell(
-                {"event": "phase-started", "phase": _QUEUE, "title": "Waiting for a worker", "total_bytes": None}
-            )
+            child.stage, child.worker = Stage.SENT, roomy
             future = client.submit(
                 run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
-                workers=list(child.allowed), resources=needs(machine, self.wish.storages),
+                workers=[roomy], resources=wanted,
             )  # fmt: skip
-            self._sent[key] = _Sent(child, future, token)
-        else:
-            self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
+            self._sent[key] = _Sent(child, future, token, wanted)
 
-    def _hold(self, child: ClusterChild, why: str, *, is_known: bool = True) -> None:
-        """Keep a child that cannot go anywhere until it is to stop or patience is over. ``is_known``: as far as we know."""
-        waited = time.monotonic() - child.began
+    def _taken_at(self, address: str, resource: str) -> float:
+        """How much of a worker's resource our jobs have."""
+        return sum(each.wanted.get(resource, 0.0) for each in self._sent.values() if each.child.worker == address)
+
+    def _hold(self, child: ClusterChild, why: str = "", *, is_known: bool = True) -> None:
+        """Keep a child until a worker has room, it is to stop, or patience is over with ``why`` no worker can have any.
+
+        ``is_known``: no worker is there that has not said what it can do.
+        """
+        now = time.monotonic()
+        child.unfit_since = (child.unfit_since or now) if why else None
+        waited = now - child.unfit_since if child.unfit_since is not None else -1.0
         if child.stop_wished:
             child.end(Ended(143, "stopped before it began", 0.0))
-        elif is_known and waited > self.wish.patience_seconds:
+        elif is_known and waited >= self.wish.patience_seconds:
             child.lose(why)
         else:
             if is_known and waited > _WORD_SECONDS and child.held_because != why:
@@ -270,10 +284,8 @@ class Link:
     def _judge(self, each: _Sent, now: float) -> None:
         """Say that it is lost where that is so."""
         child, future = each.child, each.future
-        if child.stage is Stage.BEGUN and child.worker not in self._workers and child.worker not in self._asking:
+        if child.worker not in self._workers and child.worker not in self._asking:
             child.lose(f"its worker {child.worker} went away")
-        elif child.stage is Stage.SENT and not set(child.allowed) & (self._workers.keys() | self._asking.keys()):
-            child.lose("all workers that fit went away before one began")
         elif future.status in ("error", "lost", "finished") and each.asked is None:
             each.asked = now  # its last word may be under way
         elif each.asked is not None and (child.at_once or now - each.asked > _LAST_WORD_SECONDS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,6 +101,23 @@ def fitting(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Iterab
         and (not machine.host or worker.is_host(machine.host))
         and all(worker.resources.get(name, 0.0) >= amount for name, amount in wanted.items())
     )
+
+
+def roomiest(fits: Iterable[WorkerSeen], wanted: Mapping[str, float], taken: Callable[[str, str], float]) -> str:
+    """Of workers that fit, the address of the one that has most room for what is wanted; empty: none has any now.
+
+    ``taken``: what jobs have of a worker's resource, by its address and the resource's name.
+    """
+
+    def room(worker: WorkerSeen) -> float:
+        shares = (
+            (worker.resources[name] - taken(worker.address, name) - amount) / worker.resources[name]
+            for name, amount in wanted.items()
+        )
+        return min(shares)
+
+    best = max(fits, key=room, default=None)
+    return best.address if best is not None and room(best) >= 0 else ""
 
 
 def why_none(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Iterable[Storage]) -> str:

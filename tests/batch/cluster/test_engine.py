@@ -16,6 +16,7 @@ from distributed import Client, Queue
 
 from p2v.batch.children import Child, LocalStarter
 from p2v.batch.cluster import ClusterWish, Storage, link, open_engine, placing
+from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.messages import Task
 from p2v.batch.cluster.opening import ClusterStarter
 from p2v.batch.cluster.worker import BegunElsewhere, run_task
@@ -36,7 +37,7 @@ from tests.batch.cluster.clusters import (
 pytestmark = pytest.mark.xdist_group("cluster")
 
 Heard = list[Mapping[str, Any]]
-_SLOWLY = ("--limit", "1M")
+_SLOWLY = ("--limit", "512K")
 """A copy that lasts until something else happens."""
 
 
@@ -121,25 +122,58 @@ def test_stopping_reaches_the_child_and_its_place_is_free_afterwards(
     assert finished(engine.start(copy_order(source, tmp_path / "next.raw"))).exit_status == 0
 
 
-def test_a_job_that_is_stopped_while_all_workers_are_busy_never_begins(
-    engine: ClusterStarter, source: Path, tmp_path: Path
-) -> None:
-    busy = [engine.start(copy_order(source, tmp_path / f"slow{n}.raw", *_SLOWLY)) for n in range(2)]
-    for child in busy:
-        heard_of(child, "worker", [])
-    heard: Heard = []
-    waiting = engine.start(copy_order(source, tmp_path / "never.raw"))
-    heard_of(waiting, "phase-started", heard)
+def _busy(engine: ClusterStarter, source: Path, folder: Path) -> list[Child]:
+    """Both workers are, for minutes."""
+    busy = [engine.start(copy_order(source, folder / f"slow{n}.raw", "--limit", "64K")) for n in range(2)]
+    workers = {_worker_of(child, []) for child in busy}
+    assert len(workers) == 2
+    return busy
 
-    waiting.stop()
-    ended = finished(waiting, heard)
-    for child in busy:
+
+def _stopped(children: list[Child]) -> None:
+    for child in children:
         child.stop()
+    for child in children:
         finished(child)
+
+
+@pytest.mark.parametrize("batches", ["one", "two"])
+def test_a_job_that_is_stopped_while_all_workers_are_busy_never_begins(
+    batches: str, running: Cluster, engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    """Of one batch it waits at the runner; where another batch has the workers, at the scheduler."""
+    with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite") as other:
+        busy = _busy(engine if batches == "one" else other, source, tmp_path)
+        heard: Heard = []
+        waiting = engine.start(copy_order(source, tmp_path / "never.raw"))
+        assert isinstance(waiting, ClusterChild)
+        expected = Stage.HELD if batches == "one" else Stage.SENT
+        until(lambda: waiting.stage is expected, f"a job that is {expected}")
+
+        waiting.stop()
+        ended = finished(waiting, heard)
+        _stopped(busy)
 
     assert ended.exit_status == 143
     assert [event["event"] for event in heard] == ["phase-started"]
     assert not list(tmp_path.glob("*never*"))
+
+
+def test_two_batches_share_what_a_worker_may_do(
+    running: Cluster, engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite") as other:
+        busy = _busy(other, source, tmp_path)
+        heard: Heard = []
+        waiting = engine.start(copy_order(source, tmp_path / "later.raw"))
+        assert isinstance(waiting, ClusterChild)
+        until(lambda: waiting.stage is Stage.SENT, "a job that is with the scheduler")
+        time.sleep(1.0)  # for which it would otherwise begin
+        heard.extend(waiting.heard())
+        assert [event["event"] for event in heard] == ["phase-started"]
+
+        _stopped(busy)
+        assert finished(waiting, heard).exit_status == 0
 
 
 def test_a_job_goes_to_the_host_that_its_manifest_names(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:

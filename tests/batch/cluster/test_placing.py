@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from p2v.batch.cluster.placing import Storage, WorkerSeen, fitting, needs, parse_storage, seen, storages_of, why_none
+from p2v.batch.cluster.placing import (
+    Storage,
+    WorkerSeen,
+    fitting,
+    needs,
+    parse_storage,
+    roomiest,
+    seen,
+    storages_of,
+    why_none,
+)
 from p2v.batch.jobs import MachineJob, Verify
 from p2v.core.errors import Usage
 
@@ -47,6 +58,22 @@ def test_a_worker_fits_that_offers_everything_a_job_takes() -> None:
     assert fitting(_job(), (both, one), ()) == ("tcp://a:1", "tcp://b:1")
     assert fitting(_job("/mnt/san/a"), (both, one), (SAN,)) == ()
     assert "storage-san" in why_none(_job("/mnt/san/a"), (both, one), (SAN,))
+
+
+def test_a_job_goes_where_most_room_is_and_nowhere_when_none_has_any() -> None:
+    workers = (_worker("tcp://a:1", convert=4.0, kvm=1.0), _worker("tcp://b:1", convert=2.0, kvm=2.0))
+    wanted, both = {"convert": 1.0}, {"convert": 1.0, "kvm": 1.0}
+
+    def taken(**counts: float) -> Callable[[str, str], float]:
+        return lambda address, name: counts.get(f"{address[6]}_{name}", 0.0)
+
+    assert roomiest(workers, wanted, taken()) == "tcp://a:1"
+    assert roomiest(workers, wanted, taken(a_convert=3.0)) == "tcp://b:1"
+    assert roomiest(workers, wanted, taken(a_convert=4.0, b_convert=1.0)) == "tcp://b:1"
+    assert roomiest(workers, both, taken(a_kvm=1.0, b_kvm=1.0)) == "tcp://b:1"
+    assert roomiest(workers, wanted, taken(a_convert=4.0, b_convert=2.0)) == ""
+    assert roomiest(workers, both, taken(a_kvm=1.0, b_kvm=2.0)) == ""
+    assert roomiest((), wanted, taken()) == ""
 
 
 @pytest.mark.parametrize("host", ["two.example", "TWO", "192.0.2.2"])
