@@ -16,7 +16,7 @@ from p2v.batch.jobs import Batch
 from p2v.batch.runner import BatchOutcome, run_batch
 from p2v.batch.store import Store
 from p2v.cli import console, options
-from p2v.cli.batch import progress, status_text
+from p2v.cli.batch import engine_options, progress, status_text
 from p2v.cli.batch.progress import Sink
 from p2v.cli.batch.status_text import Seen
 from p2v.cli.batch.which import add_batch, manifest_of
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="at the end, how all machines stand as a JSON document")
     options.add_progress(parser)
+    engine_options.configure(parser)
     parser.set_defaults(ending_seconds=_ENDING_SECONDS)
 
 
@@ -48,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.refresh < 1:
         raise Usage(f"--refresh {arguments.refresh}: at least 1 second")
     batch = manifest_of(arguments.batch)
-    with Store.create(batch.store) as store:
+    with engine_options.engine(arguments, batch.store) as engine, Store.create(batch.store) as store:
         store.put(batch, time.time())
         jobs = store.jobs()
         with _page(arguments, batch), _told(progress.sink(arguments.progress, jobs)) as sink:
-            outcome = run_batch(batch, store, sink)
+            outcome = run_batch(batch, store, sink, starter=engine.starter, settings=engine.settings)
     _tell(arguments, outcome)
     return outcome.exit_code
 
