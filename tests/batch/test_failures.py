@@ -12,7 +12,7 @@ from p2v.core import errors
 from p2v.core.errors import P2vError
 
 AGAIN = {
-    "DeviceInUse", "DiskInUse", "Interrupted", "LeaseLost", "NoSpace", "NotHeldStill", "ProgramFailed", "ProgramTimedOut",
+    "ClusterGone", "DeviceInUse", "DiskInUse", "Interrupted", "LeaseLost", "NoSpace", "NotHeldStill", "ProgramFailed", "ProgramTimedOut",
     "ReadFailed", "SourceGone", "SourceInUse", "StoreBusy", "TargetBusy", "Unreadable",
 }  # fmt: skip
 
