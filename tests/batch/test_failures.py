@@ -12,8 +12,8 @@ from p2v.core import errors
 from p2v.core.errors import P2vError
 
 AGAIN = {
-    "ClusterGone", "DeviceInUse", "DiskInUse", "Interrupted", "LeaseLost", "NoSpace", "NotHeldStill", "ProgramFailed", "ProgramTimedOut",
-    "ReadFailed", "SourceGone", "SourceInUse", "StoreBusy", "TargetBusy", "Unreadable",
+    "ClusterGone", "DeviceInUse", "DiskInUse", "Interrupted", "LeaseLost", "NoSpace", "NotHeldStill", "ProgramFailed",
+    "ProgramTimedOut", "ReadFailed", "SourceGone", "SourceInUse", "StoreBusy", "TargetBusy", "Unreadable",
 }  # fmt: skip
 
 

@@ -115,11 +115,11 @@ _QUICK = """
 import sys
 from converters import piece_walk
 from p2v.core import waiting
-from p2v.cli import ending, main
+from p2v.cli import main
 piece_walk._GRACE_SECONDS = 1.0
 piece_walk._TOLD_SECONDS = 1.0
 waiting.told_when_slow.__wrapped__.__defaults__ = (1.0,)
-ending.bounded_ending.__wrapped__.__defaults__ = (3.0,)
+main.GRACE_SECONDS = 3.0
 sys.exit(main.main(sys.argv[1:]))
 """
 
