@@ -54,8 +54,9 @@ def audit(
     loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
     others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
     with phase(report, "audit", f"Auditing {_counted(gathered.subjects)}"):
-        # each process would import them for itself
-        load_readers()
+        if len(others) > 1:
+            # each process would import them for itself; one needs but its own, or none
+            load_readers()
         first = list(_answers(others, wish, running, acceleration, _counting(report, 0, len(others) + len(loose))))
         owned = owners(looked_at(first))
         loose = [each for each in loose if file_key(str(each.path)) not in owned]

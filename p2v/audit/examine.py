@@ -179,7 +179,9 @@ def _machine(machine: Machine, wish: Wish, acceleration: Callable[[], Accelerati
         inspection = inspect(machine.disks, reading, acceleration, silent, wish.keys)
         document = plan_found(machine, inspection, _options(wish, machine, inspection))
     except P2vError as error:
-        return _with_time(_unread(machine, fault(error, path, wish.rules)), started)
+        return _with_time(
+            Examination(replace(_described(machine), findings=(fault(error, path, wish.rules),))), started
+        )
     return _with_time(_portrait(document, inspection, wish), started)
 
 
@@ -209,20 +211,13 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
     findings = (*failed, *_once(tuple(_findings(examined, unseen))))
     signs, system = signs_of(document), system_of(facts)
     beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
-    audit = MachineAudit(
-        name=machine.name,
-        origin=Origin.DISKS,
-        described_by=machine.described_by,
-        paths=_paths(machine),
-        verdict=Verdict.UNKNOWN,
+    audit = replace(
+        _described(machine),
         findings=findings,
         system=system,
         support=support_of(system, wish.as_of) if system is not None else None,
         firmware=document.hardware.firmware.value,
-        cpus=known_cpus(machine),
-        memory_bytes=known_memory(machine),
         disks=disks_of(inspection),
-        nics=len(machine.nics),
         signs=signs,
         read_by=facts.read_by.value,
         plan=render(document.plan),
@@ -257,20 +252,20 @@ def _paths(machine: Machine) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(path) for path in (*described, *(disk.path for disk in machine.disks))))
 
 
-def _unread(machine: Machine, finding: AuditFinding) -> Examination:
-    audit = MachineAudit(
+def _described(machine: Machine) -> MachineAudit:
+    """What is known of a machine before its disks are read; the verdict comes last of all."""
+    return MachineAudit(
         name=machine.name,
         origin=Origin.DISKS,
         described_by=machine.described_by,
         paths=_paths(machine),
         verdict=Verdict.UNKNOWN,
-        findings=(finding,),
+        findings=(),
         firmware=machine.firmware.value if machine.firmware is not None else "",
         cpus=known_cpus(machine),
         memory_bytes=known_memory(machine),
         nics=len(machine.nics),
     )
-    return Examination(audit)
 
 
 def nameless(path: Path, findings: Iterable[AuditFinding], name: str = "") -> Examination:

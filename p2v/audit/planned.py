@@ -10,7 +10,6 @@ from p2v.audit.catalogue_file import Rule
 from p2v.audit.evidence import evidence_of
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Severity
-from p2v.audit.rules.partition_tables import is_told_here
 from p2v.audit.told_once import told_elsewhere
 from p2v.core.text import printable
 
@@ -24,13 +23,7 @@ def planned(examined: Examined) -> Iterator[AuditFinding]:
     plan = examined.document.plan
     yield from _told(examined, plan.blockers, are_blockers=True)
     is_told = told_elsewhere(examined)
-    warnings = [each for each in plan.warnings if not is_told(each) and not _is_of_raw_disks(examined, each)]
-    yield from _told(examined, warnings, are_blockers=False)
-
-
-def _is_of_raw_disks(examined: Examined, finding: Finding) -> bool:
-    """Whether a rule about the raw disks says it with the place where it can be seen."""
-    return bool(examined.sights) and finding.id == "guest.reading" and is_told_here(finding.message)
+    yield from _told(examined, [each for each in plan.warnings if not is_told(each)], are_blockers=False)
 
 
 def _told(examined: Examined, findings: Sequence[Finding], *, are_blockers: bool) -> Iterator[AuditFinding]:

@@ -15,6 +15,7 @@ from p2v.audit.examined import Examined
 from p2v.audit.lifecycle import standing_of
 from p2v.audit.lifecycle_data import Virtio
 from p2v.audit.portrait import system_of
+from p2v.audit.rules.partition_tables import is_told_here
 
 _OF_DRIVERS = frozenset({"windows.no-drivers", "driver.missing-block", "driver.missing-network"})
 _NO_SYSTEM = frozenset({"guest.no-os", "guest.encrypted", "windows.bitlocker"})
@@ -26,7 +27,14 @@ def told_elsewhere(examined: Examined) -> Callable[[Finding], bool]:
     """Whether a finding of the plan says what something else says."""
     ids = _ids(examined)
     notes = frozenset(_notes(examined))
-    return lambda finding: finding.id in ids or (finding.id == _READING and finding.message in notes)
+
+    def is_told(finding: Finding) -> bool:
+        if finding.id != _READING:
+            return finding.id in ids
+        # the rules about raw disks say theirs with the place where it can be seen
+        return finding.message in notes or (bool(examined.sights) and is_told_here(finding.message))
+
+    return is_told
 
 
 def _ids(examined: Examined) -> frozenset[str]:
