@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
+from p2v.audit.sizing.given_files import read_at_most
 from p2v.audit.sizing.inputs import Prices, SidePrices
-from p2v.core.errors import NotPermitted, ReadFailed, Usage
+from p2v.core.errors import Usage
 from p2v.core.text import printable
 
 _LARGEST_BYTES = 64 * 1024
@@ -21,13 +22,7 @@ _ADVICE = f"Keys: currency, {', '.join(_NAMES)}; all but currency also in [befor
 
 def read_prices(file: Path) -> Prices:
     """Read and check a prices file. Raises Usage (with every key that is wrong), NotPermitted, ReadFailed."""
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(_LARGEST_BYTES + 1)
-    except PermissionError as error:
-        raise NotPermitted(str(file), "read") from error
-    except OSError as error:
-        raise ReadFailed(str(file), error.strerror or "cannot be read") from error
+    raw = read_at_most(file, _LARGEST_BYTES + 1)
     if len(raw) > _LARGEST_BYTES:
         raise Usage(f"{file}: is larger than {_LARGEST_BYTES} bytes, and no prices file", _ADVICE)
     try:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.audit.sizing.given_files import read_at_most
 from p2v.audit.sizing.inputs import Use, key_of
-from p2v.core.errors import NotPermitted, ReadFailed, Usage
+from p2v.core.errors import Usage
 from p2v.core.text import printable
 from p2v.core.units import GIB, KIB, MIB, TIB
 
@@ -86,13 +87,7 @@ def read_utilisation(file: Path) -> tuple[Use, ...]:
 
 
 def _text(file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(_LARGEST_BYTES + 1)
-    except PermissionError as error:
-        raise NotPermitted(str(file), "read") from error
-    except OSError as error:
-        raise ReadFailed(str(file), error.strerror or "cannot be read") from error
+    raw = read_at_most(file, _LARGEST_BYTES + 1)
     if len(raw) > _LARGEST_BYTES:
         raise Usage(f"{file}: is larger than {_LARGEST_BYTES // MIB} MiB", _ADVICE)
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
