@@ -28,7 +28,8 @@ from p2v.audit.inventory.rules_fleet import fleet_findings as inventory_findings
 from p2v.audit.lifecycle import support_of
 from p2v.audit.looking import look
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
-from p2v.audit.rules.start import SAID_OTHERWISE, chain
+from p2v.audit.rules.start import chain
+from p2v.audit.told_once import once
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, Usage
 from p2v.core.events import silent
@@ -208,7 +209,7 @@ def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Exa
     )
     unseen = "" if wish.deep else needs_appliance(Layout.of(facts), facts, wish.keys)
     failed = () if looked.failed is None else (fault(looked.failed, _paths(machine)[0], wish.rules),)
-    findings = (*failed, *_once(tuple(_findings(examined, unseen))))
+    findings = (*failed, *once(tuple(_findings(examined, unseen))))
     signs, system = signs_of(document), system_of(facts)
     beside = tuple(str(path) for path in machine.beside if str(path) not in signs.files)
     audit = replace(
@@ -239,12 +240,6 @@ def _findings(examined: Examined, unseen: str) -> Iterator[AuditFinding]:
             yield replace(finding, severity=Severity.UNKNOWN) if doubtful else finding
     for sentence in users_told([source.path for source in examined.document.sources]):
         yield found(examined.rules["audit.in-use"], printable(sentence, keep=""), Evidence(EvidenceKind.BYTES, first))
-
-
-def _once(findings: Sequence[AuditFinding]) -> Iterator[AuditFinding]:
-    """Without those of the plan's that a rule about the start says with more."""
-    fired = {each.rule for each in findings}
-    yield from (each for each in findings if SAID_OTHERWISE.get(each.rule) not in fired)
 
 
 def _paths(machine: Machine) -> tuple[str, ...]:

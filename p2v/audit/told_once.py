@@ -5,17 +5,19 @@ A plan is read from its first line to its last, so that it may say a thing twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from drivers.facts import GuestFacts
 from drivers.layout import Layout, place
 from drivers.plan import Finding, GuestPlan
 from drivers.windows.reading import hive_notes
 from p2v.audit.examined import Examined
+from p2v.audit.findings import AuditFinding
 from p2v.audit.lifecycle import standing_of
 from p2v.audit.lifecycle_data import Virtio
 from p2v.audit.portrait import system_of
 from p2v.audit.rules.partition_tables import is_told_here
+from p2v.audit.rules.start import SAID_OTHERWISE
 
 _OF_DRIVERS = frozenset({"windows.no-drivers", "driver.missing-block", "driver.missing-network"})
 _NO_SYSTEM = frozenset({"guest.no-os", "guest.encrypted", "windows.bitlocker"})
@@ -35,6 +37,20 @@ def told_elsewhere(examined: Examined) -> Callable[[Finding], bool]:
         return finding.message in notes or (bool(examined.sights) and is_told_here(finding.message))
 
     return is_told
+
+
+def once(findings: Sequence[AuditFinding]) -> Iterator[AuditFinding]:
+    """Without those of the plan's that a rule about the start says with more, of the same line where both point at lines."""
+    for each in findings:
+        better = [other for other in findings if other.rule == SAID_OTHERWISE.get(each.rule)]
+        if not any(_may_be_one(each, other) for other in better):
+            yield each
+
+
+def _may_be_one(plans: AuditFinding, rules: AuditFinding) -> bool:
+    """Whether two findings may be about one thing: they are not where they point at different lines."""
+    first, second = ({(at.where, at.line) for at in each.evidence if at.line is not None} for each in (plans, rules))
+    return not first or not second or bool(first & second)
 
 
 def _ids(examined: Examined) -> frozenset[str]:

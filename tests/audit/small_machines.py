@@ -15,7 +15,7 @@ from p2v.audit.side_by_side import Bounds
 from p2v.audit.suppressing import Suppression
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.events import silent
-from tests.drivers.making import MIB, SYSTEM, lay_files, make_disk, make_ext
+from tests.drivers.making import MIB, ROOT_UUID, SYSTEM, lay_files, make_disk, make_ext
 
 VMX = """config.version = "8"
 virtualHW.version = "10"
@@ -34,10 +34,14 @@ ethernet0.addressType = "static"
 AS_OF = date(2026, 11, 26)
 
 
-def linux_disk(path: Path, hostname: str = "tiny") -> Path:
-    """A raw disk with one ext4 partition and a Debian in it, as far as /etc goes; nothing would boot it."""
+def linux_disk(path: Path, hostname: str = "tiny", fstab: str = "") -> Path:
+    """A raw disk with one ext4 partition and a Debian in it, as far as /etc goes; nothing would boot it.
+
+    ``fstab``: lines of it besides that of the root.
+    """
     folder = path.with_name(path.name + ".tree")
-    lay_files(folder, {**SYSTEM, "/etc/hostname": f"{hostname}\n"})
+    whole = f"UUID={ROOT_UUID} / ext4 errors=remount-ro 0 1\n{fstab}"
+    lay_files(folder, {**SYSTEM, "/etc/hostname": f"{hostname}\n", "/etc/fstab": whole})
     part = make_ext(path.with_name(path.name + ".part"), 15 * MIB, folder)
     make_disk(
         path, 16 * MIB, "label: dos\nlabel-id: 0x12345678\nstart=2048, size=30720, type=83, bootable\n", [(MIB, part)]
