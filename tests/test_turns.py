@@ -73,5 +73,6 @@ def test_the_places_of_processes_that_were_killed_are_free() -> None:
 @pytest.mark.parametrize("said", ["", "1", "x:/tmp", "1:", "1:/nowhere/at/all"])
 def test_where_there_are_no_places_nobody_waits(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(BOOT_TURNS, said)
-    with boot_turn(silent), boot_turn(silent):
-        pass
+    told: list[Event] = []
+    with boot_turn(told.append), boot_turn(told.append):
+        assert told == []

@@ -27,7 +27,7 @@ from p2v.audit.rules.free_space import nearly_full, too_full
 from p2v.audit.rules.partition_tables import is_told_here
 from p2v.core.units import GIB
 from tests.audit.disk_cases import FREEDOS, WINDOWS, Case, fired
-from tests.drivers.making import make_disk, make_ext, run, sized
+from tests.drivers.making import make_disk, make_ext, make_ntfs, run, sized
 from tests.drivers.memory_disk import MIB, MemoryDisk, from_file, gpt_disk, gpt_pieces, mbr, mbr_disk, with_pieces
 from tests.drivers.test_disk_sights import (
     INTEL,
@@ -335,21 +335,7 @@ def test_disks_as_the_usual_programs_make_them_have_nothing_to_be_told(tmp_path:
     run("mkfs.vfat", "-F", "12", sized(tmp_path / "esp", 8 * MIB))
     make_ext(tmp_path / "root", 16 * MIB)
     run("mkswap", sized(tmp_path / "swap", 4 * MIB))
-    run(
-        "mkntfs",
-        "-F",
-        "-Q",
-        "-q",
-        "-p",
-        "2048",
-        "-H",
-        "255",
-        "-S",
-        "63",
-        "-s",
-        "512",
-        sized(tmp_path / "data", 8 * MIB),
-    )
+    make_ntfs(tmp_path / "data", 8 * MIB)
     script = (
         "label: gpt\nfirst-lba: 34\nstart=34, size=2014, type=21686148-6449-6E6F-744E-656564454649\n"
         "size=8MiB, type=U\nsize=16MiB\nsize=4MiB, type=S\n"

@@ -65,6 +65,12 @@ def make_ext(path: Path, size: int, folder: Path | None = None, *options: str, u
     return path
 
 
+def make_ntfs(path: Path, size: int) -> Path:
+    """An NTFS that says that it begins at sector 2048."""
+    run("mkntfs", "-F", "-Q", "-q", "-p", "2048", "-H", "255", "-S", "63", "-s", "512", sized(path, size))
+    return path
+
+
 def make_disk(path: Path, size: int, script: str, parts: Sequence[tuple[int, Path]] = ()) -> Path:
     """A disk with a partition table in sfdisk's language, and files copied to offsets."""
     run("sfdisk", "-q", sized(path, size), stdin=script)

@@ -16,7 +16,7 @@ from drivers.disk_sights import DiskSight, look_at, sights_confined
 from drivers.sights.values import LuksToken, PlaceSight, Protection, Signature
 from p2v.core import jsonio
 from p2v.core.errors import P2vError
-from tests.drivers.making import make_disk, make_ext, run, sized
+from tests.drivers.making import make_disk, make_ext, make_ntfs, run, sized
 from tests.drivers.memory_disk import MIB, MemoryDisk, gpt_disk, gpt_pieces, mbr, mbr_disk, protective
 from tests.drivers.raw_reader import RawReader
 
@@ -236,21 +236,7 @@ def test_an_xfs_says_its_length_and_sector(tmp_path: Path) -> None:
 
 
 def test_an_ntfs_says_its_length_place_and_what_is_free(tmp_path: Path) -> None:
-    run(
-        "mkntfs",
-        "-F",
-        "-Q",
-        "-q",
-        "-p",
-        "2048",
-        "-H",
-        "255",
-        "-S",
-        "63",
-        "-s",
-        "512",
-        sized(tmp_path / "disk", 16 * MIB),
-    )
+    make_ntfs(tmp_path / "disk", 16 * MIB)
     found = signed(seen_file(tmp_path / "disk").whole)
     assert list(found) == ["ntfs"]
     ntfs = found["ntfs"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from p2v.audit.document import AuditDocument
 from p2v.audit.report import report_html
 from tests.audit.documents import AGENT, RULES, fleet, hostile, sample
 from tests.audit.report.conftest import Show, written
+from tests.pages.browsing import LANDMARKS, accessibility_tree, require_headings_in_order
 from tests.pages.chromium import Chromium, ChromiumFailed, Page, opened
 from tests.pages.hostile import HOSTILE
 from tests.pages.seeing import CONTRAST
@@ -243,20 +242,9 @@ def test_the_keyboard_reaches_the_skip_link_first_and_sees_where_it_is(show: Sho
 
 def test_what_the_accessibility_tree_says(show: Show) -> None:
     page = show(sample())
-    nodes: list[dict[str, Any]] = page.call("Accessibility.getFullAXTree")["nodes"]
-    told = [(each["role"]["value"], each.get("name", {}).get("value", "")) for each in nodes if not each["ignored"]]
+    told = accessibility_tree(page)
     roles = {role for role, _ in told}
-    assert {
-        "banner",
-        "navigation",
-        "main",
-        "contentinfo",
-        "search",
-        "table",
-        "columnheader",
-        "rowheader",
-        "status",
-    } <= roles
+    assert roles >= LANDMARKS
     pictures = [name for role, name in told if role in ("image", "img")]
     assert len(pictures) == 5
     assert all(len(name) > 30 for name in pictures)
@@ -270,9 +258,7 @@ def test_what_the_accessibility_tree_says(show: Show) -> None:
 
 def test_headings_leave_no_level_out(show: Show) -> None:
     page = show(sample())
-    levels = page.value("[...document.querySelectorAll('h1, h2, h3, h4')].map(each => Number(each.localName[1]))")
-    assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    require_headings_in_order(page)
     ids = page.value("[...document.querySelectorAll('[id]')].map(each => each.id)")
     assert len(ids) == len(set(ids))
 

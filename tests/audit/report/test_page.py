@@ -6,7 +6,6 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
@@ -16,36 +15,12 @@ from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.report import report_html
 from p2v.audit.report.limits import FINDINGS_LETTERS, PLANS_LETTERS, RULE_FINDINGS
 from tests.audit.documents import AGENT, AS_OF, FSTAB, LISTED, RULES, SIZING, WEB, finding, fleet, hostile, sample
-
-VOID = {"meta", "link", "input"}
-
-
-class Nesting(HTMLParser):
-    """Finds tags that are not closed in the order they were opened in; gathers the text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.feed(page)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open):
-            self.text.append(data)
+from tests.pages import nesting
+from tests.pages.nesting import Nesting
 
 
 def text_of(page: str) -> str:
-    return " ".join("".join(Nesting(page).text).split())
+    return nesting.text_of(page, "")
 
 
 @pytest.mark.parametrize(

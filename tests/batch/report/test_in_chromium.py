@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from p2v.batch.jobs import State
 from tests.batch.report.conftest import Show, written
 from tests.batch.report.samples import Sample, batch_of, fleet, hostile, sample
+from tests.pages.browsing import LANDMARKS, accessibility_tree, require_headings_in_order
 from tests.pages.chromium import PATIENCE_SECONDS, Chromium, ChromiumFailed, Page, opened
 from tests.pages.hostile import HOSTILE
 from tests.pages.seeing import CONTRAST
@@ -263,21 +262,9 @@ def test_nothing_runs_out_of_its_frame_or_off_the_paper(show: Show, width: int) 
 
 def test_what_the_accessibility_tree_says(show: Show) -> None:
     page = show(sample(), 3600)
-    nodes: list[dict[str, Any]] = page.call("Accessibility.getFullAXTree")["nodes"]
-    told = [(each["role"]["value"], each.get("name", {}).get("value", "")) for each in nodes if not each["ignored"]]
+    told = accessibility_tree(page)
     roles = {role for role, _ in told}
-    assert {
-        "banner",
-        "navigation",
-        "main",
-        "contentinfo",
-        "search",
-        "table",
-        "columnheader",
-        "rowheader",
-        "status",
-        "checkbox",
-    } <= roles
+    assert LANDMARKS | {"checkbox"} <= roles
     pictures = [name for role, name in told if role in ("image", "img")]
     assert any("copy: 15 min 00 s" in each for each in pictures), "a line of the timeline is told in words"
     assert [each for each in pictures if len(each) < 10] == []
@@ -286,10 +273,7 @@ def test_what_the_accessibility_tree_says(show: Show) -> None:
 
 
 def test_headings_leave_no_level_out(show: Show) -> None:
-    page = show(sample())
-    levels = page.value("[...document.querySelectorAll('h1, h2, h3, h4')].map(each => Number(each.localName[1]))")
-    assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    require_headings_in_order(show(sample()))
 
 
 @pytest.mark.parametrize("scripts", [True, False])
