@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import pytest
 
 from drivers.changes import EditHive
 from drivers.facts import GuestFacts
-from drivers.inspection import inspect_confined
 from drivers.start_files import StartFile, StartRole
 from drivers.windows.edits import SetValue, ValueData
 from drivers.windows.facts import SYSTEM, RegistryValue, WindowsFacts
@@ -20,8 +18,8 @@ from p2v.audit.findings import EvidenceKind, Severity
 from p2v.audit.rules.start import chain
 from p2v.machine import Firmware
 from tests.audit.start_guests import examined, findings, fired, link, state
-from tests.drivers.raw_reader import RawReader
-from tests.fixtures.windows import VERSIONS, WindowsGuest, named, windows_disks
+from tests.drivers.windows.samples import facts_of_sample
+from tests.fixtures.windows import VERSIONS, WindowsGuest
 from tests.fixtures.windows.pe import Arch
 from tests.fixtures.windows.rows import rows
 
@@ -31,17 +29,6 @@ LINKS = (
 )  # fmt: skip
 # the stand-in for Windows' boot code in the sample guests says what it is, in words that no boot code has
 STAND_IN = {"start.windows.boot-code-not-known": Severity.INFORMATION}
-
-
-@functools.cache
-def facts_of(name: str) -> GuestFacts:
-    """The facts of a sample guest."""
-    readers = [RawReader(path) for path in windows_disks(named(name))]
-    try:
-        return inspect_confined(readers)
-    finally:
-        for reader in readers:
-            reader.close()
 
 
 def windows_of(facts: GuestFacts) -> WindowsFacts:
@@ -73,7 +60,7 @@ def empty(file: StartFile) -> StartFile:
 
 @pytest.mark.parametrize("guest", rows(VERSIONS))
 def test_sample_guests_have_every_link_proven(guest: WindowsGuest) -> None:
-    seen = examined(facts_of(guest.name))
+    seen = examined(facts_of_sample(guest.name))
     assert worse(seen) == {}
     # KVM's machine for ARM64 has virtio's disks only, and no medium is named here
     broken = ["disk driver"] if guest.arch is Arch.ARM64 else []
@@ -88,31 +75,31 @@ def test_sample_guests_have_every_link_proven(guest: WindowsGuest) -> None:
 @pytest.mark.parametrize(("name", "files"), [("win7", 1), ("xp", 2)])
 @pytest.mark.parametrize("change", [gone, empty])
 def test_boot_manager_that_is_missing(name: str, files: int, change: Callable[[StartFile], StartFile]) -> None:
-    seen = examined(with_files(facts_of(name), StartRole.MANAGER, change))
+    seen = examined(with_files(facts_of_sample(name), StartRole.MANAGER, change))
     told = [each for each in findings(seen) if each.rule == "start.windows.no-manager-file"]
     assert [each.severity for each in told] == [BLOCKER] * files
     assert state(seen, "firmware and boot manager") is LinkState.BROKEN
 
 
 def test_boot_manager_that_was_not_looked_for() -> None:
-    seen = examined(with_files(facts_of("win7"), StartRole.MANAGER, lambda _: None))
+    seen = examined(with_files(facts_of_sample("win7"), StartRole.MANAGER, lambda _: None))
     assert worse(seen) == {"start.windows.manager-unseen": UNKNOWN}
 
 
 def test_other_systems_boot_loader_was_not_followed() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     grub = replace(facts, disks=(replace(facts.disks[0], boot_code="grub2"), *facts.disks[1:]))
     assert worse(examined(grub)) == {"start.windows.other-loader": UNKNOWN}
 
 
 def test_boot_code_of_windows_own_is_not_remarked_on() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     own = replace(facts, disks=(replace(facts.disks[0], boot_code="windows"), *facts.disks[1:]))
     assert (fired(examined(own)), fired(examined(facts))) == ({}, STAND_IN)
 
 
 def test_boot_sector_that_asks_for_nothing_known() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     boot = windows_of(facts).boot
     assert boot is not None
     assert boot.sector is not None
@@ -123,7 +110,7 @@ def test_boot_sector_that_asks_for_nothing_known() -> None:
 
 @pytest.mark.parametrize(("name", "firmware"), [("win7", Firmware.UEFI), ("win10", Firmware.BIOS)])
 def test_windows_of_another_firmware_than_the_machines(name: str, firmware: Firmware) -> None:
-    assert worse(examined(facts_of(name), firmware=firmware)) == {"start.windows.other-firmware": BLOCKER}
+    assert worse(examined(facts_of_sample(name), firmware=firmware)) == {"start.windows.other-firmware": BLOCKER}
 
 
 # --- loader and kernel ------------------------------------------------------------------------------------
@@ -132,13 +119,13 @@ def test_windows_of_another_firmware_than_the_machines(name: str, firmware: Firm
 @pytest.mark.parametrize("name", ["win7", "win10"])
 @pytest.mark.parametrize("change", [gone, empty])
 def test_loader_that_is_missing(name: str, change: Callable[[StartFile], StartFile]) -> None:
-    seen = examined(with_files(facts_of(name), StartRole.LOADER, change))
+    seen = examined(with_files(facts_of_sample(name), StartRole.LOADER, change))
     assert worse(seen) == {"start.windows.no-loader-file": BLOCKER}
     assert state(seen, "loader") is LinkState.BROKEN
 
 
 def test_loader_that_was_not_looked_for() -> None:
-    seen = examined(with_files(facts_of("win7"), StartRole.LOADER, lambda _: None))
+    seen = examined(with_files(facts_of_sample("win7"), StartRole.LOADER, lambda _: None))
     assert worse(seen) == {"start.windows.loader-unseen": UNKNOWN}
 
 
@@ -146,7 +133,7 @@ def test_loader_that_was_not_looked_for() -> None:
     ("name", "path"), [("win7", "\\Windows\\system32\\winload.efi"), ("win10", "\\Windows\\system32\\winload.exe")]
 )
 def test_loader_for_the_other_firmware(name: str, path: str) -> None:
-    facts = facts_of(name)
+    facts = facts_of_sample(name)
     boot = windows_of(facts).boot
     assert boot is not None
     assert boot.store is not None
@@ -158,9 +145,9 @@ def test_loader_for_the_other_firmware(name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", ["win7", "xp"])
 def test_kernel_that_is_missing(name: str) -> None:
-    seen = examined(with_files(facts_of(name), StartRole.KERNEL, gone))
+    seen = examined(with_files(facts_of_sample(name), StartRole.KERNEL, gone))
     assert worse(seen) == {"start.windows.no-kernel-file": BLOCKER}
-    unseen = examined(with_files(facts_of(name), StartRole.KERNEL, lambda _: None))
+    unseen = examined(with_files(facts_of_sample(name), StartRole.KERNEL, lambda _: None))
     assert worse(unseen) == {"start.windows.kernel-unseen": UNKNOWN}
 
 
@@ -168,7 +155,7 @@ def test_kernel_that_is_missing(name: str) -> None:
 
 
 def test_next_start_takes_a_control_set_that_is_not_there() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     sets = replace(windows_of(facts).control_sets, default=9)
     seen = examined(replace(facts, windows=replace(windows_of(facts), control_sets=sets)))
     assert worse(seen) == {"start.windows.no-default-set": BLOCKER}
@@ -177,7 +164,7 @@ def test_next_start_takes_a_control_set_that_is_not_there() -> None:
 
 
 def test_sample_with_a_boot_driver_whose_file_is_gone() -> None:
-    seen = examined(facts_of("missing-driver"))
+    seen = examined(facts_of_sample("missing-driver"))
     assert worse(seen) == {"start.windows.no-driver-file": BLOCKER}
     assert state(seen, "boot-start drivers") is LinkState.BROKEN
 
@@ -216,7 +203,7 @@ def with_service(facts: GuestFacts, name: str, image: str, error_control: int = 
 def test_boot_start_driver_and_its_file(
     image: str, error_control: int, found: str | None, expected: dict[str, Severity]
 ) -> None:
-    facts = with_service(facts_of("win7"), "own", image, error_control)
+    facts = with_service(facts_of_sample("win7"), "own", image, error_control)
     if found is not None:
         file = StartFile(StartRole.DRIVER, "/Windows/own/x.sys", found, 1)
         facts = replace(facts, start_files=(*facts.start_files, file))
@@ -224,7 +211,7 @@ def test_boot_start_driver_and_its_file(
 
 
 def test_driver_that_the_conversion_turns_off_is_not_in_the_way() -> None:
-    seen = examined(with_service(facts_of("win7"), "gone", "system32\\drivers\\gone.sys"))
+    seen = examined(with_service(facts_of_sample("win7"), "gone", "system32\\drivers\\gone.sys"))
     windows = windows_of(seen.document.facts)
     hive, key = windows.registry[SYSTEM], f"ControlSet{windows.control_sets.default:03d}\\Services\\gone"
     edit = SetValue(key, "Start", 4, "04000000", ValueData(4, "00000000"), "test")
@@ -237,13 +224,13 @@ def test_driver_that_the_conversion_turns_off_is_not_in_the_way() -> None:
 
 
 def test_folder_of_drivers_that_was_not_read() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     seen = examined(replace(facts, windows=replace(windows_of(facts), driver_files=())))
     assert worse(seen) == {"start.windows.drivers-unseen": UNKNOWN}
 
 
 def test_driver_of_the_file_system_is_needed_whatever_its_start_is() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     files = tuple(name for name in windows_of(facts).driver_files if name != "ntfs.sys")
     seen = examined(replace(facts, windows=replace(windows_of(facts), driver_files=files)))
     assert worse(seen)["start.windows.no-driver-file"] is BLOCKER
@@ -253,7 +240,7 @@ def test_driver_of_the_file_system_is_needed_whatever_its_start_is() -> None:
 
 
 def test_what_the_plan_blocks_breaks_the_link_and_is_not_told_twice() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     seen = examined(replace(facts, windows=replace(windows_of(facts), boot=None), start_files=_of_windows(facts)))
     assert "windows.no-boot-store" in {each.id for each in seen.document.plan.blockers}
     assert state(seen, "firmware and boot manager") is LinkState.BROKEN
@@ -266,7 +253,7 @@ def _of_windows(facts: GuestFacts) -> tuple[StartFile, ...]:
 
 
 def test_registry_that_cannot_be_read_is_the_plans_to_tell() -> None:
-    facts = facts_of("win7")
+    facts = facts_of_sample("win7")
     windows = windows_of(facts)
     system = replace(windows.registry[SYSTEM], state="unreadable", problem="test", keys={})
     seen = examined(replace(facts, windows=replace(windows, registry={**windows.registry, SYSTEM: system})))

@@ -12,7 +12,6 @@ from hypothesis import given, settings, strategies
 
 from drivers.changes import BootGeometry, CopyFile, EditBootSector, EditFile
 from drivers.facts import Disk, GuestFacts, Mount, Partition, ReadBy
-from drivers.inspection import inspect_confined
 from drivers.layout import Layout
 from drivers.plan import PlanOptions
 from drivers.planning import plan_guest
@@ -30,6 +29,7 @@ from drivers.windows.reading import read_windows
 from tests.drivers.memory_tree import InMemoryTree, Node
 from tests.drivers.raw_reader import RawReader
 from tests.drivers.windows.guest_disk import PLACE, boot_store, ntfs_disk, windows_files
+from tests.drivers.windows.samples import facts_of_sample
 from tests.drivers.windows.test_reading import facts_of
 from tests.fixtures.hives import Tree, binary, dword, make_hive, multi_sz, sz
 from tests.fixtures.windows import bcd as written
@@ -419,20 +419,11 @@ def test_fallback_of_uefi_is_copied_only_where_nothing_is() -> None:
 # --- disks ---------------------------------------------------------------------------------------------------------------
 
 
-def _facts_of_sample(name: str) -> GuestFacts:
-    readers = [RawReader(path) for path in windows_disks(named(name))]
-    try:
-        return inspect_confined(readers)
-    finally:
-        for reader in readers:
-            reader.close()
-
-
 @pytest.mark.parametrize("name, number, mountpoint", [
     ("2016", 1, "/Windows/Boot"), ("win10", 1, "/Windows/Boot"), ("vista", 1, "/"), ("xp", 1, "/"),
 ])  # fmt: skip
 def test_partition_that_starts_windows_is_found_and_shown_in_its_tree(name: str, number: int, mountpoint: str) -> None:
-    facts = _facts_of_sample(name)
+    facts = facts_of_sample(name)
     assert facts.windows is not None
     boot = facts.windows.boot
     assert boot is not None
@@ -458,7 +449,7 @@ def test_partition_that_starts_windows_is_found_and_shown_in_its_tree(name: str,
 
 
 def test_of_several_systems_the_default_is_taken_and_the_other_told() -> None:
-    facts = _facts_of_sample("multi-boot")
+    facts = facts_of_sample("multi-boot")
     assert facts.os is not None
     assert facts.os.id == "win7"
     assert facts.root is not None
@@ -468,7 +459,7 @@ def test_of_several_systems_the_default_is_taken_and_the_other_told() -> None:
 
 
 def test_partition_without_a_place_in_the_tree_is_read_and_nothing_on_it_is_changed() -> None:
-    facts = _facts_of_sample("2016")
+    facts = facts_of_sample("2016")
     layout = Layout.of(facts)
     readers = [RawReader(path) for path in windows_disks(named("2016"))]
     try:
@@ -494,7 +485,7 @@ def test_partition_without_a_place_in_the_tree_is_read_and_nothing_on_it_is_chan
 
 
 def test_boot_partition_that_is_dirty_is_a_blocker() -> None:
-    facts = _facts_of_sample("2016")
+    facts = facts_of_sample("2016")
     assert facts.windows is not None
     assert facts.windows.boot is not None
     dirty = replace(facts, windows=replace(facts.windows, boot=replace(facts.windows.boot, dirty="it is marked dirty")))
