@@ -7,7 +7,7 @@ source is only ever read; nothing stands under a final name before everything is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -80,13 +80,8 @@ def convert(
     of an interrupted run is kept for the next one; a source that cannot be converted leaves nothing.
     """
     refuse_blocked(document)
-    if request.front_end is not FrontEnd.QEMU:
-        require_mapped(document.machine.nics, request.front_end.value)
-    if request.boot_check:
-        require_tools(document.hardware)
-    require_ways(document, request.live, SystemRunner())
-    if document.live and request.devices.devices:
-        raise Usage("disks in use are copied to files only, not with --to-device")
+    for require in requirements(document, request):
+        require()
     job = job_of(document, request, acceleration(), PhaseTimes(report))
     pools = check_delivery(request.delivery, job.hardware)
     job.devices = check_devices(document, job.hardware.disks, job.report)
@@ -100,6 +95,25 @@ def convert(
             system = document.facts.os
             deliver_machine(request.delivery, pools, job.hardware, sizes, job.outputs, job.acceleration, system)
     return record
+
+
+def requirements(document: PlanDocument, request: Request) -> Iterator[Callable[[], None]]:
+    """What a plan and a request must meet before anything is begun, blockers aside; each raises where it is not met.
+
+    One by one, for who wants to hear of all of them.
+    """
+    if request.front_end is not FrontEnd.QEMU:
+        yield lambda: require_mapped(document.machine.nics, request.front_end.value)
+    if request.boot_check:
+        yield lambda: require_tools(document.hardware)
+    yield lambda: require_ways(document, request.live, SystemRunner())
+    if request.devices.devices:
+        yield lambda: _refuse_live(document)
+
+
+def _refuse_live(document: PlanDocument) -> None:
+    if document.live:
+        raise Usage("disks in use are copied to files only, not with --to-device")
 
 
 def _converted(job: Job) -> ConversionRecord:

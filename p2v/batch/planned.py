@@ -60,6 +60,11 @@ class MachinePlan:
     seconds: float = 0.0
     """That planning it took."""
 
+    @classmethod
+    def of(cls, machine: MachineJob) -> MachinePlan:
+        """Of a machine of which nothing is known yet."""
+        return cls(machine.name, machine.line, machine.wave, machine.folder)
+
     @property
     def is_blocked(self) -> bool:
         """Whether it would be parked at once."""

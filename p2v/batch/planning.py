@@ -14,7 +14,7 @@ from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch, MachineJob
 from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan, Trouble
-from p2v.batch.preflight import Looked, preflight
+from p2v.batch.preflight import preflight
 from p2v.batch.storages import network_file_system, storages_of
 from p2v.core import jsonio
 from p2v.core.errors import Usage
@@ -50,7 +50,7 @@ def plan_batch(
     if at_once is not None and at_once < 1:
         raise Usage(f"{at_once} machines at a time: at least 1")
     names = (socket.gethostname(),) if here is None else here
-    plans = [replace(_bare(each), left_alone=_left_alone(each, ended, names)) for each in batch.machines]
+    plans = [replace(MachinePlan.of(each), left_alone=_left_alone(each, ended, names)) for each in batch.machines]
     numbers = [number for number, plan in enumerate(plans) if not plan.left_alone]
 
     def work(number: int) -> Any:
@@ -75,10 +75,6 @@ def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Seque
     )
 
 
-def _bare(machine: MachineJob) -> MachinePlan:
-    return MachinePlan(machine.name, machine.line, machine.wave, machine.folder)
-
-
 def _left_alone(machine: MachineJob, ended: Collection[str], here: Collection[str]) -> str:
     if machine.name in ended:
         return "ended already"
@@ -94,12 +90,11 @@ def _answered(plan: MachinePlan, answered: Answered) -> MachinePlan:
         code = "took-too-long" if answered.timed_out else "planning-failed"
         return replace(plan, blockers=(Trouble(code, message, "Look at it alone, with `p2v plan`."),), seconds=took)
     try:
-        looked = jsonio.decode(jsonio.converter(), answered.data, Looked)
+        found = jsonio.decode(jsonio.converter(), answered.data, MachinePlan)
     except jsonio.BadDocument as error:
         trouble = Trouble("planning-failed", f"planning it gave no plan: {str(error)[:200]}")
         return replace(plan, blockers=(trouble,), seconds=took)
-    found = {name: getattr(looked, name) for name in Looked.__slots__}
-    return replace(plan, **found, seconds=took)
+    return replace(found, seconds=took)
 
 
 def _against_each_other(plans: Sequence[MachinePlan]) -> Iterator[MachinePlan]:

@@ -6,29 +6,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from converters.pieces import stored_bytes
 from drivers.plan import Finding
 from p2v.batch.jobs import MachineJob
-from p2v.batch.planned import Planned, Planner, Trouble
+from p2v.batch.planned import MachinePlan, Planned, Planner, Trouble
 from p2v.conversion_job import Job
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.errors import NotPermitted, P2vError, TargetExists, Usage
+from p2v.core.errors import NotPermitted, P2vError, TargetExists
 from p2v.core.events import Event, PhaseTimes, Warned, silent
-from p2v.core.run import SystemRunner
 from p2v.core.text import printable
 from p2v.core.workspace import existing_parent
 from p2v.delivery import check_delivery
 from p2v.device_targets import check_devices
 from p2v.left_out import select
-from p2v.live_copy import require_ways
-from p2v.migrate import job_of, room_needed
+from p2v.migrate import job_of, requirements, room_needed
 from p2v.rewriting import open_planned
-from p2v.sources.networks import require_mapped
-from p2v.targets.front_ends import FrontEnd
-from p2v.verify import require_tools
 
 _LETTERS_AT_MOST = 2000
 _TROUBLES_AT_MOST = 100
@@ -36,30 +31,15 @@ _TROUBLES_AT_MOST = 100
 _NO_MATTER = Acceleration(Accelerator.TCG, "nothing is run by a plan")
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What was found out about a machine; as MachinePlan has it."""
-
-    system: str = ""
-    disks: int = 0
-    virtual_bytes: int = 0
-    copy_bytes: int | None = None
-    write_bytes: int | None = None
-    outputs: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    blockers: tuple[Trouble, ...] = ()
-    warnings: tuple[Trouble, ...] = ()
-
-
-def preflight(machine: MachineJob, planner: Planner) -> Looked:
+def preflight(machine: MachineJob, planner: Planner) -> MachinePlan:
     """Plan a machine and look at all that its conversion would look at. Raises nothing of the suite's own: that is a blocker."""
+    bare = MachinePlan.of(machine)
     first = [*_of_folder(machine), *_of_hooks(machine)]
     try:
         planned = planner(machine)
     except P2vError as error:
-        return Looked(blockers=(*first, trouble_of(error)), sources=tuple(map(str, machine.sources)))
-    looked = _of_document(planned)
+        return replace(bare, blockers=(*first, trouble_of(error)), sources=tuple(map(str, machine.sources)))
+    looked = _of_document(bare, planned)
     warned: list[Trouble] = []
     blockers = [*first, *looked.blockers]
 
@@ -108,10 +88,11 @@ def _of_hooks(machine: MachineJob) -> Iterator[Trouble]:
             yield Trouble("no-hook", message, "Name it by its whole path, and see that it may be run (chmod +x).")
 
 
-def _of_document(planned: Planned) -> Looked:
+def _of_document(bare: MachinePlan, planned: Planned) -> MachinePlan:
     document = planned.document
     system = document.facts.os
-    return Looked(
+    return replace(
+        bare,
         system=_safe((system.name or system.id) if system is not None else "")[:100],
         disks=len(document.sources),
         virtual_bytes=sum(source.image.virtual_size for source in document.sources),
@@ -125,15 +106,10 @@ def _found(finding: Finding) -> Trouble:
     return Trouble(finding.id, _safe(finding.message), _safe(finding.hint))
 
 
-def _of_job(looked: Looked, job: Job, blockers: list[Trouble]) -> Looked:
+def _of_job(looked: MachinePlan, job: Job, blockers: list[Trouble]) -> MachinePlan:
     document, request = job.document, job.request
-    if request.front_end is not FrontEnd.QEMU:
-        _tried(blockers, lambda: require_mapped(document.machine.nics, request.front_end.value))
-    if request.boot_check:
-        _tried(blockers, lambda: require_tools(document.hardware))
-    _tried(blockers, lambda: require_ways(document, request.live, SystemRunner()))
-    if document.live and request.devices.devices:
-        blockers.append(trouble_of(Usage("disks in use are copied to files only, not with to-device")))
+    for require in requirements(document, request):
+        _tried(blockers, require)
     _tried(blockers, lambda: check_delivery(request.delivery, job.hardware))
     found = _tried(blockers, lambda: check_devices(document, job.hardware.disks, silent))
     job.devices = found or {}
