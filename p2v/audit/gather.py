@@ -16,6 +16,7 @@ from p2v.core.errors import NoSource
 from p2v.sources.recognition import may_describe
 
 FILES_AT_MOST = 1_000_000
+ADVICE = "Name disks, machines' descriptions, folders of both, block devices, or an RVTools export."
 _ARCHIVES = (".ova", ".tar", ".tgz", ".tar.gz", ".zip")
 # a name that is a disk image's; .gz, .tar and the like are looked into first
 _DISKS = tuple(suffix for known in FORMATS for suffix in known.suffixes)
@@ -73,7 +74,7 @@ def gather(paths: Sequence[Path]) -> Gathered:
         except OSError as error:
             # a member of an archive is named by a path that is none
             if not any(above.is_file() for above in path.parents):
-                raise NoSource(str(path), error.strerror or "cannot be looked at") from error
+                raise NoSource(str(path), error.strerror or "cannot be looked at", ADVICE) from error
             mode = stat.S_IFREG
         if stat.S_ISDIR(mode):
             subjects += _below(path, unread)
@@ -87,7 +88,7 @@ def together(paths: Sequence[Path]) -> Gathered:
     """The one machine whose disks, in boot order, the paths are. Raises NoSource."""
     for path in paths:
         if not path.exists():
-            raise NoSource(str(path), "is not there")
+            raise NoSource(str(path), "is not there", ADVICE)
     return Gathered((Subject(paths[0], SubjectKind.NAMED, tuple(paths[1:])),))
 
 
