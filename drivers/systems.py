@@ -21,6 +21,8 @@ _SYSTEMD = (
 )  # fmt: skip
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
+# os-release came with the third service pack of 11
+_SUSE_WITH_PACKS = ("10", "11")
 
 # any of these is built for what the guest runs
 _PROGRAMS = ("/bin/sh", "/usr/bin/sh", "/bin/bash", "/bin/busybox", "/sbin/init", "/usr/bin/env", "/bin/ls")
@@ -156,10 +158,17 @@ def _old_release(tree: GuestTree) -> dict[str, str] | None:
             is_sentence = " " in line
             return {
                 "ID": id_,
-                "VERSION_ID": version[0] if version else "" if is_sentence else line,
+                "VERSION_ID": _with_pack(tree, file.path, version[0]) if version else "" if is_sentence else line,
                 "PRETTY_NAME": line if is_sentence else "",
             }
     return None
+
+
+def _with_pack(tree: GuestTree, path: str, version: str) -> str:
+    """SUSE's service pack, which has dates of its own from 10 on, stands on a line of its own: 0 where there is none."""
+    lines = re.sub(r"[ \t]*=[ \t]*", "=", text_of(tree, path, _SMALL) or "")
+    pack = parse_assignments(lines).get("PATCHLEVEL", "")
+    return f"{version}.{pack}" if version in _SUSE_WITH_PACKS and re.fullmatch(r"[0-9]{1,2}", pack) else version
 
 
 def read_architecture(tree: GuestTree) -> str:

@@ -90,6 +90,8 @@ def libosinfo_id(system: OperatingSystem | None) -> str | None:
         return _SOME_LINUX
     if system.id.lower() == "centos" and int(numbers[0]) >= _STREAM_FROM - 1 and len(numbers) == 1:
         return f"http://centos.org/centos-stream/{numbers[0]}"
+    if system.id.lower() == "sles" and numbers[1:] == ["0"]:
+        numbers = numbers[:1]  # it has no service pack
     version = ".".join(numbers) + (known.shortest if len(numbers) == 1 else "")
     if system.id.lower() == "sles" and int(numbers[0]) >= 15:
         return f"http://suse.com/sle/{version}"

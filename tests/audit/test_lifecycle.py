@@ -40,6 +40,8 @@ def windows(id_: str, version: str = "", edition: str = "") -> SystemAudit:
         (linux("sles", "15.5"), "SUSE Linux Enterprise Server 15 SP5", "extended", "2024-12-31", "2027-12-31"),
         (linux("sles", "15"), "SUSE Linux Enterprise Server 15 without a service pack", "ended", "2019-12-31", "2022-12-31"),
         (linux("sles", "12.5"), "SUSE Linux Enterprise Server 12 SP5", "extended", "2024-10-31", "2027-10-31"),
+        (linux("sles", "11.3"), "SUSE Linux Enterprise Server 11 SP3", "ended", "2016-01-31", "2019-01-30"),
+        (linux("sles", "11.0"), "SUSE Linux Enterprise Server 11 without a service pack", "ended", "2010-12-31", ""),
         (linux("alpine", "3.22.1"), "Alpine Linux 3.22", "supported", "2027-05-01", ""),
         (linux("amzn", "2018.03"), "Amazon Linux 2018", "ended", "2020-12-31", "2023-12-31"),
         (linux("OL", "9.4"), "Oracle Linux 9", "supported", "2032-06-30", "2035-06-30"),

@@ -334,6 +334,8 @@ def test_kubevirt_has_no_old_pc(made: TargetHardware) -> None:
         ("fedora", "37", "http://fedoraproject.org/fedora/37"),
         ("opensuse-leap", "15.4", "http://opensuse.org/opensuse/15.4"),
         ("opensuse-tumbleweed", "20240101", "http://opensuse.org/opensuse/tumbleweed"),
+        ("sles", "11.0", "http://suse.com/sles/11"),
+        ("sles", "11.4", "http://suse.com/sles/11.4"),
         ("sles", "12.5", "http://suse.com/sles/12.5"),
         ("sles", "15.4", "http://suse.com/sle/15.4"),
         ("arch", "", "http://archlinux.org/archlinux/rolling"),
