@@ -14,10 +14,10 @@ from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch
 from p2v.batch.planned import BatchPlan, StoragePlan
-from p2v.batch.preflight import trouble_of
 from p2v.batch.storages import device_of
 from p2v.core.errors import P2vError
 from p2v.core.workspace import existing_parent
+from p2v.preflight import trouble_of
 
 Measure = Callable[[Path, Sequence[Path], Bounds], Measured]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, StoragePlan, Trouble
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, StoragePlan
 from p2v.core import jsonio, jsontext
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
+from p2v.preflight import Trouble
 
 _NAMED_AT_MOST = 6
 _TABLE_AT_MOST = 60

@@ -10,6 +10,7 @@ from p2v.audit.sizing.values import Interval
 from p2v.batch.jobs import MachineJob
 from p2v.conversion_job import Request
 from p2v.documents import PlanDocument
+from p2v.preflight import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,6 @@ class Planned:
 
 Planner = Callable[[MachineJob], Planned]
 """Plans one machine. Raises errors of the suite where it cannot be planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something in the way, or to know of: a stable code, one sentence, what to do about it."""
-
-    code: str
-    message: str
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch, MachineJob
-from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan, Trouble
+from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan
 from p2v.batch.preflight import preflight
 from p2v.batch.storages import network_file_system, storages_of
 from p2v.core import jsonio
@@ -21,6 +21,7 @@ from p2v.core.errors import Usage
 from p2v.core.events import ItemDone, Reporter, phase, silent
 from p2v.core.text import printable
 from p2v.core.workspace import existing_parent
+from p2v.preflight import Trouble
 
 # an appliance that only a machine's guest needs takes minutes without KVM
 USUAL = Bounds(seconds=1800.0)

@@ -18,7 +18,9 @@ from p2v.cli import (
     options,
     storage,
 )
+from p2v.cli import plan as plan_verb
 from p2v.cli import report as report_verb
+from p2v.cli.ahead_text import ahead_rows
 from p2v.conversion_job import Request
 from p2v.core.errors import Usage
 from p2v.core.events import Reporter
@@ -28,6 +30,7 @@ from p2v.inspection import Reading
 from p2v.left_out import Wanted
 from p2v.migrate import convert
 from p2v.planning import plan_machine
+from p2v.preflight import look_ahead, troubles_of_room
 from p2v.record import ConversionRecord, record_json
 from p2v.targets.front_ends import FrontEnd
 from p2v.targets.libvirt_host import Delivery, LibvirtHost
@@ -67,6 +70,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="leave out what is in hiberfil.sys of a Windows that is not asleep; its page files are left out anyway",
     )  # fmt: skip
     parser.add_argument("--fresh", action="store_true", help="do not go on with an interrupted run; begin again")
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="write nothing: print the plan, what would be made and copied, and all that is in the way (exit status 4 then)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the record instead of the report")
     # said by a batch to its children
     parser.add_argument("--fence", type=int, metavar="NUMBER", help=argparse.SUPPRESS)
@@ -84,9 +91,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed, 2 when something was lost."""
+    """Plan (or take the plan), convert, print. 3 when it was converted and the boot check failed, 2 when something was lost.
+
+    With ``--dry-run`` nothing is written, and 4 says that something is in the way.
+    """
     _refuse_senseless(arguments)
     report = console.reporter(arguments.progress)
+    if arguments.dry_run:
+        return _dry_run(arguments, report)
     record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
     if arguments.json:
         console.out_json(record_json(record))
@@ -107,8 +119,19 @@ def _refuse_senseless(arguments: argparse.Namespace) -> None:
         raise Usage(f"--threads {arguments.threads}: 1 to 64")
     if arguments.all_blocks and arguments.skip_hibernation:
         raise Usage("--all-blocks leaves nothing out, and --skip-hibernation does", "Say one of them.")
+    if arguments.dry_run and (arguments.in_place or arguments.json):
+        hint = "`p2v plan` shows what --in-place would change, and has --json."
+        raise Usage("--dry-run is for copies, and prints text", hint)
     if arguments.fence is not None and (arguments.fence < 1 or arguments.in_place):
         raise Usage(f"--fence {arguments.fence}: the number of a batch's lease, 1 or more, and not with --in-place")
+
+
+def _dry_run(arguments: argparse.Namespace, report: Reporter) -> int:
+    document, request = planned(arguments, report)
+    looked = look_ahead(document, request)
+    in_the_way = (*looked.in_the_way, *troubles_of_room(looked, request.folder))
+    console.out("\n".join([plan_verb.render(document), "", *ahead_rows(looked, in_the_way, document, request)]))
+    return 4 if in_the_way else 0
 
 
 def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, live_options, machine_options, options
+from p2v.cli.ahead_text import copy_rows
+from p2v.core.errors import P2vError
 from p2v.core.text import printable
 from p2v.core.units import SECTOR_BYTES, format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
+from p2v.left_out import Wanted
 from p2v.machine import Clock, Connection, Firmware, Smbios
 from p2v.nvram.carried import described
 from p2v.planning import plan_machine
+from p2v.preflight import estimate
 from p2v.targets.hardware import TargetHardware, TargetNic
 from p2v.targets.platforms import Video
 
@@ -48,12 +53,23 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.out_json(plan_json(document))
     else:
-        console.out(render(document))
+        console.out(render(document, ("To copy", *_copied(document))))
     return 4 if document.plan.blockers else 0
 
 
-def render(document: PlanDocument) -> str:
-    """The whole plan as text: guest, changes with diffs, findings, hardware."""
+def _copied(document: PlanDocument) -> Iterator[str]:
+    if document.live:
+        yield "  nobody knows before: disks are in use"
+        return
+    try:
+        yield from copy_rows(estimate(document, Wanted()))
+    except P2vError as error:
+        # the plan itself stands, and the conversion says it again
+        yield printable(f"  not known: {error.sentence()}", keep="")
+
+
+def render(document: PlanDocument, copied: Sequence[str] = ()) -> str:
+    """The whole plan as text: guest, changes with diffs, findings, hardware; ``copied``: lines on what is copied."""
     system = document.facts.os
     title = f"Plan for {document.machine.name}: {(system.name or system.id) if system else 'no known system'}"
     described = [f"  {document.machine.described_by}"] if document.machine.described_by else []
@@ -61,6 +77,7 @@ def render(document: PlanDocument) -> str:
     # a name with a newline in it must not look like a line of ours
     lines = [*(printable(line, keep="\t") for line in (title, *sources)), ""]
     lines += [render_plan(document.plan).rstrip("\n"), "", "Hardware on KVM:", *hardware_rows(document)]
+    lines += ["", *copied] if copied else []
     lines += ["", "The source is not written to; only `p2v convert --in-place` does that, and keeps a journal to undo it."]
     lines += ["", f"Plan digest: {plan_digest(document)}"]
     return "\n".join(lines)

@@ -18,12 +18,13 @@ from p2v.audit.sizing.values import Measured, Rate
 from p2v.batch.jobs import Batch, Budget, MachineJob
 from p2v.batch.measuring import with_time
 from p2v.batch.plan_text import plan_json, plan_text
-from p2v.batch.planned import BatchPlan, MachinePlan, Planned, Planner, Trouble
+from p2v.batch.planned import BatchPlan, MachinePlan, Planned, Planner
 from p2v.batch.planning import plan_batch, planned_together
 from p2v.batch.storages import network_file_system
 from p2v.cli.planned_jobs import planner
 from p2v.core.errors import BadImage, NoSpace, Usage
 from p2v.core.units import GIB, KIB, MIB
+from p2v.preflight import Trouble
 from tests.audit.small_machines import described, linux_disk
 from tests.batch.manifests import read
 from tests.drivers.making import make_disk

@@ -1,0 +1,67 @@
+"""What a conversion would copy and meet, as text: of `p2v plan` and `p2v convert --dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from p2v.conversion_job import Request
+from p2v.core.text import printable
+from p2v.core.units import format_bytes
+from p2v.core.workspace import free_bytes
+from p2v.documents import PlanDocument
+from p2v.preflight import CopyEstimate, Preflight, Trouble, trouble_of_finding
+
+
+def copy_rows(copy: CopyEstimate) -> Iterator[str]:
+    """What of each disk is copied, and what is left out or not, and why."""
+    of = sum(disk.virtual_bytes for disk in copy.disks)
+    yield f"  at most {format_bytes(copy.copy_bytes)} of {format_bytes(of)}"
+    for disk in copy.disks:
+        left_out = ", ".join(f"{format_bytes(each.length)} ({each.kind})" for each in disk.left_out)
+        if len(copy.disks) > 1 or left_out:
+            size = f"{format_bytes(disk.copy_bytes)} of {format_bytes(disk.virtual_bytes)}"
+            yield _safe(f"  {disk.source}: {size}" + (f"; left out: {left_out}" if left_out else ""))
+    for volume in copy.volumes:
+        if volume.why_whole:
+            what = f"{volume.kind}, {format_bytes(volume.size_bytes)}"
+            yield _safe(f"  {volume.name} ({what}) is copied whole: {volume.why_whole}")
+    for each in copy.files:
+        said = f"is copied whole: {each.why_whole}" if each.why_whole else "will be there, without its contents"
+        yield _safe(f"  {each.file.path} ({each.file.place}) {said}")
+    if any(disk.left_out for disk in copy.disks):
+        yield "  what was deleted in the guest does not travel; where that matters (recovery, forensics): --all-blocks"
+
+
+def ahead_rows(
+    looked: Preflight, in_the_way: Sequence[Trouble], document: PlanDocument, request: Request
+) -> Iterator[str]:
+    """The results, the room that they take, what is in the way, and what to know that the plan does not say."""
+    yield _safe(f"Would make in {request.folder}")
+    yield from (_safe(f"  {name}") for name in looked.outputs)
+    yield from (_safe(f"  and write to {device}") for device in looked.devices)
+    yield ""
+    yield "To copy"
+    if looked.copy is None:
+        yield "  nobody knows before: disks are in use, or cannot be read"
+    else:
+        yield from copy_rows(looked.copy)
+    if looked.room_bytes is not None:
+        free = free_bytes(request.folder)
+        yield f"  room: up to {format_bytes(looked.room_bytes)}, and {format_bytes(free)} are free"
+    yield ""
+    yield "In the way" if in_the_way else "Nothing is in the way."
+    yield from (_said(each) for each in in_the_way)
+    said = set(map(trouble_of_finding, document.plan.warnings))
+    unsaid = [each for each in looked.warnings if each not in said]
+    if unsaid:
+        yield from ("", "To know")
+        yield from (_said(each) for each in unsaid)
+
+
+def _said(trouble: Trouble) -> str:
+    return f"  {trouble.message}" + (f"\n      {trouble.hint}" if trouble.hint else "")
+
+
+def _safe(text: str | Path) -> str:
+    return printable(str(text), keep="")
