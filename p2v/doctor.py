@@ -105,6 +105,8 @@ def examine(
         _firmware(),
         *(_emulator(runner, arch) for arch in EMULATORS if arch != "x86_64"),
         _program(runner, "swtpm", "machines with a TPM", _both("swtpm", "swtpm")),
+        _program(runner, "ssh-keygen", "signing records", _both("openssh-client", "openssh")),
+        _program(runner, "lvcreate", "logical volumes in use (--live)", _both("lvm2", "lvm2")),
         virtio_win_check(),
         space_check("space for scratch files", Path(tempfile.gettempdir()), essential=True),
         space_check("space for the appliance", _APPLIANCE_CACHE, essential=True),

@@ -82,7 +82,7 @@ def test_a_host_without_an_essential_program_is_not_able(program: str) -> None:
     assert "dnf install" in checks[program].install
 
 
-@pytest.mark.parametrize("program", ["swtpm", "virt-xml-validate", "e2fsck"])
+@pytest.mark.parametrize("program", ["swtpm", "virt-xml-validate", "e2fsck", "ssh-keygen", "lvcreate"])
 def test_what_is_optional_stops_nothing(program: str) -> None:
     check = seen(Host(program))[program]
     assert (check.status, check.essential) == (Status.MISSING, False)

@@ -17,6 +17,7 @@ from p2v.cli import (
     machine_options,
     options,
     storage,
+    support,
 )
 from p2v.cli import plan as plan_verb
 from p2v.cli import report as report_verb
@@ -82,6 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     live_options.configure(parser)
     device_options.configure(parser)
     in_place.configure(parser)
+    support.configure(parser)
     machine_options.add_machine(parser)
     machine_options.add_guest(parser)
     options.add_reader(parser)
@@ -99,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
     report = console.reporter(arguments.progress)
     if arguments.dry_run:
         return _dry_run(arguments, report)
-    record = _in_place(arguments, report) if arguments.in_place else _copied(arguments, report)
+    with support.watched(arguments.support_bundle, report) as watch:
+        record = _in_place(arguments, watch) if arguments.in_place else _copied(arguments, watch)
     if arguments.json:
         console.out_json(record_json(record))
     else:
@@ -134,20 +137,22 @@ def _dry_run(arguments: argparse.Namespace, report: Reporter) -> int:
     return 4 if in_the_way else 0
 
 
-def _in_place(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
+def _in_place(arguments: argparse.Namespace, watch: support.Watched) -> ConversionRecord:
+    def document() -> PlanDocument:
+        return watch.planned(_document(arguments, watch.report))
+
     if arguments.plan is None:
         if not arguments.disks:
             raise Usage("no source was named", "As in p2v convert --in-place disk.raw -o converted")
-        return in_place.run(
-            arguments, lambda: machine_options.machine_of(arguments), lambda: _document(arguments, report), report
-        )
-    planned = _document(arguments, report)
-    return in_place.run(arguments, lambda: planned.machine, lambda: planned, report)
+        return in_place.run(arguments, lambda: machine_options.machine_of(arguments), document, watch.report)
+    planned = document()
+    return in_place.run(arguments, lambda: planned.machine, lambda: planned, watch.report)
 
 
-def _copied(arguments: argparse.Namespace, report: Reporter) -> ConversionRecord:
-    document, request = planned(arguments, report)
-    return convert(document, request, machine_options.acceleration_of(arguments), report)
+def _copied(arguments: argparse.Namespace, watch: support.Watched) -> ConversionRecord:
+    document, request = planned(arguments, watch.report)
+    acceleration = machine_options.acceleration_of(arguments)
+    return convert(watch.planned(document), request, acceleration, watch.report)
 
 
 def planned(arguments: argparse.Namespace, report: Reporter) -> tuple[PlanDocument, Request]:

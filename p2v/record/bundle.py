@@ -17,7 +17,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def bundle(record_path: Path, target: Path, *, screenshot: bool = False) -> Pack
     _add_log(files, notes, record_path.parent, record, scrubber)
     _add_screenshot(files, notes, record_path.parent, record, screenshot)
     manifest = "\n".join(_manifest(opened.digest, files, notes, scrubber)) + "\n"
-    _write(target, {"MANIFEST.txt": manifest.encode(), **files})
+    write_packed(target, {"MANIFEST.txt": manifest.encode(), **files})
     return Packed(target, manifest)
 
 
@@ -118,6 +118,11 @@ def _read(folder: Path, name: str | None, most: int) -> bytes | None:
 def _manifest(digest: str, files: Mapping[str, bytes], notes: list[str], scrubber: Scrubber) -> Iterator[str]:
     yield f"Support bundle of p2v {p2v.__version__}"
     yield f"about the record with the digest {digest}"
+    yield from manifest_rows(files, notes, scrubber)
+
+
+def manifest_rows(files: Mapping[str, bytes], notes: Sequence[str], scrubber: Scrubber) -> Iterator[str]:
+    """What is in a bundle, what was replaced in it, and what was left out: lines for its manifest."""
     yield ""
     yield "In it"
     yield from (f"  {name:<16}{len(data):>10} bytes{_remark(name)}" for name, data in sorted(files.items()))
@@ -141,7 +146,8 @@ def _remark(name: str) -> str:
     return "  NOT SCRUBBED: it shows what the guest's screen showed" if name.endswith(".png") else ""
 
 
-def _write(target: Path, files: Mapping[str, bytes]) -> None:
+def write_packed(target: Path, files: Mapping[str, bytes]) -> None:
+    """Pack files into ``target``, which is there whole or not at all. Raises NotPermitted, NoSpace, ReadFailed, TargetExists."""
     partial = target.with_name(target.name + PARTIAL)
     try:
         with partial.open("xb") as file:

@@ -77,6 +77,7 @@ _SHAPES = re.compile(
     | (?P<secret>(?<![\w-])[\w-]{{0,40}}(?:passw|passphrase|secret|token|psk|key)[\w-]{{0,40}}\s{{0,9}}[:=]\s{{0,9}}\S[^\n]*)
     | (?P<setting>[\w.-]{{0,80}}\w=(?:"[^"]*"|'[^']*'|[^\s,;)\]}}"']+))
     | (?P<dotted>\b[A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+){{1,}}\b)
+    | (?P<place>(?<=\bbyte\ )\d{{1,20}}\b|(?<=\bsector\ )\d{{1,20}}\b|(?<=\bblock\ )\d{{1,20}}\b)
     | (?P<measure>\b\d+(?=\s?(?:bytes?|[KMGT]i?B|kB|ms|us|ns|s|MHz|GHz|sectors?|blocks?|pages?|seconds?|minutes?)\b))
     | (?P<token>\w+)
     """,
@@ -186,7 +187,7 @@ class Scrubber:
     def _shape(self, found: re.Match[str]) -> str:
         kind, text = str(found.lastgroup), found[0]
         match kind:
-            case "pci" | "measure" | "time":
+            case "pci" | "place" | "measure" | "time":
                 return text
             case "setting":
                 return self._setting(text)

@@ -64,3 +64,13 @@ def _members(kind: Any) -> tuple[Any, ...]:
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return tuple(each for each in typing.get_args(kind) if each is not type(None))
     return (kind,)
+
+
+def stands_in(text: str, marker: str) -> bool:
+    """Whether a marker is in a text, and no longer one that begins with it."""
+    at = text.find(marker)
+    while at >= 0:
+        if not text[at + len(marker) : at + len(marker) + 1].isdigit():
+            return True
+        at = text.find(marker, at + 1)
+    return False
