@@ -10,13 +10,14 @@ from typing import Any
 
 from p2v.batch.children import Child, Heard
 from p2v.batch.jobs import Failure, Hook, Job, JobEvent, MachineJob
+from p2v.batch.kinds import WORKER
 from p2v.batch.results import Result
 from p2v.batch.scheduling import Holding
 from p2v.batch.store import Lease
 from p2v.core.text import printable
 
 _TOLD = 2000
-_LONGEST_NAME, _LONGEST_WORDS = 64, 2000
+_LONGEST_NAME, _LONGEST_HOST, _LONGEST_WORDS = 64, 255, 2000
 _MOST_WARNINGS, _MOST_CHANGES = 200, 500
 _LARGEST = 2**62
 HOOK_SCHEMA = 1
@@ -108,6 +109,8 @@ class Attempt:
                     "summary": _cut(summary, _LONGEST_WORDS),
                     "skipped": rest.get("skipped") is True,
                 }
+            case {"event": "worker", "worker": str(worker), "host": str(host)}:
+                return WORKER, {"worker": _cut(worker, _LONGEST_HOST), "host": _cut(host, _LONGEST_HOST)}
             case {"event": "error"}:
                 self.error = event
         return None

@@ -133,7 +133,8 @@ class Failure:
 class Job:
     """A job as the store has it. ``fence``: counts its leases; ``not_before``: seconds since 1970, for the next attempt.
 
-    ``seconds``: by phase, of the attempt that ended it. ``bytes_copied``: of the attempt that runs or ended.
+    ``seconds``: by phase, of the attempt that ended it. ``bytes_copied``: of the attempt that runs or ended. ``host``: where in a
+    cluster that is or was carried out; empty where nobody told of another than the runner's.
     """
 
     machine: MachineJob
@@ -152,6 +153,7 @@ class Job:
     record: Path | None = None
     began: float = 0.0
     ended: float = 0.0
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

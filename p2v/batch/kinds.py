@@ -24,5 +24,7 @@ OWN_KINDS = frozenset(
 """Events that the store writes itself; those of ``PAUSED`` and ``RESUMED`` are of no job (``""``)."""
 PHASE_STARTED, BYTES_DONE, PHASE_FINISHED = "phase-started", "bytes-done", "phase-finished"
 """Events of a conversion that change what a job shows, with the fields that ``p2v convert --progress json`` gives them."""
+WORKER = "worker"
+"""A worker of a cluster has begun the attempt: ``worker``, its address, and ``host``, its host's name."""
 COPY = "copy"
 """The phase whose bytes are counted, and whose place another job may have when it ends."""

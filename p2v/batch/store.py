@@ -33,6 +33,7 @@ from p2v.batch.kinds import (
     RELEASED,
     RESUMED,
     RETRIED,
+    WORKER,
 )
 from p2v.batch.store_changes import (
     NEXT_ATTEMPT,
@@ -193,6 +194,9 @@ class Store:
             if shown is not None:
                 statement = "UPDATE jobs SET phases = ?, bytes_copied = ?, bytes_total = ? WHERE name = ?"
                 connection.execute(statement, (*shown, stored(lease.name)))
+            host = data.get("host") if kind == WORKER else None
+            if isinstance(host, str):
+                connection.execute("UPDATE jobs SET host = ? WHERE name = ?", (stored(host), stored(lease.name)))
 
     def finish(
         self, lease: Lease, now: float, *, record: Path | None, seconds: Mapping[str, float], verified: bool | None

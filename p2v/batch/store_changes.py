@@ -13,7 +13,7 @@ from p2v.batch.store_rows import LARGEST_COUNT, event_text, failure_text, stored
 from p2v.core.errors import LeaseLost
 
 NEXT_ATTEMPT = (
-    "phases = '[]', bytes_copied = 0, bytes_total = 0, seconds = '{}', verified = NULL, record = NULL, ended = 0"
+    "phases = '[]', bytes_copied = 0, bytes_total = 0, seconds = '{}', verified = NULL, record = NULL, ended = 0, host = ''"
 )
 """Of a row that is begun anew: what the attempt before has left in it."""
 PAUSED_ROW = "SELECT 1 FROM settings WHERE name = 'paused' AND value = '1'"

@@ -71,6 +71,7 @@ _SCRIPTS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER leased_jobs_are_kept BEFORE DELETE ON jobs WHEN OLD.fence > 0
             BEGIN SELECT RAISE(ABORT, 'a job that was leased stays'); END""",
     ),
+    ("ALTER TABLE jobs ADD COLUMN host TEXT NOT NULL DEFAULT ''",),
 )
 SCHEMA = len(_SCRIPTS)
 

@@ -110,6 +110,7 @@ class Rows:
             record=None if record is None else self._decoded(record, Path),
             began=row["began"],
             ended=row["ended"],
+            host=row["host"],
         )
 
     def phases(self, row: sqlite3.Row) -> list[str]:

@@ -7,6 +7,9 @@ from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
+import jsonschema
+import pytest
+
 from p2v.batch.jobs import Failure, Job, State, Window
 from p2v.cli.batch.status_text import Seen, document, overview, table
 from tests.batch.making import job, machine
@@ -84,3 +87,53 @@ def test_an_empty_batch_says_so() -> None:
     seen = Seen("jobs.yaml", (), NOW)
     assert overview(seen) == "jobs.yaml: 0 machines: none"
     assert "0 machines" in table(seen)
+
+
+def test_the_host_that_converts_a_machine_is_shown_where_there_is_more_than_the_runner_s() -> None:
+    there, pinned = running(host="node2"), running("db", machine=machine("db", host="san1"))
+    done = job("old", State.DONE, host="node3", ended=NOW, began=NOW - 5)
+    waits = Job(machine("night", host="san1"), State.WAITING)
+    jobs = (there, pinned, done, waits, running("here"))
+
+    lines = overview(Seen("jobs.yaml", jobs, NOW)).splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith(("  machine", "  web", "  db", "  here"))] == [
+        ["machine", "host"],
+        ["web", "node2"],
+        ["db", "san1"],
+        ["here", "copy"],
+    ]
+    assert "  night  for san1" in lines
+    every = table(Seen("jobs.yaml", jobs, NOW)).splitlines()
+    assert [line.split()[:2] for line in every if line.startswith(("  old", "  night"))] == [
+        ["old", "node3"],
+        ["night", "san1"],
+    ]
+    assert "host" not in table(Seen("jobs.yaml", (running("here"),), NOW))
+    by_name = {each["name"]: (each["host"], each["pinned_to"]) for each in document(Seen("", jobs, NOW))["machines"]}
+    assert by_name["web"] == ("node2", "")
+    assert by_name["db"] == ("", "san1")
+    assert by_name["old"] == ("node3", "")
+
+
+def test_a_host_that_means_harm_does_not_move_the_cursor() -> None:
+    text = table(Seen("jobs.yaml", (running(host="\x1b[2J" + "y" * 5000),), NOW))
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) < 300
+
+
+def test_the_document_is_what_its_schema_says() -> None:
+    schema = json.loads(
+        (Path(__file__).parents[2] / "docs" / "schema" / "batch-status-1.schema.json").read_text("utf-8")
+    )
+    checker = jsonschema.Draft202012Validator(schema)
+    jobs = (
+        running(host="node2", bytes_total=1),
+        job("n", State.DONE, verified=True, seconds={"copy": 1.5}),
+        *fleet(100),
+    )
+    data = document(Seen("jobs.yaml", jobs, NOW, paused=True))
+
+    checker.validate(data)
+    del data["machines"][0]["host"]
+    with pytest.raises(jsonschema.ValidationError):
+        checker.validate(data)

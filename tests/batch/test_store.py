@@ -13,7 +13,7 @@ import pytest
 from p2v.batch import kinds
 from p2v.batch.jobs import Hook, Job, MachineJob, State, Verify, Window
 from p2v.batch.store import Lease, Store
-from p2v.batch.store_file import CHECKPOINT_WRITES
+from p2v.batch.store_file import CHECKPOINT_WRITES, SCHEMA
 from p2v.batch.store_rows import LONGEST_DATA
 from p2v.core.errors import BadStore, LeaseLost, NoSource, NoSuchJob, NotPermitted, P2vError
 from tests.batch.machines import FAILURE, batch, machine
@@ -395,9 +395,9 @@ def test_what_is_no_store(tmp_path: Path) -> None:
 def test_a_newer_store_is_refused(tmp_path: Path) -> None:
     Store.create(tmp_path / "s").close()
     connection = sqlite3.connect(tmp_path / "s")
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     connection.close()
-    with pytest.raises(BadStore, match="schema 2") as raised:
+    with pytest.raises(BadStore, match=f"schema {SCHEMA + 1}") as raised:
         Store.open(tmp_path / "s")
     assert "newer p2v" in raised.value.hint()
 
@@ -477,3 +477,46 @@ def test_a_store_that_may_not_be_written(store: Store, monkeypatch: pytest.Monke
         store.claim("a", "w", 30.0, 1.0)
     monkeypatch.undo()
     assert store.job("a").state is State.WAITING  # nothing of the transaction is left
+
+
+# where a cluster converts
+
+
+def test_the_host_that_has_an_attempt_is_kept_until_there_is_another(store: Store) -> None:
+    lease = taken(store)
+    assert lease.job.host == ""
+    store.event(lease, kinds.WORKER, {"worker": "tls://10.0.0.2:4000", "host": "node2"}, 101.0)
+    assert store.job("a").host == "node2"
+    store.event(lease, kinds.WORKER, {"worker": "tls://10.0.0.2:4000", "host": 7}, 102.0)
+    assert store.job("a").host == "node2"
+    assert store.finish(lease, 110.0, record=None, seconds={}, verified=None).host == "node2"
+
+    other = taken(store, "b")
+    store.event(other, kinds.WORKER, {"worker": "tls://10.0.0.3:4000", "host": "node\udcff"}, 101.0)
+    assert store.again(other, FAILURE, 120.0, 111.0).host == r"node\udcff"
+    assert taken(store, "b", now=130.0).job.host == ""
+
+
+def test_a_store_of_the_schema_before_hosts_is_brought_up_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((Path(__file__).parent / "store_of_schema_1.sql").read_text("ascii"))
+        before = connection.execute("SELECT * FROM events").fetchall()
+    connection.close()
+
+    with Store.open(path) as store:
+        jobs = {job.machine.name: job for job in store.jobs()}
+        assert [job.state.value for job in jobs.values()] == ["done", "running", "waiting", "waiting", "parked"]
+        assert (jobs["done"].record, jobs["done"].seconds, jobs["done"].host) == (Path("/out/done.json"), {"copy": 1.5}, "")
+        assert (jobs["runs"].worker, jobs["runs"].phase, jobs["runs"].bytes_total) == ("old:1", "copy", 1000)
+        assert jobs["parked"].failure == FAILURE
+        assert store.is_paused()
+        store.resume(200.0)
+        lease = taken(store, "runs", now=200.0)
+        store.event(lease, kinds.WORKER, {"worker": "w", "host": "node2"}, 201.0)
+        assert (store.job("runs").host, lease.fence) == ("node2", 2)
+    Store.create(path).close()  # and once is enough
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA
+        assert connection.execute("SELECT * FROM events").fetchall()[: len(before)] == before
+    connection.close()

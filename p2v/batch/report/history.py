@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2v.batch.jobs import Job, JobEvent, State
+from p2v.batch.kinds import WORKER
 from p2v.batch.report.limits import ATTEMPTS, SPANS, WARNING_LETTERS, WARNINGS
 
 ENDS = frozenset({"again", "parked", "done", "released", "cancelled", "lease-lost"})
@@ -38,7 +39,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """From a lease to what ended it; ``kind``: of that event, empty while it runs. ``limit``: bytes per second, None: none."""
+    """From a lease to what ended it; ``kind``: of that event, empty while it runs. ``limit``: bytes per second, None: none.
+
+    ``worker``: the runner's name; ``host``: where in a cluster it was carried out, empty: by the runner's host.
+    """
 
     fence: int
     begin: float
@@ -48,6 +52,7 @@ class Attempt:
     message: str = ""
     limit: int | None = None
     spans: tuple[Span, ...] = ()
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,11 @@ class History:
         last = self.of(job.machine.name).last
         return job.worker or (last.worker if last is not None else "")
 
+    def host(self, job: Job) -> str:
+        """The host that converts it, or did last; where there is no cluster, the runner's name."""
+        last = self.of(job.machine.name).last
+        return (last.host if last is not None else "") or job.host or self.worker(job)
+
     def copy_rate(self, name: str) -> float | None:
         """Bytes per second of a copy that is under way, since it began; None where none is."""
         last = self.of(name).last
@@ -122,6 +132,7 @@ class _Making:
     begin: float = 0.0
     last: float = 0.0
     worker: str = ""
+    host: str = ""
     limit: int | None = None
 
     def hear(self, event: JobEvent) -> int:
@@ -136,6 +147,9 @@ class _Making:
             self.worker = text_of(data, "worker") or self.worker
             if kind == "began":  # the store's word for the attempts that a machine has is the same
                 self.limit = number_of(data, "limit")
+        elif kind == WORKER:
+            # one without a name of its host is told by its address
+            self.host = text_of(data, "host") or text_of(data, "worker")
         elif kind == "phase-started":
             phase = text_of(data, "phase")[:_LONGEST_PHASE]
             self.open[phase] = _Phase(phase, event.at)
@@ -171,9 +185,11 @@ class _Making:
         for phase in list(self.open):
             self._close(phase, at, failed=kind not in ("", "done", "released"), is_open=not kind)
         spans = tuple(sorted(self.spans, key=lambda each: (each.begin, -each.end))[-SPANS:])
-        made = Attempt(self.fence or 0, self.begin, max(at, self.begin), kind, self.worker, message, self.limit, spans)
+        made = Attempt(
+            self.fence or 0, self.begin, max(at, self.begin), kind, self.worker, message, self.limit, spans, self.host
+        )
         self.done.append(made)
-        self.spans, self.fence, self.limit, self.worker = [], None, None, ""
+        self.spans, self.fence, self.limit, self.worker, self.host = [], None, None, "", ""
 
     def told(self, job: Job | None, now: float) -> Told:
         if self.fence is not None:

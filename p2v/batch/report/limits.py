@@ -21,5 +21,7 @@ COLUMNS = 24
 """Of a chart over time."""
 SLOW = 15
 """Entries below what is slow."""
+HOSTS = 200
+"""Rows of the table of a cluster's hosts."""
 OPEN_MACHINES = 3
 """A page of no more machines than this shows their details opened."""

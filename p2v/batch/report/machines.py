@@ -89,7 +89,7 @@ def _row(job: Job, known: Known) -> Markup:
         element("td", element("span", word, class_=f"badge colour-{colour}"), data_sort=list(Outcome).index(outcome)),
         element("td", _doing(job, known)),
         *(element("td", text, data_sort=value, class_="number") for value, text in numbers),
-        element("td", name_of(known.history.worker(job))),
+        element("td", name_of(known.history.host(job))),
         data_reason=shown(job.failure.code, 80) if job.failure is not None else None,
         data_wave=job.machine.wave,
     )
@@ -140,7 +140,7 @@ def _running_row(job: Job, known: Known) -> Markup:
         rate(known.history.copy_rate(name)),
         lasted(attempt_seconds(job, known.now)),
         f"{job.attempts:,} of {job.machine.attempts:,}",
-        name_of(known.history.worker(job)),
+        name_of(known.history.host(job)),
     )
     heading = element("th", link(f"#{anchor}", name_of(name)), scope="row")
     return element("tr", heading, *(element("td", cell) for cell in cells), data_of=anchor)
@@ -321,5 +321,7 @@ def _attempt(attempt: Attempt) -> Iterator[Child]:
     yield f"{moment(attempt.begin)}, {lasted(attempt.end - attempt.begin)}: {word}"
     if attempt.worker:
         yield joined((", by ", name_of(attempt.worker)))
+    if attempt.host:
+        yield joined((", at ", name_of(attempt.host)))
     if attempt.message:
         yield joined((": ", element("bdi", shown(attempt.message, LETTERS))))

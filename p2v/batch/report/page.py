@@ -8,6 +8,7 @@ import p2v
 from p2v.batch.jobs import Batch, Job, JobEvent
 from p2v.batch.report.figures import places
 from p2v.batch.report.history import History, history
+from p2v.batch.report.hosts import host_figures, host_table, slow_hosts
 from p2v.batch.report.machines import Known, controls, failures, machine_details, machine_table, running_table, screens
 from p2v.batch.report.overview import overview, phase_table
 from p2v.batch.report.pictures import Boot
@@ -31,6 +32,8 @@ _SECTIONS = (
     ("screens", "Boot screens"),
     ("details", "Details"),
 )
+_HOSTS = ("hosts", "Hosts")
+"""Where a cluster converts."""
 
 
 def batch_html(
@@ -57,7 +60,10 @@ def batch_html(
     foot = element(
         "footer", element("p", f"Made by p2v {p2v.__version__}. Times are of the host that made it, {zone(now)}.")
     )
-    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(_SECTIONS), main, foot)
+    chapters = [
+        each for each in (*_SECTIONS[:6], _HOSTS, *_SECTIONS[6:]) if each is not _HOSTS or host_figures(jobs, past)
+    ]
+    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(chapters), main, foot)
     return whole_page(_title(jobs), _OWN, "the overview", parts, refresh_seconds)
 
 
@@ -98,6 +104,8 @@ def _state(jobs: Sequence[Job], past: History) -> str:
 def _sections(batch: Batch, jobs: Sequence[Job], known: Known) -> Sequence[Markup]:
     anchors = [known.anchors[job.machine.name] for job in jobs]
     fields = "search state wave reason"
+    is_cluster = bool(host_figures(jobs, known.history))
+    hosts = [section("hosts", "Hosts", host_table(jobs, known.history))] if is_cluster else []
     return (
         overview(jobs, known.history, known.waiting, known.now),
         section("running", "Under way", running_table(jobs, known)),
@@ -105,6 +113,7 @@ def _sections(batch: Batch, jobs: Sequence[Job], known: Known) -> Sequence[Marku
         section("slow", "What is slow, and why", _slow(batch, jobs, known)),
         section("timeline", "Timeline", timeline(jobs, anchors, known.history)),
         section("machines", "Machines", controls(jobs), filter_status(fields), machine_table(jobs, known)),
+        *hosts,
         section("phases", "How long phases take", phase_table(jobs, known.anchors)),
         section("screens", "Boot screens", screens(jobs, known)),
         section("details", "Each machine", *machine_details(jobs, known)),
@@ -115,7 +124,7 @@ def _slow(batch: Batch, jobs: Sequence[Job], known: Known) -> Markup:
     past = known.history
     budget = places(batch.budget, past)
     machines = slow_machines(jobs, past, batch.budget.bytes_per_second)
-    found = [*idle_time(past), *full_places(budget), *slow_places(jobs, past), *machines]
+    found = [*idle_time(past), *full_places(budget), *slow_places(jobs, past), *slow_hosts(jobs, past), *machines]
     use = [f"{each.name} {each.share:.0%} of {each.count:,}" for each in budget]
     taken = element("p", f"Places of the budget that were taken while anything ran: {', '.join(use)}.") if use else None
     if not found:

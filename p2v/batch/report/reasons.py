@@ -17,11 +17,11 @@ from p2v.batch.report.words import Work, clock, lasted, rate, work_of
 from p2v.core.units import parse_size
 from p2v.pages.words import counted
 
-_SLOW = 1.5
+SLOW_TIMES = 1.5
 """Times the fleet's median, from which on it is told of."""
 _APART = 0.67
 """Of the others' median rate, below which a storage or worker is told of."""
-_LEAST = 3
+LEAST = 3
 """Machines that a median needs."""
 _FULL = 0.9
 _LEAST_SECONDS = 1.0
@@ -45,7 +45,7 @@ def slow_machines(jobs: Sequence[Job], history: History, shared: int | None = No
     """
     ended = [job for job in jobs if job.state is State.DONE]
     speeds = [speed for job in ended if (speed := copy_rate(job)) is not None]
-    found = [*_slow_copies(ended, median(speeds), history, shared)] if len(speeds) >= _LEAST else []
+    found = [*_slow_copies(ended, median(speeds), history, shared)] if len(speeds) >= LEAST else []
     found += _slow_phases(ended)
     found += _failed_attempts(history)
     return tuple(sorted(found, key=lambda each: (-each.seconds, each.job))[:SLOW])
@@ -55,7 +55,7 @@ def _slow_copies(ended: Sequence[Job], usual: float, history: History, shared: i
     beside = _Beside(history)
     for job in ended:
         speed = copy_rate(job)
-        if speed is None or speed * _SLOW > usual:
+        if speed is None or speed * SLOW_TIMES > usual:
             continue
         lost = job.seconds["copy"] * (1 - speed / usual)
         if lost < _LEAST_SECONDS:
@@ -112,11 +112,11 @@ def _slow_phases(ended: Sequence[Job]) -> Iterator[Slow]:
     for job in ended:
         for phase, seconds in job.seconds.items():
             times.setdefault(phase, []).append(seconds)
-    usual = {phase: median(each) for phase, each in times.items() if len(each) >= _LEAST and phase != "copy"}
+    usual = {phase: median(each) for phase, each in times.items() if len(each) >= LEAST and phase != "copy"}
     for job in ended:
         for phase, seconds in job.seconds.items():
             normal = usual.get(phase, seconds)
-            if seconds > max(_SLOW * normal, normal + 5):
+            if seconds > max(SLOW_TIMES * normal, normal + 5):
                 what = f"Its phase {phase} took {lasted(seconds)}; the fleet's median is {lasted(normal)}."
                 yield Slow(job.machine.name, what, (), seconds - normal)
 
@@ -137,17 +137,17 @@ def slow_places(jobs: Sequence[Job], history: History) -> Iterator[Slow]:
     kinds: tuple[tuple[str, Callable[[Job], str]], ...] = (
         ("from", lambda job: str(_above(job.machine.sources[0])) if job.machine.sources else ""),
         ("to", lambda job: str(job.machine.folder)),
-        ("by the worker", history.worker),
+        ("by the worker", history.host),
     )
     for word, place_of in kinds:
         by_place: dict[str, list[float]] = {}
         for job in ended:
             by_place.setdefault(place_of(job), []).append(copy_rate(job) or 0.0)
         for place, speeds in by_place.items():
-            if not place or len(speeds) < _LEAST:
+            if not place or len(speeds) < LEAST:
                 continue
             others = [each for other, theirs in by_place.items() if other != place for each in theirs]
-            if len(others) >= _LEAST and median(speeds) < _APART * median(others):
+            if len(others) >= LEAST and median(speeds) < _APART * median(others):
                 what = f"Copies {word} {place} went at {rate(median(speeds))}, the others at {rate(median(others))}."
                 yield Slow("", what, (f"{counted(len(speeds), 'machine')} there, {len(others):,} elsewhere.",), 0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,7 +80,23 @@ def _running(seen: Seen) -> Iterator[str]:
     if running:
         rows = [(name_of(job), *_progress(job, seen.now)) for job in running]
         yield "under way"
-        yield from _table(("machine", "phase", "copied", "rate", "for", "attempt"), rows)
+        yield from _table(*_with_hosts(("machine", "phase", "copied", "rate", "for", "attempt"), rows, running))
+
+
+def _with_hosts(
+    head: tuple[str, ...], rows: Sequence[tuple[str, ...]], jobs: Sequence[Job]
+) -> tuple[tuple[str, ...], Sequence[tuple[str, ...]]]:
+    """A table's lines with a second column of hosts, where machines are on more than the runner's."""
+    hosts = [host_of(job) for job in jobs]
+    if not any(hosts):
+        return head, rows
+    return (head[0], "host", *head[1:]), [(row[0], host, *row[1:]) for row, host in zip(rows, hosts, strict=True)]
+
+
+def host_of(job: Job) -> str:
+    """The host that converts a machine or did; of one that has not begun there, the host that it is pinned to."""
+    host = printable(job.host or job.machine.host, keep="")
+    return host if len(host) <= _NAME_LETTERS else host[: _NAME_LETTERS - 1] + "…"
 
 
 def _progress(job: Job, now: float) -> tuple[str, ...]:
@@ -133,7 +149,7 @@ def _waiting(seen: Seen) -> Iterator[str]:
     waiting = _of(seen.jobs, State.WAITING)
     if waiting:
         yield "waiting"
-        rows = [(name_of(job), why_waiting(job, seen.now)) for job in waiting[:_SHOWN_OF_A_STATE]]
+        rows = [(name_of(job), _reasons_to_wait(job, seen.now)) for job in waiting[:_SHOWN_OF_A_STATE]]
         yield from _table(None, rows)
         yield from _rest(len(waiting) - _SHOWN_OF_A_STATE, "waiting")
 
@@ -150,6 +166,12 @@ def why_waiting(job: Job, now: float) -> str:
     return "; ".join(parts)
 
 
+def _reasons_to_wait(job: Job, now: float) -> str:
+    """The same with its host, for lines that have no column of hosts."""
+    pinned = f"for {host_of(replace(job, host=''))}" if job.machine.host else ""
+    return "; ".join(part for part in (pinned, why_waiting(job, now)) if part)
+
+
 def _rest(count: int, state: str) -> Iterator[str]:
     if count > 0:
         yield f"  and {count} more (`p2v batch status --state {state}` lists all)"
@@ -157,12 +179,10 @@ def _rest(count: int, state: str) -> Iterator[str]:
 
 def table(seen: Seen, states: Sequence[State] = ()) -> str:
     """A line a machine, in the manifest's order; of the states wished, or of all."""
-    rows = [
-        (name_of(job), job.state.value, *_ended(job, seen.now))
-        for job in seen.jobs
-        if not states or job.state in states
-    ]
-    return "\n".join([*summary(seen), "", *_table(("machine", "state", "time", "copied", ""), rows)])
+    shown = [job for job in seen.jobs if not states or job.state in states]
+    rows = [(name_of(job), job.state.value, *_ended(job, seen.now)) for job in shown]
+    lines = _table(*_with_hosts(("machine", "state", "time", "copied", ""), rows, shown))
+    return "\n".join([*summary(seen), "", *lines])
 
 
 def _ended(job: Job, now: float) -> tuple[str, str, str]:
@@ -214,6 +234,8 @@ def _job_data(job: Job, now: float) -> dict[str, Any]:
         "priority": job.machine.priority,
         "folder": str(job.machine.folder),
         "worker": job.worker,
+        "host": job.host,
+        "pinned_to": job.machine.host,
         "not_before": _moment(job.not_before),
         "began": _moment(job.began),
         "ended": _moment(job.ended),

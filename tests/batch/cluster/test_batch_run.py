@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,9 @@ def test_a_batch_whose_worker_is_killed_in_the_middle_of_a_copy_ends_with_the_sa
     assert "bad.vmdk" in failure.message
     assert (web.fence, web.attempts) == (2, 2)
     assert [event.data["code"] for event in told if event.job == "web" and event.kind == "again"] == ["lost"]
+    assert {job.host for job in jobs.values()} == {socket.gethostname()}
+    workers_of_web = [event.data["worker"] for event in told if event.job == "web" and event.kind == "worker"]
+    assert len(set(workers_of_web)) == len(workers_of_web) == 2
     results = {file.name for file in (tmp_path / "here").iterdir()}
     assert {file.name for file in (tmp_path / "out").iterdir()} == results
     for machine in machines:

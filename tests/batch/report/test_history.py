@@ -145,3 +145,22 @@ def test_what_is_no_count_moves_no_bytes(value: object) -> None:
 def test_hostile_events_are_no_trouble() -> None:
     given = hostile()
     assert history(given.jobs, given.events, NOW).machines
+
+
+def test_the_host_of_each_attempt_is_the_one_that_it_was_told_to_be_at() -> None:
+    teller = Teller()
+    teller.tell(0, "web", 1, "claimed", worker="runner:7")
+    teller.tell(1, "web", 1, "worker", worker="tls://10.0.0.2:4000", host="node2")
+    teller.tell(5, "web", 1, "again", failure={"message": "its worker went away"})
+    teller.tell(6, "web", 2, "claimed", worker="runner:7")
+    teller.tell(7, "web", 2, "worker", worker="tls://10.0.0.3:4000", host="")
+    teller.tell(9, "web", 2, "done")
+    teller.tell(10, "web", 3, "claimed", worker="runner:7")
+    teller.tell(11, "web", 3, "worker", worker=7, host=["x"])
+
+    past = told(teller)
+
+    assert [each.host for each in past.of("web").attempts] == ["node2", "tls://10.0.0.3:4000", ""]
+    assert {each.worker for each in past.of("web").attempts} == {"runner:7"}
+    assert past.host(RUNNING) == "runner:7"
+    assert past.host(replace(RUNNING, host="node9")) == "node9"
