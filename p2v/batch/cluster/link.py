@@ -26,7 +26,17 @@ from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address, objection
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.messages import Begun, Over, Task, Told, message_of
-from p2v.batch.cluster.placing import ClusterWish, WorkerSeen, fitting, needs, roomiest, seen, storages_of, why_none
+from p2v.batch.cluster.placing import (
+    ClusterWish,
+    WorkerSeen,
+    fitting,
+    needs,
+    roomiest,
+    seen,
+    storages_of,
+    turns,
+    why_none,
+)
 from p2v.batch.cluster.worker import describe, run_task
 from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
 
@@ -53,6 +63,7 @@ class _Sent:
     future: Future[None]
     token: Queue
     wanted: Mapping[str, float]
+    """What it has of its worker's resources, or takes turns at there."""
     asked: float | None = None
 
 
@@ -225,7 +236,8 @@ class Link:
         machine = child.task.order.machine
         workers = tuple(self._workers.values())
         wanted, fits = needs(machine, self.wish.storages), fitting(machine, workers, self.wish.storages)
-        roomy = roomiest([self._workers[address] for address in fits], wanted, self._taken_at)
+        shared = turns(machine)
+        roomy = roomiest([self._workers[address] for address in fits], wanted, self._taken_at, shared)
         if not fits:
             self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
         elif not roomy or child.stop_wished:
@@ -239,7 +251,7 @@ class Link:
                 run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
                 workers=[roomy], resources=wanted,
             )  # fmt: skip
-            self._sent[key] = _Sent(child, future, token, wanted)
+            self._sent[key] = _Sent(child, future, token, wanted | shared)
 
     def _taken_at(self, address: str, resource: str) -> float:
         """How much of a worker's resource our jobs have."""

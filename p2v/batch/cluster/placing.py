@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from p2v.batch.cluster.address import Certificates, objection
 from p2v.batch.jobs import MachineJob, Verify
@@ -13,8 +14,9 @@ from p2v.core.errors import Usage
 CONVERT = "convert"
 """The resource that a worker has one of for each conversion it may do at the same time."""
 KVM = "kvm"
-"""The same for machines that boot."""
+"""How many of a worker's conversions may boot at the same time. No task takes it: children take turns (``p2v.core.turns``)."""
 _STORAGE = "storage-"
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,18 @@ def storages_of(machine: MachineJob, storages: Iterable[Storage]) -> tuple[Stora
 
 def needs(machine: MachineJob, storages: Iterable[Storage]) -> dict[str, float]:
     """The resources that a job takes of its worker from beginning to end."""
-    wanted = {CONVERT: 1.0}
-    if machine.verify is Verify.BOOT:
-        wanted[KVM] = 1.0
-    return wanted | {each.resource: 1.0 for each in storages_of(machine, storages) if each.at_once is None}
+    counted = (each.resource for each in storages_of(machine, storages) if each.at_once is None)
+    return {CONVERT: 1.0} | dict.fromkeys(counted, 1.0)
+
+
+def turns(machine: MachineJob) -> dict[str, float]:
+    """What a worker must offer as well, and jobs take turns at: others that wait for theirs may be there all the same."""
+    return {KVM: 1.0} if machine.verify is Verify.BOOT else {}
 
 
 def fitting(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Iterable[Storage]) -> tuple[str, ...]:
     """The addresses of the workers that a job may go to, busy ones as well."""
-    wanted = needs(machine, storages)
+    wanted = needs(machine, storages) | turns(machine)
     return tuple(
         worker.address
         for worker in workers
@@ -103,21 +108,28 @@ def fitting(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Iterab
     )
 
 
-def roomiest(fits: Iterable[WorkerSeen], wanted: Mapping[str, float], taken: Callable[[str, str], float]) -> str:
+def roomiest(
+    fits: Iterable[WorkerSeen],
+    wanted: Mapping[str, float],
+    taken: Callable[[str, str], float],
+    shared: Mapping[str, float] = _NOTHING,
+) -> str:
     """Of workers that fit, the address of the one that has most room for what is wanted; empty: none has any now.
 
-    ``taken``: what jobs have of a worker's resource, by its address and the resource's name.
+    ``taken``: what jobs have of a worker's resource, or take turns at, by its address and the resource's name. ``shared``: what
+    it will take turns at: a worker where many wait for theirs is the worse one, but not full.
     """
 
-    def room(worker: WorkerSeen) -> float:
+    def room(worker: WorkerSeen, amounts: Mapping[str, float]) -> float:
         shares = (
             (worker.resources[name] - taken(worker.address, name) - amount) / worker.resources[name]
-            for name, amount in wanted.items()
+            for name, amount in amounts.items()
         )
-        return min(shares)
+        return min(shares, default=1.0)
 
-    best = max(fits, key=room, default=None)
-    return best.address if best is not None and room(best) >= 0 else ""
+    free = (worker for worker in fits if room(worker, wanted) >= 0)
+    best = max(free, key=lambda worker: min(room(worker, wanted), room(worker, shared)), default=None)
+    return best.address if best is not None else ""
 
 
 def why_none(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Iterable[Storage]) -> str:
@@ -131,7 +143,7 @@ def why_none(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Itera
     at_home = tuple(worker for worker in sound if not machine.host or worker.is_host(machine.host))
     if not at_home:
         return f"no worker runs on {machine.host}, which alone can reach its disks"
-    wanted = needs(machine, storages)
+    wanted = needs(machine, storages) | turns(machine)
     missing = [name for name in wanted if not any(worker.resources.get(name, 0.0) >= 1.0 for worker in at_home)]
     return (
         f'no worker offers {" and ".join(missing or wanted)} (--resources "{" ".join(f"{name}=1" for name in wanted)}")'

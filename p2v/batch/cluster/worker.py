@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from distributed import Queue, Semaphore, Worker, WorkerPlugin, get_client, get_worker
@@ -21,13 +23,15 @@ import p2v
 from p2v.batch.children import Ended, LocalStarter, run_to_end
 from p2v.batch.cluster.merging import Merged
 from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, message_data, task_of
-from p2v.batch.cluster.placing import Storage
+from p2v.batch.cluster.placing import KVM, Storage
 from p2v.core.errors import P2vError, Usage
+from p2v.core.turns import boot_turns
 
 KEEPER = "p2v-children"
 _TOKEN_SECONDS = 3.0
 _CLOSING_SECONDS = 45.0
 _TURN_SECONDS = 2.0
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class BegunElsewhere(Exception):
@@ -101,7 +105,7 @@ def run_task(record: Mapping[str, Any]) -> None:
         say(Begun(task.key, worker.address))
         ended = Ended(70, "", 0.0, "the worker failed")
         try:
-            ended = attempt(task, lambda event: say(Told(task.key, event)), stop)
+            ended = attempt(task, lambda event: say(Told(task.key, event)), stop, _turns_of(worker))
         except P2vError as error:
             say(Told(task.key, _as_event(error)))
             ended = Ended(error.exit_code, error.sentence(), 0.0)
@@ -121,7 +125,19 @@ def _take_token(task: Task) -> None:
         queue.close()
 
 
-def attempt(task: Task, tell: Callable[[Mapping[str, Any]], None], stop: threading.Event) -> Ended:
+def _turns_of(worker: Worker) -> Mapping[str, str]:
+    """What children of all batches are told, so that no more of them boot at once than this worker was given ``kvm``."""
+    count = int(worker.state.total_resources.get(KVM, 0.0))
+    return boot_turns(count, Path(worker.local_directory)) if count else {}
+
+
+def attempt(
+    task: Task,
+    tell: Callable[[Mapping[str, Any]], None],
+    stop: threading.Event,
+    environment: Mapping[str, str] = _NOTHING,
+) -> Ended:
+    """Carry a task out in this thread. ``environment``: of the child, beside this process's."""
     merged = Merged(tell)
     with ExitStack() as turns:
         if not all(_wait_for_turn(storage, merged, stop, turns) for storage in task.shared):
@@ -132,7 +148,7 @@ def attempt(task: Task, tell: Callable[[Mapping[str, Any]], None], stop: threadi
             if event.get("event") == "phase-finished" and event.get("phase") == "copy":
                 turns.close()  # rewriting and booting ask little of a storage; the next may copy
 
-        ended = run_to_end(LocalStarter(task.store), task.order, hear, stop.is_set)
+        ended = run_to_end(LocalStarter(task.store, environment=environment), task.order, hear, stop.is_set)
     merged.flush()
     return ended
 

@@ -24,6 +24,8 @@ _HAIKU = "label: dos\nlabel-id: 0x12345678\nstart=2048, type=eb, bootable\n"
 PATIENCE = 240.0
 """For facts that come in a second on a host with nothing else to do."""
 _LOOK = 0.05
+Heard = list[Mapping[str, Any]]
+"""Events of a child."""
 
 
 def until(fact: Callable[[], Any], what: str) -> Any:
@@ -75,13 +77,16 @@ class Cluster:
         self.port = until(lambda: _port(file, program), "the scheduler's address")
         return program
 
-    def worker(self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny") -> Program:
+    def worker(
+        self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny", preload: str = ""
+    ) -> Program:
         """Start one, and wait until the scheduler has taken it."""
         program = self._start(
             "worker", f"{self.scheme}://127.0.0.1:{self.port}", nanny, "--dashboard-address", "127.0.0.1:0",
             "--nthreads", "4",
             "--memory-limit", "0", "--host", "127.0.0.1", "--local-directory", str(self.folder),
-            "--resources", resources, *(["--name", name] if name else []), *self.security,
+            "--resources", resources, *(["--name", name] if name else []),
+            *(["--preload", preload] if preload else []), *self.security,
         )  # fmt: skip
         until(lambda: b"Registered to:" in program.log.read_bytes(), "a worker at the scheduler")
         return program

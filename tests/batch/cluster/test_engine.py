@@ -188,19 +188,6 @@ def test_a_job_goes_to_the_host_that_its_manifest_names(engine: ClusterStarter, 
     assert went["one"] != went["two"]
 
 
-def test_jobs_that_boot_take_turns_where_one_may(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:
-    heard: list[Heard] = [[], []]
-    first, second = (
-        engine.start(copy_order(source, tmp_path / f"{n}.raw", "--limit", "8M", boots=True)) for n in range(2)
-    )
-    went = _worker_of(first, heard[0])
-
-    # messages of one worker come in order: what is heard of the second is told after the first one's end
-    assert _worker_of(second, heard[1]) == went
-    assert first.ended() is not None
-    assert finished(second).exit_status == 0
-
-
 def test_a_shared_storage_is_asked_by_so_many_in_the_whole_cluster(
     running: Cluster, source: Path, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from p2v.batch.cluster.placing import (
     roomiest,
     seen,
     storages_of,
+    turns,
     why_none,
 )
 from p2v.batch.jobs import MachineJob, Verify
@@ -34,9 +35,11 @@ def _worker(address: str, *, hostname: str = "one.example", problem: str = "", *
     return WorkerSeen(address, address, hostname, resources or {"convert": 1.0}, problem)
 
 
-def test_a_job_takes_a_conversion_and_what_it_boots_with() -> None:
+def test_a_job_takes_a_conversion_and_its_turn_at_booting() -> None:
     assert needs(_job(), ()) == {"convert": 1.0}
-    assert needs(_job(verify=Verify.BOOT), ()) == {"convert": 1.0, "kvm": 1.0}
+    assert needs(_job(verify=Verify.BOOT), ()) == {"convert": 1.0}
+    assert turns(_job(verify=Verify.BOOT)) == {"kvm": 1.0}
+    assert turns(_job()) == {}
 
 
 def test_a_job_takes_a_token_of_each_storage_it_touches_unless_the_whole_cluster_counts_it() -> None:
@@ -62,7 +65,7 @@ def test_a_worker_fits_that_offers_everything_a_job_takes() -> None:
 
 def test_a_job_goes_where_most_room_is_and_nowhere_when_none_has_any() -> None:
     workers = (_worker("tcp://a:1", convert=4.0, kvm=1.0), _worker("tcp://b:1", convert=2.0, kvm=2.0))
-    wanted, both = {"convert": 1.0}, {"convert": 1.0, "kvm": 1.0}
+    wanted, boots = {"convert": 1.0}, {"kvm": 1.0}
 
     def taken(**counts: float) -> Callable[[str, str], float]:
         return lambda address, name: counts.get(f"{address[6]}_{name}", 0.0)
@@ -70,9 +73,11 @@ def test_a_job_goes_where_most_room_is_and_nowhere_when_none_has_any() -> None:
     assert roomiest(workers, wanted, taken()) == "tcp://a:1"
     assert roomiest(workers, wanted, taken(a_convert=3.0)) == "tcp://b:1"
     assert roomiest(workers, wanted, taken(a_convert=4.0, b_convert=1.0)) == "tcp://b:1"
-    assert roomiest(workers, both, taken(a_kvm=1.0, b_kvm=1.0)) == "tcp://b:1"
+    assert roomiest(workers, wanted, taken(a_kvm=1.0, b_kvm=1.0), boots) == "tcp://b:1"
     assert roomiest(workers, wanted, taken(a_convert=4.0, b_convert=2.0)) == ""
-    assert roomiest(workers, both, taken(a_kvm=1.0, b_kvm=2.0)) == ""
+    # others that wait for their turn to boot fill no worker
+    assert roomiest(workers, wanted, taken(a_kvm=9.0, b_kvm=2.0), boots) == "tcp://b:1"
+    assert roomiest(workers, wanted, taken(a_kvm=9.0, b_kvm=2.0, b_convert=2.0), boots) == "tcp://a:1"
     assert roomiest((), wanted, taken()) == ""
 
 
