@@ -49,6 +49,9 @@ budget:
 # bytes-per-second: 200M   # of all copies to one storage, or from one, together
 # copies-per-storage: 1
 
+# hooks:
+#   end: [/usr/local/sbin/tell-the-team]   # gets a JSON document of how the run ended on its standard input
+
 # What counts for every machine that does not say otherwise.
 defaults:
   target: converted   # the folder of the results

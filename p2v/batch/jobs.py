@@ -108,13 +108,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A manifest as it was read. ``store``: the SQLite file, beside the results."""
+    """A manifest as it was read. ``store``: the SQLite file, beside the results. ``end``: a command that hears how a run ended."""
 
     machines: tuple[MachineJob, ...]
     budget: Budget
     store: Path
     manifest: Path
     schema: int = MANIFEST_SCHEMA
+    end: Hook | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,16 @@ from typing import Any
 
 from p2v.batch.csv_jobs import csv_node, is_csv
 from p2v.batch.jobs import MANIFEST_SCHEMA, Batch, Budget, Hook, MachineJob, Verify, Window
-from p2v.batch.manifest_keys import BUDGET_KEYS, MACHINE_KEYS, OPTION_KEYS, TOP_KEYS, Kind, ManifestKey, by_name
+from p2v.batch.manifest_keys import (
+    BATCH_HOOK_KEYS,
+    BUDGET_KEYS,
+    MACHINE_KEYS,
+    OPTION_KEYS,
+    TOP_KEYS,
+    Kind,
+    ManifestKey,
+    by_name,
+)
 from p2v.batch.nodes import TEXT_BYTES_AT_MOST, Node, NotYaml, parse
 from p2v.batch.options import option_words
 from p2v.batch.values import Reading, shown
@@ -24,6 +33,7 @@ _MACHINES_AT_MOST = 100_000
 _KEYS = by_name(MACHINE_KEYS, OPTION_KEYS)
 _DEFAULTS = {name: key for name, key in _KEYS.items() if not key.own}
 _BUDGET = by_name(BUDGET_KEYS)
+_BATCH_HOOKS = by_name(BATCH_HOOK_KEYS)
 _STORE = ManifestKey("store", Kind.PATH, "The file that tells what became of each machine.")
 _SET_BY_THE_BATCH = {
     "output": "the folder of the results is `target`",
@@ -85,12 +95,13 @@ def _batch(reading: Reading, root: Node | None, path: Path) -> Batch | None:
     _check_schema(reading, root, top.get("schema"))
     defaults = _values(reading, top.get("defaults"), _DEFAULTS, "defaults")
     budget = _values(reading, top.get("budget"), _BUDGET, "budget")
+    hooks = _values(reading, top.get("hooks"), _BATCH_HOOKS, "hooks")
     machines = _machines(reading, root, top.get("machines"), defaults)
     store = reading.value(top["store"], _STORE, "store") if _says(top.get("store")) else None
     if store is None:
         # beside the results, where there is one place for them
         store = defaults.get("target", path.parent) / f"{path.stem}.batch.sqlite"
-    return Batch(tuple(machines), _budget(budget), store, path)
+    return Batch(tuple(machines), _budget(budget), store, path, end=hooks.get("end"))
 
 
 def _says(node: Node | None) -> bool:

@@ -186,8 +186,13 @@ BUDGET_KEYS: tuple[ManifestKey, ...] = (
 )
 """What may run at the same time."""
 
+BATCH_HOOK_KEYS: tuple[ManifestKey, ...] = (
+    ManifestKey("end", Kind.HOOK, "A command to run when a run of the batch has ended, however that was."),
+)
+"""Commands about the batch itself."""
+
 HOOK_KEYS = ("command", "seconds")
-TOP_KEYS = ("schema", "store", "budget", "defaults", "machines")
+TOP_KEYS = ("schema", "store", "budget", "hooks", "defaults", "machines")
 
 
 def by_name(*tables: Iterable[ManifestKey]) -> dict[str, ManifestKey]:

@@ -6,10 +6,11 @@ has happened is in the store, so that a run that is killed at any moment is gone
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
+from p2v.batch.estimate import Look
 from p2v.batch.jobs import Batch, Job, JobEvent, State
 from p2v.batch.marking import marked_environment
 from p2v.batch.places import places_of
@@ -43,6 +45,8 @@ class Settings:
     ``lease``: of a job, renewed all the while; longer than a child needs to end after its runner was killed. ``look``: between
     looks at the store for what others wish. ``silent``: a child that says nothing for so long is ended. ``grace``: from asking a
     child to end until it is killed. ``patience``: how long a store that cannot be written is waited for.
+    ``chosen``: names of the machines that are run, None: all; their waves go by themselves. ``until``: nothing begins from then on
+    (seconds since 1970); ``stop_at``: from then on what is under way is stopped as by a signal.
     """
 
     lease: float = 60.0
@@ -54,15 +58,23 @@ class Settings:
     inspection: float = 120.0
     worker: str = field(default_factory=_worker_name)
     host: str | None = field(default_factory=socket.gethostname)
+    chosen: frozenset[str] | None = None
+    until: float = math.inf
+    stop_at: float = math.inf
+
+    def takes(self, job: Job) -> bool:
+        """Whether a job is among the chosen."""
+        return self.chosen is None or job.machine.name in self.chosen
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """What became of a batch. ``signal``: the one that stopped it; 0: none did."""
+    """What became of a batch. ``signal``: the one that stopped it; 0: none did. ``chosen``: as of its settings."""
 
     jobs: tuple[Job, ...]
     seconds: float
     signal: int = 0
+    chosen: frozenset[str] | None = None
 
     def count(self, state: State) -> int:
         """How many jobs are in a state."""
@@ -70,12 +82,14 @@ class BatchOutcome:
 
     @property
     def exit_code(self) -> int:
-        """5: some are parked; 75: some wait for another host; 128 and a signal's number: stopped, and goes on next time."""
+        """Of the chosen. 5: some are parked; 75: some wait (for another host, or beyond the time that was given); 128 and a
+        signal's number: stopped, and goes on next time."""
         if self.signal:
             return 128 + self.signal
-        if self.count(State.PARKED):
+        jobs = [job for job in self.jobs if self.chosen is None or job.machine.name in self.chosen]
+        if any(job.state is State.PARKED for job in jobs):
             return 5
-        return 75 if any(not job.state.is_end for job in self.jobs) else 0
+        return 75 if any(not job.state.is_end for job in jobs) else 0
 
 
 def run_batch(
@@ -86,28 +100,32 @@ def run_batch(
     starter: Starter | None = None,
     local: LocalStarter | None = None,
     settings: Settings | None = None,
+    looked: Callable[[Look], None] = lambda look: None,
 ) -> BatchOutcome:
     """Run a batch to its end, or to SIGINT, SIGTERM or SIGHUP: then children are ended and leases given back. The batch is put into
     the store first.
 
     ``report`` gets what happens as it goes into the store, without numbers (docs/batch.md). ``starter``: where conversions
-    run, on this host by default; hooks run here always, by ``local``. Raises what the store raises when it cannot be written.
+    run, on this host by default; hooks run here always, by ``local``. ``looked``: gets how all jobs stand, about once a second.
+    Raises what the store raises when it cannot be written.
     """
     settings = settings or Settings()
     local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
     store.put(batch, time.time())
     places = places_of(batch.machines)
+    sizes = {name: place.size for name, place in places.items()}
+    store.keep_sizes(sizes)
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
     with marked_environment(batch.store, "") as marks, signals_as_wishes() as wishes:
         local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
         steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
-        run = _Run(batch, store, teller, steps, places, settings)
+        run = _Run(batch, store, teller, steps, places, settings, lambda jobs, paused: looked(Look(jobs, sizes, paused)))
         try:
             run.run(wishes)
         finally:
             run.close()
-    return BatchOutcome(store.jobs(), time.monotonic() - began, wishes.number)
+    return BatchOutcome(store.jobs(), time.monotonic() - began, wishes.number, settings.chosen)
 
 
 @dataclass
@@ -120,6 +138,7 @@ class _Run:
     steps: Steps
     places: Mapping[str, Place]
     settings: Settings
+    looked: Callable[[Sequence[Job], bool], None]
     under_way: dict[str, Attempt] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     """As of the last look at the store, and what this run did since."""
@@ -128,6 +147,8 @@ class _Run:
     """Whether something has changed since jobs were last chosen."""
     paused: bool = False
     asked: int = 0
+    is_late: bool = False
+    """Nothing begins any more: it is later than that is wished."""
 
     def run(self, wishes: Wishes) -> None:
         """Until nothing is left that can be done here."""
@@ -139,7 +160,7 @@ class _Run:
                 self._attend(attempt)
             if not self.asked:
                 self._begin()
-            if not self.under_way and (self.asked or self._nothing_left()):
+            if not self.under_way and (self.asked or self.is_late or self._nothing_left()):
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
             wait_for(children, self._wait(), also, _PACE)
@@ -154,7 +175,12 @@ class _Run:
                 attempt.child.close()
 
     def _obey(self, wishes: Wishes) -> None:
-        count = wishes.take()
+        at = time.time()
+        if not self.is_late and at >= min(self.settings.until, self.settings.stop_at):
+            self.is_late = True  # for good: the host's clock may be set back
+            waiting = sum(job.state is State.WAITING and self.settings.takes(job) for job in self.jobs.values())
+            self.teller.fleet("late", {"waiting": waiting}, stored=True)
+        count = max(wishes.take(), self.asked, int(at >= self.settings.stop_at))
         if count == self.asked:
             return
         if not self.asked:
@@ -207,7 +233,7 @@ class _Run:
             self.next_look, self.may_begin = time.monotonic() + self.settings.look, False
             return
         self.steps.tidy()
-        if self.paused or not self.may_begin:
+        if self.paused or self.is_late or not self.may_begin:
             return
         self.may_begin = False
         at = time.time()
@@ -220,6 +246,7 @@ class _Run:
             datetime.fromtimestamp(at).time(),
             places=self.places,
             host=self.settings.host,
+            chosen=self.settings.chosen,
         ):
             self.teller.write(None, partial(self._begin_one, beginning))
 
@@ -235,6 +262,7 @@ class _Run:
         for attempt in self.under_way.values():
             if not attempt.must_stop and self.store.cancelled(attempt.lease):
                 self.steps.stop(attempt)
+        self.looked([job for job in self.jobs.values() if self.settings.takes(job)], paused)
         # of a large fleet a look takes a while, and is no more than a small part of the time
         ended = time.monotonic()
         self.next_look = ended + max(self.settings.look, _LOOKS_PART * (ended - began))
@@ -253,7 +281,7 @@ class _Run:
 
     def _nothing_left(self) -> bool:
         """Whether no job can go on here, now or later."""
-        jobs = list(self.jobs.values())
+        jobs = [job for job in self.jobs.values() if self.settings.takes(job)]
         wave, host = wave_of(jobs), self.settings.host
         return not any(
             job.state is State.RUNNING or (job.machine.wave == wave and is_reached(job, host))
@@ -267,11 +295,12 @@ class _Run:
             return min(0.2, self.settings.look)  # the store could not be written: again soon
         if self.asked:
             return self.settings.look
-        if self.may_begin and not self.paused:
+        if self.may_begin and not self.paused and not self.is_late:
             return 0.0
         now = time.time()
         due = [job.not_before - now for job in self.jobs.values() if is_open(job, now) and job.not_before > now]
-        wait = min([self.next_look - time.monotonic(), *due])
+        ends = [] if self.is_late else [self.settings.until - now]
+        wait = min([self.next_look - time.monotonic(), *due, *ends, self.settings.stop_at - now])
         # what is due then is to be looked for then
         self.may_begin = bool(due) and wait == min(due)
         return max(_LEAST_WAIT, wait)

@@ -9,7 +9,7 @@ begin in the manifest's order: large and small machines side by side keep copyin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import time
 from types import MappingProxyType
@@ -108,13 +108,16 @@ def beginnings(
     *,
     places: Mapping[str, Place] = _NO_PLACES,
     host: str | None = "",
+    chosen: Container[str] | None = None,
 ) -> tuple[Beginning, ...]:
     """The same with the rate that each may use.
 
-    ``host``: this host's name, for machines that are pinned; None: all hosts are reached. Jobs that another runner has
-    leases of count as what their phase needs.
+    ``host``: this host's name, for machines that are pinned; None: all hosts are reached. ``chosen``: machines beside which all
+    others are as if they were not in the batch, but for what they take while they run. Jobs that another runner has leases of
+    count as what their phase needs.
     """
-    ready = _in_order(jobs, running, now, local_time, places, host, budget.copies)
+    wished = jobs if chosen is None else [job for job in jobs if job.machine.name in chosen]
+    ready = _in_order(wished, running, now, local_time, places, host, budget.copies)
     room = _Room(budget, {**_of_others(jobs, running, now, places), **running})
     begun = []
     for number, job in enumerate(ready):

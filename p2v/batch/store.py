@@ -287,6 +287,16 @@ class Store:
         """Whether jobs may not begin."""
         return bool(self._file.rows(PAUSED_ROW))
 
+    def keep_sizes(self, sizes: Mapping[str, int]) -> None:
+        """Keep about how many bytes each machine has to copy, by its name: what is known before anything has begun."""
+        with self._file.writing(durable=False) as connection:
+            connection.execute("INSERT OR REPLACE INTO settings VALUES ('sizes', ?)", (text_of(dict(sizes)),))
+
+    def sizes(self) -> Mapping[str, int]:
+        """What was kept of sizes; nothing where no run of this version was. Raises BadStore."""
+        rows = self._file.rows("SELECT value FROM settings WHERE name = 'sizes'")
+        return self._rows.sizes(rows[0]["value"]) if rows else {}
+
     def note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
         """An event of the batch itself, of no job (``""``). ValueError for kinds that are the store's own."""
         if kind in OWN_KINDS:

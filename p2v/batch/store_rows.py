@@ -118,6 +118,11 @@ class Rows:
         phases: list[str] = self._decoded(row["phases"], list[str])
         return phases
 
+    def sizes(self, text: str) -> Mapping[str, int]:
+        """Raises BadStore."""
+        sizes: Mapping[str, int] = self._decoded(text, dict[str, int])
+        return sizes
+
     def event(self, row: sqlite3.Row) -> JobEvent:
         """Raises BadStore."""
         data = self._decoded(row["data"], dict[str, Any])

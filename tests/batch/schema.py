@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from p2v.batch.jobs import MANIFEST_SCHEMA
-from p2v.batch.manifest_keys import BUDGET_KEYS, MACHINE_KEYS, NETWORK, OPTION_KEYS, Kind, ManifestKey
+from p2v.batch.manifest_keys import BATCH_HOOK_KEYS, BUDGET_KEYS, MACHINE_KEYS, NETWORK, OPTION_KEYS, Kind, ManifestKey
 from tests.record.schema import DRAFT, FOLDER, Json
 
 FILE = FOLDER / f"batch-{MANIFEST_SCHEMA}.schema.json"
@@ -45,6 +45,7 @@ def batch_schema() -> Json:
                 "NAME.batch.sqlite in the target of `defaults`, or beside the manifest.",
             },
             "budget": _nothing_too(_object(BUDGET_KEYS, "What may run at the same time.")),
+            "hooks": _nothing_too(_object(BATCH_HOOK_KEYS, "Commands about the batch itself.")),
             "defaults": _nothing_too(_object(shared, "What counts for every machine that does not say otherwise.")),
             "machines": {
                 "type": "array",
@@ -137,6 +138,7 @@ def tables() -> str:
         ("Of a machine, or of `defaults` (but for those marked *)", MACHINE_KEYS),
         ("Options of `p2v convert`, in the same places", OPTION_KEYS),
         ("Of `budget`", BUDGET_KEYS),
+        ("Of `hooks`", BATCH_HOOK_KEYS),
     )
     return "\n".join(f"{title}:\n\n{_table(keys)}" for title, keys in parts)
 

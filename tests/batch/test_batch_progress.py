@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from p2v.batch.estimate import Look
 from p2v.batch.jobs import JobEvent, State
 from p2v.cli.batch import event_text
 from p2v.cli.batch.fleet_bars import FleetBars
@@ -29,6 +30,7 @@ RUN = [
     event("parked", "db", failure=FAILURE),
     event("paused", ""),
 ]
+ENDED = [job(f"e{number}", State.DONE, began=1 + 300.0 * number, ended=301 + 300.0 * number) for number in range(3)]
 JOBS = [job("web"), job("db"), job("old", State.DONE)]
 
 
@@ -66,12 +68,28 @@ def test_a_log_has_beginnings_ends_and_reasons_and_no_phases() -> None:
 
 def test_a_log_tells_now_and_then_how_all_stand() -> None:
     stream, now = io.StringIO(), [0.0]
-    say = PlainLines(stream, Fleet.of(JOBS), clock=lambda: now[0])
+    say = PlainLines(stream, Fleet.of(JOBS), clock=lambda: now[0], now=lambda: 1000.0)
     for at, each in enumerate([RUN[0], RUN[3], RUN[3], RUN[4]]):
         now[0] = at * 50.0
         say(each)
-    assert "1 of 3 machines ended; 1 running, 1 waiting, 120 bytes copied" in stream.getvalue().splitlines()[-1]
+        say.looked(Look([job("web"), job("db"), *ENDED]))
+    last = stream.getvalue().splitlines()[-1]
+    assert last.startswith("1 of 3 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
     assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_a_terminal_has_how_long_it_still_takes_and_what_is_under_way_moves_without_events() -> None:
+    stream = Screen()
+    bars = FleetBars(stream, Fleet.of([*JOBS, *ENDED]), places=5, clock=lambda: 1000.0)
+    bars(RUN[0])
+    web = bars.machines["web"].bar
+    web.start_t -= 100
+    bars.looked(Look([job("web"), job("db"), *ENDED]))
+    assert "~10 min left, 1 running, 1 waiting" in stream.getvalue()
+    assert "[01:4" in stream.getvalue()
+    bars.looked(Look([job("web"), job("db"), *ENDED], paused=True))
+    assert "left" not in str(bars.whole)
+    bars.close()
 
 
 def test_the_fleet_counts_by_events() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from p2v.batch.children import LocalStarter
 from p2v.batch.jobs import Batch, Job, State
 from p2v.batch.manifest import read_batch
 from p2v.batch.marking import left_folders, marked_processes
-from p2v.batch.runner import BatchOutcome, run_batch
+from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
 from p2v.cli.batch.progress import Sink
 from p2v.cli.main import main
@@ -56,8 +56,9 @@ def p2v(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
     local = LocalStarter(tmp_path / "batch.sqlite", FAKE, QUICK.grace)
 
-    def run(batch: Batch, store: Store, sink: Sink, **rest: object) -> BatchOutcome:
-        return run_batch(batch, store, sink, local=local, settings=QUICK)
+    def run(batch: Batch, store: Store, sink: Sink, *, settings: Settings, **rest: Any) -> BatchOutcome:
+        wished = replace(QUICK, chosen=settings.chosen, until=settings.until, stop_at=settings.stop_at)
+        return run_batch(batch, store, sink, local=local, settings=wished, looked=rest["looked"])
 
     monkeypatch.setattr("p2v.cli.batch.running.run_batch", run)
 
@@ -163,6 +164,61 @@ def test_retry_takes_all_that_are_parked_or_those_that_are_named(p2v: P2v, tmp_p
     assert p2v("retry").out == "nothing is parked\n"
     manifest(tmp_path, {"web": {}, "old": {}, "older": {}})
     assert p2v("run", "--progress", "none").status == 0
+
+
+def test_retry_takes_those_that_were_parked_for_a_reason(p2v: P2v, tmp_path: Path) -> None:
+    full = {"always": {"error": {"code": "no-space", "exit_code": 73, "message": "full", "hint": ""}}}
+    machines = {"old": BAD, "web": full, "db": full, "mail": {}}
+    path = manifest(tmp_path, machines)
+    path.write_text(path.read_text().replace('"name": ', '"attempts": 1, "name": '))
+    assert p2v("retry", "--reason", "no-space").status == 66
+    assert p2v("run", "--progress", "none").status == 5
+    refused = p2v("retry", "--reason", "no-spice")
+    assert (refused.status, "bad-image, no-space" in refused.err) == (64, True)
+    assert p2v("retry", "--reason", "no-space", "db").out == "db: waits again\n"
+    assert p2v("retry", "--reason", "no-space").out == "web: waits again\n"
+    assert states(p2v) == {"old": "parked", "web": "waiting", "db": "waiting", "mail": "done"}
+
+
+def test_a_part_of_a_batch_is_run_and_its_exit_status_is_of_that_part(p2v: P2v, tmp_path: Path) -> None:
+    path = manifest(tmp_path, {"web1": {}, "web2": {}, "old": BAD, "db": {}})
+    path.write_text(path.read_text().replace('"name": "db"', '"wave": 1, "name": "db"'))
+    ran = p2v("run", "--only", "web*", "--progress", "plain")
+    assert (ran.status, ran.err.count("attempt 1 begins")) == (0, 2)
+    assert states(p2v) == {"web1": "done", "web2": "done", "old": "waiting", "db": "waiting"}
+    # a wave that is asked for does not wait for those before it
+    assert p2v("run", "--wave", "1", "--progress", "none").status == 0
+    assert states(p2v)["db"] == "done"
+    for words in (("--only", "wab"), ("--wave", "2"), ("--only", "db", "--wave", "0"), ("--until", "25:00")):
+        assert p2v("run", *words).status == 64
+    assert states(p2v)["old"] == "waiting"
+    assert p2v("run", "--only", "old", "--only", "db", "--progress", "none").status == 5
+
+
+def test_the_batchs_own_command_hears_how_a_run_ended(p2v: P2v, tmp_path: Path) -> None:
+    hook = [sys.executable, "-c", "import sys; open('heard', 'a').write(sys.stdin.read())"]
+    manifest(tmp_path, {"web": {}, "old": BAD}, hooks={"end": hook})
+    ran = p2v("run", "--progress", "plain", "--report", "fleet.html")
+    assert (ran.status, "own command at the end: done" in ran.err) == (5, True)
+    heard = json.loads((tmp_path / "heard").read_text())
+    assert (heard["outcome"], heard["exit_code"], heard["counts"]["done"], heard["counts"]["parked"]) == ("ended", 5, 1, 1)
+    assert heard["page"] == str(tmp_path / "fleet.html")
+    (parked,) = heard["parked"]
+    assert (parked["name"], parked["code"], parked["hint"]) == ("old", "bad-image", "Copy it again.")
+    assert Path(parked["bundle"]).is_dir()
+    manifest(tmp_path, {"web": {}, "old": BAD}, hooks={"end": ["false"]})
+    again = p2v("run", "--progress", "plain")
+    # the run is what it is, whoever can be told of it
+    assert (again.status, "at the end: failed: ended with exit status 1" in again.err) == (5, True)
+
+
+def test_the_batchs_own_command_hears_of_a_run_that_failed(p2v: P2v, tmp_path: Path) -> None:
+    hook = [sys.executable, "-c", "import sys; open('heard', 'a').write(sys.stdin.read())"]
+    manifest(tmp_path, {"web": {}}, hooks={"end": hook})
+    refused = p2v("run", "--report", "none/fleet.html", "--progress", "none")
+    assert refused.status == 66
+    heard = json.loads((tmp_path / "heard").read_text())
+    assert (heard["outcome"], heard["exit_code"], heard["error"]["code"]) == ("failed", 66, "no-source")
 
 
 def test_cancel_gives_up_what_waits(p2v: P2v, tmp_path: Path) -> None:

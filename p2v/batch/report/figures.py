@@ -160,18 +160,3 @@ def places(budget: Budget, history: History) -> tuple[Places, ...]:
         ("machines under way", budget.jobs, under_way),
     )
     return tuple(Places(name, count, min(seconds / (time * count), 1.0)) for name, count, seconds in counted if count)
-
-
-def seconds_left(jobs: Sequence[Job], history: History, now: float) -> float | None:
-    """A guess from how fast machines ended so far, by bytes where all sizes are known; None where nothing can be said."""
-    ended = [job for job in jobs if job.state is State.DONE]
-    left = [job for job in jobs if not job.state.is_end]
-    time = run_seconds(history)
-    if len(ended) < 3 or not left or time <= 0:
-        return None
-    sizes_known = all(job.bytes_total for job in (*ended, *left))
-    done = float(sum(job.bytes_total for job in ended) if sizes_known else len(ended))
-    rest = float(sum(job.bytes_total for job in left) if sizes_known else len(left))
-    under_way = [job for job in left if job.state is State.RUNNING]
-    half = sum(job.bytes_copied for job in under_way) if sizes_known else len(under_way) / 2
-    return max(rest - half, 0.0) * time / (done + half)

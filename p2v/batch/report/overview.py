@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from p2v.batch.jobs import Job, State
-from p2v.batch.report.figures import Column, at_once, outcomes, phase_figures, rates, seconds_left
+from p2v.batch.report.figures import Column, at_once, outcomes, phase_figures, rates
 from p2v.batch.report.history import History
 from p2v.batch.report.words import OUTCOMES, WORKS, Outcome, clock, lasted, outcome_of, rate
 from p2v.core.units import GIB, KIB, MIB
@@ -20,13 +20,16 @@ _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 _MOST_CODES = 15
 
 
-def overview(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], now: float) -> Markup:
-    """Tiles of outcomes, what that means together, and all charts that there is something to show in."""
+def overview(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None) -> Markup:
+    """Tiles of outcomes, what that means together, and all charts that there is something to show in.
+
+    ``left``: seconds that the rest takes; None: nobody knows.
+    """
     return section(
         "overview",
         "Overview",
         _tiles(jobs),
-        element("ul", *(element("li", each) for each in _told(jobs, history, waiting, now)), class_="told"),
+        element("ul", *(element("li", each) for each in _told(jobs, history, waiting, left)), class_="told"),
         element("div", *_charts(jobs, history), class_="charts"),
     )
 
@@ -42,7 +45,7 @@ def _tiles(jobs: Sequence[Job]) -> Markup:
     return element("dl", *tiles, class_="tiles")
 
 
-def _told(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], now: float) -> Iterator[str]:
+def _told(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None) -> Iterator[str]:
     """The state of the run in sentences."""
     ended = sum(job.state.is_end for job in jobs)
     yield f"{ended:,} of {counted(len(jobs), 'machine')} have ended, after {lasted(history.end - history.begin)}."
@@ -52,7 +55,6 @@ def _told(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], now
         total = sum(job.bytes_total for job in known)
         of = "" if len(known) == len(jobs) else f" (of {counted(len(known), 'machine')} whose size is known)"
         yield f"Disks of {size(done)} of {size(total)} are copied{of}, holes included."
-    left = seconds_left(jobs, history, now)
     if left is not None:
         yield f"At the pace so far the rest takes about {lasted(left)}."
     for reason, count in Counter(waiting.values()).most_common():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import p2v
+from p2v.batch.estimate import Look, seconds_left
 from p2v.batch.jobs import Batch, Job, JobEvent
 from p2v.batch.report.figures import places
 from p2v.batch.report.history import History, history
@@ -44,11 +45,12 @@ def batch_html(
     refresh_seconds: int | None,
     *,
     boots: Mapping[str, Boot] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> str:
     """The page as one HTML file: UTF-8, nothing outside of itself. ``now``: seconds since 1970.
 
     ``refresh_seconds``: how often an open page loads itself anew; None (or 0) for a batch that has ended. ``boots``: boot checks
-    by machine, as ``pictures.Shelf`` reads them.
+    by machine, as ``pictures.Shelf`` reads them. ``sizes``: as ``Look`` has them.
     """
     jobs = sorted(jobs, key=_badness)
     past = history(jobs, events, now, is_run=bool(refresh_seconds))
@@ -56,7 +58,8 @@ def batch_html(
     by_line = sorted(jobs, key=lambda each: (each.machine.line, each.machine.name))
     anchors = {job.machine.name: f"job-{index + 1}" for index, job in enumerate(by_line)}
     known = Known(past, anchors, waits(batch, jobs, past, now), boots or {}, now)
-    main = element("main", *_sections(batch, jobs, known), id="main", tabindex=-1)
+    left = seconds_left(Look(jobs, sizes or {}, past.is_paused), now)
+    main = element("main", *_sections(batch, jobs, known, left), id="main", tabindex=-1)
     foot = element(
         "footer", element("p", f"Made by p2v {p2v.__version__}. Times are of the host that made it, {zone(now)}.")
     )
@@ -101,13 +104,13 @@ def _state(jobs: Sequence[Job], past: History) -> str:
     return "under way" if past.is_run else "not run at present"
 
 
-def _sections(batch: Batch, jobs: Sequence[Job], known: Known) -> Sequence[Markup]:
+def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: float | None) -> Sequence[Markup]:
     anchors = [known.anchors[job.machine.name] for job in jobs]
     fields = "search state wave reason"
     is_cluster = bool(host_figures(jobs, known.history))
     hosts = [section("hosts", "Hosts", host_table(jobs, known.history))] if is_cluster else []
     return (
-        overview(jobs, known.history, known.waiting, known.now),
+        overview(jobs, known.history, known.waiting, left),
         section("running", "Under way", running_table(jobs, known)),
         section("parked", "Parked, and why", failures(jobs, known)),
         section("slow", "What is slow, and why", _slow(batch, jobs, known)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,13 +27,15 @@ def write_report(
     refresh_seconds: int | None,
     *,
     shelf: Shelf | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> None:
     """Write the page in place of the one before. ``shelf``: one for a whole run, so that records are read once.
+    ``sizes``: as ``Look`` has them.
 
     Raises TargetExists where something else than a page stands there, NoSpace, NotPermitted, ReadFailed.
     """
     _refuse_others(path)
-    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=(shelf or Shelf()).boots(jobs))
+    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=(shelf or Shelf()).boots(jobs), sizes=sizes)
     try:
         _replace(path, text.encode("utf-8"))
     except OSError as error:

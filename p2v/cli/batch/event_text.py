@@ -24,7 +24,7 @@ def words(event: JobEvent) -> str:
         case "bytes-done" | "item-done":
             return ""
         case "claimed":
-            return f"attempt {_number(data, 'attempt')} begins ({_text(data, 'worker')}, lease {event.fence})" + _lost(
+            return f"attempt {_number(data, 'attempt')} begins ({text(data, 'worker')}, lease {event.fence})" + _lost(
                 data
             )
         case "began":
@@ -33,14 +33,14 @@ def words(event: JobEvent) -> str:
             return f"goes on at {_text(data, 'host') or 'a worker'} ({_text(data, 'worker')})"
         case "phase-started":
             size = _number(data, "total_bytes")
-            return f"{_text(data, 'title') or _text(data, 'phase')} ..." + (f" ({format_bytes(size)})" if size else "")
+            return f"{text(data, 'title') or text(data, 'phase')} ..." + (f" ({format_bytes(size)})" if size else "")
         case "phase-finished":
             ended = "failed after" if data.get("failed") is True else "done in"
-            return f"{_text(data, 'phase')}: {ended} {format_seconds(_seconds(data, 'seconds'))}"
+            return f"{text(data, 'phase')}: {ended} {format_seconds(_seconds(data, 'seconds'))}"
         case "change-applied":
-            return f"  {'already so' if data.get('skipped') is True else 'changed'}: {_text(data, 'summary')}"
+            return f"  {'already so' if data.get('skipped') is True else 'changed'}: {text(data, 'summary')}"
         case "warning":
-            return f"warning: {_text(data, 'message')}"
+            return f"warning: {text(data, 'message')}"
         case "error":
             return f"error: {_failure(data)}"
         case _:
@@ -52,19 +52,19 @@ def _of_the_store(event: JobEvent) -> str:
     match event.kind:
         case "done":
             verified = {"True": ", verified", "False": ", not verified"}.get(str(data.get("verified")), "")
-            return f"converted{verified}: {_text(data, 'record')}"
+            return f"converted{verified}: {text(data, 'record')}"
         case "parked":
             return f"PARKED: {why}"
         case "again":
             wait = max(0.0, _seconds(data, "not_before") - event.at)
             return f"failed, will be tried again in {format_seconds(wait)}: {why}"
         case "cancelled":
-            return f"cancelled: {reason}" if (reason := _text(data, "why") or why) else "cancelled"
+            return f"cancelled: {reason}" if (reason := text(data, "why") or why) else "cancelled"
         case "lease-lost":
-            return f"another worker has it now: {_text(data, 'message')}"
+            return f"another worker has it now: {text(data, 'message')}"
         case "hook":
-            ended = f"failed: {_text(data, 'message')}" if data.get("failed") is True else "done"
-            return f"the command {_text(data, 'when')} it: {ended}"
+            ended = f"failed: {text(data, 'message')}" if data.get("failed") is True else "done"
+            return f"the command {text(data, 'when')} it: {ended}"
         case "cancel-wished":
             return "is to be cancelled"
         case "retried":
@@ -79,17 +79,18 @@ def _of_the_store(event: JobEvent) -> str:
 
 
 def _lost(data: Mapping[str, Any]) -> str:
-    return f"; {_text(data, 'lost_worker')} was not heard of any more" if data.get("lost_worker") else ""
+    return f"; {text(data, 'lost_worker')} was not heard of any more" if data.get("lost_worker") else ""
 
 
 def _failure(data: object) -> str:
     if not isinstance(data, Mapping):
         return ""
-    message, code, hint = _text(data, "message"), _text(data, "code"), _text(data, "hint")
+    message, code, hint = text(data, "message"), text(data, "code"), text(data, "hint")
     return (f"{message} ({code})" if code else message) + (f" {hint}" if hint else "")
 
 
-def _text(data: Mapping[str, Any], name: str) -> str:
+def text(data: Mapping[str, Any], name: str) -> str:
+    """A field of an event as words, safe to show; empty where it has none."""
     value = data.get(name)
     return cut(str(value)) if value is not None else ""
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from p2v.batch.estimate import Look, seconds_left
 from p2v.batch.jobs import JobEvent
 from p2v.cli.batch.progress import TOLD, Fleet, told
+from p2v.cli.batch.status_text import about
 from p2v.core.text import printable
 
 _NAME_LETTERS = 24
 _USUAL_COLUMNS = 80
 _ENDS = frozenset(("done", "parked", "again", "cancelled", "released", "lease-lost"))
 # bars say of themselves who is under way, and who is done
-_SAID = (TOLD | {"paused", "resumed", "stopping"}) - {"claimed", "done", "released", "hook"}
+_SAID = (TOLD | {"paused", "resumed", "stopping", "late"}) - {"claimed", "done", "released", "hook"}
 
 
 @dataclass
@@ -38,6 +42,8 @@ class FleetBars:
     places: int
     machines: dict[str, _Machine] = field(default_factory=dict)
     whole: Any = None
+    left: str = ""
+    clock: Callable[[], float] = time.time
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -45,14 +51,14 @@ class FleetBars:
         tqdm.monitor_interval = 0
         self.whole = tqdm(
             total=self.fleet.total, initial=self.fleet.ended, desc="fleet", unit="machine", file=self.stream,
-            leave=True, position=0, mininterval=0, **_width(self.stream),
+            leave=True, position=0, mininterval=0, bar_format=_FLEET, **_width(self.stream),
         )  # fmt: skip
         self._count()
 
     def __call__(self, event: JobEvent) -> None:
         with self.lock:
             self.fleet.take(event)
-            if event.kind in _SAID:
+            if event.kind in _SAID or (event.kind == "hook" and event.data.get("failed") is True):
                 tqdm.write(printable(told(event), keep=""), file=self.stream)
             if event.kind == "claimed":
                 self._begin(event.job)
@@ -60,6 +66,15 @@ class FleetBars:
                 self._go_on(self.machines[event.job], event)
             if event.kind in _ENDS or event.kind == "claimed":
                 self._count()
+
+    def looked(self, look: Look) -> None:
+        """How all stand, about once a second: what goes on without saying so goes on on the screen as well."""
+        with self.lock:
+            left = seconds_left(look, self.clock())
+            self.left = "" if left is None else "<1 min left" if left < 60 else f"{about(left).replace('about ', '~')} left"
+            for each in self.machines.values():
+                each.bar.refresh()
+            self._count()
 
     def close(self) -> None:
         """Leave the fleet's bar as it stands, and no other."""
@@ -108,7 +123,9 @@ class FleetBars:
             machine.bar.reset(total=total)
 
     def _count(self) -> None:
-        self.whole.set_postfix_str(self.fleet.counts(), refresh=False)
+        # the end of a line is what a narrow screen cuts off
+        said = (self.left, self.fleet.counts())
+        self.whole.set_postfix_str(", ".join(part for part in said if part), refresh=False)
         self.whole.n = self.fleet.ended
         self.whole.total = self.fleet.total
         self.whole.refresh()
@@ -123,6 +140,7 @@ def _width(stream: TextIO) -> dict[str, Any]:
     return {"dynamic_ncols": True} if told else {"ncols": _USUAL_COLUMNS}
 
 
+_FLEET = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 _UNCOUNTED = "{desc} [{elapsed}]"
 
 

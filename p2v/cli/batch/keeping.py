@@ -28,7 +28,8 @@ def all_events(store: Store) -> Iterator[JobEvent]:
 
 def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | None, shelf: Shelf | None = None) -> None:
     """Write the page as all stand now. ``refresh_seconds``: it asks for the next one after that; None: it is the last."""
-    write_report(path, batch, store.jobs(), all_events(store), time.time(), refresh_seconds, shelf=shelf)
+    jobs, events, now = store.jobs(), all_events(store), time.time()
+    write_report(path, batch, jobs, events, now, refresh_seconds, shelf=shelf, sizes=store.sizes())
 
 
 @contextmanager

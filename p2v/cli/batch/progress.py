@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from p2v.batch.estimate import Look, seconds_left
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
+from p2v.cli.batch.status_text import left_words
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
@@ -122,6 +124,7 @@ class PlainLines:
     stream: TextIO
     fleet: Fleet
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     said_at: float = field(default=0.0)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -134,11 +137,17 @@ class PlainLines:
             if event.kind in TOLD or not event.job:
                 count = f" [{self.fleet.ended} of {self.fleet.total}]" if event.kind in _ENDS else ""
                 self._say(told(event) + count)
-            elif self.clock() - self.said_at >= _SUMMARY_SECONDS:
+
+    def looked(self, look: Look) -> None:
+        """How all stand, about once a second: told of now and then."""
+        with self.lock:
+            if self.clock() - self.said_at >= _SUMMARY_SECONDS:
                 self.said_at = self.clock()
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
                 copied = f", {format_bytes(self.fleet.copied)} copied" if self.fleet.copied else ""
-                self._say(f"{done}; {self.fleet.counts()}{copied}")
+                left = seconds_left(look, self.now())
+                until = "" if left is None else f"; left: {left_words(left, self.now())}"
+                self._say(f"{done}; {self.fleet.counts()}{copied}{until}")
 
     def _say(self, text: str) -> None:
         self.stream.write(printable(text, keep="") + "\n")
@@ -152,6 +161,19 @@ def told(event: JobEvent) -> str:
     match event.kind:
         case "stopping":
             return "stopping: what is under way is ended, and goes on at the next run (again: at once)"
+        case "batch-began":
+            count = event.data.get("machines")
+            return f"the run begins: {count} {'machine' if count == 1 else 'machines'}"
+        case "batch-ended":
+            counts = ", ".join(f"{count} {state}" for state, count in event.data.items() if count)
+            return f"the run has ended: {counts or 'no machines'}"
+        case "late":
+            waiting = event.data.get("waiting")
+            rest = "" if not isinstance(waiting, int) else f"; {waiting} {'waits' if waiting == 1 else 'wait'} for the next run"
+            return f"it is late: nothing more begins{rest}"
+        case "hook":
+            ended = f"failed: {event_text.text(event.data, 'message')}" if event.data.get("failed") is True else "done"
+            return f"the batch's own command at the end: {ended}"
         case "paused":
             return "paused: nothing more begins until `p2v batch resume`"
         case "resumed":

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from p2v.batch.jobs import Batch
-from p2v.batch.runner import BatchOutcome, run_batch
+from p2v.batch.end_hook import RunEnd, run_end_hook
+from p2v.batch.estimate import Look
+from p2v.batch.jobs import Batch, Job
+from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
 from p2v.cli import console, options
-from p2v.cli.batch import engine_options, progress, status_text
+from p2v.cli.batch import choosing, engine_options, progress, status_text
 from p2v.cli.batch.progress import Sink
 from p2v.cli.batch.status_text import Seen
-from p2v.cli.batch.which import add_batch, manifest_of
+from p2v.cli.batch.which import add_manifest, manifest_of
 from p2v.core import jsontext
-from p2v.core.errors import Usage
+from p2v.core.errors import P2vError, Usage
 
 _REFRESH_SECONDS = 15
 # children are asked to end, and then ended; leases are given back
@@ -30,7 +33,8 @@ _ENDING_SECONDS = 120.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_batch(parser)
+    add_manifest(parser)
+    choosing.configure(parser)
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="keep a page of the fleet (HTML) there, renewed while it runs"
     )
@@ -49,13 +53,45 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.refresh < 1:
         raise Usage(f"--refresh {arguments.refresh}: at least 1 second")
     batch = manifest_of(arguments.batch)
+    chosen = choosing.chosen(arguments, batch.machines)
     with engine_options.engine(arguments, batch.store) as engine, Store.create(batch.store) as store:
+        settings = replace(
+            engine.settings or Settings(), chosen=chosen, until=arguments.until, stop_at=arguments.stop_at
+        )
         store.put(batch, time.time())
-        jobs = store.jobs()
-        with _page(arguments, batch), _told(progress.sink(arguments.progress, jobs)) as sink:
-            outcome = run_batch(batch, store, sink, starter=engine.starter, settings=engine.settings)
-    _tell(arguments, outcome)
+        with _told(progress.sink(arguments.progress, store.jobs())) as sink, _heard(arguments, batch, store, sink) as ends:
+            with _page(arguments, batch):
+                outcome = run_batch(
+                    batch, store, sink, starter=engine.starter, settings=settings, looked=getattr(sink, "looked", _nothing)
+                )
+            ends.append(outcome)
+        sizes = store.sizes()
+    _tell(arguments, outcome, sizes)
     return outcome.exit_code
+
+
+def _nothing(look: Look) -> None:
+    pass
+
+
+@contextmanager
+def _heard(arguments: argparse.Namespace, batch: Batch, store: Store, sink: Sink) -> Iterator[list[BatchOutcome]]:
+    """The batch's own hook hears how the run in the context ended: with the outcome that it gives, or with an error."""
+    began, outcomes = time.monotonic(), list[BatchOutcome]()
+    try:
+        yield outcomes
+    except P2vError as error:
+        if batch.end is not None:
+            jobs: tuple[Job, ...] = ()
+            with suppress(P2vError):  # the store may be what it failed by
+                jobs = store.jobs()
+            end = RunEnd(jobs, time.monotonic() - began, error.exit_code, error=error, page=arguments.report)
+            run_end_hook(batch, batch.end, end, None, sink)
+        raise
+    for each in outcomes if batch.end is not None else ():
+        assert batch.end is not None
+        end = RunEnd(each.jobs, each.seconds, each.exit_code, each.signal, page=arguments.report)
+        run_end_hook(batch, batch.end, end, store, sink)
 
 
 def _page(arguments: argparse.Namespace, batch: Batch) -> AbstractContextManager[None]:
@@ -77,8 +113,8 @@ def _told(sink: Sink) -> Iterator[Sink]:
             close()
 
 
-def _tell(arguments: argparse.Namespace, outcome: BatchOutcome) -> None:
-    seen = Seen(str(arguments.batch), outcome.jobs, time.time())
+def _tell(arguments: argparse.Namespace, outcome: BatchOutcome, sizes: Mapping[str, int]) -> None:
+    seen = Seen(str(arguments.batch), outcome.jobs, time.time(), sizes=sizes)
     if arguments.json:
         console.out_json(jsontext.pretty(status_text.document(seen)))
     else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from p2v.batch.estimate import Look, seconds_left
 from p2v.batch.jobs import Failure, Job, State
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
@@ -21,12 +22,13 @@ _ORDER = (State.RUNNING, State.WAITING, State.PARKED, State.CANCELLED, State.DON
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch at a moment, ``now`` in seconds since 1970. ``title``: how the user calls it."""
+    """A batch at a moment, ``now`` in seconds since 1970. ``title``: how the user calls it; ``sizes``: as ``Look`` has them."""
 
     title: str
     jobs: tuple[Job, ...]
     now: float
     paused: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def name_of(job: Job) -> str:
@@ -51,6 +53,35 @@ def summary(seen: Seen) -> Iterator[str]:
         copied, seconds = sum(job.bytes_copied for job in ended), sum(max(0.0, job.ended - job.began) for job in ended)
         each = f"{format_seconds(seconds / len(ended))} a machine on average" if seconds else ""
         yield "converted: " + ", ".join(part for part in (f"{format_bytes(copied)} of disks", each) if part)
+    left = seconds_left(Look(seen.jobs, seen.sizes, seen.paused), seen.now)
+    if left is not None:
+        runs = any(job.state is State.RUNNING and not is_expired(job, seen.now) for job in seen.jobs)
+        yield f"left: {left_words(left, seen.now) if runs else about(left)}{_windows(seen.jobs)}"
+
+
+def left_words(seconds: float, now: float) -> str:
+    """How long it still takes, and until when, as roughly as it is known."""
+    if seconds < 60:
+        return about(seconds)
+    end = datetime.fromtimestamp(now + seconds)
+    day = "" if end.date() == datetime.fromtimestamp(now).date() else f"{end:%a} " if seconds < 6 * 86400 else f"{end:%Y-%m-%d} "
+    return f"{about(seconds)}, until {day}{end:%H:%M}"
+
+
+def about(seconds: float) -> str:
+    """A guessed duration: no seconds, and no minutes beside days."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"about {hours} h {minutes:02d} min" if hours < 48 else f"about {hours // 24} days"
+
+
+def _windows(jobs: Iterable[Job]) -> str:
+    has = any(job.state is State.WAITING and job.machine.window is not None for job in jobs)
+    return ", without the waiting for windows" if has else ""
 
 
 def _counts(jobs: Sequence[Job]) -> Iterator[str]:
@@ -212,12 +243,14 @@ def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Iterato
 def document(seen: Seen) -> dict[str, Any]:
     """All of it as JSON data; times in seconds since 1970 are given as UTC, in ISO 8601."""
     counts = Counter(job.state for job in seen.jobs)
+    left = seconds_left(Look(seen.jobs, seen.sizes, seen.paused), seen.now)
     return {
         "schema": SCHEMA,
         "at": _moment(seen.now),
         "paused": seen.paused,
         "counts": {state.value: counts[state] for state in State},
         "verified": sum(1 for job in seen.jobs if job.state is State.DONE and job.verified),
+        "seconds_left": None if left is None else round(left),
         "machines": [_job_data(job, seen.now) for job in seen.jobs],
     }
 

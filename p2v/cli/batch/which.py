@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.jobs import Batch, Budget, Job, State
@@ -15,12 +15,18 @@ from p2v.core.errors import NoSource, NotPermitted, ReadFailed, Usage
 
 DEFAULT = Path("jobs.yaml")
 _HELP = f"the batch's manifest (YAML or CSV), or its store (default {DEFAULT})"
+_MANIFEST_HELP = f"the batch's manifest: YAML or CSV (default {DEFAULT})"
 _SQLITE = b"SQLite format 3\0"
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """The batch as the only word."""
     parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT, metavar="JOBS", help=_HELP)
+
+
+def add_manifest(parser: argparse.ArgumentParser) -> None:
+    """The batch as the only word, for what its store does not tell."""
+    parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT, metavar="JOBS", help=_MANIFEST_HELP)
 
 
 def add_names(parser: argparse.ArgumentParser, *, nargs: str | None, help: str) -> None:
@@ -66,18 +72,21 @@ class Standing:
 
     jobs: tuple[Job, ...]
     paused: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """About how many bytes each has to copy, by its name, as far as a run has looked."""
 
 
 def standing_of(batch: Batch) -> Standing:
     """As the store has it; machines that no run has seen yet wait. Raises what the store raises."""
     known: tuple[Job, ...] = ()
     paused = False
+    sizes: Mapping[str, int] = {}
     # of a batch that was never run there is none, and for a moment of its first run there is nothing in it
     with suppress(NoSource), Store.open(batch.store) as store:
-        known, paused = store.jobs(), store.is_paused()
+        known, paused, sizes = store.jobs(), store.is_paused(), store.sizes()
     names = {job.machine.name for job in known}
     new = (Job(machine, State.WAITING) for machine in batch.machines if machine.name not in names)
-    return Standing((*known, *new), paused)
+    return Standing((*known, *new), paused, sizes)
 
 
 def require_names(names: Iterable[str], jobs: Iterable[Job]) -> None:

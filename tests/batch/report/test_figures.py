@@ -18,7 +18,6 @@ from p2v.batch.report.figures import (
     places,
     rates,
     run_seconds,
-    seconds_left,
 )
 from p2v.batch.report.history import history
 from p2v.batch.report.limits import COLUMNS
@@ -87,16 +86,6 @@ def test_a_copy_has_a_rate_once_it_is_done() -> None:
     assert copy_rate(job) == 16 * MIB
     assert copy_rate(replace(job, state=State.RUNNING)) is None
     assert copy_rate(replace(job, seconds={"copy": 0.0})) is None
-
-
-def test_time_that_is_left_is_told_when_three_have_ended() -> None:
-    teller = Teller()
-    jobs = [done(teller, f"m{number}", 0, 100) for number in range(3)]
-    left = [Job(machine(f"w{number}"), State.WAITING) for number in range(6)]
-    past = history([*jobs, *left], teller.in_order(), NOW)
-    assert seconds_left([*jobs, *left], past, NOW) == pytest.approx(2 * run_seconds(past))
-    assert seconds_left([*jobs[:2], *left], past, NOW) is None
-    assert seconds_left(jobs, past, NOW) is None
 
 
 def slow(jobs: Sequence[Job], teller: Teller) -> list[tuple[str, str, tuple[str, ...]]]:
