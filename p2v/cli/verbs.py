@@ -34,7 +34,8 @@ class VerbParser(Parser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """What argparse calls when the verb was chosen."""
         module = importlib.import_module(self._module_name)
-        self.description = module.__doc__
+        # what is a mark of code to one is a stray character to the other
+        self.description = (module.__doc__ or "").replace("``", "`")
         module.configure(self)
         self.set_defaults(**{self._run_as: module.run})
         return super().parse_known_args(args, namespace)

@@ -14,14 +14,14 @@ from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan
 from p2v.batch.planning import plan_batch
 from p2v.cli import console, options, planned_jobs
-from p2v.cli.batch.which import add_batch, manifest_of, standing_of
+from p2v.cli.batch.which import add_manifest, manifest_of, standing_of
 
 _IN_THE_WAY = 4
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_batch(parser)
+    add_manifest(parser)
     parser.add_argument(
         "--at-once", type=int, metavar="N", help="machines planned at the same time (default: one a processor)"
     )

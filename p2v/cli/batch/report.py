@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise Usage(f"--refresh {arguments.refresh}: at least 1 second")
     batch = batch_of(arguments.batch)
     path = arguments.output or batch.store.with_suffix(".html")
-    if not path.absolute().parent.is_dir():
-        raise NoSource(str(path.parent), "is no folder", "Make it, or name another file with --output.")
     with Store.open(batch.store) as store:
+        if not path.absolute().parent.is_dir():
+            raise NoSource(str(path.parent), "is no folder", "Make it, or name another file with --output.")
         write_page(path, batch, store, arguments.refresh)
     console.out(str(path))
     return 0
