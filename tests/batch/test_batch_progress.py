@@ -72,9 +72,9 @@ def test_a_log_tells_now_and_then_how_all_stand() -> None:
     for at, each in enumerate([RUN[0], RUN[3], RUN[3], RUN[4]]):
         now[0] = at * 50.0
         say(each)
-        say.looked(Look([job("web"), job("db"), *ENDED]))
+        say.looked(Look([job("web", State.RUNNING), job("db"), *ENDED]))
     last = stream.getvalue().splitlines()[-1]
-    assert last.startswith("1 of 3 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
+    assert last.startswith("4 of 6 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
     assert len(stream.getvalue().splitlines()) == 2
 
 
@@ -84,11 +84,14 @@ def test_a_terminal_has_how_long_it_still_takes_and_what_is_under_way_moves_with
     bars(RUN[0])
     web = bars.machines["web"].bar
     web.start_t -= 100
-    bars.looked(Look([job("web"), job("db"), *ENDED]))
+    bars.looked(Look([job("web", State.RUNNING), job("db"), *ENDED]))
     assert "~10 min left, 1 running, 1 waiting" in stream.getvalue()
     assert "[01:4" in stream.getvalue()
-    bars.looked(Look([job("web"), job("db"), *ENDED], paused=True))
+    bars.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], paused=True))
     assert "left" not in str(bars.whole)
+    # somebody else has cancelled one
+    bars.looked(Look([job("web", State.RUNNING), job("db", State.CANCELLED), *ENDED]))
+    assert (bars.whole.n, "1 cancelled" in str(bars.whole)) == (5, True)
     bars.close()
 
 

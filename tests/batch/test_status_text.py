@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import jsonschema
 import pytest
 
 from p2v.batch.jobs import Failure, Job, State, Window
-from p2v.cli.batch.status_text import Seen, document, overview, table
+from p2v.cli.batch.status_text import Seen, about, document, overview, table
 from tests.batch.making import job, machine
 
 NOW = 10_000.0
@@ -137,3 +138,25 @@ def test_the_document_is_what_its_schema_says() -> None:
     del data["machines"][0]["host"]
     with pytest.raises(jsonschema.ValidationError):
         checker.validate(data)
+
+
+def test_how_long_the_rest_takes_is_said_and_until_when_while_something_runs() -> None:
+    hours = [job(f"d{n}", State.DONE, began=4 * NOW - 3600 * (n + 1), ended=4 * NOW - 3600 * n) for n in range(3)]
+    waiting = replace(job("w"), machine=machine("w", window=Window(time(22), time(5))))
+    seen = Seen("jobs.yaml", (*hours, waiting, job("v")), 4 * NOW)
+    assert "left: about 2 h 00 min, without the waiting for windows" in overview(seen).splitlines()
+    assert document(seen)["seconds_left"] == 7200
+    begun = replace(seen, jobs=(*hours, running(began=4 * NOW - 1, lease_until=5 * NOW)))
+    (line,) = [line for line in overview(begun).splitlines() if line.startswith("left: ")]
+    assert re.fullmatch(r"left: about 1 h 00 min, until (\w{3} )?\d\d:\d\d", line)
+    assert "left:" not in overview(replace(begun, paused=True))
+    assert document(replace(begun, paused=True))["seconds_left"] is None
+
+
+@pytest.mark.parametrize(
+    "seconds, words",
+    [(0, "less than a minute"), (59.9, "less than a minute"), (60, "about 1 min"), (3570, "about 1 h 00 min"),
+     (47 * 3600, "about 47 h 00 min"), (1e6, "about 11 days")],
+)  # fmt: skip
+def test_a_guess_is_told_as_roughly_as_it_is_known(seconds: float, words: str) -> None:
+    assert about(seconds) == words

@@ -30,7 +30,7 @@ def words(event: JobEvent) -> str:
         case "began":
             return f"may copy {format_bytes(_number(data, 'limit'))} a second"
         case "worker":
-            return f"goes on at {_text(data, 'host') or 'a worker'} ({_text(data, 'worker')})"
+            return f"goes on at {text(data, 'host') or 'a worker'} ({text(data, 'worker')})"
         case "phase-started":
             size = _number(data, "total_bytes")
             return f"{text(data, 'title') or text(data, 'phase')} ..." + (f" ({format_bytes(size)})" if size else "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -59,7 +61,7 @@ class FleetBars:
         with self.lock:
             self.fleet.take(event)
             if event.kind in _SAID or (event.kind == "hook" and event.data.get("failed") is True):
-                tqdm.write(printable(told(event), keep=""), file=self.stream)
+                tqdm.write(self._wrapped(printable(told(event), keep="")), file=self.stream)
             if event.kind == "claimed":
                 self._begin(event.job)
             elif event.job in self.machines:
@@ -70,11 +72,19 @@ class FleetBars:
     def looked(self, look: Look) -> None:
         """How all stand, about once a second: what goes on without saying so goes on on the screen as well."""
         with self.lock:
+            self.fleet.see(look)
             left = seconds_left(look, self.clock())
             self.left = "" if left is None else "<1 min left" if left < 60 else f"{about(left).replace('about ', '~')} left"
             for each in self.machines.values():
                 each.bar.refresh()
             self._count()
+
+    def _wrapped(self, text: str) -> str:
+        """Between words, where the screen is narrower."""
+        columns = shutil.get_terminal_size((_USUAL_COLUMNS, 24)).columns
+        return textwrap.fill(
+            text, max(columns - 1, 20), subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
 
     def close(self) -> None:
         """Leave the fleet's bar as it stands, and no other."""

@@ -84,6 +84,11 @@ class Fleet:
             count = event.data.get("count")
             self.copied += count if isinstance(count, int) else 0
 
+    def see(self, look: Look) -> None:
+        """Take over how they stand in the store: others cancel machines, and let them be tried again."""
+        for job in look.jobs:
+            self.states[job.machine.name] = job.state
+
     @property
     def total(self) -> int:
         """All machines."""
@@ -141,6 +146,7 @@ class PlainLines:
     def looked(self, look: Look) -> None:
         """How all stand, about once a second: told of now and then."""
         with self.lock:
+            self.fleet.see(look)
             if self.clock() - self.said_at >= _SUMMARY_SECONDS:
                 self.said_at = self.clock()
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
