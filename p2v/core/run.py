@@ -404,7 +404,9 @@ class Piped:
 
     def ask_to_end(self) -> None:
         """SIGTERM, to the program alone: what it started is its own to end."""
-        self.process.send_signal(signal.SIGTERM)
+        # by its descriptor: Popen.send_signal takes note of an end first, and nobody could ask for it any more
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.ended, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL, to all of its group."""

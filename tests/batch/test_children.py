@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -124,6 +125,14 @@ def test_it_is_asked_to_end_and_killed_after_the_grace(tmp_path: Path) -> None:
             wait_until_heard(child, "on")
             child.stop()
             assert end_of(child)[1].exit_status == status
+
+
+def test_one_that_had_ended_when_it_was_asked_to_tells_how(tmp_path: Path) -> None:
+    with started(tmp_path, "raise SystemExit(3)") as child:
+        # its end is there to be seen, and nobody has looked
+        assert select.select([child.fds()[0]], [], [], PATIENCE)[0]
+        child.stop()
+        assert end_of(child)[1].exit_status == 3
 
 
 STRAY = """if True:
