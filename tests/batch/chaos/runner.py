@@ -1,0 +1,27 @@
+"""`p2v batch` by its command line, with leases and patience of seconds: ``python -m tests.batch.chaos.runner run JOBS ...``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from p2v.batch.runner import BatchOutcome, Settings, run_batch
+from p2v.cli.batch import running
+from p2v.cli.main import main
+
+LEASE = 8.0
+SILENT = 15.0
+
+
+def _hasty(*given: Any, settings: Settings | None = None, **more: Any) -> BatchOutcome:
+    """A run as the command line makes it, but for its times."""
+    hasty = replace(
+        settings or Settings(), lease=LEASE, silent=SILENT, first_backoff=0.3, look=0.5, grace=4.0, inspection=30.0
+    )
+    return run_batch(*given, settings=hasty, **more)
+
+
+if __name__ == "__main__":
+    running.run_batch = _hasty  # type: ignore[attr-defined]
+    sys.exit(main(["batch", *sys.argv[1:]]))
