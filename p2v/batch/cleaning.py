@@ -10,15 +10,17 @@ import contextlib
 import enum
 import fcntl
 import os
+import re
 import select
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from p2v.batch.failure_bundle import bundle_folder, bundles_folder
 from p2v.batch.job_files import FileKind, JobFile, job_files, lock_path
 from p2v.batch.jobs import Job, State
 from p2v.batch.marking import MarkedProcess, is_in_use, left_folders, marked_processes, noted_folders, started_at
@@ -31,6 +33,7 @@ from p2v.core.workspace import remove_files, take_lock
 _WORKER = "p2v batch clean"
 _GRACE_SECONDS = 10.0
 _KILLED_SECONDS = 10.0
+_NUMBERED = re.compile(r"(.+-)([1-9][0-9]{0,18})", re.DOTALL)
 
 
 class LeftKind(enum.Enum):
@@ -40,6 +43,8 @@ class LeftKind(enum.Enum):
     LEASE = "lease"
     FILE = "file"
     FOLDER = "temporary folder"
+    BUNDLE = "failure bundle"
+    """Begun by a run that died before it could note what it was for: no event leads to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,10 @@ class Jobs(Protocol):
         """Give it back as it was, waiting."""
         ...
 
+    def bundles(self) -> frozenset[str]:
+        """Names of the folders of all failure bundles that its events tell of."""
+        ...
+
 
 def left_behind(path: Path, store: Jobs, now: float) -> tuple[Left, ...]:
     """Everything that crashes left of the batch whose store is at ``path``, on this host. Nothing is changed.
@@ -100,6 +109,7 @@ def left_behind(path: Path, store: Jobs, now: float) -> tuple[Left, ...]:
         *(_left_lease(job) for job in jobs if _is_expired(job, now)),
         *_left_files(jobs, {each.job for each in processes}, now),
         *_left_folders(path),
+        *_left_bundles(path, jobs, store.bundles(), now),
     )
 
 
@@ -108,6 +118,20 @@ def _left_folders(path: Path) -> Iterator[Left]:
         # noted in it: it goes last
         for each in (*noted_folders(folder), folder):
             yield Left(LeftKind.FOLDER, "", str(each), each)
+
+
+def _left_bundles(path: Path, jobs: Sequence[Job], named: Collection[str], now: float) -> Iterator[Left]:
+    """Nobody looks for those of attempts that came to no end: the next one begins its own."""
+    known = {bundle_folder(path, replace(job, fence=0)).name[:-1]: job for job in jobs}
+    with contextlib.suppress(FileNotFoundError), os.scandir(bundles_folder(path)) as entries:
+        for name in sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False)):
+            found = _NUMBERED.fullmatch(name)
+            job = known.get(found[1]) if found is not None else None
+            if found is None or job is None or not 0 < int(found[2]) <= job.fence:
+                continue
+            bundle = bundles_folder(path) / name
+            if name not in named and not (int(found[2]) == job.fence and _is_running(job, now)):
+                yield Left(LeftKind.BUNDLE, job.machine.name, str(bundle), bundle)
 
 
 def remove(store: Jobs, left: Sequence[Left], now: float, *, everything: bool = False) -> Iterator[Removed]:
@@ -129,6 +153,11 @@ def _remove_one(left: Left, store: Jobs, now: float) -> str:
         if left.kind is LeftKind.LEASE:
             return _expire(left.machine, store, now)
         assert left.path is not None
+        if left.kind is LeftKind.BUNDLE:
+            # an attempt that began meanwhile has another number
+            if left.path.name not in store.bundles():
+                remove_files([left.path])
+            return ""
         if left.kind is LeftKind.FOLDER:
             if left.path.exists() and is_in_use(left.path):
                 return "it is in use"

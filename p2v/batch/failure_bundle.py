@@ -28,10 +28,15 @@ _LONGEST = 200
 _MOST_PARTS = 256
 
 
+def bundles_folder(store: Path) -> Path:
+    """Where all bundles of a batch stand."""
+    return store.with_name(f"{store.stem}-failures")
+
+
 def bundle_folder(store: Path, job: Job) -> Path:
     """Where a job's failure bundle stands, one for each attempt. A machine's name may hold what no file's name may."""
     name = quote(job.machine.name, safe=" +@,=").replace(".", "%2E") or "%"
-    return store.with_name(f"{store.stem}-failures") / f"{name[:150]}-{job.fence}"
+    return bundles_folder(store) / f"{name[:150]}-{job.fence}"
 
 
 def begin_bundle(folder: Path) -> None:

@@ -149,6 +149,12 @@ class Store:
         statement = f"SELECT * FROM events WHERE number > ? {which} ORDER BY number LIMIT ?"
         return tuple(self._rows.event(row) for row in self._file.rows(statement, (after, *parameters, limit)))
 
+    def bundles(self) -> frozenset[str]:
+        """Names of the folders of all failure bundles that events tell of. Raises BadStore."""
+        rows = self._file.rows("SELECT * FROM events WHERE kind IN (?, ?)", (PARKED, CANCELLED))
+        told = (self._rows.event(row).data.get("bundle") for row in rows)
+        return frozenset(Path(path).name for path in told if isinstance(path, str))
+
     # What a worker does
 
     def claim(self, name: str, worker: str, seconds: float, now: float) -> Lease | None:

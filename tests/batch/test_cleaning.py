@@ -35,6 +35,10 @@ class FakeStore:
 
     known: dict[str, Job] = field(default_factory=dict)
     paused: bool = False
+    told: frozenset[str] = frozenset()
+
+    def bundles(self) -> frozenset[str]:
+        return self.told
 
     def jobs(self) -> tuple[Job, ...]:
         return tuple(self.known.values())
@@ -141,6 +145,22 @@ def test_a_fence_stays_while_its_machine_goes_on_and_goes_with_its_end(path: Pat
     store = store_with(results, State.PARKED)
     list(remove(store, left_behind(path, store, NOW), NOW))
     assert there(results) == set(OTHERS)
+
+
+def test_a_failure_bundle_that_no_event_leads_to_goes_and_others_stay(path: Path, results: Path) -> None:
+    bundles = path.with_name("batch-failures")
+    for name in ("web-2", "web-3", "web-9", "other-1", "web-x"):
+        (bundles / name).mkdir(parents=True)
+        (bundles / name / "failure.json").touch()
+    store = store_with(results, State.RUNNING, worker="here", lease_until=NOW + 1)
+    store.told = frozenset({"web-2"})
+    # number 3 is being filled
+    assert left_behind(path, store, NOW) == ()
+    store.known["web"] = replace(store.known["web"], state=State.PARKED)
+    left = [each for each in left_behind(path, store, NOW) if each.kind is LeftKind.BUNDLE]
+    assert [(each.machine, each.path) for each in left] == [("web", bundles / "web-3")]
+    assert all(not each.refused for each in remove(store, left, NOW))
+    assert {each.name for each in bundles.iterdir()} == {"web-2", "web-9", "other-1", "web-x"}
 
 
 def test_the_fence_of_a_batch_that_came_later_stays(path: Path, results: Path) -> None:

@@ -520,3 +520,14 @@ def test_a_store_of_the_schema_before_hosts_is_brought_up_and_nothing_of_it_is_l
         assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA
         assert connection.execute("SELECT * FROM events").fetchall()[: len(before)] == before
     connection.close()
+
+
+def test_failure_bundles_that_events_tell_of_are_known_by_name(tmp_path: Path) -> None:
+    wished = batch(tmp_path, "a", "b")
+    with Store.create(wished.store) as store:
+        store.put(wished, 1.0)
+        for name, bundle in (("a", tmp_path / "failures" / "a-1"), ("b", None)):
+            lease = store.claim(name, "here", 60.0, 2.0)
+            assert lease is not None
+            store.park(lease, replace(FAILURE, bundle=bundle), 3.0)
+        assert store.bundles() == {"a-1"}
