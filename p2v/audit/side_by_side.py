@@ -13,13 +13,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from drivers.confinement import end_with_parent, limit
 from p2v.core.units import GIB, KIB, MIB
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOMENT = 0.05
+"""Seconds in which a process that was killed has ended, unless it waits inside the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,45 @@ def side_by_side(
     finally:
         for each in running.values():
             _end(each)
+
+
+class Aside:
+    """One piece of work, begun at once, that nobody waits for: ask ``answered`` now and then, and close it."""
+
+    def __init__(self, work: Callable[[], Any], bounds: Bounds) -> None:
+        self._bounds = bounds
+        running: dict[int, _Running] = {}
+        _start(lambda _: work(), 0, bounds, running)
+        (self._running,) = running.values()
+        self._answered: Answered | None = None
+
+    @property
+    def fd(self) -> int:
+        """Readable when there may be an answer; -1 once there is one."""
+        return self._running.pipe if self._answered is None else -1
+
+    def answered(self) -> Answered | None:
+        """What it gave, None while it works. Whatever it waits for, there is an answer when its time is over."""
+        poll = select.poll()
+        if self._answered is None:
+            poll.register(self._running.pipe, select.POLLIN)
+        while self._answered is None and poll.poll(0):
+            self._keep(_heard(self._running, self._bounds))
+        seconds = time.monotonic() - self._running.started
+        if self._answered is None and seconds >= self._bounds.seconds:
+            self._keep(Answered(0, failure=f"took longer than {self._bounds.seconds:g} s", timed_out=True))
+        return self._answered
+
+    def close(self) -> None:
+        """End it if it still works; its answer is that it was cut off."""
+        if self._answered is None:
+            self._keep(Answered(0, failure="was ended", timed_out=True))
+
+    def _keep(self, answered: Answered | None) -> None:
+        if answered is not None:
+            seconds = time.monotonic() - self._running.started
+            self._answered = replace(answered, seconds=seconds)
+            _end(self._running, _MOMENT)
 
 
 def _start(work: Callable[[int], Any], number: int, bounds: Bounds, running: dict[int, _Running]) -> None:
@@ -178,13 +219,13 @@ def _heard(each: _Running, bounds: Bounds) -> Answered | None:
     return Answered(each.number, failure="ended without an answer")
 
 
-def _end(each: _Running) -> None:
+def _end(each: _Running, patience: float = 1.0) -> None:
     """Close, kill and reap; one that even a kill does not end (it waits inside the kernel) is not waited for."""
     os.close(each.pipe)
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError):
             kill(each.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         done, _ = os.waitpid(each.pid, os.WNOHANG)
         if done:

@@ -11,6 +11,7 @@ from typing import Any
 from p2v.batch.children import Child, Heard
 from p2v.batch.jobs import Failure, Hook, Job, JobEvent, MachineJob
 from p2v.batch.kinds import WORKER
+from p2v.batch.looking import Look, Quiet
 from p2v.batch.results import Result
 from p2v.batch.scheduling import Holding
 from p2v.batch.store import Lease
@@ -26,9 +27,13 @@ HOOK_SCHEMA = 1
 class Step(enum.Enum):
     """What an attempt is doing; each but the last is a child."""
 
+    LOOK = "look"
+    """Whether its storages answer, and whether it stands there already."""
     BEFORE = "before"
     """The hook before."""
     CONVERT = "convert"
+    LOOK_AGAIN = "look again"
+    """Its conversion has found a result there: one of an earlier attempt?"""
     INSPECT = "inspect"
     """It is to be parked: what kind of guest it has, for the failure bundle."""
     RECORD = "record"
@@ -45,8 +50,11 @@ class Attempt:
 
     lease: Lease
     holding: Holding
-    step: Step = Step.BEFORE
+    step: Step = Step.LOOK
     child: Child | None = None
+    look: Look | None = None
+    """The last one at its storages."""
+    quiet: Quiet = field(default_factory=Quiet)
     began: float = 0.0
     heard_at: float = 0.0
     said_at: float = 0.0

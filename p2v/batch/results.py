@@ -8,12 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2v.audit.side_by_side import Bounds, side_by_side
 from p2v.batch.jobs import MachineJob
 from p2v.core.errors import P2vError
 from p2v.record import ConversionRecord, load_record
-
-_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +30,9 @@ def record_path(machine: MachineJob) -> Path:
 def result_since(machine: MachineJob, since: float) -> Result | None:
     """The whole result of a conversion of this machine that began at ``since`` (seconds since 1970) or later.
 
-    Whole: its record is whole, and every file that it names is there with its size. Looked at
-    from a process of its own, for a mount may not answer: then, and when anything is unlike, None.
+    Whole: its record is whole, and every file that it names is there with its size. When anything is unlike, None. It may wait
+    for ever, where a mount does not answer (``p2v.batch.looking``).
     """
-    work = (machine, since)
-
-    def look(_: int) -> dict[str, bool] | None:
-        found = _result_since(*work)
-        return (
-            None
-            if found is None
-            else {"booted": bool(found.booted), "asked": found.booted is not None, "losses": found.has_losses}
-        )
-
-    for answered in side_by_side(look, 1, 1, Bounds(_SECONDS)):
-        match answered.data:
-            case {"booted": bool(booted), "asked": bool(asked), "losses": bool(losses)}:
-                return Result(record_path(machine), booted if asked else None, losses)
-    return None
-
-
-def _result_since(machine: MachineJob, since: float) -> Result | None:
     path = record_path(machine)
     if not path.is_file():
         return None

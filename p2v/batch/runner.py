@@ -20,6 +20,7 @@ from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
 from p2v.batch.estimate import Look
 from p2v.batch.jobs import Batch, Job, JobEvent, State
+from p2v.batch.looking import LOOK_SECONDS
 from p2v.batch.marking import marked_environment
 from p2v.batch.places import places_of
 from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open, is_reached, wave_of
@@ -44,7 +45,8 @@ class Settings:
 
     ``lease``: of a job, renewed all the while; longer than a child needs to end after its runner was killed. ``look``: between
     looks at the store for what others wish. ``silent``: a child that says nothing for so long is ended. ``grace``: from asking a
-    child to end until it is killed. ``patience``: how long a store that cannot be written is waited for.
+    child to end until it is killed. ``patience``: how long a store that cannot be written is waited for. ``answer``: for a
+    storage to answer, before a machine on it is begun.
     ``chosen``: names of the machines that are run, None: all; their waves go by themselves. ``until``: nothing begins from then on
     (seconds since 1970); ``stop_at``: from then on what is under way is stopped as by a signal.
     """
@@ -56,6 +58,7 @@ class Settings:
     grace: float = GRACE_SECONDS
     patience: float = 60.0
     inspection: float = 120.0
+    answer: float = LOOK_SECONDS
     worker: str = field(default_factory=_worker_name)
     host: str | None = field(default_factory=socket.gethostname)
     chosen: frozenset[str] | None = None
@@ -120,6 +123,7 @@ def run_batch(
     with marked_environment(batch.store, "") as marks, signals_as_wishes() as wishes:
         local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
         steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
+        steps.silent_seconds, steps.look_seconds = settings.silent, settings.answer
         run = _Run(batch, store, teller, steps, places, settings, lambda jobs, paused: looked(Look(jobs, sizes, paused)))
         try:
             run.run(wishes)

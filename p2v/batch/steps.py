@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from p2v.audit.side_by_side import Bounds, side_by_side
+from p2v.audit.side_by_side import Aside, Bounds, side_by_side
 from p2v.batch.arguments import convert_arguments
 from p2v.batch.attempt import Attempt, Step
 from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
 from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
 from p2v.batch.failures import CONVERTED, backoff_seconds, failure_of, of_error, of_words
-from p2v.batch.jobs import Failure, Job, MachineJob, Verify
-from p2v.batch.results import Result, record_path, result_since
+from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, Verify
+from p2v.batch.looking import LOOK_SECONDS, SILENT, Look, silence
+from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
 from p2v.core.errors import P2vError
@@ -31,8 +32,31 @@ _WORKERS_LOST = 10
 """How often a job's runner may die before the job is taken for the reason."""
 _FENCE_SECONDS = 10.0
 _FENCES_TOGETHER = 16
+_MOST_PAUSES = 4
+"""After so many pauses they get no longer: a storage that comes back is seen in some minutes."""
 # about what was asked for, not about the guest
 _NOT_INSPECTED = (64, 66)
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Of a job's attempts those that have failed; those whose runner died are not among them.
+
+    ``silent``: those of them that a storage did not answer to, which has been so since ``silent_since`` (seconds since 1970) without
+    a better answer.
+    """
+
+    failed: int = 0
+    silent: int = 0
+    silent_since: float = 0.0
+
+    def after(self, event: JobEvent) -> _Past:
+        """With one more event."""
+        if event.kind != "again":
+            return self
+        is_silent = event.data.get("code") == SILENT
+        since = 0.0 if not is_silent else self.silent_since or event.at
+        return _Past(self.failed + 1, self.silent + is_silent, since)
 
 
 @dataclass
@@ -45,8 +69,12 @@ class Steps:
     local: LocalStarter
     first_backoff: float
     inspection_seconds: float
+    silent_seconds: float = 3600.0
+    """For how long storages may give no answer before their machines are parked."""
+    look_seconds: float = LOOK_SECONDS
     _versions: Mapping[str, str] = field(default_factory=dict)
     _fences: list[tuple[MachineJob, int]] = field(default_factory=list)
+    _tidying: Aside | None = None
 
     def begin(self, attempt: Attempt) -> None:
         """The first step of one whose lease was just taken."""
@@ -55,9 +83,17 @@ class Steps:
         self.teller.job(attempt, "claimed", data, stored=False)
         if attempt.holding.limit is not None:
             self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
-        if attempt.lease.fence > 1 and self._adopt(attempt):
-            return
-        if job.attempts - self._failed_before(attempt) > _WORKERS_LOST:
+        is_local = self.starter is self.local
+        if is_local or attempt.lease.fence > 1:
+            attempt.step = Step.LOOK
+            self._look(attempt, lambda _: self._go_on(attempt), at_sources=is_local)
+        else:
+            self._go_on(attempt)
+
+    def _go_on(self, attempt: Attempt) -> None:
+        """From the look at its storages to what is done there."""
+        job = attempt.lease.job
+        if job.attempts - self._past(attempt).failed > _WORKERS_LOST:
             words = f"what ran it died {job.attempts - 1} times in the middle of it"
             self._park(
                 attempt,
@@ -75,8 +111,10 @@ class Steps:
         attempt.said = ended.tail or attempt.said
         if attempt.step is Step.CONVERT:
             self._conversion_ended(attempt, ended, stopping=stopping)
-        elif stopping or (attempt.step is Step.BEFORE and attempt.must_stop):
+        elif stopping or (attempt.step in (Step.LOOK, Step.LOOK_AGAIN, Step.BEFORE) and attempt.must_stop):
             self._release(attempt)
+        elif attempt.step in (Step.LOOK, Step.LOOK_AGAIN):
+            self._looked(attempt)
         elif attempt.step is Step.BEFORE:
             if self._hook_failed(attempt, ended):
                 words = f"the hook before it {'took too long' if attempt.is_late else _how(ended)}"
@@ -102,9 +140,15 @@ class Steps:
 
     def tidy(self, *, now: bool = False) -> None:
         """Take the fences of ended jobs away, many at a time unless ``now``."""
-        if self._fences and (now or len(self._fences) >= _FENCES_TOGETHER):
+        if self._tidying is not None and (now or self._tidying.answered() is not None):
+            self._tidying.close()
+            self._tidying = None
+        if self._fences and self._tidying is None and (now or len(self._fences) >= _FENCES_TOGETHER):
             fences, self._fences = self._fences, []
-            without_fences(fences)
+            if now:
+                without_fences(fences)
+            else:
+                self._tidying = Aside(lambda: _remove_fences(fences), Bounds(_FENCE_SECONDS))
 
     def stop(self, attempt: Attempt, *, at_once: bool = False) -> None:
         """End what it does: a run is to stop, or a job was cancelled."""
@@ -118,6 +162,10 @@ class Steps:
         if child is None or attempt.must_stop:
             return
         if attempt.step is Step.CONVERT:
+            if self.starter is self.local and attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.look_seconds):
+                words = "its storage does not answer; its place is given to others until it does"
+                self.teller.job(attempt, "warning", {"message": words})
+                attempt.holding = attempt.holding.freed()
             if attempt.failure is None and now - attempt.heard_at > silent_seconds:
                 words = f"nothing was heard of it for {format_seconds(silent_seconds)}; it was ended"
                 attempt.failure = of_words(
@@ -138,6 +186,7 @@ class Steps:
     def _conversion_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
         status, machine = ended.exit_status, attempt.machine
         attempt.holding = attempt.holding.freed()
+        attempt.quiet.close()
         if status in CONVERTED and not ended.lost:
             booted = status != 3 if machine.verify is Verify.BOOT or status == 3 else None
             attempt.failure = None
@@ -146,19 +195,44 @@ class Steps:
             self._release(attempt)
         else:
             failure = attempt.failure or failure_of(ended, attempt.error)
-            # an attempt before this one may have done it all just as this one began
-            if failure.code != "target-exists" or attempt.lease.fence == 1 or not self._adopt(attempt):
+            if failure.code != "target-exists" or attempt.lease.fence == 1:
                 self._fail(attempt, failure)
+                return
+            # an attempt before this one may have done it all just as this one began
+            attempt.step, attempt.failure = Step.LOOK_AGAIN, failure
+            self._look(attempt, lambda _: self._fail(attempt, failure), at_sources=False)
 
-    def _adopt(self, attempt: Attempt) -> bool:
-        """Take the result of an earlier attempt whose end nobody heard, if there is one."""
-        claims = (event.at for event in self.store.events(job=attempt.name, limit=20) if event.kind == "claimed")
-        result = result_since(attempt.machine, next(claims, attempt.lease.job.began))
-        if result is None or (attempt.machine.verify is Verify.BOOT and result.booted is None):
-            return False
-        self.teller.job(attempt, "warning", {"message": "an earlier attempt had converted it; its end was not heard"})
-        self._converted(attempt, result, stopping=False)
-        return True
+    # Looking
+
+    def _look(self, attempt: Attempt, failed: Callable[[Failure], None], *, at_sources: bool) -> None:
+        """At its storages, and for the result of an earlier attempt whose end nobody heard."""
+        since = None
+        if attempt.lease.fence > 1:
+            claims = (event.at for event in self.store.events(job=attempt.name, limit=20) if event.kind == "claimed")
+            since = next(claims, attempt.lease.job.began)
+        attempt.look = None
+
+        def begin() -> Child:
+            attempt.look = Look.begun(attempt.machine, since, at_sources=at_sources, seconds=self.look_seconds)
+            return attempt.look
+
+        self._start(attempt, begin, failed)
+
+    def _looked(self, attempt: Attempt) -> None:
+        look, failure = attempt.look, attempt.failure
+        result = look.found if look is not None else None
+        if look is not None and look.is_silent:
+            attempt.failure = None
+            self._fail(attempt, silence(attempt.machine, self.look_seconds))
+        elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):
+            attempt.failure = None
+            words = "an earlier attempt had converted it; its end was not heard"
+            self.teller.job(attempt, "warning", {"message": words})
+            self._converted(attempt, result, stopping=False)
+        elif failure is not None:
+            self._fail(attempt, failure)
+        else:
+            self._go_on(attempt)
 
     def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:
         attempt.result = result
@@ -178,11 +252,17 @@ class Steps:
     # Failing
 
     def _fail(self, attempt: Attempt, failure: Failure) -> None:
-        failed = self._failed_before(attempt) + 1
-        if not failure.may_help or failed >= attempt.machine.attempts:
+        past, now = self._past(attempt), time.time()
+        failed = past.failed + 1
+        is_over = not failure.may_help or failed - past.silent >= attempt.machine.attempts
+        if failure.code == SILENT:
+            # nothing was tried: what counts is for how long
+            is_over = past.silent_since > 0 and now - past.silent_since >= self.silent_seconds
+        if is_over:
             self._park(attempt, failure)
             return
-        not_before = time.time() + backoff_seconds(failed, attempt.name, self.first_backoff)
+        pauses = min(past.silent + 1, _MOST_PAUSES) if failure.code == SILENT else failed
+        not_before = now + backoff_seconds(pauses, attempt.name, self.first_backoff)
 
         def again(now: float) -> Job:
             job = self.store.again(attempt.lease, failure, not_before, now)
@@ -192,14 +272,14 @@ class Steps:
 
         self._to_note(attempt, again)
 
-    def _failed_before(self, attempt: Attempt) -> int:
-        """How many attempts have failed since somebody asked for it anew; those whose runner died are not among them."""
-        failed, after = 0, 0
+    def _past(self, attempt: Attempt) -> _Past:
+        """What has failed since somebody asked for it anew."""
+        past, after = _Past(), 0
         while page := self.store.events(after=after, job=attempt.name):
             after = page[-1].number
             for event in page:
-                failed = 0 if event.kind == "retried" else failed + (event.kind == "again")
-        return failed
+                past = _Past() if event.kind == "retried" else past.after(event)
+        return past
 
     def _park(self, attempt: Attempt, failure: Failure) -> None:
         """Gather what is told of it, and give it up."""
@@ -341,13 +421,14 @@ def order_of(attempt: Attempt) -> Order:
 def without_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
     """Take fences' files away, from a process of its own: a mount may not answer. What cannot be taken is no harm."""
 
-    def remove(_: int) -> None:
-        for machine, fence in fences:
-            with suppress(P2vError):
-                remove_fence(machine.folder, machine.name, fence)
-
-    for _ in side_by_side(remove, 1, 1, Bounds(_FENCE_SECONDS)):
+    for _ in side_by_side(lambda _: _remove_fences(fences), 1, 1, Bounds(_FENCE_SECONDS)):
         pass
+
+
+def _remove_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
+    for machine, fence in fences:
+        with suppress(P2vError):
+            remove_fence(machine.folder, machine.name, fence)
 
 
 def _how(ended: Ended) -> str:

@@ -1,0 +1,107 @@
+"""Machines on a storage that does not answer: the others go on, they wait for it, and are parked when it was silent for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2v.batch.jobs import Budget, Hook, JobEvent, State
+from p2v.batch.looking import Look
+from p2v.batch.store import Store
+from tests.batch.fleets import batch, machine, run, runs
+
+LONG = 60.0
+
+
+@pytest.fixture
+def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file exists, storages with ``hung`` in their paths do not answer."""
+    flag = tmp_path / "silent"
+
+    def ask(path: Path) -> None:
+        while "hung" in path.name and flag.exists():
+            time.sleep(0.01)
+
+    monkeypatch.setattr("p2v.batch.looking._ask", ask)
+    return flag
+
+
+def on(kind: str, name: str, action: Callable[[Store], object]) -> Callable[[JobEvent, Store], None]:
+    """Do something at the first event of a kind."""
+    done: list[JobEvent] = []
+
+    def when(event: JobEvent, store: Store) -> None:
+        if (event.kind, event.job) == (kind, name) and not done:
+            done.append(event)
+            action(store)
+
+    return when
+
+
+def test_it_is_parked_with_that_reason_after_a_while_and_nothing_was_begun_there(tmp_path: Path, silent: Path) -> None:
+    silent.touch()
+    hung = machine(tmp_path, "hung", before=Hook(("touch", str(tmp_path / "hooked"))), attempts=1)
+    ran = run(batch(tmp_path, [hung, machine(tmp_path, "good")]), answer=0.2, silent=0.8)
+    failure = ran.job("hung").failure
+    assert failure is not None
+    assert (ran.job("hung").state, failure.code, failure.exit_code) == (State.PARKED, "storage-silent", 75)
+    assert str(tmp_path / "sources" / "hung.json") in failure.message
+    # its attempts are not what ran out
+    assert ran.kinds("hung").count("again") >= 1
+    assert (runs(tmp_path, "hung"), (tmp_path / "hooked").exists()) == (0, False)
+    assert ran.job("good").state is State.DONE
+
+
+def test_it_is_converted_once_when_the_storage_answers_again_and_no_attempt_was_lost(
+    tmp_path: Path, silent: Path
+) -> None:
+    silent.touch()
+    wished = batch(tmp_path, [machine(tmp_path, "hung", {"copies": 5}, attempts=1)])
+    ran = run(wished, on("again", "hung", lambda _: silent.unlink()), answer=0.5)
+    assert (ran.job("hung").state, runs(tmp_path, "hung")) == (State.DONE, 1)
+
+
+def test_the_run_does_not_wait_for_an_answer(tmp_path: Path, silent: Path) -> None:
+    """Others are converted, and what people wish is done, while a look waits for longer than the test would."""
+    silent.touch()
+    wished = batch(tmp_path, [machine(tmp_path, "hung"), machine(tmp_path, "good")])
+    ran = run(wished, on("done", "good", lambda store: store.cancel("hung", time.time())), answer=10 * LONG)
+    assert (ran.job("good").state, ran.job("hung").state) == (State.DONE, State.CANCELLED)
+    assert ran.outcome.seconds < 5 * LONG
+
+
+def test_a_conversion_that_hangs_on_its_storage_gives_its_place_to_others(tmp_path: Path, silent: Path) -> None:
+    hung, good = machine(tmp_path, "hung", {"always": "hang"}), machine(tmp_path, "good")
+    wished = batch(tmp_path, [hung, good], Budget(copies=1, appliances=1, jobs=4))
+    told: list[str] = []
+
+    def when(event: JobEvent, store: Store) -> None:
+        told.append(f"{event.job} {event.kind}")
+        if told[-1] == "hung phase-started":
+            silent.touch()
+        if told[-1] == "good done":
+            store.cancel("hung", time.time())
+
+    ran = run(wished, when, answer=0.5)
+    assert (ran.job("good").state, ran.job("hung").state) == (State.DONE, State.CANCELLED)
+    assert told.index("hung warning") < told.index("good claimed")
+
+
+def test_one_that_is_only_slow_to_speak_keeps_its_place(tmp_path: Path, silent: Path) -> None:
+    slow, good = machine(tmp_path, "slow", {"seconds": 3}), machine(tmp_path, "good")
+    ran = run(batch(tmp_path, [slow, good], Budget(copies=1, appliances=1, jobs=4)), answer=0.1)
+    order = [f"{event.job} {event.kind}" for event in ran.told]
+    assert order.index("slow done") < order.index("good claimed")
+
+
+def test_a_look_is_ended_when_it_is_to_stop(tmp_path: Path, silent: Path) -> None:
+    silent.touch()
+    look = Look.begun(machine(tmp_path, "hung"), None, at_sources=True, seconds=LONG)
+    assert look.ended() is None
+    look.stop()
+    assert look.ended() is not None
+    assert not look.is_silent
+    assert look.fds() == ()
