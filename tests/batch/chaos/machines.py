@@ -171,7 +171,13 @@ class Fleet:
         return raw
 
     def _wanted(
-        self, name: str, said: Path, disk: Path | None, source: Path, codes: set[str] | frozenset[str] = frozenset(), **keys: Any
+        self,
+        name: str,
+        said: Path,
+        disk: Path | None,
+        source: Path,
+        codes: set[str] | frozenset[str] = frozenset(),
+        **keys: Any,
     ) -> Wanted:
         real, folder = self.storages.targets[len(self.made) % len(self.storages.targets)]
         form = self.dice.choice(("raw", "qcow2"))

@@ -17,7 +17,14 @@ SILENT = 15.0
 def _hasty(*given: Any, settings: Settings | None = None, **more: Any) -> BatchOutcome:
     """A run as the command line makes it, but for its times."""
     hasty = replace(
-        settings or Settings(), lease=LEASE, silent=SILENT, first_backoff=0.3, look=0.5, grace=4.0, inspection=30.0
+        settings or Settings(),
+        lease=LEASE,
+        silent=SILENT,
+        first_backoff=0.3,
+        look=0.5,
+        grace=4.0,
+        inspection=30.0,
+        answer=4.0,
     )
     return run_batch(*given, settings=hasty, **more)
 

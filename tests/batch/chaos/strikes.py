@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2v.batch.marking import folder_prefix
 from tests.batch.chaos.machines import Wanted
 from tests.batch.chaos.runner import LEASE, SILENT
 from tests.batch.chaos.storages import Storages
@@ -68,7 +70,16 @@ class Runs:
         return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(self.folder / "tmp")}
 
     def start(self) -> None:
-        words = ["run", str(self.jobs), "--progress", "json", "--report", str(self.folder / "fleet.html"), "--refresh", "3"]
+        words = [
+            "run",
+            str(self.jobs),
+            "--progress",
+            "json",
+            "--report",
+            str(self.folder / "fleet.html"),
+            "--refresh",
+            "3",
+        ]
         words += ["--engine", self.engine] if self.engine else []
         with (self.folder / "runner.log").open("ab") as log:
             self.alive.append(
@@ -105,6 +116,14 @@ class Runs:
             each.wait()
         self.alive.clear()
 
+    def end(self) -> None:
+        """All of it, also what a failed test left."""
+        self.kill()
+        _signal(list(marked(self.jobs)), signal.SIGKILL)
+        for place in (Path("/tmp"), self.folder / "tmp"):
+            for folder in place.glob(f"{folder_prefix(store_of(self.jobs))}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
 
 @dataclass
 class Chaos:
@@ -120,7 +139,7 @@ class Chaos:
     given_up: set[str] = field(default_factory=set)
     """Machines whose last word from us was `cancel`."""
     tried_anew: set[str] = field(default_factory=set)
-    _later: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
+    _later: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _order: list[str] = field(default_factory=list)
 
     def strike(self) -> str:
@@ -154,7 +173,7 @@ class Chaos:
         for _, action in due:
             action()
 
-    def _afterwards(self, least: float, most: float, action: Callable[[], None]) -> bool:
+    def _afterwards(self, least: float, most: float, action: Callable[[], object]) -> bool:
         self._later.append((time.monotonic() + self.dice.uniform(least, most), action))
         return True
 
@@ -218,7 +237,9 @@ class Chaos:
     # --- children
 
     def _some_child(self) -> list[int]:
-        found = sorted(pid for pid, words in marked(self.runs.jobs).items() if any(each.startswith("--fence=") for each in words))
+        found = sorted(
+            pid for pid, words in marked(self.runs.jobs).items() if any(each.startswith("--fence=") for each in words)
+        )
         return self.dice.sample(found, min(1, len(found)))
 
     def _signal_child(self, number: signal.Signals) -> bool:
@@ -226,7 +247,9 @@ class Chaos:
 
     def _stop_child(self) -> bool:
         sleeping = self._some_child()
-        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(1, SILENT + 8, lambda: _signal(sleeping, signal.SIGCONT))
+        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(
+            1, SILENT + 8, lambda: _signal(sleeping, signal.SIGCONT)
+        )
 
     # --- the cluster
 
@@ -238,7 +261,9 @@ class Chaos:
     def _stop_worker(self) -> bool:
         assert self.dask is not None
         sleeping = [self.dice.choice(self.dask.workers).process.pid]
-        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(1, LEASE + 8, lambda: _signal(sleeping, signal.SIGCONT))
+        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(
+            1, LEASE + 8, lambda: _signal(sleeping, signal.SIGCONT)
+        )
 
     def _kill_scheduler(self) -> bool:
         assert self.dask is not None

@@ -28,7 +28,7 @@ from tests.pipeline.running import sha256
 _SECONDS = float(os.environ.get("P2V_CHAOS_SECONDS", "300"))
 _MACHINES = int(os.environ.get("P2V_CHAOS_MACHINES", "0")) or max(40, min(200, int(_SECONDS / 4)))
 _FEW, _FEW_STRIKES = 12, 9
-_ENDING_SECONDS = 3600.0
+_ENDING_SECONDS = 1800.0
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -47,14 +47,16 @@ def chaos(folder: Path, seed: int, machines: int, *, on_dask: bool = False) -> I
         before = {each.source: sha256(each.source) for each in fleet.made if each.source.exists()}
         dask = Dask(stack.enter_context(cluster(folder))) if on_dask else None
         runs = Runs(folder, jobs, dask.running.engine if dask is not None else "")
-        stack.callback(runs.kill)
+        stack.callback(runs.end)
         made = Chaos(folder, fleet.made, places, runs, dice, dask)
         # before anything else goes: what hangs could not be ended
         stack.callback(made.calm)
         yield made, Verdict(made, before)
 
 
-def run(folder: Path, seed: int, machines: int, goes_on: Callable[[Chaos, float], bool], *, on_dask: bool = False) -> None:
+def run(
+    folder: Path, seed: int, machines: int, goes_on: Callable[[Chaos, float], bool], *, on_dask: bool = False
+) -> None:
     """Strike as long as it goes on, let the batch come to its end, and judge."""
     began = time.monotonic()
     with chaos(folder, seed, machines, on_dask=on_dask) as (made, verdict):

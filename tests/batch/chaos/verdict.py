@@ -120,7 +120,8 @@ class Verdict:
         settled(runs)
         there = self._there()
         shown = _clean(runs)
-        assert {_name_of(each) for each in shown["left"]} == there
+        names = {_name_of(each) for each in shown["left"]}
+        assert names == there, f"not shown: {sorted(there - names)}; shown and not there: {sorted(names - there)}"
         self.removed.update(each["kind"] for each in shown["left"])
         removed = _clean(runs, "--remove")["removed"]
         assert [each for each in removed if each["refused"]] == []
