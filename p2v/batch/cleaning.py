@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import fcntl
 import os
 import re
@@ -15,24 +16,27 @@ import select
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from p2v.audit.side_by_side import Bounds, side_by_side
 from p2v.batch.failure_bundle import bundle_folder, bundles_folder
 from p2v.batch.job_files import FileKind, JobFile, job_files, lock_path
 from p2v.batch.jobs import Job, State
 from p2v.batch.marking import MarkedProcess, is_in_use, left_folders, marked_processes, noted_folders, started_at
 from p2v.batch.store import Lease
 from p2v.core.errors import P2vError, TargetBusy
-from p2v.core.fence import fence_path, raise_fence, remove_fence
+from p2v.core.fence import LOCK_SECONDS, fence_path, raise_fence, remove_fence
 from p2v.core.io_errors import write_problem
 from p2v.core.workspace import remove_files, take_lock
 
 _WORKER = "p2v batch clean"
 _GRACE_SECONDS = 10.0
 _KILLED_SECONDS = 10.0
+_ANSWER_SECONDS, _AT_ONCE = 20.0, 4
+_NO_ANSWER = "its storage does not answer"
 _NUMBERED = re.compile(r"(.+-)([1-9][0-9]{0,18})", re.DOTALL)
 
 
@@ -45,6 +49,8 @@ class LeftKind(enum.Enum):
     FOLDER = "temporary folder"
     BUNDLE = "failure bundle"
     """Begun by a run that died before it could note what it was for: no event leads to it."""
+    SILENT = "folder that does not answer"
+    """Nobody knows what was left in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +169,28 @@ def _remove_one(left: Left, store: Jobs, now: float) -> str:
                 return "it is in use"
             remove_files([left.path])
             return ""
-        return _remove_file(left.path, left.path.parent, store.job(left.machine), now)
+        if left.kind is LeftKind.SILENT:
+            return _NO_ANSWER
+        path, job = left.path, store.job(left.machine)
+        return _apart(lambda: _remove_file(path, path.parent, job, now))
     except P2vError as error:
         return error.sentence()
+
+
+def _apart(work: Callable[[], str]) -> str:
+    """Do something in a folder from a process of its own; in words why it was not done."""
+
+    def said(_: int) -> str:
+        try:
+            return work()
+        except P2vError as error:
+            return error.sentence()
+
+    # who else has the fence's lock is waited for
+    (answered,) = side_by_side(said, 1, 1, Bounds(LOCK_SECONDS + _ANSWER_SECONDS))
+    if answered.timed_out:
+        return _NO_ANSWER
+    return answered.data if isinstance(answered.data, str) else answered.failure or "it ended without an answer"
 
 
 def _remove_file(path: Path, folder: Path, job: Job, now: float) -> str:
@@ -218,10 +243,14 @@ def _expire(name: str, store: Jobs, now: float) -> str:
         return "the batch is paused, and gives no leases: `p2v batch resume` first" if still else ""
     try:
         # whoever held it and still lives somewhere gives no names any more
-        with contextlib.suppress(FileNotFoundError):
-            raise_fence(lease.job.machine.folder, name, lease.fence)
+        return _apart(lambda: _raised(lease.job.machine.folder, name, lease.fence))
     finally:
         store.release(lease, now)
+
+
+def _raised(folder: Path, name: str, fence: int) -> str:
+    if os.path.lexists(folder):  # nobody has made anything where there is none
+        raise_fence(folder, name, fence)
     return ""
 
 
@@ -273,21 +302,41 @@ def _has_ended(handle: int, seconds: float) -> bool:
 
 
 def _left_files(jobs: Sequence[Job], in_use: set[str], now: float) -> Iterator[Left]:
-    folders: dict[Path, dict[str, Job]] = defaultdict(dict)
+    """Folders are looked at from processes of their own: a mount may not answer, which is told as something that is left."""
+    by_folder: dict[Path, dict[str, Job]] = defaultdict(dict)
     for job in jobs:
-        folders[job.machine.folder][job.machine.name] = job
-    for folder, here in folders.items():
-        try:
-            found = list(job_files(folder, here))
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # nothing was ever made there
-        except OSError as error:
-            raise write_problem(error, folder) from error
-        for machine in dict.fromkeys(each.machine for each in found):
-            job = here[machine]
-            if machine in in_use or _is_running(job, now) or _is_locked(lock_path(folder, machine)):
+        by_folder[job.machine.folder][job.machine.name] = job
+    folders = list(by_folder)
+    looked = side_by_side(lambda n: _listed(folders[n], by_folder[folders[n]]), len(folders), _AT_ONCE, Bounds(_ANSWER_SECONDS))
+    for answered in sorted(looked, key=lambda each: each.number):
+        folder = folders[answered.number]
+        here = by_folder[folder]
+        match answered.data:
+            case {"errno": int(number)}:
+                raise write_problem(OSError(number, os.strerror(number)), folder)
+            case {"files": list(files), "locked": list(locked)}:
+                found = [JobFile(folder / name, FileKind(kind), machine, size) for name, kind, machine, size in files]
+            case _:
+                yield Left(LeftKind.SILENT, "", str(folder), folder)
                 continue
-            yield from _of_machine(job, [each for each in found if each.machine == machine])
+        for machine in dict.fromkeys(each.machine for each in found):
+            if machine not in in_use and machine not in locked and not _is_running(here[machine], now):
+                yield from _of_machine(here[machine], [each for each in found if each.machine == machine])
+
+
+def _listed(folder: Path, machines: Collection[str]) -> dict[str, Any]:
+    """The files that are of interest, as values, and the machines whose locks are held."""
+    try:
+        found = list(job_files(folder, machines))
+    except (FileNotFoundError, NotADirectoryError):
+        found = []  # nothing was ever made there
+    except OSError as error:
+        return {"errno": error.errno or errno.EIO}
+    named = dict.fromkeys(each.machine for each in found)
+    return {
+        "files": [(each.path.name, each.kind.value, each.machine, each.allocated) for each in found],
+        "locked": [machine for machine in named if _is_locked(lock_path(folder, machine))],
+    }
 
 
 def _of_machine(job: Job, files: Sequence[JobFile]) -> Iterator[Left]:

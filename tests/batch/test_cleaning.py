@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.cleaning import Left, LeftKind, left_behind, not_yet, remove
+from p2v.batch.job_files import JobFile, job_files
 from p2v.batch.jobs import Job, State
 from p2v.batch.marking import left_folders, marked_environment
 from p2v.batch.store import Lease
@@ -161,6 +163,33 @@ def test_a_failure_bundle_that_no_event_leads_to_goes_and_others_stay(path: Path
     assert [(each.machine, each.path) for each in left] == [("web", bundles / "web-3")]
     assert all(not each.refused for each in remove(store, left, NOW))
     assert {each.name for each in bundles.iterdir()} == {"web-2", "web-9", "other-1", "web-x"}
+
+
+def test_a_lease_of_a_machine_whose_folder_was_never_made_is_taken_back(path: Path, tmp_path: Path) -> None:
+    store = store_with(tmp_path / "never", State.RUNNING, worker="gone", lease_until=NOW - 1)
+    assert [each.refused for each in remove(store, left_behind(path, store, NOW), NOW)] == [""]
+    assert store.known["web"].state is State.WAITING
+
+
+def test_a_folder_that_does_not_answer_is_told_of_and_the_rest_is_seen(
+    path: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_with(results, State.WAITING)
+    store.known["far"] = job("far", State.WAITING, tmp_path / "far")
+
+    def waiting(folder: Path, machines: Collection[str]) -> Iterator[JobFile]:
+        while folder.name == "far":
+            time.sleep(0.01)
+        return job_files(folder, machines)
+
+    monkeypatch.setattr("p2v.batch.cleaning.job_files", waiting)
+    monkeypatch.setattr("p2v.batch.cleaning._ANSWER_SECONDS", 0.5)
+    left = left_behind(path, store, NOW)
+    (silent,) = [each for each in left if each.kind is LeftKind.SILENT]
+    assert silent.path == tmp_path / "far"
+    (refused,) = [each for each in remove(store, left, NOW) if each.refused]
+    assert refused.left == silent
+    assert there(results) == {*OF_A_COPY, *OTHERS}
 
 
 def test_the_fence_of_a_batch_that_came_later_stays(path: Path, results: Path) -> None:
