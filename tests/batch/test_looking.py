@@ -1,4 +1,4 @@
-"""Machines on a storage that does not answer: the others go on, they wait for it, and are parked when it was silent for too long."""
+"""Machines on a storage that does not answer: others go on, they wait for it, and are parked when it was silent for too long."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.jobs import Batch, JobEvent
@@ -16,6 +17,8 @@ from p2v.cli import console
 from p2v.core.errors import NoSource, P2vError
 
 _AT_ONCE = 10_000
+ANSWER_SECONDS = 60.0
+"""How long a run waits for its first page and for its last."""
 
 
 def all_events(store: Store) -> Iterator[JobEvent]:
@@ -36,40 +39,57 @@ def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | No
 def kept(path: Path, batch: Batch, refresh_seconds: int) -> Iterator[None]:
     """Keep the page fresh while the context lasts, and write it once more at its end.
 
-    Raises, before anything begins, what writing the first one raises; later troubles are told of once, and the run goes on.
+    Raises, before anything begins, what writing the first one raises; later troubles are told of once, and the run goes on. So it does,
+    and so it ends, when a folder with boot checks that the page shows does not answer.
     """
     if not path.absolute().parent.is_dir():
         raise NoSource(str(path.parent), "is no folder", "Make it, or name another file with --report.")
-    shelf = Shelf()
-    with Store.open(batch.store) as store:
-        write_page(path, batch, store, refresh_seconds, shelf)
-        over = threading.Event()
-        keeper = threading.Thread(
-            target=_keep, args=(path, batch, store, refresh_seconds, shelf, over), name="report", daemon=True
-        )
-        keeper.start()
-        try:
-            yield
-        finally:
-            over.set()
-            keeper.join()
-            _tried(path, batch, store, None, shelf)
-
-
-def _keep(path: Path, batch: Batch, store: Store, refresh_seconds: int, shelf: Shelf, over: threading.Event) -> None:
-    told = False
-    while not over.wait(refresh_seconds):
-        told = _tried(path, batch, store, refresh_seconds, shelf, told=told) or told
-
-
-def _tried(
-    path: Path, batch: Batch, store: Store, refresh_seconds: int | None, shelf: Shelf, *, told: bool = False
-) -> bool:
-    """Whether it could not be written, which is told of when it was not yet."""
+    keeper = _Keeper(path, batch, refresh_seconds)
+    thread = threading.Thread(target=keeper.run, name="report", daemon=True)
+    thread.start()
+    keeper.first.wait(ANSWER_SECONDS)
+    if keeper.refusal is not None:
+        raise keeper.refusal
     try:
-        write_page(path, batch, store, refresh_seconds, shelf)
-    except P2vError as error:
-        if not told:
-            console.note(f"p2v: the page of the fleet could not be written: {error.sentence()}")
-        return True
-    return False
+        yield
+    finally:
+        keeper.over.set()
+        thread.join(ANSWER_SECONDS)
+        if thread.is_alive():
+            console.note(f"p2v: {path} is not of the run's end: a folder with results does not answer")
+
+
+@dataclass
+class _Keeper:
+    """Writes the pages, in a thread of its own from the first to the last. ``first``: it was written, or ``refusal`` says why not."""
+
+    path: Path
+    batch: Batch
+    refresh_seconds: int
+    refusal: P2vError | None = None
+    first: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    _shelf: Shelf = field(default_factory=Shelf)
+    _is_told: bool = False
+
+    def run(self) -> None:
+        """Until it is over."""
+        try:
+            with Store.open(self.batch.store) as store:
+                write_page(self.path, self.batch, store, self.refresh_seconds, self._shelf)
+                self.first.set()
+                while not self.over.wait(self.refresh_seconds):
+                    self._try(store, self.refresh_seconds)
+                self._try(store, None)
+        except P2vError as error:
+            self.refusal = error
+        finally:
+            self.first.set()
+
+    def _try(self, store: Store, refresh_seconds: int | None) -> None:
+        try:
+            write_page(self.path, self.batch, store, refresh_seconds, self._shelf)
+        except P2vError as error:
+            if not self._is_told:
+                console.note(f"p2v: the page of the fleet could not be written: {error.sentence()}")
+            self._is_told = True

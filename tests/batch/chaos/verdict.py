@@ -128,7 +128,7 @@ class Verdict:
         assert self._there() == set()
         ran = runs.verb("clean", str(runs.jobs), "--remove")
         assert (ran.returncode, ran.stdout) == (0, "nothing was left\n"), ran.stdout + ran.stderr
-        others = [path for path in (runs.folder / "tmp").iterdir()]
+        others = list((runs.folder / "tmp").iterdir())
         assert others == []
 
     # --- what is told
