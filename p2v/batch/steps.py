@@ -42,8 +42,8 @@ _NOT_INSPECTED = (64, 66)
 class _Past:
     """Of a job's attempts those that have failed; those whose runner died are not among them.
 
-    ``silent``: those of them that a storage did not answer to, which has been so since ``silent_since`` (seconds since 1970) without
-    a better answer.
+    ``silent``: those of them that a storage did not answer to, which has been so since ``silent_since`` (seconds since 1970)
+    without a better answer.
     """
 
     failed: int = 0

@@ -18,7 +18,12 @@ from tests.batch.machines import batch
 def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Until it is set, nobody gets to see a boot check."""
     event = threading.Event()
-    monkeypatch.setattr(Shelf, "boots", lambda *_: {} if event.wait() else {})
+
+    def boots(*_: object) -> dict[str, object]:
+        event.wait()
+        return {}
+
+    monkeypatch.setattr(Shelf, "boots", boots)
     monkeypatch.setattr("p2v.cli.batch.keeping.ANSWER_SECONDS", 0.2)
     yield event
     event.set()

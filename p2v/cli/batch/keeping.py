@@ -39,8 +39,8 @@ def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | No
 def kept(path: Path, batch: Batch, refresh_seconds: int) -> Iterator[None]:
     """Keep the page fresh while the context lasts, and write it once more at its end.
 
-    Raises, before anything begins, what writing the first one raises; later troubles are told of once, and the run goes on. So it does,
-    and so it ends, when a folder with boot checks that the page shows does not answer.
+    Raises, before anything begins, what writing the first one raises; later troubles are told of once, and the run goes on. So it
+    does, and so it ends, when a folder with boot checks that the page shows does not answer.
     """
     if not path.absolute().parent.is_dir():
         raise NoSource(str(path.parent), "is no folder", "Make it, or name another file with --report.")
@@ -61,7 +61,10 @@ def kept(path: Path, batch: Batch, refresh_seconds: int) -> Iterator[None]:
 
 @dataclass
 class _Keeper:
-    """Writes the pages, in a thread of its own from the first to the last. ``first``: it was written, or ``refusal`` says why not."""
+    """Writes the pages in a thread of its own, from the first to the last.
+
+    ``first``: it was written, or ``refusal`` says why it was not.
+    """
 
     path: Path
     batch: Batch
