@@ -6,6 +6,8 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from p2v.batch.children import LocalStarter
+from p2v.batch.jobs import Batch
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.cli.batch import running
 from p2v.cli.main import main
@@ -14,8 +16,8 @@ LEASE = 8.0
 SILENT = 15.0
 
 
-def _hasty(*given: Any, settings: Settings | None = None, **more: Any) -> BatchOutcome:
-    """A run as the command line makes it, but for its times."""
+def _hasty(batch: Batch, *given: Any, settings: Settings | None = None, **more: Any) -> BatchOutcome:
+    """A run as the command line makes it, but for its times, and for the notes of its children on this host."""
     hasty = replace(
         settings or Settings(),
         lease=LEASE,
@@ -26,7 +28,8 @@ def _hasty(*given: Any, settings: Settings | None = None, **more: Any) -> BatchO
         inspection=30.0,
         answer=4.0,
     )
-    return run_batch(*given, settings=hasty, **more)
+    local = LocalStarter(batch.store, (sys.executable, "-m", "tests.batch.chaos.child"), hasty.grace)
+    return run_batch(batch, *given, local=local, settings=hasty, **more)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.marking import folder_prefix
+from tests.batch.chaos.child import NOTES
 from tests.batch.chaos.machines import Wanted
 from tests.batch.chaos.runner import LEASE, SILENT
 from tests.batch.chaos.storages import Storages
@@ -67,7 +68,17 @@ class Runs:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(self.folder / "tmp")}
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TMPDIR": str(self.folder / "tmp"),
+            NOTES: str(self.notes),
+        }
+
+    @property
+    def notes(self) -> Path:
+        """Errors that conversions ended with, a line each."""
+        return self.folder / "notes"
 
     def start(self) -> None:
         words = [
@@ -229,10 +240,12 @@ class Chaos:
         if len(self.runs.alive) != 1:
             return False
         (runner,) = self.runs.alive
-        sleeping = [runner.pid, *self._some_child()]
-        _signal(sleeping, signal.SIGSTOP)
+        child = self._some_child()
+        _signal([runner.pid, *child], signal.SIGSTOP)
         self.runs.start()
-        return self._afterwards(LEASE + 1, LEASE + 12, lambda: _signal(sleeping, signal.SIGCONT))
+        # the child first: nobody ends it then before it comes to its fence
+        self._afterwards(LEASE + 4, LEASE + 12, lambda: _signal(child, signal.SIGCONT))
+        return self._afterwards(LEASE + 16, LEASE + 20, lambda: _signal([runner.pid], signal.SIGCONT))
 
     # --- children
 

@@ -152,7 +152,7 @@ class Verdict:
             "failed attempts": dict(again),
             "leases taken over": sum("lost_worker" in e.data for e in self.events if e.kind == "claimed"),
             "leases lost": _count_said(self.chaos.runs, '"event": "lease-lost"'),
-            "fence refusals": again["lease-lost"] + _count_said(self.chaos.runs, '"code": "lease-lost"'),
+            "fence refusals": _noted(self.chaos.runs)["lease-lost"],
             "results of an attempt that nobody heard": sum(
                 "an earlier attempt" in str(e.data.get("message")) for e in self.events if e.kind == "warning"
             ),
@@ -192,6 +192,11 @@ def _unnamed_bundles(runs: Runs, events: Sequence[JobEvent]) -> set[str]:
     with contextlib.suppress(FileNotFoundError):
         return {str(path) for path in folder.iterdir() if str(path) not in named}
     return set()
+
+
+def _noted(runs: Runs) -> Counter[str]:
+    """Errors that conversions on this host ended with."""
+    return Counter(runs.notes.read_text().split() if runs.notes.exists() else [])
 
 
 def _count_said(runs: Runs, words: str) -> int:
