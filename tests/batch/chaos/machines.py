@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from tests.batch.dos import dos_disk
 
 _OFTEN = 100
 """Attempts of a machine that no storm may park."""
+_TRIES = 20
 _PACKED = ("vmdk", "vpc", "vhdx", "qcow2", "vdi")
 _SUFFIX = {"vpc": "vhd"}
 
@@ -131,12 +133,7 @@ class Fleet:
 
     def _wrong_key(self, name: str) -> Wanted:
         source, said = self._place(name, "raw")
-        raw = self._disk(self.folder / "unlocked.raw")
-        _qemu_img(
-            "convert", "--object", "secret,id=s,data=right", "-f", "raw", "-O", "luks", "-o",
-            "key-secret=s,iter-time=100", raw, source,
-        )  # fmt: skip
-        raw.unlink()
+        shutil.copy(self._locked(), source)
         key = self.folder / "wrong-key"
         key.write_text("wrong")
         more = {"reader": "host", "keys": f"all:file:{key}"}
@@ -163,6 +160,32 @@ class Fleet:
         """A disk that no other machine has, a good part of it full of noise."""
         path.parent.mkdir(parents=True, exist_ok=True)
         return dos_disk(path, self.dice.randbytes(5 * MIB // 2))
+
+    def _locked(self) -> Path:
+        """An encrypted disk, made once."""
+        locked, raw = self.folder / "locked.raw", self.folder / "unlocked.raw"
+        tries = 0 if locked.exists() else _TRIES
+        for each in reversed(range(tries)):
+            words = (
+                "convert",
+                "--object",
+                "secret,id=s,data=right",
+                "-f",
+                "raw",
+                "-O",
+                "luks",
+                "-o",
+                "key-secret=s,iter-time=200",
+            )
+            try:
+                _qemu_img(*words, self._disk(raw), locked)
+                break
+            except subprocess.CalledProcessError:
+                # on a busy host it cannot tell how fast it is
+                locked.unlink(missing_ok=True)
+                if not each:
+                    raise
+        return locked
 
     def _pack(self, path: Path, form: str) -> Path:
         """The raw disk that is in it."""
