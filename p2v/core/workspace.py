@@ -23,6 +23,8 @@ PARTIAL = ".partial"
 SOCKETS_VARIABLE = "P2V_SOCKETS"
 ELSEWHERE = "elsewhere"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
+_FOLDER_BYTES = 4096
+"""What an empty folder takes, as a rule."""
 # Some network file systems answer so where nobody keeps their locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -116,7 +118,7 @@ def _lets_others_through(folder: Path) -> bool:
 def make_output_folder(folder: Path) -> tuple[Path, ...]:
     """Create the folder results go to; returns the folders that were made, outermost first.
 
-    Raises NotPermitted, ReadFailed.
+    Raises NotPermitted, NoSpace, ReadFailed.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
     try:
@@ -124,6 +126,8 @@ def make_output_folder(folder: Path) -> tuple[Path, ...]:
     except PermissionError as error:
         raise NotPermitted(str(folder), "create") from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise write_problem(error, folder, needed=_FOLDER_BYTES) from error
         raise ReadFailed(str(folder), error.strerror or "cannot be created") from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NotPermitted(str(folder), "write to")
