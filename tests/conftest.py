@@ -1,10 +1,13 @@
-"""The order of a run: what boots guests comes first, so that no worker is left alone with a long test at the end."""
+"""What holds for every run: its order and how it is spread over workers, what Ctrl-C does, how tests are named."""
 
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
+
+from tests.spreading import in_order, scheduling
 
 # A shell starts what it puts in the background with SIGINT ignored, and Python leaves it so; here it is what Ctrl-C sends.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -13,9 +16,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _BYTES_IN_A_NAME = 40
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Guests that boot, then appliances, then the rest; within each as they were collected."""
-    items.sort(key=lambda item: (not item.get_closest_marker("boots"), not item.get_closest_marker("appliance")))
+    """Before xdist writes groups into the ids of tests."""
+    in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Any:
+    """For ``--dist loadgroup``, which is what writes the groups into the ids."""
+    return scheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
