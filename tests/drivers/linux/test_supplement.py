@@ -446,6 +446,7 @@ def _files_of(image: Path, version: str) -> dict[str, Node]:
     return {"/lib": Link("usr/lib"), **files}
 
 
+@pytest.mark.matrix  # tests/pipeline/test_convert.py boots the same guest with the same archive, as a conversion makes it
 @pytest.mark.boots
 def test_a_vmware_guest_boots_from_virtio_with_its_extended_initramfs(tmp_path: Path) -> None:
     image = guest("vmware")
