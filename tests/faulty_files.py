@@ -24,7 +24,7 @@ import pytest
 from p2v.core.run import find_program
 
 NAME = "disk"
-_START_SECONDS = 20.0
+_START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class FaultyFile:
         """The program that serves it dies."""
         assert self.server is not None
         self.server.kill()
-        self.server.wait(10)
+        self.server.wait(60)
 
     def set(self, faults: Faults) -> None:
         """From now on this goes wrong."""
@@ -110,7 +110,7 @@ def faulty_file(folder: Path, backing: Path, faults: Faults = Faults(), *, direc
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(5)
         server.kill()
-        server.wait(10)
+        server.wait(60)
 
 
 def _await(path: Path, server: subprocess.Popen[bytes]) -> None:

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(find_program("setpriv") is None, reason="setpriv
 PARENT = """\
 import sys, time
 from p2v.core.run import background
-with background(["sh", "-c", 'echo $$ > "$0"; sleep 60', sys.argv[1]], ends_with_us=True):
-    time.sleep(60)
+with background(["sh", "-c", 'echo $$ > "$0"; sleep 600', sys.argv[1]], ends_with_us=True):
+    time.sleep(600)
 """
 
 
 def pid_in(file: Path) -> int:
-    for _ in range(200):
+    for _ in range(2400):
         if file.exists() and file.read_text().strip():
             return int(file.read_text())
         time.sleep(0.05)
@@ -44,7 +44,7 @@ def test_a_program_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     program = pid_in(file)
     parent.send_signal(signal.SIGKILL)
     parent.wait(30)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 120
     while is_running(program) and time.monotonic() < until:
         time.sleep(0.05)
     went_on = is_running(program)

@@ -134,7 +134,7 @@ def test_a_copy_is_told_when_its_snapshot_runs_full_meanwhile(lvm: PlayedLvm, mo
     with snapshot(SOURCE, lvm, lost.set):
         assert not lost.wait(0.3)
         lvm.state = "sri-I-s---"
-        assert lost.wait(10)
+        assert lost.wait(120)
 
 
 def test_a_snapshot_that_cannot_be_removed_is_told_and_does_the_copy_no_harm(

@@ -80,11 +80,11 @@ def test_a_builder_ends_with_the_process_that_started_it(tmp_path: Path) -> None
     code = (
         "import subprocess, sys\n"
         "inner = 'import sys, time; from pathlib import Path; from drivers.workshop import confine; '"
-        "        'confine(Path(sys.argv[1])); print(1, flush=True); time.sleep(60)'\n"
+        "        'confine(Path(sys.argv[1])); print(1, flush=True); time.sleep(600)'\n"
         "child = subprocess.Popen([sys.executable, '-c', inner, sys.argv[1]], stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\n"
         "print(child.pid, flush=True)\n"
-        "import time; time.sleep(60)\n"
+        "import time; time.sleep(600)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
     assert starter.stdout is not None
@@ -92,11 +92,14 @@ def test_a_builder_ends_with_the_process_that_started_it(tmp_path: Path) -> None
         builder = int(starter.stdout.readline())
     assert _runs(builder)
     starter.send_signal(signal.SIGKILL)
-    starter.wait(10)
-    deadline = time.monotonic() + 10
+    starter.wait(60)
+    deadline = time.monotonic() + 120
     while _runs(builder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _runs(builder)
+    went_on = _runs(builder)
+    if went_on:
+        os.kill(builder, signal.SIGKILL)
+    assert not went_on
 
 
 def _runs(pid: int) -> bool:

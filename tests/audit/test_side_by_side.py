@@ -78,7 +78,7 @@ def test_one_that_hangs_is_cut_off_with_what_it_started(tmp_path: Path) -> None:
     assert "longer than 1 s" in found[0].failure
     assert [found[number].data for number in (1, 2, 3)] == [1, 2, 3]
     assert time.monotonic() - started < 300
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while _runs(int((tmp_path / "child").read_text())) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(int((tmp_path / "child").read_text()))
@@ -109,7 +109,7 @@ def test_who_stops_listening_leaves_no_process_behind(tmp_path: Path) -> None:
 
     several = side_by_side(work, 3, 3, Bounds(seconds=600.0))
     assert next(several).number == 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while len([each for each in tmp_path.iterdir() if each.read_text()]) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     several.close()  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ def test_work_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
             list(side_by_side(work, 1, 1, Bounds(seconds=600.0)))
         finally:
             os._exit(0)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(parent, signal.SIGKILL)

@@ -401,7 +401,7 @@ def test_serve_offers_the_disk_until_it_is_told_to_end(child: Path, tmp_path: Pa
         subprocess.run(["nbdcopy", uri, str(tmp_path / "copied")], check=True, timeout=60)
         assert process.poll() is None
         process.send_signal(sig)
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     assert (tmp_path / "copied").read_bytes() == expected.read_bytes()
     assert not os.path.lexists(address)
     assert not [name for name in names(tmp_path) if name.startswith(".p2v-")]
@@ -429,14 +429,14 @@ def test_serve_ends_when_its_server_is_gone(child: Path, tmp_path: Path) -> None
     with serving(child, "--socket", tmp_path / "s") as (process, _):
         (server,) = [pid for pid in programs_of(process.pid) if pid != process.pid]
         os.kill(server, signal.SIGKILL)
-        assert process.wait(20) == 74
+        assert process.wait(120) == 74
     assert not os.path.lexists(tmp_path / "s")
 
 
 def programs_of(parent: int) -> list[int]:
     """Its children."""
     children = Path(f"/proc/{parent}/task/{parent}/children")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not (found := children.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return [int(pid) for pid in found]

@@ -102,11 +102,11 @@ def ended(source: Path, target: Path, sig: signal.Signals) -> tuple[int, float, 
                 break
         started = time.monotonic()
         process.send_signal(sig)
-        status = process.wait(60)
+        status = process.wait(300)
         return status, time.monotonic() - started, said + process.stderr.read()
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stderr.close()
 
 
@@ -139,7 +139,7 @@ class TestNoAnswer:
         with faulty_file(tmp_path, contents, Faults(hangs=((3 * MIB + 70_000, 4096),))) as file:
             found, seconds, said = ended(file.path, tmp_path / "made.raw", sig)
         assert found == status, said
-        assert seconds < 20
+        assert seconds < 240
         assert "to a read at byte" in said
         assert not (tmp_path / "made.raw").exists()
 
@@ -147,7 +147,7 @@ class TestNoAnswer:
         with faulty_file(tmp_path, contents, Faults(hangs=((3 * MIB, 4096),))) as file:
             found, seconds, said = ended(file.path, tmp_path / "made.raw", signal.SIGINT)
         assert found == 130, said
-        assert seconds < 20
+        assert seconds < 240
         assert "no answer to a first look" in said
         assert "does not answer" in said
 

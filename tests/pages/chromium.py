@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 _OPTIONS = (
     "--headless",
     "--no-sandbox",

@@ -1,4 +1,4 @@
-"""A run that is killed at any phase (some of them in `make test`): the source is untouched, nothing has a final name, the next run ends well."""
+"""A run that is killed at its phases: the source is untouched, nothing has a final name, the next run ends well."""
 
 from __future__ import annotations
 

@@ -119,10 +119,10 @@ def test_the_reporter_runs_in_a_plain_shell(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     script = reporter_script(NONCE, 5).replace("/dev/ttyS1", os.ttyname(theirs))
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    SystemRunner().run(["sh", "-n"], stdin=script.encode(), timeout=20)
+    SystemRunner().run(["sh", "-n"], stdin=script.encode(), timeout=120)
     if find_program("shellcheck"):
         SystemRunner().run(["shellcheck", "-s", "sh", "-"], stdin=script.encode(), timeout=60)
-    SystemRunner().run(["sh", "-s"], stdin=script.encode(), timeout=20, env=env)
+    SystemRunner().run(["sh", "-s"], stdin=script.encode(), timeout=120, env=env)
     os.close(theirs)
     report = parse_report("".join(_lines(ours)), NONCE)
     assert report is not None
