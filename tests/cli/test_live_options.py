@@ -21,7 +21,7 @@ from p2v.core.run import SystemRunner
 from p2v.core.units import MIB
 from p2v.live_sources import look_over
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device, mounted
-from tests.pipeline.running import kill_when, names, p2v, started
+from tests.pipeline.running import kill_when, names, p2v, started, typed
 from tests.test_freezing import can_be_written
 
 pytestmark = NEEDS_LOOP_DEVICES
@@ -230,5 +230,5 @@ def test_options_that_make_no_sense_are_told(tmp_path: Path) -> None:
         (("plan", tmp_path / "x", "--live", "--freeze-limit", "-1"), "0 to 86400 seconds"),
         (("convert", tmp_path / "x", "-o", tmp_path / "out", "--in-place", "--live"), "--live is for copies"),
     ):
-        ran = p2v(*words)
+        ran = typed(*words)
         assert (ran.status, said in ran.err) == (64, True), ran.err

@@ -11,7 +11,7 @@ import pytest
 
 from p2v.cli.report import render
 from p2v.record.conversion import CheckRecord
-from tests.pipeline.running import p2v
+from tests.pipeline.running import p2v, typed
 from tests.record.making import Conversion, conversion, filled_record
 
 GOLDEN = Path(__file__).parents[1] / "record" / "records"
@@ -24,7 +24,7 @@ def made(tmp_path: Path) -> Conversion:
 
 def test_show_tells_what_report_tells() -> None:
     for name in ("schema-1.json", "schema-2.json"):
-        shown, report = p2v("record", "show", GOLDEN / name), p2v("report", GOLDEN / name)
+        shown, report = typed("record", "show", GOLDEN / name), typed("report", GOLDEN / name)
         assert (shown.status, shown.out) == (report.status, report.out)
         assert "vmguest" in shown.out
 
@@ -39,24 +39,24 @@ def test_verify_says_of_each_claim_whether_it_is_proven(made: Conversion) -> Non
 
 def test_verify_names_what_differs_and_ends_with_1(made: Conversion) -> None:
     made.poke(made.target, 100)
-    ran = p2v("record", "verify", made.record, "--target", made.target, "--progress", "none", "--json")
+    ran = typed("record", "verify", made.record, "--target", made.target, "--progress", "none", "--json")
     answer = json.loads(ran.out)
     assert (ran.status, answer["exit_code"], answer["whole"]) == (1, 1, True)
     assert [disk["target"]["state"] for disk in answer["disks"]] == ["different"]
     assert {claim["claim"]: claim["proven"] for claim in answer["claims"]} == {
         "copied right": False, "changed only as planned": False, "boots": True,
     }  # fmt: skip
-    assert p2v("record", "verify", made.record, "--require", "planned").status == 1
+    assert typed("record", "verify", made.record, "--require", "planned").status == 1
 
 
 def test_verify_of_a_broken_record_names_the_part_and_ends_with_65(made: Conversion) -> None:
     made.record.write_text(made.record.read_text().replace('"clean": true', '"clean": false'))
-    ran = p2v("record", "verify", made.record)
+    ran = typed("record", "verify", made.record)
     assert ran.status == 65
     assert "part checks: its contents do not fit its digest" in ran.out
     assert "PROVEN" not in ran.out
     made.record.write_text("{")
-    assert p2v("record", "verify", made.record).status == 65
+    assert typed("record", "verify", made.record).status == 65
 
 
 def test_sign_and_verify_by_name(made: Conversion) -> None:
@@ -95,7 +95,7 @@ def test_bundle_prints_its_manifest(made: Conversion) -> None:
     ],
 )
 def test_what_makes_no_sense_is_told(made: Conversion, words: tuple[str, ...], status: int) -> None:
-    ran = p2v("record", *(made.record if word == "RECORD" else word for word in words))
+    ran = typed("record", *(made.record if word == "RECORD" else word for word in words))
     assert ran.status == status, ran.err
     assert ran.err.startswith("p2v: ")
     assert "Traceback" not in ran.err

@@ -1,8 +1,10 @@
-"""Running ``p2v`` as a user does, in a process of its own, and looking at what it leaves."""
+"""Running ``p2v`` as a user does, in a process of its own (or, where that is the same, in this one), and looking at what it leaves."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from p2v.cli.main import main
 
 SECONDS = 420.0
 
@@ -36,6 +40,22 @@ def p2v(
         env={**os.environ, **(env or {})},
     )  # fmt: skip
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def typed(*words: str | Path) -> Ran:
+    """The same command line in this process, where a start of the program would prove nothing and takes half a second."""
+    out, err = io.StringIO(), io.StringIO()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = main(list(map(str, words)))
+    except SystemExit as ended:
+        status = int(str(ended.code))
+    finally:
+        # `main` takes them for itself; afterwards they end the test run again
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return Ran(status, out.getvalue(), err.getvalue())
 
 
 def proven(record: Path, *words: str | Path) -> None:

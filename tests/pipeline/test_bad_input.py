@@ -16,7 +16,7 @@ from p2v.core.units import MIB
 from tests.fixtures import guest, layout, packed
 from tests.loop_devices import tmpfs
 from tests.other_users import let_others_through
-from tests.pipeline.running import names, p2v, programs_with
+from tests.pipeline.running import names, p2v, programs_with, typed
 
 
 def _text(folder: Path) -> Path:
@@ -101,7 +101,7 @@ CASES: tuple[tuple[str, Callable[[Path], Path], int], ...] = (
 def test_bad_source(tmp_path: Path, name: str, make: Callable[[Path], Path], status: int) -> None:
     source = make(tmp_path)
     there = names(tmp_path)
-    ran = p2v("convert", source, "-o", tmp_path / "out", "--name", "vm", "--progress", "none")
+    ran = typed("convert", source, "-o", tmp_path / "out", "--name", "vm", "--progress", "none")
     assert ran.status == status, ran.err
     said = ran.err.strip().splitlines()
     assert said[0].startswith("p2v: ")
@@ -157,7 +157,7 @@ def _damage_stored_file(stream: Path, path: str) -> None:
     ids=" ".join,
 )
 def test_options_that_make_no_sense_are_usage_errors(tmp_path: Path, words: list[str]) -> None:
-    ran = p2v("convert", packed("vmware", "vmdk-sparse"), "-o", tmp_path / "out", *words)
+    ran = typed("convert", packed("vmware", "vmdk-sparse"), "-o", tmp_path / "out", *words)
     assert ran.status == 64, ran.err
     assert not (tmp_path / "out").exists()
 
