@@ -28,7 +28,10 @@ DNF_TEST := mmdebstrap util-linux mtools dosfstools exfatprogs ntfsprogs xfsprog
             libnbd ntfs-3g virt-v2v procps-ng strace binutils libselinux-utils syslinux-extlinux xorriso openssl \
             rpm-build libdb-utils attr acl libcap bindfs fuse3 mingw32-gcc mingw64-gcc wine-core chromium poppler-utils
 
-.PHONY: help setup setup-matrix packages demo convert test lint matrix bench fuzz clean
+.PHONY: help setup setup-matrix packages demo convert test lint compiled matrix bench fuzz clean
+
+# Hundreds of tests start the program: without its bytecode each start compiles all of it, which is most of a start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo                      set up, then convert and boot a sample VMware guest"
@@ -68,8 +71,13 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two phases, so that guests that boot get both cores to themselves two at a time.
-test: setup lint
+# What pytest makes of the tests' sources, on the core that mypy leaves idle: otherwise every worker makes it for itself.
+compiled: $(VENV)/.installed
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null 2>&1 || true # the run itself says what is wrong
+
+# tests/spreading.py says in which order, and what is done by one worker.
+test: setup
+	@$(MAKE) --no-print-directory --jobs 2 lint compiled
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not matrix"
 
 # Every row of the matrix; what the guests did goes into docs/support-matrix.md, also when some failed.
