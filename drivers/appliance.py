@@ -29,11 +29,14 @@ import guestfs
 from drivers.appliance_folders import bind_script, release_script
 from drivers.appliance_sockets import noted_sockets
 from drivers.facts import Mount, Volume
+from drivers.fixed_appliance.choosing import Quick, quick_appliance
+from drivers.fixed_appliance.parts import Parts, supermin_folder
 from drivers.keys import Key, fitting
 from drivers.layout import device_name
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramTimedOut
-from p2v.core.events import Reporter, phase, silent
+from p2v.core.events import Reporter, Warned, phase, silent
+from p2v.core.run import SystemRunner
 from p2v.core.units import GIB, SECTOR_BYTES
 
 APPLIANCE = "the libguestfs appliance"
@@ -42,8 +45,10 @@ SMALLEST_MEMORY_MIB = 256
 """What libguestfs accepts, and enough to mount, edit and check small file systems (42 MiB are in use when idle)."""
 _LARGEST_MEMORY_MIB = 2048
 _LAUNCH_SECONDS_KVM = 90.0
-# 12-20 s on a quiet machine; the first launch of a user also builds the appliance.
+# 6-20 s on a quiet machine; the first launch of a user also builds the appliance.
 _LAUNCH_SECONDS_TCG = 300.0
+# An emulated CPU has no speculation that the kernel would have to guard against at each of its indirect calls.
+_APPEND_TCG = "mitigations=off"
 _CALL_SECONDS = 600.0
 _CHECK_SECONDS = 3600.0
 _KILLED_SECONDS = 20.0
@@ -183,11 +188,10 @@ def open_appliance(
 
     Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed, ApplianceStopped.
     """
-    appliance = Appliance(_stop=stop or threading.Event())
+    launch = _Launch(disks, acceleration, memory_mib, cpus, scratch, launch_seconds, report, stop or threading.Event())
+    with phase(report, "appliance", "Starting the appliance"):
+        appliance = launch.start()
     try:
-        with phase(report, "appliance", "Starting the appliance"):
-            appliance.configure(disks, acceleration, memory_mib, cpus, scratch)
-            appliance.launch(launch_seconds or (_LAUNCH_SECONDS_KVM if acceleration.kvm else _LAUNCH_SECONDS_TCG))
         yield appliance
         appliance.shutdown()
     except BaseException:
@@ -195,6 +199,68 @@ def open_appliance(
         raise
     finally:
         appliance.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What is to be launched, in the appliance that starts quickest here; ``seconds`` where the caller has a limit."""
+
+    disks: Sequence[ApplianceDisk]
+    acceleration: Acceleration
+    memory_mib: int
+    cpus: int
+    scratch: Path | None
+    seconds: float | None
+    report: Reporter
+    stop: threading.Event
+
+    def start(self) -> Appliance:
+        """The running appliance. Raises what ``open_appliance`` does."""
+        with quick_appliance(installed_parts(), self.acceleration.accelerator, SystemRunner(), self.report) as quick:
+            if quick is None:
+                return self._start(None, self._limit())
+            try:
+                appliance = self._start_quick(quick)
+            except ApplianceNotStarted as error:
+                appliance, why = self._start(None, self._limit()), error.sentence()
+                quick.note_failed(why)
+                self.report(Warned(f"the appliance that starts quicker failed, and libguestfs' own was started: {why}"))
+            return appliance
+
+    def _limit(self) -> float:
+        return self.seconds or (_LAUNCH_SECONDS_KVM if self.acceleration.kvm else _LAUNCH_SECONDS_TCG)
+
+    def _start_quick(self, quick: Quick) -> Appliance:
+        try:
+            appliance = self._start(quick.folder, self._limit())
+        except ProgramTimedOut as error:
+            if quick.proved or self.seconds is not None:
+                raise
+            # one that never started here may be what hangs
+            raise ApplianceNotStarted("start", error.sentence()) from error
+        quick.note_works()
+        return appliance
+
+    def _start(self, folder: Path | None, seconds: float) -> Appliance:
+        appliance = Appliance(_stop=self.stop)
+        try:
+            appliance.configure(self.disks, self.acceleration, self.memory_mib, self.cpus, self.scratch, folder)
+            appliance.launch(seconds)
+        except BaseException:
+            appliance.kill()
+            appliance.close()
+            raise
+        return appliance
+
+
+def installed_parts() -> Parts | None:
+    """What libguestfs would build its appliance from; None where it has one that somebody built themselves."""
+    handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
+    try:
+        version, folder = handle.version(), supermin_folder(handle.get_path())
+    finally:
+        handle.close()
+    return Parts(f"{version['major']}.{version['minor']}.{version['release']}{version['extra']}", folder) if folder else None
 
 
 @dataclass
@@ -259,8 +325,12 @@ class Appliance:
         memory_mib: int,
         cpus: int,
         scratch: Path | None,
+        folder: Path | None,
     ) -> None:
-        """Set everything that is set before the launch, also what libguestfs would take from the environment."""
+        """Set everything that is set before the launch, also what libguestfs would take from the environment.
+
+        ``folder``: of an appliance that is built already, None for the one that libguestfs builds.
+        """
         # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
         handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
         self._handle = handle
@@ -274,6 +344,10 @@ class Appliance:
             handle.set_autosync(True)
             # an interrupt from the terminal reaches us alone, and we end QEMU
             handle.set_pgroup(True)
+            if folder is not None:
+                handle.set_path(str(folder))
+            if not acceleration.kvm:
+                handle.set_append(" ".join(filter(None, (handle.get_append(), _APPEND_TCG))))
             if scratch is not None:
                 handle.set_tmpdir(str(scratch))
             handle.config("-name", self.name)
