@@ -26,6 +26,7 @@ from p2v.core.qemu import EMULATORS, find_qemu
 from p2v.core.run import PACKAGES, Runner, SystemRunner, find_program
 from p2v.core.units import GIB, MIB, format_bytes
 from p2v.core.workspace import cache_folder, free_bytes
+from p2v.quick_appliance import look
 
 _SECONDS = 30.0
 _LOW_SPACE = 10 * GIB
@@ -81,12 +82,13 @@ def examine(
 ) -> tuple[Check, ...]:
     """Look at everything, in the order of importance; ``answer``: the accelerator where it is known already."""
     runner = runner or SystemRunner()
+    answer = answer or acceleration(runner, fresh=True)
     return (
         _program(
             runner, "qemu-img", "overlays and checking of images", _both("qemu-utils", "qemu-img"), essential=True
         ),
         _qemu(runner),
-        _accelerator(answer or acceleration(runner, fresh=True)),
+        _accelerator(answer),
         _nbdkit(runner),
         _program(
             runner, "qemu-nbd", "reading qcow 1, QED and Parallels disks", _both("qemu-utils", "qemu-img"), essential=False
@@ -95,6 +97,7 @@ def examine(
         _guestfs(runner),
         _supermin(runner),
         kernel_check(boot),
+        _quick_appliance(runner, answer),
         _program(runner, "depmod", "initramfs supplements", _both("kmod", "kmod"), essential=True),
         _libraries(runner, NEEDED_LIBRARIES, "reading guests and images on the host", essential=True),
         _libraries(runner, FURTHER_LIBRARIES, "reading NTFS, LVM, LUKS and registries on the host"),
@@ -228,6 +231,13 @@ def _supermin(runner: Runner) -> Check:
         )
     install = _both("supermin", "supermin")
     return _program(runner, "supermin", "building the appliance", install, essential=True)
+
+
+def _quick_appliance(runner: Runner, answer: Acceleration) -> Check:
+    there = look(runner, answer)
+    status = Status.OK if there.used else Status.WARN
+    advice = "Everything works without it. `p2v doctor --build-appliance` tries again."
+    return Check("quick appliance", status, there.what, "starting the appliance in half the time", advice)
 
 
 def kernel_check(boot: Path = Path("/boot"), modules: Path = Path("/lib/modules")) -> Check:

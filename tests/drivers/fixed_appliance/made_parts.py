@@ -21,7 +21,11 @@ INIT = "#!/bin/bash\nudevd --daemon\nudevadm trigger\nudevadm settle --timeout=6
 def elf(*, note: int = 18, name: bytes = b"Xen\0", machine: int = 62, note_bytes: int | None = None) -> bytes:
     """An ELF file with one note, which says (18) where a PVH guest begins; 256 KiB, most of it zeroes."""
     noted = struct.pack("<III", 3, 0, 1) + b"GNU\0" + struct.pack("<III", len(name), 4, note) + name + bytes(4)
-    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    head = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    )
     where = struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, note_bytes or len(noted), len(noted), 4)
     return (head + where + noted).ljust(256 * 1024, b"\0") + b"end"
 

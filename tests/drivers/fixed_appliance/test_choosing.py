@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from drivers.fixed_appliance import choosing, store as store_module
+from drivers.fixed_appliance import choosing
 from drivers.fixed_appliance.choosing import Quick, quick_appliance
 from drivers.fixed_appliance.parts import Parts, fingerprint
 from drivers.fixed_appliance.store import Busy, Store
@@ -92,11 +91,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "a root that was cut": lambda folder: os.truncate(folder / "root", 3),
     "a kernel that is gone": lambda folder: (folder / "kernel").unlink(),
     "an initrd that was written to": lambda folder: (folder / "initrd").write_bytes((folder / "initrd").read_bytes()),
-    "a root that is a link": lambda folder: (folder / "root").rename(folder / "r") and (folder / "root").symlink_to("r"),
+    "a root that is a link": lambda folder: os.symlink((folder / "root").rename(folder / "r"), folder / "root"),
     "no list": lambda folder: (folder / "contents.json").unlink(),
     "a list of nonsense": lambda folder: (folder / "contents.json").write_bytes(b"[[[\xff"),
     "no mark": lambda folder: (folder / "README.fixed").unlink(),
-    "a file in its place": lambda folder: shutil.rmtree(folder) or folder.write_text("x"),
+    "a link in its place": lambda folder: os.symlink(
+        "nowhere", folder.rename(folder.with_name("r")).with_name(folder.name)
+    ),
 }
 
 
@@ -112,7 +113,7 @@ def test_a_damaged_one_is_built_anew(damage: Callable[[Path], object], host: Par
 
 def test_what_belongs_to_another_user_is_not_used(host: Parts, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = built(host, store)
-    monkeypatch.setattr(store_module.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert not store.is_whole(quick.key)
 
 

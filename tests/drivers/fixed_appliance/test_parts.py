@@ -31,7 +31,9 @@ def test_each_part_changes_the_name(change: Callable[[Path], object], tmp_path: 
     assert fingerprint(host) != before
 
 
-def test_the_version_the_recipe_and_a_wished_kernel_change_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_the_recipe_and_a_wished_kernel_change_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host = parts(tmp_path)
     names = {fingerprint(host), fingerprint(replace(host, version="1.48.7"))}
     monkeypatch.setenv("SUPERMIN_KERNEL", "/boot/mine")

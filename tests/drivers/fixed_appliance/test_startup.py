@@ -22,7 +22,9 @@ def test_needless_modules_are_in_the_initrd_neither_as_files_nor_in_the_list() -
     assert found["virtio_scsi.ko"] == b"virtio_scsi.ko"
 
 
-@pytest.mark.parametrize("archive", [b"", b"0" * 200, initrd("virtio.ko")[:300], write_archive([NewEntry("init", 0o100755)])])
+@pytest.mark.parametrize(
+    "archive", [b"", b"0" * 200, initrd("virtio.ko")[:300], write_archive([NewEntry("init", 0o100755)])]
+)
 def test_an_initrd_of_another_kind_is_refused(archive: bytes) -> None:
     with pytest.raises(Unsuitable):
         thinned(archive)
@@ -37,7 +39,8 @@ def test_the_init_asks_for_disks_and_its_channel_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["", "udevadm trigger --type=all\n", "  udevadm trigger\n", INIT + "udevadm trigger\n", "# udevadm trigger\n"]
+    "script",
+    ["", "udevadm trigger --type=all\n", "  udevadm trigger\n", INIT + "udevadm trigger\n", "# udevadm trigger\n"],
 )
 def test_an_init_of_another_kind_stays_as_it_is(script: str) -> None:
     assert quicker_script(script) == script
