@@ -85,8 +85,11 @@ def _of_parts(parts: Parts, answer: Acceleration, store: Store) -> QuickApplianc
 
 def _parts(runner: Runner) -> Parts | None:
     said = json.loads(runner.run([sys.executable, "-c", _LOOK, "version", "path"], timeout=_SECONDS).stdout)
-    folder = supermin_folder(said["path"])
-    return Parts(said["version"], folder) if folder else None
+    version, path = said["version"], said["path"]
+    if not isinstance(version, str) or not isinstance(path, str):
+        raise ValueError("libguestfs does not say where it looks for its appliance")
+    folder = supermin_folder(path)
+    return Parts(version, folder) if folder else None
 
 
 def try_again(store: Store | None = None) -> None:
