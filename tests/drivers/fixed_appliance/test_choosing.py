@@ -236,6 +236,31 @@ def test_of_two_that_want_it_one_builds_and_both_use_it(host: Parts, store: Stor
     assert supermin.runs == 1
 
 
+def test_of_two_that_found_none_the_second_does_not_build_again(
+    host: Parts, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, found, supermin, is_whole = threading.Semaphore(0), [], Supermin(), Store.is_whole
+
+    def look(self: Store, key: str) -> bool:
+        try:
+            return is_whole(self, key)
+        finally:
+            looked.release()
+
+    monkeypatch.setattr(Store, "is_whole", look)
+    both = [threading.Thread(target=lambda: found.append(chosen(host, store, supermin)[0])) for _ in range(2)]
+    store.make()
+    with store.locked(60, alone=False):  # both may look, none may build
+        for one in both:
+            one.start()
+        assert looked.acquire(timeout=60)
+        assert looked.acquire(timeout=60)
+    for one in both:
+        one.join(60)
+    assert found == [Quick(store, fingerprint(host), TCG, proved=False)] * 2
+    assert supermin.runs == 1
+
+
 def test_who_waits_too_long_uses_the_usual_one(host: Parts, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "_WAIT_SECONDS", 0.2)
     store.make()
