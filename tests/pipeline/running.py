@@ -1,4 +1,4 @@
-"""Running ``p2v`` as a user does, in a process of its own (or, where that is the same, in this one), and looking at what it leaves."""
+"""Running ``p2v`` as a user does, in a process of its own (or in this one, where that is the same), and what it leaves."""
 
 from __future__ import annotations
 

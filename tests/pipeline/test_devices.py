@@ -1,4 +1,4 @@
-"""A guest converted onto a block device full of something else, interrupted, gone on with (and booted from there by make matrix)."""
+"""A guest converted onto a block device full of something else, interrupted, gone on with (and booted from it by make matrix)."""
 
 from __future__ import annotations
 

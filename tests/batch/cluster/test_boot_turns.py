@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def _most_at_once(lines: list[str]) -> int:
     return most
 
 
+def _waits(children: dict[str, Child], heard: dict[str, Heard], name: str) -> bool:
+    return ("phase-started", "turn") in _heard(children, heard, name)
+
+
 def test_a_job_is_copied_while_another_boots_and_never_do_two_boot_where_one_may(
     running: Cluster, tmp_path: Path
 ) -> None:
@@ -59,7 +64,8 @@ def test_a_job_is_copied_while_another_boots_and_never_do_two_boot_where_one_may
         children["second"] = engine.start(_order(journal, "second"))
         children["third"] = other.start(_order(journal, "third"))
         for name in ("second", "third"):
-            until(lambda name=name: ("phase-started", "turn") in _heard(children, heard, name), f"{name} waits")
+            waits = partial(_waits, children, heard, name)
+            until(waits, f"{name} waits")
             assert ("phase-finished", "copy") in _phases(heard[name])
             assert ("phase-started", "boot") not in _phases(heard[name])
         assert ("phase-finished", "boot") not in _heard(children, heard, "first")
