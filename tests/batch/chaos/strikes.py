@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.marking import folder_prefix
+from p2v.batch.store import Store
 from tests.batch.chaos.child import NOTES
 from tests.batch.chaos.machines import Wanted
 from tests.batch.chaos.runner import LEASE, SILENT
@@ -27,6 +28,8 @@ ENDS = (0, 5)
 _STOPPED = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM, *ENDS, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM)
 """Killed, or told to end, some of them before they had begun to listen."""
 _VERB_SECONDS = 300.0
+_ASLEEP_SECONDS = 60.0
+_IDLE_SECONDS = 20.0
 
 
 @dataclass
@@ -151,6 +154,7 @@ class Chaos:
     """Machines whose last word from us was `cancel`."""
     tried_anew: set[str] = field(default_factory=set)
     _later: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
+    _is_over: bool = False
     _order: list[str] = field(default_factory=list)
 
     def strike(self) -> str:
@@ -173,9 +177,17 @@ class Chaos:
             self._let_go(now)
             time.sleep(min(0.1, max(0.0, end - now)))
 
+    def wait_for_work(self) -> None:
+        """Until something is being converted, or is not going to be soon."""
+        end = time.monotonic() + _IDLE_SECONDS
+        while not self._children() and self.runs.alive and time.monotonic() < end:
+            self.wait(0.2)
+
     def calm(self) -> None:
         """Everything that was stopped goes on, and works again."""
-        self._let_go(float("inf"))
+        self._is_over = True
+        while self._later:
+            self._let_go(float("inf"))
         self.storages.calm()
 
     def _let_go(self, now: float) -> None:
@@ -242,17 +254,31 @@ class Chaos:
         (runner,) = self.runs.alive
         child = self._some_child()
         _signal([runner.pid, *child], signal.SIGSTOP)
+        fences = {pid: fence for pid in child if (fence := fence_of(pid)) is not None}
         self.runs.start()
-        # the child first: nobody ends it then before it comes to its fence
-        self._afterwards(LEASE + 4, LEASE + 12, lambda: _signal(child, signal.SIGCONT))
-        return self._afterwards(LEASE + 16, LEASE + 20, lambda: _signal([runner.pid], signal.SIGCONT))
+        return self._afterwards(
+            LEASE, LEASE + 8, lambda: self._wake(runner.pid, fences, time.monotonic() + _ASLEEP_SECONDS)
+        )
+
+    def _wake(self, runner: int, fences: Mapping[int, tuple[str, int]], until: float) -> None:
+        """When others have come for what the child works at; the child first: nobody ends it then before it comes to its fence."""
+        with Store.open(store_of(self.runs.jobs)) as store:
+            is_early = any(store.job(name).fence <= number for name, number in fences.values())
+        if is_early and time.monotonic() < until and not self._is_over:
+            self._afterwards(0.5, 1.0, lambda: self._wake(runner, fences, until))
+            return
+        _signal(list(fences), signal.SIGCONT)
+        self._afterwards(4, 8, lambda: _signal([runner], signal.SIGCONT))
 
     # --- children
 
-    def _some_child(self) -> list[int]:
-        found = sorted(
+    def _children(self) -> list[int]:
+        return sorted(
             pid for pid, words in marked(self.runs.jobs).items() if any(each.startswith("--fence=") for each in words)
         )
+
+    def _some_child(self) -> list[int]:
+        found = self._children()
         return self.dice.sample(found, min(1, len(found)))
 
     def _signal_child(self, number: signal.Signals) -> bool:
@@ -294,7 +320,9 @@ class Chaos:
 
     def _free(self) -> None:
         if self.storages.small.is_frozen:
-            self._afterwards(1, 2, self._free)
+            # who writes to it, waits for it
+            if not self._is_over:
+                self._afterwards(1, 2, self._free)
         else:
             self.storages.small.free()
 
@@ -341,6 +369,15 @@ class Chaos:
     def _done(self, ran: subprocess.CompletedProcess[str]) -> None:
         """Who steers a batch never waits for a storage, nor fails because a run goes on."""
         assert ran.returncode == 0, (ran.args, ran.returncode, ran.stdout, ran.stderr)
+
+
+def fence_of(pid: int) -> tuple[str, int] | None:
+    """The machine and the number of a conversion's lease, by its arguments."""
+    with contextlib.suppress(OSError, KeyError):
+        words = [os.fsdecode(each) for each in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+        options = dict(each[2:].partition("=")[::2] for each in words if each.startswith("--"))
+        return options["name"], int(options["fence"])
+    return None
 
 
 def marked(jobs: Path) -> dict[int, list[str]]:

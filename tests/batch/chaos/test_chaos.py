@@ -66,6 +66,7 @@ def run(
         started = time.monotonic()
         while goes_on(made, time.monotonic() - started):
             made.wait(made.dice.uniform(0.5, 3.0))
+            made.wait_for_work()
             made.strike()
             if any(status in ENDS for status in made.runs.ended()) and not made.runs.alive:
                 break
