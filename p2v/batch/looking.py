@@ -6,10 +6,11 @@ are not to wait with it.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from p2v.batch.results import Result, record_path, result_since
 LOOK_SECONDS = 20.0
 """For a storage to answer; what spins up a disk or fails over to another path takes less."""
 SILENT = "storage-silent"
+_KNOWN_SECONDS, _HURRY = 60.0, 10.0
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Look:
     """See ``p2v.batch.children.Child``: it says nothing, and ``found`` tells what it saw when it has ended."""
 
     machine: MachineJob
+    seconds: float
     _aside: Aside
     _stopped: bool = False
 
@@ -40,7 +43,7 @@ class Look:
 
         ``at_sources``: at the storages of the sources, too. Raises OSError where the host starts no more programs.
         """
-        return cls(machine, Aside(lambda: _seen(machine, since, at_sources=at_sources), Bounds(seconds)))
+        return cls(machine, seconds, Aside(lambda: _seen(machine, since, at_sources=at_sources), Bounds(seconds)))
 
     @property
     def found(self) -> Result | None:
@@ -111,6 +114,31 @@ class Quiet:
         if self._look is not None:
             self._look.stop()
             self._look = None
+
+
+@dataclass
+class Silences:
+    """Folders at whose machines a storage was silent a moment ago: the next ones there need not wait as long to be told so.
+
+    Without it a hundred machines of a storage that is gone would hold their places in the budget for 20 seconds each.
+    """
+
+    seconds: float = LOOK_SECONDS
+    _at: dict[Path, float] = field(default_factory=dict)
+
+    def patience(self, machine: MachineJob, now: float) -> float:
+        """For how long an answer is waited for; ``now``: of the monotonic clock."""
+        is_known = any(now - self._at.get(folder, -math.inf) < _KNOWN_SECONDS for folder in _folders(machine))
+        return self.seconds / _HURRY if is_known else self.seconds
+
+    def heard_nothing(self, machine: MachineJob, seconds: float, now: float) -> None:
+        """A look there got no answer; what is known from a short one alone is not known for longer by it."""
+        if seconds >= self.seconds:
+            self._at.update(dict.fromkeys(_folders(machine), now))
+
+
+def _folders(machine: MachineJob) -> tuple[Path, ...]:
+    return (machine.folder, *(source.parent for source in machine.sources))
 
 
 def silence(machine: MachineJob, seconds: float = LOOK_SECONDS) -> Failure:

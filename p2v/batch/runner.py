@@ -20,7 +20,7 @@ from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
 from p2v.batch.estimate import Look
 from p2v.batch.jobs import Batch, Job, JobEvent, State
-from p2v.batch.looking import LOOK_SECONDS
+from p2v.batch.looking import LOOK_SECONDS, Silences
 from p2v.batch.marking import marked_environment
 from p2v.batch.places import places_of
 from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open, is_reached, wave_of
@@ -123,7 +123,7 @@ def run_batch(
     with marked_environment(batch.store, "") as marks, signals_as_wishes() as wishes:
         local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
         steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
-        steps.silent_seconds, steps.look_seconds = settings.silent, settings.answer
+        steps.silent_seconds, steps.silences = settings.silent, Silences(settings.answer)
         run = _Run(batch, store, teller, steps, places, settings, lambda jobs, paused: looked(Look(jobs, sizes, paused)))
         try:
             run.run(wishes)

@@ -17,7 +17,7 @@ from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
 from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
 from p2v.batch.failures import CONVERTED, backoff_seconds, failure_of, of_error, of_words
 from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, Verify
-from p2v.batch.looking import LOOK_SECONDS, SILENT, Look, silence
+from p2v.batch.looking import SILENT, Look, Silences, silence
 from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
@@ -71,7 +71,7 @@ class Steps:
     inspection_seconds: float
     silent_seconds: float = 3600.0
     """For how long storages may give no answer before their machines are parked."""
-    look_seconds: float = LOOK_SECONDS
+    silences: Silences = field(default_factory=Silences)
     _versions: Mapping[str, str] = field(default_factory=dict)
     _fences: list[tuple[MachineJob, int]] = field(default_factory=list)
     _tidying: Aside | None = None
@@ -162,7 +162,7 @@ class Steps:
         if child is None or attempt.must_stop:
             return
         if attempt.step is Step.CONVERT:
-            if self.starter is self.local and attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.look_seconds):
+            if self.starter is self.local and attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.silences.seconds):
                 words = "its storage does not answer; its place is given to others until it does"
                 self.teller.job(attempt, "warning", {"message": words})
                 attempt.holding = attempt.holding.freed()
@@ -212,8 +212,10 @@ class Steps:
             since = next(claims, attempt.lease.job.began)
         attempt.look = None
 
+        seconds = self.silences.patience(attempt.machine, time.monotonic())
+
         def begin() -> Child:
-            attempt.look = Look.begun(attempt.machine, since, at_sources=at_sources, seconds=self.look_seconds)
+            attempt.look = Look.begun(attempt.machine, since, at_sources=at_sources, seconds=seconds)
             return attempt.look
 
         self._start(attempt, begin, failed)
@@ -223,7 +225,8 @@ class Steps:
         result = look.found if look is not None else None
         if look is not None and look.is_silent:
             attempt.failure = None
-            self._fail(attempt, silence(attempt.machine, self.look_seconds))
+            self.silences.heard_nothing(attempt.machine, look.seconds, time.monotonic())
+            self._fail(attempt, silence(attempt.machine, look.seconds))
         elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):
             attempt.failure = None
             words = "an earlier attempt had converted it; its end was not heard"
@@ -284,7 +287,9 @@ class Steps:
     def _park(self, attempt: Attempt, failure: Failure) -> None:
         """Gather what is told of it, and give it up."""
         attempt.failure = replace(failure, bundle=self._begun_bundle(attempt))
-        if attempt.failure.bundle is None or attempt.result is not None or failure.exit_code in _NOT_INSPECTED:
+        attempt.holding = attempt.holding.freed()
+        is_known = attempt.result is not None or failure.exit_code in _NOT_INSPECTED or failure.code == SILENT
+        if attempt.failure.bundle is None or is_known:
             self._gather_record(attempt)
             return
         attempt.step = Step.INSPECT

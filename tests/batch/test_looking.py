@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from p2v.batch.jobs import Budget, Hook, JobEvent, State
-from p2v.batch.looking import Look
+from p2v.batch.jobs import Budget, Hook, JobEvent, MachineJob, State
+from p2v.batch.looking import Look, Silences
 from p2v.batch.store import Store
 from tests.batch.fleets import batch, machine, run, runs
 
@@ -49,6 +49,14 @@ def test_it_is_parked_with_that_reason_after_a_while_and_nothing_was_begun_there
     assert failure is not None
     assert (ran.job("hung").state, failure.code, failure.exit_code) == (State.PARKED, "storage-silent", 75)
     assert str(tmp_path / "sources" / "hung.json") in failure.message
+    assert failure.bundle is not None
+    # nor is it inspected for the bundle, which would hang as well
+    assert {path.name for path in failure.bundle.iterdir()} == {
+        "failure.json",
+        "events.jsonl",
+        "said.txt",
+        "versions.json",
+    }
     # its attempts are not what ran out
     assert ran.kinds("hung").count("again") >= 1
     assert (runs(tmp_path, "hung"), (tmp_path / "hooked").exists()) == (0, False)
@@ -95,6 +103,25 @@ def test_one_that_is_only_slow_to_speak_keeps_its_place(tmp_path: Path, silent: 
     ran = run(batch(tmp_path, [slow, good], Budget(copies=1, appliances=1, jobs=4)), answer=0.1)
     order = [f"{event.job} {event.kind}" for event in ran.told]
     assert order.index("slow done") < order.index("good claimed")
+
+
+def test_where_one_had_no_answer_the_next_are_asked_shortly_for_a_while(tmp_path: Path) -> None:
+    first, same_target, same_source, other = (
+        MachineJob(name, (tmp_path / source / name,), tmp_path / target)
+        for name, source, target in (
+            ("a", "in", "out"),
+            ("b", "far", "out"),
+            ("c", "in", "far"),
+            ("d", "else", "where"),
+        )
+    )
+    silences = Silences(20.0)
+    assert silences.patience(first, 1000.0) == 20.0
+    silences.heard_nothing(first, 20.0, 1000.0)
+    assert [silences.patience(each, 1050.0) for each in (same_target, same_source, other)] == [2.0, 2.0, 20.0]
+    # a short look is no proof for others: the next one is a whole one again
+    silences.heard_nothing(same_target, 2.0, 1050.0)
+    assert silences.patience(same_target, 1061.0) == 20.0
 
 
 def test_a_look_is_ended_when_it_is_to_stop(tmp_path: Path, silent: Path) -> None:

@@ -55,7 +55,7 @@ def served(real: Path, place: Path, *options: str) -> Iterator[Server]:
         each.mkdir(parents=True, exist_ok=True)
     # whoever is left waiting for it gets an error, and not no answer, should the test be killed
     command = ["setpriv", "--pdeathsig", "KILL", "--", "bindfs", "-f", *options, str(real), str(place)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = Server(process)
     try:
         until(lambda: f" {place} " in Path("/proc/self/mounts").read_text(), "the mount of a server")
