@@ -27,7 +27,7 @@ from tests.pipeline.running import sha256
 
 _SECONDS = float(os.environ.get("P2V_CHAOS_SECONDS", "300"))
 _MACHINES = int(os.environ.get("P2V_CHAOS_MACHINES", "0")) or max(40, min(200, int(_SECONDS / 4)))
-_FEW, _FEW_STRIKES = 12, 9
+_FEW, _FEW_STRIKES = 10, 7
 _ENDING_SECONDS = 1800.0
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
