@@ -17,7 +17,7 @@ from p2v.batch.store import Store
 from p2v.record import load_record
 from tests.batch.chaos.machines import Wanted, holds
 from tests.batch.chaos.strikes import Chaos, Runs, marked, store_of
-from tests.batch.cluster.clusters import until
+from tests.batch.cluster.clusters import processes_with, until
 from tests.pipeline.running import sha256
 
 # of a machine whose runner or whose child died too often
@@ -128,8 +128,17 @@ class Verdict:
         assert self._there() == set()
         ran = runs.verb("clean", str(runs.jobs), "--remove")
         assert (ran.returncode, ran.stdout) == (0, "nothing was left\n"), ran.stdout + ran.stderr
+        # also those that have no mark, as the looks of a run
+        until(lambda: not self._strays(), "the end of all that was ever started")
         others = list((runs.folder / "tmp").iterdir())
         assert others == []
+
+    def _strays(self) -> set[int]:
+        """Processes with our folder among their words that are none of the harness."""
+        chaos = self.chaos
+        ours = {server.process.pid for server in (chaos.storages.far_source, chaos.storages.far_target)}
+        ours |= {each.process.pid for each in chaos.dask.running.programs} if chaos.dask is not None else set()
+        return {*processes_with(f"{chaos.folder}/")} - ours
 
     # --- what is told
 
