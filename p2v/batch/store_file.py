@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -146,6 +147,7 @@ def open_store(path: Path, *, make: bool) -> StoreFile:
     """
     if make:
         _make_file(path)
+        _refuse_others(path)
     elif not path.is_file():
         raise NoSource(str(path), "there is no store of a batch", "`p2v batch run` makes it.")
     with _told(path):
@@ -182,6 +184,16 @@ def _make_file(path: Path) -> None:
         return
     except OSError as error:
         raise write_problem(error, path) from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise BadStore for one that others may have written: it names programs that a run starts."""
+    found = os.stat(path)
+    if found.st_mode & stat.S_IWOTH or found.st_uid not in (0, os.geteuid()):
+        who = "everybody may write it" if found.st_mode & stat.S_IWOTH else "it is another user's"
+        raise BadStore(
+            path, f"{who}, and it names programs that a run starts", "See that only you may write it (chmod, chown), or remove it."
+        )
 
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
@@ -259,5 +271,7 @@ def _problem(path: Path, error: sqlite3.Error) -> P2vError | None:
             return ReadFailed(str(path), f"the store cannot be read or written: {error}")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return BadStore(path, f"is no store of a batch, or is damaged: {error}")
+        case sqlite3.SQLITE_ERROR if str(error).startswith("no such "):
+            return BadStore(path, f"is damaged: {error}")
         case _:
             return None

@@ -22,6 +22,8 @@ LARGEST_COUNT = 2**63 - 1
 LONGEST_DATA = 64 * 1024
 """Bytes of an event's data; what a child says is not trusted to be short."""
 _LONGEST_MESSAGE = 8 * 1024
+_LAST_MOMENT = 250_000_000_000.0
+"""Seconds since 1970; a little before the end of Python's calendar."""
 
 
 def _time(value: object, _: type) -> time:
@@ -92,15 +94,21 @@ class Rows:
 
     def job(self, row: sqlite3.Row) -> Job:
         """Raises BadStore."""
+        try:
+            return self._job(row)
+        except IndexError as error:  # of a column
+            raise BadStore(self._file, "is damaged: a table has not all of its columns") from error
+
+    def _job(self, row: sqlite3.Row) -> Job:
         failure, record = row["failure"], row["record"]
         return Job(
             machine=self.machine(row["machine"]),
-            state=State(row["state"]),
+            state=self._state(row["state"]),
             attempts=row["attempts"],
             fence=row["fence"],
             worker=row["worker"],
-            lease_until=row["lease_until"],
-            not_before=row["not_before"],
+            lease_until=self._moment(row["lease_until"]),
+            not_before=self._moment(row["not_before"]),
             phase=phase_of(self.phases(row)),
             bytes_copied=row["bytes_copied"],
             bytes_total=row["bytes_total"],
@@ -108,8 +116,8 @@ class Rows:
             failure=None if failure is None else self._decoded(failure, Failure),
             verified=None if row["verified"] is None else bool(row["verified"]),
             record=None if record is None else self._decoded(record, Path),
-            began=row["began"],
-            ended=row["ended"],
+            began=self._moment(row["began"]),
+            ended=self._moment(row["ended"]),
             host=row["host"],
         )
 
@@ -126,12 +134,24 @@ class Rows:
     def event(self, row: sqlite3.Row) -> JobEvent:
         """Raises BadStore."""
         data = self._decoded(row["data"], dict[str, Any])
-        return JobEvent(row["number"], row["at"], row["job"], row["fence"], row["kind"], data)
+        return JobEvent(row["number"], self._moment(row["at"]), row["job"], row["fence"], row["kind"], data)
+
+    def _state(self, text: str) -> State:
+        try:
+            return State(text)
+        except ValueError as error:
+            raise BadStore(self._file, "is damaged: a machine is in a state that there is not") from error
+
+    def _moment(self, seconds: float) -> float:
+        """What is no time that a calendar has cannot be shown as one."""
+        if not 0.0 <= seconds < _LAST_MOMENT:
+            raise BadStore(self._file, "is damaged: it has a time in it that there is not")
+        return seconds
 
     def _loaded(self, text: str) -> Any:
         try:
             return json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadStore(self._file, f"is damaged: {error}") from error
 
     def _decoded(self, text: str, kind: Any) -> Any:

@@ -118,13 +118,15 @@ def _lets_others_through(folder: Path) -> bool:
 def make_output_folder(folder: Path) -> tuple[Path, ...]:
     """Create the folder results go to; returns the folders that were made, outermost first.
 
-    Raises NotPermitted, NoSpace, ReadFailed.
+    Raises NotPermitted, NoSpace, ReadFailed; TargetExists where something stands there that is no folder.
     """
     made = [p for p in (folder, *folder.parents) if not p.exists()][::-1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except PermissionError as error:
         raise NotPermitted(str(folder), "create") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise TargetExists(folder, "It is no folder, or below something that is none: name another one.") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise write_problem(error, folder, needed=_FOLDER_BYTES) from error

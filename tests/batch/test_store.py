@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -405,7 +406,8 @@ def test_a_newer_store_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     ["machine = '{'", "machine = '{}'", "machine = '[]'", "seconds = '{\"a\": \"b\"}'", "failure = '7'", "record = '{}'",
-     "phases = '{'", "phases = '[7]'", "phases = '7'"],
+     "phases = '{'", "phases = '[7]'", "phases = '7'", "machine = '" + "[" * 100_000 + "'", "began = 1e300", "ended = -1e300",
+     "lease_until = 9e999", "not_before = -1"],
 )  # fmt: skip
 def test_a_damaged_row_is_an_error_with_a_sentence(store: Store, damage: str) -> None:
     connection = sqlite3.connect(store.path)
@@ -430,6 +432,52 @@ def test_history_and_numbers_are_kept_by_the_file_itself(store: Store, statement
     with pytest.raises(sqlite3.IntegrityError), connection:
         connection.execute(statement)
     connection.close()
+
+
+def without_guards(path: Path, *statements: str) -> None:
+    """Somebody else's hand: what the file itself keeps from happening, happens."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["UPDATE jobs SET state = 'lost'", "UPDATE events SET at = 1e300", "UPDATE events SET data = '[7]'",
+     "UPDATE events SET data = '" + "[" * 100_000 + "'", "DROP TABLE events", "ALTER TABLE jobs RENAME COLUMN fence TO fences",
+     "INSERT OR REPLACE INTO settings VALUES ('sizes', '{\"a\": \"b\"}')"],
+)  # fmt: skip
+def test_what_somebody_else_has_put_into_it_is_an_error_with_a_sentence(store: Store, damage: str) -> None:
+    taken(store)
+    store.keep_sizes({"a": 5})
+    assert store.sizes() == {"a": 5}
+    without_guards(store.path, damage)
+    with pytest.raises(P2vError) as raised:
+        store.jobs(), store.events(), store.sizes()
+    assert isinstance(raised.value, BadStore)
+
+
+def test_a_store_that_others_may_write_is_looked_at_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s"
+    Store.create(path).close()
+    path.chmod(0o666)
+    with pytest.raises(BadStore, match="everybody"):
+        Store.create(path)
+    Store.open(path).close()
+    path.chmod(0o600)
+    Store.create(path).close()
+    # another's: by us where we are root, and else by saying that we are another
+    if os.geteuid() == 0:
+        os.chown(path, 54321, -1)
+    else:
+        monkeypatch.setattr("os.geteuid", lambda: os.stat(path).st_uid + 1)
+    with pytest.raises(BadStore, match="another user"):
+        Store.create(path)
 
 
 def test_a_folder_that_cannot_hold_it(tmp_path: Path) -> None:
