@@ -21,7 +21,8 @@ def copy_time(
     rates = _rates(batch, storages, measured)
     missing = [str(each.folders[0]) for each in storages if device_of(each.folders[0]) not in rates]
     if missing:
-        return CopyTime(None, f"not measured: nobody knows how quick {', '.join(missing)} is")
+        they = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
+        return CopyTime(None, f"not known how quick {they} (--measure finds out)")
     if not storages:
         return CopyTime(Interval(0.0, 0.0))
     counted = [each for each in machines if not each.left_alone and not each.is_blocked]

@@ -6,6 +6,7 @@ Reading looks at nothing but the manifest: whether sources are there, keys are f
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,14 @@ def read_batch(path: Path) -> Batch:
     return batch
 
 
+def require_file(path: Path) -> None:
+    """Raise ReadFailed for what is there and no file: a pipe would be waited for, and can be read but once."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ReadFailed(str(path), "is no file; write the manifest into one")
+
+
 def _text(path: Path) -> str:
+    require_file(path)
     try:
         with path.open("rb") as file:
             raw = file.read(TEXT_BYTES_AT_MOST + 1)
@@ -78,7 +86,11 @@ def _text(path: Path) -> str:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise NotYaml(raw.count(b"\n", 0, error.start) + 1, "is no UTF-8 text") from error
+        line = raw.count(b"\n", 0, error.start) + 1
+        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise NotYaml(
+            line, "is UTF-16, as some programs of Windows save a text; save it as UTF-8" if wide else "is no UTF-8 text"
+        ) from error
     strange = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text)
     if strange is not None:
         line = text.count("\n", 0, strange.start()) + 1

@@ -41,7 +41,17 @@ def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
     lines += _titled("Warnings", _grouped(convertible, lambda each: each.warnings, 1))
     lines += _titled("Left alone", _left_alone(plan))
     lines += _titled("Machines", _table(plan, everything))
+    if convertible:
+        lines += ["", _next(plan)]
     return "\n".join(lines)
+
+
+def _next(plan: BatchPlan) -> str:
+    if plan.troubles:
+        return "Put right what is in the way of the whole batch before `p2v batch run`."
+    if plan.blocked:
+        return "`p2v batch run` parks those that are blocked, and converts the others."
+    return "Nothing is in the way: `p2v batch run` converts them."
 
 
 def _titled(title: str, lines: Iterator[str] | map[str]) -> list[str]:
@@ -73,7 +83,10 @@ def _time(time: CopyTime) -> str:
     if time.seconds is None:
         return time.why
     low, high = time.seconds.low, time.seconds.high
-    words = f"at least {format_seconds(low)}" if high is None else f"{format_seconds(low)} to {format_seconds(high)}"
+    if high is None:
+        words = f"at least {format_seconds(low)}"
+    else:
+        words = f"{format_seconds(low)} to {format_seconds(high)}" if high >= 1 else "less than a second"
     return f"{words} ({time.why})" if time.why else words
 
 
@@ -152,6 +165,7 @@ def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
         size = format_bytes(each.copy_bytes) if each.copy_bytes is not None else "?"
         state = "blocked" if each.is_blocked else "warnings" if each.warnings else "ready"
         system = each.system[:_SYSTEM_LETTERS]
-        yield f"{each.wave:>4}  {each.name[:_NAME_LETTERS]:{width}}  {size:>10}  {each.disks:>5}  {state:8}  {system}".rstrip()
+        name = each.name if len(each.name) <= _NAME_LETTERS else each.name[: _NAME_LETTERS - 1] + "…"
+        yield f"{each.wave:>4}  {name:{width}}  {size:>10}  {each.disks:>5}  {state:8}  {system}".rstrip()
     if len(shown) < len(plan.planned):
         yield f"... the {len(shown)} largest of {len(plan.planned)}"

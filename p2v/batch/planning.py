@@ -20,6 +20,7 @@ from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.events import ItemDone, Reporter, phase, silent
 from p2v.core.text import printable
+from p2v.core.units import format_bytes
 from p2v.core.workspace import existing_parent
 from p2v.preflight import Trouble
 
@@ -150,7 +151,9 @@ def _troubles(batch: Batch, storages: Sequence[StoragePlan]) -> Iterator[Trouble
     for each in storages:
         if not each.fits:
             needed = each.needed_bytes + each.work_bytes
-            message = f"{each.folders[0]}: {each.machines} machines take up to {needed} bytes there, and {each.free_bytes} are free"
+            takes = "machine takes" if each.machines == 1 else "machines take"
+            room = f"up to {format_bytes(needed)} there, and {format_bytes(each.free_bytes)} are free"
+            message = f"{each.folders[0]}: {each.machines} {takes} {room}"
             yield Trouble(
                 "no-space", message, "Give some of them another `target`, or make room before their wave begins."
             )

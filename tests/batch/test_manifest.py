@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from datetime import time
@@ -12,7 +13,7 @@ import pytest
 from p2v.batch.arguments import convert_arguments
 from p2v.batch.jobs import Batch, Budget, Hook, Verify, Window
 from p2v.batch.manifest import read_batch
-from p2v.core.errors import BadManifest, Mistake, NoSource
+from p2v.core.errors import BadManifest, Mistake, NoSource, ReadFailed
 from p2v.core.units import GIB, MIB
 from tests.batch.manifests import FULL, mistakes, read, written
 
@@ -147,6 +148,20 @@ def test_what_is_no_text_says_where(tmp_path: Path) -> None:
     with pytest.raises(BadManifest) as caught:
         read_batch(tmp_path / "jobs.yaml")
     assert caught.value.mistakes[0].line == 2
+
+
+@pytest.mark.parametrize("name", ["jobs.yaml", "jobs.csv"])
+def test_who_saved_it_as_utf_16_is_told_so(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("name,source,target\na,b,c\n", "utf-16")
+    with pytest.raises(BadManifest, match="save it as UTF-8"):
+        read_batch(tmp_path / name)
+
+
+def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ReadFailed, match="is no file"):
+            read_batch(path)
 
 
 @pytest.mark.parametrize(

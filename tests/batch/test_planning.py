@@ -310,3 +310,12 @@ def test_senseless_numbers_are_refused(tmp_path: Path) -> None:
     plan: Planner = never
     with pytest.raises(Usage):
         plan_batch(batch(tmp_path), plan, at_once=0)
+
+
+def test_a_plan_says_what_to_do_next(tmp_path: Path) -> None:
+    ready, blocked = machine("a" * 50), machine("b", blockers=(Trouble("target-exists", "/out/b is there"),))
+    assert plan_text(together(tmp_path, ready)).splitlines()[-1].startswith("Nothing is in the way: `p2v batch run`")
+    assert "…" in plan_text(together(tmp_path, ready))
+    assert "parks those that are blocked" in plan_text(together(tmp_path, ready, blocked)).splitlines()[-1]
+    assert "batch run" not in plan_text(together(tmp_path, blocked))
+    assert "--measure finds out" in plan_text(together(tmp_path, ready))

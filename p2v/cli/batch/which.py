@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.jobs import Batch, Budget, Job, State
-from p2v.batch.manifest import read_batch
+from p2v.batch.manifest import read_batch, require_file
 from p2v.batch.store import Store
 from p2v.core.errors import NoSource, NotPermitted, ReadFailed, Usage
 
@@ -54,6 +54,7 @@ def manifest_of(path: Path) -> Batch:
 
 
 def _is_store(path: Path) -> bool:
+    require_file(path)
     try:
         with path.open("rb") as file:
             return file.read(len(_SQLITE)) == _SQLITE
