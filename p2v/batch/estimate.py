@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from p2v.batch.jobs import Job, State
+from p2v.batch.jobs import Job, State, Verify
 
 _LEAST_ENDED = 3
 """Machines that must have been converted before anything is said."""
@@ -47,10 +48,37 @@ def seconds_left(look: Look, now: float) -> float | None:
     if look.paused or len(ended) < _LEAST_ENDED or not left:
         return None
     sizes = _sizes(look)
-    pace = pace_of([(sizes[job.machine.name], job.ended - job.began) for job in ended])
-    rest = [_rest(job, pace.seconds(sizes[job.machine.name]), now) for job in left]
+    paces = {verify: _pace(ended, sizes, verify) for verify in Verify}
+    rest = [_rest(job, paces[job.machine.verify].seconds(sizes[job.machine.name]), now) for job in left]
     at_once = max(1.0, min(_at_once(look.jobs, now), len(left)))
     return max(sum(rest) / at_once, *rest)
+
+
+def about(seconds: float) -> str:
+    """A guessed duration in words: no seconds, and no minutes beside days."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"about {hours} h {minutes:02d} min" if hours < 48 else f"about {hours // 24} days"
+
+
+def left_words(seconds: float, now: float) -> str:
+    """How long it still takes, and until when (local), as roughly as it is known."""
+    if seconds < 60:
+        return about(seconds)
+    end = datetime.fromtimestamp(now + seconds)
+    is_today = end.date() == datetime.fromtimestamp(now).date()
+    day = "" if is_today else f"{end:%a} " if seconds < 6 * 86400 else f"{end:%Y-%m-%d} "
+    return f"{about(seconds)}, until {day}{end:%H:%M}"
+
+
+def windows_apart(jobs: Iterable[Job]) -> str:
+    """What a guess leaves out, to stand behind it; empty where no machine waits for its window."""
+    has = any(job.state is State.WAITING and job.machine.window is not None for job in jobs)
+    return ", without the waiting for windows" if has else ""
 
 
 def pace_of(measured: Sequence[tuple[int, float]]) -> Pace:
@@ -67,6 +95,13 @@ def pace_of(measured: Sequence[tuple[int, float]]) -> Pace:
     return Pace(fixed, each)
 
 
+def _pace(ended: Sequence[Job], sizes: Mapping[str, int], verify: Verify) -> Pace:
+    """Of machines that are proven in the same way, for a boot takes its time; of all, as long as those are too few."""
+    alike = [job for job in ended if job.machine.verify is verify]
+    jobs = alike if len(alike) >= _LEAST_ENDED else ended
+    return pace_of([(sizes[job.machine.name], job.ended - job.began) for job in jobs])
+
+
 def _sizes(look: Look) -> Mapping[str, int]:
     """Those that nobody knows are taken for usual."""
     known = [size for job in look.jobs if (size := look.sizes.get(job.machine.name, 0)) > 0]
@@ -75,14 +110,14 @@ def _sizes(look: Look) -> Mapping[str, int]:
 
 
 def _rest(job: Job, whole: float, now: float) -> float:
-    """Seconds that a job still takes; one that takes longer than it should is not said to be done at once."""
+    """Seconds that a job still takes; of one that takes longer than it should, a quarter of what it took is a guess like others."""
     if job.state is not State.RUNNING or job.lease_until <= now:
         return whole
     taken = max(0.0, now - job.began)
     copied = job.bytes_copied / job.bytes_total if job.bytes_total else 0.0
     # of one that has copied a tenth in its time, the rest takes nine such times: what is seen goes before what was guessed
     seen = taken * (1 - copied) / copied if 0.05 < copied < 1 else 0.0
-    return max(whole - taken, seen, 0.1 * whole)
+    return max(whole - taken, seen, 0.1 * whole, 0.25 * (taken if taken > whole else 0.0))
 
 
 def _at_once(jobs: Iterable[Job], now: float) -> float:

@@ -156,7 +156,8 @@ class _Run:
 
     def run(self, wishes: Wishes) -> None:
         """Until nothing is left that can be done here."""
-        self.teller.fleet("batch-began", {"machines": len(self.batch.machines)}, stored=True)
+        chosen = {} if self.settings.chosen is None else {"chosen": sorted(self.settings.chosen)}
+        self.teller.fleet("batch-began", {"machines": len(self.batch.machines), **chosen}, stored=True)
         also = [] if wishes.fd is None else [wishes.fd]
         while True:
             self._obey(wishes)

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from p2v.batch.estimate import Look, Pace, pace_of, seconds_left
-from p2v.batch.jobs import Job, State
+from p2v.batch.jobs import Job, State, Verify
 from tests.batch.making import job
 
 NOW = 10_000.0
@@ -63,11 +63,23 @@ def test_a_machine_takes_what_its_size_takes() -> None:
     assert left([*jobs, job("strange")], sizes) == pytest.approx(10 + 10 * 70 / 3)
 
 
+def test_machines_that_are_booted_take_what_such_machines_took() -> None:
+    def booted(one: Job) -> Job:
+        return replace(one, machine=replace(one.machine, verify=Verify.BOOT))
+
+    slow = [booted(done(f"b{number}", 5000 + 900 * number, 900)) for number in range(3)]
+    assert left([*alone(3), *slow, job("w")]) == pytest.approx(100)
+    assert left([*alone(3), *slow, booted(job("w"))]) == pytest.approx(900)
+    assert left([*alone(3), *slow[:1], booted(job("w"))]) == pytest.approx(300)
+
+
 def test_what_is_under_way_has_a_part_behind_it() -> None:
     assert left([*alone(4), running("r", 40)]) == pytest.approx(60)
     # it copies more slowly than was thought: what is seen goes before what was guessed
     assert left([*alone(4), running("r", 90, GIB, 10 * GIB)]) == pytest.approx(810)
-    assert left([*alone(4), running("r", 500)]) == pytest.approx(10)
+    assert left([*alone(4), running("r", 95)]) == pytest.approx(10)
+    # and of one that takes longer than any before it nobody says that it is as good as done
+    assert left([*alone(4), running("r", 500)]) == pytest.approx(125)
     lost = replace(running("r", 50), lease_until=NOW - 1)
     assert left([*alone(4), lost]) == pytest.approx(100)
 

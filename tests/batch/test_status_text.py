@@ -11,8 +11,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from p2v.batch.estimate import about
 from p2v.batch.jobs import Failure, Job, State, Window
-from p2v.cli.batch.status_text import Seen, about, document, overview, table
+from p2v.cli.batch.status_text import Seen, document, overview, table
 from tests.batch.making import job, machine
 
 NOW = 10_000.0

@@ -87,6 +87,10 @@ class History:
     is_paused: bool = False
     is_run: bool = False
     """Whether a runner has the batch in hand, as far as events say."""
+    chosen: frozenset[str] | None = None
+    """Machines that the last run is of; None: all."""
+    is_late: bool = False
+    """Whether the last run begins nothing more."""
 
     def of(self, name: str) -> Told:
         """What is told of a machine; nothing where no event is."""
@@ -221,7 +225,8 @@ def history(jobs: Sequence[Job], events: Iterable[JobEvent], now: float, *, is_r
     first = min([first, *(job.began for job in jobs if job.began > 0)])
     pauses, is_paused = _pauses(fleet, now)
     is_run = is_run or _is_run(jobs, fleet, now)
-    return History(machines, first, _end(jobs, machines, now), tuple(moved), pauses, is_paused, is_run)
+    end, (chosen, is_late) = _end(jobs, machines, now), _last_run(fleet)
+    return History(machines, first, end, tuple(moved), pauses, is_paused, is_run, chosen, is_late)
 
 
 def _end(jobs: Sequence[Job], machines: Mapping[str, Told], now: float) -> float:
@@ -245,6 +250,19 @@ def _pauses(fleet: Sequence[JobEvent], now: float) -> tuple[tuple[tuple[float, f
     if since is not None:
         pauses.append((since, now))
     return tuple(pauses), since is not None
+
+
+def _last_run(fleet: Sequence[JobEvent]) -> tuple[frozenset[str] | None, bool]:
+    """The machines that the last run is of, None for all, and whether it begins nothing more."""
+    chosen: frozenset[str] | None = None
+    is_late = False
+    for event in fleet:
+        if event.kind == "batch-began":
+            names = event.data.get("chosen")
+            chosen = frozenset(map(str, names)) if isinstance(names, list) else None
+            is_late = False
+        is_late = is_late or event.kind == "late"
+    return chosen, is_late
 
 
 def _is_run(jobs: Sequence[Job], fleet: Sequence[JobEvent], now: float) -> bool:

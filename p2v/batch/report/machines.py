@@ -166,7 +166,9 @@ def failures(jobs: Sequence[Job], known: Known) -> Markup:
         anchor = known.anchors[job.machine.name]
         title = element("h3", link(f"#{anchor}", name_of(job.machine.name)))
         items.append(element("li", title, _failure(job, known), data_of=anchor))
-    return element("ul", joined(items, "\n"), class_="failures")
+    retry, run = element("code", "p2v batch retry NAME"), element("code", "p2v batch run")
+    again = element("p", "When a reason is gone: ", retry, " lets the machine wait again, ", run, " converts it.", class_="note")
+    return joined((again, element("ul", joined(items, "\n"), class_="failures")))
 
 
 def _failure(job: Job, known: Known) -> Markup:

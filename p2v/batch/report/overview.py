@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from p2v.batch.estimate import about, left_words, windows_apart
 from p2v.batch.jobs import Job, State
 from p2v.batch.report.figures import Column, at_once, outcomes, phase_figures, rates
 from p2v.batch.report.history import History
@@ -20,7 +21,9 @@ _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 _MOST_CODES = 15
 
 
-def overview(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None) -> Markup:
+def overview(
+    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None, now: float
+) -> Markup:
     """Tiles of outcomes, what that means together, and all charts that there is something to show in.
 
     ``left``: seconds that the rest takes; None: nobody knows.
@@ -29,7 +32,7 @@ def overview(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], 
         "overview",
         "Overview",
         _tiles(jobs),
-        element("ul", *(element("li", each) for each in _told(jobs, history, waiting, left)), class_="told"),
+        element("ul", *(element("li", each) for each in _told(jobs, history, waiting, left, now)), class_="told"),
         element("div", *_charts(jobs, history), class_="charts"),
     )
 
@@ -45,7 +48,9 @@ def _tiles(jobs: Sequence[Job]) -> Markup:
     return element("dl", *tiles, class_="tiles")
 
 
-def _told(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None) -> Iterator[str]:
+def _told(
+    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None, now: float
+) -> Iterator[str]:
     """The state of the run in sentences."""
     ended = sum(job.state.is_end for job in jobs)
     yield f"{ended:,} of {counted(len(jobs), 'machine')} have ended, after {lasted(history.end - history.begin)}."
@@ -56,7 +61,9 @@ def _told(jobs: Sequence[Job], history: History, waiting: Mapping[str, str], lef
         of = "" if len(known) == len(jobs) else f" (of {counted(len(known), 'machine')} whose size is known)"
         yield f"Disks of {size(done)} of {size(total)} are copied{of}, holes included."
     if left is not None:
-        yield f"At the pace so far the rest takes about {lasted(left)}."
+        runs = any(job.state is State.RUNNING for job in jobs)
+        guess = left_words(left, now) if runs else about(left)
+        yield f"The rest takes {guess}{windows_apart(jobs)}, as machines went so far."
     for reason, count in Counter(waiting.values()).most_common():
         yield f"{counted(count, 'machine')} {'waits' if count == 1 else 'wait'} for: {reason}."
 

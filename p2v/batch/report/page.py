@@ -110,7 +110,7 @@ def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: float | Non
     is_cluster = bool(host_figures(jobs, known.history))
     hosts = [section("hosts", "Hosts", host_table(jobs, known.history))] if is_cluster else []
     return (
-        overview(jobs, known.history, known.waiting, left),
+        overview(jobs, known.history, known.waiting, left, known.now),
         section("running", "Under way", running_table(jobs, known)),
         section("parked", "Parked, and why", failures(jobs, known)),
         section("slow", "What is slow, and why", _slow(batch, jobs, known)),

@@ -178,7 +178,8 @@ def idle_time(history: History) -> Iterator[Slow]:
 def waits(batch: Batch, jobs: Sequence[Job], history: History, now: float) -> Mapping[str, str]:
     """Of each machine that waits, by its name: for what."""
     waiting = [job for job in jobs if job.state is State.WAITING]
-    waves = [job.machine.wave for job in jobs if not job.state.is_end]
+    taken = [job for job in jobs if history.chosen is None or job.machine.name in history.chosen]
+    waves = [job.machine.wave for job in taken if not job.state.is_end]
     wave = min(waves, default=0)
     busy = Counter(_work_now(history, job) for job in jobs if job.state is State.RUNNING)
     return {job.machine.name: _wait(batch, job, history, now, wave, busy) for job in waiting}
@@ -194,6 +195,10 @@ def _wait(batch: Batch, job: Job, history: History, now: float, wave: int, busy:
         return "the batch to be resumed"
     if not history.is_run:
         return "a runner"
+    if history.is_late:
+        return "the next run: this one begins nothing more"
+    if history.chosen is not None and machine.name not in history.chosen:
+        return "another run: this one is of other machines"
     if machine.wave > wave:
         return f"the end of wave {wave:,}"
     if job.not_before > now:

@@ -13,10 +13,9 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from p2v.batch.estimate import Look, seconds_left
+from p2v.batch.estimate import Look, about, seconds_left
 from p2v.batch.jobs import JobEvent
 from p2v.cli.batch.progress import TOLD, Fleet, told
-from p2v.cli.batch.status_text import about
 from p2v.core.text import printable
 
 _NAME_LETTERS = 24

@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from p2v.batch.estimate import Look, seconds_left
+from p2v.batch.estimate import Look, left_words, seconds_left
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
-from p2v.cli.batch.status_text import left_words
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
@@ -168,8 +167,9 @@ def told(event: JobEvent) -> str:
         case "stopping":
             return "stopping: what is under way is ended, and goes on at the next run (again: at once)"
         case "batch-began":
-            count = event.data.get("machines")
-            return f"the run begins: {count} {'machine' if count == 1 else 'machines'}"
+            count, chosen = event.data.get("machines"), event.data.get("chosen")
+            part = f"{len(chosen)} of " if isinstance(chosen, list) else ""
+            return f"the run begins: {part}{count} {'machine' if count == 1 else 'machines'}"
         case "batch-ended":
             counts = ", ".join(f"{count} {state}" for state, count in event.data.items() if count)
             return f"the run has ended: {counts or 'no machines'}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from p2v.batch.estimate import Look, seconds_left
+from p2v.batch.estimate import Look, about, left_words, seconds_left, windows_apart
 from p2v.batch.jobs import Failure, Job, State
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
@@ -56,32 +56,7 @@ def summary(seen: Seen) -> Iterator[str]:
     left = seconds_left(Look(seen.jobs, seen.sizes, seen.paused), seen.now)
     if left is not None:
         runs = any(job.state is State.RUNNING and not is_expired(job, seen.now) for job in seen.jobs)
-        yield f"left: {left_words(left, seen.now) if runs else about(left)}{_windows(seen.jobs)}"
-
-
-def left_words(seconds: float, now: float) -> str:
-    """How long it still takes, and until when, as roughly as it is known."""
-    if seconds < 60:
-        return about(seconds)
-    end = datetime.fromtimestamp(now + seconds)
-    day = "" if end.date() == datetime.fromtimestamp(now).date() else f"{end:%a} " if seconds < 6 * 86400 else f"{end:%Y-%m-%d} "
-    return f"{about(seconds)}, until {day}{end:%H:%M}"
-
-
-def about(seconds: float) -> str:
-    """A guessed duration: no seconds, and no minutes beside days."""
-    if seconds < 60:
-        return "less than a minute"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"about {minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"about {hours} h {minutes:02d} min" if hours < 48 else f"about {hours // 24} days"
-
-
-def _windows(jobs: Iterable[Job]) -> str:
-    has = any(job.state is State.WAITING and job.machine.window is not None for job in jobs)
-    return ", without the waiting for windows" if has else ""
+        yield f"left: {left_words(left, seen.now) if runs else about(left)}{windows_apart(seen.jobs)}"
 
 
 def _counts(jobs: Sequence[Job]) -> Iterator[str]:

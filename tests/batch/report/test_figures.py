@@ -195,3 +195,18 @@ def test_for_what_machines_wait() -> None:
     assert wait_of(replace(waiting, not_before=NOW + 1)) == "the time of another attempt"
     assert wait_of(replace(waiting, machine=machine("w", wave=2)), running) == "the end of wave 0"
     assert wait_of(replace(waiting, machine=machine("w", window=window))).startswith("the window from")
+
+
+def test_in_a_run_of_a_part_the_others_wait_for_another_run_and_hold_up_no_wave() -> None:
+    waiting, other = Job(machine("w", wave=2), State.WAITING), Job(machine("o"), State.WAITING)
+    teller = Teller()
+    teller.tell(1, "", 0, "batch-began", machines=2, chosen=["w"])
+    assert wait_of(waiting, other, teller=teller) == "a turn"
+    assert wait_of(other, waiting, teller=teller).startswith("another run")
+    teller.tell(2, "", 0, "late", waiting=1)
+    assert wait_of(waiting, other, teller=teller).startswith("the next run")
+    teller.tell(3, "", 0, "batch-ended")
+    teller.tell(4, "", 0, "batch-began", machines=2)
+    assert wait_of(waiting, other, teller=teller) == "the end of wave 0"
+    teller.tell(5, "", 0, "batch-began", chosen={"w": 1})
+    assert wait_of(other, waiting, teller=teller) == "a turn"

@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from p2v.batch.jobs import Job, State
+from p2v.batch.report import batch_html
+from p2v.core.units import GIB
 from tests.batch.report.samples import NOW, START, Sample, Teller, batch_of, done, fleet, hostile, machine, sample
 from tests.pages import nesting
 from tests.pages.hostile import HOSTILE
@@ -102,3 +104,13 @@ def test_a_page_stays_small_whatever_is_put_into_it() -> None:
 def test_the_same_batch_gives_the_same_page() -> None:
     assert fleet(10).html(10) == fleet(10).html(10)
     assert START < NOW
+
+
+def test_how_long_the_rest_takes_is_told_by_sizes_also_of_what_has_not_begun() -> None:
+    jobs = [Job(machine(f"d{n}"), State.DONE, began=NOW - 600, ended=NOW - 600 + 100 * n) for n in (1, 2, 3)]
+    jobs += [Job(machine("r"), State.RUNNING, began=NOW, lease_until=NOW + 60), Job(machine("w"), State.WAITING)]
+    sizes = {"d1": GIB, "d2": 2 * GIB, "d3": 3 * GIB, "r": GIB, "w": 100 * GIB}
+    text = text_of(batch_html(batch_of(jobs), jobs, (), NOW, 5, sizes=sizes))
+    # a large one that is left is what the end waits for
+    assert "The rest takes about 2 h 47 min, until " in text
+    assert "The rest takes" not in text_of(batch_html(batch_of(jobs), jobs[:3], (), NOW, 5, sizes=sizes))
