@@ -19,6 +19,7 @@ from p2v.pages.markup import PNG_SIGNATURE
 
 _IHDR = struct.Struct(">I4sII")
 _MOST_PIXELS = 1 << 13
+_MOST_SECONDS = 1e9
 _NOT_BOOTED = "not-booted"
 _FIRST = (Outcome.PARKED, Outcome.NOT_BOOTED)
 
@@ -91,11 +92,10 @@ def boot_of(record: Path) -> Boot | None:
     if not _part(evidence, "verdict"):
         return None
     verdict = _part(evidence, "verdict")
-    seconds = evidence.get("seconds")
     return Boot(
         _text(verdict, "reason"),
         _text(verdict, "sentence"),
-        float(seconds) if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None,
+        _seconds(evidence.get("seconds")),
         _text(evidence, "accelerator"),
         _beside(record, _text(evidence, "screenshot")),
     )
@@ -109,6 +109,12 @@ def _part(data: Any, name: str) -> Mapping[str, Any]:
 def _text(data: Mapping[str, Any], name: str) -> str:
     value = data.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _seconds(value: object) -> float | None:
+    """A duration; NaN, infinity and numbers of a thousand digits are numbers to JSON's reader, and none of somebody's boot."""
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _MOST_SECONDS
+    return float(value) if is_one else None  # type: ignore[arg-type]
 
 
 def _beside(record: Path, name: str) -> Picture | None:
@@ -132,7 +138,8 @@ def load(picture: Picture) -> Picture | None:
 
 def read_file(path: Path, most: int) -> bytes:
     """A regular file's bytes; none for anything else, for what cannot be read and for what is larger."""
-    with suppress(OSError):
+    # ValueError: a name with a NUL or half a letter in it
+    with suppress(OSError, ValueError):
         # O_NONBLOCK: a pipe in its place must not be waited for
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:

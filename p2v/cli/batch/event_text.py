@@ -24,15 +24,15 @@ def words(event: JobEvent) -> str:
         case "bytes-done" | "item-done":
             return ""
         case "claimed":
-            return f"attempt {_number(data, 'attempt')} begins ({text(data, 'worker')}, lease {event.fence})" + _lost(
+            return f"attempt {number(data, 'attempt')} begins ({text(data, 'worker')}, lease {event.fence})" + _lost(
                 data
             )
         case "began":
-            return f"may copy {format_bytes(_number(data, 'limit'))} a second"
+            return f"may copy {format_bytes(number(data, 'limit'))} a second"
         case "worker":
             return f"goes on at {text(data, 'host') or 'a worker'} ({text(data, 'worker')})"
         case "phase-started":
-            size = _number(data, "total_bytes")
+            size = number(data, "total_bytes")
             return f"{text(data, 'title') or text(data, 'phase')} ..." + (f" ({format_bytes(size)})" if size else "")
         case "phase-finished":
             ended = "failed after" if data.get("failed") is True else "done in"
@@ -95,9 +95,10 @@ def text(data: Mapping[str, Any], name: str) -> str:
     return cut(str(value)) if value is not None else ""
 
 
-def _number(data: Mapping[str, Any], name: str) -> int:
+def number(data: Mapping[str, Any], name: str) -> int:
+    """A field of an event that should be a whole number; 0 for anything else."""
     value = data.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else 0
 
 
 def _seconds(data: Mapping[str, Any], name: str) -> float:

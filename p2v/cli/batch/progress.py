@@ -167,16 +167,16 @@ def told(event: JobEvent) -> str:
         case "stopping":
             return "stopping: what is under way is ended, and goes on at the next run (again: at once)"
         case "batch-began":
-            count, chosen = event.data.get("machines"), event.data.get("chosen")
+            count, chosen = event_text.number(event.data, "machines"), event.data.get("chosen")
             part = f"{len(chosen)} of " if isinstance(chosen, list) else ""
             return f"the run begins: {part}{count} {'machine' if count == 1 else 'machines'}"
         case "batch-ended":
-            counts = ", ".join(f"{count} {state}" for state, count in event.data.items() if count)
+            told_of = ((state.value, event_text.number(event.data, state.value)) for state in State)
+            counts = ", ".join(f"{count} {state}" for state, count in told_of if count)
             return f"the run has ended: {counts or 'no machines'}"
         case "late":
-            waiting = event.data.get("waiting")
-            rest = "" if not isinstance(waiting, int) else f"; {waiting} {'waits' if waiting == 1 else 'wait'} for the next run"
-            return f"it is late: nothing more begins{rest}"
+            waiting = event_text.number(event.data, "waiting")
+            return f"it is late: nothing more begins; {waiting} {'waits' if waiting == 1 else 'wait'} for the next run"
         case "hook":
             ended = f"failed: {event_text.text(event.data, 'message')}" if event.data.get("failed") is True else "done"
             return f"the batch's own command at the end: {ended}"
