@@ -129,6 +129,12 @@ def beginning(machines: Sequence[MachineAudit], aside: Sequence[LeftAside] = ())
     return _HEAD + "\n".join([*lines, *_aside(aside)]).rstrip("\n") + "\n"
 
 
+def entries(text: str) -> tuple[int, int]:
+    """Of a manifest that was begun: how many machines are in it, and how many stand in it as comments."""
+    lines = text.splitlines()
+    return sum(line.startswith("- name: ") for line in lines), sum(line.startswith("# - name: ") for line in lines)
+
+
 def _systems(machines: Sequence[MachineAudit]) -> Iterator[tuple[int, str]]:
     """By their places, the machines that share a package with others: what each is called there."""
     shared: dict[str, list[int]] = {}
@@ -167,9 +173,12 @@ def _entry(machine: MachineAudit, name: str, system: str) -> list[str]:
     else:
         what += ["  source:", *(f"  - {quoted(each)}" for each in source)]
     what += [f"  system: {quoted(system)}"] if system else []
+    head = [_comment(_portrait(machine))]
+    if name != machine.name:
+        head.append(_comment(f"  called {name} here: another machine has its name, or it cannot be a file's"))
     if reasons:
-        return [_comment(_portrait(machine)), *map(_comment, reasons), *(f"# {line}" for line in what)]
-    return [_comment(_portrait(machine)), *map(_comment, _to_know(machine)), *what]
+        return [*head, *map(_comment, reasons), *(f"# {line}" for line in what)]
+    return [*head, *map(_comment, _to_know(machine)), *what]
 
 
 def _in_the_way(machine: MachineAudit, texts: Sequence[str]) -> Iterator[str]:

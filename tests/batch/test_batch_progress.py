@@ -170,3 +170,15 @@ def test_there_is_a_sink_for_every_way() -> None:
     assert isinstance(sink("json", JOBS), JsonLines)
     assert isinstance(sink("plain", JOBS), PlainLines)
     assert sink("none", JOBS)(RUN[0]) is None
+
+
+@pytest.mark.parametrize("terminal, drawn", [("xterm", True), ("dumb", False)])
+def test_bars_are_for_terminals_that_can_move_their_cursor(
+    monkeypatch: pytest.MonkeyPatch, terminal: str, drawn: bool
+) -> None:
+    monkeypatch.setattr("sys.stderr", Screen())
+    monkeypatch.setenv("TERM", terminal)
+    made = sink("auto", JOBS)
+    assert isinstance(made, FleetBars) is drawn
+    if isinstance(made, FleetBars):
+        made.close()

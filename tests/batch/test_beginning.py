@@ -14,7 +14,7 @@ import yaml
 from p2v.audit.document import AuditDocument, DiskAudit, LeftAside, MachineAudit, Origin, Verdict
 from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.formats.json_document import audit_json
-from p2v.batch.beginning import beginning, init_text, quoted
+from p2v.batch.beginning import beginning, entries, init_text, quoted
 from p2v.batch.jobs import Batch
 from p2v.core.errors import BadManifest, Usage
 from tests.audit.documents import AS_OF, fleet, hostile, sample
@@ -185,3 +185,12 @@ def test_nothing_found_is_said(tmp_path: Path) -> None:
     text = init_text([tmp_path])
     assert "# No machine was found." in text
     assert "# Looked at, and no machine:" in beginning([], [LeftAside("/x\ny", "why\x1b")])
+
+
+def test_who_is_called_otherwise_is_told_and_all_are_counted() -> None:
+    blocked = machine("old", "/o.img", findings=(finding(Severity.BLOCKER),), verdict=Verdict.BLOCKED)
+    text = beginning([machine("web", "/a.img"), machine("web", "/b.img"), machine("we b", "/c.img"), blocked])
+    assert "#   called web-2 here: another machine has its name" in text
+    assert "#   called we-b here" in text
+    assert text.count("called") == 2
+    assert entries(text) == (3, 1)

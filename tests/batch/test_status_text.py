@@ -161,3 +161,11 @@ def test_how_long_the_rest_takes_is_said_and_until_when_while_something_runs() -
 )  # fmt: skip
 def test_a_guess_is_told_as_roughly_as_it_is_known(seconds: float, words: str) -> None:
     assert about(seconds) == words
+
+
+def test_a_rate_is_of_a_copy_that_goes_on() -> None:
+    copying = running(bytes_copied=100 << 20, bytes_total=200 << 20)
+    assert "1.0 MiB/s" in overview(Seen("jobs.yaml", (copying,), NOW))
+    text = overview(Seen("jobs.yaml", (replace(copying, phase="turn"),), NOW))
+    assert "/s" not in text
+    assert "waits for its turn" in text

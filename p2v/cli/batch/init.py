@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from p2v.batch.beginning import init_text
+from p2v.batch.beginning import entries, init_text
 from p2v.cli import console, options
 
 
@@ -27,5 +27,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest."""
     report = console.reporter(arguments.progress)
-    console.out(init_text(arguments.paths, report=report, at_once=arguments.at_once).rstrip("\n"))
+    text = init_text(arguments.paths, report=report, at_once=arguments.at_once)
+    console.out(text.rstrip("\n"))
+    if arguments.progress not in ("json", "none"):
+        _tell(*entries(text))
     return 0
+
+
+def _tell(machines: int, left_out: int) -> None:
+    """What to do with it: on stderr, for the manifest itself goes into a file."""
+    count = f"{machines} machine{'' if machines == 1 else 's'}"
+    apart = f", and {left_out} left out: comments say why" if left_out else ""
+    console.note(f"p2v: a manifest of {count}{apart}")
+    if machines:
+        console.note("     Edit it (target, verify, map), then `p2v batch plan FILE`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import threading
@@ -39,7 +40,9 @@ _STATES = {
 def sink(progress: str, jobs: Sequence[Job]) -> Sink:
     """The sink for a run's events; ``jobs``: as they stand when it begins."""
     if progress == "auto":
-        progress = "bars" if sys.stderr.isatty() else "plain"
+        # an editor's shell cannot move its cursor
+        can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        progress = "bars" if can_draw else "plain"
     match progress:
         case "bars":
             # only a terminal needs it and tqdm

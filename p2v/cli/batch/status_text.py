@@ -10,6 +10,7 @@ from typing import Any
 
 from p2v.batch.estimate import Look, about, left_words, seconds_left, windows_apart
 from p2v.batch.jobs import Failure, Job, State
+from p2v.batch.kinds import COPY
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
@@ -107,8 +108,11 @@ def host_of(job: Job) -> str:
 
 def _progress(job: Job, now: float) -> tuple[str, ...]:
     seconds = max(0.0, now - job.began)
-    rate = f"{format_bytes(int(job.bytes_copied / seconds))}/s" if seconds >= 1 and job.bytes_copied else ""
-    phase = "not heard of any more" if is_expired(job, now) else printable(job.phase, keep="") or "beginning"
+    # of a copy that has ended it would only sink, as long as the machine is rewritten or booted
+    copies = job.phase == COPY and seconds >= 1 and job.bytes_copied
+    rate = f"{format_bytes(int(job.bytes_copied / seconds))}/s" if copies else ""
+    doing = "waits for its turn" if job.phase == "turn" else printable(job.phase, keep="") or "beginning"
+    phase = "not heard of any more" if is_expired(job, now) else doing
     return (phase, _share(job), rate, format_seconds(seconds), f"{job.attempts} of {job.machine.attempts}")
 
 
