@@ -13,7 +13,7 @@ from p2v.batch.report.hosts import host_figures, host_table, slow_hosts
 from p2v.batch.report.machines import Known, controls, failures, machine_details, machine_table, running_table, screens
 from p2v.batch.report.overview import overview, phase_table
 from p2v.batch.report.pictures import Boot
-from p2v.batch.report.reasons import Slow, full_places, idle_time, slow_machines, slow_places, waits
+from p2v.batch.report.reasons import Slow, full_places, idle_time, slow_machines, slow_places, turns, waits
 from p2v.batch.report.timeline import timeline
 from p2v.batch.report.words import Outcome, lasted, moment, outcome_of, zone
 from p2v.pages.layout import contents, filter_status, header, section, whole_page
@@ -127,7 +127,7 @@ def _slow(batch: Batch, jobs: Sequence[Job], known: Known) -> Markup:
     past = known.history
     budget = places(batch.budget, past)
     machines = slow_machines(jobs, past, batch.budget.bytes_per_second)
-    found = [*idle_time(past), *full_places(budget), *slow_places(jobs, past), *slow_hosts(jobs, past), *machines]
+    found = [*idle_time(past), *full_places(budget), *turns(past), *slow_places(jobs, past), *slow_hosts(jobs, past), *machines]
     use = [f"{each.name} {each.share:.0%} of {each.count:,}" for each in budget]
     taken = element("p", f"Places of the budget that were taken while anything ran: {', '.join(use)}.") if use else None
     if not found:

@@ -24,6 +24,9 @@ _APART = 0.67
 LEAST = 3
 """Machines that a median needs."""
 _FULL = 0.9
+_TURNS = {"turn": ("to boot", "boots"), "appliance-turn": ("with an appliance", "appliances")}
+"""Phases in which a machine waits for others: for what, and by which number of the budget."""
+_LONG_WAITS = 60.0
 _LEAST_SECONDS = 1.0
 """That a copy or failed attempts must have cost to be told of."""
 
@@ -163,6 +166,17 @@ def full_places(places: Sequence[Places]) -> Iterator[Slow]:
         if each.share >= _FULL:
             what = f"All places for {each.name} ({each.count:,}) were taken {each.share:.0%} of the time."
             yield Slow("", what, ("A larger budget would shorten the run, if host and storage can bear it.",), 0.0)
+
+
+def turns(history: History) -> Iterator[Slow]:
+    """Time that machines under way waited for others, where it is more than a tenth of all that they took."""
+    under_way = sum(attempt.end - attempt.begin for attempt in attempts_of(history))
+    for phase, (word, name) in _TURNS.items():
+        waits = [span.seconds for span in spans_of(history) if span.phase == phase and span.seconds >= _LEAST_SECONDS]
+        if sum(waits) >= max(_LONG_WAITS, 0.1 * under_way):
+            what = f"{counted(len(waits), 'machine')} waited {lasted(sum(waits))} in all for a turn {word}."
+            why = f"More of `{name}` in the budget would shorten that, if the host can bear it."
+            yield Slow("", what, (why,), sum(waits))
 
 
 def idle_time(history: History) -> Iterator[Slow]:

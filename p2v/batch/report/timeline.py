@@ -20,7 +20,7 @@ _MOST_LANES = 3
 _TICKS = 4
 _WORDS = (
     "One line a machine, in the order in which they began. Finishing: changes are committed, digests taken, names given. "
-    "Other: a guest is read, a plan is made."
+    "Waiting for a turn: as many boot at a time as the budget says. Other: a guest is read, a plan is made."
 )
 
 

@@ -52,6 +52,7 @@ class Work(enum.Enum):
     REWRITE = "rewrite"
     BOOT = "boot"
     FINISH = "finish"
+    TURN = "turn"
     OTHER = "other"
 
 
@@ -60,6 +61,7 @@ WORKS = {
     Work.REWRITE: ("Rewriting", "rewrite"),
     Work.BOOT: ("Booting", "boot"),
     Work.FINISH: ("Finishing", "finish"),
+    Work.TURN: ("Waiting for a turn", "turn"),
     Work.OTHER: ("Other", "other"),
 }
 FAILED = ("Failed", "failed")
@@ -70,6 +72,8 @@ _WORK_OF = {
     "rewrite": Work.REWRITE,
     "boot": Work.BOOT,
     "instrument": Work.BOOT,
+    "turn": Work.TURN,
+    "appliance-turn": Work.TURN,
     "commit": Work.FINISH,
     "checksum": Work.FINISH,
     "publish": Work.FINISH,

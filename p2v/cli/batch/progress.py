@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from p2v.batch.estimate import Look, left_words, seconds_left
+from p2v.batch.estimate import Look, left_words, seconds_left, windows_apart
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
 from p2v.core.text import printable
@@ -154,7 +154,7 @@ class PlainLines:
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
                 copied = f", {format_bytes(self.fleet.copied)} copied" if self.fleet.copied else ""
                 left = seconds_left(look, self.now())
-                until = "" if left is None else f"; left: {left_words(left, self.now())}"
+                until = "" if left is None else f"; left: {left_words(left, self.now())}{windows_apart(look.jobs)}"
                 self._say(f"{done}; {self.fleet.counts()}{copied}{until}")
 
     def _say(self, text: str) -> None:

@@ -21,7 +21,7 @@ from p2v.batch.report.figures import (
 )
 from p2v.batch.report.history import history
 from p2v.batch.report.limits import COLUMNS
-from p2v.batch.report.reasons import full_places, idle_time, slow_machines, slow_places, waits
+from p2v.batch.report.reasons import full_places, idle_time, slow_machines, slow_places, turns, waits
 from p2v.batch.report.words import Outcome, Work
 from p2v.core.units import GIB, MIB
 from tests.batch.report.samples import NOW, Teller, batch_of, done, machine, sample
@@ -69,6 +69,25 @@ def test_budget_that_was_used_up_is_told_of() -> None:
     assert [*full_places(places(Budget(copies=2), past))] == [
         each for each in full_places(places(Budget(copies=2), past)) if "copies" not in each.what
     ]
+
+
+def test_time_that_machines_wait_for_a_turn_is_told_of_where_it_is_much() -> None:
+    def waited(seconds: float, phase: str = "turn") -> list[str]:
+        teller = Teller()
+        jobs = []
+        for name in ("a", "b"):
+            teller.tell(0, name, 1, "claimed", attempt=1, worker="here")
+            teller.phase(name, 1, "copy", 0, 1000, GIB)
+            teller.phase(name, 1, phase, 1000, 1000 + seconds)
+            teller.tell(1000 + seconds, name, 1, "done")
+            jobs.append(Job(machine(name), State.DONE))
+        return [f"{each.what} {each.why[0]}" for each in turns(history(jobs, teller.in_order(), NOW))]
+
+    (told,) = waited(300)
+    assert told.startswith("2 machines waited 10 min 00 s in all for a turn to boot. More of `boots`")
+    assert "`appliances`" in waited(300, "appliance-turn")[0]
+    assert waited(50) == []
+    assert waited(300, "other") == []
 
 
 def test_phases_by_the_time_they_took_together() -> None:
