@@ -17,8 +17,26 @@ ALONE = "boots"
 FIRST = "convert"
 #: Groups that need no sample guest: what another worker does while those are made.
 MEANWHILE = ("chromium", "cluster", "wine")
-#: Files of half a minute and more that boot nothing, the longest first: at the end a worker is left alone with a short one.
-LONG: tuple[str, ...] = ()
+#: Files of ten seconds of processor time and more that boot nothing: at the end a worker is left alone with a short one.
+LONG = (
+    "tests/pipeline/test_machines.py",
+    "tests/pipeline/test_every_write_of_a_machine.py",
+    "tests/proof/test_corruptions.py",
+    "tests/pipeline/test_every_write.py",
+    "tests/converters/allocation/test_mutations.py",
+    "tests/converters/test_copy_commit.py",
+    "tests/pipeline/test_in_place_steps.py",
+    "tests/windows_startup/test_convertible.py",
+    "tests/pipeline/test_random_kills.py",
+    "tests/converters/allocation/test_xfs.py",
+    "tests/converters/allocation/test_ext4.py",
+    "tests/batch/test_batch_page.py",
+    "tests/cli/test_live_options.py",
+    "tests/batch/test_runner.py",
+    "tests/audit/test_windows_guests.py",
+    "tests/batch/test_fenced_conversion.py",
+    "tests/converters/test_copy.py",
+)
 
 
 def group_of(item: pytest.Item) -> str:

@@ -171,6 +171,7 @@ class TestConvertedGuest:
         assert document["plan"]["blockers"] == []
 
 
+@pytest.mark.appliance
 def test_a_plan_is_the_same_twice_and_is_carried_out_as_a_document(tmp_path: Path) -> None:
     source = packed("vmware", "vhdx")
     first, second = p2v("plan", source, "--json", "--name", "vm"), p2v("plan", source, "--json", "--name", "vm")
@@ -209,6 +210,7 @@ def test_a_plan_that_was_edited_by_hand_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.appliance
 def test_a_dirty_file_system_is_read_through_an_appliance_and_its_journal_counts(tmp_path: Path) -> None:
     """The host's readers would see the old contents; the appliance replays the journal in an overlay."""
     source = guest("dirty-ext4")
@@ -221,6 +223,7 @@ def test_a_dirty_file_system_is_read_through_an_appliance_and_its_journal_counts
     assert state(source) == before
 
 
+@pytest.mark.appliance
 def test_a_damaged_file_system_blocks_with_the_checkers_words(tmp_path: Path) -> None:
     source = guest("damaged-ext4")
     before = state(source)
