@@ -18,7 +18,8 @@ from typing import Any
 
 from p2v.cli.main import main
 
-SECONDS = 420.0
+# generous: a run takes one minute, on a busy machine ten
+SECONDS = 1200.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def kill_when(words: Sequence[str | Path], reached: Callable[[dict[str, Any]], b
     finally:
         if process.poll() is None:
             try:
-                process.wait(60)
+                process.wait(300)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

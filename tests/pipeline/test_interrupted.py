@@ -36,6 +36,7 @@ EVERY = tuple(phase for phase, _, _ in PHASES)
 
 
 @pytest.mark.appliance
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("phases", "options"),
     [
@@ -102,6 +103,7 @@ def _finish_publishing(words: Sequence[str | Path], out: Path) -> None:
 
 
 @pytest.mark.boots
+@pytest.mark.timeout(1800)
 def test_killed_while_the_result_boots(tmp_path: Path) -> None:
     source, out = packed("vmware", "vmdk-stream"), tmp_path / "out"
     before = state(source)
@@ -113,6 +115,7 @@ def test_killed_while_the_result_boots(tmp_path: Path) -> None:
 
 
 @pytest.mark.appliance
+@pytest.mark.timeout(1800)
 def test_an_interrupted_copy_gives_the_same_disk_as_one_that_was_not(tmp_path: Path) -> None:
     """Resumed after a kill in the commit, the contents outside what was rewritten are the source's."""
     source = packed("vmware", "vhd-dynamic")

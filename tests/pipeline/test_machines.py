@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from p2v.record import load_record
 from tests.fixtures.described import FIRST_CARD, SECOND_ADDRESS, SECOND_CARD
 from tests.fixtures.guests import guest_disks
 from tests.fixtures.trees import ADDRESS
-from tests.pipeline.machine_folders import CPUS, KINDS, MACS, MEMORY_MIB, UUID, hyperv
+from tests.pipeline.machine_folders import CPUS, KINDS, MACS, MEMORY_MIB, UUID, Wrapped, hyperv
 from tests.pipeline.running import p2v, proven, state
 
 # One of every test run: a snapshot's chain, and a description of which every field is used.
@@ -72,9 +73,18 @@ def test_a_second_generation_hyperv_machine_comes_over_with_uefi(tmp_path: Path)
     assert ADDRESS in {a for each in record.boot.report.interfaces for a in each.addresses}
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Wrapped:
+    """An OVA, which takes longest to make; not to be written."""
+    return KINDS["ova"](tmp_path_factory.mktemp("package"), guest_disks("two-cards"))
+
+
 @pytest.mark.parametrize("kind", ["vmx-snapshot", "ova", "vmc-differencing", "hyperv-export", "vbox"])
-def test_a_machine_is_planned_with_what_its_description_says(kind: str, tmp_path: Path) -> None:
-    wrapped = KINDS[kind](tmp_path, guest_disks("two-cards"))
+def test_a_machine_is_planned_with_what_its_description_says(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    wrapped: Wrapped
+    wrapped = request.getfixturevalue("package") if kind == "ova" else KINDS[kind](tmp_path, guest_disks("two-cards"))
     ran = p2v("plan", wrapped.source, "--json")
     assert ran.status == 0, ran.err
     document = json.loads(ran.out)
@@ -85,13 +95,14 @@ def test_a_machine_is_planned_with_what_its_description_says(kind: str, tmp_path
     assert "/etc/fstab" in changed
 
 
-def test_a_package_with_a_changed_disk_is_not_copied(tmp_path: Path) -> None:
-    wrapped = KINDS["ova"](tmp_path, guest_disks("two-cards"))
-    with wrapped.source.open("r+b") as file:
+def test_a_package_with_a_changed_disk_is_not_copied(tmp_path: Path, package: Wrapped) -> None:
+    source = tmp_path / package.source.name
+    shutil.copy(package.source, source)
+    with source.open("r+b") as file:
         # inside the second disk, behind everything that planning reads
         file.seek(-64 * 1024, 2)
         file.write(b"x")
-    ran = p2v("convert", wrapped.source, "-o", tmp_path / "results")
+    ran = p2v("convert", source, "-o", tmp_path / "results")
     assert ran.status == 65, ran.err
     assert "web-disk2.vmdk" in ran.err
     assert not (tmp_path / "results").exists()
