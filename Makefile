@@ -21,6 +21,9 @@ APT_TEST := osinfo-db distro-info-data makefs libvirt-daemon libvirt-daemon-driv
 # What guests for other architectures are made and emulated with: rows of `make matrix` that are skipped without it.
 APT_MATRIX := qemu-user-static qemu-system-arm qemu-system-ppc qemu-system-misc qemu-efi-aarch64
 DNF_MATRIX := qemu-user-static qemu-system-aarch64-core qemu-system-ppc-core qemu-system-s390x-core edk2-aarch64
+# A Slurm of one host, that docs/cluster.md is tried with.
+APT_MATRIX += slurmctld slurmd slurm-client munge
+DNF_MATRIX += slurm slurm-slurmctld slurm-slurmd munge
 # Fedora, RHEL and their kin: the same by their names there (not run on this project's machines).
 DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs python3-hivex guestfs-tools \
             libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2 openssh
@@ -38,7 +41,7 @@ help:
 	@echo "make convert SOURCE=disk.vmdk  the same with your own disk, into $(OUT)/"
 	@echo "make setup                     packages of the distribution and $(VENV)"
 	@echo "make test                      everything that must hold (make matrix: the long rows)"
-	@echo "make setup-matrix              emulators for the rows of make matrix that are no PCs"
+	@echo "make setup-matrix              what the rows of make matrix take that are no PCs, and Slurm"
 	@echo "make bench [ROWS=a,b]          measured against virt-v2v, virt-inspector, qemu-img"
 	@echo "make fuzz [RUNS=N] [FORMATS=a,b] hostile images for every reader (docs/formats/fuzzing.md)"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,10 +43,6 @@ def _most_at_once(lines: list[str]) -> int:
     return most
 
 
-def _waits(children: dict[str, Child], heard: dict[str, Heard], name: str) -> bool:
-    return ("phase-started", "turn") in _heard(children, heard, name)
-
-
 def test_a_job_is_copied_while_another_boots_and_never_do_two_boot_where_one_may(
     running: Cluster, tmp_path: Path
 ) -> None:
@@ -64,8 +59,7 @@ def test_a_job_is_copied_while_another_boots_and_never_do_two_boot_where_one_may
         children["second"] = engine.start(_order(journal, "second"))
         children["third"] = other.start(_order(journal, "third"))
         for name in ("second", "third"):
-            waits = partial(_waits, children, heard, name)
-            until(waits, f"{name} waits")
+            _waits(children, heard, name)
             assert ("phase-finished", "copy") in _phases(heard[name])
             assert ("phase-started", "boot") not in _phases(heard[name])
         assert ("phase-finished", "boot") not in _heard(children, heard, "first")
@@ -79,6 +73,10 @@ def test_a_job_is_copied_while_another_boots_and_never_do_two_boot_where_one_may
     assert lines.index("third copied") < lines.index("first booted")
     assert sorted(line.split()[1] for line in lines) == sorted(["copied", "boots", "booted"] * 3)
     assert _most_at_once(lines) == 1
+
+
+def _waits(children: dict[str, Child], heard: dict[str, Heard], name: str) -> None:
+    until(lambda: ("phase-started", "turn") in _heard(children, heard, name), f"{name} that waits for its turn")
 
 
 def _heard(children: dict[str, Child], heard: dict[str, Heard], name: str) -> list[tuple[object, object]]:
@@ -95,7 +93,7 @@ def test_a_place_to_boot_is_free_again_when_its_holder_is_stopped(running: Clust
         until(lambda: "first boots" in journal.read_text(), "a boot")
         second = engine.start(_order(journal, "second"))
         heard: Heard = []
-        until(lambda: ("phase-started", "turn") in _heard({"second": second}, {"second": heard}, "second"), "a wait")
+        _waits({"second": second}, {"second": heard}, "second")
 
         first.stop()
         assert finished(first).exit_status != 0

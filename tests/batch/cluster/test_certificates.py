@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -11,17 +10,13 @@ import pytest
 from p2v.batch.cluster import Certificates, ClusterWish, link, open_engine
 from p2v.core.errors import ClusterGone
 from tests.batch.cluster.clusters import cluster, copy_order, disk, finished
-
-PAGE = Path(__file__).parents[3] / "docs" / "cluster.md"
+from tests.batch.cluster.pages import authority_commands
 
 
 def _authority(folder: Path) -> Certificates:
     """An authority and one certificate of it, made by the commands of docs/cluster.md."""
     folder.mkdir()
-    lines = PAGE.read_text("utf-8").splitlines()
-    commands = [shlex.split(line) for line in lines if line.startswith(("    openssl ", "    chmod "))]
-    assert len(commands) == 4
-    for command in commands:
+    for command in authority_commands():
         subprocess.run(command, cwd=folder, check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return Certificates(folder / "ca.pem", folder / "p2v.pem", folder / "p2v.key")
 
