@@ -117,8 +117,14 @@ class Attempt:
                     "summary": _cut(summary, _LONGEST_WORDS),
                     "skipped": rest.get("skipped") is True,
                 }
-            case {"event": "worker", "worker": str(worker), "host": str(host)}:
-                return WORKER, {"worker": _cut(worker, _LONGEST_HOST), "host": _cut(host, _LONGEST_HOST)}
+            case {"event": "worker", "worker": str(worker), "host": str(host), **rest}:
+                ahead = rest.get("ahead")
+                known = isinstance(ahead, int | float) and abs(ahead) < _LARGEST
+                return WORKER, {
+                    "worker": _cut(worker, _LONGEST_HOST),
+                    "host": _cut(host, _LONGEST_HOST),
+                    "ahead": ahead if known else 0.0,
+                }
             case {"event": "error"}:
                 self.error = event
         return None

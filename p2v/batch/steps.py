@@ -17,6 +17,7 @@ from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
 from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
 from p2v.batch.failures import CONVERTED, backoff_seconds, failure_of, of_error, of_words
 from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, Verify
+from p2v.batch.kinds import WORKER
 from p2v.batch.looking import SILENT, Look, Silences, silence
 from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
@@ -208,8 +209,7 @@ class Steps:
         """At its storages, and for the result of an earlier attempt whose end nobody heard."""
         since = None
         if attempt.lease.fence > 1:
-            claims = (event.at for event in self.store.events(job=attempt.name, limit=20) if event.kind == "claimed")
-            since = next(claims, attempt.lease.job.began)
+            since = self._first_claim(attempt)
         attempt.look = None
 
         seconds = self.silences.patience(attempt.machine, time.monotonic())
@@ -236,6 +236,17 @@ class Steps:
             self._fail(attempt, failure)
         else:
             self._go_on(attempt)
+
+    def _first_claim(self, attempt: Attempt) -> float:
+        """When the job was first taken, by the clock of whichever host of those that worked at it is furthest behind."""
+        first, behind, after = attempt.lease.job.began, 0.0, 0
+        while page := self.store.events(after=after, job=attempt.name):
+            after = page[-1].number
+            claims = [event.at for event in page if event.kind == "claimed"]
+            first = min([first, *claims])
+            aheads = (event.data.get("ahead") for event in page if event.kind == WORKER)
+            behind = min([behind, *(each for each in aheads if isinstance(each, int | float))])
+        return first + behind
 
     def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:
         attempt.result = result

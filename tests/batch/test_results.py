@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.jobs import MachineJob, State
+from p2v.batch.kinds import WORKER
 from p2v.batch.places import place_of, places_of
 from p2v.batch.results import Result, result_since
 from p2v.batch.store import Store
@@ -88,6 +89,24 @@ def test_a_run_takes_the_result_of_one_that_died_before_it_noted_it(tmp_path: Pa
         assert store.claim("a", "dead", 1.0, AT) is not None
     ran = run(wished)
     assert (ran.job("a").state, ran.job("a").record, runs(tmp_path, "a")) == (State.DONE, job.folder / "a.json", 0)
+
+
+@pytest.mark.parametrize(("ahead", "is_taken"), [(-45.0, True), (0.0, False), (45.0, False), ("-45", False)])
+def test_the_result_of_a_host_whose_clock_is_behind_is_not_taken_for_an_older_one(
+    tmp_path: Path, ahead: object, is_taken: bool
+) -> None:
+    """Its record says that it began 40 seconds before the runner gave it the job."""
+    job = machine(tmp_path, "a")
+    job.folder.mkdir()
+    converted(job.folder, "a")
+    wished = batch(tmp_path, [job])
+    with Store.create(wished.store) as store:
+        store.put(wished)
+        lease = store.claim("a", "dead", 1.0, AT + 40)
+        assert lease is not None
+        store.event(lease, WORKER, {"worker": "tls://w", "host": "node2", "ahead": ahead}, AT + 40)
+    run(wished)
+    assert runs(tmp_path, "a") == (0 if is_taken else 1)
 
 
 def test_a_first_attempt_takes_nothing_that_it_finds(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from p2v.batch.children import Ended
 from p2v.batch.cluster.messages import Task
+from p2v.batch.cluster.sight import Here
 
 _WAITING_SECONDS = 60.0
 
@@ -42,6 +43,12 @@ class ClusterChild:
     worker: str = ""
     unfit_since: float | None = None
     held_because: str = ""
+    here: Here | None = None
+    """What the runner's host sees of it; None: nobody has looked yet."""
+    looks: bool = False
+    """Somebody does just now."""
+    blind_since: float | None = None
+    """When it was first that no worker sees what it is about."""
     stop_wished: bool = False
     at_once: bool = False
     _waited_word: float = field(default_factory=time.monotonic)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from distributed.security import Security
 import p2v
 from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address, objection
+from p2v.batch.cluster.blindness import Blindness
 from p2v.batch.cluster.child import ClusterChild, Stage
-from p2v.batch.cluster.messages import Begun, Over, Task, Told, message_of
+from p2v.batch.cluster.messages import PROTOCOL, Begun, Over, Task, Told, Unseen, message_of
 from p2v.batch.cluster.placing import (
     ClusterWish,
     WorkerSeen,
@@ -37,6 +38,7 @@ from p2v.batch.cluster.placing import (
     turns,
     why_none,
 )
+from p2v.batch.cluster.sight import Here, seen_here
 from p2v.batch.cluster.worker import describe, run_task
 from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
 
@@ -45,6 +47,9 @@ _ANSWER_SECONDS = 15.0
 _ASK_AGAIN_SECONDS = 30.0
 _WORD_SECONDS = 10.0
 """After which a job that waits is told why."""
+_CLOCKS_APART_SECONDS = 30.0
+"""From which on it is told of."""
+_HOSTS_NAMED = 5
 _QUEUE = "queue"
 _HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
@@ -65,6 +70,8 @@ class _Sent:
     wanted: Mapping[str, float]
     """What it has of its worker's resources, or takes turns at there."""
     asked: float | None = None
+    refused: bool = False
+    """Its worker has done nothing, for it does not see what the task is about."""
 
 
 @dataclass(eq=False)
@@ -83,6 +90,8 @@ class Link:
     _workers: dict[str, WorkerSeen] = field(default_factory=dict)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _ask_again: dict[str, float] = field(default_factory=dict)
+    _looking: set[asyncio.Task[None]] = field(default_factory=set)
+    _blindness: Blindness = field(default_factory=Blindness)
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -94,14 +103,17 @@ class Link:
     def add(self, order: Order, store: Path) -> ClusterChild:
         """Have an order carried out somewhere."""
         with self._lock:
-            self._numbers += 1
-            key = f"{self.topic}-{self._numbers}-{order.fence}"
+            key = self._next_key(order)
             shared = tuple(each for each in storages_of(order.machine, self.wish.storages) if each.at_once is not None)
             child = ClusterChild(Task(key, self.topic, order, store, shared), self.wake)
             self._held.append(child)
         child.tell({"event": "phase-started", "phase": _QUEUE, "title": "Waiting for a worker", "total_bytes": None})
         self.wake()
         return child
+
+    def _next_key(self, order: Order) -> str:
+        self._numbers += 1
+        return f"{self.topic}-{self._numbers}-{order.fence}"
 
     def wake(self) -> None:
         """Look at what was wished."""
@@ -205,6 +217,8 @@ class Link:
         for gone in self._workers.keys() - there.keys() | {each for each, at in self._ask_again.items() if at <= now}:
             self._workers.pop(gone, None)
             self._ask_again.pop(gone, None)
+            if gone not in there:
+                self._blindness.forget(gone)
         for address in there.keys() - self._workers.keys() - self._asking.keys():
             self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
 
@@ -217,7 +231,7 @@ class Link:
         except Exception as error:  # noqa: BLE001 - whatever Dask raises here, it is asked again
             described = {"error": f"does not answer ({type(error).__name__}: {error})"}
             self._ask_again[address] = time.monotonic() + _ASK_AGAIN_SECONDS
-        self._workers[address] = seen(address, said, described, p2v.__version__)
+        self._workers[address] = seen(address, said, described, p2v.__version__, PROTOCOL)
         self._asking.pop(address, None)
         self._woken.set()
 
@@ -236,22 +250,71 @@ class Link:
         machine = child.task.order.machine
         workers = tuple(self._workers.values())
         wanted, fits = needs(machine, self.wish.storages), fitting(machine, workers, self.wish.storages)
-        shared = turns(machine)
-        roomy = roomiest([self._workers[address] for address in fits], wanted, self._taken_at, shared)
+        shared, sighted = turns(machine), self._blindness.sighted(fits, machine, time.monotonic())
+        roomy = roomiest([self._workers[address] for address in sighted], wanted, self._taken_at, shared)
         if not fits:
             self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
-        elif not roomy or child.stop_wished:
+        elif child.stop_wished or (sighted and not roomy):
             self._hold(child)
+        elif child.here is None:
+            self._look_here(child)
+            self._hold(child)
+        elif not sighted:
+            self._hold_unseen(child, fits, child.here)
         else:
-            key = child.task.key
-            token = await Queue(key, client=client)
-            await token.put(child.task.order.fence)
-            child.stage, child.worker = Stage.SENT, roomy
-            future = client.submit(
-                run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
-                workers=[roomy], resources=wanted,
-            )  # fmt: skip
-            self._sent[key] = _Sent(child, future, token, wanted | shared)
+            await self._submit(client, child, roomy, wanted | shared, needs(machine, self.wish.storages))
+
+    async def _submit(
+        self, client: Client, child: ClusterChild, worker: str, wanted: Mapping[str, float], resources: Mapping[str, float]
+    ) -> None:
+        """Give a child to the scheduler for a worker. ``wanted``: what is counted as its there; ``resources``: what Dask counts."""
+        child.task = replace(child.task, fenced=child.here is not None and child.here.fenced)
+        key = child.task.key
+        token = await Queue(key, client=client)
+        await token.put(child.task.order.fence)
+        child.stage, child.worker = Stage.SENT, worker
+        future = client.submit(
+            run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
+            workers=[worker], resources=resources,
+        )  # fmt: skip
+        self._sent[key] = _Sent(child, future, token, wanted)
+
+    def _look_here(self, child: ClusterChild) -> None:
+        """See what this host sees of a job, beside everything else: a mount may not answer."""
+        if not child.looks:
+            child.looks = True
+            looking = asyncio.create_task(self._looked_here(child))
+            self._looking.add(looking)
+            looking.add_done_callback(self._looking.discard)
+
+    async def _looked_here(self, child: ClusterChild) -> None:
+        here = Here(sources=True, fenced=False)
+        try:
+            order = child.task.order
+            here = await asyncio.to_thread(seen_here, order.machine, order.fence)
+        finally:
+            child.here, child.looks = here, False
+            self._woken.set()
+
+    def _hold_unseen(self, child: ClusterChild, fits: Iterable[str], here: Here) -> None:
+        """Keep a child that no worker sees, for a while where this host sees it: then a mount is missing, and it may come."""
+        now, machine = time.monotonic(), child.task.order.machine
+        child.blind_since = child.blind_since or now
+        patience = self.wish.blind_seconds if here.sources else 0.0
+        if self._asking or now - child.blind_since < patience:
+            self._hold(child)
+            return
+        missed = ((self._host_of(each), self._blindness.missed(each, machine, now)) for each in fits)
+        said = dict.fromkeys(f"at {host} {found[0]} {found[1]}" for host, found in missed if found is not None)
+        words, code = "; ".join(list(said)[:_HOSTS_NAMED]), "not-seen" if here.sources else "no-source"
+        hint = "Mount it at the same place on all hosts, or name the host that has it as the machine's `host`."
+        message = f"no worker sees what this machine needs: {words}"
+        child.tell({"event": "error", "code": code, "exit_code": 66, "message": message, "hint": hint})
+        child.end(Ended(66, message, 0.0))
+
+    def _host_of(self, worker: str) -> str:
+        """A worker's host by its name, or by its address where it has none."""
+        return (self._workers[worker].hostname if worker in self._workers else "") or worker
 
     def _taken_at(self, address: str, resource: str) -> float:
         """How much of a worker's resource our jobs have."""
@@ -280,7 +343,9 @@ class Link:
     async def _settle(self, each: _Sent) -> None:
         """Look at one that the scheduler has: is it over, to be stopped, or lost?"""
         child, now = each.child, time.monotonic()
-        if child.stage is not Stage.OVER:
+        if each.refused and child.stage is not Stage.OVER:
+            await self._take_back(each)
+        elif child.stage is not Stage.OVER:
             if each.future.status == "cancelled" and each.asked is None:
                 raise _Broken("the scheduler does not know our tasks any more")
             if child.stop_wished and each.asked is None:
@@ -292,6 +357,16 @@ class Link:
         if child.stage is Stage.OVER:
             del self._sent[child.task.key]
             await self._forget(each)
+
+    async def _take_back(self, each: _Sent) -> None:
+        """Hold one again whose worker did nothing; what comes is another task, for this one's token is gone."""
+        child = each.child
+        del self._sent[child.task.key]
+        await self._forget(each)
+        child.stage, child.worker = Stage.HELD, ""
+        with self._lock:
+            child.task = replace(child.task, key=self._next_key(child.task.order))
+        self._hold(child)
 
     def _judge(self, each: _Sent, now: float) -> None:
         """Say that it is lost where that is so."""
@@ -331,19 +406,30 @@ class Link:
         if message is None or each is None:
             return
         match message:
-            case Begun(_, worker):
-                each.child.stage, each.child.worker = Stage.BEGUN, worker
-                hostname = self._workers[worker].hostname if worker in self._workers else ""
-                each.child.tell(
-                    {"event": "phase-finished", "phase": _QUEUE, "seconds": each.child.waited(), "failed": False}
-                )
-                each.child.tell({"event": "worker", "worker": worker, "host": hostname})
+            case Begun(_, worker, clock):
+                self._began(each.child, worker, clock - time.time())
+            case Unseen(_, worker, path, why):
+                each.refused = True
+                self._blindness.note(worker, Path(path), why, time.monotonic())
+                told_of = f"{self._host_of(worker)} does not see what this machine needs: {path} {why}"
+                each.child.tell({"event": "warning", "message": told_of})
+                self._woken.set()
             case Told(_, told):
                 each.child.tell(told)
             case Over(_, ended):
                 each.child.end(ended)
                 self._woken.set()
 
+
+    def _began(self, child: ClusterChild, worker: str, ahead: float) -> None:
+        """A worker has begun. ``ahead``: seconds by which its host's clock is before ours, less what the message took."""
+        child.stage, child.worker = Stage.BEGUN, worker
+        hostname = self._workers[worker].hostname if worker in self._workers else ""
+        child.tell({"event": "phase-finished", "phase": _QUEUE, "seconds": child.waited(), "failed": False})
+        child.tell({"event": "worker", "worker": worker, "host": hostname, "ahead": round(ahead, 1)})
+        if abs(ahead) > _CLOCKS_APART_SECONDS:
+            words = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's: times in its record are of that clock"
+            child.tell({"event": "warning", "message": f"the clock of {hostname or worker} is {words}"})
 
 def _rpc(client: Client) -> Any:
     if client.scheduler is None:

@@ -45,6 +45,8 @@ class ClusterWish:
     certificates: Certificates | None = None
     storages: tuple[Storage, ...] = ()
     patience_seconds: float = 600.0
+    blind_seconds: float = 90.0
+    """How long a job waits for a worker that sees what the runner's host sees; longer than a mount by network may be behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +152,20 @@ def why_none(machine: MachineJob, workers: Iterable[WorkerSeen], storages: Itera
     )
 
 
-def seen(address: str, said: Mapping[str, object], described: Mapping[str, object], version: str) -> WorkerSeen:
-    """A worker from what the scheduler says of it and what it says itself; both come over the network and are not believed."""
+def seen(
+    address: str, said: Mapping[str, object], described: Mapping[str, object], version: str, protocol: int
+) -> WorkerSeen:
+    """A worker from what the scheduler says of it and what it says itself; both come over the network and are not believed.
+
+    ``version``, ``protocol``: of p2v and of its messages, at this host.
+    """
     problem = objection(address)
     if not problem and "error" in described:
         problem = f"{address}: {str(described['error'])[:500]}"
     if not problem and described.get("version") != version:
         problem = f"{address} has version {str(described.get('version'))[:40]} of p2v, and this host {version}"
+    if not problem and described.get("protocol") != protocol:
+        problem = f"{address} has version {version} of p2v as this host has, but not the same: it speaks another protocol"
     resources = said.get("resources")
     amounts = resources.items() if isinstance(resources, Mapping) else ()
     return WorkerSeen(

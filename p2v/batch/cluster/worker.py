@@ -22,8 +22,9 @@ from distributed import Queue, Semaphore, Worker, WorkerPlugin, get_client, get_
 import p2v
 from p2v.batch.children import Ended, LocalStarter, run_to_end
 from p2v.batch.cluster.merging import Merged
-from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, message_data, task_of
+from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, Unseen, message_data, task_of
 from p2v.batch.cluster.placing import KVM, Storage
+from p2v.batch.cluster.sight import unseen
 from p2v.core.errors import P2vError, Usage
 from p2v.core.turns import boot_turns
 
@@ -102,7 +103,11 @@ def run_task(record: Mapping[str, Any]) -> None:
 
     with keeper.kept(task.key) as stop:
         _take_token(task)
-        say(Begun(task.key, worker.address))
+        missing = unseen(task.order.machine, fenced=task.fenced)
+        if missing is not None:
+            say(Unseen(task.key, worker.address, str(missing[0]), missing[1]))
+            return
+        say(Begun(task.key, worker.address, time.time()))
         ended = Ended(70, "", 0.0, "the worker failed")
         try:
             ended = attempt(task, lambda event: say(Told(task.key, event)), stop, _turns_of(worker))

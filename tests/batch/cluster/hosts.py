@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +122,3 @@ def hosts(*names: str) -> Iterator[Sequence[Host]]:
     with contextlib.ExitStack() as stack:
         switch = Switch(stack)
         yield [switch.host(name) for name in names]
-
-
-def python_path() -> str:
-    """For programs that run the sources under test."""
-    return os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])

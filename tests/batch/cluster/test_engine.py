@@ -66,6 +66,17 @@ def _worker_of(child: Child, heard: Heard) -> object:
     return heard_of(child, "worker", heard)["worker"]
 
 
+def test_a_disk_that_nobody_sees_is_no_source(engine: ClusterStarter, tmp_path: Path) -> None:
+    heard: Heard = []
+    assert finished(engine.start(copy_order(tmp_path / "none.raw", tmp_path / "target.raw")), heard).exit_status == 66
+    (told,) = [event for event in heard if event["event"] == "error"]
+    assert told["code"] == "no-source"
+    assert str(tmp_path / "none.raw") in told["message"]
+    # both workers were asked, and nothing was begun
+    assert len([event for event in heard if event["event"] == "warning"]) == 2
+    assert not [event for event in heard if event["event"] == "worker"]
+
+
 def _more(child: Child, heard: Heard) -> Heard:
     heard.extend(child.heard())
     return heard
@@ -92,10 +103,11 @@ def test_a_copy_has_the_same_bytes_and_tells_the_same_as_on_this_host(
     assert sum(event["count"] for event in there if event["event"] == "bytes-done") == source.stat().st_size
 
 
-def test_a_failure_is_told_as_on_this_host(engine: ClusterStarter, tmp_path: Path) -> None:
+def test_a_failure_is_told_as_on_this_host(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:
     here: Heard = []
     there: Heard = []
-    order = copy_order(tmp_path / "none.raw", tmp_path / "target.raw")
+    (tmp_path / "target.raw").touch()
+    order = copy_order(source, tmp_path / "target.raw")
 
     local = finished(LocalStarter(tmp_path / "batch.sqlite").start(order), here)
     remote = finished(engine.start(order), there)
@@ -156,7 +168,7 @@ def test_a_job_that_is_stopped_while_all_workers_are_busy_never_begins(
 
     assert ended.exit_status == 143
     assert [event["event"] for event in heard] == ["phase-started"]
-    assert not list(tmp_path.glob("*never*"))
+    assert not list(tmp_path.glob("never*"))
 
 
 def test_two_batches_share_what_a_worker_may_do(

@@ -11,7 +11,7 @@ import pytest
 
 from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.merging import Merged
-from p2v.batch.cluster.messages import Begun, Message, Over, Task, Told, message_data, message_of, task_of
+from p2v.batch.cluster.messages import Begun, Message, Over, Task, Told, Unseen, message_data, message_of, task_of
 from p2v.batch.cluster.placing import Storage
 from p2v.batch.jobs import MachineJob
 
@@ -19,7 +19,7 @@ from p2v.batch.jobs import MachineJob
 def _task() -> Task:
     machine = MachineJob("web1", (Path("/in/web1.vmdk"), Path("/in/web2.vmdk")), Path("/out"))
     order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine)
-    return Task("k", "t", order, Path("/out/batch.sqlite"), (Storage("nfs1", Path("/mnt/nfs1"), 4),))
+    return Task("k", "t", order, Path("/out/batch.sqlite"), (Storage("nfs1", Path("/mnt/nfs1"), 4),), fenced=True)
 
 
 def test_a_task_is_json_on_its_way_and_the_same_afterwards() -> None:
@@ -34,7 +34,8 @@ def test_a_task_of_another_protocol_is_not_begun() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Begun("k", "tcp://a:1"),
+        Begun("k", "tcp://a:1", 1795000000.5),
+        Unseen("k", "tcp://a:1", "/mnt/nas", "is not there"),
         Told("k", {"event": "warning", "message": "x"}),
         Over("k", Ended(3, "tail", 1.5, "lost")),
     ],
@@ -46,7 +47,8 @@ def test_a_message_is_json_on_its_way_and_the_same_afterwards(message: Message) 
 @pytest.mark.parametrize(
     "data",
     [None, 3, "begun", {}, {"kind": "begun", "key": "k"}, {"kind": "over", "key": "k", "exit_status": "0"},
-     {"kind": "told", "key": "k", "event": [1]}, {"kind": "else", "key": "k"}],
+     {"kind": "told", "key": "k", "event": [1]}, {"kind": "else", "key": "k"},
+     {"kind": "begun", "key": "k", "worker": "w", "clock": float("nan")}, {"kind": "unseen", "key": "k", "worker": "w", "path": 1}],
 )  # fmt: skip
 def test_what_is_no_message_is_none(data: object) -> None:
     assert message_of(data) is None

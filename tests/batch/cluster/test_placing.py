@@ -103,15 +103,20 @@ def test_a_worker_with_a_problem_gets_nothing() -> None:
 def test_workers_of_another_version_or_without_p2v_or_without_tls_are_no_use() -> None:
     said = {"name": "w", "resources": {"convert": 1}}
 
-    assert seen("tcp://127.0.0.1:1", said, {"version": "1", "hostname": "h"}, "1").problem == ""
-    assert "version" in seen("tcp://127.0.0.1:1", said, {"version": "2"}, "1").problem
-    assert "p2v" in seen("tcp://127.0.0.1:1", said, {"error": "No module named 'p2v'"}, "1").problem
-    assert "TLS" in seen("tcp://192.0.2.1:1", said, {"version": "1"}, "1").problem
+    def problem(address: str = "tcp://127.0.0.1:1", **described: object) -> str:
+        return seen(address, said, {"version": "1", "protocol": 2, "hostname": "h", **described}, "1", 2).problem
+
+    assert problem() == ""
+    assert "version 2" in problem(version="2")
+    assert "protocol" in problem(protocol=1)
+    assert "protocol" in problem(protocol=None)
+    assert "p2v" in problem(error="No module named 'p2v'")
+    assert "TLS" in problem("tcp://192.0.2.1:1")
 
 
 def test_what_workers_say_of_themselves_is_cut_and_checked() -> None:
     worker = seen(
-        "tcp://127.0.0.1:1", {"name": "x" * 9999, "resources": {"convert": "many"}}, {"version": "1" * 9999}, "1"
+        "tcp://127.0.0.1:1", {"name": "x" * 9999, "resources": {"convert": "many"}}, {"version": "1" * 9999}, "1", 2
     )
 
     assert len(worker.name) == 255

@@ -1,0 +1,175 @@
+"""The page's commands on hosts with addresses of their own: network namespaces, TLS between them, one shared folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.batch.cluster import pages
+from tests.batch.cluster.batches import NAMES, SLOW, Runner, assert_same, disks, manifest, python_path, run_here, runner
+from tests.batch.cluster.clusters import Program, processes_with, until
+from tests.batch.cluster.hosts import Host, Switch, missing
+
+LACKS = missing()
+pytestmark = pytest.mark.skipif(bool(LACKS), reason=f"needs {LACKS}")
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": python_path()}
+
+
+@dataclass
+class Site:
+    """Hosts by their names, and a folder that all of them see. ``programs``: of Dask, by their host's name."""
+
+    folder: Path
+    hosts: Mapping[str, Host]
+    programs: Mapping[str, Program]
+
+    @contextmanager
+    def batch(self, path: Path, options: list[str] | None = None) -> Iterator[Runner]:
+        """The page's first command on the runner's host; ``options``: in place of those of certificates."""
+        words = pages.commands("p2v batch run")[0][1:]
+        words = words if options is None else [*words[: words.index("--tls-ca")], *options]
+        changes = {"jobs.yaml": str(path), "scheduler.example": self.hosts["scheduler"].address}
+        command = pages.replaced("\n".join(words), changes).split("\n")
+        there = [_certificate(word, self.folder) for word in command]
+        with runner(there, self.folder, _ENVIRONMENT, self.hosts["runner"].enter) as made:
+            yield made
+
+
+@pytest.fixture(params=["5 minutes"])
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    """A scheduler, two workers, and a host for the runner, started by the page's commands.
+
+    ``params``: for how long a worker may be silent until the scheduler gives it up.
+    """
+    (tmp_path / "tls").mkdir()
+    for command in pages.authority_commands():
+        subprocess.run(command, cwd=tmp_path / "tls", check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    disks(tmp_path)
+    with ExitStack() as stack:
+        switch = Switch(stack)
+        names = ("scheduler", "node1", "node2", "runner")
+        hosts = {name: switch.host(name) for name in names}
+        programs: dict[str, Program] = {}
+        for words, name in zip(_page_commands(hosts["scheduler"].address, tmp_path), names, strict=False):
+            programs[name] = _started(hosts[name], words, tmp_path, str(request.param))
+            stack.callback(programs[name].end)
+            _registered(programs[name], b"Registered to:" if words[0] == "worker" else b"Scheduler at:")
+        yield Site(tmp_path, hosts, programs)
+
+
+def _registered(program: Program, word: bytes) -> None:
+    """Wait until it has said so."""
+
+    def has_said() -> bool:
+        assert program.process.poll() is None, program.log.read_text()
+        return word in program.log.read_bytes()
+
+    until(has_said, f"{word.decode()} of {program.log.stem}")
+
+
+def _page_commands(address: str, folder: Path) -> Iterator[list[str]]:
+    """The scheduler's, and a worker's twice."""
+    scheduler, worker = pages.commands("dask ", "By hand")
+    for words in (scheduler, worker, worker):
+        there = [word.replace("scheduler.example", address) for word in words[1:]]
+        yield [_certificate(word, folder) for word in there]
+
+
+def _certificate(word: str, folder: Path) -> str:
+    """A word of a command; one that is a file of certificates with its folder: the working folder is not that of the page."""
+    return str(folder / "tls" / word) if word.endswith((".pem", ".key")) else word
+
+
+def _started(host: Host, words: list[str], folder: Path, ttl: str) -> Program:
+    log = folder / f"{host.name}.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*host.enter, sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:]], cwd=folder,
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
+            env={**_ENVIRONMENT, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": ttl, "DASK_TEMPORARY_DIRECTORY": str(folder)},
+        )  # fmt: skip
+    return Program(process, log)
+
+
+def test_a_batch_at_other_hosts_has_the_same_bytes_and_says_where_each_machine_was_converted(site: Site) -> None:
+    run_here(site.folder)
+    path = manifest(site.folder, "there", hosts={"files1": "node1", "files2": site.hosts["node2"].address})
+    with site.batch(path, []) as refused:
+        assert refused.end()[0] == 77
+        assert "certificates" in refused.said()
+
+    with site.batch(path) as batch:
+        status, machines = batch.end()
+        assert status == 0, batch.said()
+
+    assert {name: machine["state"] for name, machine in machines.items()} == dict.fromkeys(NAMES, "done")
+    assert (machines["files1"]["host"], machines["files2"]["host"]) == ("node1", "node2")
+    assert machines[SLOW]["host"] in ("node1", "node2")
+    (told,) = batch.of("files1", "worker")
+    assert told["worker"].startswith(f"tls://{site.hosts['node1'].address}:")
+    assert_same(site.folder, "there")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("site", ["15s"], indirect=True)
+def test_a_host_that_is_cut_off_in_the_middle_of_a_copy_is_given_up_and_its_conversion_gives_no_names(
+    site: Site,
+) -> None:
+    run_here(site.folder)
+    path = manifest(site.folder, "there", limit="512K", attempts=100)
+    with site.batch(path) as batch:
+        address = until(batch.copying_at, "a copy that goes on")
+        (cut,) = [host for host in site.hosts.values() if f"//{host.address}:" in address]
+
+        cut.cut()
+        status, machines = batch.end()
+        assert status == 0, batch.said()
+
+    assert machines[SLOW]["state"] == "done"
+    assert machines[SLOW]["host"] in {"node1", "node2"} - {cut.name}
+    assert "lost" in [event["code"] for event in batch.of(SLOW, "again")]
+    # the one that was cut off finds that out by itself, and ends what it did
+    until(lambda: not processes_with(f"{site.folder}/there"), "the end of the conversion at the host that was cut off")
+    assert_same(site.folder, "there")
+
+
+@pytest.mark.parametrize("hidden", ["exports", "there"])
+def test_a_worker_without_a_mount_says_so_and_the_machines_go_to_one_that_has_it(site: Site, hidden: str) -> None:
+    """The folder of the sources is missing, or an empty one stands in the place of that of the results."""
+    run_here(site.folder)
+    path = manifest(site.folder, "there", attempts=1)
+    (site.folder / "there").mkdir()
+    site.hosts["node1"].hide(site.folder / hidden)
+
+    with site.batch(path) as batch:
+        status, machines = batch.end()
+        assert status == 0, batch.said()
+
+    assert {name: machine["host"] for name, machine in machines.items()} == dict.fromkeys(NAMES, "node2")
+    warnings = [event["message"] for name in NAMES for event in batch.of(name, "warning")]
+    missing = site.folder / (f"{hidden}/" if hidden == "exports" else hidden)
+    assert [text for text in warnings if text.startswith(f"node1 does not see what this machine needs: {missing}")]
+    assert_same(site.folder, "there")
+
+
+def test_a_machine_whose_disk_nobody_sees_is_parked_with_the_hosts_that_looked(site: Site) -> None:
+    path = manifest(site.folder, "there")
+    (site.folder / "exports" / "web.raw").unlink()
+
+    with site.batch(path) as batch:
+        status, machines = batch.end()
+        assert status == 5, batch.said()
+
+    assert machines[SLOW]["state"] == "parked"
+    failure = machines[SLOW]["failure"]
+    assert (failure["code"], failure["exit_code"]) == ("no-source", 66)
+    assert "at node1" in failure["message"]
+    assert "at node2" in failure["message"]
+    assert str(site.folder / "exports" / "web.raw") in failure["message"]
