@@ -16,35 +16,29 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from distributed import Client, Future, Queue
 from distributed.security import Security
 
-import p2v
 from p2v.batch.children import Ended, Order
-from p2v.batch.cluster.address import Address, objection
-from p2v.batch.cluster.blindness import Blindness
+from p2v.batch.cluster.address import Address
 from p2v.batch.cluster.child import ClusterChild, Stage
-from p2v.batch.cluster.messages import PROTOCOL, Begun, Over, Task, Told, Unseen, message_of
+from p2v.batch.cluster.messages import Begun, Over, Task, Told, Unseen, message_of
 from p2v.batch.cluster.placing import (
     ClusterWish,
-    WorkerSeen,
     fitting,
     needs,
     roomiest,
-    seen,
     storages_of,
     turns,
     why_none,
 )
+from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, taken
 from p2v.batch.cluster.sight import Here, seen_here
-from p2v.batch.cluster.worker import describe, run_task
-from p2v.core.errors import ClusterGone, ClusterRefused, P2vError
+from p2v.batch.cluster.worker import run_task
+from p2v.core.errors import ClusterGone, P2vError
 
 _LOOK_SECONDS = 1.0
-_ANSWER_SECONDS = 15.0
-_ASK_AGAIN_SECONDS = 30.0
 _WORD_SECONDS = 10.0
 """After which a job that waits is told why."""
 _CLOCKS_APART_SECONDS = 30.0
@@ -54,10 +48,6 @@ _QUEUE = "queue"
 _HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
 """For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
-
-
-class _Broken(Exception):
-    """The connection was lost, or one has taken its place that knows nothing of ours."""
 
 
 @dataclass(eq=False)
@@ -87,16 +77,16 @@ class Link:
     refusal: P2vError | None = None
     _held: list[ClusterChild] = field(default_factory=list)
     _sent: dict[str, _Sent] = field(default_factory=dict)
-    _workers: dict[str, WorkerSeen] = field(default_factory=dict)
-    _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _ask_again: dict[str, float] = field(default_factory=dict)
     _looking: set[asyncio.Task[None]] = field(default_factory=set)
-    _blindness: Blindness = field(default_factory=Blindness)
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closing: bool = False
     _numbers: int = 0
+    _roster: Roster = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._roster = Roster(self.wish.engine, self._woken.set)
 
     # --- for the runner's thread
 
@@ -161,32 +151,28 @@ class Link:
             security=self.security,
             asynchronous=True,
             set_as_default=False,
-            timeout=_ANSWER_SECONDS,
+            timeout=ANSWER_SECONDS,
             name="p2v",
         )
         try:
             await client
             await self._serve(client)
         finally:
-            for asked in self._asking.values():
-                asked.cancel()
-            self._asking.clear()
-            self._workers.clear()
-            self._ask_again.clear()
+            self._roster.clear()
             with suppress(OSError, TimeoutError, RuntimeError):
-                await asyncio.wait_for(client.close(), _ANSWER_SECONDS)
+                await asyncio.wait_for(client.close(), ANSWER_SECONDS)
 
     async def _serve(self, client: Client) -> None:
         client.subscribe_topic(self.topic, self._on_message)
-        await self._look(client)
-        await _forbid_stealing(client)
+        await self._roster.look(client)
+        await forbid_stealing(client)
         self.first.set()
         looked = time.monotonic()
         while not self._closing:
             if client.status != "running":
-                raise _Broken("the connection was lost")
+                raise Broken("the connection was lost")
             if time.monotonic() - looked >= _LOOK_SECONDS:
-                await self._look(client)
+                await self._roster.look(client)
                 looked = time.monotonic()
             # a scheduler that hangs is none
             await asyncio.wait_for(self._attend(client), _HANGING_SECONDS)
@@ -204,37 +190,6 @@ class Link:
             await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
         self._woken.clear()
 
-    # --- workers
-
-    async def _look(self, client: Client) -> None:
-        """Who is there now; those that are new are asked who they are, beside everything else."""
-        identity = await asyncio.wait_for(_rpc(client).identity(n_workers=-1), _ANSWER_SECONDS)
-        why_not = objection(str(identity["address"]))
-        if why_not:
-            raise ClusterRefused(self.wish.engine, why_not)
-        there: Mapping[str, Mapping[str, object]] = identity["workers"]
-        now = time.monotonic()
-        for gone in self._workers.keys() - there.keys() | {each for each, at in self._ask_again.items() if at <= now}:
-            self._workers.pop(gone, None)
-            self._ask_again.pop(gone, None)
-            if gone not in there:
-                self._blindness.forget(gone)
-        for address in there.keys() - self._workers.keys() - self._asking.keys():
-            self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
-
-    async def _ask(self, client: Client, address: str, said: Mapping[str, object]) -> None:
-        described: Mapping[str, object]
-        try:
-            # one that is reached by everybody gets nothing of ours, not even this
-            found = {} if objection(address) else await asyncio.wait_for(_described(client, address), _ANSWER_SECONDS)
-            described = found if isinstance(found, Mapping) else {"error": found}
-        except Exception as error:  # noqa: BLE001 - whatever Dask raises here, it is asked again
-            described = {"error": f"does not answer ({type(error).__name__}: {error})"}
-            self._ask_again[address] = time.monotonic() + _ASK_AGAIN_SECONDS
-        self._workers[address] = seen(address, said, described, p2v.__version__, PROTOCOL)
-        self._asking.pop(address, None)
-        self._woken.set()
-
     # --- children
 
     def _take_held(self) -> list[ClusterChild]:
@@ -248,12 +203,12 @@ class Link:
         What waits, waits here: Dask would put it behind another job at one worker, and leave it there when a second is idle.
         """
         machine = child.task.order.machine
-        workers = tuple(self._workers.values())
+        workers = tuple(self._roster.workers.values())
         wanted, fits = needs(machine, self.wish.storages), fitting(machine, workers, self.wish.storages)
-        shared, sighted = turns(machine), self._blindness.sighted(fits, machine, time.monotonic())
-        roomy = roomiest([self._workers[address] for address in sighted], wanted, self._taken_at, shared)
+        shared, sighted = turns(machine), self._roster.blindness.sighted(fits, machine, time.monotonic())
+        roomy = roomiest([self._roster.workers[address] for address in sighted], wanted, self._taken_at, shared)
         if not fits:
-            self._hold(child, why_none(machine, workers, self.wish.storages), is_known=not self._asking)
+            self._hold(child, why_none(machine, workers, self.wish.storages), is_known=self._roster.is_known)
         elif child.stop_wished or (sighted and not roomy):
             self._hold(child)
         elif child.here is None:
@@ -301,20 +256,16 @@ class Link:
         now, machine = time.monotonic(), child.task.order.machine
         child.blind_since = child.blind_since or now
         patience = self.wish.blind_seconds if here.sources else 0.0
-        if self._asking or now - child.blind_since < patience:
+        if not self._roster.is_known or now - child.blind_since < patience:
             self._hold(child)
             return
-        missed = ((self._host_of(each), self._blindness.missed(each, machine, now)) for each in fits)
+        missed = ((self._roster.host_of(each) or each, self._roster.blindness.missed(each, machine, now)) for each in fits)
         said = dict.fromkeys(f"at {host} {found[0]} {found[1]}" for host, found in missed if found is not None)
         words, code = "; ".join(list(said)[:_HOSTS_NAMED]), "not-seen" if here.sources else "no-source"
         hint = "Mount it at the same place on all hosts, or name the host that has it as the machine's `host`."
         message = f"no worker sees what this machine needs: {words}"
         child.tell({"event": "error", "code": code, "exit_code": 66, "message": message, "hint": hint})
         child.end(Ended(66, message, 0.0))
-
-    def _host_of(self, worker: str) -> str:
-        """A worker's host by its name, or by its address where it has none."""
-        return (self._workers[worker].hostname if worker in self._workers else "") or worker
 
     def _taken_at(self, address: str, resource: str) -> float:
         """How much of a worker's resource our jobs have."""
@@ -347,7 +298,7 @@ class Link:
             await self._take_back(each)
         elif child.stage is not Stage.OVER:
             if each.future.status == "cancelled" and each.asked is None:
-                raise _Broken("the scheduler does not know our tasks any more")
+                raise Broken("the scheduler does not know our tasks any more")
             if child.stop_wished and each.asked is None:
                 each.asked = now
                 await self._stop(each)
@@ -371,7 +322,7 @@ class Link:
     def _judge(self, each: _Sent, now: float) -> None:
         """Say that it is lost where that is so."""
         child, future = each.child, each.future
-        if child.worker not in self._workers and child.worker not in self._asking:
+        if not self._roster.has(child.worker):
             child.lose(f"its worker {child.worker} went away")
         elif future.status in ("error", "lost", "finished") and each.asked is None:
             each.asked = now  # its last word may be under way
@@ -380,7 +331,7 @@ class Link:
 
     async def _stop(self, each: _Sent) -> None:
         """Take the token back, so that it never begins; one that has begun is ended by its worker, which tells of it."""
-        if each.child.stage is Stage.SENT and await _taken(each.token):
+        if each.child.stage is Stage.SENT and await taken(each.token):
             each.child.end(Ended(143, "stopped before it began", 0.0))
         await each.future.cancel(reason="stopped by p2v batch")
 
@@ -410,8 +361,8 @@ class Link:
                 self._began(each.child, worker, clock - time.time())
             case Unseen(_, worker, path, why):
                 each.refused = True
-                self._blindness.note(worker, Path(path), why, time.monotonic())
-                told_of = f"{self._host_of(worker)} does not see what this machine needs: {path} {why}"
+                self._roster.blindness.note(worker, Path(path), why, time.monotonic())
+                told_of = f"{self._roster.host_of(worker) or worker} does not see what this machine needs: {path} {why}"
                 each.child.tell({"event": "warning", "message": told_of})
                 self._woken.set()
             case Told(_, told):
@@ -424,39 +375,9 @@ class Link:
     def _began(self, child: ClusterChild, worker: str, ahead: float) -> None:
         """A worker has begun. ``ahead``: seconds by which its host's clock is before ours, less what the message took."""
         child.stage, child.worker = Stage.BEGUN, worker
-        hostname = self._workers[worker].hostname if worker in self._workers else ""
+        hostname = self._roster.host_of(worker)
         child.tell({"event": "phase-finished", "phase": _QUEUE, "seconds": child.waited(), "failed": False})
         child.tell({"event": "worker", "worker": worker, "host": hostname, "ahead": round(ahead, 1)})
         if abs(ahead) > _CLOCKS_APART_SECONDS:
             words = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this host's: times in its record are of that clock"
             child.tell({"event": "warning", "message": f"the clock of {hostname or worker} is {words}"})
-
-def _rpc(client: Client) -> Any:
-    if client.scheduler is None:
-        raise _Broken("the connection was lost")
-    return client.scheduler
-
-
-async def _described(client: Client, address: str) -> object:
-    found = await client.run(describe, workers=[address], on_error="return")
-    answer = found.get(address, "gave no answer")
-    return answer if isinstance(answer, Mapping) else f"{type(answer).__name__}: {answer}"
-
-
-async def _taken(token: Queue) -> bool:
-    with suppress(TimeoutError):
-        await token.get(timeout=0.5)
-        return True
-    return False
-
-
-async def _forbid_stealing(client: Client) -> None:
-    """Have the scheduler leave tasks where they are: one begins where its disks and its turn are, not where it is calm."""
-
-    async def forbid(dask_scheduler: Any) -> None:
-        stealing = dask_scheduler.extensions.get("stealing")
-        if stealing is not None:
-            await stealing.stop()
-
-    # a function within a function goes by value: a scheduler need not have p2v
-    await asyncio.wait_for(client.run_on_scheduler(forbid), _ANSWER_SECONDS)

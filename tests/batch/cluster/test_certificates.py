@@ -37,7 +37,7 @@ def test_a_cluster_with_certificates_converts_for_who_has_one_and_for_nobody_els
             assert finished(engine.start(copy_order(source, tmp_path / "target.raw"))).exit_status == 0
         assert (tmp_path / "target.raw").read_bytes() == source.read_bytes()
 
-        monkeypatch.setattr(link, "_ANSWER_SECONDS", 2.0)
+        monkeypatch.setattr(link, "ANSWER_SECONDS", 2.0)
         for certificates in (others, None):
             with pytest.raises(ClusterGone), open_engine(ClusterWish(running.engine, certificates), store):
                 pass

@@ -15,7 +15,7 @@ import pytest
 from distributed import Client, Queue
 
 from p2v.batch.children import Child, LocalStarter
-from p2v.batch.cluster import ClusterWish, Storage, link, open_engine, placing
+from p2v.batch.cluster import ClusterWish, Storage, open_engine, placing, roster
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.messages import Task
 from p2v.batch.cluster.opening import ClusterStarter
@@ -291,7 +291,7 @@ def test_workers_that_are_no_use_get_nothing(
 def test_a_scheduler_that_everybody_reaches_is_refused_whatever_address_it_was_found_at(
     running: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(link, "objection", lambda address: f"{address} is plain")
+    monkeypatch.setattr(roster, "objection", lambda address: f"{address} is plain")
 
     with pytest.raises(ClusterRefused), open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite"):
         pass

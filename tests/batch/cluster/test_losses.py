@@ -104,6 +104,6 @@ def test_a_worker_that_closes_ends_its_children_first(tmp_path: Path) -> None:
 
 
 def test_no_scheduler_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(link, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(link, "ANSWER_SECONDS", 0.5)
     with pytest.raises(ClusterGone), open_engine(ClusterWish("dask://127.0.0.1:1"), tmp_path / "batch.sqlite"):
         pass

@@ -1,0 +1,123 @@
+"""Who is there: the workers of a scheduler, what each says of itself, and what it does not see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import Client, Queue
+
+import p2v
+from p2v.batch.cluster.address import objection
+from p2v.batch.cluster.blindness import Blindness
+from p2v.batch.cluster.messages import PROTOCOL
+from p2v.batch.cluster.placing import WorkerSeen, seen
+from p2v.batch.cluster.worker import describe
+from p2v.core.errors import ClusterRefused
+
+ANSWER_SECONDS = 15.0
+"""For a scheduler or worker to answer."""
+_ASK_AGAIN_SECONDS = 30.0
+
+
+class Broken(Exception):
+    """The connection was lost, or one has taken its place that knows nothing of ours."""
+
+
+@dataclass(eq=False)
+class Roster:
+    """Used in the link's thread alone. ``engine``: as the user names the cluster; ``wake``: somebody is known who was not."""
+
+    engine: str
+    wake: Callable[[], None]
+    workers: dict[str, WorkerSeen] = field(default_factory=dict)
+    """By their addresses."""
+    blindness: Blindness = field(default_factory=Blindness)
+    _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _ask_again: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> bool:
+        """No worker is there that has not said what it can do."""
+        return not self._asking
+
+    def has(self, worker: str) -> bool:
+        """Whether it is there, as far as the scheduler says."""
+        return worker in self.workers or worker in self._asking
+
+    def host_of(self, worker: str) -> str:
+        """A worker's host by its name; empty: it has none, or is not there."""
+        return self.workers[worker].hostname if worker in self.workers else ""
+
+    def clear(self) -> None:
+        """The connection has ended."""
+        for asked in self._asking.values():
+            asked.cancel()
+        self._asking.clear()
+        self.workers.clear()
+        self._ask_again.clear()
+
+    async def look(self, client: Client) -> None:
+        """Who is there now; those that are new are asked who they are, beside everything else. Raises ClusterRefused."""
+        identity = await asyncio.wait_for(_rpc(client).identity(n_workers=-1), ANSWER_SECONDS)
+        why_not = objection(str(identity["address"]))
+        if why_not:
+            raise ClusterRefused(self.engine, why_not)
+        there: Mapping[str, Mapping[str, object]] = identity["workers"]
+        now = time.monotonic()
+        for gone in self.workers.keys() - there.keys() | {each for each, at in self._ask_again.items() if at <= now}:
+            self.workers.pop(gone, None)
+            self._ask_again.pop(gone, None)
+            if gone not in there:
+                self.blindness.forget(gone)
+        for address in there.keys() - self.workers.keys() - self._asking.keys():
+            self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
+
+    async def _ask(self, client: Client, address: str, said: Mapping[str, object]) -> None:
+        described: Mapping[str, object]
+        try:
+            # one that is reached by everybody gets nothing of ours, not even this
+            found = {} if objection(address) else await asyncio.wait_for(_described(client, address), ANSWER_SECONDS)
+            described = found if isinstance(found, Mapping) else {"error": found}
+        except Exception as error:  # noqa: BLE001 - whatever Dask raises here, it is asked again
+            described = {"error": f"does not answer ({type(error).__name__}: {error})"}
+            self._ask_again[address] = time.monotonic() + _ASK_AGAIN_SECONDS
+        self.workers[address] = seen(address, said, described, p2v.__version__, PROTOCOL)
+        self._asking.pop(address, None)
+        self.wake()
+
+
+def _rpc(client: Client) -> Any:
+    if client.scheduler is None:
+        raise Broken("the connection was lost")
+    return client.scheduler
+
+
+async def _described(client: Client, address: str) -> object:
+    found = await client.run(describe, workers=[address], on_error="return")
+    answer = found.get(address, "gave no answer")
+    return answer if isinstance(answer, Mapping) else f"{type(answer).__name__}: {answer}"
+
+
+async def taken(token: Queue) -> bool:
+    """Take a task's token back; False when a worker has it."""
+    with suppress(TimeoutError):
+        await token.get(timeout=0.5)
+        return True
+    return False
+
+
+async def forbid_stealing(client: Client) -> None:
+    """Have the scheduler leave tasks where they are: one begins where its disks and its turn are, not where it is calm."""
+
+    async def forbid(dask_scheduler: Any) -> None:
+        stealing = dask_scheduler.extensions.get("stealing")
+        if stealing is not None:
+            await stealing.stop()
+
+    # a function within a function goes by value: a scheduler need not have p2v
+    await asyncio.wait_for(client.run_on_scheduler(forbid), ANSWER_SECONDS)
