@@ -67,6 +67,8 @@ class Attempt:
     told: deque[JobEvent] = field(default_factory=lambda: deque(maxlen=_TOLD))
     said: str = ""
     inspection: str = ""
+    host_before: Mapping[str, Any] | None = None
+    """What was told of the host that had the attempt before this one."""
     result: Result | None = None
     failure: Failure | None = None
     ending: Callable[[float], Job] | None = None

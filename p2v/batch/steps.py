@@ -209,7 +209,7 @@ class Steps:
         """At its storages, and for the result of an earlier attempt whose end nobody heard."""
         since = None
         if attempt.lease.fence > 1:
-            since = self._first_claim(attempt)
+            since = self._begun_since(attempt)
         attempt.look = None
 
         seconds = self.silences.patience(attempt.machine, time.monotonic())
@@ -231,21 +231,28 @@ class Steps:
             attempt.failure = None
             words = "an earlier attempt had converted it; its end was not heard"
             self.teller.job(attempt, "warning", {"message": words})
+            if attempt.host_before is not None:
+                self.teller.job(attempt, WORKER, attempt.host_before)
             self._converted(attempt, result, stopping=False)
         elif failure is not None:
             self._fail(attempt, failure)
         else:
             self._go_on(attempt)
 
-    def _first_claim(self, attempt: Attempt) -> float:
-        """When the job was first taken, by the clock of whichever host of those that worked at it is furthest behind."""
+    def _begun_since(self, attempt: Attempt) -> float:
+        """When the job was first taken, by the clock of whichever host of those that worked at it is furthest behind.
+
+        Notes which host was the last of them.
+        """
         first, behind, after = attempt.lease.job.began, 0.0, 0
         while page := self.store.events(after=after, job=attempt.name):
             after = page[-1].number
             claims = [event.at for event in page if event.kind == "claimed"]
             first = min([first, *claims])
-            aheads = (event.data.get("ahead") for event in page if event.kind == WORKER)
-            behind = min([behind, *(each for each in aheads if isinstance(each, int | float))])
+            for told in (event.data for event in page if event.kind == WORKER):
+                attempt.host_before = told
+                ahead = told.get("ahead")
+                behind = min(behind, ahead) if isinstance(ahead, int | float) else behind
         return first + behind
 
     def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:

@@ -105,8 +105,9 @@ def test_the_result_of_a_host_whose_clock_is_behind_is_not_taken_for_an_older_on
         lease = store.claim("a", "dead", 1.0, AT + 40)
         assert lease is not None
         store.event(lease, WORKER, {"worker": "tls://w", "host": "node2", "ahead": ahead}, AT + 40)
-    run(wished)
+    ran = run(wished)
     assert runs(tmp_path, "a") == (0 if is_taken else 1)
+    assert ran.job("a").host == ("node2" if is_taken else "")
 
 
 def test_a_first_attempt_takes_nothing_that_it_finds(tmp_path: Path) -> None:
