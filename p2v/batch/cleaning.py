@@ -25,7 +25,15 @@ from p2v.audit.side_by_side import Bounds, side_by_side
 from p2v.batch.failure_bundle import bundle_folder, bundles_folder
 from p2v.batch.job_files import FileKind, JobFile, job_files, lock_path
 from p2v.batch.jobs import Job, State
-from p2v.batch.marking import MarkedProcess, is_in_use, left_folders, marked_processes, noted_folders, started_at
+from p2v.batch.marking import (
+    MarkedProcess,
+    handle_of,
+    is_in_use,
+    left_folders,
+    marked_processes,
+    noted_folders,
+    started_at,
+)
 from p2v.batch.store import Lease
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.fence import LOCK_SECONDS, fence_path, raise_fence, remove_fence
@@ -268,27 +276,20 @@ def _left_process(process: MarkedProcess) -> Left:
 def end_process(process: MarkedProcess) -> str:
     """End a process, politely, then not; in words why it is still there, empty: it is gone."""
     try:
-        handle = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return ""
-    except OSError as error:
-        return error.strerror or str(error)
-    try:
-        # the number may have gone to another process meanwhile; from here on it cannot
-        if started_at(process.pid) != process.started:
-            return ""
-        for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, number)
-            # one that was stopped takes no signal but SIGKILL
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(handle, signal.SIGCONT)
-            if _has_ended(handle, seconds):
+        with handle_of(process) as handle:
+            if handle is None:
                 return ""
+            for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, _KILLED_SECONDS)):
+                # one that was stopped takes no signal but SIGKILL
+                for each in (number, signal.SIGCONT):
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(handle, each)
+                if _has_ended(handle, seconds):
+                    return ""
     except PermissionError:
         return "this user may not end it"
-    finally:
-        os.close(handle)
+    except OSError as error:
+        return error.strerror or str(error)
     return "it does not end: it waits for a disk that gives no answer"
 
 

@@ -4,6 +4,8 @@ PAUSED, RESUMED = "paused", "resumed"
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 CLAIMED, RELEASED, AGAIN, DONE, PARKED = "claimed", "released", "again", "done", "parked"
 CANCEL_WISHED, CANCELLED, RETRIED = "cancel-wished", "cancelled", "retried"
+LET_GO = "let-go"
+"""The run that had a job's lease has died: its lease does not hold any longer."""
 OWN_KINDS = frozenset(
     (
         PAUSED,
@@ -19,6 +21,7 @@ OWN_KINDS = frozenset(
         CANCEL_WISHED,
         CANCELLED,
         RETRIED,
+        LET_GO,
     )
 )
 """Events that the store writes itself; those of ``PAUSED`` and ``RESUMED`` are of no job (``""``)."""

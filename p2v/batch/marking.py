@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -167,6 +168,28 @@ def marked_processes(store: Path) -> Iterator[MarkedProcess]:
                 yield MarkedProcess(
                     int(entry.name), started, found.get(JOB_VARIABLE, ""), found.get(RUNNER_VARIABLE, ""), command
                 )
+
+
+@contextmanager
+def handle_of(process: MarkedProcess) -> Iterator[int | None]:
+    """A descriptor of a process, which never comes to be another's as its number may; None when it has ended. Raises OSError."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        # the number may have gone to another process meanwhile; from here on it cannot
+        yield handle if started_at(process.pid) == process.started else None
+    finally:
+        os.close(handle)
+
+
+def send(process: MarkedProcess, number: int) -> None:
+    """Send a signal to a process, and to no other one; what has ended, or is not ours to end, stays as it is."""
+    with contextlib.suppress(OSError), handle_of(process) as handle:
+        if handle is not None:
+            signal.pidfd_send_signal(handle, number)
 
 
 def _environment(process: Path) -> Mapping[str, str]:

@@ -15,7 +15,8 @@ from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch, MachineJob
 from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan
 from p2v.batch.preflight import preflight
-from p2v.batch.storages import network_file_system, storages_of
+from p2v.batch.storages import storages_of
+from p2v.batch.store_host import network_file_system
 from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.events import ItemDone, Reporter, phase, silent

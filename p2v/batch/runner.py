@@ -27,6 +27,7 @@ from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open,
 from p2v.batch.steps import Steps
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
+from p2v.batch.taking_over import TakeOver, registered
 from p2v.batch.telling import Teller
 from p2v.core.turns import boot_turns
 
@@ -120,11 +121,20 @@ def run_batch(
     store.keep_sizes(sizes)
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
-    with marked_environment(batch.store, "") as marks, signals_as_wishes() as wishes:
+    with (
+        registered(store, is_local=starter is None) as own,
+        marked_environment(batch.store, "") as marks,
+        signals_as_wishes() as wishes,
+    ):
         local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
         steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
         steps.silent_seconds, steps.silences = settings.silent, Silences(settings.answer)
-        run = _Run(batch, store, teller, steps, places, settings, lambda jobs, paused: looked(Look(jobs, sizes, paused)))
+        over = TakeOver(store, own, settings.grace)
+
+        def look(jobs: Sequence[Job], paused: bool) -> None:
+            looked(Look(jobs, sizes, paused))
+
+        run = _Run(batch, store, teller, steps, places, settings, over, look)
         try:
             run.run(wishes)
         finally:
@@ -142,6 +152,7 @@ class _Run:
     steps: Steps
     places: Mapping[str, Place]
     settings: Settings
+    taking_over: TakeOver
     looked: Callable[[Sequence[Job], bool], None]
     under_way: dict[str, Attempt] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -258,6 +269,8 @@ class _Run:
     def _look(self) -> None:
         """See what the store says now, and what others wish."""
         began = time.monotonic()
+        for message in self.taking_over.look():
+            self.teller.fleet("warning", {"message": message}, stored=True)
         self.jobs = {job.machine.name: job for job in self.store.jobs()}
         self.may_begin = True
         paused = self.store.is_paused()
@@ -273,7 +286,8 @@ class _Run:
         self.next_look = ended + max(self.settings.look, _LOOKS_PART * (ended - began))
 
     def _begin_one(self, beginning: Beginning) -> None:
-        lease = self.store.claim(beginning.name, self.settings.worker, self.settings.lease, time.time())
+        own = self.taking_over.own.number
+        lease = self.store.claim(beginning.name, self.settings.worker, self.settings.lease, time.time(), own)
         if lease is None:
             self.next_look = 0.0  # somebody has changed something
             return

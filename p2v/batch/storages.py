@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from p2v.batch.jobs import Batch
 from p2v.batch.planned import MachinePlan, StoragePlan
 from p2v.core.workspace import existing_parent, free_bytes
 from p2v.rewriting import OVERLAY_BYTES
-
-_NETWORKS = re.compile(
-    r"nfs4?|cifs|smb3|smbfs|9p|ceph|glusterfs|lustre|gpfs|afs|beegfs|fuse\.(sshfs|glusterfs|s3fs|rclone)"
-)
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def device_of(folder: Path) -> int:
@@ -44,29 +38,3 @@ def _storage(machines: Sequence[MachinePlan], jobs: int) -> StoragePlan:
         free_bytes=free_bytes(folders[0]),
         unknown=sum(each.write_bytes is None for each in machines),
     )
-
-
-def network_file_system(folder: Path, mounts: str | None = None) -> str:
-    """The kind of a network's file system that a folder is on; empty where it is on none, or nobody can tell.
-
-    ``mounts``: what stands in /proc/self/mountinfo (https://docs.kernel.org/filesystems/proc.html, section 3.5).
-    """
-    try:
-        text = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape") if mounts is None else mounts
-    except OSError:
-        return ""
-    path, best = os.path.realpath(folder), ("", "")
-    for point, kind in _mounts(text):
-        inside = point == "/" or path == point or path.startswith(f"{point}/")
-        # the last of several at one place hides the others
-        if inside and len(point) >= len(best[0]):
-            best = (point, kind)
-    return best[1] if _NETWORKS.fullmatch(best[1]) else ""
-
-
-def _mounts(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        first, _, rest = line.partition(" - ")
-        fields, kind = first.split(" "), rest.split(" ")[0]
-        if len(fields) > 4 and kind:
-            yield _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]), kind

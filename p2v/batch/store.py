@@ -53,10 +53,12 @@ from p2v.batch.store_changes import (
     wait_or_end,
 )
 from p2v.batch.store_file import StoreFile, open_store
+from p2v.batch.store_host import network_file_system
 from p2v.batch.store_rows import Rows, failure_text, machine_text, path_text, stored, text_of
-from p2v.core.errors import NoSuchJob
+from p2v.batch.store_runs import Run, RunTable
+from p2v.core.errors import NoSuchJob, RunElsewhere
 
-__all__ = ["Lease", "Store"]
+__all__ = ["Lease", "Run", "Store"]
 
 
 class Store:
@@ -65,11 +67,22 @@ class Store:
     def __init__(self, file: StoreFile) -> None:
         self._file = file
         self._rows = Rows(file.path)
+        self.runs = RunTable(file)
 
     @classmethod
     def create(cls, path: Path) -> Store:
-        """Open the store of a batch, made where there is none. Raises BadStore, NotPermitted, NoSpace, ReadFailed, StoreBusy."""
-        return cls(open_store(path, make=True))
+        """Open the store of a batch, made where there is none.
+
+        Raises BadStore, StoreElsewhere, RunElsewhere, NotPermitted, NoSpace, ReadFailed, StoreBusy.
+        """
+        made = cls(open_store(path, make=True))
+        try:
+            if network_file_system(path.parent) and (host := made.runs.is_leased_elsewhere(time.time())):
+                raise RunElsewhere(path, host)
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -157,10 +170,11 @@ class Store:
 
     # What a worker does
 
-    def claim(self, name: str, worker: str, seconds: float, now: float) -> Lease | None:
+    def claim(self, name: str, worker: str, seconds: float, now: float, run: int = 0) -> Lease | None:
         """Take a job for ``seconds``: one that waits and is due, or one whose lease ran out. None when it cannot be had.
 
         It cannot while the batch is paused, either. A job that was to be cancelled, and whose worker is gone, is cancelled by this.
+        ``run``: the number of the run that answers for the lease; 0: none, it holds by its time alone.
         """
         with self._file.writing() as connection:
             row = row_of(connection, name)
@@ -172,8 +186,8 @@ class Store:
             fence, attempt = row["fence"] + 1, row["attempts"] + 1
             connection.execute(
                 "UPDATE jobs SET state = 'running', fence = ?, attempts = ?, worker = ?, lease_until = ?, not_before = 0, "
-                f"began = ?, {NEXT_ATTEMPT} WHERE name = ?",
-                (fence, attempt, stored(worker), now + seconds, now, row["name"]),
+                f"run = ?, began = ?, {NEXT_ATTEMPT} WHERE name = ?",
+                (fence, attempt, stored(worker), now + seconds, run, now, row["name"]),
             )
             lost = row["worker"] if row["state"] == State.RUNNING.value else None
             job = self._rows.job(known_row(connection, name))
@@ -228,12 +242,16 @@ class Store:
             end(connection, row, state, kind, now, json.loads(failure_text(failure)))
             return self._rows.job(known_row(connection, lease.name))
 
-    def again(self, lease: Lease, failure: Failure, not_before: float, now: float) -> Job:
-        """Let the job wait for its next attempt, or cancelled where that was wished. Raises LeaseLost."""
+    def again(self, lease: Lease, failure: Failure, not_before: float, now: float, *, counted: bool = True) -> Job:
+        """Let the job wait for its next attempt, or cancelled where that was wished. Without ``counted`` this was none.
+
+        Raises LeaseLost.
+        """
         with self._file.writing() as connection:
             row = failed(connection, lease, failure)
-            data = json.loads(failure_text(failure)) | {"not_before": not_before}
-            wait_or_end(connection, row, AGAIN, now, data, not_before=not_before, attempts=row["attempts"])
+            data = json.loads(failure_text(failure)) | {"not_before": not_before} | ({} if counted else {"counted": False})
+            attempts = max(0, row["attempts"] - (not counted))
+            wait_or_end(connection, row, AGAIN, now, data, not_before=not_before, attempts=attempts)
             return self._rows.job(known_row(connection, lease.name))
 
     def release(self, lease: Lease, now: float) -> Job:

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from p2v.batch.store_host import require_ours
 from p2v.core.errors import BadStore, NoSource, NoSpace, NotPermitted, P2vError, ReadFailed, StoreBusy
 from p2v.core.io_errors import write_problem
 from p2v.core.workspace import free_bytes, make_output_folder
@@ -73,6 +74,19 @@ _SCRIPTS: tuple[tuple[str, ...], ...] = (
             BEGIN SELECT RAISE(ABORT, 'a job that was leased stays'); END""",
     ),
     ("ALTER TABLE jobs ADD COLUMN host TEXT NOT NULL DEFAULT ''",),
+    (
+        # AUTOINCREMENT: a number is never given twice, so that a lease names one run only
+        """CREATE TABLE runs (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,
+            host TEXT NOT NULL,
+            machine TEXT NOT NULL,
+            process TEXT NOT NULL,
+            lock TEXT NOT NULL,
+            is_local INTEGER NOT NULL,
+            began REAL NOT NULL
+        ) STRICT""",
+        "ALTER TABLE jobs ADD COLUMN run INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 SCHEMA = len(_SCRIPTS)
 
@@ -143,13 +157,18 @@ class StoreFile:
 def open_store(path: Path, *, make: bool) -> StoreFile:
     """Open a store, and make it where that is wished and there is none.
 
-    Raises NoSource (there is none), BadStore (it is something else, or newer), NotPermitted, NoSpace, ReadFailed, StoreBusy.
+    Raises NoSource (there is none), BadStore (it is something else, or newer), StoreElsewhere, NotPermitted, NoSpace, ReadFailed,
+    StoreBusy.
     """
     if make:
+        make_output_folder(path.parent)
+        require_ours(path, make=True)
         _make_file(path)
         _refuse_others(path)
     elif not path.is_file():
         raise NoSource(str(path), "there is no store of a batch", "`p2v batch run` makes it.")
+    else:
+        require_ours(path, make=False)
     with _told(path):
         # of an URI it does not make the file; the answer of PRAGMA says whether locks and logs can be had
         uri = "file:" + quote(os.fsencode(path.absolute())) + "?mode=rw"
@@ -177,7 +196,6 @@ def open_store(path: Path, *, make: bool) -> StoreFile:
 
 def _make_file(path: Path) -> None:
     """An empty file is an empty database. One that exists is not touched: closing it would drop this process's locks on it."""
-    make_output_folder(path.parent)
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     except FileExistsError:

@@ -20,7 +20,7 @@ from p2v.batch.measuring import with_time
 from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan, MachinePlan, Planned, Planner
 from p2v.batch.planning import plan_batch, planned_together
-from p2v.batch.storages import network_file_system
+from p2v.batch.store_host import network_file_system
 from p2v.cli.planned_jobs import planner
 from p2v.core.errors import BadImage, NoSpace, Usage
 from p2v.core.units import GIB, KIB, MIB

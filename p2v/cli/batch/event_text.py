@@ -57,7 +57,8 @@ def _of_the_store(event: JobEvent) -> str:
             return f"PARKED: {why}"
         case "again":
             wait = max(0.0, _seconds(data, "not_before") - event.at)
-            return f"failed, will be tried again in {format_seconds(wait)}: {why}"
+            how = "somebody else is at it still (no attempt is counted)" if data.get("counted") is False else "failed"
+            return f"{how}, will be tried again in {format_seconds(wait)}: {why}"
         case "cancelled":
             return f"cancelled: {reason}" if (reason := text(data, "why") or why) else "cancelled"
         case "lease-lost":
@@ -69,6 +70,8 @@ def _of_the_store(event: JobEvent) -> str:
             return "is to be cancelled"
         case "retried":
             return "is to be tried again"
+        case "let-go":
+            return f"{_text(data, 'worker')} was killed: its lease holds no longer"
         case "released":
             return "stopped, waits for the next run"
         case "added" | "changed" | "removed":

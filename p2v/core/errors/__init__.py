@@ -4,7 +4,16 @@ Only ``p2v.cli`` prints them and exits. Engines raise the most exact class below
 is a new class here, not a new text. Exit codes follow sysexits where it has one (DESIGN.md section 5).
 """
 
-from p2v.core.errors.batch import BadManifest, BadStore, LeaseLost, Mistake, NoSuchJob, StoreBusy
+from p2v.core.errors.batch import (
+    BadManifest,
+    BadStore,
+    LeaseLost,
+    Mistake,
+    NoSuchJob,
+    RunElsewhere,
+    StoreBusy,
+    StoreElsewhere,
+)
 from p2v.core.errors.cluster import ClusterGone, ClusterRefused
 from p2v.core.errors.guests import Blocked, GuestNotUnderstood, PlanStale, ReaderCrashed
 from p2v.core.errors.images import (
@@ -74,10 +83,12 @@ __all__ = [
     "ProgramTimedOut",
     "ReadFailed",
     "ReaderCrashed",
+    "RunElsewhere",
     "SourceFailing",
     "SourceGone",
     "SourceInUse",
     "StoreBusy",
+    "StoreElsewhere",
     "TargetBusy",
     "TargetExists",
     "ToolMissing",

@@ -94,6 +94,47 @@ class StoreBusy(P2vError):
 
 
 @dataclass(eq=False)
+class StoreElsewhere(P2vError):
+    """A batch's store that another host has, or had when it was last seen, on a file system that both can reach.
+
+    ``over``: the kind of that file system here, empty where it is a disk of this host; ``note``: the file that names the host.
+    """
+
+    file: Path
+    host: str
+    over: str
+    note: Path
+    exit_code: ClassVar[int] = 64
+    code: ClassVar[str] = "store-elsewhere"
+
+    def sentence(self) -> str:
+        where = f"on {self.over}, and " if self.over else ""
+        return f"{self.file}: {where}the store of a batch of the host {self.host}; two hosts must never open it, not even to read"
+
+    def hint(self) -> str:
+        return (
+            f"Use p2v batch on {self.host}. For a batch of this host's own name another file by the manifest's `store`, on a disk "
+            f"of this host. If {self.host} is gone for good, or has a new name, and no p2v runs on it: remove {self.note}"
+        )
+
+
+@dataclass(eq=False)
+class RunElsewhere(P2vError):
+    """A run of another host has leases in this store, which is where several hosts can reach it."""
+
+    file: Path
+    host: str
+    exit_code: ClassVar[int] = 75
+    code: ClassVar[str] = "run-elsewhere"
+
+    def sentence(self) -> str:
+        return f"{self.file}: a run on the host {self.host} has machines under way, and two hosts must never open a store"
+
+    def hint(self) -> str:
+        return f"Stop the run on {self.host}; if that host is dead, its leases run out within a minute: try again then."
+
+
+@dataclass(eq=False)
 class NoSuchJob(P2vError):
     """A machine that the batch does not have."""
 

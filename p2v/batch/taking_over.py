@@ -1,0 +1,160 @@
+"""Who lives: a run holds a lock as long as it does, and the next run of its host takes over at once from one that has died.
+
+A lock tells of a death what nothing else does. It is gone only when every process that had the file open is, so that a process that
+was being started, and has no mark yet, still holds it; a run that is stopped, or whose host is suspended, keeps it; numbers of
+processes come again, and mean nothing in a container. Where there are no locks, on another host, and for a run whose conversions
+are on other hosts, the lease's time tells, as ever.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2v.batch.marking import MarkedProcess, marked_processes, own_name, send
+from p2v.batch.store import Store
+from p2v.batch.store_host import this_host
+from p2v.batch.store_runs import Run
+from p2v.core.errors import P2vError
+from p2v.core.text import printable
+from p2v.core.workspace import take_lock
+
+_UNKILLABLE_SECONDS = 10.0
+_NAMED = 5
+
+
+def lock_prefix(store: Path) -> str:
+    """What the names of the locks of a store's runs begin with."""
+    return f".{store.name}.run-"
+
+
+@contextmanager
+def registered(store: Store, *, is_local: bool) -> Iterator[Run]:
+    """A run of this process, noted in the store while the context lasts, and known to live.
+
+    ``is_local``: all that it starts is on this host. One that ends by an error stays noted: the next one finds it dead, and takes
+    its leases over. Raises what writing the store raises.
+    """
+    name = f"{lock_prefix(store.path)}{secrets.token_hex(8)}"
+    path = store.path.with_name(name)
+    # held before it is noted: whoever reads of this run finds it alive
+    descriptor, held = take_lock(path, store.path)
+    try:
+        run = store.runs.begin(own_name(), name if held else "", is_local=is_local)
+        yield run
+        # where that cannot be noted now, the next run finds one that has ended
+        with suppress(P2vError, OSError):
+            store.runs.end(run)
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def is_dead(store: Path, run: Run) -> bool:
+    """Whether a run of this host has died, for sure: with all that it started, once that has got its signal."""
+    if not (run.is_local and run.lock and run.host == this_host()):
+        return False
+    # of a store, a name: it says nothing of another folder
+    path = store.with_name(Path(run.lock).name)
+    return path.name.startswith(lock_prefix(store)) and is_free(path)
+
+
+def is_free(lock: Path) -> bool:
+    """Whether a lock is there and nobody holds it; shared, so that two who ask do not take each other for the holder."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False  # somebody has removed it: what cannot be told is left to the lease
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def dead_leases(store: Store) -> dict[str, Run]:
+    """Jobs under the leases of runs of this host that have died, and whose processes have all ended."""
+    found = {}
+    for run in (each for each in store.runs.all() if is_dead(store.path, each)):
+        living = {each.job for each in _started_by(store.path, run)}
+        found.update({name: run for name in store.runs.leased(run) if name not in living})
+    return found
+
+
+def free_locks(store: Store) -> Iterator[Path]:
+    """Locks that runs of this host left which have died, and have no leases any more or never were noted."""
+    leased = {run.lock for run in store.runs.all() if store.runs.leased(run)}
+    for entry in sorted(store.path.parent.glob("." + _literal(store.path.name) + ".run-*")):
+        if entry.name not in leased and is_free(entry):
+            yield entry
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _started_by(store: Path, run: Run) -> Sequence[MarkedProcess]:
+    # numbers and times begin anew with each boot: what has our name is ours
+    if run.process == own_name():
+        return []
+    return [each for each in marked_processes(store) if each.runner == run.process]
+
+
+@dataclass
+class TakeOver:
+    """Lets the leases of dead runs go, as soon as nothing works for them any more. ``own``: the run that this is.
+
+    What they started was told to end with them. ``grace``: seconds until it is killed; what cannot even be killed (it waits for a
+    disk) holds nothing up for longer, for its lock and its fence keep the next attempt from harm. Nothing here waits.
+    """
+
+    store: Store
+    own: Run
+    grace: float
+    _since: dict[int, float] = field(default_factory=dict)
+
+    def look(self) -> tuple[str, ...]:
+        """Do what can be done now; what there is to tell. Raises what the store raises."""
+        told: list[str] = []
+        for run in self.store.runs.all():
+            if run.number != self.own.number and is_dead(self.store.path, run):
+                told += self._from(run)
+        return tuple(told)
+
+    def _from(self, run: Run) -> Iterator[str]:
+        path, now = self.store.path, time.monotonic()
+        is_new = run.number not in self._since
+        waited = now - self._since.setdefault(run.number, now)
+        living, leased = _started_by(path, run), self.store.runs.leased(run)
+        if waited > self.grace:
+            for each in living:
+                send(each, signal.SIGKILL)
+        held = {each.job for each in living} if waited <= self.grace + _UNKILLABLE_SECONDS else set()
+        gone = self.store.runs.let_go(run, [name for name in leased if name not in held], time.time())
+        still = [name for name in leased if name in held]
+        if gone:
+            yield f"a run of this host was killed ({_said(run)}): going on with what it had under way: {_names(gone)}"
+        if still and is_new:
+            yield f"a run of this host was killed ({_said(run)}): waiting for the end of what it had started for {_names(still)}"
+        if not still:
+            self.store.runs.end(run)
+            with suppress(OSError):
+                path.with_name(run.lock).unlink()
+
+
+def _said(run: Run) -> str:
+    return f"process {printable(run.process.partition(':')[0], keep='')}"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name, keep="") for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
