@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from p2v.batch.children import Ended
@@ -19,6 +20,11 @@ MAY_HELP = frozenset({
     "no-space", "not-held-still", "not-written", "program-failed", "program-timed-out", "silent", "source-gone", "source-in-use",
     "store-busy", "target-busy", "unreadable", "worker-lost",
 })  # fmt: skip
+STILL_AT_IT = frozenset({"target-busy"})
+"""Somebody else is at the machine still: an attempt before this one that nobody hears of any more. Nothing has failed."""
+STILL_AT_IT_AT_MOST = 60
+"""How often an attempt that ended so is not counted; with its pauses an hour or two, then it is parked."""
+_BUSY_PAUSES = 3
 _OF_THE_HOST = (74, 75)
 NEVER = frozenset({"bad-sectors", "source-failing", "bad-target"})
 """Those of an exit code that may help, which do not: the same sectors are bad next time."""
@@ -69,6 +75,18 @@ def backoff_seconds(attempt: int, name: str, first_seconds: float = _FIRST_SECON
     """How long to wait after attempt ``attempt`` (from 1); a part of it by the name, so that not all come back at once."""
     plain = min(_LONGEST_SECONDS, first_seconds * _FACTOR ** max(0, min(attempt, 20) - 1))
     return plain * (0.8 + 0.4 * hashlib.sha256(name.encode("utf-8", "replace")).digest()[0] / 255)
+
+
+def pause_seconds(times: int, name: str, first_seconds: float = _FIRST_SECONDS) -> float:
+    """How long to wait after somebody else was at it for the ``times``-th time (from 1): not long, for nothing has failed."""
+    return backoff_seconds(min(times, _BUSY_PAUSES), name, first_seconds)
+
+
+def still_at_it(failure: Failure, times: int) -> Failure:
+    """The failure of a machine that somebody else was at so many times."""
+    words = f"{failure.message}; so it was {times} times, and nothing that is known of has a right to it"
+    hint = "Find who has it (`fuser -v` on the lock beside the results, on each host that worked on it), end it, then retry."
+    return replace(failure, message=words, hint=hint, may_help=False)
 
 
 def _killed(ended: Ended) -> Failure:

@@ -15,7 +15,17 @@ from p2v.batch.arguments import convert_arguments
 from p2v.batch.attempt import Attempt, Step
 from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
 from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
-from p2v.batch.failures import CONVERTED, backoff_seconds, failure_of, of_error, of_words
+from p2v.batch.failures import (
+    CONVERTED,
+    STILL_AT_IT,
+    STILL_AT_IT_AT_MOST,
+    backoff_seconds,
+    failure_of,
+    of_error,
+    of_words,
+    pause_seconds,
+    still_at_it,
+)
 from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, Verify
 from p2v.batch.kinds import WORKER
 from p2v.batch.looking import SILENT, Look, Silences, silence
@@ -44,20 +54,23 @@ class _Past:
     """Of a job's attempts those that have failed; those whose runner died are not among them.
 
     ``silent``: those of them that a storage did not answer to, which has been so since ``silent_since`` (seconds since 1970)
-    without a better answer.
+    without a better answer. ``busy``: how often somebody else was at it still, which is none of them.
     """
 
     failed: int = 0
     silent: int = 0
     silent_since: float = 0.0
+    busy: int = 0
 
     def after(self, event: JobEvent) -> _Past:
         """With one more event."""
         if event.kind != "again":
             return self
+        if event.data.get("code") in STILL_AT_IT:
+            return replace(self, busy=self.busy + 1)
         is_silent = event.data.get("code") == SILENT
         since = 0.0 if not is_silent else self.silent_since or event.at
-        return _Past(self.failed + 1, self.silent + is_silent, since)
+        return _Past(self.failed + 1, self.silent + is_silent, since, self.busy)
 
 
 @dataclass
@@ -274,6 +287,9 @@ class Steps:
 
     def _fail(self, attempt: Attempt, failure: Failure) -> None:
         past, now = self._past(attempt), time.time()
+        if failure.code in STILL_AT_IT:
+            self._leave_to_others(attempt, failure, past.busy + 1)
+            return
         failed = past.failed + 1
         is_over = not failure.may_help or failed - past.silent >= attempt.machine.attempts
         if failure.code == SILENT:
@@ -283,11 +299,21 @@ class Steps:
             self._park(attempt, failure)
             return
         pauses = min(past.silent + 1, _MOST_PAUSES) if failure.code == SILENT else failed
-        not_before = now + backoff_seconds(pauses, attempt.name, self.first_backoff)
+        self._again(attempt, failure, now + backoff_seconds(pauses, attempt.name, self.first_backoff))
 
+    def _leave_to_others(self, attempt: Attempt, failure: Failure, times: int) -> None:
+        """Somebody else is at it still: no attempt of its own, up to a bound."""
+        if times > STILL_AT_IT_AT_MOST:
+            self._park(attempt, still_at_it(failure, times))
+            return
+        not_before = time.time() + pause_seconds(times, attempt.name, self.first_backoff)
+        self._again(attempt, failure, not_before, counted=False)
+
+    def _again(self, attempt: Attempt, failure: Failure, not_before: float, *, counted: bool = True) -> None:
         def again(now: float) -> Job:
-            job = self.store.again(attempt.lease, failure, not_before, now)
+            job = self.store.again(attempt.lease, failure, not_before, now, counted=counted)
             data = {"code": failure.code, "message": failure.message, "not_before": not_before}
+            data |= {} if counted else {"counted": False}
             self.teller.job(attempt, "again", data, stored=False)
             return job
 

@@ -12,9 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from p2v.batch.jobs import Budget, Failure, Hook, JobEvent, State, Verify
 from p2v.batch.marking import left_folders, marked_processes
 from p2v.batch.store import Lease, Store
+from p2v.cli.batch.status_text import why_waiting
 from tests.batch.fleets import FAKE, batch, machine, remove_left, run, runs
 
 IO = {"error": {"code": "io", "exit_code": 74, "message": "disk.vmdk: cannot read: Input/output error", "hint": ""}}
@@ -322,3 +325,46 @@ def test_what_cannot_be_started_counts_as_the_attempts_failure(tmp_path: Path) -
     failure = ran.job("a").failure
     assert failure is not None
     assert failure.code == "no-answer"
+
+
+BUSY = {"error": {"code": "target-busy", "exit_code": 75, "message": "out/a: another run is writing it", "hint": ""}}
+
+
+def test_somebody_else_at_it_still_is_no_failed_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More often than it has attempts; and what fails besides has them all."""
+    monkeypatch.setattr("p2v.batch.steps.STILL_AT_IT_AT_MOST", 7)
+    said: list[str] = []
+
+    def look(event: JobEvent, store: Store) -> None:
+        job = store.job("a")
+        if event.kind == "again":
+            said.append(why_waiting(job, time.time()))
+            assert job.attempts == 0
+        if event.kind == "again" and len(said) == 5:
+            (tmp_path / "sources" / "a.json").write_text(json.dumps({}))
+
+    ran = run(batch(tmp_path, [machine(tmp_path, "a", {"always": BUSY}, attempts=2)]), look)
+    assert (ran.job("a").state, ran.job("a").attempts) == (State.DONE, 1)
+    assert len(said) == 5
+    assert all("another run is writing it" in words and "not counted" in words for words in said)
+
+
+def test_somebody_else_at_it_without_an_end_is_parked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2v.batch.steps.STILL_AT_IT_AT_MOST", 4)
+    ran = run(batch(tmp_path, [machine(tmp_path, "a", {"always": BUSY}, attempts=2)]))
+    failure = ran.job("a").failure
+    assert (ran.job("a").state, runs(tmp_path, "a")) == (State.PARKED, 5)
+    assert failure is not None
+    assert (failure.code, failure.may_help) == ("target-busy", False)
+    assert "5 times" in failure.message
+
+
+def test_failures_are_counted_beside_what_is_not(tmp_path: Path) -> None:
+    """Busy, then an error twice of two attempts: parked by the errors."""
+
+    def change(event: JobEvent, store: Store) -> None:
+        if event.kind == "again":
+            (tmp_path / "sources" / "a.json").write_text(json.dumps({"always": IO}))
+
+    ran = run(batch(tmp_path, [machine(tmp_path, "a", {"always": BUSY}, attempts=2)]), change)
+    assert (ran.job("a").state, ran.job("a").attempts, runs(tmp_path, "a")) == (State.PARKED, 2, 3)

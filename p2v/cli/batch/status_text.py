@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from p2v.batch.estimate import Look, about, left_words, seconds_left, windows_apart
+from p2v.batch.failures import STILL_AT_IT
 from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.kinds import COPY
 from p2v.core.text import printable
@@ -171,7 +172,9 @@ def why_waiting(job: Job, now: float) -> str:
         parts.append(f"begins between {job.machine.window.begin:%H:%M} and {job.machine.window.end:%H:%M}")
     if job.not_before > now:
         parts.append(f"tried again in {format_seconds(job.not_before - now)}")
-    if job.failure is not None:
+    if job.failure is not None and job.failure.code in STILL_AT_IT:
+        parts.append(f"not counted as an attempt: somebody else is at it still: {said(job.failure)}")
+    elif job.failure is not None:
         parts.append(f"attempt {job.attempts}: {said(job.failure)}")
     return "; ".join(parts)
 
