@@ -22,6 +22,7 @@ from p2v.core.events import PhaseTimes
 from p2v.core.fence import fenced
 from p2v.core.jsontext import digest as json_digest
 from p2v.core.workspace import Outputs
+from p2v.delivery import DeliveryNote
 from p2v.device_targets import DeviceWish
 from p2v.documents import PlanDocument, to_data
 from p2v.left_out import Selection, Wanted
@@ -122,6 +123,11 @@ class Job:
         """What to be in while names are given. Raises LeaseLost on entering when another has the machine now."""
         number = self.request.fence
         return nullcontext() if number is None else fenced(self.request.folder, self.document.machine.name, number)
+
+    @property
+    def undelivered(self) -> DeliveryNote:
+        """What stands beside the results while libvirt is still to be told of the machine."""
+        return DeliveryNote.of(self.request.folder, self.document.machine.name)
 
     def target_key(self, index: int) -> str:
         """What goes to a disk's target: for another text, it is begun anew."""

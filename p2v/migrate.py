@@ -83,18 +83,29 @@ def convert(
     for require in requirements(document, request):
         require()
     job = job_of(document, request, acceleration(), PhaseTimes(report))
-    pools = check_delivery(request.delivery, job.hardware)
-    job.devices = check_devices(document, job.hardware.disks, job.report)
     if request.fence is not None:
+        # before libvirt is looked at: from here on nobody with a lower number tells it of this machine
         make_output_folder(request.folder)
         raise_fence(request.folder, document.machine.name, request.fence)
+    was_told = _was_told(job)
+    pools = {} if was_told else check_delivery(request.delivery, job.hardware)
+    job.devices = check_devices(document, job.hardware.disks, job.report)
     record = _finish_interrupted(job) or _converted(job)
-    if request.delivery is not None:
+    if request.delivery is not None and not was_told:
         with events.phase(job.report, "deliver", "Telling libvirt"):
             sizes = [source.image.virtual_size for source in document.sources]
-            system = document.facts.os
-            deliver_machine(request.delivery, pools, job.hardware, sizes, job.outputs, job.acceleration, system)
+            deliver_machine(
+                request.delivery, pools, job.hardware, sizes, job.outputs, job.acceleration, document.facts.os,
+                note=job.undelivered, telling=job.naming,
+            )  # fmt: skip
+    remove_quietly([job.undelivered.path])
     return record
+
+
+def _was_told(job: Job) -> bool:
+    """Whether a run before this one came to its end but for noting that libvirt knows the machine."""
+    delivery, note = job.request.delivery, job.undelivered.path
+    return delivery is not None and note.is_file() and delivery.host.has(job.hardware.name, job.hardware.uuid)
 
 
 def requirements(document: PlanDocument, request: Request) -> Iterator[Callable[[], None]]:
@@ -159,15 +170,17 @@ def _finish_interrupted(job: Job) -> ConversionRecord | None:
     """What a run before this one had done but for some renames."""
     journals = [journal_path(record_of(job.outputs, job.document.machine.name, index)) for index in job.devices]
     journals += [journal_path(job.outputs.partial(str(disk.path))) for disk in job.hardware.disks if not disk.is_device]
-    if not is_interrupted(job.outputs, journals):
+    notes = [] if job.request.delivery is None else [job.undelivered.path]
+    if not is_interrupted(job.outputs, [*journals, *notes]):
         return None
     with _locked(job):
         plan, fresh = plan_digest(job.document), job.request.fresh
         disks = job.hardware.disks
-        record = finish_interrupted(job.outputs, plan, disks, journals, fresh=fresh, naming=job.naming)
+        record = finish_interrupted(job.outputs, plan, disks, journals, notes=notes, fresh=fresh, naming=job.naming)
         if record is not None:
             remove_quietly([job.work])
-            job.report(events.Warned("an earlier run had done everything but giving the results their names, or tidying up"))
+            said = "an earlier run had done everything but giving the results their names, telling libvirt, or tidying up"
+            job.report(events.Warned(said))
         return record
 
 
@@ -236,7 +249,7 @@ def room_needed(job: Job, readers: Sequence[DiskReader]) -> int:
 def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources | None) -> ConversionRecord:
     job.outputs.refuse_existing()
     # A record that an earlier run of another plan left must not speak about what is written now.
-    remove_files(_texts(job))
+    remove_files([*_texts(job), job.undelivered.path])
     remove_files([job.work])
     make_folder(job.work)
     try:
@@ -256,6 +269,8 @@ def _convert_locked(job: Job, readers: Sequence[DiskReader], still: StillSources
                 if isinstance(error, BadSectors):
                     raise explained(error, readers) from error
                 raise
+            if job.request.delivery is not None:
+                job.undelivered.make()
             publish(record, job.outputs, targets, job.report, job.naming)
             return record
     finally:

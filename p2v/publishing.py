@@ -56,18 +56,20 @@ def finish_interrupted(
     disks: Sequence[TargetDisk],
     journals: Sequence[Path] = (),
     *,
+    notes: Sequence[Path] = (),
     fresh: bool = False,
     naming: Naming = nullcontext,
 ) -> ConversionRecord | None:
     """Finish the renames of a run that was killed while it published; its record when it was one of the same plan.
 
     ``disks``: what it must have made; of a block device, that it still holds it. ``journals``: of the disks, which go last: they
-    tell a run that was killed at its very end from one that had ended. ``fresh``: what has no final name yet is not wanted.
+    tell a run that was killed at its very end from one that had ended.
+    ``notes`` tell the same, and stay. ``fresh``: what has no final name yet is not wanted.
     Names that were given are finished in any case: half a machine is nobody's wish.
 
     Raises TargetExists when both names of an output are taken, LeaseLost when another has come to make them.
     """
-    if not is_interrupted(outputs, journals):
+    if not is_interrupted(outputs, [*journals, *notes]):
         return None
     place = _place(outputs, outputs.names[-1])
     record = _left(place) if place is not None else None

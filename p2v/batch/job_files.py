@@ -19,6 +19,7 @@ from p2v.core.workspace import PARTIAL
 _JOURNAL = ".journal"
 _LOCK = ".p2v-lock"
 _FENCE = ".p2v-fence"
+_UNDELIVERED = ".p2v-undelivered"
 _WORK = ".partial.work"
 _DISK = re.compile(r"(?:-disk[1-9][0-9]{0,3})?\.(?:qcow2|img|device)")
 _TEXT = re.compile(
@@ -39,6 +40,8 @@ class FileKind(enum.Enum):
     LOCK = "lock file"
     FENCE = "fence"
     """The highest number of a lease that may give names there."""
+    UNDELIVERED = "note of what libvirt is to be told"
+    """The results are there; the next run tells libvirt of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def job_files(folder: Path, machines: Collection[str]) -> Iterator[JobFile]:
 
 def _told(name: str, machines: Collection[str]) -> tuple[str, FileKind] | None:
     """The machine and the kind that a file's name tells; None: not ours."""
-    for end, kind in ((_LOCK, FileKind.LOCK), (_FENCE, FileKind.FENCE)):
+    for end, kind in ((_LOCK, FileKind.LOCK), (_FENCE, FileKind.FENCE), (_UNDELIVERED, FileKind.UNDELIVERED)):
         if name.startswith(".") and name.endswith(end) and name[1 : -len(end)] in machines:
             return name[1 : -len(end)], kind
     if name.endswith(_WORK) and name[: -len(_WORK)] in machines:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2v.batch.jobs import MachineJob
 from p2v.core.errors import P2vError
+from p2v.delivery import DeliveryNote
 from p2v.record import ConversionRecord, load_record
 
 
@@ -34,7 +35,8 @@ def result_since(machine: MachineJob, since: float) -> Result | None:
     for ever, where a mount does not answer (``p2v.batch.looking``).
     """
     path = record_path(machine)
-    if not path.is_file():
+    # of one that libvirt was not told of the next conversion tells it, and does no more
+    if not path.is_file() or DeliveryNote.of(machine.folder, machine.name).path.exists():
         return None
     try:
         record = load_record(path)

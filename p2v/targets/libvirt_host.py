@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2v.core.errors import ProgramFailed, TargetExists, Usage
+from p2v.core.errors import LeaseLost, P2vError, ProgramFailed, TargetExists, Usage
 from p2v.core.run import Runner
 from p2v.core.workspace import temporary_folder
 from p2v.targets.storage import DEFAULT, Storage
@@ -20,6 +21,10 @@ _UPLOAD_SECONDS = 24 * 3600.0
 _INFO_LINE = re.compile(r"^([A-Za-z ()-]+):\s+(.*)$")
 # Pools whose volumes are files of any format; the others' are block devices, which hold raw disks.
 _FILE_POOLS = frozenset({"dir", "fs", "netfs", "gluster", "vstorage"})
+
+
+Telling = Callable[[], AbstractContextManager[None]]
+"""What to be in while a libvirt is told; it may refuse (LeaseLost)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,13 @@ class LibvirtHost:
         """Start a domain. Raises ProgramFailed with libvirt's words."""
         self._ask("start", "--domain", name)
 
+    def has(self, name: str, uuid: str) -> bool:
+        """Whether a domain of this name and UUID is defined: one that this machine became."""
+        try:
+            return self._ask("domuuid", "--domain", name).strip().lower() == uuid.lower()
+        except ProgramFailed:
+            return False
+
     def _check_networks(self, networks: Sequence[str]) -> None:
         there = self._names("net-list", "--all", "--name")
         running = self._names("net-list", "--name")
@@ -158,28 +170,44 @@ def deliver(
     name: str,
     xml: Callable[[Path | None], str],
     variables: DeliveredFile | None = None,
+    *,
+    telling: Telling = nullcontext,
+    begun: Callable[[Pool, str], None] = lambda pool, volume: None,
 ) -> None:
     """Upload the files (disks, media) that have a pool, define the domain, start it if wanted.
 
     ``xml``: the definition, for UEFI variables at a path of that host's (None: where they are). ``variables``: their file, which
     goes into its pool if that holds files. Volumes that were made here are taken back when the domain cannot be defined; a domain
-    that does not start stays defined. Raises as the methods of ``LibvirtHost``.
+    that does not start stays defined. ``telling``: what to be in while the domain is defined and started, and looked at before
+    each upload. Whoever it refuses takes nothing back: what was made is the other's to go on with. ``begun``: called before a
+    volume is made. Raises as the methods of ``LibvirtHost``, and what ``telling`` raises.
     """
     host = delivery.host
     made: list[tuple[Pool, str]] = []
+
+    def upload(pool: Pool, file: DeliveredFile) -> None:
+        with telling():
+            begun(pool, file.path.name)
+        made.append((pool, host.upload(pool, file.path, file.format, file.capacity)))
+
     try:
         for file in files:
             if file.pool is not None:
-                made.append((file.pool, host.upload(file.pool, file.path, file.format, file.capacity)))
+                upload(file.pool, file)
         placed = None
         if variables is not None and variables.pool is not None and variables.pool.takes_files:
-            pool = variables.pool
-            made.append((pool, host.upload(pool, variables.path, variables.format, variables.capacity)))
-            placed = host.volume_path(pool, variables.path.name)
-        host.define(xml(placed))
-    except BaseException:
-        for volume in made:
-            host.forget_volume(*volume)
+            upload(variables.pool, variables)
+            placed = host.volume_path(variables.pool, variables.path.name)
+        definition = xml(placed)
+        with telling():
+            host.define(definition)
+            made.clear()  # they are the domain's now
+            if delivery.start:
+                host.start(name)
+    except LeaseLost:
         raise
-    if delivery.start:
-        host.start(name)
+    except BaseException:
+        with suppress(P2vError), telling():
+            for volume in made:
+                host.forget_volume(*volume)
+        raise
