@@ -21,10 +21,12 @@ from typing import Any
 from p2v.consistency import LiveSource, LogicalVolume
 from p2v.core.block_devices import THIS_HOST, BlockDevice, HostFiles
 from p2v.core.errors import NotHeldStill, P2vError, ProgramFailed
+from p2v.core.marks import BATCH_VARIABLE, batch_mark, this_host
 from p2v.core.run import Runner
 
 _TAG = "p2v-suite"
 _OWNED = re.compile(rf"{_TAG}\.(\d{{1,9}})\.(\d{{1,20}})")
+_BATCH, _HOST = "p2v-batch.", "p2v-host."
 _SECONDS = 120.0
 _WATCH_SECONDS = 5.0
 _REMOVE_TRIES, _REMOVE_PAUSE_SECONDS = 5, 0.5
@@ -86,7 +88,9 @@ def snapshot(source: LiveSource, runner: Runner, on_lost: Callable[[], None] = l
     name = f"p2v-{origin[:60]}-{secrets.token_hex(4)}"
     tag = f"{_TAG}.{os.getpid()}.{_started(os.getpid(), THIS_HOST)}"
     room = ["--size", f"{source.snapshot_bytes}b"] if source.snapshot_bytes else ["--setactivationskip", "n"]
-    argv = ["lvcreate", "--quiet", "--yes", "--snapshot", "--permission", "r", "--addtag", tag, "--name", name, *room]
+    argv = ["lvcreate", "--quiet", "--yes", "--snapshot", "--permission", "r"]
+    argv += [word for each in (tag, *_further_tags()) for word in ("--addtag", each)]
+    argv += ["--name", name, *room]
     argv.append(source.volume)
     try:
         runner.run(argv, timeout=_SECONDS)
@@ -109,16 +113,12 @@ def snapshot(source: LiveSource, runner: Runner, on_lost: Callable[[], None] = l
 
 def remove_leftovers(runner: Runner, host: HostFiles = THIS_HOST) -> tuple[str, ...]:
     """Remove the snapshots of runs that are gone; a sentence about each. Where LVM does not answer there are none to be seen."""
+    told = []
     try:
-        rows = _lvs(runner, "-o", "vg_name,lv_name,lv_tags")
+        names = left_snapshots(runner, host)
     except P2vError:
         return ()
-    told = []
-    for row in rows:
-        owner = _OWNED.search(str(row.get("lv_tags", "")))
-        name = f"{row.get('vg_name', '')}/{row.get('lv_name', '')}"
-        if owner is None or _started(int(owner[1]), host) == owner[2]:
-            continue
+    for name in names:
         try:
             _remove(name, runner)
         except P2vError as error:
@@ -126,6 +126,36 @@ def remove_leftovers(runner: Runner, host: HostFiles = THIS_HOST) -> tuple[str, 
         else:
             told.append(f"an earlier run was killed and left the snapshot {name}; it was removed")
     return tuple(told)
+
+
+def left_snapshots(runner: Runner, host: HostFiles = THIS_HOST, batch: Path | None = None) -> tuple[str, ...]:
+    """Snapshots (GROUP/NAME) of processes of this host that are gone; ``batch``: only those that the one with this store began.
+
+    Hosts may share a volume group: processes of another host are not known here, and what they made is theirs. Raises what running
+    lvs raises.
+    """
+    found = []
+    for row in _lvs(runner, "-o", "vg_name,lv_name,lv_tags"):
+        tags = str(row.get("lv_tags", "")).split(",")
+        owner = next((match for tag in tags if (match := _OWNED.fullmatch(tag))), None)
+        hosts = {tag for tag in tags if tag.startswith(_HOST)}
+        is_wanted = batch is None or _BATCH + batch_mark(batch) in tags
+        if owner is None or not is_wanted or not hosts <= {_HOST + this_host().mark()}:
+            continue
+        if _started(int(owner[1]), host) != owner[2]:
+            found.append(f"{row.get('vg_name', '')}/{row.get('lv_name', '')}")
+    return tuple(found)
+
+
+def remove_snapshot(name: str, runner: Runner) -> None:
+    """Remove one of them. Raises ProgramFailed, ProgramTimedOut, ToolMissing."""
+    _remove(name, runner)
+
+
+def _further_tags() -> tuple[str, ...]:
+    """Whose a snapshot is beside its process: this host's, and of the batch that started us."""
+    batch = os.environ.get(BATCH_VARIABLE)
+    return (_HOST + this_host().mark(), *([_BATCH + batch_mark(Path(batch))] if batch else []))
 
 
 def _watch(taken: Snapshot, runner: Runner, on_lost: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
@@ -15,9 +16,10 @@ from p2v import lvm_snapshots
 from p2v.consistency import LiveSource, LogicalVolume, Way
 from p2v.core.block_devices import THIS_HOST, BlockDevice
 from p2v.core.errors import NotHeldStill, ProgramFailed
+from p2v.core.marks import batch_mark, this_host
 from p2v.core.run import Completed
 from p2v.core.units import GIB
-from p2v.lvm_snapshots import remove_leftovers, snapshot, volume_of
+from p2v.lvm_snapshots import left_snapshots, remove_leftovers, snapshot, volume_of
 
 SOURCE = LiveSource(0, "dm/uuid=LVM-x", 10 * GIB, Way.SNAPSHOT, ("mounted on /srv",), volume="vg0/data", snapshot_bytes=2 * GIB)
 
@@ -171,3 +173,27 @@ def test_what_a_killed_run_left_is_removed_and_told_and_nothing_else(lvm: Played
     assert ["p2v-gone" in told[0], "p2v-reused" in told[1], len(told)] == [True, True, 2]
     lvm.fails.add("lvs")
     assert remove_leftovers(lvm) == ()
+
+
+def test_a_snapshot_tells_whose_it_is(lvm: PlayedLvm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch's conversion that has died, on this host: nobody else's, and none that is in use."""
+    here, gone = this_host().mark(), "p2v-suite.999999999.77"
+    tags = {
+        "ours": f"{gone},p2v-host.{here},p2v-batch.{batch_mark(tmp_path / 'a')}",
+        "of-another-batch": f"{gone},p2v-host.{here},p2v-batch.{batch_mark(tmp_path / 'b')}",
+        "of-no-batch": f"{gone},p2v-host.{here}",
+        "of-another-host": f"{gone},p2v-host.0123456789ab,p2v-batch.{batch_mark(tmp_path / 'a')}",
+        "in-use": f"p2v-suite.{os.getpid()}.{lvm_snapshots._started(os.getpid(), THIS_HOST)},p2v-host.{here},"
+        f"p2v-batch.{batch_mark(tmp_path / 'a')}",
+        "nobodys": f"p2v-host.{here},p2v-batch.{batch_mark(tmp_path / 'a')}",
+    }
+    for name, text in tags.items():
+        lvm.volumes[f"vg0/{name}"] = {**lvm.volumes["vg0/data"], "lv_name": name, "origin": "data", "lv_tags": text}
+    assert left_snapshots(lvm, batch=tmp_path / "a") == ("vg0/ours",)
+    assert set(left_snapshots(lvm)) == {"vg0/ours", "vg0/of-another-batch", "vg0/of-no-batch"}
+    # and what is taken bears these tags
+    monkeypatch.setenv("P2V_BATCH", str(tmp_path / "a"))
+    with snapshot(SOURCE, lvm):
+        (made,) = [words for words in lvm.ran if words[0] == "lvcreate"]
+    added = [word for before, word in itertools.pairwise(made) if before == "--addtag"]
+    assert added[1:] == [f"p2v-host.{here}", f"p2v-batch.{batch_mark(tmp_path / 'a')}"]

@@ -59,6 +59,8 @@ class LeftKind(enum.Enum):
     """Begun by a run that died before it could note what it was for: no event leads to it."""
     SILENT = "folder that does not answer"
     """Nobody knows what was left in it."""
+    SNAPSHOT = "LVM snapshot"
+    RUN = "lock of a run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +357,8 @@ def _why_kept(job: Job, file: JobFile, *, is_complete: bool) -> str:
     """What the next run needs of what a run left. Of a machine that has ended nothing is, but results that lack only names."""
     if file.kind in (FileKind.LOCK, FileKind.WORK, FileKind.FENCE):
         return ""
+    if file.kind is FileKind.UNDELIVERED:
+        return "" if job.state in (State.DONE, State.CANCELLED) else "the next run tells libvirt of the machine"
     if is_complete and job.state is not State.DONE:
         return "complete but for its names, which the next run gives"
     if file.kind in (FileKind.COPY, FileKind.JOURNAL) and not job.state.is_end:

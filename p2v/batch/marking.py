@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -19,9 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.core.marks import BATCH_VARIABLE, batch_mark
 from p2v.core.workspace import ELSEWHERE, SOCKETS_VARIABLE
 
-STORE_VARIABLE = "P2V_BATCH"
+STORE_VARIABLE = BATCH_VARIABLE
 JOB_VARIABLE = "P2V_BATCH_JOB"
 RUNNER_VARIABLE = "P2V_BATCH_RUNNER"
 # a UNIX socket's whole path must fit in 107 bytes
@@ -86,8 +86,7 @@ def folder_places() -> tuple[Path, ...]:
 
 def folder_prefix(store: Path) -> str:
     """What the names of a batch's temporary folders begin with: the store's, and nobody else's."""
-    digest = hashlib.sha256(os.fsencode(store.resolve())).hexdigest()
-    return f"p2v-batch-{digest[:12]}-"
+    return f"p2v-batch-{batch_mark(store)}-"
 
 
 @contextmanager

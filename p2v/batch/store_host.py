@@ -11,18 +11,16 @@ import json
 import os
 import re
 import secrets
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.errors import ReadFailed, StoreElsewhere, TargetExists
+from p2v.core.marks import HostName, this_host
 from p2v.core.text import printable
 from p2v.core.workspace import remove_quietly, rename_new, write_synced
 
 MOUNTS = Path("/proc/self/mountinfo")
-MACHINE_ID = Path("/etc/machine-id")
 _SUFFIX = "-host"
 _LONGEST_BYTES = 4096
 _LONGEST_NAME = 253
@@ -36,27 +34,11 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
-class HostName:
-    """A host. ``machine``: its machine-id (machine-id(5)), empty where it has none. One that lacks either is told by the other."""
-
-    name: str
-    machine: str
-
-
-@dataclass(frozen=True, slots=True)
 class Owner:
     """The host that opens a store. ``over``: the kind of a network's file system that it sees it on; empty: a disk of its own."""
 
     host: HostName
     over: str
-
-
-def this_host() -> HostName:
-    """This one."""
-    machine = ""
-    with suppress(OSError):
-        machine = MACHINE_ID.read_text("ascii", "replace").strip()[:64]
-    return HostName(socket.gethostname()[:_LONGEST_NAME], machine)
 
 
 def owner_path(store: Path) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from p2v.batch.jobs import State
 from p2v.batch.kinds import LET_GO
-from p2v.batch.store_changes import tell
+from p2v.batch.store_changes import row_of, tell
 from p2v.batch.store_file import StoreFile
-from p2v.batch.store_host import HostName, this_host
 from p2v.batch.store_rows import stored
+from p2v.core.marks import HostName, this_host
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,17 @@ class RunTable:
         gone = []
         with self.file.writing() as connection:
             for name in names:
-                statement = (
-                    "UPDATE jobs SET lease_until = ? WHERE name = ? AND run = ? AND state = ? AND lease_until > ? "
-                    "RETURNING name, fence, worker"
-                )
-                values = (now, stored(name), run.number, State.RUNNING.value, now)
-                for row in connection.execute(statement, values).fetchall():
-                    gone.append(name)
-                    tell(connection, LET_GO, name, row["fence"], now, {"worker": row["worker"]})
+                row = row_of(connection, name)
+                if (
+                    row is None
+                    or row["run"] != run.number
+                    or row["lease_until"] <= now
+                    or row["state"] != State.RUNNING.value
+                ):
+                    continue
+                connection.execute("UPDATE jobs SET lease_until = ? WHERE name = ?", (now, row["name"]))
+                tell(connection, LET_GO, name, row["fence"], now, {"worker": row["worker"]})
+                gone.append(name)
         return tuple(gone)
 
     def is_leased_elsewhere(self, now: float) -> str:

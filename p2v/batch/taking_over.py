@@ -15,16 +15,17 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from p2v.batch.jobs import Job
 from p2v.batch.marking import MarkedProcess, marked_processes, own_name, send
-from p2v.batch.store import Store
-from p2v.batch.store_host import this_host
+from p2v.batch.store import Lease, Store
 from p2v.batch.store_runs import Run
 from p2v.core.errors import P2vError
+from p2v.core.marks import this_host
 from p2v.core.text import printable
-from p2v.core.workspace import take_lock
+from p2v.core.workspace import remove_files, take_lock
 
 _UNKILLABLE_SECONDS = 10.0
 _NAMED = 5
@@ -91,11 +92,64 @@ def dead_leases(store: Store) -> dict[str, Run]:
 
 
 def free_locks(store: Store) -> Iterator[Path]:
-    """Locks that runs of this host left which have died, and have no leases any more or never were noted."""
-    leased = {run.lock for run in store.runs.all() if store.runs.leased(run)}
+    """Locks that runs of this host left which have died, when nothing that they started lives."""
+    dead, runs = dead_leases(store), {run.lock: run for run in store.runs.all()}
     for entry in sorted(store.path.parent.glob("." + _literal(store.path.name) + ".run-*")):
-        if entry.name not in leased and is_free(entry):
+        run = runs.get(entry.name)
+        if is_free(entry) and (
+            run is None or (is_dead(store.path, run) and set(store.runs.leased(run)) <= dead.keys())
+        ):
             yield entry
+
+
+def remove_lock(store: Store, lock: Path) -> str:
+    """Remove one of them, and forget its run; in words why not."""
+    run = next((each for each in store.runs.all() if each.lock == lock.name), None)
+    if not is_free(lock):
+        return "" if not lock.exists() else "its run lives"
+    if run is not None and store.runs.leased(run):
+        return "it tells that a lease is of a dead run"
+    if run is not None:
+        store.runs.end(run)
+    remove_files([lock])
+    return ""
+
+
+@dataclass
+class WithoutTheDead:
+    """A store in which leases of this host's dead runs have run out, for who looks at what was left. Looking changes nothing."""
+
+    store: Store
+    _dead: dict[str, Run] = field(default_factory=dict)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """See ``Store.jobs``."""
+        self._dead = dead_leases(self.store)
+        return tuple(self._seen(job) for job in self.store.jobs())
+
+    def job(self, name: str) -> Job:
+        """See ``Store.job``."""
+        return self._seen(self.store.job(name))
+
+    def claim(self, name: str, worker: str, seconds: float, now: float) -> Lease | None:
+        """See ``Store.claim``."""
+        if name in self._dead:
+            self.store.runs.let_go(self._dead[name], [name], now)
+        return self.store.claim(name, worker, seconds, now)
+
+    def release(self, lease: Lease, now: float) -> Job:
+        """See ``Store.release``."""
+        return self.store.release(lease, now)
+
+    def bundles(self) -> frozenset[str]:
+        """See ``Store.bundles``."""
+        return self.store.bundles()
+
+    def _seen(self, job: Job) -> Job:
+        name = job.machine.name
+        run = self._dead.get(name)
+        # another run may have taken it since
+        return replace(job, lease_until=0.0) if run is not None and name in self.store.runs.leased(run) else job
 
 
 def _literal(name: str) -> str:

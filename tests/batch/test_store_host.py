@@ -12,9 +12,10 @@ import pytest
 
 from p2v.batch import store_host
 from p2v.batch.store import Store
-from p2v.batch.store_host import HostName, network_file_system, owner_path
+from p2v.batch.store_host import network_file_system, owner_path
 from p2v.cli.main import main
 from p2v.core.errors import P2vError, RunElsewhere, StoreElsewhere
+from p2v.core.marks import HostName
 from tests.batch.machines import batch
 
 HERE, OTHER = HostName("here", "m1"), HostName("other", "m2")
@@ -121,7 +122,7 @@ def test_a_note_that_makes_no_sense_opens_nothing(tmp_path: Path, seen: Seen) ->
 
 def _make(path: str, host: str, go: object, told: object) -> None:
     store_host.MOUNTS = Path(path).parent.with_suffix(".none")
-    store_host.this_host = lambda: HostName(host, host)  # in this process alone
+    store_host.this_host = lambda: HostName(host, host)  # type: ignore[attr-defined]  # in this process alone
     store_host.network_file_system = lambda folder, mounts=None: "nfs4"
     go.wait()  # type: ignore[attr-defined]
     try:

@@ -21,8 +21,8 @@ import pytest
 from p2v.batch.jobs import Batch, JobEvent, State
 from p2v.batch.marking import marked_processes
 from p2v.batch.store import Store
-from p2v.batch.store_host import HostName
 from p2v.batch.taking_over import TakeOver, dead_leases, free_locks, is_dead, lock_prefix, registered
+from p2v.core.marks import HostName
 from tests.batch.fleets import Ran, batch, machine, remove_left, run, runs
 
 HOUR = 3600.0

@@ -7,17 +7,22 @@ copies of machines that wait, results that lack only their names) stays, unless 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from p2v.batch.cleaning import Left, LeftKind, Removed, left_behind, not_yet, remove
 from p2v.batch.jobs import Job
+from p2v.batch.leftovers import FURTHER, further_left, left_here, other_hosts, remove_further, remove_here
 from p2v.batch.store import Store
+from p2v.batch.taking_over import WithoutTheDead
 from p2v.cli import console
 from p2v.cli.batch.status_text import cut, name_of
 from p2v.cli.batch.which import add_batch, batch_of
 from p2v.core import jsontext
+from p2v.core.errors import StoreElsewhere
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
@@ -35,29 +40,72 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show, and remove where that is wished. 2: something that was to be removed is still there."""
-    batch = batch_of(arguments.batch)
-    if not batch.store.exists():
-        _end(arguments, [], [])
-        return 0
+    path = _store_of(arguments.batch)
+    if path is None:
+        return _clean_host(arguments)
     removed: list[Removed] = []
-    with Store.open(batch.store) as store:
-        left = list(left_behind(batch.store, store, time.time()))
+    with Store.open(path) as store:
+        left = list(_left(store))
         _show(arguments, left)
         if arguments.remove:
             removed += _remove(arguments, store, [each for each in left if each.kind is LeftKind.PROCESS])
             # what ended processes had held
-            further = [each for each in left_behind(batch.store, store, time.time()) if each not in left]
+            further = [each for each in _left(store) if each not in left]
             if further:
                 _show(arguments, further)
             left += further
             removed += _remove(arguments, store, [each for each in left if each.kind is not LeftKind.PROCESS])
-        early = not_yet(store.jobs(), time.time())
+        early = not_yet(WithoutTheDead(store).jobs(), time.time())
+        others = other_hosts(store.jobs())
     _end(arguments, left, removed)
+    if others:
+        console.note(f"p2v: this host alone was looked at, and these converted, too: {_hosts(others)}")
+        console.note("     `p2v batch clean` with the same path there, by who runs p2v's worker: processes, folders, snapshots")
     if early:
         last = max(job.lease_until for job in early) - time.time()
         console.note(f"p2v: a run that had {_machines(early)} has died; look again in {format_seconds(max(0.0, last))}")
         console.note("     Until then it might only have been slow. `p2v batch run` waits for that by itself.")
     return _INCOMPLETE if any(each.refused for each in removed) else 0
+
+
+def _store_of(jobs: Path) -> Path | None:
+    """The store, None where there is none that this host may open."""
+    try:
+        path = batch_of(jobs).store
+        if path.exists():
+            Store.open(path).close()
+            return path
+    except StoreElsewhere:
+        pass
+    return None
+
+
+def _clean_host(arguments: argparse.Namespace) -> int:
+    """What a batch of another host left here, by the path of its store: all that is not in a store or beside results."""
+    try:
+        path = batch_of(arguments.batch).store
+    except StoreElsewhere as error:
+        path = error.file
+    left = list(left_here(path))
+    _show(arguments, left)
+    removed: list[Removed] = []
+    if arguments.remove:
+        for each in remove_here(path, left):
+            _tell(arguments, each)
+            removed.append(each)
+    _end(arguments, left, removed)
+    console.note(f"p2v: {path} is no store that this host may open: leases and files are for its own host to look at")
+    return _INCOMPLETE if any(each.refused for each in removed) else 0
+
+
+def _left(store: Store) -> Iterator[Left]:
+    yield from left_behind(store.path, WithoutTheDead(store), time.time())
+    yield from further_left(store)
+
+
+def _hosts(names: Sequence[str]) -> str:
+    shown = ", ".join(cut(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _machines(jobs: Sequence[Job]) -> str:
@@ -66,12 +114,18 @@ def _machines(jobs: Sequence[Job]) -> str:
 
 
 def _remove(arguments: argparse.Namespace, store: Store, left: Sequence[Left]) -> Iterator[Removed]:
-    for each in remove(store, left, time.time(), everything=arguments.everything):
-        if not arguments.json:
-            console.out(
-                f"still there: {_said(each.left)}: {each.refused}" if each.refused else f"gone: {_said(each.left)}"
-            )
+    seen = WithoutTheDead(store)
+    seen.jobs()
+    mine = [each for each in left if each.kind not in FURTHER]
+    gone = remove(seen, mine, time.time(), everything=arguments.everything)
+    for each in itertools.chain(gone, remove_further(store, [each for each in left if each.kind in FURTHER])):
+        _tell(arguments, each)
         yield each
+
+
+def _tell(arguments: argparse.Namespace, each: Removed) -> None:
+    if not arguments.json:
+        console.out(f"still there: {_said(each.left)}: {each.refused}" if each.refused else f"gone: {_said(each.left)}")
 
 
 def _show(arguments: argparse.Namespace, left: Sequence[Left]) -> None:

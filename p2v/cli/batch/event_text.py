@@ -71,7 +71,7 @@ def _of_the_store(event: JobEvent) -> str:
         case "retried":
             return "is to be tried again"
         case "let-go":
-            return f"{_text(data, 'worker')} was killed: its lease holds no longer"
+            return f"{text(data, 'worker')} was killed: its lease holds no longer"
         case "released":
             return "stopped, waits for the next run"
         case "added" | "changed" | "removed":
