@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ else:
 
 
 @pytest.fixture
-def lvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def lvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file with the volumes of a played LVM."""
     programs = tmp_path / "lvm"
     programs.mkdir()
