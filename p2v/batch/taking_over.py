@@ -22,13 +22,14 @@ from p2v.batch.jobs import Job
 from p2v.batch.marking import MarkedProcess, marked_processes, own_name, send
 from p2v.batch.store import Lease, Store
 from p2v.batch.store_runs import Run
-from p2v.core.errors import P2vError
+from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.marks import this_host
 from p2v.core.text import printable
 from p2v.core.workspace import remove_files, take_lock
 
 _UNKILLABLE_SECONDS = 10.0
 _NAMED = 5
+_TRIES = 10
 
 
 def lock_prefix(store: Path) -> str:
@@ -43,12 +44,10 @@ def registered(store: Store, *, is_local: bool) -> Iterator[Run]:
     ``is_local``: all that it starts is on this host. One that ends by an error stays noted: the next one finds it dead, and takes
     its leases over. Raises what writing the store raises.
     """
-    name = f"{lock_prefix(store.path)}{secrets.token_hex(8)}"
-    path = store.path.with_name(name)
     # held before it is noted: whoever reads of this run finds it alive
-    descriptor, held = take_lock(path, store.path)
+    path, descriptor, held = _own_lock(store.path)
     try:
-        run = store.runs.begin(own_name(), name if held else "", is_local=is_local)
+        run = store.runs.begin(own_name(), path.name if held else "", is_local=is_local)
         yield run
         # where that cannot be noted now, the next run finds one that has ended
         with suppress(P2vError, OSError):
@@ -56,6 +55,18 @@ def registered(store: Store, *, is_local: bool) -> Iterator[Run]:
             path.unlink()
     finally:
         os.close(descriptor)
+
+
+def _own_lock(store: Path) -> tuple[Path, int, bool]:
+    for _ in range(_TRIES):
+        path = store.with_name(f"{lock_prefix(store)}{secrets.token_hex(8)}")
+        # who cleans up may look at it just now
+        with suppress(TargetBusy):
+            descriptor, held = take_lock(path, store)
+            if not held:
+                path.unlink()
+            return path, descriptor, held
+    raise TargetBusy(store)
 
 
 def is_dead(store: Path, run: Run) -> bool:

@@ -71,6 +71,9 @@ def test_what_a_killed_run_left_is_shown_and_removed_though_its_lease_is_of_an_h
         shown, _ = clean(store, capsys)
         assert "lease number 1" in shown
         assert lock_prefix(store) in shown
+        # nobody has to wait to be told of it, either
+        assert main(["batch", "status", str(store)]) == 0
+        assert "not heard of any more" in capsys.readouterr().out
         with Store.open(store) as opened:
             assert opened.job("a").state is State.RUNNING
         removed, _ = clean(store, capsys, "--remove")

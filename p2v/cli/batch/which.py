@@ -11,6 +11,7 @@ from pathlib import Path
 from p2v.batch.jobs import Batch, Budget, Job, State
 from p2v.batch.manifest import read_batch, require_file
 from p2v.batch.store import Store
+from p2v.batch.taking_over import WithoutTheDead
 from p2v.core.errors import NoSource, NotPermitted, ReadFailed, Usage
 
 DEFAULT = Path("jobs.yaml")
@@ -84,7 +85,8 @@ def standing_of(batch: Batch) -> Standing:
     sizes: Mapping[str, int] = {}
     # of a batch that was never run there is none, and for a moment of its first run there is nothing in it
     with suppress(NoSource), Store.open(batch.store) as store:
-        known, paused, sizes = store.jobs(), store.is_paused(), store.sizes()
+        # leases of a run that was killed do not hold any longer, whatever their time
+        known, paused, sizes = WithoutTheDead(store).jobs(), store.is_paused(), store.sizes()
     names = {job.machine.name for job in known}
     new = (Job(machine, State.WAITING) for machine in batch.machines if machine.name not in names)
     return Standing((*known, *new), paused, sizes)
