@@ -155,6 +155,8 @@ class Chaos:
     tried_anew: set[str] = field(default_factory=set)
     _later: list[tuple[float, Callable[[], object]]] = field(default_factory=list)
     _is_over: bool = False
+    _sleeps: bool = False
+    """A runner does, with a conversion; whoever ended them would spoil what is to be seen when they are awake."""
     _order: list[str] = field(default_factory=list)
 
     def strike(self) -> str:
@@ -230,12 +232,16 @@ class Chaos:
     # --- the runner
 
     def _kill_runner(self) -> bool:
+        if self._sleeps:
+            return False
         self.runs.kill()
         self.runs.start()
         return True
 
     def _end_runner(self, number: signal.Signals) -> bool:
         """It must end though nothing that was stopped goes on meanwhile."""
+        if self._sleeps:
+            return False
         for each in self.runs.alive:
             each.send_signal(number)
             each.send_signal(signal.SIGCONT)
@@ -253,6 +259,7 @@ class Chaos:
             return False
         (runner,) = self.runs.alive
         child = self._some_child()
+        self._sleeps = True
         _signal([runner.pid, *child], signal.SIGSTOP)
         fences = {pid: fence for pid in child if (fence := fence_of(pid)) is not None}
         self.runs.start()
@@ -268,7 +275,11 @@ class Chaos:
             self._afterwards(0.5, 1.0, lambda: self._wake(runner, fences, until))
             return
         _signal(list(fences), signal.SIGCONT)
-        self._afterwards(4, 8, lambda: _signal([runner], signal.SIGCONT))
+        self._afterwards(4, 8, lambda: self._wake_runner(runner))
+
+    def _wake_runner(self, runner: int) -> None:
+        _signal([runner], signal.SIGCONT)
+        self._sleeps = False
 
     # --- children
 
