@@ -112,6 +112,8 @@ class Verdict:
         prefix = folder_prefix(store_of(runs.jobs))
         folders = {str(path) for place in (runs.folder / "tmp", Path("/tmp")) for path in place.glob(f"{prefix}*")}
         files = {name for each in self.chaos.machines for name in self._left(each)}
+        store = store_of(runs.jobs)
+        files |= {str(path) for path in store.parent.glob(f".{store.name}.run-*")}
         return processes | folders | files | _unnamed_bundles(runs, self.events)
 
     def _cleaned(self) -> None:
