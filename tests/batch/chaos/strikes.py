@@ -275,9 +275,14 @@ class Chaos:
             self._afterwards(0.5, 1.0, lambda: self._wake(runner, fences, until))
             return
         _signal(list(fences), signal.SIGCONT)
-        self._afterwards(4, 8, lambda: self._wake_runner(runner))
+        self._wake_runner(runner, fences, time.monotonic() + _ASLEEP_SECONDS)
 
-    def _wake_runner(self, runner: int) -> None:
+    def _wake_runner(self, runner: int, fences: Mapping[int, tuple[str, int]], until: float) -> None:
+        """When its child has ended by itself."""
+        lives = any(fence_of(pid) == fence for pid, fence in fences.items())
+        if lives and time.monotonic() < until and not self._is_over:
+            self._afterwards(0.5, 1.0, lambda: self._wake_runner(runner, fences, until))
+            return
         _signal([runner], signal.SIGCONT)
         self._sleeps = False
 
