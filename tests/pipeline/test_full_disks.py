@@ -163,16 +163,22 @@ def _copied(target: Target, disk: MemoryDisk) -> None:
 
 
 @NEEDS_LOOP_DEVICES
-def test_a_device_that_vanishes_while_it_is_written(tmp_path: Path) -> None:
+def test_a_device_that_vanishes_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file is cut: writes behind the cut fail as those to a disk that was pulled out. Then it is there again."""
     disk = build(tmp_path / "source", [*[(Kind.PREAD, 2 * MIB), (Kind.HOLE, 64 * KIB)] * 6])
-    disk.seconds_a_read = 0.02
     backing = tmp_path / "device"
     with loop_device(backing, disk.virtual_size) as path:
 
         def resized(size: int) -> None:
             os.truncate(backing, size)
-            subprocess.run(["losetup", "--set-capacity", path], check=True, timeout=30)
+            subprocess.run(["losetup", "--set-capacity", path], check=True, timeout=300)
+
+        pread, once = disk.pread, threading.Lock()
+
+        def pulled_out(length: int, offset: int) -> bytes:
+            if once.acquire(blocking=False):
+                resized(5 * MIB)
+            return pread(length, offset)
 
         def copied(*, overwrite: bool) -> None:
             record = tmp_path / "disk.device"
@@ -181,11 +187,10 @@ def test_a_device_that_vanishes_while_it_is_written(tmp_path: Path) -> None:
                     _copied(target, disk)
                     target.publish(path)
 
-        cut = threading.Timer(0.1, resized, (5 * MIB,))
-        cut.start()
+        # by what is copied first, when the device was claimed
+        monkeypatch.setattr(disk, "pread", pulled_out)
         with pytest.raises(ReadFailed) as caught:
             copied(overwrite=False)
-        cut.join()
         assert caught.value.exit_code == 74
         assert str(path) in caught.value.sentence()
         resized(disk.virtual_size)

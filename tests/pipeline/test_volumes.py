@@ -58,6 +58,7 @@ def read_again(overlays: list[ApplianceDisk], facts: GuestFacts, *paths: str) ->
         return [tree.read(path) for path in paths]
 
 
+@pytest.mark.appliance
 def test_lvm_in_luks_is_opened_with_a_key_and_rewritten(tmp_path: Path) -> None:
     facts = inspected("luks", KEYS)
     assert facts.read_by is ReadBy.APPLIANCE
@@ -80,6 +81,7 @@ def test_without_a_key_an_encrypted_guest_is_no_system_and_says_what_is_wanted()
     assert any("--key" in note for note in facts.notes)
 
 
+@pytest.mark.appliance
 def test_a_root_in_a_btrfs_subvolume_is_found_beside_its_snapshot_and_rewritten(tmp_path: Path) -> None:
     facts = inspected("btrfs")
     assert facts.root is not None
