@@ -13,7 +13,7 @@ from p2v.core.errors import P2vError
 
 AGAIN = {
     "ClusterGone", "DeviceInUse", "DiskInUse", "Interrupted", "LeaseLost", "NoSpace", "NotHeldStill", "ProgramFailed",
-    "ProgramTimedOut", "ReadFailed", "SourceGone", "SourceInUse", "StoreBusy", "TargetBusy", "Unreadable",
+    "ProgramTimedOut", "ReadFailed", "RunElsewhere", "SourceGone", "SourceInUse", "StoreBusy", "TargetBusy", "Unreadable",
 }  # fmt: skip
 
 
