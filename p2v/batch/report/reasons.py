@@ -175,7 +175,7 @@ def turns(history: History) -> Iterator[Slow]:
         waits = [span.seconds for span in spans_of(history) if span.phase == phase and span.seconds >= _LEAST_SECONDS]
         if sum(waits) >= max(_LONG_WAITS, 0.1 * under_way):
             what = f"{counted(len(waits), 'machine')} waited {lasted(sum(waits))} in all for a turn {word}."
-            why = f"More of `{name}` in the budget would shorten that, if the host can bear it."
+            why = f"More {name} in the budget would shorten that, if the host can bear it."
             yield Slow("", what, (why,), sum(waits))
 
 

@@ -84,8 +84,8 @@ def test_time_that_machines_wait_for_a_turn_is_told_of_where_it_is_much() -> Non
         return [f"{each.what} {each.why[0]}" for each in turns(history(jobs, teller.in_order(), NOW))]
 
     (told,) = waited(300)
-    assert told.startswith("2 machines waited 10 min 00 s in all for a turn to boot. More of `boots`")
-    assert "`appliances`" in waited(300, "appliance-turn")[0]
+    assert told.startswith("2 machines waited 10 min 00 s in all for a turn to boot. More boots in the budget")
+    assert "More appliances" in waited(300, "appliance-turn")[0]
     assert waited(50) == []
     assert waited(300, "other") == []
 
