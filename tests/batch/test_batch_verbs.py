@@ -185,6 +185,8 @@ def test_a_part_of_a_batch_is_run_and_its_exit_status_is_of_that_part(p2v: P2v, 
     path.write_text(path.read_text().replace('"name": "db"', '"wave": 1, "name": "db"'))
     ran = p2v("run", "--only", "web*", "--progress", "plain")
     assert (ran.status, ran.err.count("attempt 1 begins")) == (0, 2)
+    assert "the run begins: 2 of 4 machines" in ran.err
+    assert "[2 of 2]" in ran.err
     assert states(p2v) == {"web1": "done", "web2": "done", "old": "waiting", "db": "waiting"}
     # a wave that is asked for does not wait for those before it
     assert p2v("run", "--wave", "1", "--progress", "none").status == 0

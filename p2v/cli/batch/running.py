@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
             engine.settings or Settings(), chosen=chosen, until=arguments.until, stop_at=arguments.stop_at
         )
         store.put(batch, time.time())
-        with _told(progress.sink(arguments.progress, store.jobs())) as sink, _heard(arguments, batch, store, sink) as ends:
+        taken = [job for job in store.jobs() if settings.takes(job)]
+        with _told(progress.sink(arguments.progress, taken)) as sink, _heard(arguments, batch, store, sink) as ends:
             with _page(arguments, batch):
                 outcome = run_batch(
                     batch, store, sink, starter=engine.starter, settings=settings, looked=getattr(sink, "looked", _nothing)
