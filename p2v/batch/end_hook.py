@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2v.batch.children import Ended, LocalStarter, wait_for
+from p2v.batch.children import LocalStarter, wait_for
 from p2v.batch.jobs import Batch, Hook, Job, JobEvent, State
+from p2v.batch.steps import how_it_ended
 from p2v.batch.stopping import signals_as_wishes
 from p2v.batch.store import Store
 from p2v.core.errors import P2vError
@@ -123,17 +124,6 @@ def _run(batch: Batch, hook: Hook, end: RunEnd) -> str:
             child.close()
     if late:
         return f"took longer than {hook.seconds:g} s, and was ended"
-    return "was stopped" if stopped else how_it_failed(ended)
-
-
-def how_it_failed(ended: Ended) -> str:
-    """In words; empty: it did not."""
-    if ended.exit_status == 0 and not ended.lost:
-        return ""
-    said = ended.tail.splitlines()
-    how = (
-        f"was ended by signal {-ended.exit_status}"
-        if ended.exit_status < 0
-        else f"ended with exit status {ended.exit_status}"
-    )
-    return (f"{how}: {said[-1]}" if said else how)[:_SAID_LETTERS]
+    if stopped:
+        return "was stopped"
+    return "" if ended.exit_status == 0 and not ended.lost else how_it_ended(ended)[:_SAID_LETTERS]

@@ -131,7 +131,7 @@ class Steps:
             self._looked(attempt)
         elif attempt.step is Step.BEFORE:
             if self._hook_failed(attempt, ended):
-                words = f"the hook before it {'took too long' if attempt.is_late else _how(ended)}"
+                words = f"the hook before it {'took too long' if attempt.is_late else how_it_ended(ended)}"
                 self._park(attempt, Failure("hook-failed", 70, words, "Put the hook right, then `p2v batch retry`."))
             else:
                 self._convert(attempt)
@@ -400,7 +400,7 @@ class Steps:
 
     def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
         failed = attempt.is_late or ended.exit_status != 0 or bool(ended.lost)
-        words = "took too long, and was ended" if attempt.is_late else _how(ended) if failed else ""
+        words = "took too long, and was ended" if attempt.is_late else how_it_ended(ended) if failed else ""
         data = {"when": attempt.step.value, "failed": failed, "message": words}
         self.teller.job(attempt, "hook", data)
         return failed
@@ -480,7 +480,8 @@ def _remove_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
             remove_fence(machine.folder, machine.name, fence)
 
 
-def _how(ended: Ended) -> str:
+def how_it_ended(ended: Ended) -> str:
+    """A child's end as words behind its name, with the last that it said."""
     said = ended.tail.splitlines()
     words = f": {said[-1]}" if said else ""
     how = (
