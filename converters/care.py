@@ -15,6 +15,7 @@ from pathlib import Path
 from p2v.core.units import KIB, MIB
 
 _WAIT_SECONDS = 0.1
+_NOTHING = 1e-9  # sums of parts of seconds are never exact
 # ioprio_set(2) has no wrapper in the C library; cachestat(2) (Linux 6.5) has one number everywhere
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "ppc64le": 273, "s390x": 282, "riscv64": 30}
 _CACHESTAT = 451
@@ -26,7 +27,10 @@ _WINDOW_BYTES = 64 * MIB
 
 
 class RateLimit:
-    """At most so many bytes a second, of all threads together. Who asks waits for its turn; nothing is saved up."""
+    """At most so many bytes a second, of all threads together. Who asks waits for its turn; nothing is saved up.
+
+    The rate may change at any time, also for who waits already: what has been read before is paid for at the rate of its time.
+    """
 
     def __init__(
         self,
@@ -34,20 +38,47 @@ class RateLimit:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        if bytes_per_second <= 0:
-            raise ValueError(f"{bytes_per_second} bytes a second")
-        self.bytes_per_second = bytes_per_second
         self._clock, self._sleep = clock, sleep
-        self._free_at = clock()
         self._lock = threading.Lock()
+        self._rate = _positive(bytes_per_second)
+        # bytes that could have been read until the moment of the second number, and that were promised: the clock of turns
+        self._passed, self._until, self._promised = 0.0, clock(), 0.0
+
+    @property
+    def bytes_per_second(self) -> int:
+        """The rate now."""
+        return self._rate
+
+    def change(self, bytes_per_second: int) -> None:
+        """Go by another rate from now on."""
+        rate = _positive(bytes_per_second)
+        with self._lock:
+            self._pass()
+            self._rate = rate
 
     def take(self, count: int, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait until ``count`` bytes more may be read, or until ``stopped`` says that they need not."""
         with self._lock:
-            begin = max(self._clock(), self._free_at)
-            self._free_at = begin + count / self.bytes_per_second
-        while not stopped() and (left := begin - self._clock()) > 0:
+            turn = max(self._pass(), self._promised)
+            self._promised = turn + count
+        while not stopped() and (left := self._seconds_until(turn)) > _NOTHING:
             self._sleep(min(left, _WAIT_SECONDS))
+
+    def _pass(self) -> float:
+        now = self._clock()
+        self._passed += (now - self._until) * self._rate
+        self._until = now
+        return self._passed
+
+    def _seconds_until(self, turn: float) -> float:
+        with self._lock:
+            return (turn - self._pass()) / self._rate
+
+
+def _positive(bytes_per_second: int) -> int:
+    if bytes_per_second <= 0:
+        raise ValueError(f"{bytes_per_second} bytes a second")
+    return bytes_per_second
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from p2v.core.acceleration import Acceleration
 from p2v.core.errors import P2vError, ProgramTimedOut
 from p2v.core.events import Reporter, Warned, phase, silent
 from p2v.core.run import SystemRunner
+from p2v.core.turns import appliance_turn
 from p2v.core.units import GIB, SECTOR_BYTES
 
 APPLIANCE = "the libguestfs appliance"
@@ -184,12 +185,20 @@ def open_appliance(
 
     Left without an error, it is shut down properly, which writes everything out; left by an error, its QEMU is
     killed, and writable disks are in no defined state. ``scratch``: the folder for the overlays of read-only disks.
-    Setting ``stop`` in another thread ends whatever it is doing with ApplianceStopped.
+    Setting ``stop`` in another thread ends whatever it is doing with ApplianceStopped. Where this process is one of a batch, it
+    waits for its turn first: a process that has an appliance must not ask for a second one.
 
     Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed, ApplianceStopped.
     """
-    launch = _Launch(disks, acceleration, memory_mib, cpus, scratch, launch_seconds, report, stop or threading.Event())
-    with phase(report, "appliance", "Starting the appliance"):
+    stop = stop or threading.Event()
+    launch = _Launch(disks, acceleration, memory_mib, cpus, scratch, launch_seconds, report, stop)
+    with appliance_turn(report, stop.is_set):
+        yield from _opened(launch)
+
+
+def _opened(launch: _Launch) -> Iterator[Appliance]:
+    """See ``open_appliance``, which bounds how many there are."""
+    with phase(launch.report, "appliance", "Starting the appliance"):
         appliance = launch.start()
     try:
         yield appliance

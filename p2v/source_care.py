@@ -12,6 +12,7 @@ from converters.care import Care, IoPriority, RateLimit, memory_bytes
 from p2v.core.disk import DiskReader
 from p2v.core.events import Reporter, Warned
 from p2v.core.workspace import allocated_bytes
+from p2v.told_limits import heed
 
 _CHOSEN = re.compile(r"\[([\w-]+)\]")
 # these schedulers know no priorities
@@ -20,11 +21,18 @@ _DEAF = ("none", "kyber", "noop")
 
 @dataclass(frozen=True, slots=True)
 class SourceWish:
-    """``limit``: bytes a second; ``skip_bad_sectors``: zeroes take the place of what cannot be read."""
+    """``limit``: bytes a second; ``share``: the same of who started us and tells us another one on standard input now and then; the
+    lesser counts. ``skip_bad_sectors``: zeroes take the place of what cannot be read.
+    """
 
     limit: int | None = None
     priority: IoPriority | None = None
     skip_bad_sectors: bool = False
+    share: int | None = None
+
+    def rate(self, share: int | None) -> int | None:
+        """What counts when the share is this."""
+        return min((each for each in (self.limit, share) if each is not None), default=None)
 
 
 def care_of(wish: SourceWish, readers: Sequence[DiskReader], report: Reporter) -> Care:
@@ -37,9 +45,13 @@ def care_of(wish: SourceWish, readers: Sequence[DiskReader], report: Reporter) -
     if wish.priority is not None:
         for message in _unheard(files):
             report(Warned(message))
-    asked = wish.limit is not None or wish.priority is not None
+    rate = wish.rate(wish.share)
+    limit = RateLimit(rate) if rate is not None else None
+    if limit is not None and wish.share is not None:
+        heed(lambda share: limit.change(wish.rate(share) or share), report)
+    asked = limit is not None or wish.priority is not None
     spare = asked or any(path.is_block_device() for path in files) or sum(map(allocated_bytes, files)) > memory_bytes() // 2
-    return Care(RateLimit(wish.limit) if wish.limit is not None else None, wish.priority, spare)
+    return Care(limit, wish.priority, spare)
 
 
 def _unheard(files: Iterable[Path]) -> list[str]:

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from p2v.core.events import Event, PhaseFinished, PhaseStarted, silent
-from p2v.core.turns import BOOT_TURNS, PHASE, boot_turn, boot_turns
+from p2v.core.turns import (
+    APPLIANCE_PHASE,
+    BOOT_TURNS,
+    PHASE,
+    appliance_turn,
+    appliance_turns,
+    boot_turn,
+    boot_turns,
+)
 
 HOLDER = """\
 import sys
@@ -76,3 +84,19 @@ def test_where_there_are_no_places_nobody_waits(said: str, monkeypatch: pytest.M
     told: list[Event] = []
     with boot_turn(told.append), boot_turn(told.append):
         assert told == []
+
+
+def test_appliances_have_places_of_their_own_and_who_is_to_end_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**boot_turns(1, tmp_path), **appliance_turns(1, tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    told: list[Event] = []
+    with boot_turn(told.append), appliance_turn(told.append):
+        assert told == []
+        looks = iter([False, False, True])
+        with appliance_turn(told.append, lambda: next(looks)):
+            pass
+    assert [type(each) for each in told] == [PhaseStarted, PhaseFinished]
+    assert isinstance(told[0], PhaseStarted)
+    assert told[0].phase == APPLIANCE_PHASE

@@ -127,6 +127,8 @@ class Attempt:
                     "host": _cut(host, _LONGEST_HOST),
                     "ahead": ahead if known else 0.0,
                 }
+            case {"event": "limit", "limit": int(limit)} if _is_count(limit):
+                self.holding = self.holding.heard(limit)
             case {"event": "error"}:
                 self.error = event
         return None

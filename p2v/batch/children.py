@@ -25,6 +25,7 @@ from p2v.batch.marking import marked_environment
 from p2v.core.run import Piped, start_piped
 from p2v.core.text import printable
 from p2v.core.units import KIB, MIB
+from p2v.told_limits import told
 
 GRACE_SECONDS = 20.0
 """Between asking a child to end and killing it: it closes an appliance and syncs what it copied."""
@@ -43,6 +44,7 @@ class Order:
     """What is to be run: values only, so that it can go to another host.
 
     ``argv``: p2v's own arguments, the verb first. ``environment``: beside the starter's own. ``fence``: the lease's number.
+    ``is_told``: it heeds limits that it is told while it runs.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Order:
     environment: Mapping[str, str]
     fence: int
     machine: MachineJob
+    is_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,12 @@ class Child(Protocol):
 
     def stop(self, at_once: bool = False) -> None:
         """Ask it to end, and end it after a grace; ``at_once``: end it now. ``ended`` tells when it did."""
+        ...
+
+    def limit(self, bytes_per_second: int) -> None:
+        """Tell it what its copy may use from now on; it answers by an event ``limit`` when it goes by that. Only one whose
+        order says so heeds it.
+        """
         ...
 
     def fds(self) -> tuple[int, ...]:
@@ -117,7 +126,7 @@ class LocalStarter:
 
     def start(self, order: Order) -> LocalChild:
         """See ``Starter.start``. Raises ToolMissing, and OSError where the host starts no more programs."""
-        return self.run((*self.program, *order.argv), order.name, order.environment)
+        return self.run((*self.program, *order.argv), order.name, order.environment, is_told=order.is_told)
 
     def run(
         self,
@@ -128,13 +137,14 @@ class LocalStarter:
         stdin: bytes = b"",
         stdout_bytes: int = 0,
         marked: bool = True,
+        is_told: bool = False,
     ) -> LocalChild:
         """Any program, for a job. Without ``marked`` what it leaves running is its own affair. Raises as ``start``."""
         kept = max(self.stdout_bytes, stdout_bytes)
         with contextlib.ExitStack() as stack:
             marks = stack.enter_context(marked_environment(self.store, job)) if marked else {}
             env = {**self.environment, **environment, **marks}
-            piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0)
+            piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0, is_told=is_told)
             return LocalChild(piped, kept, self.grace_seconds, stack.pop_all())
 
 
@@ -154,11 +164,14 @@ class LocalChild:
     _killed: float | None = None
     _end: Ended | None = None
     _stdout_over: bool = False
+    _untold: int | None = None
 
     def heard(self) -> Sequence[Heard]:
         """See ``Child.heard``."""
         if self._end is None:
             self._listen()
+            if self._untold is not None:
+                self.limit(self._untold)
         events, self._events = self._events, []
         return events
 
@@ -189,6 +202,12 @@ class LocalChild:
         elif self._asked is None:
             self._asked = time.monotonic()
             self._piped.ask_to_end()
+
+    def limit(self, bytes_per_second: int) -> None:
+        """See ``Child.limit``."""
+        # one that has not read the last ones for long is told of the newest later
+        heard = self._end is not None or self._piped.tell(told(bytes_per_second))
+        self._untold = None if heard else bytes_per_second
 
     def fds(self) -> tuple[int, ...]:
         """See ``Child.fds``."""
@@ -307,9 +326,16 @@ def _wait(descriptors: Sequence[int], seconds: float) -> set[int]:
 
 
 def run_to_end(
-    starter: Starter, order: Order, hear: Callable[[Heard], None], must_stop: Callable[[], bool] = lambda: False
+    starter: Starter,
+    order: Order,
+    hear: Callable[[Heard], None],
+    must_stop: Callable[[], bool] = lambda: False,
+    new_limit: Callable[[], int | None] = lambda: None,
 ) -> Ended:
-    """Run a child in this thread to its end. Raises what starting raises, and what ``hear`` does, the child ended."""
+    """Run a child in this thread to its end. ``new_limit``: what it is to be told now, each once.
+
+    Raises what starting raises, and what ``hear`` does, the child ended.
+    """
     child = starter.start(order)
     try:
         while True:
@@ -319,6 +345,8 @@ def run_to_end(
                 hear(event)
             if ended is not None:
                 return ended
+            if (limit := new_limit()) is not None:
+                child.limit(limit)
             if must_stop():
                 child.stop()
     finally:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from p2v.audit.sizing.values import Interval, Measured, Rate
 from p2v.batch.jobs import Batch
+from p2v.batch.lanes import Lanes
+from p2v.batch.places import Places, name_of
 from p2v.batch.planned import CopyTime, MachinePlan, StoragePlan
 from p2v.batch.storages import device_of
 
 
 def copy_time(
-    batch: Batch, machines: Sequence[MachinePlan], storages: Sequence[StoragePlan], measured: Sequence[Measured]
+    batch: Batch,
+    machines: Sequence[MachinePlan],
+    storages: Sequence[StoragePlan],
+    measured: Sequence[Measured],
+    places: Places,
 ) -> CopyTime:
     """The copies alone: rewriting and booting go on beside other machines' copies, and nobody knows them before.
 
     Waves go one after the other. Within one, the low end has all storages busy at the same time, the high end one after the other.
     """
-    rates = _rates(batch, storages, measured)
+    lanes = Lanes.of(batch.budget, places.devices)
+    rates = _rates(lanes, storages, measured)
     missing = [str(each.folders[0]) for each in storages if device_of(each.folders[0]) not in rates]
     if missing:
         they = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
@@ -29,7 +36,7 @@ def copy_time(
     low, high = 0.0, 0.0
     bounded = True
     for wave in sorted({each.wave for each in counted}):
-        quickest, slowest = _wave([each for each in counted if each.wave == wave], rates)
+        quickest, slowest = _wave([each for each in counted if each.wave == wave], rates, lanes, places)
         low += quickest
         high += slowest or 0.0
         bounded = bounded and slowest is not None
@@ -40,23 +47,39 @@ def copy_time(
     return CopyTime(Interval(low, high if bounded and not unknown else None), "; ".join(why))
 
 
-def _wave(machines: Sequence[MachinePlan], rates: Mapping[int, Interval]) -> tuple[float, float | None]:
+def _wave(
+    machines: Sequence[MachinePlan], rates: Mapping[int, Interval], lanes: Lanes, places: Places
+) -> tuple[float, float | None]:
     moved: dict[int, int] = {}
     for each in machines:
         device = device_of(each.folder)
         moved[device] = moved.get(device, 0) + (each.copy_bytes or 0)
     quick = [count / (rates[device].high or 1.0) for device, count in moved.items()]
+    limited = _limited(machines, lanes, places, {name_of(device) for device in moved})
     if any(rates[device].low == 0 for device in moved):
-        return max(quick), None
-    return max(quick), sum(count / rates[device].low for device, count in moved.items())
+        return max([*quick, *limited]), None
+    return max([*quick, *limited]), sum(count / rates[device].low for device, count in moved.items()) + sum(limited)
 
 
-def _rates(batch: Batch, storages: Sequence[StoragePlan], measured: Sequence[Measured]) -> dict[int, Interval]:
+def _limited(machines: Sequence[MachinePlan], lanes: Lanes, places: Places, targets: Collection[str]) -> list[float]:
+    """Seconds that each storage and server takes at its limit that is no target of these machines: what they come from."""
+    moved: dict[str, int] = {}
+    for each in machines:
+        for lane in places.lanes_of(each.name):
+            moved[lane] = moved.get(lane, 0) + (each.copy_bytes or 0)
+    return [
+        count / rate
+        for lane, count in moved.items()
+        if lane not in targets and (rate := lanes.over(lane).bytes_per_second) is not None
+    ]
+
+
+def _rates(lanes: Lanes, storages: Sequence[StoragePlan], measured: Sequence[Measured]) -> dict[int, Interval]:
     """Bytes a second of each storage that something is known of; a ``low`` of 0 says that nothing is known of its slowest."""
-    limit = batch.budget.bytes_per_second
     found: dict[int, Interval] = {}
     for each in storages:
         device = device_of(each.folders[0])
+        limit = lanes.over(name_of(device)).bytes_per_second
         rate = next((made for one in measured if _is_of(one, device) and (made := _slower(one)) is not None), None)
         if rate is not None and limit is not None:
             rate = Interval(min(rate.low, limit), min(rate.high or limit, limit))

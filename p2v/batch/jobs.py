@@ -91,8 +91,36 @@ class MachineJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What may go to or from one storage or server at a time: machines that copy, and bytes a second of all of them; None: any."""
+
+    copies: int | None = None
+    bytes_per_second: int | None = None
+
+    def otherwise(self, usual: Share) -> Share:
+        """With what is usual where nothing is said."""
+        copies = usual.copies if self.copies is None else self.copies
+        rate = usual.bytes_per_second if self.bytes_per_second is None else self.bytes_per_second
+        return Share(copies, rate)
+
+    def and_also(self, other: Share) -> Share:
+        """What both allow."""
+        return Share(
+            _least(self.copies, other.copies), _least(self.bytes_per_second, other.bytes_per_second)
+        )
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else min(one, other)
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """What may run at the same time. ``bytes_per_second``: of all copies to (or from) one storage together; None: no limit."""
+    """What may run at the same time. ``bytes_per_second``: of all copies to (or from) one storage together; None: no limit.
+
+    ``storages``: what counts instead for the storage that a path is on; ``hosts``: for all that goes to or from a server, by its
+    name as it was mounted, over whichever of its mounts.
+    """
 
     copies: int = 2
     """Jobs that copy; one that has copied gives its place back while it rewrites and boots."""
@@ -104,6 +132,8 @@ class Budget:
     copies_per_storage: int | None = None
     """Copies to one target storage, and from one source storage (by the device that a path is on)."""
     memory_bytes: int | None = None
+    storages: Mapping[Path, Share] = field(default_factory=dict)
+    hosts: Mapping[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,9 @@ class Look:
         self._stopped = self._stopped or self._aside.answered() is None
         self._aside.close()
 
+    def limit(self, bytes_per_second: int) -> None:
+        """See ``Child.limit``: it copies nothing."""
+
     def fds(self) -> tuple[int, ...]:
         """See ``Child.fds``."""
         return () if self._aside.fd < 0 else (self._aside.fd,)

@@ -27,6 +27,7 @@ from p2v.batch.manifest_keys import (
 )
 from p2v.batch.nodes import TEXT_BYTES_AT_MOST, Node, NotYaml, parse
 from p2v.batch.options import option_words
+from p2v.batch.shares import hosts, storages
 from p2v.batch.values import Reading, shown
 from p2v.core.errors import BadManifest, Mistake, NoSource, NotPermitted, ReadFailed
 
@@ -163,10 +164,16 @@ def _values(reading: Reading, node: Node | None, keys: Mapping[str, ManifestKey]
         return {}
     values: dict[str, Any] = {}
     for name, value in _mapping(reading, node, keys, where).items():
-        read = None if value.is_nothing else reading.value(value, keys[name], f"{where}.{name}")
+        read = None if value.is_nothing else _read(reading, value, keys[name], f"{where}.{name}")
         if read is not None or value.is_nothing:
             values[name] = read
     return values
+
+
+def _read(reading: Reading, node: Node, key: ManifestKey, where: str) -> Any:
+    # these note each of their own mistakes
+    several = {Kind.STORAGES: storages, Kind.HOSTS: hosts}.get(key.kind)
+    return reading.value(node, key, where) if several is None else several(reading, node, key, where)
 
 
 def _machines(reading: Reading, root: Node, node: Node | None, defaults: Mapping[str, Any]) -> list[MachineJob]:
@@ -268,4 +275,6 @@ def _budget(values: Mapping[str, Any]) -> Budget:
         bytes_per_second=values.get("bytes-per-second"),
         copies_per_storage=values.get("copies-per-storage"),
         memory_bytes=values.get("memory"),
+        storages=values.get("storages") or {},
+        hosts=values.get("hosts") or {},
     )

@@ -48,6 +48,10 @@ class Kind(enum.Enum):
     WINDOW = "window"
     HOOK = "hook"
     """A command with its arguments."""
+    STORAGES = "storages"
+    """Paths, and what may go to and from the storage that each is on."""
+    HOSTS = "hosts"
+    """Servers by their names, and the same of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,13 +187,26 @@ BUDGET_KEYS: tuple[ManifestKey, ...] = (
         "copies-per-storage", Kind.COUNT, "Machines that copy to one storage, or from one.", least=1, most=10_000
     ),
     ManifestKey("memory", Kind.SIZE, "Memory for all machines under way together.", least=16 * MIB),
-)
+    ManifestKey(
+        "storages", Kind.STORAGES, "What counts instead for the storage that a path is on.",
+        example="{/mnt/nfs1: {copies: 1, bytes-per-second: 100M}}",
+    ),
+    ManifestKey(
+        "hosts", Kind.HOSTS, "What all copies from or to a server take, over all of its mounts; its name is as it was mounted.",
+        form=r"[A-Za-z0-9_:]([A-Za-z0-9_.:%-]{0,252}[A-Za-z0-9_])?", example="{filer1.example: {bytes-per-second: 100M}}",
+    ),
+)  # fmt: skip
 """What may run at the same time."""
 
 BATCH_HOOK_KEYS: tuple[ManifestKey, ...] = (
     ManifestKey("end", Kind.HOOK, "A command to run when a run of the batch has ended, however that was."),
 )
 """Commands about the batch itself."""
+SHARE_KEYS: tuple[ManifestKey, ...] = (
+    ManifestKey("copies", Kind.COUNT, "Machines that copy over it at the same time.", least=1, most=10_000),
+    ManifestKey("bytes-per-second", Kind.SIZE, "What their copies take together at most.", least=64 * KIB),
+)
+"""Of a storage, or of a server."""
 
 HOOK_KEYS = ("command", "seconds")
 TOP_KEYS = ("schema", "store", "budget", "hooks", "defaults", "machines")

@@ -14,6 +14,7 @@ from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch
 from p2v.batch.planned import BatchPlan, StoragePlan
+from p2v.batch.share_plans import places_for
 from p2v.batch.storages import device_of
 from p2v.core.errors import P2vError
 from p2v.core.workspace import existing_parent
@@ -35,7 +36,7 @@ def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure) -> Batc
             found.append(measure(existing_parent(storage.folders[0]), _sources(plan, storage), bounds))
         except P2vError as error:
             failed.append(replace(trouble_of(error), code="not-measured"))
-    time = copy_time(batch, plan.machines, plan.storages, found)
+    time = copy_time(batch, plan.machines, plan.storages, found, places_for(batch))
     return replace(plan, time=time, warnings=(*plan.warnings, *failed))
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 
-from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, StoragePlan
+from p2v.batch.jobs import State
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, SharePlan, StoragePlan
 from p2v.core import jsonio, jsontext
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.preflight import Trouble
 
 _NAMED_AT_MOST = 6
+_ENDS = ((State.DONE, "converted already"), (State.PARKED, "parked"), (State.CANCELLED, "cancelled"))
 _TABLE_AT_MOST = 60
 _MESSAGES_AT_MOST = 12
 _NAME_LETTERS, _SYSTEM_LETTERS = 32, 36
@@ -33,6 +35,7 @@ def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
     """The plan; ``everything``: each machine has its line, also where they are many and nothing is to be said of most."""
     lines = [*_head(plan), *_titled("In the way of the whole batch", map(_said, plan.troubles))]
     lines += _titled("Storages", map(_storage, plan.storages))
+    lines += _titled("Shares of the budget", map(_share, plan.shares))
     lines += _titled(
         "Blocked", _grouped(plan.blocked, lambda each: each.blockers, None if everything else _MESSAGES_AT_MOST)
     )
@@ -63,7 +66,9 @@ def _head(plan: BatchPlan) -> Iterator[str]:
     waves = len({each.wave for each in plan.machines})
     going = len(plan.planned) - len(plan.blocked)
     parts = [f"{going} can be converted", f"{len(plan.blocked)} blocked" if plan.blocked else ""]
-    alone = len(plan.machines) - len(plan.planned)
+    ends = [(sum(each.state is state for each in plan.machines), words) for state, words in _ENDS]
+    alone = len(plan.machines) - len(plan.planned) - sum(count for count, _ in ends)
+    parts += [f"{count} {words}" if count else "" for count, words in ends]
     parts += [f"{alone} left alone" if alone else "", f"{waves} waves" if waves > 1 else ""]
     count = _counted(len(plan.machines), "machine")
     yield f"Plan of {printable(str(plan.manifest), keep='')}: {count}: {', '.join(part for part in parts if part)}"
@@ -75,8 +80,8 @@ def _head(plan: BatchPlan) -> Iterator[str]:
     yield f"Time to copy: {_time(plan.time)}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _counted(count: int, what: str, several: str = "") -> str:
+    return f"{count} {what if count == 1 else several or what + 's'}"
 
 
 def _time(time: CopyTime) -> str:
@@ -101,6 +106,14 @@ def _storage(storage: StoragePlan) -> str:
     return (
         f"{names}: {_counted(storage.machines, 'machine')}, {needed}; {format_bytes(storage.free_bytes)} free{verdict}"
     )
+
+
+def _share(share: SharePlan) -> str:
+    name = printable(str(share.path) if share.path is not None else f"server {share.host}", keep="")
+    copies = "" if share.copies is None else f"{_counted(share.copies, 'copy', 'copies')} at a time"
+    rate = "" if share.bytes_per_second is None else f"{format_bytes(share.bytes_per_second)} a second together"
+    bounds = ", ".join(each for each in (copies, rate) if each) or "no bounds"
+    return f"{name}: {bounds}; {_counted(share.machines, 'machine')}, {format_bytes(share.copy_bytes)} to copy"
 
 
 def _said(trouble: Trouble) -> str:

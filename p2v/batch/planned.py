@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.audit.sizing.values import Interval
-from p2v.batch.jobs import MachineJob
+from p2v.batch.jobs import MachineJob, State
 from p2v.conversion_job import Request
 from p2v.documents import PlanDocument
 from p2v.preflight import Trouble
@@ -31,7 +31,7 @@ class MachinePlan:
 
     ``copy_bytes``: what is to be copied of its disks; ``write_bytes``: what that takes of its target's storage at most (None where
     nobody knows). ``outputs``: names of files in its folder, ``devices`` of block devices that it is written to. ``sources``: its
-    disks. ``left_alone``: why it was not planned; empty where it was.
+    disks. ``left_alone``: why it was not planned; empty where it was. ``state``: what had become of it, where that is an end.
     """
 
     name: str
@@ -49,6 +49,7 @@ class MachinePlan:
     blockers: tuple[Trouble, ...] = ()
     warnings: tuple[Trouble, ...] = ()
     left_alone: str = ""
+    state: State | None = None
     seconds: float = 0.0
     """That planning it took."""
 
@@ -85,6 +86,18 @@ class StoragePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SharePlan:
+    """What the budget says of one storage (``path``) or server (``host``), and what goes over it: machines, and bytes to copy."""
+
+    machines: int
+    copy_bytes: int
+    copies: int | None = None
+    bytes_per_second: int | None = None
+    path: Path | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CopyTime:
     """How long copying takes; None where it was not measured, and ``why`` says what is missing. An end of None is not bounded."""
 
@@ -102,6 +115,7 @@ class BatchPlan:
     time: CopyTime
     troubles: tuple[Trouble, ...] = ()
     warnings: tuple[Trouble, ...] = ()
+    shares: tuple[SharePlan, ...] = ()
 
     @property
     def planned(self) -> Sequence[MachinePlan]:

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
-from p2v.batch.jobs import Batch, MachineJob
+from p2v.batch.jobs import Batch, MachineJob, State
 from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan
 from p2v.batch.preflight import preflight
+from p2v.batch.share_plans import places_for, share_plans, share_warnings
 from p2v.batch.storages import storages_of
 from p2v.batch.store_host import network_file_system
 from p2v.core import jsonio
 from p2v.core.errors import Usage
 from p2v.core.events import ItemDone, Reporter, phase, silent
 from p2v.core.text import printable
+from p2v.core.turns import appliance_turns
 from p2v.core.units import format_bytes
-from p2v.core.workspace import existing_parent
+from p2v.core.workspace import existing_parent, temporary_folder
 from p2v.preflight import Trouble
 
 # an appliance that only a machine's guest needs takes minutes without KVM
 USUAL = Bounds(seconds=1800.0)
-# each of them may start one
 _AT_ONCE_AT_MOST = 8
 _PHASE = "plan"
+_ENDS = {
+    State.DONE: "converted already",
+    State.PARKED: "parked, and not tried again by itself: `p2v batch logs NAME` says why, `p2v batch retry NAME` when that is gone",
+    State.CANCELLED: "cancelled, and not converted by itself: `p2v batch retry NAME` takes it up again",
+}
 
 
 def plan_batch(
@@ -39,28 +47,35 @@ def plan_batch(
     report: Reporter = silent,
     at_once: int | None = None,
     bounds: Bounds = USUAL,
-    ended: Collection[str] = (),
+    states: Mapping[str, State] = MappingProxyType({}),
     measured: Sequence[Measured] = (),
     here: Collection[str] | None = None,
 ) -> BatchPlan:
     """The plan of a batch; nothing is written, and nothing that a machine's disks hold can end it.
 
-    ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a
-    processor, and few enough for appliances). ``ended``: names
-    of machines that need nothing any more. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this
-    host's names; a machine that another host alone can reach is left alone.
+    ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a processor); those that need
+    an appliance wait for one of as many as the budget has. ``states``: how machines stand that are known; those at an end are left
+    alone. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this host's names; a
+    machine that another host alone can reach is left alone.
     """
     if at_once is not None and at_once < 1:
         raise Usage(f"{at_once} machines at a time: at least 1")
     names = (socket.gethostname(),) if here is None else here
-    plans = [replace(MachinePlan.of(each), left_alone=_left_alone(each, ended, names)) for each in batch.machines]
+    plans = [_begun(each, states.get(each.name), names) for each in batch.machines]
     numbers = [number for number, plan in enumerate(plans) if not plan.left_alone]
+    at_once = at_once or min(os.cpu_count() or 1, _AT_ONCE_AT_MOST)
+    appliances = batch.budget.appliances
+    # who waits for an appliance takes as much longer
+    bounds = replace(bounds, seconds=bounds.seconds * max(1, math.ceil(at_once / appliances)))
 
-    def work(number: int) -> Any:
-        return jsonio.encode(jsonio.converter(), preflight(batch.machines[numbers[number]], planner))
+    with temporary_folder() as folder, phase(report, _PHASE, f"Planning {len(numbers)} machines"):
 
-    with phase(report, _PHASE, f"Planning {len(numbers)} machines"):
-        several = side_by_side(work, len(numbers), at_once or min(os.cpu_count() or 1, _AT_ONCE_AT_MOST), bounds)
+        def work(number: int) -> Any:
+            # in a process of its own, whose environment this is
+            os.environ.update(appliance_turns(appliances, folder))
+            return jsonio.encode(jsonio.converter(), preflight(batch.machines[numbers[number]], planner))
+
+        several = side_by_side(work, len(numbers), at_once, bounds)
         for count, answered in enumerate(several, 1):
             number = numbers[answered.number]
             plans[number] = _answered(plans[number], answered)
@@ -71,19 +86,27 @@ def plan_batch(
 def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Sequence[Measured] = ()) -> BatchPlan:
     """The plan that machines' plans make, with what they do to each other."""
     machines = tuple(_against_each_other(plans))
-    storages = storages_of(batch, machines)
-    time = copy_time(batch, machines, storages, measured)
+    storages, places = storages_of(batch, machines), places_for(batch)
+    shares = share_plans(batch, machines, places)
     return BatchPlan(
-        batch.manifest, machines, storages, time, tuple(_troubles(batch, storages)), tuple(_warnings(batch, storages))
+        batch.manifest,
+        machines,
+        storages,
+        copy_time(batch, machines, storages, measured, places),
+        tuple(_troubles(batch, storages)),
+        (*_warnings(batch, storages), *share_warnings(batch, shares, places)),
+        shares,
     )
 
 
-def _left_alone(machine: MachineJob, ended: Collection[str], here: Collection[str]) -> str:
-    if machine.name in ended:
-        return "ended already"
+def _begun(machine: MachineJob, state: State | None, here: Collection[str]) -> MachinePlan:
+    """The plan of a machine before anybody has looked at it."""
+    plan = MachinePlan.of(machine)
+    if state is not None and state.is_end:
+        return replace(plan, left_alone=_ENDS[state], state=state)
     if machine.host and machine.host not in here:
-        return f"its disks can be reached from {machine.host} alone"
-    return ""
+        return replace(plan, left_alone=f"its disks can be reached from {machine.host} alone")
+    return plan
 
 
 def _answered(plan: MachinePlan, answered: Answered) -> MachinePlan:

@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,16 +20,27 @@ from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
 from p2v.batch.estimate import Look
 from p2v.batch.jobs import Batch, Job, JobEvent, State
+from p2v.batch.lanes import Lanes
 from p2v.batch.looking import LOOK_SECONDS, Silences
 from p2v.batch.marking import marked_environment
 from p2v.batch.places import places_of
-from p2v.batch.scheduling import Beginning, Holding, Place, beginnings, is_open, is_reached, wave_of
+from p2v.batch.scheduling import (
+    Beginning,
+    Holding,
+    Place,
+    Setting,
+    beginnings,
+    changed_limits,
+    is_open,
+    is_reached,
+    wave_of,
+)
 from p2v.batch.steps import Steps
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.batch.taking_over import TakeOver, registered
 from p2v.batch.telling import Teller
-from p2v.core.turns import boot_turns
+from p2v.core.turns import appliance_turns, boot_turns
 
 _LEAST_WAIT = 0.01
 _LOOKS_PART = 20.0
@@ -116,8 +127,10 @@ def run_batch(
     settings = settings or Settings()
     local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
     store.put(batch, time.time())
-    places = places_of(batch.machines)
-    sizes = {name: place.size for name, place in places.items()}
+    found = places_of(batch.machines, tuple(batch.budget.storages))
+    lanes = Lanes.of(batch.budget, found.devices)
+    setting = Setting(found.by_name, settings.host, lanes, settings.chosen, turns=starter is None)
+    sizes = {name: place.size for name, place in found.by_name.items()}
     store.keep_sizes(sizes)
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
@@ -126,7 +139,9 @@ def run_batch(
         marked_environment(batch.store, "") as marks,
         signals_as_wishes() as wishes,
     ):
-        local = replace(local, environment=boot_turns(batch.budget.boots, Path(marks["TMPDIR"])))
+        folder = Path(marks["TMPDIR"])
+        turns = boot_turns(batch.budget.boots, folder) | appliance_turns(batch.budget.appliances, folder)
+        local = replace(local, environment=turns)
         steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
         steps.silent_seconds, steps.silences = settings.silent, Silences(settings.answer)
         over = TakeOver(store, own, settings.grace)
@@ -134,7 +149,7 @@ def run_batch(
         def look(jobs: Sequence[Job], paused: bool) -> None:
             looked(Look(jobs, sizes, paused))
 
-        run = _Run(batch, store, teller, steps, places, settings, over, look)
+        run = _Run(batch, store, teller, steps, setting, settings, over, look)
         try:
             run.run(wishes)
         finally:
@@ -150,7 +165,7 @@ class _Run:
     store: Store
     teller: Teller
     steps: Steps
-    places: Mapping[str, Place]
+    setting: Setting
     settings: Settings
     taking_over: TakeOver
     looked: Callable[[Sequence[Job], bool], None]
@@ -160,6 +175,8 @@ class _Run:
     next_look: float = 0.0
     may_begin: bool = True
     """Whether something has changed since jobs were last chosen."""
+    must_share: bool = False
+    """Whether something has changed since copies were last told what they may use."""
     paused: bool = False
     asked: int = 0
     is_late: bool = False
@@ -176,6 +193,8 @@ class _Run:
                 self._attend(attempt)
             if not self.asked:
                 self._begin()
+            if self.must_share:
+                self._share()
             if not self.under_way and (self.asked or self.is_late or self._nothing_left()):
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
@@ -227,7 +246,8 @@ class _Run:
             del self.under_way[attempt.name]
             self.next_look = 0.0 if attempt.is_lost else self.next_look
             self.may_begin = True
-        self.may_begin = self.may_begin or attempt.holding != held
+        if attempt.holding != held:
+            self.may_begin = self.must_share = True
 
     def _watch(self, attempt: Attempt, now: float) -> None:
         self.teller.flush_now_and_then(attempt, now)
@@ -260,11 +280,16 @@ class _Run:
             self.batch.budget,
             at,
             datetime.fromtimestamp(at).time(),
-            places=self.places,
-            host=self.settings.host,
-            chosen=self.settings.chosen,
+            self.setting,
         ):
             self.teller.write(None, partial(self._begin_one, beginning))
+
+    def _share(self) -> None:
+        """Give what copies left to those that go on."""
+        self.must_share = False
+        held = {name: each.holding for name, each in self.under_way.items()}
+        for name, limit in changed_limits(held, self.batch.budget, self.setting).items():
+            self.steps.limit(self.under_way[name], limit)
 
     def _look(self) -> None:
         """See what the store says now, and what others wish."""
@@ -293,7 +318,7 @@ class _Run:
             return
         machine = lease.job.machine
         self.jobs[machine.name] = lease.job
-        place = self.places.get(machine.name, Place())
+        place = self.setting.places.get(machine.name, Place())
         attempt = Attempt(lease, Holding.of(machine, place.storages, beginning.limit))
         self.under_way[machine.name] = attempt
         self.steps.begin(attempt)

@@ -1,10 +1,11 @@
 """Which jobs may begin now: waves, windows of time, priorities, and places by phase; pure.
 
-A job holds a place for copying until it has copied and one for an appliance until it is rewritten, so that phases of different
-machines overlap. How many boot at once is seen to by the children themselves (``p2v.core.turns``), which wait for their turn.
+A job holds a place for copying until it has copied, so that phases of different machines overlap. How many appliances run and how
+many guests boot at once is seen to by the children themselves (``p2v.core.turns``), which wait for their turn: most guests that
+need no rewriting are known as such only when they have been looked at. Where children cannot (on a cluster), a job holds a place
+for an appliance from its beginning until it is rewritten, or until it turns out that it need not be.
 
-Among equals what is longer than its share of all that is left begins first: begun late, it is what a night ends with. The others
-begin in the manifest's order: large and small machines side by side keep copying, rewriting and booting busy all along.
+In which order they begin: ``p2v.batch.order``. What their copies may use meanwhile: ``p2v.batch.rates``.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import time
+from functools import cached_property
 from types import MappingProxyType
 
 from p2v.batch.jobs import Budget, Job, MachineJob, State, Verify
-from p2v.core.units import GIB, KIB, MIB
+from p2v.batch.lanes import Lanes
+from p2v.batch.order import Line, Pick, Place
+from p2v.batch.rates import Copying, Rates
+from p2v.core.turns import APPLIANCE_PHASE
+from p2v.core.units import GIB, MIB, parse_size
 
-LEAST_RATE = 64 * KIB
-"""Bytes a second; `p2v convert --limit` takes no less."""
+__all__ = ["Beginning", "Holding", "Place", "Setting", "beginnings", "changed_limits", "choose"]
+
 _READING_BYTES, _APPLIANCE_BYTES, _BOOT_BYTES = 256 * MIB, GIB, 2 * GIB
-_LONG = 2.0
+_BOOTS_WAITING = 2
+"""For each place to boot: when more have copied and are to boot, others may begin first."""
 _COPYING = "copy"
 _REWRITING = "rewrite"
 _BOOTING = ("turn", "instrument", "boot")
@@ -28,43 +35,53 @@ _AFTER_BOTH = frozenset({"commit", "checksum", "publish", *_BOOTING})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job's bytes come from and go to. ``storages``: names of devices; ``size``: about how many bytes to copy."""
-
-    storages: tuple[str, ...] = ()
-    size: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Holding:
-    """What a job under way still needs. ``limit``: bytes a second that its copy may use; ``boots``: it will boot, or does."""
+    """What a job under way still needs. ``has_begun``: it copies now; ``boots``: it will boot, or does.
+
+    ``waits``: for its turn at an appliance. ``limit``: bytes a second that its copy was told last;
+    ``unheard``, ``most``: see ``rates.Copying``.
+    """
 
     storages: tuple[str, ...] = ()
     copies: bool = True
     rewrites: bool = True
     boots: bool = False
     limit: int | None = None
+    has_begun: bool = False
+    unheard: int = 0
+    most: int | None = None
+    waits: bool = False
 
     @classmethod
     def of(cls, machine: MachineJob, storages: tuple[str, ...] = (), limit: int | None = None) -> Holding:
         """What a machine's job holds when it begins."""
-        return cls(storages, boots=machine.verify is Verify.BOOT, limit=limit)
+        return cls(storages, boots=machine.verify is Verify.BOOT, limit=limit, most=own_limit(machine))
 
     def after(self, kind: str, phase: str) -> Holding:
         """What it needs after an event of a phase (``phase-started``, ``phase-finished``)."""
         ended = kind == "phase-finished"
+        if phase == APPLIANCE_PHASE:
+            return replace(self, waits=not ended)
         if phase == _COPYING:
-            return replace(self, copies=not ended)
+            return replace(self, copies=not ended, has_begun=not ended)
         if phase == _REWRITING:
             return replace(self, rewrites=not ended)
         if phase in _AFTER_BOTH:
             still = self.boots and not (ended and phase == _BOOTING[-1])
-            return replace(self, copies=False, rewrites=False, boots=still)
+            return replace(self, copies=False, has_begun=False, rewrites=False, boots=still)
         return self
+
+    def told(self, limit: int) -> Holding:
+        """After it was told another limit."""
+        return replace(self, limit=limit, unheard=max(self.unheard, self.limit or 0))
+
+    def heard(self, limit: int) -> Holding:
+        """After it said that it goes by a limit; earlier ones that it tells of late count for nothing."""
+        return replace(self, unheard=0) if limit == self.limit else self
 
     def freed(self) -> Holding:
         """What it needs when the conversion has ended: nothing that others wait for."""
-        return replace(self, copies=False, rewrites=False, boots=False)
+        return replace(self, copies=False, has_begun=False, rewrites=False, boots=False)
 
     @property
     def memory_bytes(self) -> int:
@@ -84,19 +101,34 @@ class Beginning:
 _NO_PLACES: Mapping[str, Place] = MappingProxyType({})
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where jobs run. ``host``: this host's name, for machines that are pinned; None: all hosts are reached. ``lanes``: what may go
+    over storages and servers; None: what the budget says of all of them. ``chosen``: machines beside which all others are as if
+    they were not in the batch, but for what they take while they run. ``turns``: children wait for appliances themselves.
+    """
+
+    places: Mapping[str, Place] = field(default_factory=lambda: _NO_PLACES)
+    host: str | None = ""
+    lanes: Lanes | None = None
+    chosen: Container[str] | None = None
+    turns: bool = True
+
+    def rates(self, budget: Budget) -> Rates:
+        """How copies share."""
+        return Rates(self.lanes or Lanes.of(budget), budget.copies)
+
+
 def choose(
     jobs: Sequence[Job],
     running: Mapping[str, Holding],
     budget: Budget,
     now: float,
     local_time: time,
-    *,
-    places: Mapping[str, Place] = _NO_PLACES,
-    host: str | None = "",
+    setting: Setting | None = None,
 ) -> tuple[str, ...]:
     """Names of the jobs that may begin now, beside those that run, in the order in which they should."""
-    found = beginnings(jobs, running, budget, now, local_time, places=places, host=host)
-    return tuple(each.name for each in found)
+    return tuple(each.name for each in beginnings(jobs, running, budget, now, local_time, setting))
 
 
 def beginnings(
@@ -105,35 +137,51 @@ def beginnings(
     budget: Budget,
     now: float,
     local_time: time,
-    *,
-    places: Mapping[str, Place] = _NO_PLACES,
-    host: str | None = "",
-    chosen: Container[str] | None = None,
+    setting: Setting | None = None,
 ) -> tuple[Beginning, ...]:
-    """The same with the rate that each may use.
+    """The same with the rate that each may use at first.
 
-    ``host``: this host's name, for machines that are pinned; None: all hosts are reached. ``chosen``: machines beside which all
-    others are as if they were not in the batch, but for what they take while they run. Jobs that another runner has leases of
-    count as what their phase needs.
+    Jobs that another runner has leases of count as what their phase needs.
     """
-    wished = jobs if chosen is None else [job for job in jobs if job.machine.name in chosen]
-    ready = _in_order(wished, running, now, local_time, places, host, budget.copies)
-    room = _Room(budget, {**_of_others(jobs, running, now, places), **running})
-    begun = []
-    for number, job in enumerate(ready):
-        if room.is_full:
-            break
-        name, place = job.machine.name, places.get(job.machine.name, Place())
-        rivals = (
-            []
-            if budget.bytes_per_second is None
-            else [places.get(e.machine.name, Place()) for e in ready[number + 1 :]]
-        )
-        holding = room.admit(job.machine, place, rivals)
+    setting = setting or Setting()
+    room = _Room(budget, setting, 0.0, False, {**_of_others(jobs, running, now, setting.places), **running})
+    if room.is_full:
+        return ()
+    wished = jobs if setting.chosen is None else [job for job in jobs if job.machine.name in setting.chosen]
+    ready = _ready(wished, running, now, local_time, setting.host)
+    sizes = [setting.places.get(job.machine.name, Place()).size for job in ready]
+    room.usual_size = sum(sizes) / max(1, len(sizes))
+    room.boots_at_all = any(job.machine.verify is Verify.BOOT for job in ready)
+    line = Line.of(ready, setting.places, budget, room.rates.lanes)
+    begun: list[Beginning] = []
+    while not room.is_full and (job := line.take(room.pick, boots_wait=room.boots_wait)) is not None:
+        holding = room.admit(job.machine, setting.places.get(job.machine.name, Place()))
         if holding is not None:
-            room.held[name] = holding
-            begun.append(Beginning(name, holding.limit))
+            room.held[job.machine.name] = holding
+            begun.append(Beginning(job.machine.name, holding.limit))
     return tuple(begun)
+
+
+def changed_limits(running: Mapping[str, Holding], budget: Budget, setting: Setting | None = None) -> Mapping[str, int]:
+    """What copies are to be told now, by names: bytes a second. Those that must go slower first."""
+    rates = (setting or Setting()).rates(budget)
+    if not rates.lanes.has_rates:
+        return {}
+    copying = {
+        name: Copying(each.storages, each.has_begun, each.limit, each.unheard, each.most)
+        for name, each in running.items()
+        if each.copies and each.limit is not None
+    }
+    return rates.changes(copying)
+
+
+def own_limit(machine: MachineJob) -> int | None:
+    """Bytes a second that a machine's own options allow its copy; None: they say nothing (or nothing that `p2v convert` takes)."""
+    said = [each.removeprefix("--limit=") for each in machine.options if each.startswith("--limit=")]
+    try:
+        return max(1, parse_size(said[-1])) if said else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def is_open(job: Job, now: float) -> bool:
@@ -151,17 +199,11 @@ def is_reached(job: Job, host: str | None) -> bool:
     return host is None or job.machine.host in ("", host)
 
 
-def _in_order(
-    jobs: Sequence[Job],
-    running: Mapping[str, Holding],
-    now: float,
-    local_time: time,
-    places: Mapping[str, Place],
-    host: str | None,
-    copies: int,
+def _ready(
+    jobs: Sequence[Job], running: Mapping[str, Holding], now: float, local_time: time, host: str | None
 ) -> list[Job]:
     wave = wave_of(jobs)
-    ready = [
+    return [
         job
         for job in jobs
         if is_open(job, now)
@@ -171,16 +213,6 @@ def _in_order(
         and job.not_before <= now
         and (job.machine.window is None or job.machine.window.holds(local_time))
     ]
-    sizes = {job.machine.name: places.get(job.machine.name, Place()).size for job in ready}
-    # what takes longer than its share of all that is left is what the end would wait for
-    long = sum(sizes.values()) / (copies * _LONG)
-
-    def order(job: Job) -> tuple[int, int]:
-        size = sizes[job.machine.name]
-        return -job.machine.priority, -size if size and size >= long else 0
-
-    # sorting keeps the manifest's order among equals
-    return sorted(ready, key=order)
 
 
 def _of_others(
@@ -196,12 +228,22 @@ def _of_others(
     }
 
 
-@dataclass(slots=True)
+@dataclass
 class _Room:
     """What is left of the budget beside what is held."""
 
     budget: Budget
+    setting: Setting
+    usual_size: float
+    boots_at_all: bool
     held: dict[str, Holding] = field(default_factory=dict)
+    _none_for: set[tuple[tuple[str, ...], bool]] = field(default_factory=set)
+    """Storages, and whether one boots: such a job was refused, and room only becomes less."""
+
+    @cached_property
+    def rates(self) -> Rates:
+        """How copies share."""
+        return self.setting.rates(self.budget)
 
     @property
     def is_full(self) -> bool:
@@ -210,50 +252,55 @@ class _Room:
         return bool(held) and (
             len(held) >= budget.jobs
             or sum(each.copies for each in held) >= budget.copies
-            or sum(each.rewrites for each in held) >= budget.appliances
+            or (not self.setting.turns and sum(each.rewrites for each in held) >= budget.appliances)
         )
 
-    def admit(self, machine: MachineJob, place: Place, rivals: Sequence[Place]) -> Holding | None:
-        """What a job will hold when it begins; None: there is no room for it. ``rivals``: places of those that come after it.
+    @property
+    def _at_boots(self) -> int:
+        """Jobs that nothing but their boot is left of."""
+        return sum(each.boots and not each.copies and not each.rewrites for each in self.held.values())
+
+    @property
+    def boots_wait(self) -> bool:
+        """Whether enough have copied that are to boot."""
+        return self._at_boots > _BOOTS_WAITING * self.budget.boots
+
+    @property
+    def pick(self) -> Pick:
+        """Whether a small or a large one begins next."""
+        sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
+        large = sum(size > self.usual_size for size in sizes)
+        sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
+        large = sum(size > self.usual_size for size in sizes)
+        sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
+        large = sum(size > self.usual_size for size in sizes)
+        waiting = sum(each.waits for each in self.held.values())
+        if waiting >= self.budget.appliances or self.boots_wait:
+            return Pick.LARGE if large < max(1, self.budget.copies - 1) else Pick.SMALL
+        if self.boots_at_all and self._at_boots <= self.budget.boots:
+            return Pick.SMALL
+        return Pick.SMALL if large else Pick.LARGE
+
+    def admit(self, machine: MachineJob, place: Place) -> Holding | None:
+        """What a job will hold when it begins; None: there is no room for it.
 
         One that is too large for all of the budget runs alone rather than never.
         """
+        kind = (place.storages, machine.verify is Verify.BOOT)
+        if kind in self._none_for:
+            return None
         wanted = Holding.of(machine, place.storages)
         if self.held and not self._fits(wanted):
+            self._none_for.add(kind)
             return None
-        if self.budget.bytes_per_second is None:
-            return wanted
-        rate = self._rate(place, rivals)
-        return None if rate is None else replace(wanted, limit=rate)
+        return replace(wanted, limit=self.rates.first(place.storages, wanted.most)) if self.rates.lanes.has_rates else wanted
 
     def _fits(self, wanted: Holding) -> bool:
-        budget, held = self.budget, self.held.values()
-        memory = budget.memory_bytes
-        return (
-            not self.is_full
-            and (memory is None or sum(each.memory_bytes for each in held) + wanted.memory_bytes <= memory)
-            and self._places_left(wanted.storages) > 0
-        )
+        memory, held = self.budget.memory_bytes, self.held.values()
+        if memory is not None and sum(each.memory_bytes for each in held) + wanted.memory_bytes > memory:
+            return False
+        return all(self._has_place_on(lane) for lane in wanted.storages)
 
-    def _places_left(self, storages: Sequence[str]) -> int:
-        left = self.budget.copies - sum(each.copies for each in self.held.values())
-        if self.budget.copies_per_storage is None:
-            return left
-        return min([left, *(self.budget.copies_per_storage - len(self._copying_on(name)) for name in storages)])
-
-    def _copying_on(self, storage: str) -> list[Holding]:
-        return [each for each in self.held.values() if each.copies and storage in each.storages]
-
-    def _rate(self, place: Place, rivals: Sequence[Place]) -> int | None:
-        """Its share of each of its storages' rates: what others left of it, divided by those that may still come."""
-        total = self.budget.bytes_per_second or 0
-        shares = []
-        # without storages that are known there is one for all
-        for storage in place.storages or ("",):
-            on_it = self._copying_on(storage) if storage else [each for each in self.held.values() if each.copies]
-            left = total - sum(each.limit or 0 for each in on_it)
-            coming = 1 + sum(storage in rival.storages or not storage for rival in rivals)
-            shares.append((left, left // max(1, min(self._places_left((storage,)), coming))))
-        if min(left for left, _ in shares) < min(LEAST_RATE, total):
-            return None
-        return max(LEAST_RATE, min(share for _, share in shares))
+    def _has_place_on(self, lane: str) -> bool:
+        copies = self.rates.lanes.over(lane).copies
+        return copies is None or sum(each.copies and lane in each.storages for each in self.held.values()) < copies

@@ -170,6 +170,13 @@ class Steps:
         if attempt.child is not None:
             attempt.child.stop(at_once)
 
+    def limit(self, attempt: Attempt, bytes_per_second: int) -> None:
+        """Tell a copy what it may use from now on."""
+        if attempt.step is Step.CONVERT and attempt.child is not None:
+            attempt.holding = attempt.holding.told(bytes_per_second)
+            attempt.child.limit(bytes_per_second)
+            self.teller.job(attempt, "limit", {"limit": bytes_per_second})
+
     def look_at_time(self, attempt: Attempt, now: float, silent_seconds: float) -> None:
         """End a child that takes too long."""
         hook, child = attempt.hook(), attempt.child
@@ -457,14 +464,10 @@ class Steps:
 def order_of(attempt: Attempt) -> Order:
     """What is run to convert a job's machine."""
     lease, limit = attempt.lease, attempt.holding.limit
-    limits = (
-        ()
-        if limit is None or any(each.startswith("--limit") for each in attempt.machine.options)
-        else (f"--limit={limit}",)
-    )
+    limits = () if limit is None else (f"--share={limit}",)
     fixed = (f"--fence={lease.fence}", "--progress=json", "--json")
     argv = ("convert", *convert_arguments(attempt.machine), *limits, *fixed)
-    return Order(attempt.name, argv, {}, lease.fence, attempt.machine)
+    return Order(attempt.name, argv, {}, lease.fence, attempt.machine, is_told=limit is not None)
 
 
 def without_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:

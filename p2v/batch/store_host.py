@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.batch.mounts import Mounts
 from p2v.core.errors import ReadFailed, StoreElsewhere, TargetExists
 from p2v.core.marks import HostName, this_host
 from p2v.core.text import printable
 from p2v.core.workspace import remove_quietly, rename_new, write_synced
 
-MOUNTS = Path("/proc/self/mountinfo")
 _SUFFIX = "-host"
 _LONGEST_BYTES = 4096
 _LONGEST_NAME = 253
-# the last two lines: what several hosts, or guests of one host, can mount at once
-_NETWORKS = re.compile(
-    r"nfs4?|cifs|smb3|smbfs|9p|ceph|glusterfs|lustre|gpfs|afs|beegfs|fuse\.(sshfs|glusterfs|s3fs|rclone)"
-    r"|ocfs2|gfs2|orangefs|pvfs2|coda|ncpfs|virtiofs|vboxsf|prl_fs|fuse\.(ceph|ceph-fuse|mfs|moosefs|lizardfs|juicefs)"
-    r"|fuse\.(vmhgfs-fuse|gcsfuse|davfs|cvmfs2|beegfs|seaweedfs|curlftpfs|smbnetfs)"
-)
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +107,4 @@ def network_file_system(folder: Path, mounts: str | None = None) -> str:
 
     ``mounts``: what stands in /proc/self/mountinfo (https://docs.kernel.org/filesystems/proc.html, section 3.5).
     """
-    try:
-        text = MOUNTS.read_text("utf-8", "surrogateescape") if mounts is None else mounts
-    except OSError:
-        return ""
-    path, best = os.path.realpath(folder), ("", "")
-    for point, kind in _mounts(text):
-        inside = point == "/" or path == point or path.startswith(f"{point}/")
-        # the last of several at one place hides the others
-        if inside and len(point) >= len(best[0]):
-            best = (point, kind)
-    return best[1] if _NETWORKS.fullmatch(best[1]) else ""
-
-
-def _mounts(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
-        first, _, rest = line.partition(" - ")
-        fields, kind = first.split(" "), rest.split(" ")[0]
-        if len(fields) > 4 and kind:
-            yield _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields[4]), kind
+    return Mounts.of(mounts).network_of(folder)[0]

@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from p2v.core.errors import P2vError
-from p2v.core.events import BytesDone, ChangeApplied, Event, ItemDone, PhaseFinished, PhaseStarted, Reporter, Warned
+from p2v.core.events import (
+    BytesDone,
+    ChangeApplied,
+    Event,
+    ItemDone,
+    LimitHeard,
+    PhaseFinished,
+    PhaseStarted,
+    Reporter,
+    Warned,
+)
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
@@ -23,6 +33,7 @@ _EVENT_NAMES = {
     ChangeApplied: "change-applied",
     Warned: "warning",
     ItemDone: "item-done",
+    LimitHeard: "limit",
 }
 
 
@@ -150,6 +161,8 @@ class _PlainLines:
                     return ""
                 self.said[phase] = now
                 return f"  {phase}: {done} of {total}, {name}"
+            case LimitHeard():
+                return ""
 
     def _progress(self, phase: str, now: float) -> str:
         done, total = self.done[phase], self.totals[phase]

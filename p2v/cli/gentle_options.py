@@ -26,6 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="copy at most so many bytes a second of all disks together, as 20M (MiB a second) or 500K",
     )
+    # said by a batch to its children, and changed on their standard input (p2v.told_limits)
+    group.add_argument("--share", type=int, metavar="BYTES", help=argparse.SUPPRESS)
     group.add_argument(
         "--ionice",
         metavar="CLASS",
@@ -42,7 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def wish_of(arguments: argparse.Namespace) -> SourceWish:
     """What they say. Raises Usage."""
-    return SourceWish(_limit(arguments.limit), _priority(arguments.ionice), arguments.skip_bad_sectors)
+    if arguments.share is not None and arguments.share < 1:
+        raise Usage(f"--share {arguments.share}: at least 1 byte a second")
+    return SourceWish(
+        _limit(arguments.limit), _priority(arguments.ionice), arguments.skip_bad_sectors, share=arguments.share
+    )
 
 
 def _limit(text: str | None) -> int | None:

@@ -62,7 +62,14 @@ class ItemDone:
     total: int
 
 
-Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned | ItemDone
+@dataclass(frozen=True, slots=True)
+class LimitHeard:
+    """From now on a copy goes by another limit, in bytes a second: what it was told by who started it."""
+
+    limit: int
+
+
+Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned | ItemDone | LimitHeard
 Reporter = Callable[[Event], None]
 
 

@@ -398,6 +398,18 @@ class Piped:
         assert self.process.stderr is not None
         return self.process.stderr.fileno()
 
+    def tell(self, words: bytes) -> bool:
+        """Say something to its stdin, all of it or nothing (a few bytes); whether there was room, or nobody who would hear it."""
+        if self.process.stdin is None:
+            return True
+        try:
+            os.write(self.process.stdin.fileno(), words)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def has_ended(self) -> bool:
         """Whether the program has ended; its number is not given to another one until ``close``."""
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -416,7 +428,7 @@ class Piped:
     def close(self, patience: float = 5.0) -> int | None:
         """Kill what is left of the group; its exit status, negative for a signal. None: it did not end, it waits in the kernel."""
         self.kill()
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
         with contextlib.suppress(OSError):
@@ -428,12 +440,17 @@ class Piped:
 
 
 def start_piped(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, stdin: bytes = b"", with_stdout: bool = False
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    with_stdout: bool = False,
+    is_told: bool = False,
 ) -> Piped:
     """Start a program that is listened to through ``Piped``; what it says to stdout is thrown away without ``with_stdout``.
 
-    ``env`` is beside ours. It gets SIGTERM when the *thread* that called this ends, as far as the host has setpriv. Raises
-    ToolMissing, and OSError where the host starts no more programs.
+    ``env`` is beside ours. ``is_told``: its stdin is what ``Piped.tell`` says, not ``stdin``. It gets SIGTERM when the *thread*
+    that called this ends, as far as the host has setpriv. Raises ToolMissing, and OSError where the host starts no more programs.
     """
     command = _ending_with_us([_require(argv[0]), *argv[1:]], "TERM")
     # a file and not a pipe: nobody has to feed it
@@ -442,14 +459,14 @@ def start_piped(
         given.seek(0)
         process = subprocess.Popen(
             command,
-            stdin=given,
+            stdin=subprocess.PIPE if is_told else given,
             stdout=subprocess.PIPE if with_stdout else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=program_environment(env),
             start_new_session=True,
             bufsize=0,
         )
-    for stream in (process.stdout, process.stderr):
+    for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             os.set_blocking(stream.fileno(), False)
     return Piped(process, os.pidfd_open(process.pid))

@@ -5,15 +5,18 @@
     first      what it does the first time, then: {"error": {...}} | {"signal": N} | {"exit": N} | "hang" | "deaf"
     always     what it does each time
     boots      false: exit code 3
+    until      limit that it waits for in the middle of its copy, as soon as `after` is a file
 
 Run as ``python -ISE fake_p2v.py convert ...``: nothing but the standard library, for it is started hundreds of times.
 """
 
 import json
 import os
+import select
 import signal
 import sys
 import time
+from typing import Any
 
 
 def say(event: str, **fields: object) -> None:
@@ -37,13 +40,25 @@ def act(deed: object) -> None:
         sys.exit(deed["exit"])
 
 
-def copy(wish: dict[str, object]) -> None:
+def heed(until: int | None, after: str) -> list[int]:
+    limits: list[int] = []
+    while until is not None and (limits[-1:] != [until] or (after and not os.path.exists(after))):
+        if select.select([0], [], [], 0.05)[0]:
+            for line in os.read(0, 4096).splitlines():
+                limits.append(json.loads(line)["limit"])
+                say("limit", limit=limits[-1])
+    return limits
+
+
+def copy(wish: dict[str, Any]) -> list[int]:
     total, seconds = int(str(wish.get("copies", 1000))), float(str(wish.get("seconds", 0)))
     say("phase-started", phase="copy", title="Copying", total_bytes=total)
+    limits = heed(wish.get("until"), wish.get("after", ""))
     for piece in range(10):
         time.sleep(seconds / 10)
         say("bytes-done", phase="copy", count=total * (piece + 1) // 10 - total * piece // 10)
     say("phase-finished", phase="copy", seconds=seconds, failed=False)
+    return limits
 
 
 def convert(words: list[str]) -> int:
@@ -60,13 +75,13 @@ def convert(words: list[str]) -> int:
     act(wish.get("always"))
     if not before:
         act(wish.get("first"))
-    copy(wish)
+    limits = copy(wish)
     result = os.path.join(folder, f"{name}.made")
     if os.path.exists(result):
         say("error", code="target-exists", exit_code=73, message=f"{result}: exists already", hint="")
         return 73
     with open(result, "x", encoding="ascii") as file:
-        json.dump({name: options.get(name) for name in ("fence", "limit")}, file)
+        json.dump({name: options.get(name) for name in ("fence", "limit", "share")} | {"told": limits}, file)
     return 3 if wish.get("boots") is False and "verify" in options else 0
 
 

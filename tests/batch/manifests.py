@@ -20,6 +20,11 @@ budget:
   bytes-per-second: 200M
   copies-per-storage: 1
   memory: 8G
+  storages:
+    /mnt/nfs1: {copies: 1, bytes-per-second: 100M}
+    exports: {copies: 2}
+  hosts:
+    filer1.example: {bytes-per-second: 50M/s}
 defaults:
   target: converted
   verify: boot

@@ -13,7 +13,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from p2v.batch.jobs import MANIFEST_SCHEMA
-from p2v.batch.manifest_keys import BATCH_HOOK_KEYS, BUDGET_KEYS, MACHINE_KEYS, NETWORK, OPTION_KEYS, Kind, ManifestKey
+from p2v.batch.manifest_keys import (
+    BATCH_HOOK_KEYS,
+    BUDGET_KEYS,
+    MACHINE_KEYS,
+    NETWORK,
+    OPTION_KEYS,
+    SHARE_KEYS,
+    Kind,
+    ManifestKey,
+)
 from tests.record.schema import DRAFT, FOLDER, Json
 
 FILE = FOLDER / f"batch-{MANIFEST_SCHEMA}.schema.json"
@@ -108,6 +117,10 @@ def _of(key: ManifestKey) -> Json:
             ]
         },
     }
+    if key.kind in (Kind.STORAGES, Kind.HOSTS):
+        form = key.form or r"[^~\x00-\x1f\x7f][^\x00-\x1f\x7f]*"
+        share = _object(SHARE_KEYS, "What may go over it.")
+        return {"type": "object", "propertyNames": {"pattern": f"^(?:{form})$"}, "additionalProperties": share}
     made[Kind.TEXTS] = _one_or_more(made[Kind.TEXT])
     made[Kind.PATHS] = _one_or_more(made[Kind.PATH])
     made[Kind.SECRETS] = _one_or_more(
@@ -139,6 +152,7 @@ def tables() -> str:
         ("Options of `p2v convert`, in the same places", OPTION_KEYS),
         ("Of `budget`", BUDGET_KEYS),
         ("Of `hooks`", BATCH_HOOK_KEYS),
+        ("Of each of its `storages` and `hosts`", SHARE_KEYS),
     )
     return "\n".join(f"{title}:\n\n{_table(keys)}" for title, keys in parts)
 
@@ -161,6 +175,8 @@ _WORDS = {
     Kind.SECRETS: "a text or a list",
     Kind.WINDOW: "BEGIN-END",
     Kind.HOOK: "a list of words, or a mapping of command and seconds",
+    Kind.STORAGES: "a mapping of paths",
+    Kind.HOSTS: "a mapping of names",
 }
 
 

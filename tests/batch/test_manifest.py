@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.arguments import convert_arguments
-from p2v.batch.jobs import Batch, Budget, Hook, Verify, Window
+from p2v.batch.jobs import Batch, Budget, Hook, Share, Verify, Window
 from p2v.batch.manifest import read_batch
 from p2v.core.errors import BadManifest, Mistake, NoSource, ReadFailed
 from p2v.core.units import GIB, MIB
@@ -24,7 +24,7 @@ def test_defaults_count_where_a_machine_says_nothing(tmp_path: Path) -> None:
     web, _ = read(tmp_path, FULL).machines
     assert (web.name, web.sources, web.folder) == ("web1", (tmp_path / "exports/web1.vmx",), tmp_path / "converted")
     assert (web.verify, web.window, web.attempts) == (Verify.BOOT, Window(time(22), time(5, 30)), 5)
-    assert (web.disk_format, web.wave, web.priority, web.host, web.line) == ("qcow2", 0, 0, "", 23)
+    assert (web.disk_format, web.wave, web.priority, web.host, web.line) == ("qcow2", 0, 0, "", 28)
     assert web.keys == ("all:env:FLEET_KEY",)
     assert web.options == ("--checksum", "--map-if=VM Network=bridge:br0", "--map-if=dmz=lan")
 
@@ -52,8 +52,45 @@ def test_what_a_machine_says_goes_before_the_defaults(tmp_path: Path) -> None:
 
 def test_budget_and_store(tmp_path: Path) -> None:
     batch = read(tmp_path, FULL)
-    assert batch.budget == Budget(3, 2, 2, 12, 200 * MIB, 1, 8 * GIB)
+    storages = {Path("/mnt/nfs1"): Share(1, 100 * MIB), tmp_path / "exports": Share(copies=2)}
+    hosts = {"filer1.example": Share(bytes_per_second=50 * MIB)}
+    assert batch.budget == Budget(3, 2, 2, 12, 200 * MIB, 1, 8 * GIB, storages, hosts)
     assert (batch.store, batch.manifest) == (tmp_path / "state/jobs.sqlite", tmp_path / "jobs.yaml")
+
+
+def test_every_mistake_about_storages_and_servers_has_its_line(tmp_path: Path) -> None:
+    text = SMALL + """\
+budget:
+  storages:
+    /mnt/a: {copies: 0}
+    /mnt/b: {speed: 1M, bytes-per-second: 10}
+    /mnt/c: 100M
+    ~/d: {copies: 1}
+    /mnt/e: {copies: 1}
+    /mnt/e: {copies: 2}
+    /mnt/f: ~
+  hosts:
+    "a b": {copies: 1}
+    filer: {copies: [1]}
+    FILER: {}
+"""
+    first = SMALL.count("\n") + 1
+    found = [(each.line - first, each.where) for each in mistakes(tmp_path, text)]
+    assert found == [
+        (2, "budget.storages./mnt/a.copies"),
+        (3, "budget.storages./mnt/b.speed"),
+        (3, "budget.storages./mnt/b.bytes-per-second"),
+        (4, "budget.storages./mnt/c"),
+        (5, "budget.storages"),
+        (7, "budget.storages"),
+        (8, "budget.storages./mnt/f"),
+        (10, "budget.hosts"),
+        (11, "budget.hosts.filer.copies"),
+        (12, "budget.hosts"),
+    ]
+    for wrong in ("budget: {storages: [a]}\n", "budget: {hosts: filer}\n"):
+        assert len(mistakes(tmp_path, SMALL + wrong)) == 1
+    assert read(tmp_path, SMALL + "budget: {storages: ~, hosts: {}}\n").budget == Budget()
 
 
 def test_the_store_stands_beside_the_results_unless_they_have_several_places(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,14 +16,22 @@ import pytest
 from p2v.audit.side_by_side import Bounds
 from p2v.audit.sizing.measure import Bounds as MeasureBounds
 from p2v.audit.sizing.values import Measured, Rate
-from p2v.batch.jobs import Batch, Budget, MachineJob
+from p2v.batch.copy_time import copy_time
+from p2v.batch.jobs import Batch, Budget, MachineJob, Share, State
+from p2v.batch.lanes import server_lane
 from p2v.batch.measuring import with_time
+from p2v.batch.mounts import Mounts, server_name
+from p2v.batch.order import Place
+from p2v.batch.places import Places, place_of
 from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan, MachinePlan, Planned, Planner
 from p2v.batch.planning import plan_batch, planned_together
+from p2v.batch.storages import storages_of
 from p2v.batch.store_host import network_file_system
 from p2v.cli.planned_jobs import planner
 from p2v.core.errors import BadImage, NoSpace, Usage
+from p2v.core.events import silent
+from p2v.core.turns import appliance_turn
 from p2v.core.units import GIB, KIB, MIB
 from p2v.preflight import Trouble
 from tests.audit.small_machines import described, linux_disk
@@ -102,9 +111,42 @@ def test_all_that_stops_a_machine_is_told_at_once(tmp_path: Path) -> None:
 def test_what_has_ended_or_another_host_alone_can_reach_is_left_alone(tmp_path: Path) -> None:
     small_disk(tmp_path / "a.img")
     text = "- {name: a, source: a.img}\n- {name: b, source: none, host: far}\n- {name: c, source: a.img, host: near}\n"
-    found = by_name(planned(tmp_path, text, ended={"a"}, here={"near"}))
-    assert [bool(found[name].left_alone) for name in "abc"] == [True, True, False]
+    text += "- {name: p, source: a.img}\n- {name: x, source: a.img}\n- {name: w, source: a.img}\n"
+    states = {"a": State.DONE, "p": State.PARKED, "x": State.CANCELLED, "w": State.WAITING}
+    plan = planned(tmp_path, text, states=states, here={"near"})
+    found = by_name(plan)
+    assert [bool(found[name].left_alone) for name in "abcpxw"] == [True, True, False, True, True, False]
     assert not any(each.is_blocked for each in found.values())
+    text = plan_text(plan)
+    # only what is done counts as converted; of the others is told what may be done
+    assert "2 can be converted, 1 converted already, 1 parked, 1 cancelled, 1 left alone" in text
+    assert "p: parked" in text
+    assert "x: cancelled" in text
+    assert text.count("p2v batch retry NAME") == 2
+    assert [each["state"] for each in json.loads(plan_json(plan))["machines"]] == [
+        "done", None, None, "parked", "cancelled", None,
+    ]  # fmt: skip
+
+
+def test_no_more_appliances_are_started_than_the_budget_has(tmp_path: Path) -> None:
+    """However many machines are planned at the same time: four of them, each of which wants an appliance."""
+    log = tmp_path / "log"
+
+    def plan(machine: MachineJob) -> Planned:
+        with appliance_turn(silent):
+            with log.open("a") as file:
+                file.write("+")
+            time.sleep(0.3)
+            with log.open("a") as file:
+                file.write("-")
+        raise BadImage(Path("a.img"), "seen")
+
+    text = "budget: {appliances: 2}\n" + HEAD + "".join(f"- {{name: m{n}, source: a.img}}\n" for n in range(6))
+    found = plan_batch(read(tmp_path, text), plan, at_once=6).machines
+    assert {code for each in found for code in codes(each)} == {"bad-image"}
+    running = list(itertools.accumulate(1 if step == "+" else -1 for step in log.read_text()))
+    assert len(running) == 12
+    assert max(running) <= 2
 
 
 def test_one_that_crashes_costs_its_own_plan(tmp_path: Path) -> None:
@@ -319,3 +361,70 @@ def test_a_plan_says_what_to_do_next(tmp_path: Path) -> None:
     assert "parks those that are blocked" in plan_text(together(tmp_path, ready, blocked)).splitlines()[-1]
     assert "batch run" not in plan_text(together(tmp_path, blocked))
     assert "--measure finds out" in plan_text(together(tmp_path, ready))
+
+
+def test_shares_of_the_budget_are_shown_and_what_counts_for_nothing_is_told(tmp_path: Path) -> None:
+    small_disk(tmp_path / "a.img")
+    (tmp_path / "other").mkdir()
+    text = f"""\
+schema: 1
+budget:
+  storages: {{{tmp_path}: {{copies: 1, bytes-per-second: 1M}}, other: {{copies: 2}}, gone: {{copies: 1}}}}
+  hosts: {{filer: {{bytes-per-second: 2M}}}}
+defaults: {{target: out, reader: host, accel: tcg, compatible: true}}
+machines:
+- {{name: a, source: a.img}}
+"""
+    plan = plan_batch(read(tmp_path, text), planner(), at_once=1)
+    here, other, gone, filer = plan.shares
+    assert (here.path, here.machines, here.copy_bytes) == (tmp_path, 1, MIB + 64 * KIB)
+    assert (other.machines, gone.machines, filer.machines) == (1, 0, 0)
+    assert {each.code for each in plan.warnings} >= {"no-such-storage", "same-storage", "unused-host"}
+    assert plan.is_clear
+    shown = plan_text(plan)
+    assert f"{tmp_path}: 1 copy at a time, 1.0 MiB a second together; 1 machine, 1.1 MiB to copy" in shown
+    assert "server filer: 2.0 MiB a second together; 0 machines" in shown
+    # its target's limit is what the least time comes of
+    assert plan.time.seconds is not None
+    assert plan.time.seconds.low == (MIB + 64 * KIB) / MIB
+
+
+def test_the_least_time_is_that_of_the_slowest_that_bytes_come_from_or_go_to(tmp_path: Path) -> None:
+    budget = Budget(bytes_per_second=100, hosts={"filer": Share(bytes_per_second=10)})
+    found = Places({name: Place((server_lane("filer"),), 0) for name in "ab"}, {})
+    plans = [replace(machine(name, copy_bytes=1000), folder=tmp_path) for name in "abc"]
+    wished = Batch((), budget, tmp_path / "jobs.sqlite", tmp_path / "jobs.yaml")
+    time = copy_time(wished, plans, storages_of(wished, plans), (), found)
+    assert time.seconds is not None
+    # 2000 bytes come from the server at 10 a second; all 3000 go to the target at 100
+    assert time.seconds.low == 200.0
+
+
+def test_a_server_is_known_by_the_source_of_its_mount(tmp_path: Path) -> None:
+    mounts = Mounts.of(
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"30 22 0:50 / {tmp_path}/one rw shared:1 - nfs4 Filer.example:/x rw\n"
+        f"31 22 0:51 / {tmp_path}/two\\040b rw - cifs //filer.example/share rw\n"
+    )
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    of = [place_of(MachineJob("a", (tmp_path / where / "a.img",), Path("/")), mounts).storages for where in ("link", "two b", "")]
+    lane = server_lane("filer.example")
+    assert [lane in each for each in of] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "name"),
+    [
+        ("nfs4", "filer:/vol/x", "filer"),
+        ("nfs", "[fe80::1%eth0]:/x", "fe80::1%eth0"),
+        ("cifs", "//server/share", "server"),
+        ("smb3", "//user@server/share", "server"),
+        ("fuse.sshfs", "root@esx1:/vmfs", "esx1"),
+        ("fuse.sshfs", "esx1:", "esx1"),
+        ("9p", "share", ""),
+        ("nfs4", ":/x", ""),
+        ("nfs4", "", ""),
+    ],
+)
+def test_the_servers_name_is_what_stands_before_its_path(kind: str, source: str, name: str) -> None:
+    assert server_name(kind, source) == name

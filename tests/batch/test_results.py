@@ -13,6 +13,7 @@ import pytest
 
 from p2v.batch.jobs import MachineJob, State
 from p2v.batch.kinds import WORKER
+from p2v.batch.mounts import Mounts
 from p2v.batch.places import place_of, places_of
 from p2v.batch.results import Result, result_since
 from p2v.batch.store import Store
@@ -128,10 +129,10 @@ def test_where_bytes_come_from_and_go_to_is_known_by_the_host(tmp_path: Path) ->
     device = os.stat(tmp_path).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     for source in (disk, described, disk.parent):
-        place = place_of(MachineJob("a", (source,), tmp_path / "not yet" / "there"))
+        place = place_of(MachineJob("a", (source,), tmp_path / "not yet" / "there"), Mounts.of())
         assert place.storages == (name,)
         assert 8 << 20 <= place.size < 9 << 20
-    gone = place_of(MachineJob("a", (Path("/nowhere/at/all"),), tmp_path))
+    gone = place_of(MachineJob("a", (Path("/nowhere/at/all"),), tmp_path), Mounts.of())
     assert gone.size == 0
     many = [MachineJob(str(number), (disk,), tmp_path) for number in range(120)]
-    assert places_of(many)["119"] == place_of(many[119])
+    assert places_of(many).by_name["119"] == place_of(many[119], Mounts.of())

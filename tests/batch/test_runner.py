@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +85,40 @@ def test_a_job_tells_of_its_phases_and_bytes_in_the_store(tmp_path: Path) -> Non
     assert ran.outcome.exit_code == 0
 
 
-def test_a_child_gets_its_fence_and_its_share_of_the_rate(tmp_path: Path) -> None:
-    machines = [machine(tmp_path, name) for name in "ab"]
-    budget = Budget(copies=2, appliances=2, bytes_per_second=1_000_000)
+def test_a_child_gets_its_fence_and_a_small_share_that_grows_when_it_copies(tmp_path: Path) -> None:
+    machines = [
+        machine(tmp_path, "a", {"until": 1_000_000}),
+        machine(tmp_path, "b", {"until": 65536}, options=("--limit=65536",)),
+    ]
+    budget = Budget(copies=1, appliances=2, bytes_per_second=1_000_000)
     ran = run(batch(tmp_path, machines, budget))
-    for name in "ab":
-        told = json.loads((tmp_path / "out" / f"{name}.made").read_text())
-        assert told == {"fence": "1", "limit": "500000"}
-        assert [e.data for e in ran.told if e.kind == "began" and e.job == name] == [{"limit": 500_000}]
-    own = replace(machines[0], name="c", options=("--limit=7M",))
-    (tmp_path / "own").mkdir()
-    run(batch(tmp_path / "own", [own], budget))
-    assert json.loads((tmp_path / "out" / "c.made").read_text())["limit"] == "7M"
+    for name, most in (("a", 1_000_000), ("b", 65536)):
+        made = json.loads((tmp_path / "out" / f"{name}.made").read_text())
+        assert (made["fence"], made["share"], made["told"]) == ("1", "50000", [most])
+        assert [e.data for e in ran.told if e.kind == "began" and e.job == name] == [{"limit": 50_000}]
+        assert [e.data for e in ran.told if e.kind == "limit" and e.job == name] == [{"limit": most}]
+    # its own limit is for p2v convert to heed as well
+    assert made["limit"] == "65536"
+
+
+def test_what_a_copy_leaves_goes_to_the_other_and_they_never_have_more_than_all_together(tmp_path: Path) -> None:
+    total = 1_000_000
+    most_alone, half = total * 39 // 40, total // 2
+    wish = {"until": most_alone, "after": str(tmp_path / "out" / "b.made")}
+    machines = [machine(tmp_path, "a", wish), machine(tmp_path, "b", {"until": half})]
+    ran = run(batch(tmp_path, machines, Budget(copies=2, appliances=2, bytes_per_second=total)))
+    assert ran.outcome.exit_code == 0
+    may, most = {"a": 0, "b": 0}, 0
+    for event in ran.told:
+        if event.kind in ("began", "limit"):
+            may[event.job] = event.data["limit"]
+        elif event.kind == "phase-finished" and event.data["phase"] == "copy":
+            may[event.job] = 0
+        most = max(most, sum(may.values()))
+    assert most <= total
+    # half of it each while both copy; what the other left afterwards, but for a place that somebody may want
+    told = {name: json.loads((tmp_path / "out" / f"{name}.made").read_text())["told"] for name in "ab"}
+    assert (told["a"][-1], told["b"][-1]) == (most_alone, half)
 
 
 def test_a_boot_check_that_fails_parks_where_it_was_wished(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.record.schema import objects
 
 # what the batch itself says, what makes no sense in one, and what is for other purposes than a fleet's
 _NOT_A_KEY = {
-    "output", "name", "plan", "format", "verify", "key", "progress", "json", "fresh", "help", "map-if", "fence",
+    "output", "name", "plan", "format", "share", "verify", "key", "progress", "json", "fresh", "help", "map-if", "fence",
     "in-place", "undo-journal", "force", "dry-run", "support-bundle",
 }  # fmt: skip
 

@@ -31,7 +31,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Seen:
         mounts.write_text(
             f"22 1 252:0 / / rw - ext4 /dev/vda rw\n40 22 0:50 / {tmp_path} rw shared:1 - {kind} server:/batches rw\n"
         )
-        monkeypatch.setattr(store_host, "MOUNTS", mounts)
+        monkeypatch.setattr("p2v.batch.mounts.MOUNTS", mounts)
         for module in ("store_host", "store_runs"):
             monkeypatch.setattr(f"p2v.batch.{module}.this_host", lambda: host)
 
@@ -121,7 +121,6 @@ def test_a_note_that_makes_no_sense_opens_nothing(tmp_path: Path, seen: Seen) ->
 
 
 def _make(path: str, host: str, go: object, told: object) -> None:
-    store_host.MOUNTS = Path(path).parent.with_suffix(".none")
     store_host.this_host = lambda: HostName(host, host)  # type: ignore[attr-defined]  # in this process alone
     store_host.network_file_system = lambda folder, mounts=None: "nfs4"
     go.wait()  # type: ignore[attr-defined]

@@ -108,6 +108,25 @@ class Clock:
 
 
 class TestRateLimit:
+    def test_another_rate_counts_from_now_on_also_for_who_waits(self) -> None:
+        clock = Clock()
+        limit = RateLimit(10, clock, clock.sleep)
+        limit.take(100)
+
+        def stopped() -> bool:
+            if clock.now >= 105 and limit.bytes_per_second == 10:
+                limit.change(100)
+            return False
+
+        # 100 bytes are to be paid for: 50 of them at 10 a second, the rest at 100
+        limit.take(100, stopped)
+        assert clock.now == pytest.approx(105.5, abs=0.2)
+        limit.change(1)
+        before = clock.now
+        limit.take(1)
+        # what was promised before is paid for at the rate of now
+        assert clock.now - before == pytest.approx(100, abs=11)
+
     def test_bytes_take_their_time(self) -> None:
         clock = Clock()
         limit = RateLimit(MIB, clock, clock.sleep)

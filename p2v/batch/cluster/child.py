@@ -51,6 +51,8 @@ class ClusterChild:
     """When it was first that no worker sees what it is about."""
     stop_wished: bool = False
     at_once: bool = False
+    limit_wished: int | None = None
+    """What its copy may use, not yet on its way to the worker."""
     _waited_word: float = field(default_factory=time.monotonic)
     _events: list[Mapping[str, Any]] = field(default_factory=list)
     _end: Ended | None = None
@@ -73,6 +75,11 @@ class ClusterChild:
         """See ``Child.stop``. ``at_once``: the worker ends it as it can; the runner does not wait for its word."""
         self.stop_wished = True
         self.at_once = self.at_once or at_once
+        self.wake()
+
+    def limit(self, bytes_per_second: int) -> None:
+        """See ``Child.limit``."""
+        self.limit_wished = bytes_per_second
         self.wake()
 
     def fds(self) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ from p2v.batch.cluster.placing import (
 )
 from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, taken
 from p2v.batch.cluster.sight import Here, seen_here
-from p2v.batch.cluster.worker import run_task
+from p2v.batch.cluster.worker import new_limit, run_task
 from p2v.core.errors import ClusterGone, P2vError
 
 _LOOK_SECONDS = 1.0
@@ -62,6 +62,8 @@ class _Sent:
     asked: float | None = None
     refused: bool = False
     """Its worker has done nothing, for it does not see what the task is about."""
+    telling: asyncio.Task[None] | None = None
+    """Tells the worker a limit; one after the other, so that the last one counts."""
 
 
 @dataclass(eq=False)
@@ -182,6 +184,7 @@ class Link:
     async def _attend(self, client: Client) -> None:
         for each in list(self._sent.values()):
             await self._settle(each)
+            self._tell_limit(client, each)
         for child in self._take_held():
             await self._send(client, child)
 
@@ -319,6 +322,24 @@ class Link:
             child.task = replace(child.task, key=self._next_key(child.task.order))
         self._hold(child)
 
+    def _tell_limit(self, client: Client, each: _Sent) -> None:
+        """Beside everything else: a worker that does not answer has its copy go on at its old limit, which counts until then."""
+        child, limit = each.child, each.child.limit_wished
+        if limit is None or child.stage is not Stage.BEGUN or (each.telling is not None and not each.telling.done()):
+            return
+        child.limit_wished = None
+
+        async def tell() -> None:
+            try:
+                telling = client.run(new_limit, child.task.key, limit, workers=[child.worker])
+                await asyncio.wait_for(telling, ANSWER_SECONDS)
+            except Exception:  # noqa: BLE001 - whatever Dask raises here, it is told again where nothing newer is wished
+                await asyncio.sleep(_LOOK_SECONDS)
+                child.limit_wished = child.limit_wished or limit
+            self._woken.set()
+
+        each.telling = asyncio.create_task(tell())
+
     def _judge(self, each: _Sent, now: float) -> None:
         """Say that it is lost where that is so."""
         child, future = each.child, each.future
@@ -336,6 +357,8 @@ class Link:
         await each.future.cancel(reason="stopped by p2v batch")
 
     async def _forget(self, each: _Sent) -> None:
+        if each.telling is not None:
+            each.telling.cancel()
         if not each.future.done():
             await each.future.cancel(reason="over")
         each.token.close()

@@ -15,7 +15,7 @@ from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.placing import Storage
 from p2v.batch.jobs import MachineJob
 
-PROTOCOL = 2
+PROTOCOL = 3
 _TAIL_CHARACTERS = 20_000
 _LONGEST_PATH = 4096
 
@@ -47,6 +47,7 @@ class Task:
             "argv": list(self.order.argv),
             "environment": dict(self.order.environment),
             "fence": self.order.fence,
+            "is_told": self.order.is_told,
             "store": str(self.store),
             "sources": [str(path) for path in machine.sources],
             "folder": str(machine.folder),
@@ -60,7 +61,8 @@ def task_of(record: Mapping[str, Any]) -> Task:
     if record["protocol"] != PROTOCOL:
         raise ValueError(f"a task of protocol {record['protocol']}; this worker knows {PROTOCOL}")
     machine = MachineJob(record["name"], tuple(map(Path, record["sources"])), Path(record["folder"]))
-    order = Order(record["name"], tuple(record["argv"]), dict(record["environment"]), record["fence"], machine)
+    words, environment = tuple(record["argv"]), dict(record["environment"])
+    order = Order(record["name"], words, environment, record["fence"], machine, bool(record["is_told"]))
     shared = tuple(Storage(name, Path(folder), at_once) for name, folder, at_once in record["shared"])
     return Task(record["key"], record["topic"], order, Path(record["store"]), shared, record["fenced"])
 

@@ -46,7 +46,19 @@ class ChildKeeper(WorkerPlugin):
     name = KEEPER
     _stops: dict[str, threading.Event] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _limits: dict[str, int] = field(default_factory=dict)
     _closing: bool = False
+
+    def tell_limit(self, key: str, limit: int) -> None:
+        """What a task's copy may use from now on, in bytes a second."""
+        with self._lock:
+            if key in self._stops:
+                self._limits[key] = limit
+
+    def take_limit(self, key: str) -> int | None:
+        """What its child is to be told, once."""
+        with self._lock:
+            return self._limits.pop(key, None)
 
     @contextmanager
     def kept(self, key: str) -> Iterator[threading.Event]:
@@ -61,6 +73,7 @@ class ChildKeeper(WorkerPlugin):
         finally:
             with self._lock:
                 del self._stops[key]
+                self._limits.pop(key, None)
 
     def transition(self, key: object, start: str, finish: str, **kwargs: Any) -> None:
         """The worker's own word that a task's state changed: one it is to forget while it runs becomes ``cancelled``."""
@@ -87,6 +100,13 @@ async def describe(dask_worker: Worker) -> dict[str, Any]:
     return {"protocol": PROTOCOL, "version": p2v.__version__, "hostname": socket.gethostname()}
 
 
+async def new_limit(key: str, limit: int, dask_worker: Worker) -> None:
+    """Have a task's child told what its copy may use from now on. Runs in the worker's event loop."""
+    keeper = dask_worker.plugins.get(KEEPER)
+    if isinstance(keeper, ChildKeeper):
+        keeper.tell_limit(key, limit)
+
+
 def run_task(record: Mapping[str, Any]) -> None:
     """One attempt at a job, in a thread of a worker. What comes of it is told by messages, not by what this returns.
 
@@ -110,7 +130,8 @@ def run_task(record: Mapping[str, Any]) -> None:
         say(Begun(task.key, worker.address, time.time()))
         ended = Ended(70, "", 0.0, "the worker failed")
         try:
-            ended = attempt(task, lambda event: say(Told(task.key, event)), stop, _turns_of(worker))
+            told, limits = lambda event: say(Told(task.key, event)), lambda: keeper.take_limit(task.key)
+            ended = attempt(task, told, stop, _turns_of(worker), limits)
         except P2vError as error:
             say(Told(task.key, _as_event(error)))
             ended = Ended(error.exit_code, error.sentence(), 0.0)
@@ -141,8 +162,9 @@ def attempt(
     tell: Callable[[Mapping[str, Any]], None],
     stop: threading.Event,
     environment: Mapping[str, str] = _NOTHING,
+    limits: Callable[[], int | None] = lambda: None,
 ) -> Ended:
-    """Carry a task out in this thread. ``environment``: of the child, beside this process's."""
+    """Carry a task out in this thread. ``environment``: of the child, beside this process's; ``limits``: what it is to be told."""
     merged = Merged(tell)
     with ExitStack() as turns:
         if not all(_wait_for_turn(storage, merged, stop, turns) for storage in task.shared):
@@ -153,7 +175,8 @@ def attempt(
             if event.get("event") == "phase-finished" and event.get("phase") == "copy":
                 turns.close()  # rewriting and booting ask little of a storage; the next may copy
 
-        ended = run_to_end(LocalStarter(task.store, environment=environment), task.order, hear, stop.is_set)
+        starter = LocalStarter(task.store, environment=environment)
+        ended = run_to_end(starter, task.order, hear, stop.is_set, limits)
     merged.flush()
     return ended
 

@@ -16,7 +16,7 @@ from p2v.batch.report.limits import ATTEMPTS, SPANS, WARNING_LETTERS, WARNINGS
 
 ENDS = frozenset({"again", "parked", "done", "released", "cancelled", "lease-lost"})
 """Kinds of events that end an attempt."""
-_BEGINS = frozenset({"began", "claimed"})
+_BEGINS = frozenset({"began", "limit", "claimed"})
 _LONGEST_PHASE = 40
 
 
@@ -149,8 +149,9 @@ class _Making:
         self.last = event.at
         if kind in _BEGINS:
             self.worker = text_of(data, "worker") or self.worker
-            if kind == "began":  # the store's word for the attempts that a machine has is the same
-                self.limit = number_of(data, "limit")
+            if kind in ("began", "limit"):  # the store's word for the attempts that a machine has is the same
+                # it changes while others come and go: the most that it had is what may have held it back
+                self.limit = max(self.limit or 0, number_of(data, "limit") or 0) or None
         elif kind == WORKER:
             # one without a name of its host is told by its address
             self.host = text_of(data, "host") or text_of(data, "worker")

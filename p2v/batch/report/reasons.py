@@ -74,7 +74,7 @@ def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -
     if own:
         yield f"Its own limit is {_limit(own[-1])}."
     elif last is not None and last.limit:
-        yield f"Its share of the budget was {rate(last.limit)}."
+        yield f"Its share of the budget was at most {rate(last.limit)}."
     elif shared:
         yield f"All copies of a storage share {rate(shared)} of the budget."
     if last is None:

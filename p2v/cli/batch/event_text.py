@@ -27,7 +27,7 @@ def words(event: JobEvent) -> str:
             return f"attempt {number(data, 'attempt')} begins ({text(data, 'worker')}, lease {event.fence})" + _lost(
                 data
             )
-        case "began":
+        case "began" | "limit":
             return f"may copy {format_bytes(number(data, 'limit'))} a second"
         case "worker":
             return f"goes on at {text(data, 'host') or 'a worker'} ({text(data, 'worker')})"

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _planned(arguments: argparse.Namespace, batch: Batch) -> BatchPlan:
-    ended = [job.machine.name for job in standing_of(batch).jobs if job.state.is_end]
+    states = {job.machine.name: job.state for job in standing_of(batch).jobs}
     report = console.reporter(arguments.progress)
-    plan = plan_batch(batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, ended=ended)
+    plan = plan_batch(batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, states=states)
     return with_time(batch, plan) if arguments.measure else plan

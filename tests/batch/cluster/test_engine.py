@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,22 @@ def test_a_copy_has_the_same_bytes_and_tells_the_same_as_on_this_host(
     assert (tmp_path / "there.raw").read_bytes() == (tmp_path / "here.raw").read_bytes() == source.read_bytes()
     assert _phases(there) == _phases(here)
     assert sum(event["count"] for event in there if event["event"] == "bytes-done") == source.stat().st_size
+
+
+def test_a_copy_goes_by_the_limit_that_its_worker_passes_on(
+    engine: ClusterStarter, source: Path, tmp_path: Path
+) -> None:
+    """At the rate that it has at first it would take a day."""
+    heard: Heard = []
+    order = replace(copy_order(source, tmp_path / "told.raw", "--share", "200"), is_told=True)
+    child = engine.start(order)
+    try:
+        child.limit(2**30)  # before its worker has begun it
+        assert heard_of(child, "limit", heard)["limit"] == 2**30
+        assert finished(child, heard).exit_status == 0
+    finally:
+        child.close()
+    assert (tmp_path / "told.raw").read_bytes() == source.read_bytes()
 
 
 def test_a_failure_is_told_as_on_this_host(engine: ClusterStarter, source: Path, tmp_path: Path) -> None:

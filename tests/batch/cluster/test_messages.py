@@ -18,7 +18,7 @@ from p2v.batch.jobs import MachineJob
 
 def _task() -> Task:
     machine = MachineJob("web1", (Path("/in/web1.vmdk"), Path("/in/web2.vmdk")), Path("/out"))
-    order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine)
+    order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine, is_told=True)
     return Task("k", "t", order, Path("/out/batch.sqlite"), (Storage("nfs1", Path("/mnt/nfs1"), 4),), fenced=True)
 
 

@@ -1,0 +1,73 @@
+"""What is mounted where on this host, and which server a network's file system is of."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+# the last two lines: what several hosts, or guests of one host, can mount at once
+_NETWORKS = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|9p|ceph|glusterfs|lustre|gpfs|afs|beegfs|fuse\.(sshfs|glusterfs|s3fs|rclone)"
+    r"|ocfs2|gfs2|orangefs|pvfs2|coda|ncpfs|virtiofs|vboxsf|prl_fs|fuse\.(ceph|ceph-fuse|mfs|moosefs|lizardfs|juicefs)"
+    r"|fuse\.(vmhgfs-fuse|gcsfuse|davfs|cvmfs2|beegfs|seaweedfs|curlftpfs|smbnetfs)"
+)
+_SHARE = re.compile(r"[/\\\\]{2}(?:[^/@\\\\]*@)?(?P<host>[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.%]+\]?)(?:[/\\\\].*)?")
+_REMOTE = re.compile(r"(?:[^@:/]*@)?(?P<host>\[[^\]/]+\]|[A-Za-z0-9._-]+):.*")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+# of these, what is mounted is called HOST:PATH
+_COLON = re.compile(r"nfs4?|ceph|glusterfs|fuse\.(sshfs|glusterfs)")
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """What is mounted where, the last of several at one place only: place, kind, source."""
+
+    points: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, text: str | None = None) -> Mounts:
+        """Of what stands in /proc/self/mountinfo (https://docs.kernel.org/filesystems/proc.html, section 3.5); nothing where that
+        cannot be read.
+        """
+        try:
+            text = MOUNTS.read_text("utf-8", "surrogateescape") if text is None else text
+        except OSError:
+            text = ""
+        return cls({point: (kind, source) for point, kind, source in _mounts(text)})
+
+    def network_of(self, path: Path) -> tuple[str, str]:
+        """Kind and source of the network's file system that a path is on; empty where it is on none. The path's links are followed,
+        so a mount may be asked.
+        """
+        place = os.path.realpath(path)
+        while place not in self.points and place != "/":
+            place = os.path.dirname(place)
+        kind, source = self.points.get(place, ("", ""))
+        return (kind, source) if _NETWORKS.fullmatch(kind) else ("", "")
+
+    def server_of(self, path: Path) -> str:
+        """The name of the server that a path's bytes come from, as it was mounted; empty where there is none."""
+        return server_name(*self.network_of(path))
+
+
+def server_name(kind: str, source: str) -> str:
+    """Whom a mount is of: ``host:/path`` (also ``[address]:/path``, ``user@host:path``), ``//host/share``; empty: nobody knows."""
+    share = _SHARE.fullmatch(source)
+    found = share or (_REMOTE.fullmatch(source) if _COLON.fullmatch(kind) else None)
+    return found["host"].strip("[]") if found is not None else ""
+
+
+def _mounts(text: str) -> Iterator[tuple[str, str, str]]:
+    for line in text.splitlines():
+        first, _, rest = line.partition(" - ")
+        fields, (kind, source, *_) = first.split(" "), [*rest.split(" "), "", ""]
+        if len(fields) > 4 and kind:
+            yield _plain(fields[4]), kind, _plain(source)
+
+
+def _plain(field: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)

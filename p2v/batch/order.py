@@ -1,0 +1,138 @@
+"""In which order jobs that are ready should begin, so that a night is packed well; pure.
+
+Priorities first, always. Then what the end would wait for: the jobs of a storage (or server) that needs longer for all of its own
+than the fleet needs for everything at all of its places, and single jobs that are longer than their share of all that is left;
+of those, the longest need first. The rest in the manifest's order: large and small machines side by side keep copying and
+booting busy all along.
+
+What boots has a second stage before it, so it goes first while few wait for their boot (Johnson's rule for two machines: the short
+first stage and the long second one early), and behind the others while many wait: then they fill the places for copies, which
+else lie idle until a boot has ended. Sizes are known beforehand, how long a guest boots or is rewritten is not.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from p2v.batch.jobs import Budget, Job, Verify
+from p2v.batch.lanes import Lanes
+from p2v.core.units import MIB
+
+# only what is long beside what matters here: bytes a second of a copy that nothing holds back
+_SPEED = 100 * MIB
+_LONG = 2.0
+_NARROW = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job's bytes come from and go to. ``storages``: names of devices, and of servers (``lanes.server_lane``); ``size``:
+    about how many bytes to copy.
+    """
+
+    storages: tuple[str, ...] = ()
+    size: int = 0
+
+
+class Pick(enum.Enum):
+    """Which of the others begins next."""
+
+    SMALL = enum.auto()
+    LARGE = enum.auto()
+
+
+@dataclass(slots=True)
+class _Both:
+    """Jobs of which the smallest or the largest can be taken; the manifest's order among equals, from both ends."""
+
+    small: deque[Job]
+    large: deque[Job]
+    taken: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], seconds: Mapping[str, float]) -> _Both:
+        size = {job.machine.name: seconds[job.machine.name] for job in jobs}
+        small = sorted(jobs, key=lambda job: size[job.machine.name])
+        return cls(deque(small), deque(sorted(jobs, key=lambda job: -size[job.machine.name])))
+
+    def take(self, pick: Pick) -> Job | None:
+        end = self.small if pick is Pick.SMALL else self.large
+        while end:
+            job = end.popleft()
+            if job.machine.name not in self.taken:
+                self.taken.add(job.machine.name)
+                return job
+        return None
+
+
+@dataclass(slots=True)
+class Line:
+    """Jobs that are ready, from which the next is taken again and again."""
+
+    _groups: deque[tuple[_Both, _Both]]
+    """Those that boot and those that do not, of one rank each."""
+
+    @classmethod
+    def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> Line:
+        """Jobs in the manifest's order."""
+        ranks = _Ranks.of(ready, places, budget, lanes)
+        grouped: dict[tuple[float, ...], tuple[list[Job], list[Job]]] = {}
+        for job in ready:
+            booting, others = grouped.setdefault((-job.machine.priority, *ranks.of_job(job)), ([], []))
+            (booting if job.machine.verify is Verify.BOOT else others).append(job)
+        ordered = [grouped[rank] for rank in sorted(grouped)]
+        return cls(deque((_Both.of(one, ranks.seconds), _Both.of(other, ranks.seconds)) for one, other in ordered))
+
+    def take(self, pick: Pick, *, boots_wait: bool) -> Job | None:
+        """The next job; None: there is none. ``boots_wait``: enough wait for their boot already."""
+        while self._groups:
+            booting, others = self._groups[0]
+            for each in (others, booting) if boots_wait else (booting, others):
+                if (job := each.take(pick)) is not None:
+                    return job
+            self._groups.popleft()
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranks:
+    """``seconds``: that a job copies, by its name; ``narrow``: those that a lane needs, of lanes that the end would wait for;
+    ``long``: seconds from which on a job is long.
+    """
+
+    places: Mapping[str, Place]
+    seconds: Mapping[str, float]
+    narrow: Mapping[str, float]
+    long: float
+
+    @classmethod
+    def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> _Ranks:
+        seconds: dict[str, float] = {}
+        bytes_over: dict[str, int] = {}
+        for job in ready:
+            place = places.get(job.machine.name, Place())
+            rates = [each for lane in place.storages if (each := lanes.over(lane).bytes_per_second) is not None]
+            seconds[job.machine.name] = place.size / min(_SPEED, *rates) if rates else place.size / _SPEED
+            for lane in place.storages:
+                bytes_over[lane] = bytes_over.get(lane, 0) + place.size
+        whole = sum(seconds.values()) / budget.copies
+        needed = {lane: _needed(moved, lane, budget, lanes) for lane, moved in bytes_over.items()}
+        narrow = {lane: each for lane, each in needed.items() if each > whole * _NARROW}
+        return cls(places, seconds, narrow, whole / _LONG)
+
+    def of_job(self, job: Job) -> tuple[float, float]:
+        """The less, the earlier."""
+        name = job.machine.name
+        own = self.seconds[name] if self.seconds[name] >= self.long else 0.0
+        narrow = [self.narrow.get(lane, 0.0) for lane in self.places.get(name, Place()).storages] if self.narrow else []
+        return -max([own, *narrow]), -own
+
+
+def _needed(moved: int, lane: str, budget: Budget, lanes: Lanes) -> float:
+    """Seconds that all of a lane's bytes take at best."""
+    share = lanes.over(lane)
+    alone = moved / (_SPEED * min(share.copies or budget.copies, budget.copies))
+    return max(alone, moved / share.bytes_per_second) if share.bytes_per_second else alone
