@@ -17,8 +17,8 @@ from p2v.core.text import printable
 # user's options or rights are at fault for is the same each time.
 MAY_HELP = frozenset({
     "appliance-failed", "appliance-not-started", "appliance-stopped", "device-in-use", "disk-in-use", "io", "killed", "lost",
-    "no-space", "not-held-still", "not-written", "program-failed", "program-timed-out", "silent", "source-gone", "source-in-use",
-    "store-busy", "target-busy", "unreadable", "worker-lost",
+    "no-space", "not-held-still", "not-seen", "not-written", "program-failed", "program-timed-out", "silent", "source-gone",
+    "source-in-use", "store-busy", "target-busy", "unreadable", "worker-lost",
 })  # fmt: skip
 STILL_AT_IT = frozenset({"target-busy"})
 """Somebody else is at the machine still: an attempt before this one that nobody hears of any more. Nothing has failed."""

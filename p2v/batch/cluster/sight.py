@@ -31,7 +31,7 @@ class Here:
 
 
 def seen_here(machine: MachineJob, fence: int) -> Here:
-    """Look, and raise the fence, from a process of its own: a mount may not answer, and then nothing is known to be seen.
+    """Look, and raise the fence, from a process of its own: a mount may not answer, and then nothing is known of it.
 
     A machine that is pinned to a host may have its results there alone: its folder is left to that host.
     """
@@ -43,7 +43,7 @@ def seen_here(machine: MachineJob, fence: int) -> Here:
         match answered.data:
             case {"sources": bool(sources), "fenced": bool(fenced)}:
                 return Here(sources, fenced)
-    return Here(sources=False, fenced=False)
+    return Here(sources=True, fenced=False)
 
 
 def unseen(machine: MachineJob, *, fenced: bool) -> tuple[Path, str] | None:

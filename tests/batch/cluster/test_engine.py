@@ -16,11 +16,13 @@ import pytest
 from distributed import Client, Queue
 
 from p2v.batch.children import Child, LocalStarter
-from p2v.batch.cluster import ClusterWish, Storage, open_engine, placing, roster
+from p2v.batch.cluster import ClusterWish, Storage, blindness, link, open_engine, placing, roster
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.messages import Task
 from p2v.batch.cluster.opening import ClusterStarter
+from p2v.batch.cluster.sight import Here
 from p2v.batch.cluster.worker import BegunElsewhere, run_task
+from p2v.batch.failures import failure_of
 from p2v.core.errors import ClusterRefused
 from tests.batch.cluster.clusters import (
     PATIENCE,
@@ -76,6 +78,38 @@ def test_a_disk_that_nobody_sees_is_no_source(engine: ClusterStarter, tmp_path: 
     # both workers were asked, and nothing was begun
     assert len([event for event in heard if event["event"] == "warning"]) == 2
     assert not [event for event in heard if event["event"] == "worker"]
+
+
+def _seen_by_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the workers lack a mount that the runner's host has."""
+    monkeypatch.setattr(link, "seen_here", lambda machine, fence: Here(sources=True, fenced=False))
+    monkeypatch.setattr(blindness, "_SECONDS", 0.5)
+
+
+def test_what_the_runner_s_host_sees_and_no_worker_does_may_come_and_is_then_converted(
+    running: Cluster, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _seen_by_the_runner(monkeypatch)
+    heard: Heard = []
+    late = tmp_path / "late.raw"
+    with open_engine(ClusterWish(running.engine, blind_seconds=PATIENCE), tmp_path / "batch.sqlite") as engine:
+        child = engine.start(copy_order(late, tmp_path / "target.raw"))
+        until(lambda: len([event for event in _more(child, heard) if event["event"] == "warning"]) >= 2, "both looked")
+        assert child.ended() is None
+        late.write_bytes(source.read_bytes())
+        assert finished(child, heard).exit_status == 0
+    assert (tmp_path / "target.raw").read_bytes() == source.read_bytes()
+
+
+def test_what_no_worker_sees_for_too_long_has_failed_and_may_be_tried_again(
+    running: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _seen_by_the_runner(monkeypatch)
+    heard: Heard = []
+    with open_engine(ClusterWish(running.engine, blind_seconds=0.0), tmp_path / "batch.sqlite") as engine:
+        ended = finished(engine.start(copy_order(tmp_path / "none.raw", tmp_path / "target.raw")), heard)
+    failure = failure_of(ended, next(event for event in heard if event["event"] == "error"))
+    assert (failure.code, failure.may_help) == ("not-seen", True)
 
 
 def _more(child: Child, heard: Heard) -> Heard:

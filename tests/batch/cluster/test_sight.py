@@ -60,6 +60,15 @@ def test_where_no_fence_can_be_raised_none_is_looked_for(tmp_path: Path) -> None
     assert seen_here(machine, 3) == Here(sources=True, fenced=False)
 
 
+def test_of_a_mount_that_does_not_answer_at_the_runner_s_host_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = _machine(tmp_path)
+    monkeypatch.setattr(sight, "_SECONDS", 0.2)
+    monkeypatch.setattr(sight, "_is_there", lambda path: threading.Event().wait())
+    assert seen_here(machine, 3) == Here(sources=True, fenced=False)
+
+
 def test_a_mount_that_does_not_answer_is_left_to_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = _machine(tmp_path)
     monkeypatch.setattr(sight, "_SECONDS", 0.2)
