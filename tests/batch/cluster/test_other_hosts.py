@@ -124,7 +124,7 @@ def test_a_host_that_is_cut_off_in_the_middle_of_a_copy_is_given_up_and_its_conv
 ) -> None:
     run_here(site.folder)
     # a copy that lasts until the host is given up: else it would end there, and be taken as it is
-    path = manifest(site.folder, "there", limit="192K", attempts=100)
+    path = manifest(site.folder, "there", limit="64K", attempts=100)
     with site.batch(path) as batch:
         address = until(batch.copying_at, "a copy that goes on")
         (cut,) = [host for host in site.hosts.values() if f"//{host.address}:" in address]
