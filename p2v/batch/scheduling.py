@@ -270,10 +270,6 @@ class _Room:
         """Whether a small or a large one begins next."""
         sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
         large = sum(size > self.usual_size for size in sizes)
-        sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
-        large = sum(size > self.usual_size for size in sizes)
-        sizes = [self.setting.places.get(name, Place()).size for name, each in self.held.items() if each.copies]
-        large = sum(size > self.usual_size for size in sizes)
         waiting = sum(each.waits for each in self.held.values())
         if waiting >= self.budget.appliances or self.boots_wait:
             return Pick.LARGE if large < max(1, self.budget.copies - 1) else Pick.SMALL
