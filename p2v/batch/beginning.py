@@ -48,6 +48,10 @@ budget:
   jobs: {Budget().jobs}          # machines under way, whatever they do
 # bytes-per-second: 200M   # of all copies to one storage, or from one, together
 # copies-per-storage: 1
+# storages:               # what counts instead for one of them, by any path on it
+#   /mnt/nfs1: {{copies: 1, bytes-per-second: 100M}}
+# hosts:                  # of all mounts of a server together, by its name as it was mounted
+#   filer1.example: {{bytes-per-second: 150M}}
 
 # hooks:
 #   end: [/usr/local/sbin/tell-the-team]   # gets a JSON document of how the run ended on its standard input

@@ -1,20 +1,23 @@
-"""A boot check takes its turn, and no more children of a run boot at once than its budget has places."""
+"""A boot check and an appliance take their turns, and children of a run are told how many there may be at once."""
 
 from __future__ import annotations
 
 import fcntl
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from drivers.appliance import open_appliance
 from p2v import rewriting
+from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.events import silent
-from p2v.core.turns import BOOT_TURNS, boot_turns
+from p2v.core.turns import APPLIANCE_TURNS, BOOT_TURNS, appliance_turns, boot_turns
 from p2v.core.workspace import Outputs
-from tests.batch.fleets import FAKE, batch, machine, run
+from tests.batch.fleets import FAKE, ROOMY, batch, machine, run
 
 
 def is_taken(file: Path) -> bool:
@@ -46,12 +49,43 @@ def test_a_boot_check_has_its_place_as_long_as_it_takes(tmp_path: Path, monkeypa
     assert not is_taken(tmp_path / "boot-0")
 
 
+def test_an_appliance_has_its_place_from_its_launch_until_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, bool] = {}
+
+    def note(step: str) -> None:
+        taken[step] = is_taken(tmp_path / "appliance-0")
+
+    def start(launch: object) -> SimpleNamespace:
+        note("start")
+        return SimpleNamespace(
+            shutdown=lambda: note("shutdown"), kill=lambda: note("kill"), close=lambda: note("close")
+        )
+
+    monkeypatch.setattr("drivers.appliance._Launch.start", start)
+    for name, value in appliance_turns(1, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    with open_appliance((), Acceleration(Accelerator.TCG, "none is needed")):
+        note("used")
+    assert taken == dict.fromkeys(("start", "used", "shutdown", "close"), True)
+    assert not is_taken(tmp_path / "appliance-0")
+    with pytest.raises(ZeroDivisionError), open_appliance((), Acceleration(Accelerator.TCG, "none is needed")):
+        raise ZeroDivisionError
+    assert taken["kill"]
+    assert not is_taken(tmp_path / "appliance-0")
+
+
 def test_children_are_told_of_the_places(tmp_path: Path) -> None:
-    code = f"import os, sys; print('p2v:', os.environ['{BOOT_TURNS}'], file=sys.stderr); sys.exit(65)"
+    said = f"os.environ['{BOOT_TURNS}'], os.environ['{APPLIANCE_TURNS}']"
+    code = f"import os, sys; print('p2v:', {said}, file=sys.stderr); sys.exit(65)"
     program: Sequence[str] = (FAKE[0], "-ISEc", code)
-    ran = run(batch(tmp_path, [machine(tmp_path, "a")]), program=tuple(program))
+    budget = replace(ROOMY, appliances=3)
+    ran = run(batch(tmp_path, [machine(tmp_path, "a")], budget), program=tuple(program))
     failure = ran.job("a").failure
     assert failure is not None
-    count, _, folder = failure.message.rpartition(" ")[2].partition(":")
-    assert count == "8"
-    assert folder.startswith("/")
+    boots, appliances = failure.message.split(" ")[-2:]
+    for said, wanted in ((boots, "8"), (appliances, "3")):
+        count, _, folder = said.partition(":")
+        assert count == wanted
+        assert folder.startswith("/")
