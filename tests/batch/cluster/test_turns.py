@@ -66,7 +66,7 @@ def _task() -> Task:
 
 
 def _runs(monkeypatch: pytest.MonkeyPatch, body: Callable[[Hear], None]) -> None:
-    def run_to_end(starter: Starter, order: Order, hear: Hear, must_stop: Callable[[], bool]) -> Ended:
+    def run_to_end(starter: Starter, order: Order, hear: Hear, *_: object) -> Ended:
         body(hear)
         return Ended(0, "", 1.0)
 
