@@ -208,7 +208,7 @@ def _wait(batch: Batch, job: Job, history: History, now: float, wave: int, busy:
     if history.is_paused:
         return "the batch to be resumed"
     if not history.is_run:
-        return "a runner"
+        return "the next run: none is under way"
     if history.is_late:
         return "the next run: this one begins nothing more"
     if history.chosen is not None and machine.name not in history.chosen:

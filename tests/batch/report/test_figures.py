@@ -209,7 +209,7 @@ def test_for_what_machines_wait() -> None:
     assert wait_of(waiting) == "a turn"
     assert wait_of(waiting, running) == "a free place"
     assert wait_of(waiting, replace(running, phase="boot")) == "a turn"
-    assert wait_of(waiting, is_run=False) == "a runner"
+    assert wait_of(waiting, is_run=False) == "the next run: none is under way"
     assert wait_of(waiting, teller=teller) == "the batch to be resumed"
     assert wait_of(replace(waiting, not_before=NOW + 1)) == "the time of another attempt"
     assert wait_of(replace(waiting, machine=machine("w", wave=2)), running) == "the end of wave 0"
