@@ -35,8 +35,7 @@ def result_since(machine: MachineJob, since: float) -> Result | None:
     for ever, where a mount does not answer (``p2v.batch.looking``).
     """
     path = record_path(machine)
-    # of one that libvirt was not told of the next conversion tells it, and does no more
-    if not path.is_file() or DeliveryNote.of(machine.folder, machine.name).path.exists():
+    if not path.is_file() or _is_to_be_told(machine):
         return None
     try:
         record = load_record(path)
@@ -49,6 +48,12 @@ def result_since(machine: MachineJob, since: float) -> Result | None:
     ):
         return None
     return Result(path, None if record.boot is None else record.boot.booted, record.has_losses)
+
+
+def _is_to_be_told(machine: MachineJob) -> bool:
+    """Whether a libvirt does not know it yet: the next conversion tells it, and does no more."""
+    goes_there = any(word == "--connect" or word.startswith("--connect=") for word in machine.options)
+    return goes_there and DeliveryNote.of(machine.folder, machine.name).path.exists()
 
 
 def _began(record: ConversionRecord) -> float:
