@@ -26,6 +26,7 @@ _WORKS = "works-"
 _UNFIT = ".unfit"
 _BUILDING = ".building-"
 _LOOK_SECONDS = 0.1
+_EXT2_MAGIC_AT, _EXT2_MAGIC = 1080, b"\x53\xef"
 _REASON_CHARACTERS = 500
 _REASON_BYTES = 4 * _REASON_CHARACTERS
 
@@ -53,7 +54,7 @@ class Store:
         folder = self.path(key)
         try:
             noted = json.loads((folder / _CONTENTS).read_text("utf-8"))
-            return noted == _contents(folder) and (folder / MARK).is_file()
+            return noted == _contents(folder) and (folder / MARK).is_file() and _is_ext2(folder / "root")
         except (OSError, ValueError, RecursionError):
             return False
 
@@ -180,6 +181,13 @@ def _contents(folder: Path) -> dict[str, list[int]]:
             raise OSError(f"{name} is no regular file of this user's")
         found[name] = [facts.st_size, facts.st_mtime_ns]
     return found
+
+
+def _is_ext2(root: Path) -> bool:
+    """libguestfs takes the root's UUID from its superblock, and where there is none its launch ends by SIGSEGV."""
+    with root.open("rb") as file:
+        file.seek(_EXT2_MAGIC_AT)
+        return file.read(len(_EXT2_MAGIC)) == _EXT2_MAGIC
 
 
 def _remove(path: Path) -> None:

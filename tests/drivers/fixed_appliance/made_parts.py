@@ -15,6 +15,7 @@ from drivers.fixed_appliance.parts import Parts
 from drivers.linux.cpio import NewEntry, write_archive
 from p2v.core.run import Completed
 
+ROOT_BYTES = 4096
 INIT = "#!/bin/bash\nudevd --daemon\nudevadm trigger\nudevadm settle --timeout=600\nguestfsd\n"
 
 
@@ -87,6 +88,11 @@ def parts(folder: Path) -> Parts:
     return Parts("1.48.6", folder / "supermin.d", (folder / "status",), folder / "boot", folder / "modules")
 
 
+def root(contents: bytes = b"") -> bytes:
+    """What looks like an ext2 file system to who looks at its superblock, with anything behind it."""
+    return bytes(1080) + b"\x53\xef" + bytes(ROOT_BYTES - 1082) + contents
+
+
 class Supermin:
     """A runner that builds what supermin would; ``during`` is called in the middle of it."""
 
@@ -109,6 +115,6 @@ class Supermin:
         made.mkdir()
         (made / "kernel").write_bytes(self.kernel)
         (made / "initrd").write_bytes(initrd("virtio.ko", "ata_piix.ko"))
-        (made / "root").write_bytes((descriptions / "init.tar.gz").read_bytes())
+        (made / "root").write_bytes(root((descriptions / "init.tar.gz").read_bytes()))
         self.during(made)
         return Completed("", "", 0.0)

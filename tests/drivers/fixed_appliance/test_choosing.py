@@ -17,7 +17,7 @@ from p2v.core.acceleration import Accelerator
 from p2v.core.errors import ProgramFailed
 from p2v.core.events import Event, Warned
 from p2v.core.run import Runner
-from tests.drivers.fixed_appliance.made_parts import Supermin, elf, kernel, parts, unpacked
+from tests.drivers.fixed_appliance.made_parts import ROOT_BYTES, Supermin, elf, kernel, parts, unpacked
 
 TCG, KVM = Accelerator.TCG, Accelerator.KVM
 
@@ -63,7 +63,7 @@ def test_it_is_built_once_and_found_afterwards(host: Parts, store: Store) -> Non
     assert (folder / "kernel").read_bytes() == elf()
     assert (folder / "kernel").stat().st_blocks * 512 < len(elf()), "zeroes take no room"
     assert b"ata_piix" not in (folder / "initrd").read_bytes()
-    assert b"--subsystem-match=block" in unpacked((folder / "root").read_bytes())["init"][0]
+    assert b"--subsystem-match=block" in unpacked((folder / "root").read_bytes()[ROOT_BYTES:])["init"][0]
     assert (folder / "README.fixed").is_file()
     assert sorted(path.name for path in store.folder.iterdir()) == [fingerprint(host), "lock"]
 
@@ -109,6 +109,14 @@ def test_a_damaged_one_is_built_anew(damage: Callable[[Path], object], host: Par
     assert chosen(host, store, supermin) == (quick, [])
     assert supermin.runs == 1
     assert store.is_whole(quick.key)
+
+
+def test_a_root_that_is_no_file_system_is_not_whole_whatever_was_noted(host: Parts, store: Store) -> None:
+    def zero(folder: Path) -> None:
+        (folder / "root").write_bytes(bytes(ROOT_BYTES))
+
+    assert chosen(host, store, Supermin(during=zero))[0] is None
+    assert not store.is_whole(fingerprint(host))
 
 
 def test_what_belongs_to_another_user_is_not_used(host: Parts, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,11 @@ from drivers.fixed_appliance.choosing import PLAIN, VARIABLE, default_store, wan
 from drivers.fixed_appliance.parts import fingerprint
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.events import Event, Warned
+from tests.drivers.fixed_appliance.made_parts import root
 from tests.drivers.volume_disks import MACHINES, disks
 
+# Nine disks take half a minute of processor time, of which a busy machine gives a tenth.
+_PATIENCE_SECONDS = 1500.0
 TCG = Acceleration(Accelerator.TCG, "for tests")
 LINKS = r"find /dev/disk/by-path /dev/disk/by-id /dev/mapper /dev/md -type l -printf '%p\n' 2>/dev/null | sort"
 # what libguestfs' calls reach for: device mapper, loops, FUSE (ntfs-3g), Btrfs
@@ -49,17 +52,17 @@ def seen(plain: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, str], 
     """What an appliance says of the disks of all machines, and the kernel's modules."""
     monkeypatch.setenv(VARIABLE, PLAIN if plain else "")
     paths = [path for machine in MACHINES for path in disks(machine)]
-    with open_appliance(
-        [ApplianceDisk(path, "raw", read_only=True) for path in paths], TCG, memory_mib=768
-    ) as appliance:
+    given = [ApplianceDisk(path, "raw", read_only=True) for path in paths]
+    with open_appliance(given, TCG, memory_mib=768, launch_seconds=_PATIENCE_SECONDS) as appliance:
         return {name: shell(appliance, script) for name, script in SCRIPTS.items()}, shell(appliance, "lsmod")
 
 
 def shell(appliance: Appliance, script: str) -> str:
-    return str(appliance.call("debug", "sh", [script]))
+    return str(appliance.call("debug", "sh", [script], seconds=_PATIENCE_SECONDS))
 
 
 @pytest.mark.appliance
+@pytest.mark.timeout(4 * _PATIENCE_SECONDS)
 @pytest.mark.xdist_group("volume-disks")
 @pytest.mark.skipif(
     os.environ.get(VARIABLE) == PLAIN or not wanted(), reason="needs an x86-64 host, and no P2V_APPLIANCE=plain"
@@ -89,7 +92,7 @@ def test_one_that_does_not_start_costs_a_launch_and_no_more(monkeypatch: pytest.
     for name in ("kernel", "initrd", "root"):
         made = store.path("made") / name
         made.parent.mkdir(parents=True, exist_ok=True)
-        made.write_bytes(b"nothing that could be started")
+        made.write_bytes(root(b"nothing that could be started"))
     store.folder.chmod(0o700)
     (store.path("made") / "README.fixed").touch()
     store.take_in(store.path("made"), key)
