@@ -226,13 +226,13 @@ def history(jobs: Sequence[Job], events: Iterable[JobEvent], now: float, *, is_r
     first = min([first, *(job.began for job in jobs if job.began > 0)])
     pauses, is_paused = _pauses(fleet, now)
     is_run = is_run or _is_run(jobs, fleet, now)
-    end, (chosen, is_late) = _end(jobs, machines, now), _last_run(fleet)
+    end, (chosen, is_late) = _end(jobs, machines, now, is_run=is_run), _last_run(fleet)
     return History(machines, first, end, tuple(moved), pauses, is_paused, is_run, chosen, is_late)
 
 
-def _end(jobs: Sequence[Job], machines: Mapping[str, Told], now: float) -> float:
-    """When the last of an ended batch ended; else now."""
-    if not all(job.state.is_end for job in jobs):
+def _end(jobs: Sequence[Job], machines: Mapping[str, Told], now: float, *, is_run: bool) -> float:
+    """When the last of a batch ended that has, or that nobody runs at present; else now."""
+    if is_run and not all(job.state.is_end for job in jobs):
         return now
     ends = [attempt.end for told in machines.values() for attempt in told.attempts]
     ends += [job.ended for job in jobs if job.ended > 0]

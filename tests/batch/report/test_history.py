@@ -121,6 +121,18 @@ def test_an_ended_batch_ends_with_its_last_machine() -> None:
     assert told(Teller()).end == NOW
 
 
+def test_a_batch_that_nobody_runs_has_ended_for_now() -> None:
+    teller = Teller()
+    teller.tell(0, "", 0, "batch-began")
+    teller.tell(10, "web", 1, "claimed", attempt=1, worker="here")
+    teller.tell(50, "web", 1, "done")
+    jobs = [DONE, Job(machine("w"), State.WAITING)]
+    assert history(jobs, teller.in_order(), NOW).end == NOW
+    teller.tell(60, "", 0, "batch-ended")
+    # a page that is made in the morning is no wider than the night
+    assert history(jobs, teller.in_order(), NOW).end == START + 50
+
+
 def test_very_many_events_are_kept_within_limits_and_counted() -> None:
     teller = Teller()
     for number in range(100):
