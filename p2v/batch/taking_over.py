@@ -107,9 +107,12 @@ def free_locks(store: Store) -> Iterator[Path]:
     dead, runs = dead_leases(store), {run.lock: run for run in store.runs.all()}
     for entry in sorted(store.path.parent.glob("." + _literal(store.path.name) + ".run-*")):
         run = runs.get(entry.name)
-        if is_free(entry) and (
-            run is None or (is_dead(store.path, run) and set(store.runs.leased(run)) <= dead.keys())
-        ):
+        if not is_free(entry):
+            continue
+        if run is None or (is_dead(store.path, run) and set(store.runs.leased(run)) <= dead.keys()):
+            yield entry
+        elif not run.is_local and run.host == this_host() and not store.runs.leased(run):
+            # of a cluster: its leases, which alone could need it, have run out or were given back
             yield entry
 
 

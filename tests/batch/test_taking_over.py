@@ -248,3 +248,15 @@ def test_a_run_of_which_an_error_made_an_end_is_found_dead(killed: Killed) -> No
     (lock,) = free_locks(killed.store)
     assert "lease" in remove_lock(killed.store, lock)  # it tells whose the lease is
     assert let_go(killed.store)
+
+
+def test_the_lock_of_a_dead_run_of_a_cluster_is_free_when_its_leases_have_gone(killed: Killed) -> None:
+    killed.note(is_local=False)
+    assert list(free_locks(killed.store)) == []
+    with registered(killed.store, is_local=True) as own:
+        # its lease has run out, and another run has the machine now
+        assert killed.store.claim("a", "second", HOUR, time.time() + 2 * HOUR, own.number) is not None
+        (lock,) = free_locks(killed.store)
+        assert remove_lock(killed.store, lock) == ""
+        assert [run.number for run in killed.store.runs.all()] == [own.number]
+    assert not locks(killed.store.path.parent)
