@@ -22,7 +22,6 @@ from p2v.core import jsonio, jsontext
 from p2v.core.errors import BadJournal, P2vError, TargetExists
 
 _T = TypeVar("_T")
-_CONVERTER = jsonio.converter()
 _IMAGES_AT = c_undo.START_BYTES
 _TAKEN = "It takes back an earlier conversion. Name another with --undo-journal, or remove it if that is not wanted any more."
 
@@ -152,7 +151,7 @@ class JournalWriter:
         """Complete both files and give the journal its name. On return they are on stable storage, and it is prepared."""
         assert self._undo is not None
         assert self._redo is not None
-        text = jsontext.canonical(jsonio.encode(_CONVERTER, header))
+        text = jsontext.canonical(jsonio.encode(jsonio.converter(), header))
         header_at = self._at + len(self._rows)
         start = Start(
             c_undo.FORMAT_VERSION, self._uuid, self._at, len(self._rows) // c_undo.ROW_BYTES, header_at, len(text),
@@ -234,7 +233,7 @@ class UndoJournal:
         """Note a step. On return it is on stable storage."""
         if len(self.records) == c_undo.MAX_RECORDS:
             raise BadJournal(self.path, f"has {len(self.records)} records, more than any use of it makes")
-        text = jsontext.canonical(jsonio.encode(_CONVERTER, record))
+        text = jsontext.canonical(jsonio.encode(jsonio.converter(), record))
         head = c_undo.pack_record(len(self.records), len(text))
         packed = head + text + hashlib.sha256(self._seal + head + text).digest()
         # what a torn record left must not stand behind the new one
@@ -369,7 +368,7 @@ def _check_rows(path: Path, rows: Rows, header: JournalHeader, start: Start) -> 
 
 def _decoded(path: Path, text: bytes, kind: type[_T], what: str) -> _T:
     try:
-        return jsonio.decode(_CONVERTER, json.loads(text), kind)
+        return jsonio.decode(jsonio.converter(), json.loads(text), kind)
     except (ValueError, RecursionError) as error:
         raise BadJournal(path, f"its {what} cannot be understood: {error}") from error
 

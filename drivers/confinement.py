@@ -39,7 +39,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _LONGEST_MESSAGE = 500
-# looked up before the fork: their modules are loaded on first use, and the child can open no file
+# looked up before the fork, as the converter is: their modules are loaded on first use, and the child can open no file
 _CODECS = ("utf-8", "ascii", "latin-1", "utf-16-le", "utf-16-be", "cp437")
 
 
@@ -85,6 +85,7 @@ def confined(
     name = str(readers[0].files[0]) if readers and readers[0].files else "disk"
     for codec in _CODECS:
         codecs.lookup(codec)
+    jsonio.converter()
     answer_end, child_end = os.pipe()
     parent = os.getpid()
     pid = os.fork()

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import p2v
 from converters.info import ImageInfo, SourceIdentity
@@ -25,11 +25,12 @@ from p2v.core.errors import NoSource, Usage
 from p2v.machine import Machine
 from p2v.targets.hardware import TargetHardware
 
+if TYPE_CHECKING:
+    import cattrs
+
 INSPECTION_SCHEMA = 1
 PLAN_DOCUMENT_SCHEMA = 1
 _LARGEST_DOCUMENT_BYTES = 64 * 1024 * 1024
-
-CONVERTER = jsonio.converter(HiveEdit, Change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,14 @@ class PlanDocument:
     """Of each disk that is in use, how it is copied. Its contents change: ``sources`` tells of them as they were."""
 
 
+def document_converter() -> cattrs.Converter:
+    """What turns the suite's documents into JSON data and back; everybody's, as ``jsonio.converter`` says."""
+    return jsonio.converter(HiveEdit, Change)
+
+
 def to_data(value: Any) -> Any:
     """Plain JSON data for any document of the suite."""
-    return jsonio.encode(CONVERTER, value)
+    return jsonio.encode(document_converter(), value)
 
 
 def plan_digest(document: PlanDocument) -> str:
@@ -101,7 +107,7 @@ def load_plan(path: Path) -> PlanDocument:
             "Make a new plan with this version.",
         )
     try:
-        document = jsonio.decode(CONVERTER, data, PlanDocument)
+        document = jsonio.decode(document_converter(), data, PlanDocument)
     except jsonio.BadDocument as error:
         raise Usage(f"{path}: not a plan: {error}", "Make one with `p2v plan DISK --json > FILE`.") from error
     if digest != jsontext.digest(data):

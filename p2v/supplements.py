@@ -20,24 +20,22 @@ from pathlib import Path
 
 from converters.image import open_disk
 from converters.references import DiskSpec
-from drivers.changes import Change, ExtendInitramfs
+from drivers.changes import ExtendInitramfs
 from drivers.facts import GuestFacts, ReadBy
 from drivers.remote_tree import BadQuestion, RemoteTree, answer_one
 from drivers.tree import GuestTree
-from drivers.windows.edits import HiveEdit
 from drivers.workshop import build_all, build_over
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import P2vError, ProgramFailed
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import MIB
 from p2v.core.workspace import reachable_parent, temporary_folder
-from p2v.documents import PlanDocument
+from p2v.documents import PlanDocument, document_converter
 
 _SECONDS = 600.0
 _LARGEST_BYTES = 512 * MIB
 _TREE_SOCKET = "tree.sock"
 _POLL_SECONDS = 0.2
-_CONVERTER = jsonio.converter(HiveEdit, Change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +76,14 @@ def building(document: PlanDocument) -> Iterator[Supplements]:
             yield Supplements(changes, document.facts, folder, None)
             return
         disks = tuple(s.spec.absolute() for s in document.sources)
-        task = jsonio.encode(_CONVERTER, _Task(disks, document.facts, changes))
+        task = jsonio.encode(document_converter(), _Task(disks, document.facts, changes))
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="p2v-supplements") as pool:
             yield Supplements(changes, document.facts, folder, pool.submit(_start, folder, jsontext.canonical(task)))
 
 
 def _build_over_tree(change: ExtendInitramfs, facts: GuestFacts, tree: GuestTree, folder: Path) -> None:
     """Build one supplement from a tree that only this process can read, answering the builder's questions."""
-    task = jsonio.encode(_CONVERTER, _Task((), facts, (change,)))
+    task = jsonio.encode(document_converter(), _Task((), facts, (change,)))
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(max_workers=1) as pool:
         listener.bind(str(folder / _TREE_SOCKET))
         listener.listen(1)
@@ -131,7 +129,7 @@ def _read_untrusted(path: Path) -> bytes:
 def main() -> int:
     """The builder's process. Says what went wrong in one line on stderr."""
     folder = Path(sys.argv[1])
-    task = jsonio.decode(_CONVERTER, json.load(sys.stdin), _Task)
+    task = jsonio.decode(document_converter(), json.load(sys.stdin), _Task)
     with ExitStack() as stack:
         try:
             if not task.disks:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from importlib import resources
-from typing import Any, TypeVar
-
-import cattrs
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from p2v.core import jsonio
+
+if TYPE_CHECKING:
+    import cattrs
 
 _T = TypeVar("_T")
 FOLDER = "p2v/audit/data"
@@ -158,7 +159,7 @@ def _tables(name: str) -> tuple[date, dict[str, Any]]:
 
 
 def _converter() -> cattrs.Converter:
-    made = jsonio.converter()
+    made = jsonio.new_converter()
     made.register_structure_hook(date, _date)
     return made
 

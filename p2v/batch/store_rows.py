@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import time
 from pathlib import Path
-from typing import Any
-
-import cattrs
+from typing import TYPE_CHECKING, Any
 
 from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, State
 from p2v.core.errors import BadStore
-from p2v.core.jsonio import BadDocument, converter, decode, encode
+from p2v.core.jsonio import BadDocument, decode, encode, new_converter
 from p2v.core.jsontext import canonical
+
+if TYPE_CHECKING:
+    import cattrs
 
 LARGEST_COUNT = 2**63 - 1
 """Of a number in a row."""
@@ -32,14 +34,12 @@ def _time(value: object, _: type) -> time:
     return time.fromisoformat(value)
 
 
+@functools.cache
 def _converter() -> cattrs.Converter:
-    made = converter()
+    made = new_converter()
     made.register_structure_hook(time, _time)
     made.register_unstructure_hook(time, time.isoformat)
     return made
-
-
-_CONVERTER = _converter()
 
 
 def text_of(data: object) -> str:
@@ -54,13 +54,13 @@ def stored(text: str) -> str:
 
 def machine_text(machine: MachineJob) -> str:
     """What is kept of a machine, and compared to see whether it has changed."""
-    return text_of(encode(_CONVERTER, machine))
+    return text_of(encode(_converter(), machine))
 
 
 def failure_text(failure: Failure) -> str:
     """What is kept of a failure, cut to what people read."""
     message, hint = failure.message[:_LONGEST_MESSAGE], failure.hint[:_LONGEST_MESSAGE]
-    return text_of(encode(_CONVERTER, replace(failure, message=message, hint=hint)))
+    return text_of(encode(_converter(), replace(failure, message=message, hint=hint)))
 
 
 def event_text(data: Mapping[str, Any]) -> str:
@@ -156,7 +156,7 @@ class Rows:
 
     def _decoded(self, text: str, kind: Any) -> Any:
         try:
-            return decode(_CONVERTER, self._loaded(text), kind)
+            return decode(_converter(), self._loaded(text), kind)
         except BadDocument as error:
             raise BadStore(self._file, f"holds what this p2v does not understand: {error}") from error
 

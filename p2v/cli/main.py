@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import converters
@@ -37,13 +37,14 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, taken the way Ctrl-C is, so that everything owned is closed."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (DESIGN.md section 5)."""
+def main(argv: Sequence[str] | None = None, *, loaded: Callable[[], None] = lambda: None) -> int:
+    """Run the command line; returns the exit code (DESIGN.md section 5). ``loaded`` is called once the verb's modules are read."""
     if clash := _foreign_packages():
         console.note(f"p2v: {clash}")
         console.note("     p2v is an application with an environment of its own; run `make setup` and use .venv/bin/p2v.")
         return 69
     arguments = _parser().parse_args(argv)
+    loaded()
     signal.signal(signal.SIGTERM, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:

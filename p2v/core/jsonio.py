@@ -6,12 +6,13 @@ dataclasses is told apart by a ``"type"`` key that holds the class name.
 
 from __future__ import annotations
 
+import functools
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import cattrs
-from cattrs.strategies import configure_tagged_union
+if TYPE_CHECKING:
+    import cattrs
 
 _T = TypeVar("_T")
 
@@ -44,8 +45,21 @@ def _strict(kind: type[Any]) -> Any:
     return check
 
 
+@functools.cache
 def converter(*unions: Any) -> cattrs.Converter:
-    """A converter that also knows the given unions of dataclasses."""
+    """The converter that also knows the given unions of dataclasses: everybody's, so nothing is registered with it.
+
+    It writes itself a function for each class when that class is first met, which costs more than most values do.
+    """
+    return new_converter(*unions)
+
+
+def new_converter(*unions: Any) -> cattrs.Converter:
+    """A converter like that, for one who has more to register."""
+    # not at the top: much of what a process starts for has no document to read
+    import cattrs
+    from cattrs.strategies import configure_tagged_union
+
     made = cattrs.Converter(forbid_extra_keys=True)
     for kind in (str, int, float, bool):
         made.register_structure_hook(kind, _strict(kind))
@@ -58,6 +72,13 @@ def converter(*unions: Any) -> cattrs.Converter:
     return made
 
 
+def prepare(conv: cattrs.Converter, *kinds: Any) -> None:
+    """Have the functions for values of these kinds written now: who forks many processes has them once, and not in each."""
+    for kind in kinds:
+        conv.get_structure_hook(kind)
+        conv.get_unstructure_hook(kind)
+
+
 def encode(conv: cattrs.Converter, value: Any, declared: Any = None) -> Any:
     """Plain JSON data for a value; ``declared`` where the value's own class is not the declared type."""
     return conv.unstructure(value, unstructure_as=declared)
@@ -68,4 +89,6 @@ def decode(conv: cattrs.Converter, data: Any, kind: type[_T]) -> _T:
     try:
         return conv.structure(data, kind)
     except Exception as error:  # cattrs raises whatever a hook raised, wrapped in groups
+        import cattrs
+
         raise BadDocument("; ".join(cattrs.transform_error(error))) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import p2v
 from drivers.planned import Explained, Unexplained
 from p2v.core import jsonio, jsontext
-from p2v.documents import CONVERTER, to_data
+from p2v.documents import document_converter, to_data
 from p2v.record.reading import BadRecord, parse, read_document
 
 PROOF_SCHEMA = 1
@@ -122,7 +122,7 @@ def load_proof(path: Path) -> ProofDocument:
     if digest != jsontext.digest(data):
         raise BadRecord(path, ("the proof was changed after it was written: its digest does not fit",))
     try:
-        proof = jsonio.decode(CONVERTER, data, ProofDocument)
+        proof = jsonio.decode(document_converter(), data, ProofDocument)
     except jsonio.BadDocument as error:
         raise BadRecord(path, (f"not a proof: {error}",)) from error
     if (proof.verdict is ProofVerdict.FAILED) is not bool(proof.problems):

@@ -12,7 +12,7 @@ from p2v.core import jsonio, jsontext
 from p2v.core.errors import NoSource, P2vError
 from p2v.core.io_errors import read_problem
 from p2v.core.text import printable
-from p2v.documents import CONVERTER, to_data
+from p2v.documents import document_converter, to_data
 from p2v.record.conversion import FLAT_SCHEMA, RECORD_SCHEMA, ConversionRecord
 from p2v.record.parts import PARTS, Link, chain_of, from_parts, link_of, to_parts
 
@@ -170,7 +170,7 @@ class _Reading:
 
     def _decoded(self, data: Mapping[str, Any]) -> ConversionRecord | None:
         try:
-            record = jsonio.decode(CONVERTER, data, ConversionRecord)
+            record = jsonio.decode(document_converter(), data, ConversionRecord)
         except jsonio.BadDocument as error:
             self.problems.append(f"not a conversion record: {error}")
             return None
@@ -186,7 +186,7 @@ def _names(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
 
 def _chain_problems(chain: Any, parts: Mapping[str, Any]) -> Iterator[str]:
     try:
-        links = jsonio.decode(CONVERTER, chain, tuple[Link, ...])
+        links = jsonio.decode(document_converter(), chain, tuple[Link, ...])
     except jsonio.BadDocument:
         yield "the chain is not one of links"
         return

@@ -20,7 +20,7 @@ from p2v.acceleration import acceleration
 from p2v.core import jsonio
 from p2v.core.firmware import FirmwareFiles, installed_firmware
 from p2v.core.run import Background, SystemRunner, background
-from p2v.documents import CONVERTER, PlanDocument, load_plan
+from p2v.documents import PlanDocument, document_converter, load_plan
 from p2v.record import ConversionRecord, load_record
 from p2v.targets.hardware import TargetDisk
 from p2v.targets.qemu import Wiring, qemu_arguments
@@ -162,7 +162,8 @@ class Result:
         log = self.folder / "again.log"
         ran = p2v("verify", self.image, "--input-format", "raw", "--json", "--progress", "none", "--log", log)
         assert ran.status in (0, 3), ran.err + ran.out
-        return replace(self.record, hardware=planned.hardware, boot=jsonio.decode(CONVERTER, json.loads(ran.out), BootEvidence))
+        evidence = jsonio.decode(document_converter(), json.loads(ran.out), BootEvidence)
+        return replace(self.record, hardware=planned.hardware, boot=evidence)
 
 
 def converted(guest: Guest, folder: Path, *more: str, proof: bool = True) -> Result:

@@ -21,7 +21,7 @@ from p2v.core import jsonio, jsontext
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import PhaseTimes, silent
 from p2v.core.units import MIB
-from p2v.documents import CONVERTER
+from p2v.documents import document_converter
 from p2v.proof import disks
 from p2v.proof.guest import System
 from p2v.proof.prove import Pair, _both, _elsewhere, _not_compared, pair_of
@@ -195,7 +195,7 @@ def test_a_proof_is_read_back_as_it_was_written(verdict: ProofVerdict) -> None:
     data = json.loads(proof_json(document))
     digest = data.pop("digest")
     assert digest == jsontext.digest(data)
-    assert jsonio.decode(CONVERTER, data, ProofDocument) == document
+    assert jsonio.decode(document_converter(), data, ProofDocument) == document
 
 
 def test_a_proof_as_text_has_the_verdict_first_and_no_name_breaks_its_lines() -> None:

@@ -13,7 +13,7 @@ from drivers.windows.driver_choice import choose_drivers
 from drivers.windows.inf_targets import Architecture, Product, WindowsTarget
 from drivers.windows.media import locate, read_media
 from p2v.core.errors import PlanStale
-from p2v.documents import CONVERTER
+from p2v.documents import document_converter
 from tests.drivers.memory_guest import MemoryGuest, folder
 from tests.fixtures.virtio_win import DRIVERS, Medium, medium, write_folder, write_iso
 
@@ -57,8 +57,8 @@ def test_the_guest_gets_the_very_files_of_the_medium(place: Path, made: Medium) 
 
 def test_a_plan_with_them_goes_through_json(place: Path) -> None:
     for change in planned(place).files:
-        data = CONVERTER.unstructure(change, unstructure_as=Change)
-        assert CONVERTER.structure(data, Change) == change  # type: ignore[arg-type]
+        data = document_converter().unstructure(change, unstructure_as=Change)
+        assert document_converter().structure(data, Change) == change  # type: ignore[arg-type]
 
 
 def test_a_medium_that_is_another_since_is_noticed_before_anything_is_written(place: Path) -> None:

@@ -31,7 +31,7 @@ from drivers.windows.reg_text import reg_diff
 from drivers.windows.regf import Hive
 from p2v.core import jsonio
 from p2v.core.errors import PlanStale
-from p2v.documents import CONVERTER
+from p2v.documents import document_converter
 from p2v.proof.hives import edited_hives
 from tests.drivers.memory_guest import MemoryGuest, file
 from tests.drivers.windows.guest_disk import ntfs_disk, software_tree, system_tree, windows_files
@@ -270,7 +270,7 @@ def test_a_plan_of_nonsense_is_shown_and_refused(kind: int, data: str) -> None:
 
 def test_a_plan_survives_json() -> None:
     plan = _plan(change_of(logs=[(f"{PATH}.LOG1", b"log")]))
-    assert jsonio.decode(CONVERTER, jsonio.encode(CONVERTER, plan), GuestPlan) == plan
+    assert jsonio.decode(document_converter(), jsonio.encode(document_converter(), plan), GuestPlan) == plan
 
 
 
