@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any, ClassVar, cast
 from urllib.parse import parse_qs, urlsplit
-
-import guestfs
 
 from drivers.appliance_folders import bind_script, release_script
 from drivers.appliance_sockets import noted_sockets
@@ -34,7 +33,7 @@ from drivers.fixed_appliance.parts import Parts, supermin_folder
 from drivers.keys import Key, fitting
 from drivers.layout import device_name
 from p2v.core.acceleration import Acceleration
-from p2v.core.errors import P2vError, ProgramTimedOut
+from p2v.core.errors import P2vError, ProgramTimedOut, ToolMissing
 from p2v.core.events import Reporter, Warned, phase, silent
 from p2v.core.run import SystemRunner
 from p2v.core.turns import appliance_turn
@@ -340,6 +339,7 @@ class Appliance:
 
         ``folder``: of an appliance that is built already, None for the one that libguestfs builds.
         """
+        guestfs = _library()
         # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
         handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
         self._handle = handle
@@ -632,6 +632,15 @@ def _kernel_path(device: str) -> str:
     if _DEVICE.fullmatch(device) is None:
         raise ValueError(f"{device!r} is no device")
     return device
+
+
+def _library() -> ModuleType:
+    """guestfs, read by those runs alone that start an appliance. Raises ToolMissing."""
+    try:
+        import guestfs
+    except ImportError as error:
+        raise ToolMissing(f"libguestfs ({error})", "python3-guestfs") from error
+    return cast(ModuleType, guestfs)
 
 
 def _silence(handle: Any) -> None:

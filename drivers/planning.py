@@ -10,11 +10,8 @@ from drivers.facts import GuestFacts, OperatingSystem
 from drivers.families import FAMILIES, UNKNOWN_FAMILY
 from drivers.layout import Device, Layout, locked, place
 from drivers.linux import image_based
-from drivers.linux.planning import plan_linux
 from drivers.notes import of_notes
-from drivers.other.planning import plan_other
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.windows.planning import plan_windows
 from drivers.windows.states import volumes
 
 __all__ = ["GUESTS", "GuestKind", "PlanOptions", "plan_guest"]
@@ -22,11 +19,32 @@ __all__ = ["GUESTS", "GuestKind", "PlanOptions", "plan_guest"]
 
 @dataclass(frozen=True, slots=True)
 class GuestKind:
-    """Guests that one function plans: an operating system's ``kind``, and which families of it."""
+    """Guests that one function plans: an operating system's ``kind``, and which families of it.
+
+    The function imports what it plans with: a machine is of one kind, and each is a third of what there is.
+    """
 
     kind: str
     families: frozenset[str]
     plan: Callable[[GuestFacts, PlanOptions], GuestPlan]
+
+
+def _linux(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    from drivers.linux.planning import plan_linux
+
+    return plan_linux(facts, options)
+
+
+def _windows(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    from drivers.windows.planning import plan_windows
+
+    return plan_windows(facts, options)
+
+
+def _other(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
+    from drivers.other.planning import plan_other
+
+    return plan_other(facts, options)
 
 
 OTHER = "other"
@@ -34,9 +52,9 @@ OTHER = "other"
 _LINUX_FAMILIES = frozenset({*(family.name for family in FAMILIES), UNKNOWN_FAMILY})
 
 GUESTS: tuple[GuestKind, ...] = (
-    GuestKind("linux", _LINUX_FAMILIES, plan_linux),
-    GuestKind("windows", frozenset({"windows"}), plan_windows),
-    GuestKind(OTHER, frozenset({OTHER}), plan_other),
+    GuestKind("linux", _LINUX_FAMILIES, _linux),
+    GuestKind("windows", frozenset({"windows"}), _windows),
+    GuestKind(OTHER, frozenset({OTHER}), _other),
 )
 
 
@@ -57,6 +75,13 @@ def plan_guest(facts: GuestFacts, options: PlanOptions) -> GuestPlan:
         if guest.kind == system.kind and system.family in guest.families:
             return guest.plan(facts, options)
     return _nothing(facts, _unknown(system))
+
+
+def load_planners() -> None:
+    """Import every kind's planning now: who forks a process for each of many guests imports it once, and not in each of them."""
+    import drivers.linux.planning
+    import drivers.other.planning
+    import drivers.windows.planning  # noqa: F401
 
 
 def _listed(devices: Sequence[Device]) -> str:

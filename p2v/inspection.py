@@ -10,12 +10,8 @@ from dataclasses import replace
 from converters.forgiving import ForgivingDisk
 from converters.image import describe, identity, open_disk
 from converters.mapped import MappedDisk
-from converters.qemu_img import QemuImg
-from converters.served_overlay import served_overlay
+from converters.pending import pending_journal
 from converters.storage import HostStorage
-from converters.transaction import interrupted_journal
-from drivers.appliance import ApplianceDisk, open_appliance
-from drivers.appliance_reading import facts_by_appliance
 from drivers.confinement import confined
 from drivers.facts import GuestFacts
 from drivers.inspection import inspect_confined, needs_appliance
@@ -25,10 +21,7 @@ from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
 from p2v.core.errors import BadImage, Interrupted
 from p2v.core.events import Reporter, Warned, phase
-from p2v.core.run import SystemRunner
-from p2v.core.units import SECTOR_BYTES
 from p2v.core.waiting import told_when_slow
-from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.documents import Inspection, SourceDisk
 from p2v.machine import MachineDisk
 
@@ -68,8 +61,14 @@ def inspect(
 
 def _refuse_half_written(reader: MappedDisk) -> None:
     """Raise Interrupted where a conversion in place was killed while it wrote the disk."""
-    for path in reader.files:
-        journal = interrupted_journal(HostStorage(), path.resolve())
+    storage = HostStorage()
+    noted = [path for path in reader.files if pending_journal(storage, path.resolve()) is not None]
+    if not noted:
+        return
+    from converters.transaction import interrupted_journal
+
+    for path in noted:
+        journal = interrupted_journal(storage, path.resolve())
         if journal is not None:
             raise Interrupted(path, journal)
 
@@ -96,7 +95,10 @@ def _facts(
         report(Warned(f"{why}; reading it in an appliance, which takes longer"))
     else:
         layout, why = _confined_layout(readers), "asked for"
-    return _by_appliance(disks, readers, layout, why, acceleration(), report, keys)
+    # most guests need none, and a start has enough to read without it
+    from p2v.appliance_facts import by_appliance
+
+    return by_appliance(disks, readers, layout, why, acceleration(), report, keys)
 
 
 def _with_what_is_missing(facts: GuestFacts, layout: Layout, keys: Sequence[Key]) -> GuestFacts:
@@ -122,27 +124,3 @@ def _confined_layout(readers: Sequence[MappedDisk]) -> Layout:
 
 def _kept_fds(readers: Sequence[MappedDisk]) -> tuple[int, ...]:
     return tuple(fd for reader in readers for fd in reader.kept_fds)
-
-
-def _by_appliance(
-    disks: Sequence[MachineDisk],
-    readers: Sequence[MappedDisk],
-    layout: Layout,
-    why: str,
-    acceleration: Acceleration,
-    report: Reporter,
-    keys: Sequence[Key],
-) -> GuestFacts:
-    """The same facts through a read-only appliance: its overlay replays the journals, the source does not change."""
-    qemu_img = QemuImg(SystemRunner())
-    with ExitStack() as stack:
-        scratch = stack.enter_context(temporary_folder())
-        sockets = stack.enter_context(socket_folder())
-        overlays = []
-        for index, (disk, reader) in enumerate(zip(disks, readers, strict=True)):
-            path = scratch / f"overlay{index}.qcow2"
-            overlay = stack.enter_context(served_overlay(disk.spec, path, reader.virtual_size, sockets, qemu_img))
-            sectors = layout.disks[index].sector_bytes if index < len(layout.disks) else SECTOR_BYTES
-            overlays.append(ApplianceDisk(overlay, "qcow2", read_only=False, sector_bytes=sectors))
-        appliance = stack.enter_context(open_appliance(overlays, acceleration, report=report))
-        return facts_by_appliance(appliance, layout, why, keys)

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from drivers.keys import Key
 from drivers.plan import Finding, GuestPlan, PlanOptions
-from drivers.planning import plan_guest
-from drivers.windows.media import find_media
-from drivers.windows.offer import offer_for
+from drivers.planning import load_planners, plan_guest
 from p2v.consistency import LiveWish
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter, phase
@@ -79,6 +77,14 @@ def _with_sighting(document: PlanDocument, seen: Sighting) -> PlanDocument:
     return replace(document, plan=replace(document.plan, warnings=warnings), live=seen.live)
 
 
+def load_all() -> None:
+    """Import now what planning a guest of any kind needs; see ``drivers.planning.load_planners``."""
+    import drivers.windows.media
+    import drivers.windows.offer  # noqa: F401
+
+    load_planners()
+
+
 def plan_found(machine: Machine, found: Inspection, wanted: PlanOptions = _NOTHING_MORE) -> PlanDocument:
     """The plan for facts that are already known; pure."""
     if wanted.new_identity:
@@ -135,8 +141,13 @@ def _with_sectors(disks: Sequence[TargetDisk], found: Inspection) -> Iterator[Ta
 def with_drivers(wanted: PlanOptions, found: Inspection, machine: Machine) -> PlanOptions:
     """For a Windows guest, what the medium that was named offers it, or the one that is installed. Raises as ``read_media``."""
     windows = found.facts.windows
+    if windows is None:
+        return wanted
+    from drivers.windows.media import find_media
+    from drivers.windows.offer import offer_for
+
     medium = wanted.virtio_win or find_media()
-    if windows is None or medium is None:
+    if medium is None:
         return wanted
     return replace(wanted, drivers=offer_for(windows, medium, machine.secure_boot))
 

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from drivers.disk_sights import DiskSight
+from drivers.facts import GuestFacts
+from drivers.guest_sights import GuestSights
+from p2v import planning
 from p2v.audit.belonging import looked_at, owners, sorted_out, without_neighbours
 from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.document import AuditDocument, MachineAudit, verdict
@@ -14,6 +18,7 @@ from p2v.audit.faults import cut_off
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.fleet import fleet_findings
 from p2v.audit.gather import Gathered, Subject, SubjectKind
+from p2v.audit.lifecycle_data import lifecycle
 from p2v.audit.same_file import file_key
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.sizing.findings import sizing_findings
@@ -54,9 +59,9 @@ def audit(
     loose = [each for each in gathered.subjects if each.kind is SubjectKind.DISK]
     others = [each for each in gathered.subjects if each.kind is not SubjectKind.DISK]
     with phase(report, "audit", f"Auditing {_counted(gathered.subjects)}"):
-        if len(others) > 1:
-            # each process would import them for itself; one needs but its own, or none
-            load_readers()
+        if len(gathered.subjects) > 1:
+            # one needs but its own, or none
+            _ready_for_many()
         first = list(_answers(others, wish, running, acceleration, _counting(report, 0, len(others) + len(loose))))
         owned = owners(looked_at(first))
         loose = [each for each in loose if file_key(str(each.path)) not in owned]
@@ -77,6 +82,14 @@ def audit(
         hosts=tuple(host for _, answer in answers for host in answer.hosts),
     )
     return _with_rules(document, wish.rules)
+
+
+def _ready_for_many() -> None:
+    """Have what each machine's process would else import, read or write itself for itself alone."""
+    load_readers()
+    planning.load_all()
+    lifecycle()
+    jsonio.prepare(jsonio.converter(), Answer, GuestFacts, GuestSights, tuple[DiskSight, ...])
 
 
 def with_sizing(

@@ -21,10 +21,8 @@ from p2v.audit.examined import Examined
 from p2v.audit.faults import fault
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
 from p2v.audit.gather import Subject, SubjectKind
-from p2v.audit.inventory.audit import audit_machines
 from p2v.audit.inventory.hosts import HostRow
-from p2v.audit.inventory.reading import read_inventory, recognises
-from p2v.audit.inventory.rules_fleet import fleet_findings as inventory_findings
+from p2v.audit.inventory.recognising import may_be_inventory
 from p2v.audit.lifecycle import support_of
 from p2v.audit.looking import look
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
@@ -90,8 +88,10 @@ def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleratio
     Raises nothing of the suite's own: what is wrong with it is a finding.
     """
     try:
-        if subject.kind in _MAY_BE_AN_INVENTORY and not subject.more and recognises(subject.path):
-            return _inventory(subject.path, wish)
+        if subject.kind in _MAY_BE_AN_INVENTORY and not subject.more and may_be_inventory(subject.path):
+            found = _inventory(subject.path, wish)
+            if found is not None:
+                return found
         machines = _machines(subject)
     except P2vError as error:
         return Answer((_failed(subject.path, error, wish),))
@@ -105,8 +105,14 @@ def examine(subject: Subject, wish: Wish, acceleration: Callable[[], Acceleratio
     )
 
 
-def _inventory(path: Path, wish: Wish) -> Answer:
-    """Raises what reading an export raises."""
+def _inventory(path: Path, wish: Wish) -> Answer | None:
+    """None for what is no inventory. Raises what reading an export raises."""
+    from p2v.audit.inventory.audit import audit_machines
+    from p2v.audit.inventory.reading import read_inventory, recognises
+    from p2v.audit.inventory.rules_fleet import fleet_findings as inventory_findings
+
+    if not recognises(path):
+        return None
     inventory = read_inventory(path)
     machines = audit_machines(inventory, wish.rules, wish.as_of)
     fleet = inventory_findings(inventory, wish.rules)

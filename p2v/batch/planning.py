@@ -27,6 +27,7 @@ from p2v.core.text import printable
 from p2v.core.turns import appliance_turns
 from p2v.core.units import format_bytes
 from p2v.core.workspace import existing_parent, temporary_folder
+from p2v.planning import load_all
 from p2v.preflight import Trouble
 
 # an appliance that only a machine's guest needs takes minutes without KVM
@@ -75,6 +76,8 @@ def plan_batch(
             os.environ.update(appliance_turns(appliances, folder))
             return jsonio.encode(jsonio.converter(), preflight(batch.machines[numbers[number]], planner))
 
+        if len(numbers) > 1:
+            load_all()
         several = side_by_side(work, len(numbers), at_once, bounds)
         for count, answered in enumerate(several, 1):
             number = numbers[answered.number]

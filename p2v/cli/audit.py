@@ -7,21 +7,22 @@ import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drivers.plan import PlanOptions
-from drivers.windows.media import read_media
 from p2v.audit.auditing import Running, audit, with_sizing
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import AuditDocument
 from p2v.audit.examine import Wish
 from p2v.audit.findings import Severity
-from p2v.audit.formats.json_document import audit_json
 from p2v.audit.gather import gather, together
 from p2v.audit.side_by_side import Bounds
-from p2v.audit.sizing.size import size_as_wished
 from p2v.audit.suppressing import parse_suppression, read_suppressions
 from p2v.cli import audit_files, audit_text, console, machine_options, options, sizing_options
 from p2v.core.errors import Usage
+
+if TYPE_CHECKING:
+    from p2v.audit.sizing.inputs import SizingWish
 
 _EXPLAIN = "explain"
 _DEEP_SECONDS = 1800.0
@@ -110,6 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     document = _audited(arguments)
     audit_files.write(document, files)
     if arguments.json:
+        from p2v.audit.formats.json_document import audit_json
+
         console.out_json(audit_json(document))
     else:
         console.out(
@@ -121,8 +124,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _audited(arguments: argparse.Namespace) -> AuditDocument:
     rules = catalogue()
     # read before hours of auditing: what is wrong with it is said at once
-    sizing = sizing_options.sizing_wish(arguments)
+    sizing = _sizing(arguments)
     if arguments.virtio_win is not None:
+        from drivers.windows.media import read_media
+
         read_media(arguments.virtio_win)
     suppressions = [parse_suppression(text, rules) for text in arguments.suppress]
     if arguments.suppressions is not None:
@@ -145,8 +150,18 @@ def _audited(arguments: argparse.Namespace) -> AuditDocument:
     )
     if sizing is None:
         return document
+    from p2v.audit.sizing.size import size_as_wished
+
     sized = size_as_wished(sizing, document.machines, document.hosts, report)
     return with_sizing(document, sized, rules, suppressions)
+
+
+def _sizing(arguments: argparse.Namespace) -> SizingWish | None:
+    if not sizing_options.is_asked_for(arguments):
+        return None
+    from p2v.cli.sizing_wish import sizing_wish
+
+    return sizing_wish(arguments)
 
 
 def _running(arguments: argparse.Namespace) -> Running:

@@ -7,13 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from p2v.audit.document import AuditDocument
-from p2v.audit.formats.csv_table import findings_csv, machines_csv
-from p2v.audit.formats.junit import junit_xml
-from p2v.audit.formats.sarif import sarif_json
-from p2v.audit.report.page import report_html
 from p2v.core.errors import NoSource, ReadFailed, TargetExists, Usage
 from p2v.core.io_errors import write_problem
 from p2v.core.workspace import write_synced
@@ -21,12 +18,21 @@ from p2v.core.workspace import write_synced
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of document: its option, what every one of its files begins with, how it is made."""
+    """A kind of document: its option, what every one of its files begins with, how it is made.
+
+    ``module`` and ``function`` name the latter; it is imported when such a document is asked for, which most runs do not.
+    """
 
     name: str
     begins: bytes
     help: str
-    make: Callable[[AuditDocument], str]
+    module: str
+    function: str
+
+    def make(self, document: AuditDocument) -> str:
+        """The text of the document."""
+        make: Callable[[AuditDocument], str] = getattr(import_module(self.module), self.function)
+        return make(document)
 
     @property
     def attribute(self) -> str:
@@ -35,11 +41,11 @@ class Kind:
 
 
 _KINDS = (
-    Kind("html", b"<!doctype html>", "a report to read and print, in one file", report_html),
-    Kind("csv", b'"machine","verdict",', "a table with a line a finding", findings_csv),
-    Kind("machines-csv", b'"machine","verdict",', "a table with a line a machine", machines_csv),
-    Kind("sarif", b"{", "for tools that show findings (SARIF 2.1.0)", sarif_json),
-    Kind("junit", b"<?xml", "for CI: a failed test a blocker", junit_xml),
+    Kind("html", b"<!doctype html>", "a report to read and print, in one file", "p2v.audit.report.page", "report_html"),
+    Kind("csv", b'"machine","verdict",', "a table with a line a finding", "p2v.audit.formats.csv_table", "findings_csv"),
+    Kind("machines-csv", b'"machine","verdict",', "a table with a line a machine", "p2v.audit.formats.csv_table", "machines_csv"),
+    Kind("sarif", b"{", "for tools that show findings (SARIF 2.1.0)", "p2v.audit.formats.sarif", "sarif_json"),
+    Kind("junit", b"<?xml", "for CI: a failed test a blocker", "p2v.audit.formats.junit", "junit_xml"),
 )
 
 

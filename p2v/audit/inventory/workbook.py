@@ -22,6 +22,7 @@ import python_calamine
 
 from drivers.confinement import Limits
 from p2v.audit.inventory.child import READING, tables_from_child
+from p2v.audit.inventory.recognising import OLE, ZIP
 from p2v.audit.inventory.sheets import Table, project, sheet_named
 from p2v.core.errors import BadDescription
 from p2v.core.units import GIB, KIB, MIB, format_bytes
@@ -29,8 +30,6 @@ from p2v.core.units import GIB, KIB, MIB, format_bytes
 __all__ = ["DEFAULT_BOUNDS", "Bounds", "holds_machines", "read_workbook"]
 
 ADVICE = "Export it again from RVTools (File, Export all to Excel), or give the folder of an export to CSV."
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-"""What an .xls, and a workbook with a password, begins with ([MS-CFB] section 2.2)."""
 _WORKBOOK_PART = "xl/workbook.xml"
 _NAMES_AT_MOST = 1 * MIB
 _END_AT_MOST = 22 + 20 + 65535
@@ -57,10 +56,10 @@ DEFAULT_BOUNDS = Bounds()
 def holds_machines(file: BinaryIO) -> bool:
     """Whether an open file is a workbook with a sheet of machines, by its contents; nothing is unpacked but its list of sheets."""
     head = file.read(8)
-    if head == _OLE:
+    if head == OLE:
         rest = file.read(16 * MIB)
         return b"vInfo" in rest or "vInfo".encode("utf-16-le") in rest
-    if not head.startswith(b"PK"):
+    if not head.startswith(ZIP):
         return False
     try:
         with _opened(file, DEFAULT_BOUNDS) as archive, archive.open(_WORKBOOK_PART) as part:
@@ -82,7 +81,7 @@ def _contents(path: Path, bounds: Bounds) -> bytes:
         raise BadDescription(
             path, f"is larger than {format_bytes(bounds.file_bytes)}, too large for an inventory", ADVICE
         )
-    if data[:8] != _OLE:
+    if data[:8] != OLE:
         _check_archive(path, data, bounds)
     return data
 

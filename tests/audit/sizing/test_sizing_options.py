@@ -11,7 +11,8 @@ from p2v.audit.sizing.inputs import Policy, SizingWish, Use
 from p2v.audit.sizing.measure import Bounds
 from p2v.audit.sizing.size import size_as_wished
 from p2v.audit.sizing.values import HostType
-from p2v.cli.sizing_options import add_sizing, sizing_wish
+from p2v.cli.sizing_options import add_sizing, is_asked_for
+from p2v.cli.sizing_wish import sizing_wish
 from p2v.core.errors import ReadFailed, Usage
 from p2v.core.units import GIB, MIB
 from tests.audit.sizing.fleets import disk, machine
@@ -22,7 +23,8 @@ QUICK = Bounds(repeats=2, seconds=20.0, stream_bytes=16 * MIB)
 def wish(*words: str) -> SizingWish | None:
     parser = argparse.ArgumentParser()
     add_sizing(parser)
-    return sizing_wish(parser.parse_args(words))
+    arguments = parser.parse_args(words)
+    return sizing_wish(arguments) if is_asked_for(arguments) else None
 
 
 def test_without_any_of_them_nothing_is_sized() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from p2v.audit.document import DiskAudit, MachineAudit, Origin, Verdict
 from p2v.audit.sizing.size import size_as_wished
 from p2v.audit.sizing.text import sizing_text
-from p2v.cli.sizing_options import add_sizing, sizing_wish
+from p2v.cli.sizing_options import add_sizing
+from p2v.cli.sizing_wish import sizing_wish
 from p2v.core.units import GIB
 
 PAGE = Path(__file__).parents[3] / "docs" / "audit-sizing.md"
