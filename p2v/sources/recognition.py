@@ -28,6 +28,8 @@ HEAD_BYTES = 64 * 1024
 _CANDIDATES_AT_MOST = 64
 _DISK_SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 _ARCHIVE_HEADS = (b"PK\x03\x04", b"\x1f\x8b\x08")
+# What the first sector of a disk with partitions, or of a file system for the PC, ends with.
+_BOOT_SIGN, _BOOT_SIGN_AT = b"\x55\xaa", 510
 _TAR, _TAR_AT = b"ustar", 257
 
 
@@ -267,6 +269,8 @@ def _is_text(head: bytes) -> bool:
         return True
     if head[1:8:2] == b"\0\0\0\0" or head[:8:2] == b"\0\0\0\0":
         return head.lstrip(b"\0")[:1] == b"<"  # UTF-16 without its mark
+    if head[:1] == b"\0" or (head[_BOOT_SIGN_AT:].startswith(_BOOT_SIGN) and b"\0" in head[:_BOOT_SIGN_AT]):
+        return False  # a disk without boot code, or with less of it than would show
     # files copied off VMFS may end in NULs; no text begins with them
     return bool(head) and b"\0" not in head[:256].rstrip(b"\0")
 
