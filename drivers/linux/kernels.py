@@ -338,5 +338,6 @@ def _configured(
     """What the kernel's configuration builds in, of the modules that stand beside options."""
     for line in (_configuration(tree, version, folder) or "").splitlines():
         option, _, value = line.partition("=")
-        if value.strip() == "y":
-            yield from options.get(option, ())
+        # ten thousand lines, of which a handful is looked for
+        if option in options and value.strip() == "y":
+            yield from options[option]

@@ -8,6 +8,8 @@ def printable(text: str, keep: str = "\n\t") -> str:
 
     Lone surrogates (bytes that were no UTF-8) come out as the bytes they were.
     """
+    if text.isprintable():
+        return text  # nearly every text, and many a letter
     return "".join(letter if letter in keep or letter.isprintable() else _escape(letter) for letter in text)
 
 
