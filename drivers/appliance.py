@@ -263,7 +263,7 @@ class _Launch:
 
 def installed_parts() -> Parts | None:
     """What libguestfs would build its appliance from; None where it has one that somebody built themselves."""
-    handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
+    handle = _library().GuestFS(python_return_dict=True, close_on_exit=False)
     try:
         version, folder = handle.version(), supermin_folder(handle.get_path())
     finally:
