@@ -115,6 +115,14 @@ def name_of(text: str) -> Markup:
     return element("bdi", shown(text, NAME_LETTERS))
 
 
+def with_commands(text: str, most: int = TEXT_LETTERS) -> Markup:
+    """A sentence in which commands stand between grave accents, as in a terminal; one that has no partner stays as it is."""
+    parts = shown(text, most).split("`")
+    if len(parts) % 2 == 0:
+        parts[-2:] = ["`".join(parts[-2:])]
+    return joined(element("code", part) if number % 2 else part for number, part in enumerate(parts))
+
+
 def link(target: str, text: Child) -> Markup:
     """A link into the page or to a web page; the text alone for a target that is neither."""
     if not _TARGET.fullmatch(target):

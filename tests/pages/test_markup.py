@@ -13,7 +13,19 @@ import pytest
 from p2v import pages
 from p2v.audit import report
 from p2v.batch import report as batch_report
-from p2v.pages.markup import TEXT_LETTERS, Markup, element, joined, link, long_text, name_of, page, picture, shown
+from p2v.pages.markup import (
+    TEXT_LETTERS,
+    Markup,
+    element,
+    joined,
+    link,
+    long_text,
+    name_of,
+    page,
+    picture,
+    shown,
+    with_commands,
+)
 from tests.pages.hostile import HOSTILE
 
 FOLDERS = [Path(str(each.__file__)).parent for each in (pages, report, batch_report)]
@@ -132,3 +144,18 @@ def test_no_script_makes_markup_either(folder: Path) -> None:
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|eval|Function\(|fetch|XMLHttp|import", script.read_text()
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("Put it right, then `p2v batch retry`.", "Put it right, then <code>p2v batch retry</code>."),
+        ("`a` and `b`", "<code>a</code> and <code>b</code>"),
+        ("one ` alone", "one ` alone"),
+        ("`a` and `b", "<code>a</code> and `b"),
+        ("`<script>`", "<code>&lt;script&gt;</code>"),
+        ("", ""),
+    ],
+)
+def test_commands_in_a_sentence_are_set_apart(text: str, html: str) -> None:
+    assert with_commands(text).html == html

@@ -9,7 +9,7 @@ from p2v.audit.catalogue_file import Rule
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.report.limits import EVIDENCE_LETTERS, EVIDENCE_PIECES, RULE_FINDINGS
 from p2v.audit.report.words import EVIDENCE, GROUPS, SUPPRESSED, Group, group_of
-from p2v.pages.markup import NOTHING, Markup, element, joined, link, shown
+from p2v.pages.markup import NOTHING, Markup, element, joined, link, shown, with_commands
 from p2v.pages.words import counted
 
 
@@ -86,7 +86,7 @@ def _remedy(remedy: str, finding: AuditFinding) -> Markup:
     if not remedy:
         return NOTHING
     label = "What the conversion does: " if finding.fixed_by_conversion else "What to do: "
-    return element("p", element("strong", label), element("bdi", remedy), class_="remedy")
+    return element("p", element("strong", label), element("bdi", with_commands(remedy)), class_="remedy")
 
 
 def evidence_list(evidence: Sequence[Evidence]) -> Markup:

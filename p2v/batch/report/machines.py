@@ -13,7 +13,7 @@ from p2v.batch.report.pictures import Boot
 from p2v.batch.report.reasons import next_attempt
 from p2v.batch.report.words import ATTEMPT_ENDS, OUTCOMES, Outcome, clock, lasted, moment, outcome_of, rate
 from p2v.pages.layout import choice, filter_form
-from p2v.pages.markup import NOTHING, Child, Markup, element, joined, link, name_of, picture, shown
+from p2v.pages.markup import NOTHING, Child, Markup, element, joined, link, name_of, picture, shown, with_commands
 from p2v.pages.words import counted, size
 
 _COLUMNS = (
@@ -182,7 +182,7 @@ def _failure(job: Job, known: Known) -> Markup:
     if boot is not None and boot.reason != "booted" and boot.sentence:
         parts.append(element("p", "Its boot check: ", element("bdi", shown(boot.sentence, LETTERS))))
     if failure.hint:
-        parts.append(element("p", element("strong", "What to do: "), element("bdi", shown(failure.hint, LETTERS))))
+        parts.append(element("p", element("strong", "What to do: "), element("bdi", with_commands(failure.hint, LETTERS))))
     told = f"Exit code {failure.exit_code} after {counted(job.attempts, 'attempt')}. {again}"
     parts.append(element("p", told, class_="note"))
     if boot is not None and boot.picture is not None:

@@ -27,6 +27,8 @@ _FULL = 0.9
 _TURNS = {"turn": ("to boot", "boots"), "appliance-turn": ("with an appliance", "appliances")}
 """Phases in which a machine waits for others: for what, and by which number of the budget."""
 _LONG_WAITS = 60.0
+_DID_SOMETHING = 0.1
+"""Seconds of a phase that had something to do: of a fleet of which few need rewriting, the others' nothing is no measure."""
 _LEAST_SECONDS = 1.0
 """That a copy or failed attempts must have cost to be told of."""
 
@@ -114,7 +116,8 @@ def _slow_phases(ended: Sequence[Job]) -> Iterator[Slow]:
     times: dict[str, list[float]] = {}
     for job in ended:
         for phase, seconds in job.seconds.items():
-            times.setdefault(phase, []).append(seconds)
+            if seconds >= _DID_SOMETHING:
+                times.setdefault(phase, []).append(seconds)
     usual = {phase: median(each) for phase, each in times.items() if len(each) >= LEAST and phase != "copy"}
     for job in ended:
         for phase, seconds in job.seconds.items():

@@ -156,6 +156,14 @@ def test_a_slow_phase_and_failed_attempts_are_told_of() -> None:
     ]
 
 
+def test_a_phase_that_few_have_something_to_do_in_is_not_held_against_the_others_nothing() -> None:
+    teller = Teller()
+    jobs = [done(teller, f"m{number}", 0, 60) for number in range(4)]
+    jobs = [replace(job, seconds={**job.seconds, "rewrite": 0.001}) for job in jobs]
+    jobs[2] = replace(jobs[2], seconds={**jobs[2].seconds, "rewrite": 120.0})
+    assert slow(jobs, teller) == []
+
+
 def test_a_slow_storage_is_told_of() -> None:
     teller = Teller()
 
