@@ -33,7 +33,7 @@ from p2v.batch.cluster.placing import (
     turns,
     why_none,
 )
-from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, taken
+from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, taken, within
 from p2v.batch.cluster.sight import Here, seen_here
 from p2v.batch.cluster.worker import new_limit, run_task
 from p2v.core.errors import ClusterGone, P2vError
@@ -157,12 +157,12 @@ class Link:
             name="p2v",
         )
         try:
-            await client
+            await within(_HANGING_SECONDS, client)
             await self._serve(client)
         finally:
             self._roster.clear()
             with suppress(OSError, TimeoutError, RuntimeError):
-                await asyncio.wait_for(client.close(), ANSWER_SECONDS)
+                await within(ANSWER_SECONDS, client.close())
 
     async def _serve(self, client: Client) -> None:
         client.subscribe_topic(self.topic, self._on_message)
@@ -177,9 +177,9 @@ class Link:
                 await self._roster.look(client)
                 looked = time.monotonic()
             # a scheduler that hangs is none
-            await asyncio.wait_for(self._attend(client), _HANGING_SECONDS)
+            await within(_HANGING_SECONDS, self._attend(client))
             await self._pause()
-        await asyncio.wait_for(self._stop_all(), _HANGING_SECONDS)
+        await within(_HANGING_SECONDS, self._stop_all())
 
     async def _attend(self, client: Client) -> None:
         for each in list(self._sent.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,3 +121,17 @@ async def forbid_stealing(client: Client) -> None:
 
     # a function within a function goes by value: a scheduler need not have p2v
     await asyncio.wait_for(client.run_on_scheduler(forbid), ANSWER_SECONDS)
+
+
+async def within(seconds: float, work: Awaitable[object]) -> None:
+    """Wait for something of Dask's, no longer than that. Raises TimeoutError.
+
+    asyncio.wait_for waits on until what it has cancelled has ended, and Dask's client does not always: it takes no note of a cancel
+    while it connects anew.
+    """
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.cancel()
+        raise TimeoutError
+    task.result()
