@@ -1,52 +1,45 @@
 """The libguestfs appliance: a small Linux under QEMU that mounts a guest's file systems for us.
 
-The only module that imports guestfs. The calls that may take long run in a thread beside ours, so that they have a
-limit in time and an interrupt is acted on at once: QEMU is killed, and the call fails. (Asking libguestfs for
-QEMU's process id from another thread would wait for the very call that hangs, and hold the GIL meanwhile: QEMU is found
-by a name that we give it.)
+The calls that may take long run in a thread beside ours, so that they have a limit in time and an interrupt is acted on at once:
+QEMU is killed, and the call fails. (Asking libguestfs for QEMU's process id from another thread would wait for the very call that
+hangs, and hold the GIL meanwhile: QEMU is found by a name that we give it.)
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import queue
 import re
 import signal
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from drivers.appliance_folders import bind_script, release_script
+from drivers.appliance_library import Caller, Outcome, library, processes_with_argument, silence
 from drivers.appliance_sockets import noted_sockets
+from drivers.appliance_values import (
+    APPLIANCE,
+    ApplianceDisk,
+    ApplianceFailed,
+    ApplianceNotStarted,
+    ApplianceStopped,
+    FileSystemCheck,
+    FoundFileSystem,
+)
 from drivers.facts import Mount, Volume
-from drivers.fixed_appliance.choosing import Quick, quick_appliance
-from drivers.fixed_appliance.parts import Parts, supermin_folder
 from drivers.keys import Key, fitting
 from drivers.layout import device_name
 from p2v.core.acceleration import Acceleration
-from p2v.core.errors import P2vError, ProgramTimedOut, ToolMissing
-from p2v.core.events import Reporter, Warned, phase, silent
-from p2v.core.run import SystemRunner
-from p2v.core.turns import appliance_turn
-from p2v.core.units import GIB, SECTOR_BYTES
+from p2v.core.errors import ProgramTimedOut
+from p2v.core.units import SECTOR_BYTES
 
-APPLIANCE = "the libguestfs appliance"
-
-SMALLEST_MEMORY_MIB = 256
-"""What libguestfs accepts, and enough to mount, edit and check small file systems (42 MiB are in use when idle)."""
-_LARGEST_MEMORY_MIB = 2048
-_LAUNCH_SECONDS_KVM = 90.0
-# 6-20 s on a quiet machine; the first launch of a user also builds the appliance.
-_LAUNCH_SECONDS_TCG = 300.0
 # An emulated CPU has no speculation that the kernel would have to guard against at each of its indirect calls.
 _APPEND_TCG = "mitigations=off"
 _CALL_SECONDS = 600.0
@@ -79,84 +72,6 @@ _DEVICE = re.compile(r"/dev/[A-Za-z0-9/_.-]+")
 _PARTITION = re.compile(r"/dev/sd([a-z]+)(\d*)")
 
 
-@dataclass(eq=False)
-class ApplianceFailed(P2vError):
-    """libguestfs refused or failed a call, in its own words."""
-
-    operation: str
-    message: str
-    exit_code: ClassVar[int] = 74
-    code: ClassVar[str] = "appliance-failed"
-
-    def sentence(self) -> str:
-        return f"{APPLIANCE} failed to {self.operation}: {self.message}"
-
-
-@dataclass(eq=False)
-class ApplianceNotStarted(ApplianceFailed):
-    """The appliance did not come up."""
-
-    exit_code: ClassVar[int] = 69
-    code: ClassVar[str] = "appliance-not-started"
-
-    def hint(self) -> str:
-        return "Run `p2v doctor`: it finds out what the appliance needs on this host and whether KVM works."
-
-
-@dataclass(eq=False)
-class ApplianceStopped(ApplianceFailed):
-    """Somebody else asked for the appliance's end: what it was for has failed already."""
-
-    code: ClassVar[str] = "appliance-stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class ApplianceDisk:
-    """A disk for the appliance: an image file, or an NBD export as ``nbd+unix:///?socket=...``.
-
-    ``read_only``: libguestfs puts a throw-away overlay over it; journals are replayed there, the disk is never written.
-    """
-
-    path_or_uri: Path | str
-    format: str
-    read_only: bool
-    sector_bytes: int = SECTOR_BYTES
-    """What the kernel in the appliance takes its sectors for: it reads partition tables with that."""
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFileSystem:
-    """A file system that the appliance sees; ``disk`` is None where it is on no plain partition (LVM, md).
-
-    ``partition`` 0 stands for a whole disk. ``kind`` ``unknown`` where nothing was recognised. ``size_bytes`` 0: there
-    is no such device after all.
-    """
-
-    device: str
-    disk: int | None
-    partition: int
-    kind: str
-    uuid: str | None
-    label: str | None
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileSystemCheck:
-    """What a checker that only looks said. ``checked`` False: there is no checker, ``output`` says why."""
-
-    device: str
-    kind: str
-    checked: bool
-    clean: bool
-    output: str
-
-
-def appliance_memory_mib(disk_bytes: int) -> int:
-    """Memory for work on that much disk: checkers keep maps of the file system, below 1 MiB for 2 GiB of it."""
-    return min(SMALLEST_MEMORY_MIB + disk_bytes // (2 * GIB), _LARGEST_MEMORY_MIB)
-
-
 def place_of(device: str) -> tuple[int, int] | None:
     """Disk and partition of a device of the appliance; None for anything but disks and partitions."""
     match = _PARTITION.fullmatch(device)
@@ -168,157 +83,14 @@ def place_of(device: str) -> tuple[int, int] | None:
     return disk - 1, int(match[2] or 0)
 
 
-@contextmanager
-def open_appliance(
-    disks: Sequence[ApplianceDisk],
-    acceleration: Acceleration,
-    *,
-    memory_mib: int = SMALLEST_MEMORY_MIB,
-    cpus: int = 1,
-    scratch: Path | None = None,
-    launch_seconds: float | None = None,
-    report: Reporter = silent,
-    stop: threading.Event | None = None,
-) -> Iterator[Appliance]:
-    """Launch an appliance with these disks and end it, whatever happens, on leaving.
-
-    Left without an error, it is shut down properly, which writes everything out; left by an error, its QEMU is
-    killed, and writable disks are in no defined state. ``scratch``: the folder for the overlays of read-only disks.
-    Setting ``stop`` in another thread ends whatever it is doing with ApplianceStopped. Where this process is one of a batch, it
-    waits for its turn first: a process that has an appliance must not ask for a second one.
-
-    Raises ApplianceNotStarted, ProgramTimedOut (after ``launch_seconds``), ApplianceFailed, ApplianceStopped.
-    """
-    stop = stop or threading.Event()
-    launch = _Launch(disks, acceleration, memory_mib, cpus, scratch, launch_seconds, report, stop)
-    with appliance_turn(report, stop.is_set):
-        yield from _opened(launch)
-
-
-def _opened(launch: _Launch) -> Iterator[Appliance]:
-    """See ``open_appliance``, which bounds how many there are."""
-    with phase(launch.report, "appliance", "Starting the appliance"):
-        appliance = launch.start()
-    try:
-        yield appliance
-        appliance.shutdown()
-    except BaseException:
-        appliance.kill()
-        raise
-    finally:
-        appliance.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Launch:
-    """What is to be launched, in the appliance that starts quickest here; ``seconds`` where the caller has a limit."""
-
-    disks: Sequence[ApplianceDisk]
-    acceleration: Acceleration
-    memory_mib: int
-    cpus: int
-    scratch: Path | None
-    seconds: float | None
-    report: Reporter
-    stop: threading.Event
-
-    def start(self) -> Appliance:
-        """The running appliance. Raises what ``open_appliance`` does."""
-        with quick_appliance(installed_parts(), self.acceleration.accelerator, SystemRunner(), self.report) as quick:
-            if quick is None:
-                return self._start(None, self._limit())
-            try:
-                appliance = self._start_quick(quick)
-            except ApplianceNotStarted as error:
-                appliance, why = self._start(None, self._limit()), error.sentence()
-                quick.note_failed(why)
-                self.report(Warned(f"the appliance that starts quicker failed, and libguestfs' own was started: {why}"))
-            return appliance
-
-    def _limit(self) -> float:
-        return self.seconds or (_LAUNCH_SECONDS_KVM if self.acceleration.kvm else _LAUNCH_SECONDS_TCG)
-
-    def _start_quick(self, quick: Quick) -> Appliance:
-        try:
-            appliance = self._start(quick.folder, self._limit())
-        except ProgramTimedOut as error:
-            if quick.proved or self.seconds is not None:
-                raise
-            # one that never started here may be what hangs
-            raise ApplianceNotStarted("start", error.sentence()) from error
-        quick.note_works()
-        return appliance
-
-    def _start(self, folder: Path | None, seconds: float) -> Appliance:
-        appliance = Appliance(_stop=self.stop)
-        try:
-            appliance.configure(self.disks, self.acceleration, self.memory_mib, self.cpus, self.scratch, folder)
-            appliance.launch(seconds)
-        except BaseException:
-            appliance.kill()
-            appliance.close()
-            raise
-        return appliance
-
-
-def installed_parts() -> Parts | None:
-    """What libguestfs would build its appliance from; None where it has one that somebody built themselves."""
-    handle = _library().GuestFS(python_return_dict=True, close_on_exit=False)
-    try:
-        version, folder = handle.version(), supermin_folder(handle.get_path())
-    finally:
-        handle.close()
-    return Parts(f"{version['major']}.{version['minor']}.{version['release']}{version['extra']}", folder) if folder else None
-
-
-@dataclass
-class _Outcome:
-    """The result of one call, carried from the thread that makes it."""
-
-    function: Callable[[], Any]
-    value: Any = None
-    error: Exception | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        try:
-            self.value = self.function()
-        except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
-            self.error = error
-        self.done.set()
-
-
-class _Caller:
-    """The one thread that calls into libguestfs, which keeps a handle's error handling by thread."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[_Outcome | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="appliance", daemon=True)
-        self._thread.start()
-
-    def start(self, function: Callable[[], Any]) -> _Outcome:
-        """Have it called as soon as the thread is free."""
-        outcome = _Outcome(function)
-        self._calls.put(outcome)
-        return outcome
-
-    def end(self) -> None:
-        """Let the thread end when it is free."""
-        self._calls.put(None)
-
-    def _run(self) -> None:
-        while outcome := self._calls.get():
-            outcome.run()
-
-
 @dataclass
 class Appliance:
-    """A running appliance; made by ``open_appliance``."""
+    """A running appliance; made by ``appliance_launch.open_appliance``."""
 
     name: str = field(default_factory=lambda: f"p2v-appliance-{uuid.uuid4().hex}")
     _handle: Any = None
     _console: deque[str] = field(default_factory=lambda: deque(maxlen=_CONSOLE_LINES))
-    _caller: _Caller = field(default_factory=_Caller)
+    _caller: Caller = field(default_factory=Caller)
     _stuck: bool = False
     _volumes: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -339,11 +111,11 @@ class Appliance:
 
         ``folder``: of an appliance that is built already, None for the one that libguestfs builds.
         """
-        guestfs = _library()
+        guestfs = library()
         # the handle is closed by us; at exit libguestfs would wait for a QEMU that hangs
         handle = guestfs.GuestFS(python_return_dict=True, close_on_exit=False)
         self._handle = handle
-        self._bounded(lambda: _silence(handle), _KILLED_SECONDS)
+        self._bounded(lambda: silence(handle), _KILLED_SECONDS)
         try:
             handle.set_backend("direct")
             handle.set_backend_settings(["force_kvm" if acceleration.kvm else "force_tcg"])
@@ -408,7 +180,7 @@ class Appliance:
             raise outcome.error
         return outcome.value
 
-    def _end(self, outcome: _Outcome) -> None:
+    def _end(self, outcome: Outcome) -> None:
         self.kill()
         # Stuck before there was a QEMU (building the appliance, say): the handle is locked for good and must not be
         # touched again. The thread is a daemon and keeps it alive.
@@ -416,7 +188,7 @@ class Appliance:
 
     def kill(self) -> None:
         """Kill this appliance's QEMU, if there is one. Never raises, may be called at any time from any thread."""
-        for process in _processes_with_argument(self.name.encode()):
+        for process in processes_with_argument(self.name.encode()):
             with suppress(OSError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
             os.close(process)
@@ -634,29 +406,6 @@ def _kernel_path(device: str) -> str:
     return device
 
 
-def _library() -> ModuleType:
-    """guestfs, read by those runs alone that start an appliance. Raises ToolMissing."""
-    try:
-        import guestfs
-    except ImportError as error:
-        raise ToolMissing(f"libguestfs ({error})", "python3-guestfs") from error
-    return cast(ModuleType, guestfs)
-
-
-def _silence(handle: Any) -> None:
-    """Keep libguestfs from writing each error of the calling thread to our stderr as well as raising it.
-
-    Its Python module has no call for that, so the C one is made; where it cannot be, messages appear twice.
-    """
-    with suppress(OSError, AttributeError, ValueError):
-        pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-        library = ctypes.CDLL("libguestfs.so.0")
-        library.guestfs_set_error_handler.restype = None
-        library.guestfs_set_error_handler.argtypes = [ctypes.c_void_p] * 3
-        library.guestfs_set_error_handler(pointer(handle._o, b"guestfs_h"), None, None)
-
-
 def _add(handle: Any, disk: ApplianceDisk) -> None:
     options: dict[str, Any] = {"format": disk.format, "readonly": disk.read_only}
     if not disk.read_only:
@@ -673,20 +422,3 @@ def _add(handle: Any, disk: ApplianceDisk) -> None:
     if parts.scheme != "nbd+unix" or len(sockets) != 1:
         raise ValueError(f"{address!r} is not nbd+unix:///?socket=...")
     handle.add_drive_opts(parts.path.lstrip("/"), protocol="nbd", server=[f"unix:{sockets[0]}"], **options)
-
-
-def _processes_with_argument(argument: bytes) -> Iterator[int]:
-    """Descriptors (pidfd) of the processes that have exactly this argument; the caller closes them."""
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        with suppress(OSError):
-            # opened first: what is read afterwards is about this very process, however ids are reused
-            process = os.pidfd_open(int(entry))
-            try:
-                if argument in Path("/proc", entry, "cmdline").read_bytes().split(b"\0"):
-                    yield process
-                    continue
-            except OSError:
-                pass
-            os.close(process)

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from drivers import deployments
-from drivers.appliance import Appliance, ApplianceFailed, FoundFileSystem
+from drivers.appliance import Appliance
 from drivers.appliance_tree import ApplianceTree
+from drivers.appliance_values import ApplianceFailed, FoundFileSystem
 from drivers.confinement import confined_over_tree
 from drivers.deployments import is_physical_root
 from drivers.facts import FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume

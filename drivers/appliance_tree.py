@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.appliance import Appliance, ApplianceFailed
+from drivers.appliance import Appliance
+from drivers.appliance_values import ApplianceFailed
 from drivers.tree import FileType, Stat
 from drivers.writable import GuestFull, Space
 from p2v.core.units import MIB

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drivers.appliance import ApplianceFailed
 from drivers.appliance_tree import ApplianceGuest
+from drivers.appliance_values import ApplianceFailed
 from drivers.apply import AppliedChange
 from drivers.plan import GuestProgram
 from p2v.core.errors import P2vError

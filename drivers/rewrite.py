@@ -14,15 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drivers import guest_programs
-from drivers.appliance import (
-    Appliance,
-    ApplianceDisk,
-    ApplianceFailed,
-    FileSystemCheck,
-    appliance_memory_mib,
-    open_appliance,
-)
+from drivers.appliance import Appliance
+from drivers.appliance_launch import appliance_memory_mib, open_appliance
 from drivers.appliance_tree import ApplianceGuest, ApplianceTree
+from drivers.appliance_values import ApplianceDisk, ApplianceFailed, FileSystemCheck
 from drivers.apply import AppliedChange, apply_changes
 from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.discarding import discard_sessions

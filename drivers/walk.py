@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from drivers import ext4_layout
-from drivers.appliance import NTFS_OWNERS, Appliance, ApplianceFailed, ApplianceStopped
+from drivers.appliance import NTFS_OWNERS, Appliance
 from drivers.appliance_tree import ApplianceTree
+from drivers.appliance_values import ApplianceFailed, ApplianceStopped
 from drivers.listing import BadListing, Listing, parse_entries, parse_places
 from p2v.core.units import GIB, KIB, MIB
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_launch import open_appliance
+from drivers.appliance_values import ApplianceDisk
 from p2v.core.acceleration import Acceleration
 from p2v.core.events import Reporter
 from p2v.core.units import MIB

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
 from converters.served_overlay import served_overlay
-from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_launch import open_appliance
 from drivers.appliance_reading import facts_by_appliance
+from drivers.appliance_values import ApplianceDisk
 from drivers.facts import GuestFacts
 from drivers.keys import Key
 from drivers.layout import Layout

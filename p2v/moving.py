@@ -13,7 +13,7 @@ from converters.digest import ContentDigest
 from converters.faults import BadRanges
 from converters.sparse_view import SparseView
 from converters.target import Target, TargetFormat
-from drivers.appliance import ApplianceStopped
+from drivers.appliance_values import ApplianceStopped
 from drivers.rewrite import RewriteResult
 from p2v.conversion_job import Job, Moved
 from p2v.core import events

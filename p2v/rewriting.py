@@ -16,7 +16,7 @@ from converters.image import identity, open_disk
 from converters.mapped import MappedDisk
 from converters.qemu_img import QemuImg
 from converters.served_overlay import served_overlay
-from drivers.appliance import ApplianceDisk, ApplianceStopped
+from drivers.appliance_values import ApplianceDisk, ApplianceStopped
 from drivers.keys import Key
 from drivers.rewrite import RewriteResult, rewrite
 from p2v.core import events

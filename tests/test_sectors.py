@@ -192,7 +192,8 @@ def test_who_cannot_be_told_is_told_of() -> None:
 
 @pytest.mark.skipif(find_spec("guestfs") is None, reason="python3-guestfs is not installed")
 def test_the_appliance_is_told_of_sectors_that_are_not_usual(tmp_path: Path) -> None:
-    from drivers.appliance import ApplianceDisk, _add
+    from drivers.appliance import _add
+    from drivers.appliance_values import ApplianceDisk
 
     class Handle:
         told: ClassVar[list[object]] = []

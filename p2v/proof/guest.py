@@ -17,7 +17,9 @@ from converters.qemu_img import QemuImg
 from converters.references import DiskSpec
 from converters.served_overlay import served_overlay
 from drivers import ext4_layout, xfs
-from drivers.appliance import Appliance, ApplianceDisk, open_appliance
+from drivers.appliance import Appliance
+from drivers.appliance_launch import open_appliance
+from drivers.appliance_values import ApplianceDisk
 from drivers.byte_account import ByteAccount, Sides, account_ext4
 from drivers.changes import Change, CopyFile, ExtendInitramfs
 from drivers.differences import differences, to_read

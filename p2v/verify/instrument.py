@@ -67,8 +67,9 @@ def instrument_overlays(
     assert facts is not None
     try:
         # imported here: on a host without libguestfs the guest is still booted
-        from drivers.appliance import ApplianceDisk, open_appliance
+        from drivers.appliance_launch import open_appliance
         from drivers.appliance_tree import ApplianceGuest
+        from drivers.appliance_values import ApplianceDisk
     except ImportError as error:
         return f"libguestfs is not available on this host ({error})"
     disks = [

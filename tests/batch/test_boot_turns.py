@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from drivers.appliance import open_appliance
+from drivers.appliance_launch import open_appliance
 from p2v import rewriting
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.events import silent
@@ -63,7 +63,7 @@ def test_an_appliance_has_its_place_from_its_launch_until_it_has_ended(
             shutdown=lambda: note("shutdown"), kill=lambda: note("kill"), close=lambda: note("close")
         )
 
-    monkeypatch.setattr("drivers.appliance._Launch.start", start)
+    monkeypatch.setattr("drivers.appliance_launch._Launch.start", start)
     for name, value in appliance_turns(1, tmp_path).items():
         monkeypatch.setenv(name, value)
     with open_appliance((), Acceleration(Accelerator.TCG, "none is needed")):

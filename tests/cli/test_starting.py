@@ -40,7 +40,8 @@ _FOREIGN = (
 )  # fmt: skip
 _READERS = tuple(f"p2v.sources.{kind.module}" for kind in KINDS)
 _OF_OTHER_RUNS = (
-    "converters.qemu_img", "converters.transaction", "drivers.appliance", "drivers.windows.media", "drivers.windows.planning",
+    "converters.qemu_img", "converters.transaction", "drivers.appliance", "drivers.appliance_launch", "drivers.appliance_library",
+    "drivers.windows.media", "drivers.windows.planning",
     "p2v.appliance_facts", "p2v.audit.formats.junit", "p2v.audit.inventory.audit", "p2v.audit.inventory.workbook",
     "p2v.audit.report", "p2v.audit.sizing.size", "p2v.batch", "p2v.migrate", "p2v.pages", "p2v.verify", *_READERS,
 )  # fmt: skip

@@ -15,17 +15,10 @@ import pytest
 
 from converters.nbd import NbdExport, serve
 from converters.references import DiskSpec
-from drivers.appliance import (
-    Appliance,
-    ApplianceDisk,
-    ApplianceFailed,
-    ApplianceNotStarted,
-    ApplianceStopped,
-    appliance_memory_mib,
-    open_appliance,
-    place_of,
-)
+from drivers.appliance import Appliance, place_of
+from drivers.appliance_launch import appliance_memory_mib, open_appliance
 from drivers.appliance_tree import ApplianceGuest, ApplianceTree
+from drivers.appliance_values import ApplianceDisk, ApplianceFailed, ApplianceNotStarted, ApplianceStopped
 from drivers.caps import GuestCaps
 from drivers.changes import (
     DeleteFile,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from drivers.appliance import ApplianceDisk
 from drivers.appliance_tree import ApplianceTree
+from drivers.appliance_values import ApplianceDisk
 from drivers.caps import GuestCaps
 from drivers.changes import CopyFile, EditFile, ExtendInitramfs
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from drivers import deployments
-from drivers.appliance import Appliance, ApplianceDisk, ApplianceFailed, open_appliance
+from drivers.appliance import Appliance
+from drivers.appliance_launch import open_appliance
 from drivers.appliance_reading import facts_by_appliance
 from drivers.appliance_tree import ApplianceGuest
+from drivers.appliance_values import ApplianceDisk, ApplianceFailed
 from drivers.facts import Mount
 from drivers.inspection import inspect_disks
 from drivers.layout import lay_out

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from drivers.appliance import open_appliance
+from drivers.appliance_launch import open_appliance
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import ToolMissing
 

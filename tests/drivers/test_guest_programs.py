@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from drivers.appliance import ApplianceFailed
 from drivers.appliance_tree import ApplianceGuest
+from drivers.appliance_values import ApplianceFailed
 from drivers.guest_programs import GuestProgramFailed, run_all
 from drivers.plan import GuestProgram
 from p2v.core.events import silent

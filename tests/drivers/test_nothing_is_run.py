@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from drivers.appliance import Appliance, ApplianceDisk
+from drivers.appliance import Appliance
+from drivers.appliance_values import ApplianceDisk
 from drivers.facts import GuestFacts
 from drivers.guest_programs import GuestProgramFailed
 from drivers.inspection import inspect_confined

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from drivers.appliance import Appliance, ApplianceDisk, open_appliance
+from drivers.appliance import Appliance
+from drivers.appliance_launch import open_appliance
+from drivers.appliance_values import ApplianceDisk
 from p2v.acceleration import acceleration
 from p2v.core.run import SystemRunner
 from tests.fixtures.cache import Artifact, built

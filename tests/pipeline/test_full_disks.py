@@ -18,7 +18,7 @@ from converters.copy import copy_disk
 from converters.device_target import claimed_device
 from converters.qemu_img import QemuImg
 from converters.target import Target, TargetFormat, open_target
-from drivers.appliance import ApplianceStopped
+from drivers.appliance_values import ApplianceStopped
 from drivers.facts import GuestFacts, ReadBy
 from p2v import rewriting
 from p2v.cli.disk import copying

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from converters.qemu_img import QemuImg
-from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_launch import open_appliance
 from drivers.appliance_tree import ApplianceTree
+from drivers.appliance_values import ApplianceDisk
 from drivers.caps import GuestCaps
 from drivers.changes import Change, EditFile, WriteFile
 from drivers.facts import GuestFacts, ReadBy

@@ -21,7 +21,8 @@ import pytest
 from converters.compare import compare_disks
 from converters.digest import digest_range
 from converters.image import open_disk
-from drivers.appliance import Appliance, ApplianceFailed
+from drivers.appliance import Appliance
+from drivers.appliance_values import ApplianceFailed
 from drivers.apply import apply_changes
 from drivers.caps import GuestCaps
 from drivers.changes import Change

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from converters.references import DiskSpec
-from drivers.appliance import ApplianceFailed
+from drivers.appliance_values import ApplianceFailed
 from drivers.facts import Disk, FileSystem, GuestFacts, Mount, Partition, ReadBy, Segment, Volume
 from drivers.planned import Explained, Unexplained
 from p2v.core import jsonio, jsontext

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from drivers import appliance as module
-from drivers.appliance import ApplianceNotStarted, ApplianceStopped, open_appliance
+from drivers import appliance_launch as module
+from drivers.appliance_launch import open_appliance
+from drivers.appliance_values import ApplianceNotStarted, ApplianceStopped
 from drivers.fixed_appliance.choosing import Quick
 from drivers.fixed_appliance.store import Store
 from p2v.core.acceleration import Acceleration, Accelerator

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from drivers.appliance import Appliance, ApplianceDisk, installed_parts, open_appliance
+from drivers.appliance import Appliance
+from drivers.appliance_launch import installed_parts, open_appliance
+from drivers.appliance_values import ApplianceDisk
 from drivers.fixed_appliance.choosing import PLAIN, VARIABLE, default_store, wanted
 from drivers.fixed_appliance.parts import fingerprint
 from p2v.core.acceleration import Acceleration, Accelerator

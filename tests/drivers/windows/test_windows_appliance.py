@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from drivers.appliance import ApplianceDisk, open_appliance
+from drivers.appliance_launch import open_appliance
 from drivers.appliance_reading import facts_by_appliance
 from drivers.appliance_tree import ApplianceTree
+from drivers.appliance_values import ApplianceDisk
 from drivers.changes import EditHive, ExtendInitramfs, WriteFile
 from drivers.facts import ReadBy
 from drivers.inspection import inspect_disks
