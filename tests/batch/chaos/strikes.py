@@ -2,141 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2v.batch.marking import folder_prefix
 from p2v.batch.store import Store
-from tests.batch.chaos.child import NOTES
 from tests.batch.chaos.machines import Wanted
 from tests.batch.chaos.runner import LEASE, SILENT
 from tests.batch.chaos.storages import Storages
-from tests.batch.cluster.clusters import Cluster, Program, until
+from tests.batch.chaos.struck import Dask, Runs, fence_of, marked, send, store_of
+from tests.batch.cluster.clusters import until
 
-ENDS = (0, 5)
-"""Exit statuses of a run that has come to its end."""
-_STOPPED = (75, 128 + signal.SIGINT, 128 + signal.SIGTERM, *ENDS, -signal.SIGKILL, -signal.SIGINT, -signal.SIGTERM)
-"""Killed, or told to end, some of them before they had begun to listen."""
-_VERB_SECONDS = 300.0
 _ASLEEP_SECONDS = 60.0
 _IDLE_SECONDS = 20.0
-
-
-@dataclass
-class Dask:
-    """A scheduler and workers, which are started again when they were killed."""
-
-    running: Cluster
-    scheduler: Program = field(init=False)
-    workers: list[Program] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.scheduler = self.running.scheduler()
-        self.workers = [self._worker() for _ in range(2)]
-
-    def _worker(self) -> Program:
-        return self.running.worker("convert=2 kvm=1")
-
-    def kill_worker(self, number: int) -> None:
-        self.workers.pop(number).kill()
-        self.workers.append(self._worker())
-
-    def kill_scheduler(self) -> None:
-        self.scheduler.kill()
-        for each in self.workers:
-            each.end()
-        self.scheduler = self.running.scheduler()
-        self.workers = [self._worker() for _ in self.workers]
-
-
-@dataclass
-class Runs:
-    """The processes of `p2v batch run`: one as a rule, two after one was stopped for so long that another had to come."""
-
-    folder: Path
-    jobs: Path
-    engine: str
-    alive: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    began: int = 0
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "TMPDIR": str(self.folder / "tmp"),
-            NOTES: str(self.notes),
-        }
-
-    @property
-    def notes(self) -> Path:
-        """Errors that conversions ended with, a line each."""
-        return self.folder / "notes"
-
-    def start(self) -> None:
-        words = [
-            "run",
-            str(self.jobs),
-            "--progress",
-            "json",
-            "--report",
-            str(self.folder / "fleet.html"),
-            "--refresh",
-            "3",
-        ]
-        words += ["--engine", self.engine] if self.engine else []
-        with (self.folder / "runner.log").open("ab") as log:
-            self.alive.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.batch.chaos.runner", *words], stdin=subprocess.DEVNULL, stdout=log,
-                    stderr=log, start_new_session=True, env=self.environment,
-                )
-            )  # fmt: skip
-        self.began += 1
-
-    def verb(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Another verb of the same batch, to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "p2v", "batch", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            env=self.environment, timeout=_VERB_SECONDS, check=False,
-        )  # fmt: skip
-
-    def ended(self) -> list[int]:
-        """Statuses of those that have ended since the last call."""
-        over = [each for each in self.alive if each.poll() is not None]
-        self.alive = [each for each in self.alive if each not in over]
-        statuses = [each.returncode for each in over]
-        assert all(each in _STOPPED for each in statuses), (statuses, self.said())
-        return statuses
-
-    def said(self) -> str:
-        lines = (self.folder / "runner.log").read_text().splitlines()
-        return "\n".join([line for line in lines if not line.startswith("{")][-60:])
-
-    def kill(self) -> None:
-        for each in self.alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(each.pid, signal.SIGKILL)
-            each.wait()
-        self.alive.clear()
-
-    def end(self) -> None:
-        """All of it, also what a failed test left."""
-        self.kill()
-        _signal(list(marked(self.jobs)), signal.SIGKILL)
-        for place in (Path("/tmp"), self.folder / "tmp"):
-            for folder in place.glob(f"{folder_prefix(store_of(self.jobs))}*"):
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -260,7 +143,7 @@ class Chaos:
         (runner,) = self.runs.alive
         child = self._some_child()
         self._sleeps = True
-        _signal([runner.pid, *child], signal.SIGSTOP)
+        send([runner.pid, *child], signal.SIGSTOP)
         fences = {pid: fence for pid in child if (fence := fence_of(pid)) is not None}
         self.runs.start()
         return self._afterwards(
@@ -274,7 +157,7 @@ class Chaos:
         if is_early and time.monotonic() < until and not self._is_over:
             self._afterwards(0.5, 1.0, lambda: self._wake(runner, fences, until))
             return
-        _signal(list(fences), signal.SIGCONT)
+        send(list(fences), signal.SIGCONT)
         self._wake_runner(runner, fences, time.monotonic() + _ASLEEP_SECONDS)
 
     def _wake_runner(self, runner: int, fences: Mapping[int, tuple[str, int]], until: float) -> None:
@@ -283,7 +166,7 @@ class Chaos:
         if lives and time.monotonic() < until and not self._is_over:
             self._afterwards(0.5, 1.0, lambda: self._wake_runner(runner, fences, until))
             return
-        _signal([runner], signal.SIGCONT)
+        send([runner], signal.SIGCONT)
         self._sleeps = False
 
     # --- children
@@ -298,12 +181,12 @@ class Chaos:
         return self.dice.sample(found, min(1, len(found)))
 
     def _signal_child(self, number: signal.Signals) -> bool:
-        return _signal(self._some_child(), number)
+        return send(self._some_child(), number)
 
     def _stop_child(self) -> bool:
         sleeping = self._some_child()
-        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(
-            1, SILENT + 8, lambda: _signal(sleeping, signal.SIGCONT)
+        return send(sleeping, signal.SIGSTOP) and self._afterwards(
+            1, SILENT + 8, lambda: send(sleeping, signal.SIGCONT)
         )
 
     # --- the cluster
@@ -316,8 +199,8 @@ class Chaos:
     def _stop_worker(self) -> bool:
         assert self.dask is not None
         sleeping = [self.dice.choice(self.dask.workers).process.pid]
-        return _signal(sleeping, signal.SIGSTOP) and self._afterwards(
-            1, LEASE + 8, lambda: _signal(sleeping, signal.SIGCONT)
+        return send(sleeping, signal.SIGSTOP) and self._afterwards(
+            1, LEASE + 8, lambda: send(sleeping, signal.SIGCONT)
         )
 
     def _kill_scheduler(self) -> bool:
@@ -385,37 +268,3 @@ class Chaos:
     def _done(self, ran: subprocess.CompletedProcess[str]) -> None:
         """Who steers a batch never waits for a storage, nor fails because a run goes on."""
         assert ran.returncode == 0, (ran.args, ran.returncode, ran.stdout, ran.stderr)
-
-
-def fence_of(pid: int) -> tuple[str, int] | None:
-    """The machine and the number of a conversion's lease, by its arguments."""
-    with contextlib.suppress(OSError, KeyError):
-        words = [os.fsdecode(each) for each in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
-        options = dict(each[2:].partition("=")[::2] for each in words if each.startswith("--"))
-        return options["name"], int(options["fence"])
-    return None
-
-
-def marked(jobs: Path) -> dict[int, list[str]]:
-    """Processes of the batch with their arguments, by their environment; zombies left out."""
-    found: dict[int, list[str]] = {}
-    mark = b"P2V_BATCH=" + os.fsencode(store_of(jobs))
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                    found[int(entry.name)] = [os.fsdecode(each) for each in words]
-    return found
-
-
-def store_of(jobs: Path) -> Path:
-    """The store of the batch with this manifest."""
-    return (jobs.parent / "jobs.batch.sqlite").resolve()
-
-
-def _signal(pids: Sequence[int], number: signal.Signals) -> bool:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    return bool(pids)

@@ -20,7 +20,8 @@ from p2v.batch.jobs import State
 from p2v.batch.store import Store
 from tests.batch.chaos.machines import Fleet
 from tests.batch.chaos.storages import missing, storages
-from tests.batch.chaos.strikes import ENDS, Chaos, Dask, Runs, store_of
+from tests.batch.chaos.strikes import Chaos
+from tests.batch.chaos.struck import ENDS, Dask, Runs, store_of
 from tests.batch.chaos.verdict import Verdict, mounts_below, table
 from tests.batch.cluster.clusters import cluster, until
 from tests.pipeline.running import sha256

@@ -16,7 +16,8 @@ from p2v.batch.marking import folder_prefix
 from p2v.batch.store import Store
 from p2v.record import load_record
 from tests.batch.chaos.machines import Wanted, holds
-from tests.batch.chaos.strikes import Chaos, Runs, marked, store_of
+from tests.batch.chaos.strikes import Chaos
+from tests.batch.chaos.struck import Runs, marked, store_of
 from tests.batch.cluster.clusters import processes_with, until
 from tests.pipeline.running import sha256
 
