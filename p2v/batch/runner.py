@@ -199,7 +199,7 @@ class _Run:
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
             wait_for(children, self._wait(), also, _PACE)
-        self.steps.tidy(now=True)
+        self.steps.fences.tidy(now=True)
         counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
         self.teller.fleet("batch-ended", counts, stored=True)
 
@@ -268,7 +268,7 @@ class _Run:
         if time.monotonic() >= self.next_look and not self.teller.write(None, self._look):
             self.next_look, self.may_begin = time.monotonic() + self.settings.look, False
             return
-        self.steps.tidy()
+        self.steps.fences.tidy()
         if self.paused or self.is_late or not self.may_begin:
             return
         self.may_begin = False

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from p2v.audit.side_by_side import Aside, Bounds, side_by_side
 from p2v.batch.arguments import convert_arguments
 from p2v.batch.attempt import Attempt, Step
 from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
@@ -26,14 +24,15 @@ from p2v.batch.failures import (
     pause_seconds,
     still_at_it,
 )
-from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, Verify
+from p2v.batch.fences_left import FencesLeft
+from p2v.batch.jobs import Failure, Job, Verify
 from p2v.batch.kinds import WORKER
 from p2v.batch.looking import SILENT, Look, Silences, silence
+from p2v.batch.past import begun_before, past_of
 from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
 from p2v.core.errors import P2vError
-from p2v.core.fence import remove_fence
 from p2v.core.units import MIB, format_seconds
 from p2v.tools import tool_versions
 
@@ -41,36 +40,10 @@ _INSPECTION_BYTES = 16 * MIB
 _SAID = 2000
 _WORKERS_LOST = 10
 """How often a job's runner may die before the job is taken for the reason."""
-_FENCE_SECONDS = 10.0
-_FENCES_TOGETHER = 16
 _MOST_PAUSES = 4
 """After so many pauses they get no longer: a storage that comes back is seen in some minutes."""
 # about what was asked for, not about the guest
 _NOT_INSPECTED = (64, 66)
-
-
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """Of a job's attempts those that have failed; those whose runner died are not among them.
-
-    ``silent``: those of them that a storage did not answer to, which has been so since ``silent_since`` (seconds since 1970)
-    without a better answer. ``busy``: how often somebody else was at it still, which is none of them.
-    """
-
-    failed: int = 0
-    silent: int = 0
-    silent_since: float = 0.0
-    busy: int = 0
-
-    def after(self, event: JobEvent) -> _Past:
-        """With one more event."""
-        if event.kind != "again":
-            return self
-        if event.data.get("code") in STILL_AT_IT:
-            return replace(self, busy=self.busy + 1)
-        is_silent = event.data.get("code") == SILENT
-        since = 0.0 if not is_silent else self.silent_since or event.at
-        return _Past(self.failed + 1, self.silent + is_silent, since, self.busy)
 
 
 @dataclass
@@ -87,8 +60,8 @@ class Steps:
     """For how long storages may give no answer before their machines are parked."""
     silences: Silences = field(default_factory=Silences)
     _versions: Mapping[str, str] = field(default_factory=dict)
-    _fences: list[tuple[MachineJob, int]] = field(default_factory=list)
-    _tidying: Aside | None = None
+    fences: FencesLeft = field(default_factory=FencesLeft)
+    """Of jobs that have ended; whoever has the steps tidies them."""
 
     def begin(self, attempt: Attempt) -> None:
         """The first step of one whose lease was just taken."""
@@ -107,7 +80,7 @@ class Steps:
     def _go_on(self, attempt: Attempt) -> None:
         """From the look at its storages to what is done there."""
         job = attempt.lease.job
-        if job.attempts - self._past(attempt).failed > _WORKERS_LOST:
+        if job.attempts - past_of(self.store, attempt.name).failed > _WORKERS_LOST:
             words = f"what ran it died {job.attempts - 1} times in the middle of it"
             self._park(
                 attempt,
@@ -151,18 +124,6 @@ class Steps:
             return None
         attempt.ending = None
         return noted[0]
-
-    def tidy(self, *, now: bool = False) -> None:
-        """Take the fences of ended jobs away, many at a time unless ``now``."""
-        if self._tidying is not None and (now or self._tidying.answered() is not None):
-            self._tidying.close()
-            self._tidying = None
-        if self._fences and self._tidying is None and (now or len(self._fences) >= _FENCES_TOGETHER):
-            fences, self._fences = self._fences, []
-            if now:
-                without_fences(fences)
-            else:
-                self._tidying = Aside(lambda: _remove_fences(fences), Bounds(_FENCE_SECONDS))
 
     def stop(self, attempt: Attempt, *, at_once: bool = False) -> None:
         """End what it does: a run is to stop, or a job was cancelled."""
@@ -229,7 +190,8 @@ class Steps:
         """At its storages, and for the result of an earlier attempt whose end nobody heard."""
         since = None
         if attempt.lease.fence > 1:
-            since = self._begun_since(attempt)
+            before = begun_before(self.store, attempt.name, attempt.lease.job.began)
+            since, attempt.host_before = before.since, before.worker or attempt.host_before
         attempt.look = None
 
         seconds = self.silences.patience(attempt.machine, time.monotonic())
@@ -259,22 +221,6 @@ class Steps:
         else:
             self._go_on(attempt)
 
-    def _begun_since(self, attempt: Attempt) -> float:
-        """When the job was first taken, by the clock of whichever host of those that worked at it is furthest behind.
-
-        Notes which host was the last of them.
-        """
-        first, behind, after = attempt.lease.job.began, 0.0, 0
-        while page := self.store.events(after=after, job=attempt.name):
-            after = page[-1].number
-            claims = [event.at for event in page if event.kind == "claimed"]
-            first = min([first, *claims])
-            for told in (event.data for event in page if event.kind == WORKER):
-                attempt.host_before = told
-                ahead = told.get("ahead")
-                behind = min(behind, ahead) if isinstance(ahead, int | float) else behind
-        return first + behind
-
     def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:
         attempt.result = result
         if result.has_losses:
@@ -293,7 +239,7 @@ class Steps:
     # Failing
 
     def _fail(self, attempt: Attempt, failure: Failure) -> None:
-        past, now = self._past(attempt), time.time()
+        past, now = past_of(self.store, attempt.name), time.time()
         if failure.code in STILL_AT_IT:
             self._leave_to_others(attempt, failure, past.busy + 1)
             return
@@ -325,15 +271,6 @@ class Steps:
             return job
 
         self._to_note(attempt, again)
-
-    def _past(self, attempt: Attempt) -> _Past:
-        """What has failed since somebody asked for it anew."""
-        past, after = _Past(), 0
-        while page := self.store.events(after=after, job=attempt.name):
-            after = page[-1].number
-            for event in page:
-                past = _Past() if event.kind == "retried" else past.after(event)
-        return past
 
     def _park(self, attempt: Attempt, failure: Failure) -> None:
         """Gather what is told of it, and give it up."""
@@ -424,7 +361,7 @@ class Steps:
     def _note_parked(self, attempt: Attempt, failure: Failure, now: float) -> Job:
         record = None if attempt.result is None else attempt.result.record
         job = self.store.park(attempt.lease, failure, now, record=record)
-        self._fences.append((attempt.machine, attempt.lease.fence))
+        self.fences.add(attempt.machine, attempt.lease.fence)
         bundle = None if failure.bundle is None else str(failure.bundle)
         data = {"code": failure.code, "message": failure.message, "hint": failure.hint, "bundle": bundle}
         self.teller.job(attempt, "parked", data, stored=False)
@@ -433,7 +370,7 @@ class Steps:
     def _note_done(self, attempt: Attempt, result: Result, now: float) -> Job:
         seconds = dict(attempt.seconds)
         job = self.store.finish(attempt.lease, now, record=result.record, seconds=seconds, verified=result.booted)
-        self._fences.append((attempt.machine, attempt.lease.fence))
+        self.fences.add(attempt.machine, attempt.lease.fence)
         data = {"record": str(result.record), "verified": result.booted, "seconds": seconds}
         self.teller.job(attempt, "done", data, stored=False)
         return job
@@ -468,19 +405,6 @@ def order_of(attempt: Attempt) -> Order:
     fixed = (f"--fence={lease.fence}", "--progress=json", "--json")
     argv = ("convert", *convert_arguments(attempt.machine), *limits, *fixed)
     return Order(attempt.name, argv, {}, lease.fence, attempt.machine, is_told=limit is not None)
-
-
-def without_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
-    """Take fences' files away, from a process of its own: a mount may not answer. What cannot be taken is no harm."""
-
-    for _ in side_by_side(lambda _: _remove_fences(fences), 1, 1, Bounds(_FENCE_SECONDS)):
-        pass
-
-
-def _remove_fences(fences: Sequence[tuple[MachineJob, int]]) -> None:
-    for machine, fence in fences:
-        with suppress(P2vError):
-            remove_fence(machine.folder, machine.name, fence)
 
 
 def how_it_ended(ended: Ended) -> str:
