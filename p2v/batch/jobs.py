@@ -185,6 +185,8 @@ class Job:
     began: float = 0.0
     ended: float = 0.0
     host: str = ""
+    cancel_wished: bool = False
+    """It runs, and its worker was told to give it up."""
 
 
 @dataclass(frozen=True, slots=True)

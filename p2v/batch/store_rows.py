@@ -119,6 +119,7 @@ class Rows:
             began=self._moment(row["began"]),
             ended=self._moment(row["ended"]),
             host=row["host"],
+            cancel_wished=bool(row["cancel_wished"]),
         )
 
     def phases(self, row: sqlite3.Row) -> list[str]:

@@ -15,7 +15,6 @@ import hivex
 import pytest
 
 from drivers.plan import PlanOptions
-from p2v import planning
 from p2v.audit.catalogue_file import catalogue
 from p2v.audit.document import MachineAudit, Verdict, verdict
 from p2v.audit.examine import Wish, examine
@@ -433,7 +432,7 @@ WITH_MEDIUM = (
 
 @pytest.fixture(autouse=True)
 def no_medium_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "find_media", lambda: None)
+    monkeypatch.setattr("drivers.windows.media.find_media", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -166,6 +166,19 @@ def test_retry_takes_all_that_are_parked_or_those_that_are_named(p2v: P2v, tmp_p
     assert p2v("run", "--progress", "none").status == 0
 
 
+def test_retry_takes_back_that_one_under_way_was_to_be_given_up(p2v: P2v, tmp_path: Path) -> None:
+    path = manifest(tmp_path, {"web": {}, "db": {}})
+    batch = read_batch(path)
+    with Store.create(batch.store) as store:
+        store.put(batch, time.time())
+        leases = [store.claim(name, "worker", 1000.0, time.time()) for name in ("web", "db")]
+        assert p2v("cancel", "web").status == 0
+        assert p2v("retry", "web", "db").out == (
+            "web: is not given up any more\ndb: is running, neither parked nor cancelled: left as it is\n"
+        )
+        assert [store.cancelled(lease) for lease in leases if lease is not None] == [False, False]
+
+
 def test_retry_takes_those_that_were_parked_for_a_reason(p2v: P2v, tmp_path: Path) -> None:
     full = {"always": {"error": {"code": "no-space", "exit_code": 73, "message": "full", "hint": ""}}}
     machines = {"old": BAD, "web": full, "db": full, "mail": {}}

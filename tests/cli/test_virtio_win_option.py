@@ -41,10 +41,10 @@ def test_a_windows_guests_plan_has_the_drivers(image: Path, windows: Path, capsy
 def test_the_medium_that_is_installed_is_taken_where_none_is_named(
     image: Path, windows: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2v.planning.find_media", lambda: image.parent / "cd")
+    monkeypatch.setattr("drivers.windows.media.find_media", lambda: image.parent / "cd")
     document = json.loads(planned(capsys, str(windows), "--json"))
     assert document["plan"]["caps"]["nic_models"][0] == "virtio"
-    monkeypatch.setattr("p2v.planning.find_media", lambda: None)
+    monkeypatch.setattr("drivers.windows.media.find_media", lambda: None)
     assert "windows.no-drivers" in planned(capsys, str(windows))
 
 
@@ -64,7 +64,7 @@ def test_a_guest_that_is_no_windows_is_told_that_it_is_not_used(
 def test_an_audit_plans_with_the_medium_and_tells_other_guests_nothing_of_it(
     image: Path, windows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2v.planning.find_media", lambda: None)
+    monkeypatch.setattr("drivers.windows.media.find_media", lambda: None)
     empty = tmp_path / "empty.raw"
     empty.write_bytes(bytes(510) + b"\x55\xaa" + bytes(1 << 20))
     told = {}

@@ -55,6 +55,10 @@ def _chosen(arguments: argparse.Namespace, jobs: Mapping[str, Job]) -> list[str]
 
 
 def _retried(store: Store, job: Job) -> str:
+    if job.state is State.RUNNING and job.cancel_wished:
+        # it may have come to its end by now, and waits then
+        store.retry(job.machine.name, time.time())
+        return "is not given up any more"
     if job.state not in (State.PARKED, State.CANCELLED):
         return f"is {job.state.value}, neither parked nor cancelled: left as it is"
     store.retry(job.machine.name, time.time())

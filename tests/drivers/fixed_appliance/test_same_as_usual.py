@@ -42,8 +42,10 @@ done 2>&1
 SCRIPTS = {
     "links": LINKS,
     "nodes": NODES,
-    # the numbers of arrays, the order of what is found and the identity of the appliance's own root (ext2) are any
-    "arrays": "grep -o 'raid1 .*' /proc/mdstat | tr ' ' '\\n' | sed 's/[[].*//' | sort",
+    # the numbers of arrays, the order of what is found (so the kernel's letters of disks) and the identity of the appliance's own
+    # root (ext2) are any
+    "arrays": "grep -o ' raid1 ' /proc/mdstat; for each in /sys/block/md*/slaves/*; do "
+    "udevadm info -q symlink -n ${each##*/} | tr ' ' '\\n' | grep by-path | sort | head -1; done | sort",
     "volumes": "lvm lvs --noheadings | sort",
     "contents": "blkid | grep -v ext2 | sed 's/^[^:]*: //' | sort",
     "written": WRITING,
