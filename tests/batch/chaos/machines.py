@@ -13,7 +13,7 @@ from typing import Any
 
 from p2v.batch.failures import MAY_HELP
 from p2v.core.units import MIB
-from tests.batch.chaos.storages import Storages
+from tests.batch.chaos.storages import FAR_SOURCE, FAR_TARGET, Storages
 from tests.batch.dos import dos_disk
 
 _OFTEN = 100
@@ -38,6 +38,12 @@ class Wanted:
     keys: Mapping[str, Any]
     disk: Path | None = None
     codes: frozenset[str] = frozenset()
+
+    @property
+    def is_far(self) -> bool:
+        """Whether a server that is stopped now and then has its source, or is to have its results."""
+        places = (str(self.keys["source"]), str(self.keys["target"]))
+        return any(part in (FAR_SOURCE, FAR_TARGET) for place in places for part in Path(place).parts)
 
 
 @dataclass

@@ -19,6 +19,8 @@ from tests.loop_devices import mounted, why_not
 _SMALL_BYTES = 768 * MIB
 """A conversion wants a quarter of a GiB to be free before it begins."""
 _PIECES = (MIB, 4 * KIB)
+FAR_SOURCE, FAR_TARGET = "far-source", "far-target"
+"""Folders of mounts whose servers are stopped now and then."""
 _READ_RATE = 8 * MIB
 """Bytes a second that the far source gives: a read is under way at its server most of the time, and cannot be killed then."""
 
@@ -134,11 +136,11 @@ class Storages:
     def __post_init__(self) -> None:
         near, out, little = self.folder / "near", self.folder / "out", self.small.place / "out"
         near.mkdir()
-        self.sources = ((near, near), (self.folder / "far-source.real", self.folder / "far-source"))
+        self.sources = ((near, near), (self.folder / f"{FAR_SOURCE}.real", self.folder / FAR_SOURCE))
         self.targets = (
             (out, out),
             (little, little),
-            (self.folder / "far-target.real", self.folder / "far-target"),
+            (self.folder / f"{FAR_TARGET}.real", self.folder / FAR_TARGET),
         )
 
     def calm(self) -> None:
@@ -154,7 +156,7 @@ def storages(folder: Path) -> Iterator[Storages]:
     """All that a chaos test needs, below a folder."""
     with (
         small(folder) as little,
-        served(folder / "far-source.real", folder / "far-source", f"--read-rate={_READ_RATE}") as source,
-        served(folder / "far-target.real", folder / "far-target") as target,
+        served(folder / f"{FAR_SOURCE}.real", folder / FAR_SOURCE, f"--read-rate={_READ_RATE}") as source,
+        served(folder / f"{FAR_TARGET}.real", folder / FAR_TARGET) as target,
     ):
         yield Storages(folder, little, source, target)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from p2v.batch.jobs import Job, JobEvent, State
+from p2v.batch.looking import SILENT
 from p2v.batch.marking import folder_prefix
 from p2v.batch.store import Store
 from p2v.record import load_record
@@ -75,7 +76,9 @@ class Verdict:
         if job.state is State.DONE:
             return "" if wanted.disk is not None else f"cannot be converted: {said}"
         if job.state is State.PARKED:
-            return "" if code in wanted.codes | _BY_STORM else f"not for such a reason: {said}"
+            # a server may stay away for longer than this run has patience with it
+            allowed = wanted.codes | _BY_STORM | ({SILENT} if wanted.is_far else frozenset())
+            return "" if code in allowed else f"not for such a reason: {said}"
         is_wished = job.state is State.CANCELLED and wanted.name in self.chaos.given_up
         return "" if is_wished else f"nobody wished that: {said}"
 
