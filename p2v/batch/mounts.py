@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from p2v.core.block_devices import kernel_text, mounts_in
 
 MOUNTS = Path("/proc/self/mountinfo")
 # the last two lines: what several hosts, or guests of one host, can mount at once
@@ -17,7 +19,6 @@ _NETWORKS = re.compile(
 )
 _SHARE = re.compile(r"[/\\\\]{2}(?:[^/@\\\\]*@)?(?P<host>[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.%]+\]?)(?:[/\\\\].*)?")
 _REMOTE = re.compile(r"(?:[^@:/]*@)?(?P<host>\[[^\]/]+\]|[A-Za-z0-9._-]+):.*")
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 # of these, what is mounted is called HOST:PATH
 _COLON = re.compile(r"nfs4?|ceph|glusterfs|fuse\.(sshfs|glusterfs)")
 
@@ -33,11 +34,8 @@ class Mounts:
         """Of what stands in /proc/self/mountinfo (https://docs.kernel.org/filesystems/proc.html, section 3.5); nothing where that
         cannot be read.
         """
-        try:
-            text = MOUNTS.read_text("utf-8", "surrogateescape") if text is None else text
-        except OSError:
-            text = ""
-        return cls({point: (kind, source) for point, kind, source in _mounts(text)})
+        found = mounts_in(kernel_text(MOUNTS) if text is None else text)
+        return cls({mount.point: (mount.kind, mount.source) for mount in found})
 
     def network_of(self, path: Path) -> tuple[str, str]:
         """Kind and source of the network's file system that a path is on; empty where it is on none. The path's links are followed,
@@ -59,15 +57,3 @@ def server_name(kind: str, source: str) -> str:
     share = _SHARE.fullmatch(source)
     found = share or (_REMOTE.fullmatch(source) if _COLON.fullmatch(kind) else None)
     return found["host"].strip("[]") if found is not None else ""
-
-
-def _mounts(text: str) -> Iterator[tuple[str, str, str]]:
-    for line in text.splitlines():
-        first, _, rest = line.partition(" - ")
-        fields, (kind, source, *_) = first.split(" "), [*rest.split(" "), "", ""]
-        if len(fields) > 4 and kind:
-            yield _plain(fields[4]), kind, _plain(source)
-
-
-def _plain(field: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), field)

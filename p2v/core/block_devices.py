@@ -212,14 +212,35 @@ def family_of(number: str, host: HostFiles) -> Iterator[tuple[str, Path]]:
 
 
 def _mounts(number: str, name: str, host: HostFiles) -> Iterator[str]:
-    for line in kernel_text(host.proc / "self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, source = before.split(), after.split()[1:2]
-        if len(fields) < 5:
-            continue
+    for mount in mounts_in(kernel_text(host.proc / "self/mountinfo")):
         # Btrfs and others have numbers of their own there: then the name of what was mounted tells
-        if fields[2] == number or (source and is_device(unescaped(source[0]), number, name)):
-            yield f"mounted on {unescaped(fields[4])}"
+        if mount.number == number or (mount.source and is_device(mount.source, number, name)):
+            yield f"mounted on {mount.point}"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A file system at a place. ``number``: the kernel's of it, which all its mounts share; ``source``: what was mounted, as it was
+    named then; ``options``: the file system's own, and not the mount's.
+    """
+
+    point: str
+    number: str
+    kind: str
+    source: str
+    options: tuple[str, ...]
+
+
+def mounts_in(mountinfo: str) -> Iterator[Mount]:
+    """What is mounted, in the order in which it was: the last of several at one place hides the others.
+
+    ``mountinfo``: what stands in /proc/self/mountinfo (https://docs.kernel.org/filesystems/proc.html, section 3.5).
+    """
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (kind, source, options, *_) = before.split(" "), [*after.split(" "), "", "", ""]
+        if len(fields) > 4 and kind:
+            yield Mount(unescaped(fields[4]), fields[2], kind, unescaped(source), tuple(options.split(",")))
 
 
 def swaps_of(number: str, name: str, host: HostFiles) -> Iterator[str]:

@@ -28,10 +28,10 @@ from p2v.core.block_devices import (
     kernel_entries,
     kernel_text,
     loop_devices,
+    mounts_in,
     node_of,
     openers_of,
     swaps_of,
-    unescaped,
 )
 
 _DEEPEST = 16
@@ -101,13 +101,9 @@ def is_held(path: Path) -> bool:
 
 def mounts(host: HostFiles = THIS_HOST) -> Iterator[tuple[Mounted, str]]:
     """Everything that is mounted, and what it was mounted from."""
-    for line in kernel_text(host.proc / "self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(), after.split()
-        if len(fields) >= 6 and len(rest) >= 2:
-            # the file system's own options: what is mounted read-only here may be written through another mount
-            options = rest[2].split(",") if len(rest) > 2 else []
-            yield Mounted(unescaped(fields[4]), fields[2], rest[0], "ro" in options), unescaped(rest[1])
+    for mount in mounts_in(kernel_text(host.proc / "self/mountinfo")):
+        # the file system's own options: what is mounted read-only here may be written through another mount
+        yield Mounted(mount.point, mount.number, mount.kind, "ro" in mount.options), mount.source
 
 
 def mount_below(path: Path, host: HostFiles = THIS_HOST) -> Mounted | None:
