@@ -13,6 +13,9 @@ from p2v.batch.report.history import Attempt, History, Span
 from p2v.batch.report.limits import COLUMNS
 from p2v.batch.report.words import Outcome, Work, outcome_of, work_of
 
+_DID_SOMETHING = 0.1
+"""Seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -126,6 +129,11 @@ def copy_rate(job: Job) -> float | None:
     seconds = job.seconds.get("copy", 0.0)
     done = job.bytes_copied or job.bytes_total
     return done / seconds if job.state is State.DONE and seconds > 0 and done else None
+
+
+def worked_seconds(job: Job) -> dict[str, float]:
+    """Of its phases that had something to do: of a fleet of which few need rewriting, the others' nothing is no measure."""
+    return {phase: seconds for phase, seconds in job.seconds.items() if seconds >= _DID_SOMETHING}
 
 
 def attempt_seconds(job: Job, now: float) -> float | None:

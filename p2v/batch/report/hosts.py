@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from p2v.batch.jobs import Job, State
-from p2v.batch.report.figures import attempts_of, copy_rate
+from p2v.batch.report.figures import attempts_of, copy_rate, worked_seconds
 from p2v.batch.report.history import History
 from p2v.batch.report.limits import HOSTS
 from p2v.batch.report.reasons import LEAST, SLOW_TIMES, Slow
@@ -56,7 +56,7 @@ def _count(figures: HostFigures, job: Job) -> None:
     figures.bytes_copied += job.bytes_copied
     if (speed := copy_rate(job)) is not None:
         figures.rates.append(speed)
-    for phase, seconds in job.seconds.items() if job.state is State.DONE else ():
+    for phase, seconds in worked_seconds(job).items() if job.state is State.DONE else ():
         figures.seconds.setdefault(phase, []).append(seconds)
 
 

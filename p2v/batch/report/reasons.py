@@ -10,7 +10,7 @@ from pathlib import PurePath
 from statistics import median
 
 from p2v.batch.jobs import Batch, Job, State
-from p2v.batch.report.figures import Places, attempts_of, copy_rate, run_seconds, spans_of
+from p2v.batch.report.figures import Places, attempts_of, copy_rate, run_seconds, spans_of, worked_seconds
 from p2v.batch.report.history import History, Span
 from p2v.batch.report.limits import SLOW
 from p2v.batch.report.words import Work, clock, lasted, rate, work_of
@@ -27,8 +27,6 @@ _FULL = 0.9
 _TURNS = {"turn": ("to boot", "boots"), "appliance-turn": ("with an appliance", "appliances")}
 """Phases in which a machine waits for others: for what, and by which number of the budget."""
 _LONG_WAITS = 60.0
-_DID_SOMETHING = 0.1
-"""Seconds of a phase that had something to do: of a fleet of which few need rewriting, the others' nothing is no measure."""
 _LEAST_SECONDS = 1.0
 """That a copy or failed attempts must have cost to be told of."""
 
@@ -115,9 +113,8 @@ class _Beside:
 def _slow_phases(ended: Sequence[Job]) -> Iterator[Slow]:
     times: dict[str, list[float]] = {}
     for job in ended:
-        for phase, seconds in job.seconds.items():
-            if seconds >= _DID_SOMETHING:
-                times.setdefault(phase, []).append(seconds)
+        for phase, seconds in worked_seconds(job).items():
+            times.setdefault(phase, []).append(seconds)
     usual = {phase: median(each) for phase, each in times.items() if len(each) >= LEAST and phase != "copy"}
     for job in ended:
         for phase, seconds in job.seconds.items():

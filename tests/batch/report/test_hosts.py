@@ -58,6 +58,19 @@ def test_a_host_that_boots_slowly_is_told_of() -> None:
     assert [*slow_hosts(few, history(few, teller.in_order(), NOW))] == [], "two machines are too few to tell"
 
 
+def test_machines_that_a_phase_had_nothing_to_do_for_are_no_measure_of_a_host() -> None:
+    teller = Teller()
+    jobs = _fleet(teller, 8, _by_turns)
+    node2 = [number for number in range(8) if _by_turns(number) == "node2"]
+    rewritten = dict.fromkeys(node2[:3], 120.0)
+    jobs = tuple(
+        replace(job, seconds={**job.seconds, "rewrite": rewritten.get(number, 0.001)}) for number, job in enumerate(jobs)
+    )
+    told = history(jobs, teller.in_order(), NOW)
+    assert [*slow_hosts(jobs, told)] == []
+    assert [each.seconds.get("rewrite") for each in host_figures(jobs, told)] == [None, [120.0] * 3]
+
+
 def test_the_page_has_hosts_where_there_is_a_cluster_and_nothing_of_them_elsewhere() -> None:
     teller = Teller()
     jobs = _fleet(teller, 6, _by_turns, boot=600.0)
