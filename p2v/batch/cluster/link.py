@@ -331,8 +331,7 @@ class Link:
 
         async def tell() -> None:
             try:
-                telling = client.run(new_limit, child.task.key, limit, workers=[child.worker])
-                await asyncio.wait_for(telling, ANSWER_SECONDS)
+                await within(ANSWER_SECONDS, client.run(new_limit, child.task.key, limit, workers=[child.worker]))
             except Exception:  # noqa: BLE001 - whatever Dask raises here, it is told again where nothing newer is wished
                 await asyncio.sleep(_LOOK_SECONDS)
                 child.limit_wished = child.limit_wished or limit

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from distributed import Client, Queue
 
@@ -22,6 +22,7 @@ from p2v.core.errors import ClusterRefused
 ANSWER_SECONDS = 15.0
 """For a scheduler or worker to answer."""
 _ASK_AGAIN_SECONDS = 30.0
+_T = TypeVar("_T")
 
 
 class Broken(Exception):
@@ -63,7 +64,7 @@ class Roster:
 
     async def look(self, client: Client) -> None:
         """Who is there now; those that are new are asked who they are, beside everything else. Raises ClusterRefused."""
-        identity = await asyncio.wait_for(_rpc(client).identity(n_workers=-1), ANSWER_SECONDS)
+        identity = await within(ANSWER_SECONDS, _rpc(client).identity(n_workers=-1))
         why_not = objection(str(identity["address"]))
         if why_not:
             raise ClusterRefused(self.engine, why_not)
@@ -81,7 +82,7 @@ class Roster:
         described: Mapping[str, object]
         try:
             # one that is reached by everybody gets nothing of ours, not even this
-            found = {} if objection(address) else await asyncio.wait_for(_described(client, address), ANSWER_SECONDS)
+            found = {} if objection(address) else await within(ANSWER_SECONDS, _described(client, address))
             described = found if isinstance(found, Mapping) else {"error": found}
         except Exception as error:  # noqa: BLE001 - whatever Dask raises here, it is asked again
             described = {"error": f"does not answer ({type(error).__name__}: {error})"}
@@ -120,18 +121,20 @@ async def forbid_stealing(client: Client) -> None:
             await stealing.stop()
 
     # a function within a function goes by value: a scheduler need not have p2v
-    await asyncio.wait_for(client.run_on_scheduler(forbid), ANSWER_SECONDS)
+    await within(ANSWER_SECONDS, client.run_on_scheduler(forbid))
 
 
-async def within(seconds: float, work: Awaitable[object]) -> None:
-    """Wait for something of Dask's, no longer than that. Raises TimeoutError.
+async def within(seconds: float, work: Awaitable[_T]) -> _T:
+    """What something of Dask's gives, waited for no longer than that. Raises TimeoutError, and what it raises.
 
     asyncio.wait_for waits on until what it has cancelled has ended, and Dask's client does not always: it takes no note of a cancel
     while it connects anew.
     """
     task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=seconds)
-    if not done:
-        task.cancel()
-        raise TimeoutError
-    task.result()
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+    finally:
+        task.cancel()  # nothing happens to one that has ended
+    return task.result()

@@ -33,3 +33,31 @@ def test_what_it_raises_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(within(60.0, fail()))
+
+
+def test_what_it_gives_is_given() -> None:
+    async def answer() -> int:
+        return 7
+
+    assert asyncio.run(within(60.0, answer())) == 7
+
+
+def test_who_is_told_to_stop_tells_it_to_what_it_waits_for() -> None:
+    async def main() -> bool:
+        stopped = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+        waiting = asyncio.create_task(within(60.0, work()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return await asyncio.wait_for(stopped.wait(), 60)
+
+    assert asyncio.run(main())
