@@ -337,17 +337,31 @@ def run_to_end(
     Raises what starting raises, and what ``hear`` does, the child ended.
     """
     child = starter.start(order)
+
+    def look() -> None:
+        if (limit := new_limit()) is not None:
+            child.limit(limit)
+        if must_stop():
+            child.stop()
+
+    return follow(child, look, hear)
+
+
+def follow(
+    child: Child, look: Callable[[], None], hear: Callable[[Heard], None] = lambda event: None, also: Sequence[int] = ()
+) -> Ended:
+    """Wait in this thread for a child's end; ``look`` is called now and then, and when one of ``also`` is readable.
+
+    The child is closed in any case. Raises what ``hear`` and ``look`` do.
+    """
     try:
         while True:
-            wait_for([child], _LOOK_SECONDS)
+            wait_for([child], _LOOK_SECONDS, also)
             ended = child.ended()
             for event in child.heard():
                 hear(event)
             if ended is not None:
                 return ended
-            if (limit := new_limit()) is not None:
-                child.limit(limit)
-            if must_stop():
-                child.stop()
+            look()
     finally:
         child.close()

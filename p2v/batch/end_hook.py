@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2v.batch.children import LocalStarter, wait_for
+from p2v.batch.children import LocalStarter, follow
 from p2v.batch.jobs import Batch, Hook, Job, JobEvent, State
 from p2v.batch.steps import how_it_ended
 from p2v.batch.stopping import signals_as_wishes
@@ -19,7 +19,6 @@ from p2v.core.errors import P2vError
 
 SCHEMA = 1
 _PARKED_AT_MOST = 1000
-_WAIT_SECONDS = 1.0
 _SAID_LETTERS = 500
 
 
@@ -99,29 +98,26 @@ def run_end_hook(
 def _run(batch: Batch, hook: Hook, end: RunEnd) -> str:
     """What went wrong; empty: nothing."""
     document = json.dumps(document_of(batch, end)).encode() + b"\n"
-    starter = LocalStarter(batch.store)
     began = time.monotonic()
     late = stopped = False
     with signals_as_wishes() as wishes:
         try:
-            child = starter.run(hook.argv, "", stdin=document, marked=False)
+            child = LocalStarter(batch.store).run(hook.argv, "", stdin=document, marked=False)
         except P2vError as error:
             return error.sentence()
         except OSError as error:
             return f"could not be started: {error.strerror or error}"
-        try:
-            while (ended := child.ended()) is None:
-                also = [] if wishes.fd is None else [wishes.fd]
-                wait_for([child], _WAIT_SECONDS, also)
-                child.heard()
-                if count := wishes.take():
-                    stopped = True
-                    child.stop(at_once=count > 1)
-                if time.monotonic() - began > hook.seconds:
-                    late = True
-                    child.stop()
-        finally:
-            child.close()
+
+        def look() -> None:
+            nonlocal late, stopped
+            if count := wishes.take():
+                stopped = True
+                child.stop(at_once=count > 1)
+            if time.monotonic() - began > hook.seconds:
+                late = True
+                child.stop()
+
+        ended = follow(child, look, also=() if wishes.fd is None else (wishes.fd,))
     if late:
         return f"took longer than {hook.seconds:g} s, and was ended"
     if stopped:
