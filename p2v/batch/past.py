@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -40,7 +39,7 @@ class Past:
 def past_of(store: Store, name: str) -> Past:
     """What has failed since somebody asked for it anew."""
     past = Past()
-    for event in _events(store, name):
+    for event in store.every_event(job=name):
         past = Past() if event.kind == "retried" else past.after(event)
     return past
 
@@ -58,17 +57,10 @@ class Begun:
 def begun_before(store: Store, name: str, began: float) -> Begun:
     """``began``: when the attempt of now was."""
     first, behind, worker = began, 0.0, dict[str, Any]()
-    for event in _events(store, name):
+    for event in store.every_event(job=name):
         if event.kind == "claimed":
             first = min(first, event.at)
         elif event.kind == WORKER:
             worker, ahead = dict(event.data), event.data.get("ahead")
             behind = min(behind, ahead) if isinstance(ahead, int | float) else behind
     return Begun(first + behind, worker)
-
-
-def _events(store: Store, name: str) -> Iterator[JobEvent]:
-    after = 0
-    while page := store.events(after=after, job=name):
-        after = page[-1].number
-        yield from page

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +59,8 @@ from p2v.batch.store_runs import Run, RunTable
 from p2v.core.errors import NoSuchJob, RunElsewhere
 
 __all__ = ["Lease", "Run", "Store"]
+
+_PAGE = 10_000
 
 
 class Store:
@@ -161,6 +163,12 @@ class Store:
         which, parameters = ("", ()) if job is None else ("AND job = ?", (stored(job),))
         statement = f"SELECT * FROM events WHERE number > ? {which} ORDER BY number LIMIT ?"
         return tuple(self._rows.event(row) for row in self._file.rows(statement, (after, *parameters, limit)))
+
+    def every_event(self, after: int = 0, job: str | None = None) -> Iterator[JobEvent]:
+        """All of them, read as many at a time as memory bears; also those that are told meanwhile."""
+        while page := self.events(after, job, _PAGE):
+            yield from page
+            after = page[-1].number
 
     def bundles(self) -> frozenset[str]:
         """Names of the folders of all failure bundles that events tell of. Raises BadStore."""

@@ -9,29 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2v.batch.jobs import Batch, JobEvent
+from p2v.batch.jobs import Batch
 from p2v.batch.report import write_report
 from p2v.batch.report.pictures import Shelf
 from p2v.batch.store import Store
 from p2v.cli import console
 from p2v.core.errors import NoSource, P2vError
 
-_AT_ONCE = 10_000
 ANSWER_SECONDS = 60.0
 """How long a run waits for its first page and for its last."""
 
 
-def all_events(store: Store) -> Iterator[JobEvent]:
-    """Everything that happened, in order."""
-    last = 0
-    while events := store.events(last, None, _AT_ONCE):
-        yield from events
-        last = events[-1].number
-
-
 def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | None, shelf: Shelf | None = None) -> None:
     """Write the page as all stand now. ``refresh_seconds``: it asks for the next one after that; None: it is the last."""
-    jobs, events, now = store.jobs(), all_events(store), time.time()
+    jobs, events, now = store.jobs(), store.every_event(), time.time()
     write_report(path, batch, jobs, events, now, refresh_seconds, shelf=shelf, sizes=store.sizes())
 
 

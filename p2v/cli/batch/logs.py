@@ -15,7 +15,6 @@ from p2v.cli.batch.which import add_names, batch_of, require_names
 from p2v.core import jsontext
 
 _LOOK_SECONDS = 0.5
-_AT_ONCE = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +43,9 @@ def _events(store: Store, name: str, *, follow: bool) -> Iterator[JobEvent]:
     while True:
         # asked first: what it did before its end is among the events then
         ended = store.job(name).state.is_end
-        while events := store.events(last, name, _AT_ONCE):
-            yield from events
-            last = events[-1].number
+        for event in store.every_event(last, name):
+            yield event
+            last = event.number
         if ended or not follow:
             return
         time.sleep(_LOOK_SECONDS)
