@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from p2v.conversion_job import Job, Request
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.disk import DiskReader
 from p2v.core.errors import NoSpace, NotPermitted, P2vError, TargetExists
-from p2v.core.events import Event, PhaseTimes, Reporter, Warned, silent
+from p2v.core.events import Event, PhaseTimes, Warned, silent
 from p2v.core.text import printable
 from p2v.core.workspace import existing_parent, require_space
 from p2v.delivery import check_delivery
@@ -134,12 +134,19 @@ def troubles_of_room(looked: Preflight, folder: Path) -> list[Trouble]:
     return []
 
 
-def estimate(document: PlanDocument, wanted: Wanted, report: Reporter = silent) -> CopyEstimate:
+def estimate(document: PlanDocument, wanted: Wanted) -> CopyEstimate:
     """What of a machine's disks would be copied; they must not be in use. Raises what reading them raises."""
+    with _as_copied(document, wanted) as (selection, views):
+        return _estimate(document, selection, views)
+
+
+@contextmanager
+def _as_copied(document: PlanDocument, wanted: Wanted) -> Iterator[tuple[Selection, list[DiskReader]]]:
+    """What is left out of a machine's disks, and the disks without it."""
     with ExitStack() as stack:
         readers = [stack.enter_context(open_planned(source)) for source in document.sources]
-        selection = select(readers, document.facts, report, wanted)
-        return _estimate(document, selection, selection.views(readers))
+        selection = select(readers, document.facts, silent, wanted)
+        yield selection, selection.views(readers)
 
 
 def _estimate(document: PlanDocument, selection: Selection, views: Sequence[DiskReader]) -> CopyEstimate:
@@ -192,8 +199,5 @@ def _refuse_existing(job: Job) -> None:
 
 def _sizes(job: Job) -> tuple[CopyEstimate, int]:
     """What is copied, and the bytes that this takes at most, media that come along included. Raises what reading raises."""
-    with ExitStack() as stack:
-        readers = [stack.enter_context(open_planned(source)) for source in job.document.sources]
-        selection = select(readers, job.document.facts, silent, job.request.left_out)
-        views = selection.views(readers)
+    with _as_copied(job.document, job.request.left_out) as (selection, views):
         return _estimate(job.document, selection, views), room_needed(job, views)

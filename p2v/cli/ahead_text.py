@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from p2v.cli.left_out_text import left_out_words, whole_rows
 from p2v.conversion_job import Request
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
@@ -18,17 +19,11 @@ def copy_rows(copy: CopyEstimate) -> Iterator[str]:
     of = sum(disk.virtual_bytes for disk in copy.disks)
     yield f"  at most {format_bytes(copy.copy_bytes)} of {format_bytes(of)}"
     for disk in copy.disks:
-        left_out = ", ".join(f"{format_bytes(each.length)} ({each.kind})" for each in disk.left_out)
+        left_out = left_out_words(disk.left_out)
         if len(copy.disks) > 1 or left_out:
             size = f"{format_bytes(disk.copy_bytes)} of {format_bytes(disk.virtual_bytes)}"
             yield _safe(f"  {disk.source}: {size}" + (f"; left out: {left_out}" if left_out else ""))
-    for volume in copy.volumes:
-        if volume.why_whole:
-            what = f"{volume.kind}, {format_bytes(volume.size_bytes)}"
-            yield _safe(f"  {volume.name} ({what}) is copied whole: {volume.why_whole}")
-    for each in copy.files:
-        said = f"is copied whole: {each.why_whole}" if each.why_whole else "will be there, without its contents"
-        yield _safe(f"  {each.file.path} ({each.file.place}) {said}")
+    yield from whole_rows(copy.files, copy.volumes, is_copied=False)
     if any(disk.left_out for disk in copy.disks):
         yield "  what was deleted in the guest does not travel; where that matters (recovery, forensics): --all-blocks"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from converters.allocation.left_out import LeftOut, LeftOutRange
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, inspect_windows, windows_next
+from p2v.cli.left_out_text import left_out_words, whole_rows
 from p2v.cli.plan import hardware_rows
 from p2v.consistency import Way
 from p2v.core.owners import OwnerKind
@@ -80,7 +81,7 @@ def _carried_out(record: ConversionRecord) -> list[str]:
             + f", {format_bytes(touched)} in {len(disk.changed)} ranges touched by the rewriting"
         )
         if disk.left_out:
-            rows.append(f"    not copied: {', '.join(f'{format_bytes(each.length)} ({each.kind})' for each in disk.left_out)}")
+            rows.append(f"    not copied: {left_out_words(disk.left_out)}")
         if disk.source_content:
             rows.append(f"    content of the source  {disk.source_content}")
             rows.append(f"    content of the result  {disk.result_content}")
@@ -98,15 +99,7 @@ def _carried_out(record: ConversionRecord) -> list[str]:
 
 def _not_copied(record: ConversionRecord) -> list[str]:
     """What of the disks was left out, what was not and why, and what that means for who looks for deleted files."""
-    rows = []
-    for each in record.unneeded:
-        said = f"was copied whole: {each.why_whole}" if each.why_whole else "is there, without its contents"
-        rows.append(f"  {each.file.path} ({each.file.place}) {said}")
-    for volume in record.allocation:
-        if volume.why_whole:
-            what = f"{volume.kind}, {format_bytes(volume.size_bytes)}"
-            rows.append(f"  {volume.name} ({what}) was copied whole: {volume.why_whole}")
-    rows = [printable(row, keep="") for row in rows]
+    rows = [*whole_rows(record.unneeded, record.allocation, is_copied=True)]
     if any(disk.left_out for disk in record.disks):
         rows.append("  what was deleted in the guest is not in the result; where that matters (recovery, forensics): --all-blocks")
     return rows
