@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
-import fcntl
 import os
 import re
 import select
@@ -38,7 +37,7 @@ from p2v.batch.store import Lease
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.fence import LOCK_SECONDS, fence_path, raise_fence, remove_fence
 from p2v.core.io_errors import write_problem
-from p2v.core.workspace import remove_files, take_lock
+from p2v.core.workspace import LockState, lock_state, remove_files, take_lock
 
 _WORKER = "p2v batch clean"
 _GRACE_SECONDS = 10.0
@@ -338,7 +337,8 @@ def _listed(folder: Path, machines: Collection[str]) -> dict[str, Any]:
     named = dict.fromkeys(each.machine for each in found)
     return {
         "files": [(each.path.name, each.kind.value, each.machine, each.allocated) for each in found],
-        "locked": [machine for machine in named if _is_locked(lock_path(folder, machine))],
+        # where a file system has no locks nobody holds one, and the leases alone tell
+        "locked": [machine for machine in named if lock_state(lock_path(folder, machine)) is LockState.HELD],
     }
 
 
@@ -364,20 +364,3 @@ def _why_kept(job: Job, file: JobFile, *, is_complete: bool) -> str:
     if file.kind in (FileKind.COPY, FileKind.JOURNAL) and not job.state.is_end:
         return "the next run goes on with it"
     return ""
-
-
-def _is_locked(lock: Path) -> bool:
-    """Whether a run holds it. Where a file system has no locks nobody does, and the leases alone tell."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.marks import BATCH_VARIABLE, batch_mark
-from p2v.core.workspace import ELSEWHERE, SOCKETS_VARIABLE
+from p2v.core.workspace import ELSEWHERE, SOCKETS_VARIABLE, LockState, lock_state_of
 
 STORE_VARIABLE = BATCH_VARIABLE
 JOB_VARIABLE = "P2V_BATCH_JOB"
@@ -130,14 +130,10 @@ def is_in_use(folder: Path) -> bool:
     except OSError:
         return True
     try:
-        if os.fstat(descriptor).st_uid != os.geteuid():
-            return True
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        is_ours = os.fstat(descriptor).st_uid == os.geteuid()
+        return not is_ours or lock_state_of(descriptor) is not LockState.FREE
     finally:
         os.close(descriptor)
-    return False
 
 
 def left_folders(store: Path) -> Iterator[Path]:

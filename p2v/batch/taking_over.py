@@ -8,7 +8,6 @@ are on other hosts, the lease's time tells, as ever.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import signal
@@ -25,7 +24,7 @@ from p2v.batch.store_runs import Run
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.marks import this_host
 from p2v.core.text import printable
-from p2v.core.workspace import remove_files, take_lock
+from p2v.core.workspace import LockState, lock_state, remove_files, take_lock
 
 _UNKILLABLE_SECONDS = 10.0
 _NAMED = 5
@@ -73,24 +72,9 @@ def is_dead(store: Path, run: Run) -> bool:
     """Whether a run of this host has died, for sure: with all that it started, once that has got its signal."""
     if not (run.is_local and run.lock and run.host == this_host()):
         return False
-    # of a store, a name: it says nothing of another folder
+    # of a store, a name: it says nothing of another folder. A lock that is not there any more leaves it to the lease
     path = store.with_name(Path(run.lock).name)
-    return path.name.startswith(lock_prefix(store)) and is_free(path)
-
-
-def is_free(lock: Path) -> bool:
-    """Whether a lock is there and nobody holds it; shared, so that two who ask do not take each other for the holder."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False  # somebody has removed it: what cannot be told is left to the lease
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    return path.name.startswith(lock_prefix(store)) and lock_state(path) is LockState.FREE
 
 
 def dead_leases(store: Store) -> dict[str, Run]:
@@ -107,7 +91,7 @@ def free_locks(store: Store) -> Iterator[Path]:
     dead, runs = dead_leases(store), {run.lock: run for run in store.runs.all()}
     for entry in sorted(store.path.parent.glob("." + _literal(store.path.name) + ".run-*")):
         run = runs.get(entry.name)
-        if not is_free(entry):
+        if lock_state(entry) is not LockState.FREE:
             continue
         if run is None or (is_dead(store.path, run) and set(store.runs.leased(run)) <= dead.keys()):
             yield entry
@@ -119,7 +103,7 @@ def free_locks(store: Store) -> Iterator[Path]:
 def remove_lock(store: Store, lock: Path) -> str:
     """Remove one of them, and forget its run; in words why not."""
     run = next((each for each in store.runs.all() if each.lock == lock.name), None)
-    if not is_free(lock):
+    if lock_state(lock) is not LockState.FREE:
         return "" if not lock.exists() else "its run lives"
     if run is not None and store.runs.leased(run):
         return "it tells that a lease is of a dead run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import enum
 import errno
 import fcntl
 import hashlib
@@ -281,6 +282,40 @@ def locked(path: Path, target: Path) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
+
+
+class LockState(enum.Enum):
+    """What can be told of a lock without taking it for good."""
+
+    HELD = "held"
+    FREE = "free"
+    UNKNOWN = "unknown"
+    """It is not there, cannot be opened, or its file system has no locks."""
+
+
+def lock_state(path: Path) -> LockState:
+    """Of the lock of a file, whoever holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return LockState.UNKNOWN
+    try:
+        return lock_state_of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_state_of(descriptor: int) -> LockState:
+    """The same of an open file or folder that is closed right afterwards. Taken shared: two who ask do not take each other for the
+    holder.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return LockState.HELD
+    except OSError:
+        return LockState.UNKNOWN
+    return LockState.FREE
 
 
 def take_lock(path: Path, target: Path) -> tuple[int, bool]:
