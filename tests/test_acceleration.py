@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,16 +90,7 @@ class Host:
         self.version = version
         self.tried: list[str] = []
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes | None = None,
-        on_line: Callable[[str], None] | None = None,
-        accept: Sequence[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, timeout: float, accept: Sequence[int] = (0,), **options: Any) -> Completed:
         if "--version" in argv:
             return Completed(f"QEMU emulator version {self.version}", "", 0.0)
         accelerator = argv[argv.index("-accel") + 1]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,16 +35,7 @@ class Host:
     def __init__(self, *missing: str, python: str = "3.11.2", broken: Sequence[str] = ()) -> None:
         self.missing, self.python, self.broken = missing, python, broken
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes | None = None,
-        on_line: Callable[[str], None] | None = None,
-        accept: Sequence[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
         name = argv[0].rpartition("/")[2]
         if name in self.missing:
             raise ToolMissing(name, name)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from drivers.fixed_appliance.kernel import plain_kernel
-from drivers.fixed_appliance.parts import Parts
+from drivers.fixed_appliance.parts import FIXED_MARK, Parts
 from drivers.fixed_appliance.startup import quicker_archive, thinned
 from p2v.core.run import Runner
 from p2v.core.units import GIB, MIB
@@ -16,7 +16,6 @@ from p2v.core.workspace import require_space
 # 0.75 GiB are taken, of a root file system that says 4 GiB.
 NEEDED_BYTES = 3 * GIB // 2
 FILES = ("kernel", "initrd", "root")
-MARK = "README.fixed"
 _INIT = "init.tar.gz"
 _SECONDS = 300.0
 _LARGEST_KERNEL_BYTES = 256 * MIB
@@ -44,7 +43,7 @@ def build(parts: Parts, folder: Path, runner: Runner) -> None:
         kernel = file.read(_LARGEST_KERNEL_BYTES)
     _replace(made / "kernel", plain_kernel(kernel))
     _replace(made / "initrd", thinned((made / "initrd").read_bytes()))
-    (made / MARK).write_text(_WORDS, "utf-8")
+    (made / FIXED_MARK).write_text(_WORDS, "utf-8")
 
 
 def _replace(file: Path, data: bytes) -> None:

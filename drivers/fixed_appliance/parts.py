@@ -13,7 +13,8 @@ from p2v.core.units import MIB
 # Raised with every change of what is built from the same parts.
 RECIPE = 1
 _SUPERMIN_FOLDER = "supermin.d"
-_FIXED_MARK = "README.fixed"
+FIXED_MARK = "README.fixed"
+"""The file by which libguestfs knows an appliance that is built."""
 _KERNEL_VARIABLES = ("SUPERMIN_KERNEL", "SUPERMIN_KERNEL_VERSION", "SUPERMIN_MODULES")
 # Larger ones (RPM's) are known by size and time; dpkg's is 1 MiB, and is written anew by runs that change nothing.
 _LARGEST_READ_BYTES = 16 * MIB
@@ -36,7 +37,7 @@ def supermin_folder(search_path: str) -> Path | None:
         folder = Path(element or ".")
         if (folder / _SUPERMIN_FOLDER).is_dir():
             return folder / _SUPERMIN_FOLDER
-        if (folder / _FIXED_MARK).exists():
+        if (folder / FIXED_MARK).exists():
             return None
     return None
 

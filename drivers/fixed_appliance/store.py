@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from drivers.fixed_appliance.building import FILES, MARK
+from drivers.fixed_appliance.building import FILES
+from drivers.fixed_appliance.parts import FIXED_MARK
 from p2v.core.acceleration import Accelerator
 
 # The one before this stays a while: hosts with other packages may have the same home.
@@ -54,7 +55,7 @@ class Store:
         folder = self.path(key)
         try:
             noted = json.loads((folder / _CONTENTS).read_text("utf-8"))
-            return noted == _contents(folder) and (folder / MARK).is_file() and _is_ext2(folder / "root")
+            return noted == _contents(folder) and (folder / FIXED_MARK).is_file() and _is_ext2(folder / "root")
         except (OSError, ValueError, RecursionError):
             return False
 
@@ -99,7 +100,7 @@ class Store:
         found = []
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
-                if not path.is_symlink() and (path / MARK).exists() and not path.name.startswith(_BUILDING):
+                if not path.is_symlink() and (path / FIXED_MARK).exists() and not path.name.startswith(_BUILDING):
                     found.append((path.stat().st_mtime, path))
         return tuple(path for _, path in sorted(found, reverse=True))
 

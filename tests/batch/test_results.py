@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from p2v.batch.jobs import MachineJob, State
+from p2v.batch.jobs import Batch, MachineJob, State
 from p2v.batch.kinds import WORKER
 from p2v.batch.mounts import Mounts
 from p2v.batch.places import place_of, places_of
@@ -80,11 +80,16 @@ def test_what_is_not_whole_is_no_result(change: Callable[[MachineJob], MachineJo
     assert result_since(change(converted(tmp_path, "a")), AT) is None
 
 
-def test_a_run_takes_the_result_of_one_that_died_before_it_noted_it(tmp_path: Path) -> None:
-    job = machine(tmp_path, "a")
+def one_that_is_converted(folder: Path) -> tuple[MachineJob, Batch]:
+    """A batch of one machine whose results stand there, of which its store knows nothing."""
+    job = machine(folder, "a")
     job.folder.mkdir()
     converted(job.folder, "a")
-    wished = batch(tmp_path, [job])
+    return job, batch(folder, [job])
+
+
+def test_a_run_takes_the_result_of_one_that_died_before_it_noted_it(tmp_path: Path) -> None:
+    job, wished = one_that_is_converted(tmp_path)
     with Store.create(wished.store) as store:
         store.put(wished)
         assert store.claim("a", "dead", 1.0, AT) is not None
@@ -97,10 +102,7 @@ def test_the_result_of_a_host_whose_clock_is_behind_is_not_taken_for_an_older_on
     tmp_path: Path, ahead: object, is_taken: bool
 ) -> None:
     """Its record says that it began 40 seconds before the runner gave it the job."""
-    job = machine(tmp_path, "a")
-    job.folder.mkdir()
-    converted(job.folder, "a")
-    wished = batch(tmp_path, [job])
+    _, wished = one_that_is_converted(tmp_path)
     with Store.create(wished.store) as store:
         store.put(wished)
         lease = store.claim("a", "dead", 1.0, AT + 40)

@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,16 +33,7 @@ class FakeRunner:
     exit_status: int = 0
     calls: list[Sequence[str]] = field(default_factory=list)
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes | None = None,
-        on_line: Callable[[str], None] | None = None,
-        accept: Sequence[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, accept: Sequence[int] = (0,), **options: Any) -> Completed:
         self.calls.append(argv)
         if self.exit_status not in accept:
             raise ProgramFailed(argv[0], self.exit_status, "")

@@ -8,8 +8,9 @@ import lzma
 import stat
 import struct
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from drivers.fixed_appliance.parts import Parts
 from drivers.linux.cpio import NewEntry, write_archive
@@ -99,16 +100,7 @@ class Supermin:
     def __init__(self, built_kernel: bytes | None = None, during: Callable[[Path], None] = lambda folder: None) -> None:
         self.kernel, self.during, self.runs = built_kernel or kernel(), during, 0
 
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        timeout: float,
-        stdin: bytes | None = None,
-        on_line: Callable[[str], None] | None = None,
-        accept: Sequence[int] = (0,),
-        env: Mapping[str, str] | None = None,
-    ) -> Completed:
+    def run(self, argv: Sequence[str], **options: Any) -> Completed:
         assert argv[0] == "supermin"
         self.runs += 1
         made, descriptions = Path(argv[-1]), Path(argv[-3])
