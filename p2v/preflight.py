@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from converters.pieces import stored_bytes
 from drivers.plan import Finding
 from p2v.conversion_job import Job, Request
+from p2v.copy_estimate import CopyEstimate, as_copied, estimated
 from p2v.core.acceleration import Acceleration, Accelerator
-from p2v.core.disk import DiskReader
 from p2v.core.errors import NoSpace, NotPermitted, P2vError, TargetExists
 from p2v.core.events import Event, PhaseTimes, Warned, silent
 from p2v.core.text import printable
@@ -21,10 +19,8 @@ from p2v.core.workspace import existing_parent, require_space
 from p2v.delivery import check_delivery
 from p2v.device_targets import check_devices
 from p2v.documents import PlanDocument
-from p2v.left_out import Selection, Wanted, left_out_records, select
 from p2v.migrate import job_of, requirements, room_needed
-from p2v.record import AllocationRecord, FileRecord, LeftOutRecord
-from p2v.rewriting import OVERLAY_BYTES, open_planned
+from p2v.rewriting import OVERLAY_BYTES
 
 _LETTERS_AT_MOST = 2000
 _TROUBLES_AT_MOST = 100
@@ -40,30 +36,6 @@ class Trouble:
     code: str
     message: str
     hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class DiskCopy:
-    """What is copied of one disk. ``copy_bytes``: at most, for blocks of zeroes are found only when they are read."""
-
-    source: Path
-    virtual_bytes: int
-    copy_bytes: int
-    left_out: tuple[LeftOutRecord, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CopyEstimate:
-    """What is copied of a machine's disks, in their order, and which volumes and files that rests on."""
-
-    disks: tuple[DiskCopy, ...]
-    volumes: tuple[AllocationRecord, ...] = ()
-    files: tuple[FileRecord, ...] = ()
-
-    @property
-    def copy_bytes(self) -> int:
-        """Of all disks."""
-        return sum(disk.copy_bytes for disk in self.disks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,29 +106,6 @@ def troubles_of_room(looked: Preflight, folder: Path) -> list[Trouble]:
     return []
 
 
-def estimate(document: PlanDocument, wanted: Wanted) -> CopyEstimate:
-    """What of a machine's disks would be copied; they must not be in use. Raises what reading them raises."""
-    with _as_copied(document, wanted) as (selection, views):
-        return _estimate(document, selection, views)
-
-
-@contextmanager
-def _as_copied(document: PlanDocument, wanted: Wanted) -> Iterator[tuple[Selection, list[DiskReader]]]:
-    """What is left out of a machine's disks, and the disks without it."""
-    with ExitStack() as stack:
-        readers = [stack.enter_context(open_planned(source)) for source in document.sources]
-        selection = select(readers, document.facts, silent, wanted)
-        yield selection, selection.views(readers)
-
-
-def _estimate(document: PlanDocument, selection: Selection, views: Sequence[DiskReader]) -> CopyEstimate:
-    disks = tuple(
-        DiskCopy(source.path, source.image.virtual_size, stored_bytes(view), left_out_records(left_out))
-        for source, view, left_out in zip(document.sources, views, selection.disks, strict=True)
-    )
-    return CopyEstimate(disks, selection.volumes, selection.files)
-
-
 def _safe(text: str) -> str:
     """Words that may be a guest's: one line, and not too long."""
     return printable(text[:_LETTERS_AT_MOST].replace("\n", " "), keep="")
@@ -199,5 +148,5 @@ def _refuse_existing(job: Job) -> None:
 
 def _sizes(job: Job) -> tuple[CopyEstimate, int]:
     """What is copied, and the bytes that this takes at most, media that come along included. Raises what reading raises."""
-    with _as_copied(job.document, job.request.left_out) as (selection, views):
-        return _estimate(job.document, selection, views), room_needed(job, views)
+    with as_copied(job.document, job.request.left_out) as (selection, views):
+        return estimated(job.document, selection, views), room_needed(job, views)

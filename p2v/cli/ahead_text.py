@@ -1,31 +1,17 @@
-"""What a conversion would copy and meet, as text: of `p2v plan` and `p2v convert --dry-run`."""
+"""What a conversion would make, copy and meet, as text: of `p2v convert --dry-run`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from p2v.cli.left_out_text import left_out_words, whole_rows
+from p2v.cli.left_out_text import copy_rows
 from p2v.conversion_job import Request
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 from p2v.core.workspace import free_bytes
 from p2v.documents import PlanDocument
-from p2v.preflight import CopyEstimate, Preflight, Trouble, trouble_of_finding
-
-
-def copy_rows(copy: CopyEstimate) -> Iterator[str]:
-    """What of each disk is copied, and what is left out or not, and why."""
-    of = sum(disk.virtual_bytes for disk in copy.disks)
-    yield f"  at most {format_bytes(copy.copy_bytes)} of {format_bytes(of)}"
-    for disk in copy.disks:
-        left_out = left_out_words(disk.left_out)
-        if len(copy.disks) > 1 or left_out:
-            size = f"{format_bytes(disk.copy_bytes)} of {format_bytes(disk.virtual_bytes)}"
-            yield _safe(f"  {disk.source}: {size}" + (f"; left out: {left_out}" if left_out else ""))
-    yield from whole_rows(copy.files, copy.volumes, is_copied=False)
-    if any(disk.left_out for disk in copy.disks):
-        yield "  what was deleted in the guest does not travel; where that matters (recovery, forensics): --all-blocks"
+from p2v.preflight import Preflight, Trouble, trouble_of_finding
 
 
 def ahead_rows(

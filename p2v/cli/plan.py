@@ -8,17 +8,14 @@ from dataclasses import fields
 
 from drivers.plan_text import render as render_plan
 from p2v.cli import console, live_options, machine_options, options
-from p2v.cli.ahead_text import copy_rows
 from p2v.core.errors import P2vError
 from p2v.core.text import printable
 from p2v.core.units import SECTOR_BYTES, format_bytes
 from p2v.documents import PlanDocument, plan_digest, plan_json
 from p2v.inspection import Reading
-from p2v.left_out import Wanted
 from p2v.machine import Clock, Connection, Firmware, Smbios
 from p2v.nvram.carried import described
 from p2v.planning import plan_machine
-from p2v.preflight import estimate
 from p2v.targets.hardware import TargetHardware, TargetNic
 from p2v.targets.platforms import Video
 
@@ -61,6 +58,11 @@ def _copied(document: PlanDocument) -> Iterator[str]:
     if document.live:
         yield "  nobody knows before: disks are in use"
         return
+    # a document for `p2v convert --plan` has nothing of it
+    from p2v.cli.left_out_text import copy_rows
+    from p2v.copy_estimate import estimate
+    from p2v.left_out import Wanted
+
     try:
         yield from copy_rows(estimate(document, Wanted()))
     except P2vError as error:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from p2v.cli import plan
 from p2v.cli.main import main
 from p2v.core.errors import NoSource
 from p2v.core.units import KIB, MIB, format_bytes
@@ -121,7 +120,7 @@ def test_a_disk_that_goes_away_leaves_the_plan(
     def gone(*_: object) -> object:
         raise NoSource(str(disk), "is gone")
 
-    monkeypatch.setattr(plan, "estimate", gone)
+    monkeypatch.setattr("p2v.copy_estimate.estimate", gone)
     status, words = told(capsys, "plan", disk, "--progress", "none")
     assert status == 0
     assert "not known: " in words
