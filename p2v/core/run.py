@@ -303,7 +303,8 @@ def _ending_with_us(command: list[str], sig: str) -> list[str]:
 
 def _if_still_ours(command: list[str]) -> list[str]:
     """A command that does nothing when we are gone already: nobody is told of a death that came before the asking."""
-    return [_require("sh"), "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid()), *command]
+    # the name after the script is what the shell calls itself when it does not find the program
+    return [_require("sh"), "-c", '[ "$PPID" = "$1" ] && shift && exec "$@"', "p2v", str(os.getpid()), *command]
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,7 +249,10 @@ def test_a_hook_before_that_fails_parks_and_one_after_is_told_of(tmp_path: Path)
     assert states == [State.PARKED, State.PARKED, State.DONE, State.PARKED]
     assert [runs(tmp_path, name) for name in "abcd"] == [0, 0, 1, 0]
     assert [e.data["failed"] for e in ran.told if e.kind == "hook" and e.job == "c"] == [True]
-    late = ran.job("d").failure
+    absent, late = ran.job("b").failure, ran.job("d").failure
+    assert absent is not None
+    assert f"{tmp_path / 'none'}: not found" in absent.message
+    assert str(os.getpid()) not in absent.message.replace(str(tmp_path), "")
     assert late is not None
     assert late.message == "the hook before it took too long"
 
