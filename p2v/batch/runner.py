@@ -142,8 +142,10 @@ def run_batch(
         folder = Path(marks["TMPDIR"])
         turns = boot_turns(batch.budget.boots, folder) | appliance_turns(batch.budget.appliances, folder)
         local = replace(local, environment=turns)
-        steps = Steps(store, teller, starter or local, local, settings.first_backoff, settings.inspection)
-        steps.silent_seconds, steps.silences = settings.silent, Silences(settings.answer)
+        steps = Steps(
+            store, teller, starter or local, local, settings.first_backoff, settings.inspection, settings.silent,
+            Silences(settings.answer),
+        )  # fmt: skip
         over = TakeOver(store, own, settings.grace)
 
         def look(jobs: Sequence[Job], paused: bool) -> None:
