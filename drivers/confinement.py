@@ -13,6 +13,7 @@ import ctypes
 import dataclasses
 import errno
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -218,6 +219,7 @@ def _run_child(
     """Never returns: whatever happens, the copy of the parent's state that this process is must not act on it."""
     status = 1
     try:
+        leave_parents_garbage()
 
         def work() -> Any:
             _confine(readers, limits, keep, parent)
@@ -342,6 +344,14 @@ def forbid_new_privileges(libc: ctypes.CDLL) -> None:
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
     # after the change of user, which clears it
     _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave_parents_garbage() -> None:
+    """In a forked child: never collect what the parent has thrown away.
+
+    Its finalizers are the parent's to run, once; and memory that it gave back here would come on top of the child's limit.
+    """
+    gc.freeze()
 
 
 def end_with_parent() -> None:

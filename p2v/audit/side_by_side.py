@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from drivers.confinement import end_with_parent, limit
+from drivers.confinement import end_with_parent, leave_parents_garbage, limit
 from p2v.core.units import GIB, KIB, MIB
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -133,6 +133,7 @@ def _run_child(work: Callable[[int], Any], number: int, bounds: Bounds, pipe: in
     """Never returns: this process is a copy of its parent and must not act as it."""
     status = 1
     try:
+        leave_parents_garbage()
         # a group of its own, so that what it started ends with it; the parent's Ctrl-C is the parent's to pass on
         os.setpgid(0, 0)
         for each in _SIGNALS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -164,6 +165,22 @@ def test_end_of_the_child_is_an_error_that_says_how(
         confined(action, [reader], limits=limits)
     assert caught.value.how.startswith(how)
     assert caught.value.disk == str(reader.files[0])
+
+
+def test_what_its_parent_throws_away_gives_the_child_no_room(reader: RawReader) -> None:
+    def thrown_away() -> int:
+        garbage: list[object] = [bytearray(300 * MIB)]
+        garbage.append(garbage)
+        return len(garbage)
+
+    gc.disable()
+    try:
+        thrown_away()
+        with pytest.raises(ReaderCrashed, match="bytes of memory"):
+            confined(lambda _: gc.collect() + len(bytearray(200 * MIB)), [reader], limits=Limits(memory_bytes=64 * MIB))
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def test_limits_leave_no_child_behind(reader: RawReader) -> None:
