@@ -65,6 +65,11 @@ class Answers:
     answer: Callable[[], bool]
 
 
+def disks_name(readers: Sequence[DiskReader]) -> str:
+    """The disks in an error: by the first one's file."""
+    return str(readers[0].files[0]) if readers and readers[0].files else "disk"
+
+
 def confined(
     function: Callable[[Sequence[DiskReader]], Any],
     readers: Sequence[DiskReader],
@@ -83,7 +88,7 @@ def confined(
     Raises ReaderCrashed when the child dies, hangs, breaks a limit or answers nonsense; a P2vError raised in the
     child is raised here again.
     """
-    name = str(readers[0].files[0]) if readers and readers[0].files else "disk"
+    name = disks_name(readers)
     for codec in _CODECS:
         codecs.lookup(codec)
     jsonio.converter()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from drivers.confinement import DEFAULT_LIMITS, Limits, confined
+from drivers.confinement import DEFAULT_LIMITS, Limits, confined, disks_name
 from drivers.facts import Disk, Partition
 from drivers.layout import DISKS_AT_MOST
 from drivers.partitions import read_partitions
@@ -35,7 +35,7 @@ def sights_confined(
 ) -> tuple[DiskSight, ...]:
     """``look_at`` in a child without privileges (see ``confined``). Raises ReaderCrashed, and what the readers raise."""
     data = confined(lambda disks: encoded(look_at(disks)), readers, limits=limits, keep_fds=keep_fds)
-    return decoded(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
+    return decoded(data, disks_name(readers))
 
 
 def encoded(sights: tuple[DiskSight, ...]) -> Any:

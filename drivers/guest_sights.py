@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from drivers.confinement import DEFAULT_LIMITS, Limits, confined
+from drivers.confinement import DEFAULT_LIMITS, Limits, confined, disks_name
 from drivers.hard_names import SeenLine, find_lines
 from drivers.inode_flags import InodeFlags
-from drivers.inspection import open_linux
+from drivers.inspection import facts_and_tree
 from drivers.linux import paths, reading, rpm_database
 from drivers.linux.network import network_texts
 from drivers.linux.packages import DPKG_STATUS, installed_packages
+from drivers.offline import OfflineTree
 from drivers.program_catalogue import PROGRAMS
 from drivers.programs import FoundProgram, programs_of_linux
 from drivers.tree import GuestTree
@@ -70,12 +71,16 @@ def look_confined(
 ) -> GuestSights:
     """``look_at`` in a child without privileges (see ``confined``). Raises ReaderCrashed."""
     data = confined(lambda disks: encoded(look_at(disks)), readers, limits=limits, keep_fds=keep_fds)
-    return decoded(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
+    return decoded(data, disks_name(readers))
 
 
 def look_at(readers: Sequence[DiskReader]) -> GuestSights:
     """Look into the one Linux on these disks, by the readers of this host; inside ``confined`` only."""
-    tree = open_linux(readers)
+    return look_over_host(facts_and_tree(readers)[1])
+
+
+def look_over_host(tree: OfflineTree | None) -> GuestSights:
+    """The same once its files are open; None where no Linux was found."""
     return look_over(tree, InodeFlags(tree).letters) if tree is not None else GuestSights()
 
 

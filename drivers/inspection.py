@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from drivers import deployments
-from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree
+from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree, disks_name
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.keys import Key
 from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, locked, mount_of, place
@@ -56,13 +56,13 @@ def inspect_confined(
     readers: Sequence[DiskReader], limits: Limits = DEFAULT_LIMITS, keep_fds: Sequence[int] = ()
 ) -> GuestFacts:
     """``inspect_disks`` in a child without privileges (see ``confined``). Raises ReaderCrashed."""
-    data = confined(
-        lambda disks: jsonio.encode(jsonio.converter(), inspect_disks(disks)),
-        readers,
-        limits=limits,
-        keep_fds=keep_fds,
-    )
-    return _facts_of(data, str(readers[0].files[0]) if readers and readers[0].files else "disk")
+    data = confined(lambda disks: facts_encoded(inspect_disks(disks)), readers, limits=limits, keep_fds=keep_fds)
+    return facts_decoded(data, disks_name(readers))
+
+
+def facts_encoded(facts: GuestFacts) -> Any:
+    """Plain JSON data."""
+    return jsonio.encode(jsonio.converter(), facts)
 
 
 def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
@@ -71,6 +71,11 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     Without one clear root, or where it cannot be read on the host, ``os`` and ``root`` are None and the notes
     say what was seen; ``needs_appliance`` tells whether an appliance could see more.
     """
+    return facts_and_tree(readers)[0]
+
+
+def facts_and_tree(readers: Sequence[DiskReader]) -> tuple[GuestFacts, OfflineTree | None]:
+    """What ``inspect_disks`` gives, and the files of the one Linux on these disks; None where it found none."""
     layout = lay_out(readers)
     systems, layout, notes = _find_systems(layout, readers)
     system = systems[0] if len(systems) == 1 else None
@@ -78,9 +83,9 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
         system, problem = _deployed(system, layout, readers)
         notes = (*notes, problem) if problem else notes
     if len(systems) > 1:
-        return _without_system(layout, notes)
+        return _without_system(layout, notes), None
     if system is None:
-        return _without_linux(layout, notes, readers)
+        return _without_linux(layout, notes, readers), None
     mounting = _mount_all(system, layout, readers)
     facts = facts_from_tree(
         mounting.layout,
@@ -92,20 +97,7 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
     )
     damage = (f"{place(system.device)}: {problem}" for problem in system.tree.problems)
     beside = windows.beside_linux(windows.find_windows(layout, readers)[0])
-    return replace(facts, notes=_limited((*facts.notes, *beside, *damage)))
-
-
-def open_linux(readers: Sequence[DiskReader]) -> OfflineTree | None:
-    """The files of the one Linux on these disks, mounted as ``inspect_disks`` reads them; None where that finds none."""
-    layout = lay_out(readers)
-    systems, layout, _ = _find_systems(layout, readers)
-    system = systems[0] if len(systems) == 1 else None
-    if system is not None and system.likeness is Likeness.DEPLOYMENTS:
-        system, _ = _deployed(system, layout, readers)
-    if system is None:
-        return None
-    _mount_all(system, layout, readers)
-    return system.tree
+    return replace(facts, notes=_limited((*facts.notes, *beside, *damage))), system.tree
 
 
 def facts_from_tree(
@@ -168,7 +160,7 @@ def facts_confined(
         facts = facts_from_tree(layout, remote, read_by, root=root, mounts=mounts, notes=notes)
         return jsonio.encode(jsonio.converter(), facts)
 
-    return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
+    return facts_decoded(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
 
 
 def windows_confined(
@@ -191,10 +183,11 @@ def windows_confined(
         facts = windows.facts_of_windows(layout, device, root, remote, ReadBy.APPLIANCE, notes, starting)
         return jsonio.encode(jsonio.converter(), facts)
 
-    return _facts_of(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
+    return facts_decoded(confined_over_tree(read, tree, limits=limits), "the guest in the appliance")
 
 
-def _facts_of(data: Any, name: str) -> GuestFacts:
+def facts_decoded(data: Any, name: str) -> GuestFacts:
+    """The facts in JSON data. Raises ReaderCrashed where it is none: a child may have been taken over."""
     try:
         return jsonio.decode(jsonio.converter(), data, GuestFacts)
     except jsonio.BadDocument as error:

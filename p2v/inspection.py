@@ -19,6 +19,7 @@ from drivers.keys import EVERY, Key
 from drivers.layout import Layout, lay_out, locked, place
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration
+from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, Interrupted
 from p2v.core.events import Reporter, Warned, phase
 from p2v.core.waiting import told_when_slow
@@ -29,6 +30,10 @@ from p2v.machine import MachineDisk
 _ANY_KEY = (Key(EVERY, ""),)
 
 
+HostReader = Callable[[Sequence[DiskReader], Sequence[int]], GuestFacts]
+"""From opened disks, and the descriptors that their readers keep besides those of their files, to facts. Raises ReaderCrashed."""
+
+
 class Reading(enum.Enum):
     """Which way the guest's files are read."""
 
@@ -37,14 +42,19 @@ class Reading(enum.Enum):
     APPLIANCE = "appliance"
 
 
+def _by_host(readers: Sequence[DiskReader], fds: Sequence[int]) -> GuestFacts:
+    return inspect_confined(readers, keep_fds=fds)
+
+
 def inspect(
     disks: Sequence[MachineDisk],
     reading: Reading,
     acceleration: Callable[[], Acceleration],
     report: Reporter,
     keys: Sequence[Key] = (),
+    by_host: HostReader = _by_host,
 ) -> Inspection:
-    """Find out what is in a machine's disks; nothing is written.
+    """Find out what is in a machine's disks; nothing is written. ``by_host``: reads the facts where this host's readers do.
 
     Raises NoSource, BadImage and its kin, Interrupted, NotPermitted, ReaderCrashed, and what the appliance raises where it is
     needed. No operating system is no error here: ``facts.os`` is None and the notes say what was seen.
@@ -56,7 +66,7 @@ def inspect(
                 readers.append(stack.enter_context(open_disk(disk.path, disk.input_format, disk.lookup)))
                 _refuse_half_written(readers[-1])
                 sources.append(_source(disk, readers[-1]))
-        return Inspection(tuple(sources), _facts(disks, readers, reading, acceleration, report, keys))
+        return Inspection(tuple(sources), _facts(disks, readers, reading, acceleration, report, keys, by_host))
 
 
 def _refuse_half_written(reader: MappedDisk) -> None:
@@ -84,10 +94,11 @@ def _facts(
     acceleration: Callable[[], Acceleration],
     report: Reporter,
     keys: Sequence[Key],
+    by_host: HostReader,
 ) -> GuestFacts:
     if reading is not Reading.APPLIANCE:
         # what cannot be read is as it will be in a result: the child tells nobody of it, the copy does
-        facts = inspect_confined([ForgivingDisk(reader) for reader in readers], keep_fds=_kept_fds(readers))
+        facts = by_host([ForgivingDisk(reader) for reader in readers], _kept_fds(readers))
         layout = Layout.of(facts)
         why = needs_appliance(layout, facts, keys)
         if reading is Reading.HOST or not why:

@@ -24,7 +24,7 @@ from p2v.audit.gather import Subject, SubjectKind
 from p2v.audit.inventory.hosts import HostRow
 from p2v.audit.inventory.recognising import may_be_inventory
 from p2v.audit.lifecycle import support_of
-from p2v.audit.looking import look
+from p2v.audit.looking import Looked, Looking
 from p2v.audit.portrait import disks_of, known_cpus, known_memory, signs_of, system_of
 from p2v.audit.rules.start import chain
 from p2v.audit.told_once import once
@@ -183,13 +183,15 @@ def _machine(machine: Machine, wish: Wish, acceleration: Callable[[], Accelerati
     path = str(machine.description or machine.disks[0].path) if machine.description or machine.disks else machine.name
     try:
         reading = Reading.AUTO if wish.deep else Reading.HOST
-        inspection = inspect(machine.disks, reading, acceleration, silent, wish.keys)
+        looking = Looking()
+        inspection = inspect(machine.disks, reading, acceleration, silent, wish.keys, looking.facts)
         document = plan_found(machine, inspection, _options(wish, machine, inspection))
     except P2vError as error:
         return _with_time(
             Examination(replace(_described(machine), findings=(fault(error, path, wish.rules),))), started
         )
-    return _with_time(_portrait(document, inspection, wish), started)
+    looked = looking.seen(machine.disks, document.facts)
+    return _with_time(_portrait(document, inspection, wish, looked), started)
 
 
 def _options(wish: Wish, machine: Machine, inspection: Inspection) -> PlanOptions:
@@ -202,9 +204,8 @@ def _with_time(examination: Examination, started: float) -> Examination:
     return replace(examination, machine=replace(examination.machine, seconds=round(time.monotonic() - started, 3)))
 
 
-def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish) -> Examination:
+def _portrait(document: PlanDocument, inspection: Inspection, wish: Wish, looked: Looked) -> Examination:
     machine, facts = document.machine, document.facts
-    looked = look(machine.disks, facts)
     examined = Examined(
         document,
         wish.rules,
