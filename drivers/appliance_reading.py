@@ -17,12 +17,13 @@ from drivers.appliance_values import ApplianceFailed, FoundFileSystem
 from drivers.confinement import confined_over_tree
 from drivers.deployments import is_physical_root
 from drivers.facts import FileSystem, GuestFacts, Mount, Partition, ReadBy, Volume
-from drivers.inspection import facts_confined, mounts_from_fstab, windows_confined
+from drivers.inspection import facts_confined, windows_confined
 from drivers.keys import Key
 from drivers.layout import CARRIERS, Device, Layout, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.image_based import image_of_partitions
 from drivers.linux.paths import TEXT_BYTES_AT_MOST
+from drivers.mounting import mounts_from_fstab
 from drivers.systems import Likeness, root_likeness
 from drivers.tree import GuestTree, text_of
 from drivers.windows import inspection as windows

@@ -7,49 +7,40 @@ an appliance's tree (``facts_from_tree``). Planning sees no difference but ``rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from drivers import deployments
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined, confined_over_tree, disks_name
 from drivers.facts import GuestFacts, Mount, Partition, ReadBy, Volume
 from drivers.keys import Key
-from drivers.layout import Device, Layout, Sources, firmware, is_esp, lay_out, locked, mount_of, place
+from drivers.layout import Device, Layout, firmware, lay_out, locked, mount_of, place
 from drivers.linux.bootloader import read_boot_loader
 from drivers.linux.efi_programs import read_efi_programs
-from drivers.linux.fstab import FstabEntry, named_devices, parse_fstab
+from drivers.linux.fstab import FstabEntry, parse_fstab
 from drivers.linux.image_based import image_of_partitions, read_image
 from drivers.linux.kernels import find_kernels
 from drivers.linux.network import read_network
-from drivers.linux.paths import TEXT_BYTES_AT_MOST
 from drivers.linux.reading import collect_digests, collect_texts
 from drivers.linux.rebuild import find_builders
 from drivers.linux.selinux import read_label_policy
 from drivers.linux.start_files import read_start_files
 from drivers.linux.tools import find_tools
+from drivers.mounting import FSTAB, LINUX_KINDS, System, is_needed, mount_all, plain, refused
 from drivers.offline import OfflineTree, UnreadableVolume, open_device
 from drivers.other.signs import recognise_other, system_by_type
 from drivers.systems import Likeness, read_selinux, read_system, root_likeness
-from drivers.tree import FileType, GuestTree, text_of
+from drivers.tree import GuestTree
 from drivers.windows import inspection as windows
 from p2v.core import jsonio
 from p2v.core.disk import DiskReader
 from p2v.core.errors import ReaderCrashed
 
-MOUNTS_AT_MOST = 64
 NOTES_AT_MOST = 100
 # An appliance without KVM hands out an initramfs at a few MB a second.
 _OVER_TREE = Limits(seconds=900.0)
 
-_FSTAB = "/etc/fstab"
-_ESP_MOUNTPOINTS = ("/boot/efi", "/efi", "/boot")
-# facts are read from these; the guest's other file systems are only named
-_NEEDED_MOUNTPOINTS = ("/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc", "/lib", "/opt")
-# not looked for among the disks
-_REMOVABLE = ("iso9660", "udf", "udf,iso9660", "iso9660,udf")
-_DRIVES = ("/dev/sr", "/dev/scd", "/dev/cdrom", "/dev/dvd", "/dev/fd", "/dev/floppy")
-_LINUX_KINDS = frozenset({"ext2", "ext3", "ext4", "xfs"})
-_MAY_HOLD_A_SYSTEM = _LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reiserfs", "jfs", "f2fs", "bcache"}
+_MAY_HOLD_A_SYSTEM = LINUX_KINDS | {"btrfs", "lvm2", "md", "luks", "zfs", "reiserfs", "jfs", "f2fs", "bcache"}
 
 
 def inspect_confined(
@@ -86,7 +77,7 @@ def facts_and_tree(readers: Sequence[DiskReader]) -> tuple[GuestFacts, OfflineTr
         return _without_system(layout, notes), None
     if system is None:
         return _without_linux(layout, notes, readers), None
-    mounting = _mount_all(system, layout, readers)
+    mounting = mount_all(system, layout, readers)
     facts = facts_from_tree(
         mounting.layout,
         system.tree,
@@ -224,49 +215,12 @@ def _unread_device(layout: Layout, keys: Sequence[Key]) -> str:
     return ""
 
 
-def mounts_from_fstab(
-    text: str, layout: Layout, root: Device | None
-) -> tuple[tuple[tuple[FstabEntry, Device], ...], tuple[str, ...]]:
-    """The entries of an fstab that stand on these disks, in mounting order, and what was not found."""
-    entries = parse_fstab(text)[: 16 * MOUNTS_AT_MOST]
-    sources = Sources(layout, root, named_devices(entries))
-    found: list[tuple[FstabEntry, Device]] = []
-    notes: list[str] = []
-    for entry in entries:
-        if not entry.mountpoint.startswith("/") or entry.fstype in _REMOVABLE or entry.spec.startswith(_DRIVES):
-            continue
-        device, problem = sources.find(entry.spec)
-        if device is not None:
-            found.append((entry, device))
-        elif problem:
-            notes.append(f"{_FSTAB} line {entry.line_number}: {entry.spec} for {entry.mountpoint}: {problem}")
-    found.sort(key=lambda pair: _plain(pair[0].mountpoint).count("/") if pair[0].mountpoint != "/" else 0)
-    return tuple(found[:MOUNTS_AT_MOST]), tuple(notes)
-
-
 # --- finding the system ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _System:
-    device: Device
-    tree: OfflineTree
-    likeness: Likeness
-    mounts: tuple[Mount, ...] = ()
-    """What is mounted before fstab says anything, the root first."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Mounting:
-    layout: Layout
-    root: Mount
-    mounts: tuple[Mount, ...]
-    notes: tuple[str, ...]
-
-
-def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[_System], Layout, tuple[str, ...]]:
+def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[System], Layout, tuple[str, ...]]:
     """The roots; file systems that their reader refuses are marked so in the layout."""
-    systems: list[_System] = []
+    systems: list[System] = []
     notes: list[str] = []
     for device in layout.devices:
         filesystem = device.filesystem
@@ -278,12 +232,12 @@ def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[_
         try:
             tree = OfflineTree(open_device(device, readers))
         except UnreadableVolume as error:
-            layout = _refused(layout, device, error)
+            layout = refused(layout, device, error)
             notes.append(f"{place(device)} ({filesystem.kind}) was not looked into: {error}")
             continue
         likeness = root_likeness(tree)
         if likeness is not Likeness.NONE:
-            systems.append(_System(device, tree, likeness))
+            systems.append(System(device, tree, likeness))
         elif unread := deployments.unread_kind(tree):
             notes.append(f"{place(device)} holds {unread}")
         elif tree.problems:
@@ -297,7 +251,7 @@ def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[_
     return systems, layout, tuple(notes)
 
 
-def _deployed(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> tuple[_System | None, str]:
+def _deployed(system: System, layout: Layout, readers: Sequence[DiskReader]) -> tuple[System | None, str]:
     """An ostree system with the deployment that starts as its root, or why there is none."""
     boot = _boot_of_deployments(system, layout, readers)
     if boot is not None:
@@ -314,14 +268,14 @@ def _deployed(system: _System, layout: Layout, readers: Sequence[DiskReader]) ->
             tree.mount(mount.mountpoint, open_device(device, readers, mount.folder))
     except UnreadableVolume as error:
         return None, f"{place(system.device)}: the deployment {deployment.name} cannot be read: {error}"
-    return _System(system.device, tree, Likeness.LINUX, mounts), ""
+    return System(system.device, tree, Likeness.LINUX, mounts), ""
 
 
-def _boot_of_deployments(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> Device | None:
+def _boot_of_deployments(system: System, layout: Layout, readers: Sequence[DiskReader]) -> Device | None:
     """The partition that is /boot: which one it is, only fstab inside a deployment says, or nothing but a label."""
     for device in layout.devices:
         filesystem = device.filesystem
-        if device is system.device or filesystem is None or filesystem.kind not in _LINUX_KINDS or filesystem.why_not_host:
+        if device is system.device or filesystem is None or filesystem.kind not in LINUX_KINDS or filesystem.why_not_host:
             continue
         try:
             tree = OfflineTree(open_device(device, readers))
@@ -330,15 +284,6 @@ def _boot_of_deployments(system: _System, layout: Layout, readers: Sequence[Disk
         if deployments.is_boot(tree):
             return device
     return None
-
-
-def _refused(layout: Layout, device: Device, error: UnreadableVolume) -> Layout:
-    """The layout with the reason why the host cannot read a device."""
-    if device.filesystem is None:
-        return layout
-    return layout.with_filesystem(
-        device, replace(device.filesystem, why_not_host=f"the host reader refuses it: {error}")
-    )
 
 
 def _without_linux(layout: Layout, notes: Sequence[str], readers: Sequence[DiskReader]) -> GuestFacts:
@@ -392,84 +337,11 @@ def _without_system(layout: Layout, notes: Iterable[str]) -> GuestFacts:
     )
 
 
-def _mount_all(system: _System, layout: Layout, readers: Sequence[DiskReader]) -> _Mounting:
-    text = text_of(system.tree, _FSTAB, TEXT_BYTES_AT_MOST) or ""
-    found, notes = mounts_from_fstab(text, layout, system.device)
-    first = system.mounts or (mount_of(system.device, "/"),)
-    root = replace(first[0], options=_root_options(found))
-    mounting = _Mounting(layout, root, (root, *first[1:]), notes)
-    for entry, device in found:
-        if _plain(entry.mountpoint) != "/":
-            mounting = _mounted(mounting, system, device, entry.mountpoint, entry.options, readers)
-    return _with_esp(mounting, system, readers)
-
-
-def _root_options(found: Iterable[tuple[FstabEntry, Device]]) -> str:
-    return next((entry.options for entry, _ in found if _plain(entry.mountpoint) == "/"), "")
-
-
-def _mounted(
-    mounting: _Mounting,
-    system: _System,
-    device: Device,
-    mountpoint: str,
-    options: str,
-    readers: Sequence[DiskReader],
-) -> _Mounting:
-    """The mount is a fact in any case; its files are read when facts may be in them and the host can."""
-    mountpoint = _plain(mountpoint)
-    filesystem = device.filesystem
-    # fstab has the last word on what was mounted before it
-    others = (mount for mount in mounting.mounts if mount.mountpoint != mountpoint or not system.mounts)
-    mounting = replace(mounting, mounts=(*others, mount_of(device, mountpoint, options)))
-    if filesystem is None or not _is_needed(mountpoint):
-        return mounting
-    problem, layout = filesystem.why_not_host, mounting.layout
-    if not problem:
-        try:
-            system.tree.mount(mountpoint, open_device(device, readers))
-        except UnreadableVolume as error:
-            problem, layout = str(error), _refused(layout, device, error)
-    if not problem:
-        return mounting
-    note = f"{mountpoint} ({place(device)}, {filesystem.kind}) was not read: {problem}"
-    return replace(mounting, layout=layout, notes=(*mounting.notes, note))
-
-
-def _with_esp(mounting: _Mounting, system: _System, readers: Sequence[DiskReader]) -> _Mounting:
-    """systemd mounts the EFI system partition without fstab, and some systems leave it unmounted."""
-    esps = [p for p in mounting.layout.partitions if is_esp(p) and p.filesystem and p.filesystem.kind == "vfat"]
-    taken = {(mount.disk, mount.partition) for mount in mounting.mounts if not mount.volume}
-    if len(esps) != 1 or (esps[0].disk, esps[0].number) in taken:
-        return mounting
-    for mountpoint in _ESP_MOUNTPOINTS:
-        if any(mount.mountpoint == mountpoint for mount in mounting.mounts):
-            continue
-        if _is_folder(system.tree, mountpoint) and not system.tree.list(mountpoint):
-            return _mounted(mounting, system, esps[0], mountpoint, "", readers)
-    return mounting
-
-
-def _is_folder(tree: GuestTree, path: str) -> bool:
-    try:
-        return tree.lstat(path).type is FileType.DIRECTORY
-    except FileNotFoundError:
-        return False
-
-
-def _is_needed(mountpoint: str) -> bool:
-    return mountpoint in _NEEDED_MOUNTPOINTS or mountpoint.startswith(("/usr/", "/var/lib", "/boot/"))
-
-
-def _plain(mountpoint: str) -> str:
-    return "/" + "/".join(part for part in mountpoint.split("/") if part not in ("", "."))
-
-
 def _unread_mount(facts: GuestFacts) -> str:
     """The first mount that facts should have been read from, and were not."""
     for mount in facts.mounts:
         filesystem = facts.filesystem_of(mount)
-        if filesystem and filesystem.why_not_host and _is_needed(mount.mountpoint):
+        if filesystem and filesystem.why_not_host and is_needed(mount.mountpoint):
             where = mount.volume or place(Partition(mount.disk, mount.partition, 0, 0, ""))
             return f"{mount.mountpoint} ({where}, {filesystem.kind}): {filesystem.why_not_host}"
     return ""
@@ -478,10 +350,10 @@ def _unread_mount(facts: GuestFacts) -> str:
 def _unseen_mount(facts: GuestFacts) -> str:
     """The first mount of fstab that facts should have been read from, and that stands on nothing the host sees."""
     known = {mount.mountpoint for mount in facts.mounts}
-    text = facts.texts[_FSTAB].text if _FSTAB in facts.texts else ""
+    text = facts.texts[FSTAB].text if FSTAB in facts.texts else ""
     for entry in parse_fstab(text):
-        mountpoint = _plain(entry.mountpoint) if entry.mountpoint.startswith("/") else ""
-        is_missing = mountpoint not in known and _is_needed(mountpoint) and not _is_elsewhere(entry)
+        mountpoint = plain(entry.mountpoint) if entry.mountpoint.startswith("/") else ""
+        is_missing = mountpoint not in known and is_needed(mountpoint) and not _is_elsewhere(entry)
         if is_missing and "noauto" not in entry.options.split(","):
             return f"{mountpoint} is on {entry.spec}, which the host's readers do not see"
     return ""

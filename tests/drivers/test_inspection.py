@@ -11,9 +11,10 @@ import pytest
 
 from drivers.facts import Disk, FileSystem, GuestFacts, Partition, ReadBy, Tool
 from drivers.families import family_of
-from drivers.inspection import facts_from_tree, inspect_confined, inspect_disks, mounts_from_fstab, needs_appliance
+from drivers.inspection import facts_from_tree, inspect_confined, inspect_disks, needs_appliance
 from drivers.keys import Key
 from drivers.layout import Layout, lay_out, locked
+from drivers.mounting import mounts_from_fstab
 from drivers.offline import Limits
 from drivers.planning import PlanOptions, plan_guest
 from drivers.systems import parse_assignments, read_selinux, read_system
