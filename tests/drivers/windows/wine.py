@@ -21,8 +21,15 @@ import pytest
 
 from drivers.windows.edits import AddKey, HiveEdit, SetValue
 
-_SECONDS = 120
+_SECONDS = 600
 _TICK = 0.1
+# what its command interpreter says first; Wine runs no program before it has started the services of its registry
+_IS_ON = "Microsoft Windows"
+_NOT_STARTED = re.compile("^.*service.* failed to start.*$", re.MULTILINE)
+_STARTS = 5
+# Wine gives a service up that does not answer within ten seconds, which a loaded host may need to load its program; here
+# in milliseconds
+_SERVICE_PATIENCE = "600000"
 
 
 def why_not() -> str:
@@ -54,6 +61,7 @@ class Wine:
 
     folder: Path
     _on: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _attempts: int = field(default=0, repr=False)
 
     @property
     def drive(self) -> Path:
@@ -84,6 +92,10 @@ class Wine:
         """Its registry and drive C; a few seconds, and some 700 MB."""
         code, said = self._call(["wineboot", "-i"], check=False)
         assert code == 0, f"wineboot ended with {code}: {said}"
+        self.run(
+            "reg", "add", "HKLM\\System\\CurrentControlSet\\Control",
+            "/v", "ServicesPipeTimeout", "/t", "REG_SZ", "/d", _SERVICE_PATIENCE, "/f",
+        )  # fmt: skip
         self.wait_until_off()
 
     def import_registry(self, edits: Sequence[HiveEdit]) -> None:
@@ -100,15 +112,41 @@ class Wine:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Turned on: its automatic services run. At the end it is off, whatever ran."""
-        # a program that waits for its input keeps it on
-        self._on = subprocess.Popen(
-            ["wine", "cmd"], env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        """Turned on: its automatic services were started. At the end it is off, whatever ran."""
         try:
+            for _ in range(_STARTS):
+                self._turn_on()
+                if not (failed := self.not_started()):
+                    break
+                self.cut()
+            assert not failed, f"Wine did not start its services: {failed}"
             yield
+        except AssertionError as error:
+            error.add_note(f"Wine said: {self._log.read_text(errors='replace')[-4000:]}")
+            raise
         finally:
             self.cut()
+
+    @property
+    def _log(self) -> Path:
+        """What Wine itself said since it was turned on."""
+        return self.folder.with_name(f"{self.folder.name}-on-{self._attempts}.log")
+
+    def not_started(self) -> list[str]:
+        """Wine's words on automatic services that it could not start, since it was turned on."""
+        return _NOT_STARTED.findall(self._log.read_text(errors="replace"))
+
+    def _turn_on(self) -> None:
+        self._attempts += 1
+        env = {**self.environment, "WINEDEBUG": "-all,err+service,fixme+service"}
+        with self._log.open("wb") as log:
+            # a program that waits for its input keeps it on
+            self._on = subprocess.Popen(["wine", "cmd"], env=env, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        end = time.monotonic() + _SECONDS
+        while _IS_ON not in self._log.read_text(errors="replace"):
+            assert self._on.poll() is None, "Wine went off"
+            assert time.monotonic() < end, "Wine does not come up"
+            time.sleep(_TICK)
 
     def cut(self) -> None:
         """Everything ends at once."""
@@ -124,7 +162,7 @@ class Wine:
         subprocess.run(["wineserver", "-w"], env=self.environment, check=False, timeout=_SECONDS)
 
 
-def wait_for(file: Path, text: str, seconds: float = 60) -> str:
+def wait_for(file: Path, text: str, seconds: float = 240) -> str:
     """The file's text as soon as it has ``text`` in it. Fails with what is there after so many seconds."""
     end = time.monotonic() + seconds
     while True:
