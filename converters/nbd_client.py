@@ -23,7 +23,7 @@ _LONGEST_MESSAGE_BYTES = 64 * 1024
 _LONGEST_STATUS_BYTES = 1024 * 1024
 # Replies to requests that a child process left unanswered are passed over, a few of them.
 _MAX_STRAY_CHUNKS = 64
-_LISTEN_SECONDS = 1.0
+_LISTEN_SECONDS = 15.0
 _POLL_SECONDS = 0.01
 _READ_BYTES = 2 * 1024 * 1024
 
