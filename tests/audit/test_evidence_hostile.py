@@ -58,11 +58,11 @@ def assert_sound(seen: Examined, finding: Finding) -> None:
 
 @pytest.mark.parametrize("id_", IDS)
 def test_no_message_is_too_odd(id_: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for seen in _guests():
         for message in MESSAGES:
             assert_sound(seen, Finding(id_, message))
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @settings(deadline=None, max_examples=150)
@@ -84,7 +84,7 @@ def test_a_table_of_many_lines_is_pointed_at_soon() -> None:
     seen = examined(facts_of(nodes))
     told = [each for each in findings(seen) if each.id == "linux.fstab.unresolved"]
     assert len(told) == 3000
-    started = time.monotonic()
+    started = time.process_time()
     for each in told[:100]:
         assert_sound(seen, each)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -161,9 +161,9 @@ def test_the_lines_of_a_difference_hold_both_texts(old: list[str], new: list[str
 
 def test_a_long_text_with_many_changes_costs_no_more_than_its_length() -> None:
     before = "".join(f"{n % 90}\n" for n in range(200_000))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert len(diff(before, before.replace("7\n", "8\n"))) > 1000
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20
 
 
 def test_a_real_plan_shows_the_difference_of_every_edit() -> None:

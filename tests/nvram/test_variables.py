@@ -110,7 +110,7 @@ def test_broken_files_are_refused_or_read_and_soon(make: object) -> None:
     whole = make(SECURE)
     read = vmware.read_nvram if make is writer.vmware else edk2.read_store
     chance = random.Random(5)
-    begun = time.monotonic()
+    begun = time.process_time()
     for _ in range(600):
         broken = bytearray(whole)
         for _ in range(chance.randint(1, 8)):
@@ -119,7 +119,7 @@ def test_broken_files_are_refused_or_read_and_soon(make: object) -> None:
             described(worth_carrying(read(bytes(broken))), secure_boot=True)
         except BadVariables:
             continue
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
 
 
 def test_what_means_something_elsewhere_is_chosen() -> None:

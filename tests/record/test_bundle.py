@@ -103,10 +103,10 @@ def test_words_that_may_stay_go_where_their_place_makes_them_private(text: str) 
 
 
 def test_long_texts_take_no_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     for unit in ("a-", "a", "1", ".", "a.", "1:", "key", "=", "a=", "key ", "\\", "f", "é", "a " * 9, "a-" * 190 + " "):
         Scrubber().text(unit * (100_000 // len(unit)))
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_what_helps_stays() -> None:

@@ -448,10 +448,10 @@ def test_of_suses_files_with_macs_for_names_the_cards_own_is_changed() -> None:
 
 @pytest.mark.parametrize("text", ["key" * 20_000, "key" + " " * 60_000, "psk_" * 15_000 + "\n", "source /*\n" * 6_000])
 def test_a_hostile_text_takes_no_longer_than_any_other(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     facts = facts_of(guest({PLAIN: text, f"{NM}/a": text, f"{NETWORKD}/a.network": text, f"{RH}/ifcfg-a": text}))
     plan_guest(facts, options(WITH_DNS))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("around", ["80:00:{}", "{}:ff:ff", "a{}", "{}0"])

@@ -212,9 +212,9 @@ def test_a_rule_that_is_not_understood_is_named_and_the_others_hold(pattern: str
 @pytest.mark.parametrize("pattern", ["/etc/p2v(a+)+", "/etc/p2v(a|a)*b", "/etc/p2v(.*)*(.*)*(.*)*x", "(((/.*)*)*)*!"])
 def test_no_expression_takes_long(pattern: str) -> None:
     rules = tuple(LabelRule(pattern + "c" * (i % 3), "", "u:r:x_t") for i in range(300))
-    started = time.monotonic()
+    started = time.process_time()
     labels, _ = labels_of(LabelPolicy("demo", rules), [WriteFile("/etc/p2v" + "a" * 240 + "!", "", 0o644, "")])
-    assert time.monotonic() - started < 2.0
+    assert time.process_time() - started < 2.0
     assert "/etc/p2v" + "a" * 240 + "!" not in labels or pattern.startswith("(((")
 
 

@@ -49,7 +49,7 @@ def test_the_stack_is_told_also_where_no_interface_could_be_read() -> None:
 
 
 def test_what_is_no_document_names_nothing_and_takes_no_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("", "\udcff", "<interface>" * 50_000, "<!--" * 50_000, "<interface><name>" + "<device>" * 50_000):
         assert read(text) == ()
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
