@@ -12,6 +12,7 @@ from converters.image import describe, open_disk
 from converters.references import MAX_CHAIN, Lookup
 from p2v.core.errors import BadImage, ForbiddenReference, NoSource, ParentMissing
 from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img, whole_disk
+from tests.descriptors import descriptors
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 
 SIZE = 6 * MIB + 512
@@ -180,8 +181,8 @@ def test_a_guest_cannot_have_the_hosts_other_devices_read_as_its_parent(base: Pa
 
 
 def test_closing_the_child_closes_its_parents(base: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     disk = open_disk(child_of(base, base.parent / "child.qcow2"))
-    assert len(os.listdir("/proc/self/fd")) == before + 2
+    assert len(descriptors() - before) == 2
     disk.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before

@@ -24,6 +24,7 @@ from p2v.core.errors import (
     Usage,
 )
 from tests.converters.images import MIB, VARIANTS
+from tests.descriptors import descriptors
 
 BOOT_SECTOR = bytes(510) + b"\x55\xaa"
 
@@ -206,7 +207,7 @@ def test_format_the_contents_contradict_is_ambiguous_and_unknown_ones_are_usage(
 
 
 def test_failed_opening_gives_back_every_handle(images: dict[str, Path], tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     bad = tmp_path / "x.qcow2"
     bad.write_bytes(images["qcow2-v3"].read_bytes()[:1000])
     (tmp_path / "one.bin").write_bytes(bytes(512))
@@ -215,4 +216,4 @@ def test_failed_opening_gives_back_every_handle(images: dict[str, Path], tmp_pat
     for image in (bad, tmp_path / "y.vmdk"):
         with pytest.raises(BadImage):
             open_disk(image)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before

@@ -16,6 +16,7 @@ from converters.references import Lookup
 from p2v.core.errors import BadImage, ForbiddenReference
 from tests.converters.damage import patched
 from tests.converters.images import BY_NAME, KIB, MIB, make_image, patterned, qemu_img, rebuilt
+from tests.descriptors import descriptors
 
 CLUSTER = 64 * KIB
 SIZE = 2 * MIB + 512
@@ -107,13 +108,13 @@ def test_a_data_file_elsewhere_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "vm").mkdir()
     image = tmp_path / "vm" / "x.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={tmp_path}/data.bin", str(image), "4M")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(ForbiddenReference, match=r"data\.bin"):
         open_disk(image)
     (tmp_path / "vm" / "data.bin").symlink_to(tmp_path / "data.bin")
     with pytest.raises(ForbiddenReference):
         open_disk(image)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
     with open_disk(image, lookup=Lookup(allowed=(tmp_path,))) as disk:
         assert disk.pread(512, 0) == bytes(512)
 
@@ -128,10 +129,10 @@ def test_a_failed_parent_closes_the_data_file(tmp_path: Path) -> None:
     image = tmp_path / "x.qcow2"
     words = ["-o", f"data_file={tmp_path}/data.bin", "-u", "-b", "gone.raw", "-F", "raw"]
     qemu_img("create", "-q", "-f", "qcow2", *words, str(image), "4M")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(BadImage):
         open_disk(image)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from p2v.core.events import silent
 from p2v.core.workspace import socket_folder
 from tests.converters.damage import patched, truncated
 from tests.converters.images import BY_NAME, KIB, MIB, make_image, patterned, qemu_img, read_by_qemu
+from tests.descriptors import descriptors
 
 CHECKOUT = Path(qemu_reader.__file__).parent.parent
 FORMATS = ("qcow", "qed", "parallels")
@@ -61,10 +62,6 @@ def gone(image: Path, seconds: float = 60.0) -> bool:
     return not servers(image)
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.fixture(autouse=True)
 def no_folder_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test ends without the folders its servers had."""
@@ -95,7 +92,7 @@ def test_the_server_ends_with_the_disk_and_leaves_nothing(name: str, images: dic
         disk.pread(4096, 0)
     assert not servers(images[name])
     disk.close()
-    assert descriptors() == before
+    assert not descriptors() - before
     with pytest.raises(ReadFailed):
         list(disk.extents())
 
@@ -132,7 +129,7 @@ def test_the_server_ends_after_a_failed_opening(image: Path, monkeypatch: pytest
     with pytest.raises(ReadFailed, match="second connection"):
         open_disk(image)
     assert not servers(image)
-    assert descriptors() == before
+    assert not descriptors() - before
 
 
 def test_the_server_ends_when_its_user_is_killed(image: Path) -> None:
@@ -147,17 +144,20 @@ def test_the_server_ends_when_its_user_is_killed(image: Path) -> None:
 
 
 def test_a_server_that_hangs_is_a_failed_read(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qemu_reader, "ANSWER_SECONDS", 1.0)
+    # it is opened with the same patience
+    monkeypatch.setattr(qemu_reader, "ANSWER_SECONDS", 3.0)
     with open_disk(image) as disk:
         os.kill(servers(image)[0], signal.SIGSTOP)
         started = time.monotonic()
-        with pytest.raises(ReadFailed, match="within 1 s"):
+        with pytest.raises(ReadFailed, match="within 3 s"):
             disk.pread(512, 0)
-        with pytest.raises(ReadFailed):
-            disk.pread(512, 0)
-        with pytest.raises(ReadFailed):
-            list(disk.extents())
-        assert time.monotonic() - started < 3
+        for _ in range(30):
+            with pytest.raises(ReadFailed):
+                disk.pread(512, 0)
+            with pytest.raises(ReadFailed):
+                list(disk.extents())
+        # it is not waited for again, which would be three minutes
+        assert time.monotonic() - started < 90
     assert not servers(image)
 
 
@@ -322,7 +322,7 @@ def test_damaged_and_cut_images_do_no_harm(name: str, images: dict[str, Path], t
             patched(images[name], image, (at, noise.choice((b"\xff", b"\x7f\xff\xff\xff", bytes(8), noise.randbytes(2)))))
         outcomes[_outcome(image)] += 1
     assert min(outcomes.values()) > 0
-    assert descriptors() == before
+    assert not descriptors() - before
 
 
 def _outcome(image: Path) -> str:
@@ -335,7 +335,7 @@ def _outcome(image: Path) -> str:
     except P2vError as error:
         return "refused" if error.sentence() else "unsaid"
     finally:
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 120
     return "read"
 
 
@@ -355,7 +355,7 @@ def test_a_disk_of_64_tib_opens_and_is_walked_at_once(tmp_path: Path) -> None:
     with open_disk(tmp_path / "x.qed") as disk:
         assert disk.pread(4096, disk.virtual_size - 4096) == bytes(4096)
         assert [(e.zero, e.length) for e in disk.extents()] == [(True, 64 << 40)]
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 120
 
 
 # --- in a confined child, as guests are inspected ---

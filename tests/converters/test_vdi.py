@@ -24,6 +24,7 @@ from p2v.core.errors import AmbiguousFormat, BadImage, ParentMissing, Unsupporte
 from tests.converters.damage import patched, read_all, truncated
 from tests.converters.images import BY_NAME, MIB, make_image, patterned, qemu_img, rebuilt
 from tests.converters.vdi_writer import BLOCK, KIB, MAP_OFFSET, header_of, rewritten, write_vdi
+from tests.descriptors import descriptors
 
 SIZE = 10 * BLOCK + 512
 
@@ -204,10 +205,10 @@ def test_of_two_copies_the_unchanged_one_is_taken(child: Path, base: Path) -> No
 
 def test_a_parent_that_was_written_since_is_the_wrong_one(child: Path, base: Path) -> None:
     rewritten(base, base, uuid_modify=uuid.uuid4())
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(WrongParent, match="written since"):
         open_disk(child)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
     rewritten(child, child, uuid_parent_modify=c_vdi.NO_UUID)
     assert whole(child) == expected()
     with open_disk(child) as disk:

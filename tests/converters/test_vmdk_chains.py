@@ -23,6 +23,7 @@ from converters.source_file import SourceFile, open_source
 from p2v.core.errors import BadImage, ForbiddenReference, ParentMissing, UnsupportedImage, WrongParent
 from tests.converters import vmdk_writer as writer
 from tests.converters.images import patterned, qemu_img, rebuilt
+from tests.descriptors import descriptors
 
 SECTOR = 512
 # No multiple of a grain or of 4 KiB.
@@ -359,15 +360,15 @@ def test_a_child_of_virtualbox_is_known_by_its_parents_uuid(tmp_path: Path) -> N
 def test_closing_or_failing_leaves_no_file_open(tmp_path: Path) -> None:
     base = flat_base(tmp_path, bytes(SIZE))
     image = disk_of(tmp_path, "child", "cowd", {}, parent_cid=BASE_CID, hint="base.vmdk")
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     disk = open_disk(image)
-    assert len(os.listdir("/proc/self/fd")) == before + 4
+    assert len(descriptors() - before) == 4
     disk.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
     base.write_text(base.read_text().replace(BASE_CID, "11111111"))
     with pytest.raises(WrongParent):
         open_disk(image)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
 
 
 def noise_of(length: int, seed: int) -> bytes:
