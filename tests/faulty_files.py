@@ -106,7 +106,7 @@ def faulty_file(folder: Path, backing: Path, faults: Faults = Faults(), *, direc
         # readers that hang get an answer
         file.set(Faults())
         program = find_program("fusermount3") or find_program("fusermount")
-        subprocess.run([str(program), "-u", "-z", str(mount)], timeout=30, check=False)
+        subprocess.run([str(program), "-u", "-z", str(mount)], timeout=300, check=False)
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(5)
         server.kill()

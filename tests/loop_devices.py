@@ -36,30 +36,30 @@ def loop_device(file: Path, size: int | None = None, *, fill: bytes = b"", optio
                 made.seek(at)
                 made.write(fill * min(1 << 20, size - at))
     done = subprocess.run(
-        ["losetup", "--find", "--show", *options, file], check=True, capture_output=True, text=True, timeout=30
+        ["losetup", "--find", "--show", *options, file], check=True, capture_output=True, text=True, timeout=6000
     )
     device = Path(done.stdout.strip())
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True, timeout=30)
+        subprocess.run(["losetup", "--detach", device], check=True, timeout=6000)
 
 
 @contextmanager
 def mounted(device: Path, place: Path, *options: str) -> Iterator[Path]:
     """A device, or with ``-o loop`` an image of one, mounted at a folder, which is made."""
     place.mkdir(exist_ok=True)
-    subprocess.run(["mount", *options, device, place], check=True, timeout=60)
+    subprocess.run(["mount", *options, device, place], check=True, timeout=600)
     try:
         yield place
     finally:
         # what was killed may have it open for a moment longer
         for _ in range(100):
-            if subprocess.run(["umount", place], capture_output=True, timeout=60, check=False).returncode == 0:
+            if subprocess.run(["umount", place], capture_output=True, timeout=600, check=False).returncode == 0:
                 break
             time.sleep(0.1)
         else:
-            subprocess.run(["umount", place], check=True, timeout=60)
+            subprocess.run(["umount", place], check=True, timeout=600)
 
 
 @contextmanager

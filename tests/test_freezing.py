@@ -23,9 +23,9 @@ _HOLDER = """
 import sys, time
 from pathlib import Path
 from p2v.core.freezing import frozen
-with frozen([Path(sys.argv[1])], 60):
+with frozen([Path(sys.argv[1])], 3600):
     print("frozen", flush=True)
-    time.sleep(60)
+    time.sleep(3600)
 """
 
 
@@ -46,6 +46,7 @@ def can_be_written(place: Path, seconds: float) -> bool:
     try:
         return writer.wait(seconds) == 0
     except subprocess.TimeoutExpired:
+        writer.kill()
         return False
 
 
@@ -62,24 +63,24 @@ def guards() -> list[int]:
 
 
 def test_nothing_is_written_while_a_file_system_is_frozen(place: Path) -> None:
-    with frozen([place], 30) as state:
+    with frozen([place], 3600) as state:
         assert not can_be_written(place, 0.5)
     state.require_kept()
     assert state.seconds >= 0.5
-    assert can_be_written(place, 10)
+    assert can_be_written(place, 120)
 
 
 def test_it_is_thawed_when_an_error_ends_the_work(place: Path) -> None:
-    with pytest.raises(ZeroDivisionError), frozen([place], 30):
+    with pytest.raises(ZeroDivisionError), frozen([place], 3600):
         raise ZeroDivisionError
-    assert can_be_written(place, 10)
+    assert can_be_written(place, 120)
 
 
 def test_it_is_thawed_when_the_time_is_up_and_that_is_told(place: Path) -> None:
     lost = threading.Event()
     with frozen([place], 5, lost.set) as state:
         assert lost.wait(60)
-        assert can_be_written(place, 10)
+        assert can_be_written(place, 120)
     with pytest.raises(NotHeldStill, match="time allowed"):
         state.require_kept()
 
@@ -92,7 +93,7 @@ def test_it_is_thawed_when_the_program_is_killed(place: Path, sig: signal.Signal
         assert holder.stdout.readline() == b"frozen\n"
         assert not can_be_written(place, 0.3)
         holder.send_signal(sig)
-        assert can_be_written(place, 10)
+        assert can_be_written(place, 120)
     finally:
         holder.kill()
         holder.wait()
@@ -102,17 +103,17 @@ def test_it_is_thawed_when_the_program_is_killed(place: Path, sig: signal.Signal
 
 def test_it_is_thawed_when_its_guard_is_killed(place: Path) -> None:
     lost = threading.Event()
-    with frozen([place], 30, lost.set) as state:
+    with frozen([place], 3600, lost.set) as state:
         (guard,) = guards()
         os.kill(guard, signal.SIGKILL)
         assert lost.wait(120)
-        assert can_be_written(place, 10)
+        assert can_be_written(place, 120)
     with pytest.raises(NotHeldStill, match="killed"):
         state.require_kept()
 
 
 def test_what_somebody_else_thawed_is_not_believed(place: Path) -> None:
-    with frozen([place], 30) as state:
+    with frozen([place], 3600) as state:
         subprocess.run(["fsfreeze", "--unfreeze", place], check=True)
     with pytest.raises(NotHeldStill, match="somebody else"):
         state.require_kept()
@@ -120,12 +121,12 @@ def test_what_somebody_else_thawed_is_not_believed(place: Path) -> None:
 
 def test_one_that_cannot_be_frozen_leaves_none_frozen(place: Path) -> None:
     # what the kernel keeps in memory has nothing to freeze
-    with pytest.raises(NotHeldStill, match="cannot be frozen"), frozen([place, Path("/proc")], 30):
+    with pytest.raises(NotHeldStill, match="cannot be frozen"), frozen([place, Path("/proc")], 3600):
         pytest.fail("it was frozen")
-    assert can_be_written(place, 10)
-    with pytest.raises(NotPermitted), frozen([place, place / "not there"], 30):
+    assert can_be_written(place, 120)
+    with pytest.raises(NotPermitted), frozen([place, place / "not there"], 3600):
         pytest.fail("it was frozen")
-    assert can_be_written(place, 10)
+    assert can_be_written(place, 120)
 
 
 def test_a_file_system_in_a_file_of_another_is_frozen_with_it(place: Path, tmp_path: Path) -> None:
@@ -133,12 +134,11 @@ def test_a_file_system_in_a_file_of_another_is_frozen_with_it(place: Path, tmp_p
         subprocess.run(["mke2fs", "-q", "-t", "ext4", device], check=True)
         with mounted(device, tmp_path / "inner") as inner:
             (inner / "dirty").write_bytes(b"x" * MIB)
-            started = time.monotonic()
-            with frozen([inner, place], 30) as state:
+            # in the other order the inner one would wait for the outer one, as long as the time allowed
+            with frozen([inner, place], 60) as state:
                 assert not can_be_written(inner, 0.3)
             state.require_kept()
-            assert time.monotonic() - started < 20
-            assert can_be_written(inner, 10)
+            assert can_be_written(inner, 120)
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.3])
@@ -154,7 +154,7 @@ def test_time_that_is_up_while_much_is_written_back_leaves_nothing_frozen(tmp_pa
                 stand_still(place, seconds)
             # nobody is left who could freeze or thaw it
             assert guards() == []
-            assert can_be_written(place, 60)
+            assert can_be_written(place, 120)
 
 
 def stand_still(place: Path, seconds: float) -> None:

@@ -116,8 +116,11 @@ def test_a_disk_that_hangs_its_reader_is_cut_off_and_the_rest_goes_on(
         return inspect(disks, *others)
 
     monkeypatch.setattr("p2v.audit.examine.inspect", hangs)
-    found = {each.name: each for each in audited(tmp_path, seconds=8.0).machines}
-    assert rules_of(found["hung"]) == {"audit.took-too-long"}
+    for seconds in (6.0, 60.0):
+        found = {each.name: each for each in audited(tmp_path, seconds=seconds).machines}
+        assert rules_of(found["hung"]) == {"audit.took-too-long"}
+        if "audit.took-too-long" not in rules_of(found["good"]):
+            break  # a busy host may take longer for a good one, too
     assert found["hung"].verdict is Verdict.UNKNOWN
     assert found["good"].system is not None
 

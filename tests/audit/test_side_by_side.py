@@ -73,9 +73,12 @@ def test_one_that_hangs_is_cut_off_with_what_it_started(tmp_path: Path) -> None:
         return number
 
     started = time.monotonic()
-    found = answers(work, 4, bounds=Bounds(seconds=1.0))
-    assert found[0].timed_out
-    assert "longer than 1 s" in found[0].failure
+    for seconds in (1, 10, 60):
+        found = answers(work, 4, bounds=Bounds(seconds=float(seconds)))
+        assert found[0].timed_out
+        assert f"longer than {seconds} s" in found[0].failure
+        if not any(found[number].timed_out for number in (1, 2, 3)):
+            break  # a busy host may take longer for them, too
     assert [found[number].data for number in (1, 2, 3)] == [1, 2, 3]
     assert time.monotonic() - started < 300
     deadline = time.monotonic() + 120

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,7 +95,7 @@ def test_what_is_copied_while_it_is_frozen_is_of_one_moment(tmp_path: Path, kind
         assert ran.status == 0, ran.err
         assert f"froze {place}, thawed {place} after" in ran.out
         assert "no LVM snapshot" in ran.err
-        assert can_be_written(place, 20)
+        assert can_be_written(place, 120)
     first, second = generations(copy, tmp_path / "copied")
     assert first - second in (0, 1)
     assert second >= 3
@@ -170,7 +169,7 @@ def test_the_plan_names_the_way_and_why_no_better_one_is_possible(tmp_path: Path
         ran = p2v("plan", "--live", "--freeze-limit", "0", device, "--reader", "host")
         told = next(line for line in ran.out.splitlines() if "source.live" in line)
         assert "not of one moment" in told
-        assert can_be_written(place, 10)
+        assert can_be_written(place, 120)
 
 
 def test_what_goes_to_the_file_system_itself_is_not_frozen_for(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ def test_a_freeze_that_is_too_short_leaves_nothing(tmp_path: Path) -> None:
         assert ran.status == 75, ran.err
         assert "time allowed was over" in ran.err
         assert names(tmp_path) == {"disk", "mnt"}
-        assert can_be_written(place, 10)
+        assert can_be_written(place, 120)
 
 
 def test_a_run_that_is_killed_while_file_systems_are_frozen_leaves_them_thawed_and_is_begun_anew(tmp_path: Path) -> None:
@@ -208,11 +207,10 @@ def test_a_run_that_is_killed_while_file_systems_are_frozen_leaves_them_thawed_a
         with (place / "large").open("wb") as file:
             for _ in range(300):
                 file.write(os.urandom(MIB))
-        words: list[str | Path] = ["disk", "convert", "--live", device, copy]
+        # longer than is waited for here
+        words: list[str | Path] = ["disk", "convert", "--live", "--freeze-limit", "3600", device, copy]
         assert kill_when(words, started("copy"), signal.SIGKILL)
-        began = time.monotonic()
-        assert can_be_written(place, 10)
-        assert time.monotonic() - began < 10
+        assert can_be_written(place, 120)
         assert not copy.exists()
         ran = p2v(*words, "--progress", "plain")
         assert ran.status == 0, ran.err

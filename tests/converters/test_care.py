@@ -154,7 +154,7 @@ class TestRateLimit:
             time.sleep(0.3)
             assert not waiting.done()
             stopped.set()
-            waiting.result(5)
+            waiting.result(60)
 
     def test_all_threads_of_a_copy_share_it(self, disk: Path) -> None:
         started = time.monotonic()

@@ -137,9 +137,8 @@ class NbdServer:
     def __enter__(self) -> NbdUri:
         argv = ["qemu-nbd", "-t", "-f", "raw", "-r", "-k", str(self.socket), str(self.image)]
         self._process = subprocess.Popen(argv)
-        for _ in range(200):
-            if self.socket.exists():
-                break
+        end = time.monotonic() + 120
+        while not self.socket.exists() and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         return NbdUri(f"nbd+unix:///?socket={self.socket}")
 

@@ -75,7 +75,7 @@ def libvirtd(folder: Path) -> Iterator[str]:
     path = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     with background([*command, "bash", str(script), str(folder)], stderr_file=folder / "stderr", env=path) as daemon:
         socket = folder / "libvirt-sock"
-        for _ in range(600):
+        for _ in range(3000):
             if socket.exists():
                 break
             if daemon.wait(0.1) is not None:

@@ -241,12 +241,12 @@ def test_qemu_takes_the_machine(tmp_path: Path, arch: str, bus: DiskBus) -> None
     monitor = tmp_path / "monitor"
     rest = ("-S", "-display", "none", "-serial", "null", "-qmp", f"unix:{monitor},server=on,wait=off")
     with background(qemu_arguments(hardware, TCG, Wiring(rest=rest), tmp_path), stderr_file=tmp_path / "stderr") as running:
-        for _ in range(400):
+        for _ in range(6000):
             if running.wait(0.05) is not None:
                 pytest.fail(running.stderr_tail())
             # its name is there a moment before anybody listens
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
+                connection.settimeout(300)
                 connection.connect(str(monitor))
                 assert b"QMP" in connection.recv(1000)
                 return

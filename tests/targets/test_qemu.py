@@ -104,12 +104,12 @@ def runs(arguments: list[str], folder: Path) -> bool:
     options = ["-S", "-qmp", f"unix:{monitor},server=on,wait=off"]
     env = {"P2V_DISPLAY": "none"}
     with background([*arguments, *options], stderr_file=folder / "stderr", env=env) as qemu:
-        for _ in range(200):
+        for _ in range(6000):
             if qemu.wait(0.05) is not None:
                 pytest.fail(qemu.stderr_tail())
             # the socket is there an instant before anybody listens on it
             with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-                connection.settimeout(10)
+                connection.settimeout(300)
                 connection.connect(str(monitor))
                 return _answers(connection)
     return False

@@ -175,8 +175,11 @@ def test_a_disk_that_a_running_machine_writes_to_is_not_booted(tmp_path: Path) -
     SystemRunner().run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M"], timeout=60)
     holder = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
     holder += ["-drive", f"if=virtio,format=qcow2,file={disk}"]
-    with background([*holder, "-pidfile", str(tmp_path / "pid")]):
-        while not (tmp_path / "pid").exists():
+    with background(holder) as running:
+        # by its lock it is known to have it
+        info = ["qemu-img", "info", "-f", "qcow2", str(disk)]
+        while SystemRunner().run(info, timeout=600, accept=(0, 1)).exit_status == 0:
+            assert running.running()
             time.sleep(0.05)
         with pytest.raises(ProgramFailed, match="another process"):
             verify(machine_with(disk, "busy", "qcow2"), tmp_path, None, acceleration())

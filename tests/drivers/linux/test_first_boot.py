@@ -217,7 +217,7 @@ DPKG = 'for name; do :; done; [ "$name" = open-vm-tools ] && echo "install ok in
 
 def test_only_installed_packages_are_removed_and_everything_of_ours_goes(tmp_path: Path) -> None:
     made = machine(tmp_path, {"dpkg-query": DPKG, "apt-get": ""})
-    assert made.start().wait(30) == 0
+    assert made.start().wait(300) == 0
     (removal,) = [call for call in made.calls() if call.startswith("apt-get") and "purge" in call]
     assert removal.endswith("purge open-vm-tools")
     assert [call for call in made.calls() if call.endswith("install qemu-guest-agent")]
@@ -229,7 +229,7 @@ def test_only_installed_packages_are_removed_and_everything_of_ours_goes(tmp_pat
 
 def test_without_a_network_it_tries_for_a_while_and_then_lets_be(tmp_path: Path) -> None:
     made = machine(tmp_path, {"dpkg-query": "", "apt-get": "exit 100"}, PlanOptions(install_agent=True))
-    assert made.start().wait(30) == 1
+    assert made.start().wait(300) == 1
     assert made.calls().count("apt-get update") == 20
     assert "installing qemu-guest-agent failed" in (tmp_path / "log").read_text()
     assert not made.script.exists()
@@ -238,7 +238,7 @@ def test_without_a_network_it_tries_for_a_while_and_then_lets_be(tmp_path: Path)
 def test_what_failed_is_told_to_the_journal_and_what_follows_is_done(tmp_path: Path) -> None:
     fails = "case $* in *purge*) exit 100 ;; esac"
     made = machine(tmp_path, {"dpkg-query": DPKG, "apt-get": fails})
-    assert made.start().wait(30) == 1
+    assert made.start().wait(300) == 1
     assert (tmp_path / "journal").read_text().startswith("p2v, first boot: removing open-vm-tools failed; see ")
     assert "systemctl start qemu-guest-agent" in made.calls()
 
@@ -249,7 +249,7 @@ def test_files_are_installed_without_asking_a_repository_and_go(tmp_path: Path) 
     for package in FROM_FILES.agent_packages:
         (tmp_path / firstboot._place(package).replace(firstboot.PACKAGES_FOLDER, "packages")).write_text("x")
     assert len(list((tmp_path / "packages").iterdir())) == 2
-    assert made.start().wait(30) == 0
+    assert made.start().wait(300) == 0
     (call,) = [call for call in made.calls() if call.startswith("dpkg ")]
     assert [name.rpartition("/")[2] for name in call.split()[-2:]] == [
         "qemu-guest-agent_1_7.2__x__amd64.deb",
@@ -262,7 +262,7 @@ def test_files_are_installed_without_asking_a_repository_and_go(tmp_path: Path) 
 
 def test_files_that_lack_something_leave_nothing_half_installed(tmp_path: Path) -> None:
     made = machine(tmp_path, {"dpkg-query": "", "dpkg": "exit 1", "apt-get": ""}, FROM_FILES)
-    assert made.start().wait(30) == 1
+    assert made.start().wait(300) == 1
     assert [call.split()[0] for call in made.calls() if "dpkg " in call[:5] or "apt-get" in call] == ["dpkg", "apt-get"] * 4
     assert all(call.endswith("-f install") for call in made.calls() if call.startswith("apt-get"))
     assert "installing" in (tmp_path / "journal").read_text()
@@ -271,11 +271,11 @@ def test_files_that_lack_something_leave_nothing_half_installed(tmp_path: Path) 
 def test_it_goes_away_when_it_is_stopped_for_taking_too_long(tmp_path: Path) -> None:
     made = machine(tmp_path, {"dpkg-query": DPKG, "apt-get": "exec /bin/sleep 2"})
     running = made.start()
-    deadline = time.monotonic() + 20
-    while not any("apt-get" in call for call in made.calls()) and time.monotonic() < deadline:
+    while not any("apt-get" in call for call in made.calls()):
+        assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
-    assert running.wait(30) == 1
+    assert running.wait(300) == 1
     assert not made.script.exists()
     assert not made.unit.exists()
 
