@@ -84,6 +84,7 @@ class Aside:
         _start(lambda _: work(), 0, bounds, running)
         (self._running,) = running.values()
         self._answered: Answered | None = None
+        self._is_gone = False
 
     @property
     def fd(self) -> int:
@@ -102,6 +103,11 @@ class Aside:
             self._keep(Answered(0, failure=f"took longer than {self._bounds.seconds:g} s", timed_out=True))
         return self._answered
 
+    def is_gone(self) -> bool:
+        """Whether nothing of it is left: one that was cut off while it waited inside the kernel is there until that lets it go."""
+        self._is_gone = self._is_gone or (self._answered is not None and _is_reaped(self._running))
+        return self._is_gone
+
     def close(self) -> None:
         """End it if it still works; its answer is that it was cut off."""
         if self._answered is None:
@@ -111,7 +117,7 @@ class Aside:
         if answered is not None:
             seconds = time.monotonic() - self._running.started
             self._answered = replace(answered, seconds=seconds)
-            _end(self._running, _MOMENT)
+            self._is_gone = _end(self._running, _MOMENT)
 
 
 def _start(work: Callable[[int], Any], number: int, bounds: Bounds, running: dict[int, _Running]) -> None:
@@ -220,15 +226,20 @@ def _heard(each: _Running, bounds: Bounds) -> Answered | None:
     return Answered(each.number, failure="ended without an answer")
 
 
-def _end(each: _Running, patience: float = 1.0) -> None:
-    """Close, kill and reap; one that even a kill does not end (it waits inside the kernel) is not waited for."""
+def _end(each: _Running, patience: float = 1.0) -> bool:
+    """Close, kill and reap; one that even a kill does not end (it waits inside the kernel) is not waited for: False."""
     os.close(each.pipe)
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError):
             kill(each.pid, signal.SIGKILL)
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        done, _ = os.waitpid(each.pid, os.WNOHANG)
-        if done:
-            return
+        if _is_reaped(each):
+            return True
         time.sleep(0.001)
+    return False
+
+
+def _is_reaped(each: _Running) -> bool:
+    """Whether it has ended; asked no more once it has, for its number may be another's then."""
+    return os.waitpid(each.pid, os.WNOHANG)[0] != 0

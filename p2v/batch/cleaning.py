@@ -355,7 +355,7 @@ def _of_machine(job: Job, files: Sequence[JobFile]) -> Iterator[Left]:
 
 def _why_kept(job: Job, file: JobFile, *, is_complete: bool) -> str:
     """What the next run needs of what a run left. Of a machine that has ended nothing is, but results that lack only names."""
-    if file.kind in (FileKind.LOCK, FileKind.WORK, FileKind.FENCE):
+    if file.kind in (FileKind.LOCK, FileKind.WORK, FileKind.FENCE, FileKind.TRIAL):
         return ""
     if file.kind is FileKind.UNDELIVERED:
         return "" if job.state in (State.DONE, State.CANCELLED) else "the next run tells libvirt of the machine"

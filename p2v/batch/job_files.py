@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.batch.trial import TRIAL
 from p2v.core.workspace import PARTIAL
 
 _JOURNAL = ".journal"
@@ -42,6 +43,11 @@ class FileKind(enum.Enum):
     """The highest number of a lease that may give names there."""
     UNDELIVERED = "note of what libvirt is to be told"
     """The results are there; the next run tells libvirt of them."""
+    TRIAL = "file of a look whether the storage takes anything"
+
+
+_AROUND = {_LOCK: FileKind.LOCK, _FENCE: FileKind.FENCE, _UNDELIVERED: FileKind.UNDELIVERED, TRIAL: FileKind.TRIAL}
+"""What files are for whose names are a machine's with this behind and a dot before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def job_files(folder: Path, machines: Collection[str]) -> Iterator[JobFile]:
 
 def _told(name: str, machines: Collection[str]) -> tuple[str, FileKind] | None:
     """The machine and the kind that a file's name tells; None: not ours."""
-    for end, kind in ((_LOCK, FileKind.LOCK), (_FENCE, FileKind.FENCE), (_UNDELIVERED, FileKind.UNDELIVERED)):
+    for end, kind in _AROUND.items():
         if name.startswith(".") and name.endswith(end) and name[1 : -len(end)] in machines:
             return name[1 : -len(end)], kind
     if name.endswith(_WORK) and name[: -len(_WORK)] in machines:

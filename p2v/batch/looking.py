@@ -1,14 +1,17 @@
-"""A look at a machine's storages before anything is begun there: whether they answer, and whether its result stands there already.
+"""A look at a machine's storages before anything is begun there: whether they answer, whether the target's takes what is written
+to it, and whether the machine's result stands there already.
 
 From a process of its own, which the run does not wait for: a mount whose server is gone may never answer, and the other machines
-are not to wait with it.
+are not to wait with it. On a file system that is frozen not even a kill ends the process. There is one at most for each folder
+then: as long as it is there, it tells that nothing has changed.
 """
 
 from __future__ import annotations
 
 import math
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,7 @@ from p2v.batch.children import Ended, Heard
 from p2v.batch.failures import of_words
 from p2v.batch.jobs import Failure, MachineJob
 from p2v.batch.results import Result, record_path, result_since
+from p2v.batch.trial import try_to_write
 
 LOOK_SECONDS = 20.0
 """For a storage to answer; what spins up a disk or fails over to another path takes less."""
@@ -33,17 +37,26 @@ class Look:
     machine: MachineJob
     seconds: float
     _aside: Aside
+    _steps: _Steps
     _stopped: bool = False
 
     @classmethod
     def begun(
-        cls, machine: MachineJob, since: float | None, *, at_sources: bool, seconds: float = LOOK_SECONDS
+        cls,
+        machine: MachineJob,
+        since: float | None,
+        *,
+        at_sources: bool,
+        seconds: float = LOOK_SECONDS,
+        kept: Container[Path] = (),
     ) -> Look:
         """Begin one. ``since``: a result is looked for as well, one that was begun then or later; None: none.
 
-        ``at_sources``: at the storages of the sources, too. Raises OSError where the host starts no more programs.
+        ``at_sources``: at the storages of the sources, too, and whether the target's takes anything, for it is this host that
+        reads and writes; ``kept``: folders that nothing is written to. Raises OSError where the host starts no more programs.
         """
-        return cls(machine, seconds, Aside(lambda: _seen(machine, since, at_sources=at_sources), Bounds(seconds)))
+        steps = _Steps((machine.folder, *(machine.sources if at_sources else ())))
+        return cls(machine, seconds, Aside(lambda: _seen(machine, since, steps, at_sources, kept), Bounds(seconds)), steps)
 
     @property
     def found(self) -> Result | None:
@@ -59,6 +72,21 @@ class Look:
         """Whether a storage did not answer."""
         answered = self._aside.answered()
         return answered is not None and answered.timed_out and not self._stopped
+
+    @property
+    def where(self) -> Path:
+        """The path whose storage was asked last."""
+        return self._steps.at
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether it was at writing there."""
+        return self._steps.writes
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits, though it was killed, for the target's storage to take what is written there."""
+        return self.is_writing and not self._aside.is_gone()
 
     def heard(self) -> Sequence[Heard]:
         """See ``Child.heard``."""
@@ -86,31 +114,55 @@ class Look:
         self._aside.close()
 
 
+class _Steps:
+    """Which path a look is at; the process that looks writes it, and the run reads it."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+        self._shared = mmap.mmap(-1, 8)
+
+    @property
+    def at(self) -> Path:
+        """The path."""
+        return self.paths[min(int.from_bytes(self._shared[:4]), len(self.paths) - 1)]
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is being written to."""
+        return self._shared[4] == 1
+
+    def go(self, number: int, *, writes: bool = False) -> None:
+        """To a path."""
+        self._shared[:5] = number.to_bytes(4) + bytes([writes])
+
+
 @dataclass
 class Quiet:
     """Of a conversion of this host that has not been heard of for a while: does it work at something, or hang on a storage?"""
 
     _look: Look | None = None
-    _is_told: bool = False
+    _hangs: bool = False
 
-    def hangs(self, machine: MachineJob, quiet_seconds: float, seconds: float = LOOK_SECONDS) -> bool:
-        """Ask now and then; once for each time that it is quiet, whether a storage does not answer, as far as is known now."""
-        if quiet_seconds < seconds:
+    def hangs(self, machine: MachineJob, quiet_seconds: float, silences: Silences) -> bool:
+        """Whether a storage does not answer, as far as is known now; so until it is heard again. Ask now and then."""
+        if quiet_seconds < silences.seconds:
             self.close()
-            self._is_told = False
-            return False
-        if self._is_told:
-            return False
+            self._hangs = False
+        elif not self._hangs:
+            self._hangs = silences.is_known(machine) or self._has_found(machine, silences)
+        return self._hangs
+
+    def _has_found(self, machine: MachineJob, silences: Silences) -> bool:
         if self._look is None:
             with suppress(OSError):
-                self._look = Look.begun(machine, None, at_sources=True, seconds=seconds)
+                self._look = silences.look(machine, None, at_sources=True, seconds=silences.seconds)
             return False
         if self._look.ended() is None:
             return False
         # one that answered is asked again
-        self._is_told = self._look.is_silent
-        self._look = None
-        return self._is_told
+        look, self._look = self._look, None
+        silences.keep(look)
+        return look.is_silent
 
     def close(self) -> None:
         """End the look that is under way."""
@@ -123,11 +175,38 @@ class Quiet:
 class Silences:
     """Folders at whose machines a storage was silent a moment ago: the next ones there need not wait as long to be told so.
 
-    Without it a hundred machines of a storage that is gone would hold their places in the budget for 20 seconds each.
+    Without it a hundred machines of a storage that is gone would hold their places in the budget for 20 seconds each. ``kept``:
+    folders that no look writes to, those of all sources.
     """
 
     seconds: float = LOOK_SECONDS
+    kept: frozenset[Path] = frozenset()
     _at: dict[Path, float] = field(default_factory=dict)
+    _stuck: dict[Path, Look] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, machines: Sequence[MachineJob], seconds: float) -> Silences:
+        """Of those that are to be converted."""
+        return cls(seconds, frozenset(source.parent for machine in machines for source in machine.sources))
+
+    def look(self, machine: MachineJob, since: float | None, *, at_sources: bool, seconds: float) -> Look:
+        """See ``Look.begun``; one that hangs at writing to that folder is asked once more, and none is begun."""
+        if at_sources and self.is_known(machine):
+            return self._stuck[machine.folder]
+        return Look.begun(machine, since, at_sources=at_sources, seconds=seconds, kept=self.kept)
+
+    def is_known(self, machine: MachineJob) -> bool:
+        """Whether a look at its target hangs still, which only an answer of the storage ends."""
+        stuck = self._stuck.get(machine.folder)
+        if stuck is not None and not stuck.is_stuck:
+            del self._stuck[machine.folder]
+            stuck = None
+        return stuck is not None
+
+    def keep(self, look: Look) -> None:
+        """A look that has ended: one that hangs tells of its folder as long as it does."""
+        if look.is_silent and look.is_stuck:
+            self._stuck.setdefault(look.machine.folder, look)
 
     def patience(self, machine: MachineJob, now: float) -> float:
         """For how long an answer is waited for; ``now``: of the monotonic clock."""
@@ -144,17 +223,27 @@ def _folders(machine: MachineJob) -> tuple[Path, ...]:
     return (machine.folder, *(source.parent for source in machine.sources))
 
 
-def silence(machine: MachineJob, seconds: float = LOOK_SECONDS) -> Failure:
+def silence(look: Look) -> Failure:
     """The failure of a machine whose storages did not answer."""
-    places = ", ".join(dict.fromkeys(str(path) for path in (machine.folder, *machine.sources)))
-    words = f"a storage did not answer in {seconds:g} s: one of {places}"
-    hint = "See which: `stat -f` on each hangs where the server is gone. Bring it back or unmount it, then `p2v batch retry`."
+    if look.is_writing:
+        words = f"the storage of {look.where} took nothing that was written to it in {look.seconds:g} s; it is frozen, or it hangs"
+        hint = "Thaw it (`fsfreeze --unfreeze`), or bring its disk or server back, then `p2v batch retry`."
+    else:
+        words = f"the storage of {look.where} did not answer in {look.seconds:g} s"
+        hint = "`stat -f` on it hangs where the server is gone. Bring it back or unmount it, then `p2v batch retry`."
     return of_words(SILENT, 75, words, hint)
 
 
-def _seen(machine: MachineJob, since: float | None, *, at_sources: bool) -> dict[str, Any] | None:
-    for path in (machine.folder, *(machine.sources if at_sources else ())):
+def _seen(
+    machine: MachineJob, since: float | None, steps: _Steps, at_sources: bool, kept: Container[Path]
+) -> dict[str, Any] | None:
+    for number, path in enumerate(steps.paths):
+        steps.go(number)
         _ask(path)
+    if at_sources:
+        steps.go(0, writes=True)
+        try_to_write(machine.folder, machine.name, machine.sources, kept)
+    steps.go(0)
     found = None if since is None else result_since(machine, since)
     if found is None:
         return None

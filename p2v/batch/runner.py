@@ -144,7 +144,7 @@ def run_batch(
         local = replace(local, environment=turns)
         steps = Steps(
             store, teller, starter or local, local, settings.first_backoff, settings.inspection, settings.silent,
-            Silences(settings.answer),
+            Silences.of(batch.machines, settings.answer),
         )  # fmt: skip
         over = TakeOver(store, own, settings.grace)
 
@@ -275,7 +275,7 @@ class _Run:
             return
         self.may_begin = False
         at = time.time()
-        held: dict[str, Holding] = {name: each.holding for name, each in self.under_way.items()}
+        held: dict[str, Holding] = {name: each.holding.counted for name, each in self.under_way.items()}
         for beginning in beginnings(
             list(self.jobs.values()),
             held,
@@ -289,7 +289,7 @@ class _Run:
     def _share(self) -> None:
         """Give what copies left to those that go on."""
         self.must_share = False
-        held = {name: each.holding for name, each in self.under_way.items()}
+        held = {name: each.holding.counted for name, each in self.under_way.items()}
         for name, limit in changed_limits(held, self.batch.budget, self.setting).items():
             self.steps.limit(self.under_way[name], limit)
 

@@ -39,7 +39,7 @@ class Holding:
     """What a job under way still needs. ``has_begun``: it copies now; ``boots``: it will boot, or does.
 
     ``waits``: for its turn at an appliance. ``limit``: bytes a second that its copy was told last;
-    ``unheard``, ``most``: see ``rates.Copying``.
+    ``unheard``, ``most``: see ``rates.Copying``. ``hangs``: on a storage that does not answer.
     """
 
     storages: tuple[str, ...] = ()
@@ -51,6 +51,7 @@ class Holding:
     unheard: int = 0
     most: int | None = None
     waits: bool = False
+    hangs: bool = False
 
     @classmethod
     def of(cls, machine: MachineJob, storages: tuple[str, ...] = (), limit: int | None = None) -> Holding:
@@ -82,6 +83,11 @@ class Holding:
     def freed(self) -> Holding:
         """What it needs when the conversion has ended: nothing that others wait for."""
         return replace(self, copies=False, has_begun=False, rewrites=False, boots=False)
+
+    @property
+    def counted(self) -> Holding:
+        """What it keeps from others: while it hangs, no place, for it does nothing there."""
+        return replace(self.freed(), waits=False) if self.hangs else self
 
     @property
     def memory_bytes(self) -> int:
@@ -249,8 +255,10 @@ class _Room:
     def is_full(self) -> bool:
         """Whether no job at all can begin."""
         held, budget = self.held.values(), self.budget
+        # so many may hang beside those that work: each is a process that all go on when the storage comes back
+        hanging = min(sum(each.hangs for each in held), budget.jobs)
         return bool(held) and (
-            len(held) >= budget.jobs
+            len(held) - hanging >= budget.jobs
             or sum(each.copies for each in held) >= budget.copies
             or (not self.setting.turns and sum(each.rewrites for each in held) >= budget.appliances)
         )

@@ -27,7 +27,7 @@ from p2v.batch.failures import (
 from p2v.batch.fences_left import FencesLeft
 from p2v.batch.jobs import Failure, Job, Verify
 from p2v.batch.kinds import WORKER
-from p2v.batch.looking import SILENT, Look, Silences, silence
+from p2v.batch.looking import SILENT, Silences, silence
 from p2v.batch.past import begun_before, past_of
 from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
@@ -144,10 +144,8 @@ class Steps:
         if child is None or attempt.must_stop:
             return
         if attempt.step is Step.CONVERT:
-            if self.starter is self.local and attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.silences.seconds):
-                words = "its storage does not answer; its place is given to others until it does"
-                self.teller.job(attempt, "warning", {"message": words})
-                attempt.holding = attempt.holding.freed()
+            if self.starter is self.local:
+                self._see_whether_it_hangs(attempt, now)
             if attempt.failure is None and now - attempt.heard_at > silent_seconds:
                 words = f"nothing was heard of it for {format_seconds(silent_seconds)}; it was ended"
                 attempt.failure = of_words(
@@ -158,6 +156,13 @@ class Steps:
             attempt.is_late = True
             child.stop()
 
+    def _see_whether_it_hangs(self, attempt: Attempt, now: float) -> None:
+        hangs = attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.silences)
+        if hangs and not attempt.holding.hangs:
+            words = "its storage does not answer; its place is given to others until it does"
+            self.teller.job(attempt, "warning", {"message": words})
+        attempt.holding = replace(attempt.holding, hangs=hangs)
+
     # Converting
 
     def _convert(self, attempt: Attempt) -> None:
@@ -167,7 +172,7 @@ class Steps:
 
     def _conversion_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
         status, machine = ended.exit_status, attempt.machine
-        attempt.holding = attempt.holding.freed()
+        attempt.holding = replace(attempt.holding.freed(), hangs=False)
         attempt.quiet.close()
         if status in CONVERTED and not ended.lost:
             booted = status != 3 if machine.verify is Verify.BOOT or status == 3 else None
@@ -197,7 +202,7 @@ class Steps:
         seconds = self.silences.patience(attempt.machine, time.monotonic())
 
         def begin() -> Child:
-            attempt.look = Look.begun(attempt.machine, since, at_sources=at_sources, seconds=seconds)
+            attempt.look = self.silences.look(attempt.machine, since, at_sources=at_sources, seconds=seconds)
             return attempt.look
 
         self._start(attempt, begin, failed)
@@ -207,8 +212,9 @@ class Steps:
         result = look.found if look is not None else None
         if look is not None and look.is_silent:
             attempt.failure = None
+            self.silences.keep(look)
             self.silences.heard_nothing(attempt.machine, look.seconds, time.monotonic())
-            self._fail(attempt, silence(attempt.machine, look.seconds))
+            self._fail(attempt, silence(look))
         elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):
             attempt.failure = None
             words = "an earlier attempt had converted it; its end was not heard"

@@ -26,7 +26,8 @@ from p2v.core.fence import raise_fence, standing_fence
 from tests.batch.making import job
 
 NOW = 5000.0
-OF_A_RUN = (".web.p2v-lock", "web.partial.work/overlay", "web.xml.partial")
+OF_A_RUN = (".web.p2v-lock", ".web.p2v-trial", "web.partial.work/overlay", "web.xml.partial")
+SHOWN = {".web.p2v-lock", ".web.p2v-trial", "web.partial.work", "web.xml.partial"}
 OF_A_COPY = ("web.qcow2.partial", "web.qcow2.partial.journal")
 OTHERS = ("web.qcow2", "web.json", "notes.txt", "other.qcow2.partial", ".other.p2v-lock")
 
@@ -97,7 +98,7 @@ def there(results: Path) -> set[str]:
 def test_of_a_machine_that_waits_the_copy_is_kept_and_the_rest_goes(path: Path, results: Path) -> None:
     store = store_with(results, State.WAITING)
     left = left_behind(path, store, NOW)
-    assert names(left, kept=False) == {".web.p2v-lock", "web.partial.work", "web.xml.partial"}
+    assert names(left, kept=False) == SHOWN
     assert names(left, kept=True) == set(OF_A_COPY)
     assert there(results) == {*OF_A_RUN, *OF_A_COPY, *OTHERS}
     assert all(not each.refused for each in remove(store, left, NOW))
@@ -300,7 +301,7 @@ def test_a_stray_child_is_ended_and_what_it_held_is_seen_then(
         assert all(not each.refused for each in remove(store, left, NOW))
         assert not is_there(pid)
         assert not folder.exists()
-    assert names(left_behind(path, store, NOW), kept=False) == {".web.p2v-lock", "web.partial.work", "web.xml.partial"}
+    assert names(left_behind(path, store, NOW), kept=False) == SHOWN
 
 
 def test_children_and_folders_of_a_runner_that_lives_are_not_left(path: Path, results: Path) -> None:
@@ -312,7 +313,7 @@ def test_children_and_folders_of_a_runner_that_lives_are_not_left(path: Path, re
         finally:
             child.kill()
             child.wait()
-    assert names(left_behind(path, store, NOW), kept=False) == {".web.p2v-lock", "web.partial.work", "web.xml.partial"}
+    assert names(left_behind(path, store, NOW), kept=False) == SHOWN
 
 
 def test_a_number_that_went_to_another_process_ends_nobody(path: Path, results: Path) -> None:

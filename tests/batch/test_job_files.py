@@ -11,6 +11,7 @@ from p2v.batch.job_files import FileKind, job_files, lock_path
 OURS = {
     ".web.p2v-lock": FileKind.LOCK,
     ".web.p2v-fence": FileKind.FENCE,
+    ".web.p2v-trial": FileKind.TRIAL,
     "web.qcow2.partial": FileKind.COPY,
     "web.qcow2.partial.journal": FileKind.JOURNAL,
     "web-disk2.img.partial": FileKind.COPY,
@@ -34,6 +35,7 @@ OTHERS = (
     "xweb.qcow2.partial",
     ".web.qcow2.partial",
     "web.p2v-lock",
+    "web.p2v-trial",
     "..p2v-lock",
     ".partial.work",
     "-disk1.qcow2.partial",

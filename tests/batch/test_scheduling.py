@@ -125,3 +125,16 @@ def test_memory_is_not_promised_twice_and_one_that_is_too_large_runs_alone() -> 
     jobs = [job("a"), job("b"), job("c")]
     assert len(chosen(jobs, replace(ROOMY, memory_bytes=2 * GIB + 512 * MIB))) == 2
     assert len(chosen(jobs, replace(ROOMY, memory_bytes=1))) == 1
+
+
+def test_what_hangs_on_its_storage_keeps_no_place_and_takes_it_again_when_it_goes_on() -> None:
+    jobs, budget = [job("a"), job("b")], Budget(copies=1, appliances=1, jobs=1)
+    copies = Holding().after("phase-started", "copy")
+    hangs = replace(copies, hangs=True)
+    assert [chosen(jobs, budget, {"a": each.counted}) for each in (copies, hangs)] == [(), ("b",)]
+    # so many of them at most: all go on when the storage comes back
+    assert chosen([*jobs, job("c")], budget, {"a": hangs.counted, "b": hangs.counted}) == ()
+    assert replace(hangs, hangs=False).counted == copies
+    # what it did as it went on counts
+    copied = replace(hangs.after("phase-finished", "copy"), hangs=False).counted
+    assert [chosen(jobs, replace(budget, jobs=most), {"a": copied}) for most in (1, 2)] == [(), ("b",)]
