@@ -267,7 +267,7 @@ class _Run:
         self.teller.write(attempt, renew)
 
     def _begin(self) -> None:
-        if time.monotonic() >= self.next_look and not self.teller.write(None, self._look):
+        if time.monotonic() >= self.next_look and not self.teller.write(None, self._look, reads=True):
             self.next_look, self.may_begin = time.monotonic() + self.settings.look, False
             return
         self.steps.fences.tidy()

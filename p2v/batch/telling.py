@@ -11,9 +11,12 @@ from p2v.batch.attempt import Attempt
 from p2v.batch.children import Heard
 from p2v.batch.jobs import JobEvent
 from p2v.batch.store import Store
-from p2v.core.errors import LeaseLost, NoSpace, ReadFailed, StoreBusy
+from p2v.core.errors import LeaseLost, NoSpace, P2vError, ReadFailed, StoreBusy
+from p2v.core.units import format_seconds
 
 _EVERY_SECONDS = 1.0
+# nobody has tried for so long: what is refused now is another trouble
+_ANEW_SECONDS = 120.0
 
 
 @dataclass
@@ -24,10 +27,12 @@ class Teller:
     report: Callable[[JobEvent], None]
     patience: float
     _trouble_since: float | None = None
+    _refused_at: float = 0.0
 
-    def write(self, attempt: Attempt | None, action: Callable[[], object]) -> bool:
+    def write(self, attempt: Attempt | None, action: Callable[[], object], *, reads: bool = False) -> bool:
         """Do something with the store; whether it was done. One whose lease is lost is ended at once.
 
+        ``reads``: it may have done no more than look, which a full disk allows: that it was done does not end a trouble.
         Raises what the store raises when it cannot be used for longer than the patience.
         """
         if attempt is not None and attempt.is_lost:
@@ -40,15 +45,22 @@ class Teller:
             self._lose(attempt, error)
             return False
         except (StoreBusy, NoSpace, ReadFailed) as error:
-            now = time.monotonic()
-            if self._trouble_since is None:
-                self._trouble_since = now
-                self.fleet("warning", {"message": f"{error.sentence()}; waiting for it"})
-            if now - self._trouble_since > self.patience:
-                raise
+            self._be_patient(error)
             return False
-        self._trouble_since = None
+        if not reads:
+            self._trouble_since = None
         return True
+
+    def _be_patient(self, error: P2vError) -> None:
+        """Tell of a trouble when it begins; raise it when it has lasted for longer than the patience."""
+        now = time.monotonic()
+        is_new = self._trouble_since is None or now - self._refused_at > _ANEW_SECONDS
+        self._refused_at = now
+        if is_new:
+            self._trouble_since = now
+            self.fleet("warning", {"message": f"{error.sentence()}; waiting for it, {format_seconds(self.patience)} at most"})
+        elif now - (self._trouble_since or 0.0) > self.patience:
+            raise error
 
     def fleet(self, kind: str, data: Mapping[str, Any], *, stored: bool = False) -> None:
         """Something about the batch as a whole; ``stored`` as of ``job``."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from p2v.core.errors.root import P2vError
+from p2v.core.units import format_bytes
 
 
 @dataclass(eq=False)
@@ -26,7 +27,7 @@ class BadTarget(P2vError):
 
 @dataclass(eq=False)
 class NoSpace(P2vError):
-    """A folder has less free space than the step needs (bytes)."""
+    """A folder has less free space than the step needs (bytes; 0: nobody knows how much that is)."""
 
     folder: Path
     needed: int
@@ -36,7 +37,12 @@ class NoSpace(P2vError):
     code: ClassVar[str] = "no-space"
 
     def sentence(self) -> str:
-        return f"{self.folder}: {self.needed} bytes are needed and {self.free} are free"
+        if not self.needed:
+            return f"{self.folder}: there is no room left on its storage ({format_bytes(self.free)} are free)"
+        needed, free = format_bytes(self.needed), format_bytes(self.free)
+        if needed == free:
+            needed, free = f"{self.needed} bytes", f"{self.free} bytes"
+        return f"{self.folder}: {needed} are needed and {free} are free"
 
     def hint(self) -> str:
         return self.advice
