@@ -184,9 +184,14 @@ def test_a_folder_that_does_not_answer_is_told_of_and_the_rest_is_seen(
         return job_files(folder, machines)
 
     monkeypatch.setattr("p2v.batch.cleaning.job_files", waiting)
-    monkeypatch.setattr("p2v.batch.cleaning._ANSWER_SECONDS", 0.5)
-    left = left_behind(path, store, NOW)
-    (silent,) = [each for each in left if each.kind is LeftKind.SILENT]
+    for seconds in (0.5, 5.0, 50.0):
+        # on a busy host an answer that comes at once may take longer, too
+        monkeypatch.setattr("p2v.batch.cleaning._ANSWER_SECONDS", seconds)
+        left = left_behind(path, store, NOW)
+        silents = [each for each in left if each.kind is LeftKind.SILENT]
+        if len(silents) == 1:
+            break
+    (silent,) = silents
     assert silent.path == tmp_path / "far"
     (refused,) = [each for each in remove(store, left, NOW) if each.refused]
     assert refused.left == silent

@@ -225,7 +225,8 @@ def test_a_stop_in_the_middle_ends_the_step_and_says_so(wine: Wine) -> None:
     guest = guest_with(wine, "stopped", step("slow", f"{CMD} ping -n 60 127.0.0.1", tries=2))
     with wine.on():
         guest.until("try slow 1")
-        wine.run("net", "stop", guest.name)
+        # Wine itself finds a broken pipe where the service has ended before its answer was read
+        wine.run("net", "stop", guest.name, check=False)
         assert guest.until("stopped slow") == ["start 1", "try slow 1", "stopped slow"]
         assert wine.has_key(guest.key)
     wine.run("reg", "delete", f"HKLM\\{guest.key}", "/f")

@@ -76,13 +76,15 @@ class Wine:
 
     def run(self, *words: str, check: bool = True) -> str:
         """What a program of it prints."""
-        return self._call(["wine", *words], check=check)[1]
+        code, said = self._call(["wine", *words])
+        assert not check or code == 0, f"{words} ended with {code}: {said}"
+        return said
 
-    def _call(self, words: Sequence[str], *, check: bool) -> tuple[int, str]:
+    def _call(self, words: Sequence[str]) -> tuple[int, str]:
         # not a pipe: what a program starts besides itself, Wine's own services among it, holds it open for as long as that runs
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
-                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=check,
+                words, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False,
                 timeout=_SECONDS,
             )  # fmt: skip
             output.seek(0)
@@ -90,7 +92,7 @@ class Wine:
 
     def make(self) -> None:
         """Its registry and drive C; a few seconds, and some 700 MB."""
-        code, said = self._call(["wineboot", "-i"], check=False)
+        code, said = self._call(["wineboot", "-i"])
         assert code == 0, f"wineboot ended with {code}: {said}"
         self.run(
             "reg", "add", "HKLM\\System\\CurrentControlSet\\Control",
@@ -108,7 +110,7 @@ class Wine:
 
     def has_key(self, path: str) -> bool:
         """Whether a key below HKEY_LOCAL_MACHINE is there. It is on."""
-        return self._call(["wine", "reg", "query", f"HKLM\\{path}"], check=False)[0] == 0
+        return self._call(["wine", "reg", "query", f"HKLM\\{path}"])[0] == 0
 
     @contextmanager
     def on(self) -> Iterator[None]:
