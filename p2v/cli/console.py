@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
@@ -37,9 +40,37 @@ _EVENT_NAMES = {
 }
 
 
+def prepare() -> None:
+    """Let no letter that the locale does not have end the program: it is shown as an escape."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def let_go() -> None:
+    """Forget what stdout and stderr could not take (their reader has gone, the disk is full), at the end of the program.
+
+    Python would try it once more, complain, and end with a status of its own.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
+
+
 def out(text: str) -> None:
     """A result, to stdout."""
     print(printable(text), flush=True)
+
+
+def out_utf8(text: str) -> None:
+    """A document that is UTF-8 by its definition, to stdout: so it is in a file, whatever the locale says of terminals."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not is_terminal():
+        sys.stdout.reconfigure(encoding="utf-8")
+    out(text)
 
 
 def out_json(text: str) -> None:
@@ -68,8 +99,9 @@ def screen(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Something for the person who watches, to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Something for the person who watches, to stderr. That nobody does any more is no failure of what is told of."""
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def error(failure: P2vError, progress: str) -> None:

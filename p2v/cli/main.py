@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -39,6 +37,14 @@ class _Terminated(KeyboardInterrupt):
 
 def main(argv: Sequence[str] | None = None, *, loaded: Callable[[], None] = lambda: None) -> int:
     """Run the command line; returns the exit code (DESIGN.md section 5). ``loaded`` is called once the verb's modules are read."""
+    console.prepare()
+    try:
+        return _main(argv, loaded)
+    finally:
+        console.let_go()
+
+
+def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
     if clash := _foreign_packages():
         console.note(f"p2v: {clash}")
         console.note("     p2v is an application with an environment of its own; run `make setup` and use .venv/bin/p2v.")
@@ -63,9 +69,7 @@ def main(argv: Sequence[str] | None = None, *, loaded: Callable[[], None] = lamb
         console.note("p2v: interrupted; what has its final name is complete, and the same command goes on where it can")
         return 130
     except BrokenPipeError:
-        # the reader of our stdout has gone; keep Python from complaining about it once more at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 74
+        return 74  # the reader of our stdout has gone, who knows
     except OSError as refusal:
         # the host's refusal of something that no engine expected to be refused
         refused = ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))

@@ -26,15 +26,19 @@ def looked() -> None:
     """Of a disk that is full everything can be read."""
 
 
+def refused_again_and_again(teller: Teller) -> None:
+    until = time.monotonic() + LIMIT
+    while time.monotonic() < until:
+        assert not teller.write(None, full)
+        assert teller.write(None, looked, reads=True)
+        time.sleep(0.01)
+
+
 def test_looks_at_a_store_that_is_full_do_not_begin_the_wait_for_it_anew() -> None:
     told: list[JobEvent] = []
     teller = Teller(cast(Store, None), told.append, patience=0.3)
-    until = time.monotonic() + LIMIT
     with pytest.raises(NoSpace):
-        while time.monotonic() < until:
-            assert not teller.write(None, full)
-            assert teller.write(None, looked, reads=True)
-            time.sleep(0.01)
+        refused_again_and_again(teller)
     assert [event.kind for event in told] == ["warning"]
 
 

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the manifest."""
     report = console.reporter(arguments.progress)
     text = init_text(arguments.paths, report=report, at_once=arguments.at_once)
-    console.out(text.rstrip("\n"))
+    console.out_utf8(text.rstrip("\n"))
     if arguments.progress not in ("json", "none"):
         _tell(*entries(text))
     return 0

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -59,6 +60,29 @@ def sink(progress: str, jobs: Sequence[Job]) -> Sink:
 
 def _ignore(event: JobEvent) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class Unhindered:
+    """A sink that ends no run: its terminal may be closed, its reader gone, the disk of its log full. The store has it all."""
+
+    told: Sink
+
+    def __call__(self, event: JobEvent) -> None:
+        with suppress(OSError):
+            self.told(event)
+
+    def looked(self, look: Look) -> None:
+        """How all stand, about once a second, for sinks that tell of it."""
+        with suppress(OSError):
+            if (looked := getattr(self.told, "looked", None)) is not None:
+                looked(look)
+
+    def close(self) -> None:
+        """Bars are left as they stand."""
+        with suppress(OSError):
+            if (close := getattr(self.told, "close", None)) is not None:
+                close()
 
 
 def _bars_that_fit() -> int:

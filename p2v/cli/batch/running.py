@@ -14,13 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2v.batch.end_hook import RunEnd, run_end_hook
-from p2v.batch.estimate import Look
 from p2v.batch.jobs import Batch, Job
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
 from p2v.cli import console, options
 from p2v.cli.batch import choosing, engine_options, progress, status_text
-from p2v.cli.batch.progress import Sink
+from p2v.cli.batch.progress import Sink, Unhindered
 from p2v.cli.batch.status_text import Seen
 from p2v.cli.batch.which import add_manifest, manifest_of
 from p2v.core import jsontext
@@ -60,19 +59,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
         store.put(batch, time.time())
         taken = [job for job in store.jobs() if settings.takes(job)]
-        with _told(progress.sink(arguments.progress, taken)) as sink, _heard(arguments, batch, store, sink) as ends:
+        with _told(Unhindered(progress.sink(arguments.progress, taken))) as sink, _heard(arguments, batch, store, sink) as ends:
             with _page(arguments, batch):
-                outcome = run_batch(
-                    batch, store, sink, starter=engine.starter, settings=settings, looked=getattr(sink, "looked", _nothing)
-                )
+                outcome = run_batch(batch, store, sink, starter=engine.starter, settings=settings, looked=sink.looked)
             ends.append(outcome)
         sizes = store.sizes()
-    _tell(arguments, outcome, sizes)
+    # one that was stopped because its terminal is gone tells nobody
+    with suppress(OSError) if outcome.signal else nullcontext():
+        _tell(arguments, outcome, sizes)
     return outcome.exit_code
-
-
-def _nothing(look: Look) -> None:
-    pass
 
 
 @contextmanager
@@ -105,13 +100,11 @@ def _page(arguments: argparse.Namespace, batch: Batch) -> AbstractContextManager
 
 
 @contextmanager
-def _told(sink: Sink) -> Iterator[Sink]:
+def _told(sink: Unhindered) -> Iterator[Unhindered]:
     try:
         yield sink
     finally:
-        # bars are left as they stand
-        if (close := getattr(sink, "close", None)) is not None:
-            close()
+        sink.close()
 
 
 def _tell(arguments: argparse.Namespace, outcome: BatchOutcome, sizes: Mapping[str, int]) -> None:
