@@ -41,7 +41,8 @@ def sorted_out(looked: Sequence[Looked]) -> tuple[list[Examination], list[LeftAs
         elif (owner := owned.get(file_key(str(each.subject.path)))) is not None and owner != machine.paths:
             continue
         elif (why := _why_no_disk(machine)) is not None:
-            aside.append(LeftAside(str(each.subject.path), why))
+            # whoever tells of it names the file first
+            aside.append(LeftAside(str(each.subject.path), why.removeprefix(f"{each.subject.path}: ")))
         else:
             kept.append(each.examination)
     return kept, aside

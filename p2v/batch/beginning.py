@@ -22,7 +22,7 @@ from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import NoSource, P2vError, Usage
 from p2v.core.events import Reporter, silent
-from p2v.core.text import printable
+from p2v.core.text import plain_name, printable
 from p2v.core.units import MIB, format_bytes
 from p2v.sources.recognition import machine_names
 
@@ -30,6 +30,7 @@ _LARGEST_AUDIT_BYTES = 512 * MIB
 _FINDINGS_AT_MOST = 3
 _ASIDE_AT_MOST = 20
 _LETTERS_AT_MOST = 240
+_LOCKED = frozenset({"guest.encrypted", "windows.bitlocker"})
 # what every reader of YAML takes for a text
 _PLAIN = re.compile(r"[A-Za-z/_][A-Za-z0-9/._+-]*")
 _NOT_PLAIN = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|none|\.nan|\.inf")
@@ -46,12 +47,12 @@ budget:
   appliances: {Budget().appliances}
   boots: {Budget().boots}
   jobs: {Budget().jobs}          # machines under way, whatever they do
-# bytes-per-second: 200M   # of all copies to one storage, or from one, together
-# copies-per-storage: 1
-# storages:               # what counts instead for one of them, by any path on it
-#   /mnt/nfs1: {{copies: 1, bytes-per-second: 100M}}
-# hosts:                  # of all mounts of a server together, by its name as it was mounted
-#   filer1.example: {{bytes-per-second: 150M}}
+  # bytes-per-second: 200M   # of all copies to one storage, or from one, together
+  # copies-per-storage: 1
+  # storages:                # what counts instead for one of them, by any path on it
+  #   /mnt/nfs1: {{copies: 1, bytes-per-second: 100M}}
+  # hosts:                   # of all mounts of a server together, by its name as it was mounted
+  #   filer1.example: {{bytes-per-second: 150M}}
 
 # hooks:
 #   end: [/usr/local/sbin/tell-the-team]   # gets a JSON document of how the run ended on its standard input
@@ -60,15 +61,16 @@ budget:
 defaults:
   target: converted   # the folder of the results
   verify: none        # boot: a throw-away copy of each result is booted first, and it gets its name if it came up
-# window: 22:00-05:00 # when machines may begin, local time
-# map:                # what the networks of their descriptions are here
-#   VM Network: bridge:br0
-# keys: all:file:passphrase.txt   # or env:NAME; a passphrase itself never stands here
-# before: [/usr/local/sbin/stop-service]   # gets a JSON document about the machine on its standard input
-# after: [/usr/local/sbin/tell-somebody]
+  # window: 22:00-05:00   # when machines may begin, local time
+  # map:                  # what the networks of their descriptions are here
+  #   VM Network: bridge:br0
+  # keys: all:file:passphrase.txt   # or env:NAME; a passphrase itself never stands here
+  # before: [/usr/local/sbin/stop-service]   # gets a JSON document about the machine on its standard input
+  # after: [/usr/local/sbin/tell-somebody]
 
-# Each option of `p2v convert` is a key as well (memory: 4G, compress: true). wave: 1 waits until all of wave 0 have ended;
-# the larger priority goes first within a wave.
+# Each option of `p2v convert` is a key as well, without its dashes (memory: 4G, compress: true, allow: FOLDER), --key as `keys`.
+# One with `wave: 1` waits until all of wave 0 have ended; the larger `priority` goes first within a wave.
+# A machine that stands here as a comment is taken in by removing "# " from its lines.
 machines:
 """
 
@@ -158,7 +160,7 @@ def _systems(machines: Sequence[MachineAudit]) -> Iterator[tuple[int, str]]:
 
 def _name_of(name: str, taken: set[str]) -> str:
     """A name that may be one and that no machine before has."""
-    plain = re.sub(r"[^A-Za-z0-9._+-]", "-", name).strip(".-_+")[:56] or "machine"
+    plain = plain_name(name, 56) or "machine"
     made, number = plain, 2
     while made.lower() in taken:
         made, number = f"{plain}-{number}", number + 1
@@ -177,6 +179,10 @@ def _entry(machine: MachineAudit, name: str, system: str) -> list[str]:
     else:
         what += ["  source:", *(f"  - {quoted(each)}" for each in source)]
     what += [f"  system: {quoted(system)}"] if system else []
+    if any(finding.rule in _LOCKED for finding in machine.findings):
+        what.append("  keys: all:file:passphrase.txt   # the file that its passphrase is in")
+    if machine.origin is Origin.INVENTORY:
+        what[1:] = ["  source: FILE   # its .vmx, .ovf or .ova, or its disks"]
     head = [_comment(_portrait(machine))]
     if name != machine.name:
         head.append(_comment(f"  called {name} here: another machine has its name, or it cannot be a file's"))
@@ -188,10 +194,10 @@ def _entry(machine: MachineAudit, name: str, system: str) -> list[str]:
 def _in_the_way(machine: MachineAudit, texts: Sequence[str]) -> Iterator[str]:
     """Why it is not to be converted, as it is; nothing where it may be."""
     if machine.origin is Origin.INVENTORY:
-        yield "left out: only an inventory tells of it; name its export or its disks as source"
+        yield "left out: only an inventory tells of it, and its disks were not at hand"
         return
     if not machine.paths or not all(map(str.isprintable, texts)):
-        yield "left out: its path has bytes in it that a manifest cannot have; give it another name"
+        yield "left out: its path has bytes in it that a manifest cannot have; give the file or folder another name"
         return
     counted = [each for each in machine.findings if _counts(each)]
     if machine.verdict is Verdict.BLOCKED:

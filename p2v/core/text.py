@@ -1,6 +1,12 @@
-"""Text from images, guests and file names, made safe for a terminal."""
+"""Text from images, guests and file names, made safe for a terminal, and for names of files."""
 
 from __future__ import annotations
+
+import re
+import unicodedata
+
+# letters whose marks Unicode does not take for marks
+_PLAIN = str.maketrans({"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"})
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
@@ -20,3 +26,12 @@ def _escape(letter: str) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def plain_name(text: str, letters: int) -> str:
+    """What of a text can be the name of a machine and of its files, ``letters`` long at most; empty where nothing of it can.
+
+    Latin letters lose their marks, what is neither letter, digit nor one of ``._+-`` becomes a hyphen, several of them one.
+    """
+    bare = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", bare.translate(_PLAIN)).strip(".-_+")[:letters].rstrip(".-_+")

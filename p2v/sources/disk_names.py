@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from converters.formats import FORMATS
+from p2v.core.text import plain_name
 
 
 def name_from(disk: Path) -> str:
@@ -14,4 +14,4 @@ def name_from(disk: Path) -> str:
     known = [suffix for each in FORMATS for suffix in each.suffixes]
     for suffix in (".001", ".000", ".gz", ".ova", ".tar", ".zip", *sorted(known, key=len, reverse=True)):
         stem = stem.removesuffix(suffix)
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", stem).strip(".-_+")[:63] or "machine"
+    return plain_name(stem, 63) or "machine"

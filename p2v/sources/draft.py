@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 from converters.source_file import shown, shown_names
 from drivers.plan import Finding
 from p2v.core.errors import BadDescription, ForbiddenReference
-from p2v.core.text import printable
+from p2v.core.text import plain_name, printable
 from p2v.core.units import GIB, MIB
 from p2v.machine import (
     Attachment,
@@ -291,7 +291,7 @@ class Draft:
 def usable_name(text: str, path: Path) -> str:
     """A machine's name as files and front ends take it: from the description, else from the file's name."""
     for candidate in (text, path.stem):
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "-", candidate.strip()).strip(".-_+")[:_NAME_AT_MOST].rstrip(".-_+")
+        name = plain_name(candidate, _NAME_AT_MOST)
         if name:
             return name
     return "machine"

@@ -100,6 +100,7 @@ def test_a_file_that_is_a_disk_by_its_name_alone_is_left_aside_with_the_reason(t
     document = audited(tmp_path)
     assert document.machines == ()
     assert [Path(each.path).name for each in document.left_aside] == ["initrd.img"]
+    assert "initrd.img" not in document.left_aside[0].why
     # who names it wants to hear of it
     assert rules_of(audited(tmp_path / "initrd.img").machines[0]) == {"audit.no-known-format"}
 

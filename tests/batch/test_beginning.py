@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,3 +195,33 @@ def test_who_is_called_otherwise_is_told_and_all_are_counted() -> None:
     assert "#   called we-b here" in text
     assert text.count("called") == 2
     assert entries(text) == (3, 1)
+
+
+def test_every_example_in_it_counts_when_its_mark_is_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "passphrase.txt").write_text("secret")
+    text = beginning([machine("a", "/a.img")])
+    examples = re.findall(r"^ *# ( *(?:[\w./-]+|VM Network):(?: .*)?)$", text.partition("\nmachines:\n")[0], re.MULTILINE)
+    for line in examples:
+        text = text.replace(f"# {line}\n", f"{line}\n")
+    keys = [line.split(":")[0].strip() for line in examples]
+    assert {"bytes-per-second", "storages", "hosts", "hooks", "end", "window", "map", "keys", "before", "after"} <= {*keys}
+    batch = read(tmp_path, text)
+    assert (batch.budget.bytes_per_second, batch.end is not None, len(batch.budget.storages)) == (200 * MIB, True, 1)
+    (found,) = batch.machines
+    assert (found.before is not None, found.after is not None, found.window is not None) == (True, True, True)
+    assert found.keys
+    assert any(option.startswith("--map") for option in found.options)
+
+
+def test_a_machine_that_is_locked_needs_but_its_marks_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "passphrase.txt").write_text("secret")
+    locked = replace(finding(Severity.BLOCKER), rule="guest.encrypted")
+    text = beginning([machine("safe", "/safe.img", verdict=Verdict.BLOCKED, findings=(locked,)), machine("b", "/b.img")])
+    taken_in = re.sub(r"^# (- name: safe|  source: /safe.img|  keys: .*)$", r"\1", text, flags=re.MULTILINE)
+    assert [(each.name, bool(each.keys)) for each in read(tmp_path, taken_in).machines] == [("safe", True), ("b", False)]
+
+
+def test_names_keep_their_letters_without_marks(tmp_path: Path) -> None:
+    names = ("Büro-Süd", "Mu\u0308ller & Söhne", "Łódź straße", "日本", "a  b")
+    batch = begun(tmp_path, *(machine(name, f"/{n}.img") for n, name in enumerate(names)))
+    assert [each.name for each in batch.machines] == ["Buro-Sud", "Muller-Sohne", "Lodz-strasse", "machine", "a-b"]

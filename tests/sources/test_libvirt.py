@@ -95,7 +95,7 @@ def test_a_domain_of_kvm_with_drives_on_every_bus_and_all_kinds_of_networks(tmp_
 def test_a_paravirtual_guest_of_xen_is_told_what_it_lacks(tmp_path: Path) -> None:
     description = from_data(tmp_path, "libvirt/paravirtual.xml", "office", "swap.img", "home.img")
     assert libvirt.read(description) == Machine(
-        name="b-ro",
+        name="buro",
         disks=(
             MachineDisk(tmp_path / "office", "raw", attachment=Attachment(SourceBus.XEN, 0, 0)),
             MachineDisk(tmp_path / "swap.img", "raw", attachment=Attachment(SourceBus.XEN, 0, 1)),

@@ -176,7 +176,7 @@ def test_a_package_of_ovf_2_with_storage_and_port_items(tmp_path: Path) -> None:
 
 def test_a_machine_of_xencenter_in_utf_16_has_its_disks_in_the_order_of_devices(tmp_path: Path) -> None:
     assert ovf.read(described(tmp_path, "xencenter.ovf")) == Machine(
-        name="B-ro-Server",
+        name="Buro-Server",
         disks=(
             MachineDisk(tmp_path / "cb1557fc-0001.vhd", stated_bytes=8 * GIB, attachment=Attachment(SourceBus.XEN, 0, 0)),
             MachineDisk(tmp_path / "cb1557fc-0002.vhd", stated_bytes=4 * GIB, attachment=Attachment(SourceBus.XEN, 0, 1)),

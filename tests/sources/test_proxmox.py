@@ -89,7 +89,7 @@ def test_a_machine_with_snapshots_and_pending_changes_is_read_as_it_is_now(tmp_p
 def test_an_old_machine_with_a_boot_disk_carriage_returns_and_a_host_device(tmp_path: Path) -> None:
     description = from_data(tmp_path, "proxmox/101.conf", "101/vm-101-disk-1.vmdk", "vm-101-disk-2.raw", "ata-OLD")
     assert proxmox.read(description) == Machine(
-        name="nt4",
+        name="nt4-a",
         disks=(
             MachineDisk(
                 tmp_path / "101/vm-101-disk-1.vmdk", "vmdk", attachment=Attachment(SourceBus.IDE, 0, 0), stated_bytes=10 * GIB

@@ -78,7 +78,7 @@ def test_a_windows_machine_from_a_windows_host_with_disks_on_ide_and_scsi(tmp_pa
     child = "Snapshots/{aaaaaaaa-1000-0000-0000-000000000004}.vdi"
     description = from_data(tmp_path, "virtualbox/windows.vbox", "XP.vhd", "scsi.vdi", "tools.vdi", child, "quorum.vdi")
     assert virtualbox.read(description) == Machine(
-        name="XP-ber",
+        name="XP-uber",
         disks=(
             MachineDisk(tmp_path / "XP.vhd", attachment=Attachment(SourceBus.IDE, 0, 0, "PIIX4")),
             MachineDisk(tmp_path / child, attachment=Attachment(SourceBus.IDE, 1, 1, "PIIX4")),

@@ -55,7 +55,7 @@ def test_a_virtual_pc_machine_has_its_disks_in_order_and_the_cards_that_were_not
     description = lay(tmp_path, "Büro.vmc", text, ("System.vhd", "daten.vhd", "old.vhd"))
     ide = [Attachment(SourceBus.IDE, controller, unit, "440bx") for controller, unit in ((0, 0), (0, 1), (1, 0))]
     assert vmc.read(description) == Machine(
-        name="B-ro",
+        name="Buro",
         disks=(
             MachineDisk(tmp_path / "System.vhd", attachment=ide[0]),
             # the folder has the name in other letters than the description

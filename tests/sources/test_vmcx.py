@@ -51,7 +51,7 @@ def test_a_vmcx_is_the_machine_and_says_that_its_format_is_no_official_one(tmp_p
     machine = vmcx.read(laid(tmp_path, store(NEW)))
     scsi = [Attachment(SourceBus.SCSI, 0, unit, "storvsc") for unit in (0, 1)]
     assert replace(machine, warnings=()) == Machine(
-        name="B-ro-11",
+        name="Buro-11",
         disks=(MachineDisk(tmp_path / DISK, attachment=scsi[0]),),
         nics=(Nic("00:15:5d:64:a0:01", "Default Switch", "netvsc"),),
         cpus=2,

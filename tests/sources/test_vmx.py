@@ -109,7 +109,7 @@ def test_a_machine_of_workstation_on_windows(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert machine.blockers == ()
     assert without_findings(machine) == without_findings(Machine(
-        name="B-ro-PC-alt",
+        name="Buro-PC-alt",
         disks=(
             MachineDisk(tmp_path / "Daten/Büro-PC-Daten.vmdk", attachment=Attachment(SourceBus.SCSI, 0, 0, "lsisas1068")),
             MachineDisk(tmp_path / "Büro-PC.vmdk", attachment=Attachment(SourceBus.NVME, 0, 0)),

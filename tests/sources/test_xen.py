@@ -121,7 +121,7 @@ def test_a_paravirtual_guest_of_xm_whose_disks_are_partitions(tmp_path: Path) ->
 def test_an_old_full_guest_with_prefixes_carriage_returns_and_escapes(tmp_path: Path) -> None:
     description = from_data(tmp_path, "xen/old-hvm.cfg", "a.vhd", "c.qcow2")
     assert xen.read(description) == Machine(
-        name="B-ro",
+        name="Buro-a",
         disks=(
             MachineDisk(tmp_path / "a.vhd", "vhd", attachment=Attachment(SourceBus.IDE, 0, 0)),
             MachineDisk(tmp_path / "c.qcow2", "qcow2", attachment=Attachment(SourceBus.IDE, 0, 1)),
