@@ -37,6 +37,13 @@ class Mounts:
         found = mounts_in(kernel_text(MOUNTS) if text is None else text)
         return cls({mount.point: (mount.kind, mount.source) for mount in found})
 
+    def point_of(self, path: Path) -> str:
+        """Where what a path is on is mounted, by its words alone: nothing is asked, so links are not followed."""
+        place = os.path.abspath(path)
+        while place not in self.points and place != "/":
+            place = os.path.dirname(place)
+        return place
+
     def network_of(self, path: Path) -> tuple[str, str]:
         """Kind and source of the network's file system that a path is on; empty where it is on none. The path's links are followed,
         so a mount may be asked.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
+import select
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from p2v.audit.side_by_side import Bounds, side_by_side
+from p2v.audit.side_by_side import Answered, Aside, Bounds
 from p2v.batch.jobs import MachineJob
 from p2v.batch.lanes import server_lane
 from p2v.batch.mounts import Mounts
@@ -17,7 +22,10 @@ from p2v.core.units import MIB
 # what is smaller describes a machine, and its disks are beside it
 _DESCRIPTION_BYTES = 4 * MIB
 _SECTOR = 512
-_AT_ONCE, _TOGETHER = 4, 50
+_AT_ONCE, _TOGETHER = 16, 50
+_PACE = 0.2
+PLACES_SECONDS = 30.0
+"""For a path to tell where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +41,127 @@ class Places:
         return () if place is None else place.storages
 
 
-def places_of(machines: Sequence[MachineJob], storages: Sequence[Path] = (), seconds: float = 30.0) -> Places:
-    """Of machines, and of paths that name storages; looked at from processes of their own: a mount that does not answer costs only
-    what it tells. Those of one process go without when it is not done in ``seconds``.
+@dataclass
+class _Line:
+    """Machines whose paths are on the same mounts, or a path that names a storage: what is asked one after the other."""
+
+    points: frozenset[str]
+    parts: deque[list[MachineJob]] = field(default_factory=deque)
+    storage: Path | None = None
+    asked: Aside | None = None
+
+
+class PlacesLook:
+    """Looks at where machines' bytes are, all of them begun at once, from processes of their own: a mount that does not answer
+    holds up its own machines alone. Nothing here waits, but ``wait``; close it.
+
+    ``storages``: paths that name storages. Of a mount of which nothing is heard for ``seconds`` nothing more is asked.
     """
-    parts = [machines[begin : begin + _TOGETHER] for begin in range(0, len(machines), _TOGETHER)]
-    found = {machine.name: Place() for machine in machines}
-    devices: dict[Path, tuple[str, ...]] = dict.fromkeys(storages, ())
 
-    def look(number: int) -> list[list[object]]:
-        if number >= len(parts):
-            return [[storage_at(storages[number - len(parts)])]]
-        mounts = Mounts.of()
-        return [[list(place.storages), place.size] for place in (place_of(each, mounts) for each in parts[number])]
+    def __init__(self, machines: Sequence[MachineJob], storages: Sequence[Path] = (), seconds: float = PLACES_SECONDS) -> None:
+        self._mounts, self._bounds = Mounts.of(), Bounds(seconds)
+        self._by_name = {machine.name: Place() for machine in machines}
+        self._devices: dict[Path, tuple[str, ...]] = dict.fromkeys(storages, ())
+        self._waiting = [_Line(frozenset([self._mounts.point_of(path)]), storage=path) for path in self._devices]
+        self._waiting += self._lines_of(machines)
+        self._asked: list[_Line] = []
+        self.has_news()
 
-    for answered in side_by_side(look, len(parts) + len(storages), _AT_ONCE, Bounds(seconds)):
-        if answered.number >= len(parts):
-            path = storages[answered.number - len(parts)]
-            devices[path] = tuple(each for (each,) in answered.data or () if each)
-            continue
-        for machine, (names, size) in zip(parts[answered.number], answered.data or (), strict=False):
-            found[machine.name] = Place(tuple(names), size)
-    return Places(found, devices)
+    @property
+    def found(self) -> Places:
+        """What was told so far."""
+        return Places(dict(self._by_name), dict(self._devices))
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Names of the machines of which something may still be told: where their bytes are, or what their storages' names are."""
+        lines = [*self._asked, *self._waiting]
+        named = {point for line in lines if line.storage is not None for point in line.points}
+        late = {machine.name for line in lines for part in line.parts for machine in part}
+        if named:
+            late |= {name for name, points in self._points.items() if points & named}
+        return frozenset(late)
+
+    def has_news(self) -> bool:
+        """Hear what is there to be heard, and ask on; whether anything was told."""
+        told = False
+        for line in list(self._asked):
+            if line.asked is not None and (answered := line.asked.answered()) is not None:
+                told, line.asked = True, None
+                self._take(line, answered)
+                self._asked.remove(line)
+                if line.parts:
+                    self._waiting.append(line)
+        while self._waiting and len(self._asked) < _AT_ONCE:
+            line = self._waiting.pop(0)
+            try:
+                line.asked = Aside(partial(self._look, line), self._bounds)
+            except OSError:  # the host starts no more programs
+                self._waiting.insert(0, line)
+                break
+            self._asked.append(line)
+        return told
+
+    def wait(self, seconds: float = math.inf) -> None:
+        """Until all is told, or the time is over."""
+        end = time.monotonic() + seconds
+        while (self._asked or self._waiting) and (left := end - time.monotonic()) > 0:
+            poll = select.poll()
+            for each in self.fds():
+                poll.register(each, select.POLLIN)
+            poll.poll(min(left, _PACE) * 1000)
+            self.has_news()
+
+    def fds(self) -> tuple[int, ...]:
+        """Readable when there may be something to hear."""
+        return tuple(line.asked.fd for line in self._asked if line.asked is not None and line.asked.fd >= 0)
+
+    def close(self) -> None:
+        """Ask no more."""
+        for line in self._asked:
+            if line.asked is not None:
+                line.asked.close()
+        self._asked, self._waiting = [], []
+
+    def _lines_of(self, machines: Sequence[MachineJob]) -> list[_Line]:
+        self._points = {
+            machine.name: frozenset(self._mounts.point_of(path) for path in (*machine.sources, machine.folder))
+            for machine in machines
+        }
+        lines: dict[frozenset[str], _Line] = {}
+        for machine in machines:
+            points = self._points[machine.name]
+            parts = lines.setdefault(points, _Line(points)).parts
+            if not parts or len(parts[-1]) >= _TOGETHER:
+                parts.append([])
+            parts[-1].append(machine)
+        return list(lines.values())
+
+    def _look(self, line: _Line) -> list[list[object]]:
+        """In the process that looks."""
+        if line.storage is not None:
+            return [[storage_at(line.storage)]]
+        return [[list(place.storages), place.size] for place in (place_of(each, self._mounts) for each in line.parts[0])]
+
+    def _take(self, line: _Line, answered: Answered) -> None:
+        data = answered.data if isinstance(answered.data, list) else []
+        if line.storage is not None:
+            self._devices[line.storage] = tuple(each for (each,) in data if each)
+            return
+        for machine, (names, size) in zip(line.parts.popleft(), data, strict=False):
+            self._by_name[machine.name] = Place(tuple(names), size)
+        if answered.timed_out:
+            line.parts.clear()
+
+
+def places_of(machines: Sequence[MachineJob], storages: Sequence[Path] = (), seconds: float = PLACES_SECONDS) -> Places:
+    """All that is told in the end; see ``PlacesLook``."""
+    look = PlacesLook(machines, storages, seconds)
+    try:
+        look.wait()
+        return look.found
+    finally:
+        look.close()
 
 
 def place_of(machine: MachineJob, mounts: Mounts) -> Place:

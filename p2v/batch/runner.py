@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -23,7 +24,7 @@ from p2v.batch.jobs import Batch, Job, JobEvent, State
 from p2v.batch.lanes import Lanes
 from p2v.batch.looking import LOOK_SECONDS, Silences
 from p2v.batch.marking import marked_environment
-from p2v.batch.places import places_of
+from p2v.batch.places import PLACES_SECONDS, PlacesLook
 from p2v.batch.scheduling import (
     Beginning,
     Holding,
@@ -45,6 +46,8 @@ from p2v.core.turns import appliance_turns, boot_turns
 _LEAST_WAIT = 0.01
 _LOOKS_PART = 20.0
 _PACE = 0.02
+_SIGHT_SECONDS = 3.0
+"""As long a run waits for all machines' places, so that the first ones are chosen well."""
 
 
 def _worker_name() -> str:
@@ -58,7 +61,7 @@ class Settings:
     ``lease``: of a job, renewed all the while; longer than a child needs to end after its runner was killed. ``look``: between
     looks at the store for what others wish. ``silent``: a child that says nothing for so long is ended. ``grace``: from asking a
     child to end until it is killed. ``patience``: how long a store that cannot be written is waited for. ``answer``: for a
-    storage to answer, before a machine on it is begun.
+    storage to answer, before a machine on it is begun; ``sight``: for paths to tell on which storages they are.
     ``chosen``: names of the machines that are run, None: all; their waves go by themselves. ``until``: nothing begins from then on
     (seconds since 1970); ``stop_at``: from then on what is under way is stopped as by a signal.
     """
@@ -71,6 +74,7 @@ class Settings:
     patience: float = 60.0
     inspection: float = 120.0
     answer: float = LOOK_SECONDS
+    sight: float = PLACES_SECONDS
     worker: str = field(default_factory=_worker_name)
     host: str | None = field(default_factory=socket.gethostname)
     chosen: frozenset[str] | None = None
@@ -127,18 +131,17 @@ def run_batch(
     settings = settings or Settings()
     local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
     store.put(batch, time.time())
-    found = places_of(batch.machines, tuple(batch.budget.storages))
-    lanes = Lanes.of(batch.budget, found.devices)
-    setting = Setting(found.by_name, settings.host, lanes, settings.chosen, turns=starter is None)
-    sizes = {name: place.size for name, place in found.by_name.items()}
-    store.keep_sizes(sizes)
+    setting = Setting({}, settings.host, Lanes.of(batch.budget), settings.chosen, turns=starter is None)
+    sizes: dict[str, int] = {}
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
     with (
         registered(store, is_local=starter is None) as own,
         marked_environment(batch.store, "") as marks,
         signals_as_wishes() as wishes,
+        closing(PlacesLook(batch.machines, tuple(batch.budget.storages), settings.sight)) as places,
     ):
+        places.wait(_SIGHT_SECONDS)
         folder = Path(marks["TMPDIR"])
         turns = boot_turns(batch.budget.boots, folder) | appliance_turns(batch.budget.appliances, folder)
         local = replace(local, environment=turns)
@@ -151,7 +154,7 @@ def run_batch(
         def look(jobs: Sequence[Job], paused: bool) -> None:
             looked(Look(jobs, sizes, paused))
 
-        run = _Run(batch, store, teller, steps, setting, settings, over, look)
+        run = _Run(batch, store, teller, steps, setting, settings, over, look, places, sizes)
         try:
             run.run(wishes)
         finally:
@@ -171,6 +174,8 @@ class _Run:
     settings: Settings
     taking_over: TakeOver
     looked: Callable[[Sequence[Job], bool], None]
+    places: PlacesLook
+    sizes: dict[str, int]
     under_way: dict[str, Attempt] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     """As of the last look at the store, and what this run did since."""
@@ -189,8 +194,11 @@ class _Run:
         chosen = {} if self.settings.chosen is None else {"chosen": sorted(self.settings.chosen)}
         self.teller.fleet("batch-began", {"machines": len(self.batch.machines), **chosen}, stored=True)
         also = [] if wishes.fd is None else [wishes.fd]
+        self._know_places()
         while True:
             self._obey(wishes)
+            if self.places.has_news():
+                self._know_places()
             for attempt in list(self.under_way.values()):
                 self._attend(attempt)
             if not self.asked:
@@ -200,7 +208,7 @@ class _Run:
             if not self.under_way and (self.asked or self.is_late or self._nothing_left()):
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
-            wait_for(children, self._wait(), also, _PACE)
+            wait_for(children, self._wait(), [*also, *self.places.fds()], _PACE)
         self.steps.fences.tidy(now=True)
         counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
         self.teller.fleet("batch-ended", counts, stored=True)
@@ -210,6 +218,15 @@ class _Run:
         for attempt in self.under_way.values():
             if attempt.child is not None:
                 attempt.child.close()
+
+    def _know_places(self) -> None:
+        """Go by what is known by now of where machines' bytes are."""
+        found = self.places.found
+        lanes = Lanes.of(self.batch.budget, found.devices)
+        self.setting = replace(self.setting, places=found.by_name, lanes=lanes, unseen=self.places.unseen)
+        self.sizes.update({name: place.size for name, place in found.by_name.items()})
+        self.teller.write(None, lambda: self.store.keep_sizes(self.sizes))
+        self.may_begin = self.must_share = True
 
     def _obey(self, wishes: Wishes) -> None:
         at = time.time()

@@ -112,6 +112,7 @@ class Setting:
     """Where jobs run. ``host``: this host's name, for machines that are pinned; None: all hosts are reached. ``lanes``: what may go
     over storages and servers; None: what the budget says of all of them. ``chosen``: machines beside which all others are as if
     they were not in the batch, but for what they take while they run. ``turns``: children wait for appliances themselves.
+    ``unseen``: machines that are not begun yet, for it is not known where their bytes are.
     """
 
     places: Mapping[str, Place] = field(default_factory=lambda: _NO_PLACES)
@@ -119,6 +120,7 @@ class Setting:
     lanes: Lanes | None = None
     chosen: Container[str] | None = None
     turns: bool = True
+    unseen: Container[str] = ()
 
     def rates(self, budget: Budget) -> Rates:
         """How copies share."""
@@ -154,7 +156,7 @@ def beginnings(
     if room.is_full:
         return ()
     wished = jobs if setting.chosen is None else [job for job in jobs if job.machine.name in setting.chosen]
-    ready = _ready(wished, running, now, local_time, setting.host)
+    ready = [job for job in _ready(wished, running, now, local_time, setting.host) if job.machine.name not in setting.unseen]
     sizes = [setting.places.get(job.machine.name, Place()).size for job in ready]
     room.usual_size = sum(sizes) / max(1, len(sizes))
     room.boots_at_all = any(job.machine.verify is Verify.BOOT for job in ready)
