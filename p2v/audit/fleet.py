@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from p2v.audit.catalogue_file import Rule, found
-from p2v.audit.document import MachineAudit
+from p2v.audit.document import MachineAudit, Signs
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.same_file import file_key
 
@@ -14,36 +16,55 @@ _NAMED_AT_MOST = 8
 # machines that were made to have a thousand addresses in common do not fill a report with them
 _PER_RULE_AT_MOST, _EVIDENCE_AT_MOST = 200, 100
 
-_Sign = Callable[[MachineAudit], Iterable[str]]
+_Sign = Callable[[str, Signs], Iterable[str]]
 
 _SAME: tuple[tuple[str, str, _Sign], ...] = (
-    ("fleet.mac-twice", "the MAC address {}", lambda each: each.signs.macs),
-    ("fleet.address-twice", "the static address {}", lambda each: each.signs.addresses),
-    ("fleet.uuid-twice", "the SMBIOS UUID {}", lambda each: filter(None, [each.signs.uuid])),
-    ("fleet.machine-id-twice", "the machine id {}", lambda each: filter(None, [each.signs.machine_id])),
-    ("fleet.hostname-twice", "the host name {}", lambda each: filter(None, [each.signs.hostname])),
-    ("fleet.disk-id-twice", "the disk signature {}", lambda each: each.signs.disk_ids),
-    ("fleet.name-twice", "the name {}", lambda each: [each.name]),
+    ("fleet.mac-twice", "the MAC address {}", lambda name, signs: signs.macs),
+    ("fleet.address-twice", "the static address {}", lambda name, signs: signs.addresses),
+    ("fleet.uuid-twice", "the SMBIOS UUID {}", lambda name, signs: filter(None, [signs.uuid])),
+    ("fleet.machine-id-twice", "the machine id {}", lambda name, signs: filter(None, [signs.machine_id])),
+    ("fleet.hostname-twice", "the host name {}", lambda name, signs: filter(None, [signs.hostname])),
+    ("fleet.disk-id-twice", "the disk signature {}", lambda name, signs: signs.disk_ids),
+    ("fleet.name-twice", "the name {}", lambda name, signs: [name]),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Twice:
+    """What several machines have: the rule about it, what it is in words, and which they are, by their places among all."""
+
+    rule: str
+    what: str
+    machines: tuple[int, ...]
+
+
+def twice(machines: Sequence[tuple[str, Signs]]) -> Iterator[Twice]:
+    """Everything by which machines (name and signs of each) should be told apart, and are not."""
+    for rule, words, sign in _SAME:
+        owners: dict[str, list[int]] = defaultdict(list)
+        for number, (name, signs) in enumerate(machines):
+            # one machine may have it twice by itself (two disks of a mirror), which is not the fleet's matter
+            for value in dict.fromkeys(sign(name, signs)):
+                owners[value].append(number)
+        yield from (Twice(rule, words.format(value), tuple(each)) for value, each in owners.items() if len(each) > 1)
 
 
 def fleet_findings(machines: Sequence[MachineAudit], rules: Mapping[str, Rule]) -> tuple[AuditFinding, ...]:
     """The findings, one for each thing that several machines share, the machines named in it."""
-    twice = (each for rule, words, sign in _SAME for each in _twice(machines, rules[rule], words, sign))
-    return (*twice, *_shared_files(machines, rules))
+    return (*_signs_twice(machines, rules), *_shared_files(machines, rules))
 
 
-def _twice(machines: Sequence[MachineAudit], rule: Rule, words: str, sign: _Sign) -> Iterator[AuditFinding]:
-    owners: dict[str, list[MachineAudit]] = defaultdict(list)
-    for machine in machines:
-        # one machine may have it twice by itself (two disks of a mirror), which is not the fleet's matter
-        for value in dict.fromkeys(sign(machine)):
-            owners[value].append(machine)
-    several = [(value, sharing) for value, sharing in owners.items() if len(sharing) > 1]
-    for value, sharing in several[:_PER_RULE_AT_MOST]:
-        yield _finding(rule, words.format(value), sharing)
-    if len(several) > _PER_RULE_AT_MOST:
-        yield found(rule, f"there are {len(several) - _PER_RULE_AT_MOST} more of these, which are not listed")
+def _signs_twice(machines: Sequence[MachineAudit], rules: Mapping[str, Rule]) -> Iterator[AuditFinding]:
+    every = twice([(each.name, each.signs) for each in machines])
+    for rule, several in groupby(every, key=lambda each: each.rule):
+        more = 0
+        for number, each in enumerate(several):
+            if number < _PER_RULE_AT_MOST:
+                yield _finding(rules[rule], each.what, [machines[place] for place in each.machines])
+            else:
+                more += 1
+        if more:
+            yield found(rules[rule], f"there are {more} more of these, which are not listed")
 
 
 def _finding(rule: Rule, what: str, sharing: Sequence[MachineAudit]) -> AuditFinding:

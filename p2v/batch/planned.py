@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from p2v.audit.document import Signs
 from p2v.audit.sizing.values import Interval
 from p2v.batch.jobs import MachineJob, State
 from p2v.conversion_job import Request
@@ -48,6 +49,12 @@ class MachinePlan:
     sources: tuple[str, ...] = ()
     blockers: tuple[Trouble, ...] = ()
     warnings: tuple[Trouble, ...] = ()
+    signs: Signs = field(default_factory=Signs)
+    """What the machine is told by once it is converted."""
+    claims: tuple[str, ...] = ()
+    """What it takes for itself where it is defined, in words: no second one can have it."""
+    missing_keys: tuple[str, ...] = ()
+    """Where passphrases were to be that are not there, as the manifest says it."""
     left_alone: str = ""
     state: State | None = None
     seconds: float = 0.0

@@ -6,13 +6,14 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.audit.sizing.values import Measured
+from p2v.batch.clashes import against_each_other
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch, MachineJob, State
 from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan
@@ -88,7 +89,7 @@ def plan_batch(
 
 def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Sequence[Measured] = ()) -> BatchPlan:
     """The plan that machines' plans make, with what they do to each other."""
-    machines = tuple(_against_each_other(plans))
+    machines = tuple(against_each_other(plans))
     storages, places = storages_of(batch, machines), places_for(batch)
     shares = share_plans(batch, machines, places)
     return BatchPlan(
@@ -124,54 +125,6 @@ def _answered(plan: MachinePlan, answered: Answered) -> MachinePlan:
         trouble = Trouble("planning-failed", f"planning it gave no plan: {str(error)[:200]}")
         return replace(plan, blockers=(trouble,), seconds=took)
     return replace(found, seconds=took)
-
-
-def _against_each_other(plans: Sequence[MachinePlan]) -> Iterator[MachinePlan]:
-    """The plans, with what would stand in another's place, or come from another's source."""
-    makers = _first_of(plans, lambda plan: [os.path.join(os.path.realpath(plan.folder), name) for name in plan.outputs])
-    devices = _first_of(plans, lambda plan: map(os.path.realpath, plan.devices))
-    sources = _first_of(plans, lambda plan: map(os.path.realpath, plan.sources))
-    for plan in plans:
-        folder = os.path.realpath(plan.folder)
-        blockers, warnings = [], []
-        for name in plan.outputs:
-            made = os.path.join(folder, name)
-            if makers[made] is not plan:
-                what = f"{name} would be made by {_named(makers[made])} too"
-                blockers.append(Trouble("same-output", what, "Give one of them another name or target."))
-            if made in sources:
-                what = f"{name} in its target is a disk of {_named(sources[made])}"
-                blockers.append(Trouble("output-is-source", what, "Name another target."))
-        for device in map(os.path.realpath, plan.devices):
-            if devices[device] is not plan:
-                what = f"{device} would be written by {_named(devices[device])} too"
-                blockers.append(Trouble("same-device", what, "A device takes one disk."))
-            if device in sources:
-                what = f"{device} would be written, and is a disk of {_named(sources[device])}"
-                blockers.append(Trouble("output-is-source", what, "Name another device."))
-        shared = {sources[disk].name: sources[disk] for disk in map(os.path.realpath, plan.sources)}
-        for other in shared.values():
-            if other is not plan:
-                what = f"it has a disk that {_named(other)} has too"
-                warnings.append(
-                    Trouble("same-source", what, "Two copies of one machine must not speak on one network.")
-                )
-        yield replace(plan, blockers=(*plan.blockers, *blockers), warnings=(*plan.warnings, *warnings))
-
-
-def _first_of(
-    plans: Sequence[MachinePlan], things: Callable[[MachinePlan], Iterator[str] | list[str] | map[str]]
-) -> dict[str, MachinePlan]:
-    """By each thing of a machine, the first machine that has it."""
-    found: dict[str, MachinePlan] = {}
-    for plan in plans:
-        for each in things(plan):
-            found.setdefault(each, plan)
-    return found
-
-
-def _named(plan: MachinePlan) -> str:
-    return f"{plan.name} (line {plan.line})" if plan.line else plan.name
 
 
 def _troubles(batch: Batch, storages: Sequence[StoragePlan]) -> Iterator[Trouble]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 
+from drivers.keys import parse_key
+from p2v.audit.document import Signs
+from p2v.audit.portrait import signs_of
 from p2v.batch.jobs import MachineJob
-from p2v.batch.planned import MachinePlan, Planner
+from p2v.batch.planned import MachinePlan, Planned, Planner
 from p2v.core.errors import P2vError
 from p2v.core.text import printable
 from p2v.documents import PlanDocument
 from p2v.preflight import Trouble, look_ahead, trouble_of, troubles_of_folder
+from p2v.targets.front_ends import FrontEnd
+from p2v.targets.kubevirt import object_name
 
 _SYSTEM_LETTERS = 100
 
@@ -19,9 +26,12 @@ _SYSTEM_LETTERS = 100
 def preflight(machine: MachineJob, planner: Planner) -> MachinePlan:
     """Plan a machine and look at all that its conversion would look at. Raises nothing of the suite's own: that is a blocker."""
     bare = MachinePlan.of(machine)
-    hooks = tuple(_of_hooks(machine))
+    keys = dict(_missing_keys(machine))
+    hooks = (*keys.values(), *_of_hooks(machine))
+    bare = replace(bare, missing_keys=tuple(keys))
     try:
-        planned = planner(machine)
+        # what else is in the way is told at once with the keys that are not there
+        planned = planner(replace(machine, keys=tuple(key for key in machine.keys if key not in keys)))
     except P2vError as error:
         blockers = (*troubles_of_folder(machine.folder), *hooks, trouble_of(error))
         return replace(bare, blockers=blockers, sources=tuple(map(str, machine.sources)))
@@ -39,7 +49,60 @@ def preflight(machine: MachineJob, planner: Planner) -> MachinePlan:
         write_bytes=looked.room_bytes,
         blockers=(*hooks, *looked.in_the_way),
         warnings=looked.warnings,
+        signs=_signs(machine, document),
+        claims=tuple(_claims(planned)),
     )
+
+
+def _missing_keys(machine: MachineJob) -> Iterator[tuple[str, Trouble]]:
+    for key in machine.keys:
+        try:
+            parse_key(key)
+        except P2vError as error:
+            found = trouble_of(error)
+            message = f"keys: {found.message.removeprefix('--key: ')}"
+            yield key, Trouble("no-key", message, "Put the passphrase there before the run, whose environment counts.")
+
+
+def _signs(machine: MachineJob, document: PlanDocument) -> Signs:
+    """Of the machine as it will be: with the addresses that are given to it, and without what it makes anew."""
+    found, hardware = signs_of(document), document.hardware
+    is_new = "--new-identity" in machine.options
+    given = tuple(_given_addresses(machine.options))
+    return replace(
+        found,
+        macs=tuple(dict.fromkeys(nic.mac.lower() for nic in hardware.nics)),
+        uuid=hardware.uuid.lower(),
+        machine_id="" if is_new else found.machine_id,
+        addresses=given or found.addresses,
+        # harmless until both hang on one machine, which a batch does not do
+        disk_ids=(),
+    )
+
+
+def _given_addresses(options: Sequence[str]) -> Iterator[str]:
+    """Those of ``--ip=CARD:ADDRESS/PREFIX[,...]``."""
+    for option in options:
+        if option.startswith("--ip="):
+            address = option.removeprefix("--ip=").partition(":")[2].partition(",")[0].partition("/")[0]
+            with suppress(ValueError):
+                yield str(ip_address(address))
+
+
+def _claims(planned: Planned) -> Iterator[str]:
+    """Names where only one thing can be called so, and which the plan of a folder does not tell of."""
+    hardware, request = planned.document.hardware, planned.request
+    if request.front_end is FrontEnd.KUBEVIRT:
+        yield f"the name {object_name(hardware)} in Kubernetes"
+    delivery = request.delivery
+    if delivery is None:
+        return
+    where = f"libvirt ({printable(delivery.host.uri, keep='')})" if delivery.host.uri else "libvirt"
+    yield f"the UUID {hardware.uuid.lower()} in {where}"
+    for index, disk in enumerate(hardware.disks):
+        pool = delivery.pools.of(index)
+        if pool is not None and not disk.is_device:
+            yield printable(f"the volume {disk.path.name} of the pool {pool} in {where}", keep="")
 
 
 def _of_hooks(machine: MachineJob) -> Iterator[Trouble]:

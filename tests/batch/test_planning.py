@@ -103,7 +103,10 @@ def test_all_that_stops_a_machine_is_told_at_once(tmp_path: Path) -> None:
     text += "- {name: d, source: a.img, target: a.img/x}\n"
     found = by_name(planned(tmp_path, text))
     assert {"no-hook", "unfit-device", "target-exists"} <= codes(found["a"])
-    assert codes(found["b"]) == {"usage"}
+    assert codes(found["b"]) == {"no-key"}
+    assert found["b"].missing_keys == ("all:env:P2V_NO_SUCH_KEY",)
+    # and it is planned all the same: what else is in the way is told at once
+    assert found["b"].copy_bytes
     assert codes(found["c"]) == {"usage"}
     assert "no-folder" in codes(found["d"])
 
