@@ -127,10 +127,11 @@ def _columns(chart: Figure, most: float) -> Iterator[Markup]:
 
 
 def _axis(most: float) -> Iterator[Markup]:
-    for value in sorted({0, round(most / 2), round(most)}):
+    digits = 0 if most >= 4 else 1 if most >= 0.4 else 2
+    for value in sorted({0.0, round(most / 2, digits), round(most, digits)}):
         y = _BASELINE - value * (_BASELINE - 10) / most
         yield element("line", x1=_LEFT, x2=WIDTH, y1=y, y2=y, class_="axis")
-        yield _text(f"{value:,}", _LEFT - 6, y + 4, "end")
+        yield _text(f"{value:,.{digits if value % 1 else 0}f}", _LEFT - 6, y + 4, "end")
 
 
 def _box(x: float, y: float, width: float, height: float, series: Series, told: str) -> Markup:

@@ -139,6 +139,18 @@ def picture(png: bytes, width: int, height: int, alternative: str) -> Markup:
     return Markup(f'<img{attributes} decoding="async" src="data:image/png;base64,{data}">')
 
 
+# A page that comes in the place of an older one is shown when its script has put everything where the reader had it: until then
+# the older one stays on the screen. One that is opened is shown as it comes. Its last element is waited for.
+_WHOLE = """"use strict";
+if (performance.getEntriesByType("navigation")[0]?.type === "reload") {
+  const whole = document.createElement("link");
+  whole.rel = "expect";
+  whole.href = "#whole";
+  whole.blocking = "render";
+  document.head.append(whole);
+}"""
+
+
 def page(
     title: str, styles: tuple[str, ...], quiet_style: str, script: str, body: Markup, refresh_seconds: int | None = None
 ) -> str:
@@ -146,11 +158,14 @@ def page(
 
     ``refresh_seconds``: after which it is loaded anew where scripts do not run; where they do, they do that.
     """
+    scripts = (_WHOLE, script) if refresh_seconds else (script,)
+    early = f"<script>{_own(_WHOLE)}</script>\n" if refresh_seconds else ""
+    end = '<p id="whole" hidden></p>\n' if refresh_seconds else ""
     policy = "; ".join(
         (
             "default-src 'none'",
             f"style-src {' '.join(_digest(each) for each in (*styles, quiet_style))}",
-            f"script-src {_digest(script)}",
+            f"script-src {' '.join(map(_digest, scripts))}",
             "img-src data:",  # pictures, and the empty icon, which keeps a browser from asking a server for one
             "base-uri 'none'",
             "form-action 'none'",
@@ -165,10 +180,10 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
         f"<title>{html.escape(shown(title, NAME_LETTERS))}</title>\n"
-        '<link rel="icon" href="data:,">\n'
+        f'<link rel="icon" href="data:,">\n{early}'
         f"{''.join(f'<style>{_own(each)}</style>' for each in styles)}\n"
         f"<noscript>{refresh}<style>{_own(quiet_style)}</style></noscript>\n</head>\n"
-        f"<body>\n{body.html}\n<script>{_own(script)}</script>\n</body>\n</html>\n"
+        f"<body>\n{body.html}\n<script>{_own(script)}</script>\n{end}</body>\n</html>\n"
     )
 
 

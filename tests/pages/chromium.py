@@ -214,6 +214,33 @@ def running(folder: Path) -> Iterator[Chromium]:
         end(process, folder)
 
 
+def printed_by_command(folder: Path, address: str, pdf: Path, budget_milliseconds: int) -> None:
+    """Print a page as a script would, with one command, in which clocks go on by so much as fast as they can.
+
+    Raises ChromiumFailed where it is not printed.
+    """
+    found = program()
+    assert found, "chromium is not installed; `make setup` brings it"
+    options = [each for each in _OPTIONS if each != "--remote-debugging-pipe"]
+    wished = [f"--virtual-time-budget={budget_milliseconds}", f"--print-to-pdf={pdf}", address]
+    environment = os.environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    with (folder / "chromium.log").open("wb") as log:
+        process = subprocess.Popen(
+            [found, *options, f"--user-data-dir={folder / 'printing'}", *wished],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+        )
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise ChromiumFailed(f"{address} was not printed in {PATIENCE_SECONDS:.0f} s") from error
+    finally:
+        end(process, folder)
+
+
 def end(process: subprocess.Popen[bytes], folder: Path) -> None:
     """End it and all that it started; its crash reporters, in sessions of their own, end with it, a little later."""
     with suppress(subprocess.TimeoutExpired):

@@ -19,6 +19,72 @@ function place() {
   return above && { id: (above.querySelector(":scope > details > .body") ?? above).id, top: above.getBoundingClientRect().top };
 }
 
+// A part of the page by which the next page finds what is in it: a row or line of a machine, or else the nearest that has a name.
+// Rows may stand in another order there, and what stands before them may be longer.
+const lines = "tr, [data-of]";
+const hashOf = (line) => line?.querySelector("a")?.hash;
+
+function partOf(node) {
+  const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
+  const line = element?.closest(lines);
+  return hashOf(line) ? line : element?.closest("[id]");
+}
+
+const told = (part) => part.id ? [part.id] : [part.parentElement.closest("[id]").id, hashOf(part)];
+
+function found([id, hash]) {
+  const part = byId(id);
+  return hash && part ? [...part.querySelectorAll(lines)].find((each) => hashOf(each) === hash) : part;
+}
+
+const reached = "a, button, input, select, summary, [tabindex]";
+const leads = (each) => each.hash || (each.localName === "summary" && nameOf(each.parentElement)) || each.textContent;
+
+function focused() {
+  const has = document.activeElement;
+  const part = has && has !== document.body && partOf(has);
+  if (!part || part === has) return part && { part: told(part) };
+  const alike = [...part.querySelectorAll(reached)].filter((each) => leads(each) === leads(has));
+  return { part: told(part), leads: leads(has), index: alike.indexOf(has) };
+}
+
+function focus({ part, leads: to, index }) {
+  const around = found(part);
+  const has = to === undefined ? around : [...around?.querySelectorAll(reached) ?? []].filter((each) => leads(each) === to)[index];
+  has?.focus({ preventScroll: true });
+}
+
+// Marked words: from which letter to which of their parts. Other words there: nothing is marked any more.
+function lettersBefore(part, node, offset) {
+  const before = document.createRange();
+  before.setStart(part, 0);
+  before.setEnd(node, offset);
+  return before.toString().length;
+}
+
+function marked() {
+  const { type, anchorNode: from, anchorOffset, focusNode: to, focusOffset } = getSelection();
+  if (type !== "Range" || !partOf(from) || !partOf(to)) return null;
+  const ends = [[from, anchorOffset], [to, focusOffset]].map(([node, offset]) => [told(partOf(node)), lettersBefore(partOf(node), node, offset)]);
+  return { text: getSelection().toString().slice(0, 1000), ends };
+}
+
+function nodeAt(part, letter) {
+  if (!part) return null;
+  const texts = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
+  for (let node = texts.nextNode(), left = letter; node; left -= node.data.length, node = texts.nextNode()) {
+    if (left <= node.data.length) return [node, left];
+  }
+  return null;
+}
+
+function mark({ text, ends }) {
+  const [from, to] = ends.map(([part, letter]) => nodeAt(found(part), letter));
+  if (!from || !to) return;
+  getSelection().setBaseAndExtent(...from, ...to);
+  if (getSelection().toString().slice(0, 1000) !== text) getSelection().removeAllRanges();
+}
+
 function keep() {
   const sorted = heads.find((each) => each.ariaSort);
   const values = Object.fromEntries(fields.map((field) => [field.id, field.value]));
@@ -26,8 +92,7 @@ function keep() {
   const scrolls = scrolled.map((each) => [each.scrollLeft, each.scrollTop]);
   const { theme } = document.documentElement.dataset;
   const sort = sorted && [sorted.cellIndex, sorted.ariaSort === "ascending" ? 1 : -1];
-  const focus = document.activeElement?.id || null;
-  const state = { values, open, scrolls, theme, sort, focus, place: place(), goesOn: refresh?.checked ?? true };
+  const state = { values, open, scrolls, theme, sort, focus: focused(), mark: marked(), place: place(), goesOn: refresh?.checked ?? true };
   try {
     sessionStorage.setItem(kept, JSON.stringify(state));
   } catch {
@@ -36,8 +101,8 @@ function keep() {
 }
 
 function goTo({ id, top }) {
-  const found = byId(id)?.closest("article, section");
-  if (found) scrollBy({ top: found.getBoundingClientRect().top - top, behavior: "instant" });
+  const part = byId(id)?.closest("article, section");
+  if (part) scrollBy({ top: part.getBoundingClientRect().top - top, behavior: "instant" });
 }
 
 function restore(state) {
@@ -53,7 +118,8 @@ function restore(state) {
   nameTheme();
   scrolled.forEach((each, index) => each.scrollTo({ left: state.scrolls[index]?.[0] ?? 0, top: state.scrolls[index]?.[1] ?? 0, behavior: "instant" }));
   if (refresh) refresh.checked = state.goesOn;
-  if (state.focus) byId(state.focus)?.focus({ preventScroll: true });
+  if (state.focus) focus(state.focus);
+  if (state.mark) mark(state.mark);
   if (!state.place) return;
   // what comes into sight is laid out only then, and may move the place once more
   goTo(state.place);
@@ -63,7 +129,10 @@ function restore(state) {
   });
 }
 
-if (refresh) refresh.checked = true;
+if (refresh) {
+  refresh.checked = true;
+  refreshing.hidden = false;
+}
 if (performance.getEntriesByType("navigation")[0]?.type !== "navigate") {
   let state = null;
   try {
@@ -78,26 +147,54 @@ if (performance.getEntriesByType("navigation")[0]?.type !== "navigate") {
 }
 addEventListener("pagehide", keep);
 
-// Whoever is about to choose, or has words marked, is not disturbed.
-let touched = -Infinity;
-for (const kind of ["pointerdown", "keydown", "input", "wheel"]) addEventListener(kind, () => { touched = performance.now(); }, true);
+// Whoever is about to choose, or has words marked, is not disturbed; nor is a printer, to whom pages go for a while after they are made.
+let quietUntil = 0;
+let prints = false;
+const beQuiet = (milliseconds) => { quietUntil = Math.max(quietUntil, performance.now() + milliseconds); };
+for (const kind of ["pointerdown", "keydown", "input", "wheel"]) addEventListener(kind, () => beQuiet(3_000), true);
+document.addEventListener("selectionchange", () => { if (getSelection().type === "Range") beQuiet(30_000); });
+addEventListener("beforeprint", () => { prints = true; });
+addEventListener("afterprint", () => {
+  prints = false;
+  beQuiet(10_000);
+});
 
 function written() {
   const minutes = (Date.now() / 1000 - Number(refreshing.dataset.now)) / 60;
   const patience = 1 + 3 * Number(refreshing.dataset.seconds) / 60;
-  return minutes < patience ? "" : ` This page was written ${Math.round(minutes).toLocaleString("en")} minutes ago by this computer's clock: the batch may not be run any more.`;
+  if (minutes < patience) return "";
+  const ago = minutes < 120 ? `${Math.round(minutes)} min` : minutes < 2880 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
+  const why = refresh.checked ? "the run may have ended without a word, or this clock is not the run's" : "it is not refreshed";
+  return `Last told ${ago} ago: ${why}.`;
+}
+
+// Where a browser draws nothing, somebody has it hurry a clock on and print what is there then (--virtual-time-budget): a page that
+// goes away meanwhile is never printed. So a page that is shown goes only when frames were drawn between some looks at the clock.
+const LOOKS = 3;
+let drawn = 0;
+let isAsked = false;
+
+function askForFrame() {
+  if (isAsked) {
+    drawn = 0;
+    return;
+  }
+  isAsked = true;
+  requestAnimationFrame(() => {
+    isAsked = false;
+    drawn += 1;
+  });
 }
 
 function tick() {
-  const now = performance.now();
   const said = written();
   if (byId("age").value !== said) byId("age").value = said;
-  const rest = getSelection().type === "Range" ? 30_000 : 3_000;
-  if (refresh.checked && now >= 1000 * Number(refreshing.dataset.seconds) && now - touched >= rest) location.reload();
+  const isDue = performance.now() >= Math.max(quietUntil, 1000 * Number(refreshing.dataset.seconds));
+  if (isDue && refresh.checked && !prints && (document.hidden || drawn >= LOOKS)) location.reload();
+  askForFrame();
 }
 
 if (refreshing) {
-  refreshing.hidden = false;
   tick();
   setInterval(tick, 500);
 }

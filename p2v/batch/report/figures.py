@@ -65,7 +65,7 @@ def rates(history: History) -> tuple[Column, ...]:
     begins = columns(history.begin, history.end)
     step = begins[1] - begins[0]
     sums = [0] * len(begins)
-    for at, _, count in history.moved:
+    for at, count in history.moved:
         sums[_place(at, history.begin, step)] += count
     return tuple(Column(begin, (count / step,)) for begin, count in zip(begins, sums, strict=True))
 

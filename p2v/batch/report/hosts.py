@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from p2v.batch.jobs import Job, State
+from p2v.batch.report.chronicle import FAILED
 from p2v.batch.report.figures import attempts_of, copy_rate, worked_seconds
 from p2v.batch.report.history import History
 from p2v.batch.report.limits import HOSTS
@@ -42,7 +43,7 @@ def host_figures(jobs: Sequence[Job], history: History) -> tuple[HostFigures, ..
         return found.setdefault(host, HostFigures(host))
 
     for attempt in attempts_of(history):
-        if attempt.host and attempt.kind in ("again", "lease-lost", "parked"):
+        if attempt.host and (attempt.kind in FAILED or attempt.kind == "parked"):
             figures(attempt.host).lost += 1
     for job in jobs:
         if job.state in (State.DONE, State.RUNNING) and (host := history.host(job)):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from p2v.batch.jobs import Job, State, Verify
 from p2v.batch.report.figures import attempt_seconds, copy_rate
 from p2v.batch.report.history import Attempt, History, Told
-from p2v.batch.report.limits import LETTERS, OPEN_MACHINES
+from p2v.batch.report.limits import ATTEMPTS, LETTERS, OPEN_MACHINES
 from p2v.batch.report.pictures import Boot
 from p2v.batch.report.reasons import next_attempt
 from p2v.batch.report.words import ATTEMPT_ENDS, OUTCOMES, Outcome, clock, lasted, moment, outcome_of, rate
@@ -19,7 +19,7 @@ from p2v.pages.words import counted, size
 _COLUMNS = (
     ("Machine", False),
     ("State", True),
-    ("Phase", False),
+    ("Phase, or why", False),
     ("Wave", True),
     ("Attempts", True),
     ("Size", True),
@@ -313,8 +313,9 @@ def _figure(job: Job, known: Known) -> Markup | None:
 def _attempts(told: Told) -> Markup:
     if not told.attempts:
         return NOTHING
-    items = [element("li", *_attempt(each)) for each in told.attempts]
-    more = element("p", f"{told.attempts_left_out:,} earlier ones are left out.") if told.attempts_left_out else NOTHING
+    items = [element("li", *_attempt(each)) for each in told.attempts[-ATTEMPTS:]]
+    left_out = told.attempts_left_out + len(told.attempts) - len(items)
+    more = element("p", f"{counted(left_out, 'earlier one')} left out.") if left_out else NOTHING
     return joined((element("h4", "Attempts"), more, element("ol", *items)))
 
 

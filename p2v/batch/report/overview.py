@@ -1,4 +1,4 @@
-"""The first part: how the batch stands, what runs, and the charts."""
+"""How the batch stands, the charts, and how long phases take."""
 
 from __future__ import annotations
 
@@ -9,39 +9,33 @@ from p2v.batch.estimate import about, left_words, windows_apart
 from p2v.batch.jobs import Job, State
 from p2v.batch.report.figures import Column, at_once, outcomes, phase_figures, rates
 from p2v.batch.report.history import History
-from p2v.batch.report.words import OUTCOMES, WORKS, Outcome, clock, lasted, outcome_of, rate
+from p2v.batch.report.machines import Known
+from p2v.batch.report.pictures import Boot
+from p2v.batch.report.words import OUTCOMES, WORKS, Outcome, clock, lasted, moment, rate
 from p2v.core.units import GIB, KIB, MIB
-from p2v.pages.charts import Figure, Row, Series, stacked_bars, stacked_columns
+from p2v.pages.charts import Figure, Row, Series, stacked_columns
 from p2v.pages.layout import section
 from p2v.pages.markup import Markup, element, joined, link, name_of
 from p2v.pages.words import counted, size
 
-_ALWAYS = (Outcome.PARKED, Outcome.RUNNING, Outcome.WAITING, Outcome.CONVERTED, Outcome.VERIFIED)
+_ALWAYS = (Outcome.PARKED, Outcome.CONVERTED, Outcome.VERIFIED)
+_UNTIL_THE_END = (Outcome.RUNNING, Outcome.WAITING)
 _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
-_MOST_CODES = 15
 
 
-def overview(
-    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None, now: float
-) -> Markup:
-    """Tiles of outcomes, what that means together, and all charts that there is something to show in.
-
-    ``left``: seconds that the rest takes; None: nobody knows.
-    """
-    return section(
-        "overview",
-        "Overview",
-        _tiles(jobs),
-        element("ul", *(element("li", each) for each in _told(jobs, history, waiting, left, now)), class_="told"),
-        element("div", *_charts(jobs, history), class_="charts"),
-    )
+def overview(jobs: Sequence[Job], known: Known, left: float | None) -> Markup:
+    """Tiles of outcomes, and what that means together. ``left``: seconds that the rest takes; None: nobody knows."""
+    told = _told(jobs, known.history, known.waiting, left, known.now)
+    sentences = (*told, *_seen(known.boots))
+    return section("overview", "Overview", _tiles(jobs), element("ul", *(element("li", each) for each in sentences), class_="told"))
 
 
 def _tiles(jobs: Sequence[Job]) -> Markup:
     tiles = []
+    always = _ALWAYS if all(job.state.is_end for job in jobs) else (*_ALWAYS, *_UNTIL_THE_END)
     for outcome, count in outcomes(jobs).items():
         word, colour = OUTCOMES[outcome]
-        if count or outcome in _ALWAYS:
+        if count or outcome in always:
             tiles.append(
                 element("div", element("dt", word), element("dd", f"{count:,}"), class_=f"tile colour-{colour}")
             )
@@ -53,7 +47,11 @@ def _told(
 ) -> Iterator[str]:
     """The state of the run in sentences."""
     ended = sum(job.state.is_end for job in jobs)
-    yield f"{ended:,} of {counted(len(jobs), 'machine')} have ended, after {lasted(history.end - history.begin)}."
+    took = lasted(history.end - history.begin)
+    if any(job.began > 0 for job in jobs):
+        to = moment(history.end) if ended == len(jobs) or not history.is_run else "now"
+        took += f": from {moment(history.begin)} to {to}"
+    yield f"{ended:,} of {counted(len(jobs), 'machine')} have ended, after {took}."
     known = [job for job in jobs if job.bytes_total]
     if known:
         done = sum(job.bytes_total if job.state is State.DONE else job.bytes_copied for job in known)
@@ -68,28 +66,24 @@ def _told(
         yield f"{counted(count, 'machine')} {'waits' if count == 1 else 'wait'} for: {reason}."
 
 
-def _charts(jobs: Sequence[Job], history: History) -> Iterator[Markup]:
-    if jobs:
-        yield _outcomes(jobs)
-    if history.machines:
-        yield _at_once(history)
-    if history.moved:
-        yield _rates(history)
-    if any(job.failure is not None and outcome_of(job) is Outcome.PARKED for job in jobs):
-        yield _codes(jobs)
-
-
-def _outcomes(jobs: Sequence[Job]) -> Markup:
-    counts = {each: count for each, count in outcomes(jobs).items() if count}
-    return stacked_bars(
-        Figure(
-            "How machines stand",
-            "; ".join(f"{OUTCOMES[each][0]}: {count:,}" for each, count in counts.items()) + ".",
-            tuple(Series(*OUTCOMES[each]) for each in counts),
-            (Row("Machines", tuple(counts.values()), f"{len(jobs):,}"),),
-            "Batch",
+def _seen(boots: Mapping[str, Boot]) -> Iterator[str]:
+    """What there is to show for it."""
+    if boots:
+        up = sum(boot.reason == "booted" for boot in boots.values())
+        here = sum(boot.picture is not None and bool(boot.picture.png) for boot in boots.values())
+        beside = sum(boot.picture is not None and not boot.picture.png for boot in boots.values())
+        more = f", {beside:,} beside the results" if beside else ""
+        yield (
+            f"{counted(len(boots), 'machine')} had a boot check; {up:,} of them {'was' if up == 1 else 'were'} seen to come up. "
+            f"Screens: {here:,} in this page{more}."
         )
-    )
+
+
+def charts(history: History) -> Markup:
+    """All charts that there is something to show in."""
+    drawn = [_at_once(history)] if history.machines else []
+    drawn += [_rates(history)] if history.moved else []
+    return element("div", *drawn, class_="charts") if drawn else element("p", "Nothing has begun.")
 
 
 def _at_once(history: History) -> Markup:
@@ -129,21 +123,6 @@ def _rates(history: History) -> Markup:
             "From",
             lambda value: f"{value:,.1f}",
             note="Of the disks' whole size, holes included: holes cost nothing, so it may be more than a disk can do.",
-        )
-    )
-
-
-def _codes(jobs: Sequence[Job]) -> Markup:
-    codes = Counter(job.failure.code for job in jobs if job.failure is not None and outcome_of(job) is Outcome.PARKED)
-    shown = codes.most_common(_MOST_CODES)
-    more = f", of which the first {len(shown):,} are shown" if len(shown) < len(codes) else ""
-    return stacked_bars(
-        Figure(
-            "Why machines were parked",
-            f"{counted(codes.total(), 'machine')}, {counted(len(codes), 'reason')}{more}.",
-            (Series("Machines", "blocker"),),
-            tuple(Row(code, (count,), f"{count:,}") for code, count in shown),
-            "Reason",
         )
     )
 

@@ -7,34 +7,37 @@ from collections.abc import Iterable, Mapping, Sequence
 import p2v
 from p2v.batch.estimate import Look, seconds_left
 from p2v.batch.jobs import Batch, Job, JobEvent
+from p2v.batch.report.chronicle import Chronicle
 from p2v.batch.report.figures import places
-from p2v.batch.report.history import History, history
+from p2v.batch.report.history import History
 from p2v.batch.report.hosts import host_figures, host_table, slow_hosts
 from p2v.batch.report.machines import Known, controls, failures, machine_details, machine_table, running_table, screens
-from p2v.batch.report.overview import overview, phase_table
+from p2v.batch.report.overview import charts, overview, phase_table
 from p2v.batch.report.pictures import Boot
 from p2v.batch.report.reasons import Slow, full_places, idle_time, slow_machines, slow_places, turns, waits
+from p2v.batch.report.steps import first_steps
 from p2v.batch.report.timeline import timeline
 from p2v.batch.report.words import Outcome, lasted, moment, outcome_of, zone
 from p2v.pages.layout import contents, filter_status, header, section, whole_page
-from p2v.pages.markup import Markup, element, joined, link, name_of
+from p2v.pages.markup import NOTHING, Markup, element, joined, link, name_of
 from p2v.pages.words import counted
 
 TITLE = "Batch conversion to KVM"
 _OWN = ("p2v.batch.report", "batch.css", "batch.js")
 _SECTIONS = (
     ("overview", "Overview"),
+    ("first", "What to do first"),
     ("running", "Under way"),
     ("parked", "Parked"),
     ("slow", "What is slow"),
+    ("course", "Over time"),
     ("timeline", "Timeline"),
     ("machines", "Machines"),
+    ("hosts", "Hosts"),
     ("phases", "Phases"),
     ("screens", "Boot screens"),
     ("details", "Details"),
 )
-_HOSTS = ("hosts", "Hosts")
-"""Where a cluster converts."""
 
 
 def batch_html(
@@ -46,14 +49,18 @@ def batch_html(
     *,
     boots: Mapping[str, Boot] | None = None,
     sizes: Mapping[str, int] | None = None,
+    heard: Chronicle | None = None,
 ) -> str:
     """The page as one HTML file: UTF-8, nothing outside of itself. ``now``: seconds since 1970.
 
     ``refresh_seconds``: how often an open page loads itself anew; None (or 0) for a batch that has ended. ``boots``: boot checks
-    by machine, as ``pictures.Shelf`` reads them. ``sizes``: as ``Look`` has them.
+    by machine, as ``pictures.Shelf`` reads them. ``sizes``: as ``Look`` has them. ``heard``: what earlier pages heard; the events
+    are those since.
     """
     jobs = sorted(jobs, key=_badness)
-    past = history(jobs, events, now, is_run=bool(refresh_seconds))
+    heard = heard or Chronicle()
+    heard.hear(events)
+    past = heard.history(jobs, now, is_run=bool(refresh_seconds))
     # A machine keeps its place in the page's addresses, however it stands: an open page finds it again.
     by_line = sorted(jobs, key=lambda each: (each.machine.line, each.machine.name))
     anchors = {job.machine.name: f"job-{index + 1}" for index, job in enumerate(by_line)}
@@ -63,11 +70,14 @@ def batch_html(
     foot = element(
         "footer", element("p", f"Made by p2v {p2v.__version__}. Times are of the host that made it, {zone(now)}.")
     )
-    chapters = [
-        each for each in (*_SECTIONS[:6], _HOSTS, *_SECTIONS[6:]) if each is not _HOSTS or host_figures(jobs, past)
-    ]
-    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(chapters), main, foot)
+    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(_chapters(jobs, past)), main, foot)
     return whole_page(_title(jobs), _OWN, "the overview", parts, refresh_seconds)
+
+
+def _chapters(jobs: Sequence[Job], past: History) -> Sequence[tuple[str, str]]:
+    """Sections that there are."""
+    left_out = {"running" if all(job.state.is_end for job in jobs) else "", "" if host_figures(jobs, past) else "hosts"}
+    return [each for each in _SECTIONS if each[0] not in left_out]
 
 
 def _badness(job: Job) -> tuple[int, float, str]:
@@ -107,20 +117,22 @@ def _state(jobs: Sequence[Job], past: History) -> str:
 def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: float | None) -> Sequence[Markup]:
     anchors = [known.anchors[job.machine.name] for job in jobs]
     fields = "search state wave reason"
-    is_cluster = bool(host_figures(jobs, known.history))
-    hosts = [section("hosts", "Hosts", host_table(jobs, known.history))] if is_cluster else []
-    return (
-        overview(jobs, known.history, known.waiting, left, known.now),
-        section("running", "Under way", running_table(jobs, known)),
+    there = {anchor for anchor, _ in _chapters(jobs, known.history)}
+    sections = (
+        overview(jobs, known, left),
+        section("first", "What to do first", first_steps(jobs, known)),
+        section("running", "Under way", running_table(jobs, known)) if "running" in there else NOTHING,
         section("parked", "Parked, and why", failures(jobs, known)),
         section("slow", "What is slow, and why", _slow(batch, jobs, known)),
+        section("course", "Over time", charts(known.history)),
         section("timeline", "Timeline", timeline(jobs, anchors, known.history)),
         section("machines", "Machines", controls(jobs), filter_status(fields), machine_table(jobs, known)),
-        *hosts,
+        section("hosts", "Hosts", host_table(jobs, known.history)) if "hosts" in there else NOTHING,
         section("phases", "How long phases take", phase_table(jobs, known.anchors)),
         section("screens", "Boot screens", screens(jobs, known)),
         section("details", "Each machine", *machine_details(jobs, known)),
     )
+    return [each for each in sections if each is not NOTHING]
 
 
 def _slow(batch: Batch, jobs: Sequence[Job], known: Known) -> Markup:

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from statistics import median
 
 from p2v.batch.jobs import Batch, Job, State
+from p2v.batch.report.chronicle import FAILED
 from p2v.batch.report.figures import Places, attempts_of, copy_rate, run_seconds, spans_of, worked_seconds
 from p2v.batch.report.history import History, Span
 from p2v.batch.report.limits import SLOW
@@ -126,12 +127,10 @@ def _slow_phases(ended: Sequence[Job]) -> Iterator[Slow]:
 
 def _failed_attempts(history: History) -> Iterator[Slow]:
     for name, told in history.machines.items():
-        failed = [each for each in told.attempts if each.kind in ("again", "lease-lost")]
-        lost = sum(each.end - each.begin for each in failed)
-        if failed and lost >= _LEAST_SECONDS:
-            said = list(dict.fromkeys(each.message for each in failed if each.message))[:3]
-            what = f"{counted(len(failed), 'attempt')} of it failed and took {lasted(lost)}."
-            yield Slow(name, what, tuple(said), lost)
+        if told.failed and told.failed_seconds >= _LEAST_SECONDS:
+            messages = (each.message for each in told.attempts if each.kind in FAILED and each.message)
+            what = f"{counted(told.failed, 'attempt')} of it failed and took {lasted(told.failed_seconds)}."
+            yield Slow(name, what, tuple(dict.fromkeys(messages))[:3], told.failed_seconds)
 
 
 def slow_places(jobs: Sequence[Job], history: History) -> Iterator[Slow]:

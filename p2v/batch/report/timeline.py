@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from p2v.batch.jobs import Job
 from p2v.batch.report.history import Attempt, History, Span, Told
+from p2v.batch.report.limits import ATTEMPTS, SPANS
 from p2v.batch.report.words import ATTEMPT_ENDS, FAILED, WORKS, clock, lasted, work_of
 from p2v.pages.markup import NOTHING, Markup, element, joined, link, name_of
 from p2v.pages.words import counted
@@ -20,7 +21,8 @@ _MOST_LANES = 3
 _TICKS = 4
 _WORDS = (
     "One line a machine, in the order in which they began. Finishing: changes are committed, digests taken, names given. "
-    "Waiting for a turn: as many boot at a time as the budget says. Other: a guest is read, a plan is made."
+    "Waiting for a turn: as many boot at a time as the budget says. Other: a guest is read, a plan is made. A thin line: it was "
+    "under way, and told of no phase."
 )
 
 
@@ -84,9 +86,9 @@ def _row(job: Job, anchor: str, told: Told, scale: _Scale) -> Markup:
 
 
 def _boxes(told: Told, scale: _Scale) -> Iterator[Markup]:
-    for attempt in told.attempts:
+    for attempt in told.attempts[-ATTEMPTS:]:
         yield _box(scale, attempt.begin, attempt.end, _HEIGHT / 2 - 1, 2, "attempt", _attempt_said(attempt))
-        for lane, lanes, span in _lanes(attempt.spans):
+        for lane, lanes, span in _lanes(attempt.spans[-SPANS:]):
             height = _HEIGHT / lanes
             colour = FAILED[1] if span.failed else WORKS[work_of(span.phase)][1]
             yield _box(scale, span.begin, span.end, lane * height, height, f"fill-{colour}", _span_said(span))
@@ -137,6 +139,7 @@ def _attempt_said(attempt: Attempt) -> str:
 def _said(told: Told) -> str:
     """A row in words: its last attempt."""
     last = told.attempts[-1]
-    phases = "; ".join(map(_span_said, last.spans)) or "no phase"
-    before = f"{counted(len(told.attempts) - 1, 'earlier attempt')}; " if len(told.attempts) > 1 else ""
+    phases = "; ".join(map(_span_said, last.spans[-SPANS:])) or "no phase"
+    earlier = told.attempts_left_out + len(told.attempts) - 1
+    before = f"{counted(earlier, 'earlier attempt')}; " if earlier else ""
     return f"{before}{_attempt_said(last)}; {phases}"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from p2v.batch.jobs import Batch, Job, JobEvent
+from p2v.batch.report.chronicle import Chronicle
 from p2v.batch.report.page import batch_html
 from p2v.batch.report.pictures import Shelf
 from p2v.core.errors import TargetExists
@@ -28,18 +29,22 @@ def write_report(
     *,
     shelf: Shelf | None = None,
     sizes: Mapping[str, int] | None = None,
-) -> None:
-    """Write the page in place of the one before. ``shelf``: one for a whole run, so that records are read once.
-    ``sizes``: as ``Look`` has them.
+    heard: Chronicle | None = None,
+) -> int:
+    """Write the page in place of the one before; its bytes. ``shelf``: one for a whole run, so that records are read once.
+    ``sizes``: as ``Look`` has them. ``heard``: as ``batch_html`` takes it.
 
     Raises TargetExists where something else than a page stands there, NoSpace, NotPermitted, ReadFailed.
     """
     _refuse_others(path)
-    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=(shelf or Shelf()).boots(jobs), sizes=sizes)
+    boots = (shelf or Shelf()).boots(jobs)
+    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=boots, sizes=sizes, heard=heard)
+    data = text.encode("utf-8")
     try:
-        _replace(path, text.encode("utf-8"))
+        _replace(path, data)
     except OSError as error:
-        raise write_problem(error, path, needed=len(text)) from error
+        raise write_problem(error, path, needed=len(data)) from error
+    return len(data)
 
 
 def _refuse_others(path: Path) -> None:

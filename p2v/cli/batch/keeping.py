@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.batch.jobs import Batch
-from p2v.batch.report import write_report
+from p2v.batch.report import Chronicle, write_report
 from p2v.batch.report.pictures import Shelf
 from p2v.batch.store import Store
 from p2v.cli import console
@@ -18,12 +19,44 @@ from p2v.core.errors import NoSource, P2vError
 
 ANSWER_SECONDS = 60.0
 """How long a run waits for its first page and for its last."""
+_SHARE = 0.02
+"""Of a processor's time that a page may take from the run beside which it is kept fresh."""
+_BYTES_PER_SECOND = 150_000
+"""That an open page may ask a browser to read anew on average."""
 
 
-def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | None, shelf: Shelf | None = None) -> None:
+def write_page(path: Path, batch: Batch, store: Store, refresh_seconds: int | None) -> None:
     """Write the page as all stand now. ``refresh_seconds``: it asks for the next one after that; None: it is the last."""
-    jobs, events, now = store.jobs(), store.every_event(), time.time()
-    write_report(path, batch, jobs, events, now, refresh_seconds, shelf=shelf, sizes=store.sizes())
+    Pages(path, batch, store).write(refresh_seconds)
+
+
+@dataclass
+class Pages:
+    """The pages of one run: each hears only what happened since the one before, and looks only into records that are new."""
+
+    path: Path
+    batch: Batch
+    store: Store
+    processor_seconds: float = 0.0
+    """That the last one took."""
+    size: int = 0
+    """Its bytes."""
+    _shelf: Shelf = field(default_factory=Shelf)
+    _heard: Chronicle = field(default_factory=Chronicle)
+
+    def write(self, refresh_seconds: int | None) -> None:
+        """As ``write_page``."""
+        began = time.thread_time()
+        jobs, events, now = self.store.jobs(), self.store.every_event(self._heard.number), time.time()
+        sizes = self.store.sizes()
+        self.size = write_report(
+            self.path, self.batch, jobs, events, now, refresh_seconds, shelf=self._shelf, sizes=sizes, heard=self._heard
+        )
+        self.processor_seconds = time.thread_time() - began
+
+    def pause(self, wished: int) -> int:
+        """Seconds until the next page: longer than is wished where a page costs the run, or who looks at it, more than that."""
+        return max(wished, math.ceil(self.processor_seconds / _SHARE), math.ceil(self.size / _BYTES_PER_SECOND))
 
 
 @contextmanager
@@ -63,26 +96,26 @@ class _Keeper:
     refusal: P2vError | None = None
     first: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
-    _shelf: Shelf = field(default_factory=Shelf)
     _is_told: bool = False
 
     def run(self) -> None:
         """Until it is over."""
         try:
             with Store.open(self.batch.store) as store:
-                write_page(self.path, self.batch, store, self.refresh_seconds, self._shelf)
+                pages = Pages(self.path, self.batch, store)
+                pages.write(self.refresh_seconds)
                 self.first.set()
-                while not self.over.wait(self.refresh_seconds):
-                    self._try(store, self.refresh_seconds)
-                self._try(store, None)
+                while not self.over.wait(pause := pages.pause(self.refresh_seconds)):
+                    self._try(pages, pause)
+                self._try(pages, None)
         except P2vError as error:
             self.refusal = error
         finally:
             self.first.set()
 
-    def _try(self, store: Store, refresh_seconds: int | None) -> None:
+    def _try(self, pages: Pages, refresh_seconds: int | None) -> None:
         try:
-            write_page(self.path, self.batch, store, refresh_seconds, self._shelf)
+            pages.write(refresh_seconds)
         except P2vError as error:
             if not self._is_told:
                 console.note(f"p2v: the page of the fleet could not be written: {error.sentence()}")

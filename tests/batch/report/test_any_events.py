@@ -59,11 +59,12 @@ def test_the_page_is_whole_and_runs_nothing_whatever_events_say(seed: int) -> No
         Job(machine(name), state, began=START, ended=NOW, lease_until=NOW)
         for name, state in zip(("web", "db"), states, strict=True)
     ]
-    page = batch_html(batch_of(tuple(jobs)), jobs, events(random, 300), NOW, random.choice((None, 5)))
+    refresh = random.choice((None, 5))
+    page = batch_html(batch_of(tuple(jobs)), jobs, events(random, 300), NOW, refresh)
     page.encode("utf-8")
     seen = Nesting(page)
     assert len(seen.ids) == len(set(seen.ids))
-    assert page.count("<script") == batch_html(batch_of(tuple(jobs)), jobs, (), NOW, 5).count("<script")
+    assert page.count("<script") == batch_html(batch_of(tuple(jobs)), jobs, (), NOW, refresh).count("<script")
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -19,7 +19,7 @@ from p2v.batch.report.figures import (
     rates,
     run_seconds,
 )
-from p2v.batch.report.history import history
+from p2v.batch.report.chronicle import history
 from p2v.batch.report.limits import COLUMNS
 from p2v.batch.report.reasons import full_places, idle_time, slow_machines, slow_places, turns, waits
 from p2v.batch.report.words import Outcome, Work

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from p2v.batch.jobs import Job, JobEvent, State
-from p2v.batch.report.history import History, history
-from p2v.batch.report.limits import ATTEMPTS, SPANS, WARNINGS
-from tests.batch.report.samples import NOW, START, Teller, hostile, machine
+from p2v.batch.report.chronicle import Chronicle, history
+from p2v.batch.report.history import History
+from p2v.batch.report.limits import KNOWN, MOVES, WARNINGS
+from tests.batch.report.samples import NOW, START, Teller, hostile, machine, sample
 
 RUNNING = Job(machine("web"), State.RUNNING, 1, 1, began=START, lease_until=NOW + 60)
 DONE = replace(RUNNING, state=State.DONE, ended=START + 50)
@@ -135,17 +136,41 @@ def test_a_batch_that_nobody_runs_has_ended_for_now() -> None:
 
 def test_very_many_events_are_kept_within_limits_and_counted() -> None:
     teller = Teller()
-    for number in range(100):
+    for number in range(KNOWN + 100):
         teller.tell(number, "web", number, "claimed")
         teller.tell(number, "web", number, "warning", message="w" * 10_000)
-        teller.tell(number, "web", number, "again")
-    for number in range(200):
-        teller.phase("web", 100, f"phase-{number}", 101 + number, 102 + number)
+        teller.tell(number + 0.5, "web", number, "again")
+    for number in range(3 * KNOWN):
+        teller.phase("web", 2 * KNOWN, f"phase-{number}", 2 * KNOWN + number, 2 * KNOWN + number + 0.5)
     found = told(teller).of("web")
-    assert (len(found.attempts), found.attempts_left_out) == (ATTEMPTS, 101 - ATTEMPTS)
-    assert (len(found.warnings), found.warnings_left_out) == (WARNINGS, 100 - WARNINGS)
+    assert (len(found.attempts), found.attempts_left_out) == (KNOWN, 101)
+    assert (found.failed, found.failed_seconds) == (KNOWN + 100, 0.5 * (KNOWN + 100)), "all of them, also those left out"
+    assert (len(found.warnings), found.warnings_left_out) == (WARNINGS, KNOWN + 100 - WARNINGS)
     assert all(len(each) < 1000 for each in found.warnings)
-    assert len(found.attempts[-1].spans) == SPANS
+    assert len(found.attempts[-1].spans) == KNOWN
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_events_that_are_heard_piece_by_piece_tell_the_same(pieces: int) -> None:
+    given = sample()
+    heard = Chronicle()
+    for begin in range(0, len(given.events), pieces):
+        heard.hear(given.events[begin : begin + pieces])
+        heard.history(given.jobs, NOW - 1000)  # a page that is made meanwhile changes nothing
+    assert heard.history(given.jobs, NOW) == history(given.jobs, given.events, NOW)
+    assert heard.number == given.events[-1].number
+
+
+def test_bytes_of_a_long_run_are_all_counted_in_few_pieces() -> None:
+    heard = Chronicle()
+    teller = Teller()
+    for number in range(3 * MOVES):
+        teller.tell(number / 3, "web", 1, "bytes-done", phase="copy", count=number)
+    heard.hear(teller.made)
+    moved = heard.history([RUNNING], NOW).moved
+    assert MOVES / 3 < len(moved) <= MOVES
+    assert sum(count for _, count in moved) == sum(range(3 * MOVES))
+    assert [at for at, _ in moved] == sorted(at for at, _ in moved)
 
 
 @pytest.mark.parametrize("value", [None, True, -5, "5", float("nan"), float("inf"), [5], {}])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from p2v.batch.jobs import Job, State
-from p2v.batch.report.history import history
+from p2v.batch.report.chronicle import history
 from p2v.batch.report.hosts import host_figures, slow_hosts
 from p2v.batch.report.limits import HOSTS
 from p2v.core.units import GIB

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +11,9 @@ import pytest
 from p2v.batch.jobs import State
 from tests.batch.report.conftest import Show, written
 from tests.batch.report.samples import Sample, batch_of, fleet, hostile, sample
+from tests.batch.report.watching import A_WHILE, eventually, load_anew
 from tests.pages.browsing import LANDMARKS, accessibility_tree, require_headings_in_order
-from tests.pages.chromium import PATIENCE_SECONDS, Chromium, ChromiumFailed, Page, opened
+from tests.pages.chromium import Chromium, Page, opened
 from tests.pages.hostile import HOSTILE
 from tests.pages.seeing import CONTRAST
 
@@ -30,7 +29,6 @@ PARKED = (
 )
 OPENED = "[...document.querySelectorAll('details.machine[open] h3')].map(each => each.textContent)"
 OPEN_EVERYTHING = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
-A_WHILE = "new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))"
 
 
 def choose(page: Page, field: str, label: str) -> None:
@@ -41,25 +39,6 @@ def choose(page: Page, field: str, label: str) -> None:
             field.dispatchEvent(new Event("input", {{bubbles: true}}));
         }})()"""
     )
-
-
-def eventually(page: Page, script: str) -> None:
-    """Wait until an expression is true, also of a page that is loaded anew meanwhile."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        with suppress(ChromiumFailed):  # it was asked between two pages
-            if page.value(script):
-                return
-        assert time.monotonic() < deadline, f"it does not become true: {script}"
-        time.sleep(0.05)
-
-
-def load_anew(page: Page) -> None:
-    """As the page does by itself, and its reader may."""
-    page.value("window.isOld = true")
-    page.call("Page.reload")
-    eventually(page, "document.readyState === 'complete' && !window.isOld")
-    page.value(A_WHILE)
 
 
 @pytest.mark.parametrize("given", [sample(), hostile(), fleet(20), EMPTY], ids=["sample", "hostile", "fleet", "empty"])
@@ -208,11 +187,6 @@ def test_without_scripts_it_is_loaded_anew_too(chromium: Chromium, tmp_path: Pat
         eventually(page, "document.title.startsWith('10 of 14')")
 
 
-def test_a_page_that_nobody_writes_any_more_says_so(show: Show) -> None:
-    assert "minutes ago" in show(sample(), 60).value("document.getElementById('age').value")
-    assert show(replace(sample(), now=time.time()), 60).value("document.getElementById('age').value") == ""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_and_charts_have_the_contrast_that_wcag_asks_for(show: Show, scheme: str) -> None:
     page = show(sample(), 3600)
@@ -229,11 +203,6 @@ def test_texts_and_charts_have_the_contrast_that_wcag_asks_for(show: Show, schem
         "finish",
         "other",
         "failed",
-        "ready",
-        "information",
-        "muted",
-        "cancelled",
-        "blocker",
     }
     assert {f"fill-{each}" for each in colours} <= {each[0] for each in figures}
     assert [each for each in figures if each[1] < 3] == []

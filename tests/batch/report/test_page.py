@@ -7,10 +7,22 @@ from dataclasses import replace
 
 import pytest
 
-from p2v.batch.jobs import Job, State
+from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.report import batch_html
 from p2v.core.units import GIB
-from tests.batch.report.samples import NOW, START, Sample, Teller, batch_of, done, fleet, hostile, machine, sample
+from tests.batch.report.samples import (
+    LOCKED,
+    NOW,
+    START,
+    Sample,
+    Teller,
+    batch_of,
+    done,
+    fleet,
+    hostile,
+    machine,
+    sample,
+)
 from tests.pages import nesting
 from tests.pages.hostile import HOSTILE
 from tests.pages.nesting import Nesting
@@ -47,7 +59,8 @@ def test_why_a_machine_was_parked_and_what_to_do() -> None:
 
 def test_how_the_run_stands() -> None:
     text = text_of(sample().html(10))
-    assert "10 of 14 machines have ended, after 1 h 00 min." in text
+    assert re.search(r"10 of 14 machines have ended, after 1 h 00 min: from \d{4}-\d\d-\d\d \d\d:06:40 to now\.", text)
+    assert "6 machines had a boot check; 5 of them were seen to come up. Screens: 5 in this page, 1 beside the results." in text
     assert "under way" in text
     assert "files copy" in text
     assert "50.0 GiB of 100.0 GiB" in text
@@ -114,3 +127,43 @@ def test_how_long_the_rest_takes_is_told_by_sizes_also_of_what_has_not_begun() -
     # a large one that is left is what the end waits for
     assert "The rest takes about 2 h 47 min, until " in text
     assert "The rest takes" not in text_of(batch_html(batch_of(tuple(jobs)), jobs[:3], (), NOW, 5, sizes=sizes))
+
+
+def _steps(page: str) -> str:
+    return text_of(page).split("What to do first")[-1].split("Under way")[0].split("Parked, and why")[0]
+
+
+def test_what_to_do_first_is_what_most_machines_need_and_names_them() -> None:
+    full = Failure("no-space", 73, "the disk is full", "Make room, then `p2v batch retry`.", True)
+    jobs = [Job(machine(f"f{number}"), State.PARKED, failure=full) for number in range(7)]
+    jobs += [Job(machine("vault"), State.PARKED, failure=LOCKED), Job(machine("up"), State.DONE, verified=True)]
+    jobs += [Job(machine("dark"), State.DONE, verified=False)]
+    teller = Teller()
+    teller.tell(0, "up", 1, "warning", message="look at its fstab")
+    told = _steps(batch_html(batch_of(tuple(jobs)), jobs, teller.in_order(), NOW, None))
+    places = [told.index(each) for each in ("7 machines parked, no-space : Make room", "1 machine parked, encrypted", "look at the screens")]
+    assert places == sorted(places)
+    assert "f0 , f1 , f2 , f3 , f4 and 2 more" in told
+    assert "1 machine converted with warnings: read them before you start it. up" in told
+    jobs = [Job(machine("up"), State.DONE, verified=True)]
+    assert _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, None)).strip() == "Nothing."
+
+
+def test_machines_that_nobody_is_at_are_something_to_do() -> None:
+    jobs = [Job(machine("a"), State.WAITING), Job(machine("b"), State.DONE)]
+    assert "1 machine to be converted, and nobody is at it: p2v batch run" in _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, None))
+    assert _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, 5)).strip() == "Nothing at present."
+
+
+def test_very_many_reasons_to_park_machines_are_bounded() -> None:
+    jobs = [Job(machine(f"m{n}"), State.PARKED, failure=Failure(f"code-{n}", 1, "m", "h" * 5000)) for n in range(40)]
+    told = _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, None))
+    assert "30 more machines parked for other reasons" in told
+    assert len(told) < 10 * 500
+
+
+def test_a_batch_that_has_ended_says_nothing_of_what_is_under_way_or_waits() -> None:
+    jobs = (Job(machine("one"), State.DONE, verified=True, began=START, ended=NOW),)
+    page = Sample(batch_of(jobs), jobs, (), {}).html()
+    assert "Under way" not in page
+    assert [each for each in re.findall("<dt>([^<]*)</dt><dd>", page) if each in ("Running", "Waiting")] == []
