@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.jobs import Budget, Job, State, Window
+from p2v.batch.report.chronicle import history
 from p2v.batch.report.figures import (
     at_once,
     copy_rate,
@@ -19,7 +20,6 @@ from p2v.batch.report.figures import (
     rates,
     run_seconds,
 )
-from p2v.batch.report.chronicle import history
 from p2v.batch.report.limits import COLUMNS
 from p2v.batch.report.reasons import full_places, idle_time, slow_machines, slow_places, turns, waits
 from p2v.batch.report.words import Outcome, Work

@@ -141,7 +141,8 @@ def test_what_to_do_first_is_what_most_machines_need_and_names_them() -> None:
     teller = Teller()
     teller.tell(0, "up", 1, "warning", message="look at its fstab")
     told = _steps(batch_html(batch_of(tuple(jobs)), jobs, teller.in_order(), NOW, None))
-    places = [told.index(each) for each in ("7 machines parked, no-space : Make room", "1 machine parked, encrypted", "look at the screens")]
+    steps = ("7 machines parked, no-space : Make room", "1 machine parked, encrypted", "look at the screens")
+    places = [told.index(each) for each in steps]
     assert places == sorted(places)
     assert "f0 , f1 , f2 , f3 , f4 and 2 more" in told
     assert "1 machine converted with warnings: read them before you start it. up" in told
@@ -151,7 +152,8 @@ def test_what_to_do_first_is_what_most_machines_need_and_names_them() -> None:
 
 def test_machines_that_nobody_is_at_are_something_to_do() -> None:
     jobs = [Job(machine("a"), State.WAITING), Job(machine("b"), State.DONE)]
-    assert "1 machine to be converted, and nobody is at it: p2v batch run" in _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, None))
+    told = _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, None))
+    assert "1 machine to be converted, and nobody is at it: p2v batch run" in told
     assert _steps(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, 5)).strip() == "Nothing at present."
 
 

@@ -1,4 +1,4 @@
-"""An open page that loads itself anew: it does not flicker, keeps what its reader had, waits for printers, says when it is stale."""
+"""An open page that loads itself anew: it does not flicker, keeps what its reader had, waits for printers, says when it is old."""
 
 from __future__ import annotations
 
