@@ -7,10 +7,11 @@ import hashlib
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -235,7 +236,7 @@ def held(*command: str, until: Callable[[], bool]) -> Iterator[None]:
     """A program that has a file open."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
         try:
-            for _ in range(600):
+            for _ in range(6000):
                 if until():
                     break
                 assert program.poll() is None
@@ -253,6 +254,15 @@ def _is_refused(path: Path) -> bool:
         return True
 
 
+def _greets(address: Path) -> bool:
+    """Whether QEMU's server has its disk: it listens before it opens it, and greets only afterwards."""
+    with socket.socket(socket.AF_UNIX) as client, suppress(FileNotFoundError, ConnectionRefusedError):
+        client.settimeout(300)
+        client.connect(str(address))
+        return client.recv(8) == b"NBDMAGIC"
+    return False
+
+
 def test_a_disk_that_somebody_writes_or_runs_is_refused(tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     disk.write_bytes(bytes(MIB))
@@ -263,7 +273,8 @@ def test_a_disk_that_somebody_writes_or_runs_is_refused(tmp_path: Path) -> None:
     assert "process" in caught.value.how
     # QEMU with the disk read-only is a machine, or a backup of one, all the same
     arguments = ("-r", "-f", "raw", "-k", str(tmp_path / "socket"), "-t", str(disk))
-    with held("qemu-nbd", *arguments, until=(tmp_path / "socket").exists), pytest.raises(DiskInUse) as caught, claimed([disk]):
+    server = held("qemu-nbd", *arguments, until=lambda: _greets(tmp_path / "socket"))
+    with server, pytest.raises(DiskInUse) as caught, claimed([disk]):
         pass
     assert "QEMU" in caught.value.how
     (tmp_path / "disk.raw.lck").mkdir()
