@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -74,12 +75,18 @@ def libvirtd(folder: Path) -> Iterator[str]:
     command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"]
     path = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
     with background([*command, "bash", str(script), str(folder)], stderr_file=folder / "stderr", env=path) as daemon:
-        socket = folder / "libvirt-sock"
+        address = folder / "libvirt-sock"
         for _ in range(3000):
-            if socket.exists():
+            if _listens(address) or daemon.wait(0.1) is not None:
                 break
-            if daemon.wait(0.1) is not None:
-                break
-        if not socket.exists():
+        if not _listens(address):
             raise AssertionError(f"libvirtd did not start: {daemon.stderr_tail()}")
-        yield f"qemu+unix:///system?socket={socket}"
+        yield f"qemu+unix:///system?socket={address}"
+
+
+def _listens(address: Path) -> bool:
+    """Whether it can be reached: its socket is there a moment before anybody listens."""
+    with socket.socket(socket.AF_UNIX) as client, suppress(FileNotFoundError, ConnectionRefusedError):
+        client.connect(str(address))
+        return True
+    return False
