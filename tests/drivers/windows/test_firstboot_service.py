@@ -66,7 +66,7 @@ class Guest:
             return found
 
 
-def step(name: str, command: str, seconds: int = 30, tries: int = 1) -> Step:
+def step(name: str, command: str, seconds: int = 300, tries: int = 1) -> Step:
     return Step(name, seconds, tries, command, "a test")
 
 
