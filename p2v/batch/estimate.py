@@ -1,57 +1,108 @@
-"""How long the rest of a batch takes, by how long its machines took so far, how large they were, and how many ran at once. Pure.
+"""How long the rest of a batch takes: how its machines went so far, and what the run still makes of those that are left. Pure.
 
-A machine takes some seconds whatever its size (appliance, boot), and some for each byte: a line through what was measured. Work
-that is left is then divided by as many machines as were under way together so far, or as are left.
+How long a machine takes: ``p2v.batch.pace``; when it begins and what it waits for: ``p2v.batch.foresight``. Where nothing was
+measured yet it is assumed, and said so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
+from typing import Any
 
-from p2v.batch.jobs import Job, State, Verify
+from p2v.batch.foresight import Foresight, foresee
+from p2v.batch.jobs import Job, State
+from p2v.batch.pace import Paces, paces_of
+from p2v.batch.terms import Terms
+from p2v.core.text import printable
 
-_LEAST_ENDED = 3
-"""Machines that must have been converted before anything is said."""
+_IDLE_WORTH_SAYING = 120.0
+_PART = 20.0
+_LONGEST = 1e9
+"""Seconds, some thirty years: who hears of more learns no more, and calendars end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a batch stands: its jobs, and about how many bytes each has to copy, by its name; 0 or nothing: not known."""
+    """How a batch stands: its jobs, and what the run of it goes by, which says about how many bytes each has to copy, too."""
 
     jobs: Sequence[Job]
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    terms: Terms = field(default_factory=Terms)
     paused: bool = False
+    goes_on: bool = False
+    """A run is on, also while it waits and nothing is under way."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds that a machine takes: ``fixed``, and ``each`` for a byte of its size."""
+class Forecast:
+    """``seconds`` until the last machine has ended, or the run stops it; ``idle``: of them those in which nothing is under way.
 
-    fixed: float
-    each: float
+    ``later``: names of machines that wait for another run. ``assumed``: in words, what was not measured; empty where all was.
+    ``runs``: a run is on; otherwise all this is of one that begins now.
+    """
 
-    def seconds(self, size: int) -> float:
-        """Of a machine of this size."""
-        return self.fixed + self.each * size
+    seconds: float
+    idle: float = 0.0
+    later: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
+    runs: bool = False
+
+
+def forecast(look: Look, now: float, zone: tzinfo | None = None) -> Forecast | None:
+    """None where neither times nor sizes are known, where all have ended, and while the batch is paused.
+
+    ``now``: seconds since 1970, as the jobs' times. Leases that ran out count as machines that wait. Where no run goes on, as if
+    one began now. ``zone``: of the windows of time, otherwise this host's.
+    """
+    left = [job for job in look.jobs if not job.state.is_end]
+    sizes = sizes_of(look.jobs, look.terms.sizes)
+    if look.paused or not left or not (any(sizes.values()) or any(job.state is State.DONE for job in look.jobs)):
+        return None
+    runs = look.goes_on or any(job.state is State.RUNNING and job.lease_until > now for job in left)
+    # a time that is over was that of another run
+    terms = look.terms if runs or now < min(look.terms.until, look.terms.stop_at) else look.terms.anytime()
+    paces = paces_of(look.jobs, sizes, now, terms.setting)
+    return _told(foresee(look.jobs, sizes, terms, paces, now, zone), paces, now, runs)
+
+
+def _told(seen: Foresight, paces: Paces, now: float, runs: bool) -> Forecast:
+    seconds, idle = (min(max(0.0, each), _LONGEST) for each in (seen.end - now, seen.idle))
+    return Forecast(seconds, idle, seen.later, paces.assumed, runs)
+
+
+@dataclass
+class Outlook:
+    """Forecasts for who looks again and again: a new one when making the last is no more than a small part of the time since."""
+
+    clock: Callable[[], float] = time.thread_time
+    _last: Forecast | None = None
+    _made: float = -math.inf
+    _good_until: float = -math.inf
+
+    def of(self, look: Look, now: float) -> Forecast | None:
+        """As ``forecast``, or what the last one said, less the time that has passed."""
+        if self._last is not None and self._made <= now < self._good_until and not look.paused:
+            return replace(self._last, seconds=max(0.0, self._last.seconds - (now - self._made)))
+        began = self.clock()
+        self._last, self._made = forecast(look, now), now
+        self._good_until = now + _PART * (self.clock() - began)
+        return self._last
 
 
 def seconds_left(look: Look, now: float) -> float | None:
-    """How long until all have ended, without the waiting for windows of time.
+    """The seconds of the forecast; None: there is none."""
+    found = forecast(look, now)
+    return None if found is None else found.seconds
 
-    None where too little is known, where all have ended, and while the batch is paused.
-    ``now``: seconds since 1970, as the jobs' times. Leases that ran out count as machines that wait.
-    """
-    ended = [job for job in look.jobs if job.state is State.DONE and job.ended >= job.began > 0]
-    left = [job for job in look.jobs if not job.state.is_end]
-    if look.paused or len(ended) < _LEAST_ENDED or not left:
-        return None
-    sizes = _sizes(look)
-    paces = {verify: _pace(ended, sizes, verify) for verify in Verify}
-    rest = [_rest(job, paces[job.machine.verify].seconds(sizes[job.machine.name]), now) for job in left]
-    at_once = max(1.0, min(_at_once(look.jobs, now), len(left)))
-    return max(sum(rest) / at_once, *rest)
+
+def sizes_of(jobs: Sequence[Job], known: Mapping[str, int]) -> Mapping[str, int]:
+    """Of all jobs, by their names; those that nobody knows are taken for usual."""
+    found = [size for job in jobs if (size := known.get(job.machine.name, 0)) > 0]
+    usual = sum(found) // len(found) if found else 0
+    return {job.machine.name: known.get(job.machine.name, 0) or usual for job in jobs}
 
 
 def about(seconds: float) -> str:
@@ -65,71 +116,36 @@ def about(seconds: float) -> str:
     return f"about {hours} h {minutes:02d} min" if hours < 48 else f"about {hours // 24} days"
 
 
-def left_words(seconds: float, now: float) -> str:
-    """How long it still takes, and until when (local), as roughly as it is known."""
-    if seconds < 60:
-        return about(seconds)
-    end = datetime.fromtimestamp(now + seconds)
+def left_words(found: Forecast, now: float) -> str:
+    """How long it still takes, and until when (local) where a run goes on, as roughly as it is known; and what that leaves out."""
+    parts = [about(found.seconds)]
+    if found.runs and found.seconds >= 60:
+        parts.append(f"until {clock_words(now + found.seconds, now)}")
+    if found.idle >= _IDLE_WORTH_SAYING:
+        parts.append(f"{about(found.idle).removeprefix('about ')} of it waiting for windows of time")
+    if found.later:
+        count = len(found.later)
+        parts.append(f"then {count} {'machine waits' if count == 1 else 'machines wait'} for the next run")
+    words = ", ".join(parts)
+    return f"{words} (not measured yet, and assumed: {', '.join(found.assumed)})" if found.assumed else words
+
+
+def clock_words(at: float, now: float) -> str:
+    """A moment by the local clock, with the day where that is another one."""
+    end = datetime.fromtimestamp(at)
     is_today = end.date() == datetime.fromtimestamp(now).date()
-    day = "" if is_today else f"{end:%a} " if seconds < 6 * 86400 else f"{end:%Y-%m-%d} "
-    return f"{about(seconds)}, until {day}{end:%H:%M}"
+    day = "" if is_today else f"{end:%a} " if at - now < 6 * 86400 else f"{end:%Y-%m-%d} "
+    return f"{day}{end:%H:%M}"
 
 
-def windows_apart(jobs: Iterable[Job]) -> str:
-    """What a guess leaves out, to stand behind it; empty where no machine waits for its window."""
-    has = any(job.state is State.WAITING and job.machine.window is not None for job in jobs)
-    return ", without the waiting for windows" if has else ""
-
-
-def pace_of(measured: Sequence[tuple[int, float]]) -> Pace:
-    """The line through sizes and seconds with the least squares, of which neither part is below nothing."""
-    count = len(measured)
-    mean_size, mean = sum(size for size, _ in measured) / count, sum(seconds for _, seconds in measured) / count
-    spread = sum((size - mean_size) ** 2 for size, _ in measured)
-    each = sum((size - mean_size) * (seconds - mean) for size, seconds in measured) / spread if spread else 0.0
-    fixed = mean - each * mean_size
-    if each < 0:
-        return Pace(mean, 0.0)
-    if fixed < 0:
-        return Pace(0.0, sum(size * seconds for size, seconds in measured) / sum(size**2 for size, _ in measured))
-    return Pace(fixed, each)
-
-
-def _pace(ended: Sequence[Job], sizes: Mapping[str, int], verify: Verify) -> Pace:
-    """Of machines that are proven in the same way, for a boot takes its time; of all, as long as those are too few."""
-    alike = [job for job in ended if job.machine.verify is verify]
-    jobs = alike if len(alike) >= _LEAST_ENDED else ended
-    return pace_of([(sizes[job.machine.name], job.ended - job.began) for job in jobs])
-
-
-def _sizes(look: Look) -> Mapping[str, int]:
-    """Those that nobody knows are taken for usual."""
-    known = [size for job in look.jobs if (size := look.sizes.get(job.machine.name, 0)) > 0]
-    usual = sum(known) // len(known) if known else 0
-    return {job.machine.name: look.sizes.get(job.machine.name, 0) or usual for job in look.jobs}
-
-
-def _rest(job: Job, whole: float, now: float) -> float:
-    """Seconds that a job still takes; of one that takes longer than it should, a quarter of what it took is a guess like others."""
-    if job.state is not State.RUNNING or job.lease_until <= now:
-        return whole
-    taken = max(0.0, now - job.began)
-    copied = job.bytes_copied / job.bytes_total if job.bytes_total else 0.0
-    # of one that has copied a tenth in its time, the rest takes nine such times: what is seen goes before what was guessed
-    seen = taken * (1 - copied) / copied if 0.05 < copied < 1 else 0.0
-    return max(whole - taken, seen, 0.1 * whole, 0.25 * (taken if taken > whole else 0.0))
-
-
-def _at_once(jobs: Iterable[Job], now: float) -> float:
-    """How many machines were under way together on average, while any was: by the last attempt of each."""
-    spans = []
-    for job in jobs:
-        if job.began > 0 and job.state is State.RUNNING:
-            spans.append((job.began, now))
-        elif job.began > 0 and job.ended > job.began:
-            spans.append((job.began, job.ended))
-    busy, end = 0.0, 0.0
-    for begin, until in sorted(spans):
-        busy += max(0.0, until - max(begin, end))
-        end = max(end, until)
-    return sum(until - begin for begin, until in spans) / busy if busy > 0 else 1.0
+def forecast_data(found: Forecast | None) -> Mapping[str, Any] | None:
+    """As JSON data."""
+    if found is None:
+        return None
+    return {
+        "seconds": round(found.seconds),
+        "idle_seconds": round(found.idle),
+        "later": [printable(name, keep="") for name in found.later],
+        "assumed": list(found.assumed),
+        "running": found.runs,
+    }

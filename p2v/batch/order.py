@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2v.batch.jobs import Budget, Job, Verify
@@ -44,56 +44,95 @@ class Pick(enum.Enum):
     LARGE = enum.auto()
 
 
+Kind = tuple[tuple[str, ...], bool]
+"""What decides whether there is room for a job: its storages, and whether it boots."""
+
+
+def kind_of(job: Job, places: Mapping[str, Place]) -> Kind:
+    """A job's."""
+    return places.get(job.machine.name, Place()).storages, job.machine.verify is Verify.BOOT
+
+
 @dataclass(slots=True)
 class _Both:
-    """Jobs of which the smallest or the largest can be taken; the manifest's order among equals, from both ends."""
+    """Jobs of one kind, of which the smallest or the largest can be seen; the manifest's order among equals, from both ends."""
 
-    small: deque[Job]
-    large: deque[Job]
-    taken: set[str] = field(default_factory=set)
+    small: deque[tuple[float, int, Job]]
+    large: deque[tuple[float, int, Job]]
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], seconds: Mapping[str, float]) -> _Both:
-        size = {job.machine.name: seconds[job.machine.name] for job in jobs}
-        small = sorted(jobs, key=lambda job: size[job.machine.name])
-        return cls(deque(small), deque(sorted(jobs, key=lambda job: -size[job.machine.name])))
+    def of(cls, jobs: Sequence[tuple[int, Job]], seconds: Mapping[str, float]) -> _Both:
+        small = sorted((seconds[job.machine.name], number, job) for number, job in jobs)
+        return cls(deque(small), deque(sorted((-size, number, job) for size, number, job in small)))
 
-    def take(self, pick: Pick) -> Job | None:
+    def first(self, pick: Pick, taken: Container[str]) -> tuple[float, int, Job] | None:
+        """The next, with what it goes by."""
         end = self.small if pick is Pick.SMALL else self.large
-        while end:
-            job = end.popleft()
-            if job.machine.name not in self.taken:
-                self.taken.add(job.machine.name)
-                return job
-        return None
+        while end and end[0][2].machine.name in taken:
+            end.popleft()
+        return end[0] if end else None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Jobs of one rank that all boot, or of which none does, by their kinds."""
+
+    kinds: dict[Kind, _Both]
+
+    @classmethod
+    def of(
+        cls, jobs: Sequence[tuple[int, Job]], seconds: Mapping[str, float], places: Mapping[str, Place]
+    ) -> _Group:
+        kinds: dict[Kind, list[tuple[int, Job]]] = {}
+        for number, job in jobs:
+            kinds.setdefault(kind_of(job, places), []).append((number, job))
+        return cls({kind: _Both.of(each, seconds) for kind, each in kinds.items()})
+
+    def first(self, pick: Pick, taken: Container[str], barred: Container[Kind]) -> Job | None:
+        """The next of those kinds that are not barred; kinds without jobs are forgotten."""
+        best: tuple[float, int, Job] | None = None
+        for kind in list(self.kinds):
+            if kind in barred:
+                continue
+            first = self.kinds[kind].first(pick, taken)
+            if first is None:
+                del self.kinds[kind]
+            elif best is None or first[:2] < best[:2]:
+                best = first
+        return None if best is None else best[2]
 
 
 @dataclass(slots=True)
 class Line:
     """Jobs that are ready, from which the next is taken again and again."""
 
-    _groups: deque[tuple[_Both, _Both]]
+    _groups: deque[tuple[_Group, _Group]]
     """Those that boot and those that do not, of one rank each."""
+    taken: set[str] = field(default_factory=set)
+    """Names of jobs that have begun."""
 
     @classmethod
     def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> Line:
         """Jobs in the manifest's order."""
         ranks = _Ranks.of(ready, places, budget, lanes)
-        grouped: dict[tuple[float, ...], tuple[list[Job], list[Job]]] = {}
-        for job in ready:
+        grouped: dict[tuple[float, ...], tuple[list[tuple[int, Job]], list[tuple[int, Job]]]] = {}
+        for number, job in enumerate(ready):
             booting, others = grouped.setdefault((-job.machine.priority, *ranks.of_job(job)), ([], []))
-            (booting if job.machine.verify is Verify.BOOT else others).append(job)
+            (booting if job.machine.verify is Verify.BOOT else others).append((number, job))
         ordered = [grouped[rank] for rank in sorted(grouped)]
-        return cls(deque((_Both.of(one, ranks.seconds), _Both.of(other, ranks.seconds)) for one, other in ordered))
+        seconds = ranks.seconds
+        return cls(deque((_Group.of(one, seconds, places), _Group.of(other, seconds, places)) for one, other in ordered))
 
-    def take(self, pick: Pick, *, boots_wait: bool) -> Job | None:
-        """The next job; None: there is none. ``boots_wait``: enough wait for their boot already."""
-        while self._groups:
-            booting, others = self._groups[0]
-            for each in (others, booting) if boots_wait else (booting, others):
-                if (job := each.take(pick)) is not None:
-                    return job
+    def first(self, pick: Pick, *, boots_wait: bool, barred: Container[Kind] = ()) -> Job | None:
+        """The next job; it stays in line until it is among ``taken``. None: there is none. ``boots_wait``: enough wait for their
+        boot already; ``barred``: kinds that there is no room for.
+        """
+        while self._groups and not any(group.kinds for group in self._groups[0]):
             self._groups.popleft()
+        for booting, others in self._groups:
+            for each in (others, booting) if boots_wait else (booting, others):
+                if (job := each.first(pick, self.taken, barred)) is not None:
+                    return job
         return None
 
 

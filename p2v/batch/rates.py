@@ -68,6 +68,10 @@ class Rates:
                 now[name] = replace(each, limit=rate)
         return told
 
+    def shares(self, copying: Mapping[str, Copying]) -> dict[str, int]:
+        """What each comes to, by names: bytes a second, of those that have begun and go over a lane with a rate."""
+        return self._wanted({name: each for name, each in copying.items() if self._lanes_of(each, copying.values())})
+
     def _total(self, lane: str) -> int | None:
         return self.lanes.over(lane).bytes_per_second
 

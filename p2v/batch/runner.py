@@ -41,6 +41,7 @@ from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.batch.taking_over import TakeOver, registered
 from p2v.batch.telling import Teller
+from p2v.batch.terms import Terms
 from p2v.core.turns import appliance_turns, boot_turns
 
 _LEAST_WAIT = 0.01
@@ -132,7 +133,6 @@ def run_batch(
     local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
     store.put(batch, time.time())
     setting = Setting({}, settings.host, Lanes.of(batch.budget), settings.chosen, turns=starter is None)
-    sizes: dict[str, int] = {}
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
     with (
@@ -152,9 +152,9 @@ def run_batch(
         over = TakeOver(store, own, settings.grace)
 
         def look(jobs: Sequence[Job], paused: bool) -> None:
-            looked(Look(jobs, sizes, paused))
+            looked(Look(jobs, run.terms, paused, goes_on=True))
 
-        run = _Run(batch, store, teller, steps, setting, settings, over, look, places, sizes)
+        run = _Run(batch, store, teller, steps, setting, settings, over, look, places)
         try:
             run.run(wishes)
         finally:
@@ -175,7 +175,6 @@ class _Run:
     taking_over: TakeOver
     looked: Callable[[Sequence[Job], bool], None]
     places: PlacesLook
-    sizes: dict[str, int]
     under_way: dict[str, Attempt] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     """As of the last look at the store, and what this run did since."""
@@ -188,6 +187,11 @@ class _Run:
     asked: int = 0
     is_late: bool = False
     """Nothing begins any more: it is later than that is wished."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it goes by, as far as that is known by now."""
+        return Terms(self.batch.budget, self.setting, self.settings.until, self.settings.stop_at)
 
     def run(self, wishes: Wishes) -> None:
         """Until nothing is left that can be done here."""
@@ -224,8 +228,7 @@ class _Run:
         found = self.places.found
         lanes = Lanes.of(self.batch.budget, found.devices)
         self.setting = replace(self.setting, places=found.by_name, lanes=lanes, unseen=self.places.unseen)
-        self.sizes.update({name: place.size for name, place in found.by_name.items()})
-        self.teller.write(None, lambda: self.store.keep_sizes(self.sizes))
+        self.teller.write(None, lambda: self.store.keep_terms(self.terms))
         self.may_begin = self.must_share = True
 
     def _obey(self, wishes: Wishes) -> None:

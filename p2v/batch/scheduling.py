@@ -10,7 +10,7 @@ In which order they begin: ``p2v.batch.order``. What their copies may use meanwh
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import time
 from functools import cached_property
@@ -18,12 +18,12 @@ from types import MappingProxyType
 
 from p2v.batch.jobs import Budget, Job, MachineJob, State, Verify
 from p2v.batch.lanes import Lanes
-from p2v.batch.order import Line, Pick, Place
+from p2v.batch.order import Kind, Line, Pick, Place, kind_of
 from p2v.batch.rates import Copying, Rates
 from p2v.core.turns import APPLIANCE_PHASE
 from p2v.core.units import GIB, MIB, parse_size
 
-__all__ = ["Beginning", "Holding", "Place", "Setting", "beginnings", "changed_limits", "choose"]
+__all__ = ["Beginning", "Dispatch", "Holding", "Place", "Setting", "beginnings", "changed_limits", "choose"]
 
 _READING_BYTES, _APPLIANCE_BYTES, _BOOT_BYTES = 256 * MIB, GIB, 2 * GIB
 _BOOTS_WAITING = 2
@@ -152,22 +152,13 @@ def beginnings(
     Jobs that another runner has leases of count as what their phase needs.
     """
     setting = setting or Setting()
-    room = _Room(budget, setting, 0.0, False, {**_of_others(jobs, running, now, setting.places), **running})
+    room = _Room(budget, setting, {**_of_others(jobs, running, now, setting.places), **running})
     if room.is_full:
         return ()
     wished = jobs if setting.chosen is None else [job for job in jobs if job.machine.name in setting.chosen]
     ready = [job for job in _ready(wished, running, now, local_time, setting.host) if job.machine.name not in setting.unseen]
-    sizes = [setting.places.get(job.machine.name, Place()).size for job in ready]
-    room.usual_size = sum(sizes) / max(1, len(sizes))
-    room.boots_at_all = any(job.machine.verify is Verify.BOOT for job in ready)
-    line = Line.of(ready, setting.places, budget, room.rates.lanes)
-    begun: list[Beginning] = []
-    while not room.is_full and (job := line.take(room.pick, boots_wait=room.boots_wait)) is not None:
-        holding = room.admit(job.machine, setting.places.get(job.machine.name, Place()))
-        if holding is not None:
-            room.held[job.machine.name] = holding
-            begun.append(Beginning(job.machine.name, holding.limit))
-    return tuple(begun)
+    chosen = Dispatch.of(ready, room.held, budget, setting).begin()
+    return tuple(Beginning(name, holding.limit) for name, holding in chosen)
 
 
 def changed_limits(running: Mapping[str, Holding], budget: Budget, setting: Setting | None = None) -> Mapping[str, int]:
@@ -237,16 +228,56 @@ def _of_others(
 
 
 @dataclass
+class Dispatch:
+    """Jobs that are ready, which begin whenever there is room beside what is held (by names; it changes between calls)."""
+
+    _line: Line
+    _room: _Room
+
+    @classmethod
+    def of(
+        cls,
+        ready: Sequence[Job],
+        held: dict[str, Holding],
+        budget: Budget,
+        setting: Setting,
+        taken: set[str] | None = None,
+    ) -> Dispatch:
+        """Jobs in the manifest's order. ``taken``: names of those that have begun meanwhile; those that begin are added."""
+        sizes = [setting.places.get(job.machine.name, Place()).size for job in ready]
+        boots = any(job.machine.verify is Verify.BOOT for job in ready)
+        room = _Room(budget, setting, held, sum(sizes) / max(1, len(sizes)), boots)
+        line = Line.of(ready, setting.places, budget, room.rates.lanes)
+        line.taken = set() if taken is None else taken
+        return cls(line, room)
+
+    def begin(self) -> Iterator[tuple[str, Holding]]:
+        """Those that begin now, in their order; each is held from then on."""
+        room, line = self._room, self._line
+        refused = set[Kind]()
+        while not room.is_full:
+            job = line.first(room.pick, boots_wait=room.boots_wait, barred=refused)
+            if job is None:
+                return
+            holding = room.admit(job.machine, room.setting.places.get(job.machine.name, Place()))
+            if holding is None:
+                # room only becomes less
+                refused.add(kind_of(job, room.setting.places))
+                continue
+            line.taken.add(job.machine.name)
+            room.held[job.machine.name] = holding
+            yield job.machine.name, holding
+
+
+@dataclass
 class _Room:
-    """What is left of the budget beside what is held."""
+    """What is left of the budget beside what is held. ``usual_size``, ``boots_at_all``: of the jobs that are ready."""
 
     budget: Budget
     setting: Setting
-    usual_size: float
-    boots_at_all: bool
-    held: dict[str, Holding] = field(default_factory=dict)
-    _none_for: set[tuple[tuple[str, ...], bool]] = field(default_factory=set)
-    """Storages, and whether one boots: such a job was refused, and room only becomes less."""
+    held: dict[str, Holding]
+    usual_size: float = 0.0
+    boots_at_all: bool = False
 
     @cached_property
     def rates(self) -> Rates:
@@ -292,12 +323,8 @@ class _Room:
 
         One that is too large for all of the budget runs alone rather than never.
         """
-        kind = (place.storages, machine.verify is Verify.BOOT)
-        if kind in self._none_for:
-            return None
         wanted = Holding.of(machine, place.storages)
         if self.held and not self._fits(wanted):
-            self._none_for.add(kind)
             return None
         return replace(wanted, limit=self.rates.first(place.storages, wanted.most)) if self.rates.lanes.has_rates else wanted
 

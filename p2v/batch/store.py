@@ -56,6 +56,7 @@ from p2v.batch.store_file import StoreFile, open_store
 from p2v.batch.store_host import network_file_system
 from p2v.batch.store_rows import Rows, failure_text, machine_text, path_text, stored, text_of
 from p2v.batch.store_runs import Run, RunTable
+from p2v.batch.terms import Terms, terms_data
 from p2v.core.errors import NoSuchJob, RunElsewhere
 
 __all__ = ["Lease", "Run", "Store"]
@@ -319,15 +320,15 @@ class Store:
         """Whether jobs may not begin."""
         return bool(self._file.rows(PAUSED_ROW))
 
-    def keep_sizes(self, sizes: Mapping[str, int]) -> None:
-        """Keep about how many bytes each machine has to copy, by its name: what is known before anything has begun."""
+    def keep_terms(self, terms: Terms) -> None:
+        """Keep what a run goes by, for those who watch it: what is known before anything has begun."""
         with self._file.writing(durable=False) as connection:
-            connection.execute("INSERT OR REPLACE INTO settings VALUES ('sizes', ?)", (text_of(dict(sizes)),))
+            connection.execute("INSERT OR REPLACE INTO settings VALUES ('terms', ?)", (text_of(terms_data(terms)),))
 
-    def sizes(self) -> Mapping[str, int]:
-        """What was kept of sizes; nothing where no run of this version was. Raises BadStore."""
-        rows = self._file.rows("SELECT value FROM settings WHERE name = 'sizes'")
-        return self._rows.sizes(rows[0]["value"]) if rows else {}
+    def terms(self) -> Terms | None:
+        """What the last run went by; None where no run of this version was. Raises BadStore."""
+        rows = self._file.rows("SELECT value FROM settings WHERE name = 'terms'")
+        return self._rows.terms(rows[0]["value"]) if rows else None
 
     def note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
         """An event of the batch itself, of no job (``""``). ValueError for kinds that are the store's own."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from p2v.batch.jobs import Failure, Job, JobEvent, MachineJob, State
+from p2v.batch.terms import KeptTerms, Terms, terms_of
 from p2v.core.errors import BadStore
 from p2v.core.jsonio import BadDocument, decode, encode, new_converter
 from p2v.core.jsontext import canonical
@@ -127,10 +128,9 @@ class Rows:
         phases: list[str] = self._decoded(row["phases"], list[str])
         return phases
 
-    def sizes(self, text: str) -> Mapping[str, int]:
+    def terms(self, text: str) -> Terms:
         """Raises BadStore."""
-        sizes: Mapping[str, int] = self._decoded(text, dict[str, int])
-        return sizes
+        return terms_of(self._decoded(text, KeptTerms))
 
     def event(self, row: sqlite3.Row) -> JobEvent:
         """Raises BadStore."""

@@ -77,6 +77,12 @@ def is_dead(store: Path, run: Run) -> bool:
     return path.name.startswith(lock_prefix(store)) and lock_state(path) is LockState.FREE
 
 
+def is_run(store: Store) -> bool:
+    """Whether a run of this host is on, for sure."""
+    found = (store.path.with_name(Path(run.lock).name) for run in store.runs.all() if run.lock and run.host == this_host())
+    return any(path.name.startswith(lock_prefix(store.path)) and lock_state(path) is LockState.HELD for path in found)
+
+
 def dead_leases(store: Store) -> dict[str, Run]:
     """Jobs under the leases of runs of this host that have died, and whose processes have all ended."""
     found = {}

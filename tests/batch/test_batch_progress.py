@@ -8,7 +8,8 @@ import json
 import pytest
 
 from p2v.batch.estimate import Look
-from p2v.batch.jobs import JobEvent, State
+from p2v.batch.jobs import Budget, JobEvent, State
+from p2v.batch.terms import Terms
 from p2v.cli.batch import event_text
 from p2v.cli.batch.fleet_bars import FleetBars
 from p2v.cli.batch.progress import Fleet, JsonLines, PlainLines, sink
@@ -31,6 +32,7 @@ RUN = [
     event("paused", ""),
 ]
 ENDED = [job(f"e{number}", State.DONE, began=1 + 300.0 * number, ended=301 + 300.0 * number) for number in range(3)]
+ONE = Terms(Budget(copies=1))
 JOBS = [job("web"), job("db"), job("old", State.DONE)]
 
 
@@ -72,7 +74,7 @@ def test_a_log_tells_now_and_then_how_all_stand() -> None:
     for at, each in enumerate([RUN[0], RUN[3], RUN[3], RUN[4]]):
         now[0] = at * 50.0
         say(each)
-        say.looked(Look([job("web", State.RUNNING), job("db"), *ENDED]))
+        say.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], ONE, goes_on=True))
     last = stream.getvalue().splitlines()[-1]
     assert last.startswith("4 of 6 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
     assert len(stream.getvalue().splitlines()) == 2
@@ -84,7 +86,7 @@ def test_a_terminal_has_how_long_it_still_takes_and_what_is_under_way_moves_with
     bars(RUN[0])
     web = bars.machines["web"].bar
     web.start_t -= 100
-    bars.looked(Look([job("web", State.RUNNING), job("db"), *ENDED]))
+    bars.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], ONE))
     assert "~10 min left, 1 running, 1 waiting" in stream.getvalue()
     assert "[01:4" in stream.getvalue()
     bars.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], paused=True))

@@ -99,9 +99,14 @@ def test_who_watches_gets_how_all_stand_with_their_sizes(tmp_path: Path) -> None
     with Store.create(wished.store) as store:
         local = LocalStarter(wished.store, FAKE)
         run_batch(wished, store, lambda event: None, local=local, settings=QUICK, looked=looks.append)
-        assert set(store.sizes()) == {"a", "b"}
-        assert all(size > 0 for size in store.sizes().values())
-        assert looks[0].sizes == store.sizes()
+        kept = store.terms()
+    assert kept is not None
+    assert set(kept.sizes) == {"a", "b"}
+    assert all(size > 0 for size in kept.sizes.values())
+    # who watches from elsewhere goes by the same
+    assert looks[0].terms.sizes == kept.sizes
+    assert looks[0].terms.budget == kept.budget == wished.budget
+    assert looks[0].goes_on
     assert {each.machine.name for each in looks[0].jobs} == {"a", "b"}
 
 

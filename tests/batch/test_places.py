@@ -50,7 +50,9 @@ def test_a_run_begins_with_what_is_told_and_the_others_come_when_theirs_is(tmp_p
     assert {each.state for each in ran.outcome.jobs} == {State.DONE}
     assert ran.outcome.seconds < HOUR
     with Store.open(tmp_path / "jobs.p2v") as store:
-        assert set(store.sizes()) == {each.name for each in machines}
+        kept = store.terms()
+        assert kept is not None
+        assert set(kept.sizes) == {each.name for each in machines}
 
 
 @NEEDS_SERVERS

@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from p2v.batch import kinds
-from p2v.batch.jobs import Hook, Job, MachineJob, State, Verify, Window
+from p2v.batch.jobs import Budget, Hook, Job, MachineJob, Share, State, Verify, Window
+from p2v.batch.lanes import Lanes
+from p2v.batch.order import Place
+from p2v.batch.scheduling import Setting
 from p2v.batch.store import Lease, Store
 from p2v.batch.store_file import CHECKPOINT_WRITES, SCHEMA
 from p2v.batch.store_rows import LONGEST_DATA
+from p2v.batch.terms import Terms
 from p2v.core.errors import BadStore, LeaseLost, NoSource, NoSuchJob, NotPermitted, P2vError
 from tests.batch.machines import FAILURE, batch, machine
 
@@ -434,6 +438,13 @@ def test_history_and_numbers_are_kept_by_the_file_itself(store: Store, statement
     connection.close()
 
 
+TERMS = Terms(
+    Budget(copies=3, memory_bytes=5, copies_per_storage=1),
+    Setting({"a": Place(("8:1", "server x"), 5)}, "here", Lanes(Share(1), {"8:1": Share(2, 300)}), frozenset({"a"})),
+    until=1e9,
+)
+
+
 def without_guards(path: Path, *statements: str) -> None:
     """Somebody else's hand: what the file itself keeps from happening, happens."""
     connection = sqlite3.connect(path)
@@ -450,15 +461,16 @@ def without_guards(path: Path, *statements: str) -> None:
     "damage",
     ["UPDATE jobs SET state = 'lost'", "UPDATE events SET at = 1e300", "UPDATE events SET data = '[7]'",
      "UPDATE events SET data = '" + "[" * 100_000 + "'", "DROP TABLE events", "ALTER TABLE jobs RENAME COLUMN fence TO fences",
-     "INSERT OR REPLACE INTO settings VALUES ('sizes', '{\"a\": \"b\"}')"],
+     "INSERT OR REPLACE INTO settings VALUES ('terms', '{\"a\": \"b\"}')"],
 )  # fmt: skip
 def test_what_somebody_else_has_put_into_it_is_an_error_with_a_sentence(store: Store, damage: str) -> None:
     taken(store)
-    store.keep_sizes({"a": 5})
-    assert store.sizes() == {"a": 5}
+    assert store.terms() is None
+    store.keep_terms(TERMS)
+    assert store.terms() == TERMS
     without_guards(store.path, damage)
     with pytest.raises(P2vError) as raised:
-        store.jobs(), store.events(), store.sizes()
+        store.jobs(), store.events(), store.terms()
     assert isinstance(raised.value, BadStore)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from p2v.batch.estimate import about, left_words, windows_apart
+from p2v.batch.estimate import Forecast, left_words
 from p2v.batch.jobs import Job, State
 from p2v.batch.report.figures import Column, at_once, outcomes, phase_figures, rates
 from p2v.batch.report.history import History
@@ -23,8 +23,8 @@ _UNTIL_THE_END = (Outcome.RUNNING, Outcome.WAITING)
 _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
-def overview(jobs: Sequence[Job], known: Known, left: float | None) -> Markup:
-    """Tiles of outcomes, and what that means together. ``left``: seconds that the rest takes; None: nobody knows."""
+def overview(jobs: Sequence[Job], known: Known, left: Forecast | None) -> Markup:
+    """Tiles of outcomes, and what that means together. ``left``: how long the rest takes; None: nobody knows."""
     told = _told(jobs, known.history, known.waiting, left, known.now)
     sentences = (*told, *_seen(known.boots))
     return section("overview", "Overview", _tiles(jobs), element("ul", *(element("li", each) for each in sentences), class_="told"))
@@ -43,7 +43,7 @@ def _tiles(jobs: Sequence[Job]) -> Markup:
 
 
 def _told(
-    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: float | None, now: float
+    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: Forecast | None, now: float
 ) -> Iterator[str]:
     """The state of the run in sentences."""
     ended = sum(job.state.is_end for job in jobs)
@@ -59,9 +59,7 @@ def _told(
         of = "" if len(known) == len(jobs) else f" (of {counted(len(known), 'machine')} whose size is known)"
         yield f"Disks of {size(done)} of {size(total)} are copied{of}, holes included."
     if left is not None:
-        runs = any(job.state is State.RUNNING for job in jobs)
-        guess = left_words(left, now) if runs else about(left)
-        yield f"The rest takes {guess}{windows_apart(jobs)}, as machines went so far."
+        yield f"The rest takes {left_words(left, now)}{'' if left.assumed else ', as machines went so far'}."
     for reason, count in Counter(waiting.values()).most_common():
         yield f"{counted(count, 'machine')} {'waits' if count == 1 else 'wait'} for: {reason}."
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import p2v
-from p2v.batch.estimate import Look, seconds_left
+from p2v.batch.estimate import Forecast, Look, forecast
 from p2v.batch.jobs import Batch, Job, JobEvent
 from p2v.batch.report.chronicle import Chronicle
 from p2v.batch.report.figures import places
@@ -18,6 +18,7 @@ from p2v.batch.report.reasons import Slow, full_places, idle_time, slow_machines
 from p2v.batch.report.steps import first_steps
 from p2v.batch.report.timeline import timeline
 from p2v.batch.report.words import Outcome, lasted, moment, outcome_of, zone
+from p2v.batch.terms import Terms
 from p2v.pages.layout import contents, filter_status, header, section, whole_page
 from p2v.pages.markup import NOTHING, Markup, element, joined, link, name_of
 from p2v.pages.words import counted
@@ -48,13 +49,13 @@ def batch_html(
     refresh_seconds: int | None,
     *,
     boots: Mapping[str, Boot] | None = None,
-    sizes: Mapping[str, int] | None = None,
+    terms: Terms | None = None,
     heard: Chronicle | None = None,
 ) -> str:
     """The page as one HTML file: UTF-8, nothing outside of itself. ``now``: seconds since 1970.
 
     ``refresh_seconds``: how often an open page loads itself anew; None (or 0) for a batch that has ended. ``boots``: boot checks
-    by machine, as ``pictures.Shelf`` reads them. ``sizes``: as ``Look`` has them. ``heard``: what earlier pages heard; the events
+    by machine, as ``pictures.Shelf`` reads them. ``terms``: as ``Look`` has them. ``heard``: what earlier pages heard; the events
     are those since.
     """
     jobs = sorted(jobs, key=_badness)
@@ -65,7 +66,7 @@ def batch_html(
     by_line = sorted(jobs, key=lambda each: (each.machine.line, each.machine.name))
     anchors = {job.machine.name: f"job-{index + 1}" for index, job in enumerate(by_line)}
     known = Known(past, anchors, waits(batch, jobs, past, now), boots or {}, now)
-    left = seconds_left(Look(jobs, sizes or {}, past.is_paused), now)
+    left = forecast(Look(jobs, terms or Terms(batch.budget), past.is_paused, past.is_run), now)
     main = element("main", *_sections(batch, jobs, known, left), id="main", tabindex=-1)
     foot = element(
         "footer", element("p", f"Made by p2v {p2v.__version__}. Times are of the host that made it, {zone(now)}.")
@@ -114,7 +115,7 @@ def _state(jobs: Sequence[Job], past: History) -> str:
     return "under way" if past.is_run else "not run at present"
 
 
-def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: float | None) -> Sequence[Markup]:
+def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: Forecast | None) -> Sequence[Markup]:
     anchors = [known.anchors[job.machine.name] for job in jobs]
     fields = "search state wave reason"
     there = {anchor for anchor, _ in _chapters(jobs, known.history)}

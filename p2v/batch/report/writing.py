@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from p2v.batch.jobs import Batch, Job, JobEvent
 from p2v.batch.report.chronicle import Chronicle
 from p2v.batch.report.page import batch_html
 from p2v.batch.report.pictures import Shelf
+from p2v.batch.terms import Terms
 from p2v.core.errors import TargetExists
 from p2v.core.io_errors import write_problem
 
@@ -28,17 +29,17 @@ def write_report(
     refresh_seconds: int | None,
     *,
     shelf: Shelf | None = None,
-    sizes: Mapping[str, int] | None = None,
+    terms: Terms | None = None,
     heard: Chronicle | None = None,
 ) -> int:
     """Write the page in place of the one before; its bytes. ``shelf``: one for a whole run, so that records are read once.
-    ``sizes``: as ``Look`` has them. ``heard``: as ``batch_html`` takes it.
+    ``terms``: as ``Look`` has them. ``heard``: as ``batch_html`` takes it.
 
     Raises TargetExists where something else than a page stands there, NoSpace, NotPermitted, ReadFailed.
     """
     _refuse_others(path)
     boots = (shelf or Shelf()).boots(jobs)
-    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=boots, sizes=sizes, heard=heard)
+    text = batch_html(batch, jobs, events, now, refresh_seconds, boots=boots, terms=terms, heard=heard)
     data = text.encode("utf-8")
     try:
         _replace(path, data)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from p2v.batch.estimate import Look, about, seconds_left
+from p2v.batch.estimate import Look, Outlook, about
 from p2v.batch.jobs import JobEvent
 from p2v.cli.batch.progress import TOLD, Fleet, told
 from p2v.core.text import printable
@@ -45,6 +45,7 @@ class FleetBars:
     whole: Any = None
     left: str = ""
     clock: Callable[[], float] = time.time
+    outlook: Outlook = field(default_factory=Outlook)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -72,8 +73,8 @@ class FleetBars:
         """How all stand, about once a second: what goes on without saying so goes on on the screen as well."""
         with self.lock:
             self.fleet.see(look)
-            left = seconds_left(look, self.clock())
-            self.left = "" if left is None else "<1 min left" if left < 60 else f"{about(left).replace('about ', '~')} left"
+            found = self.outlook.of(look, self.clock())
+            self.left = "" if found is None else _left(found.seconds)
             for each in self.machines.values():
                 each.bar.refresh()
             self._count()
@@ -151,6 +152,10 @@ def _width(stream: TextIO) -> dict[str, Any]:
 
 _FLEET = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 _UNCOUNTED = "{desc} [{elapsed}]"
+
+
+def _left(seconds: float) -> str:
+    return "<1 min left" if seconds < 60 else f"{about(seconds).replace('about ', '~')} left"
 
 
 def _label(name: str, phases: list[str] | None = None) -> str:

@@ -48,9 +48,9 @@ class Pages:
         """As ``write_page``."""
         began = time.thread_time()
         jobs, events, now = self.store.jobs(), self.store.every_event(self._heard.number), time.time()
-        sizes = self.store.sizes()
+        terms = self.store.terms()
         self.size = write_report(
-            self.path, self.batch, jobs, events, now, refresh_seconds, shelf=self._shelf, sizes=sizes, heard=self._heard
+            self.path, self.batch, jobs, events, now, refresh_seconds, shelf=self._shelf, terms=terms, heard=self._heard
         )
         self.processor_seconds = time.thread_time() - began
 

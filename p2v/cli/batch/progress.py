@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from p2v.batch.estimate import Look, left_words, seconds_left, windows_apart
+from p2v.batch.estimate import Look, forecast, left_words
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
 from p2v.core.text import printable
@@ -177,8 +177,8 @@ class PlainLines:
                 self.said_at = self.clock()
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
                 copied = f", {format_bytes(self.fleet.copied)} copied" if self.fleet.copied else ""
-                left = seconds_left(look, self.now())
-                until = "" if left is None else f"; left: {left_words(left, self.now())}{windows_apart(look.jobs)}"
+                left = forecast(look, self.now())
+                until = "" if left is None else f"; left: {left_words(left, self.now())}"
                 self._say(f"{done}; {self.fleet.counts()}{copied}{until}")
 
     def _say(self, text: str) -> None:

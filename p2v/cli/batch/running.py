@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from p2v.batch.end_hook import RunEnd, run_end_hook
 from p2v.batch.jobs import Batch, Job
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
+from p2v.batch.terms import Terms
 from p2v.cli import console, options
 from p2v.cli.batch import choosing, engine_options, progress, status_text
 from p2v.cli.batch.progress import Sink, Unhindered
@@ -63,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
             with _page(arguments, batch):
                 outcome = run_batch(batch, store, sink, starter=engine.starter, settings=settings, looked=sink.looked)
             ends.append(outcome)
-        sizes = store.sizes()
+        terms = store.terms() or Terms(batch.budget)
     # one that was stopped because its terminal is gone tells nobody
     with suppress(OSError) if outcome.signal else nullcontext():
-        _tell(arguments, outcome, sizes)
+        _tell(arguments, outcome, terms)
     return outcome.exit_code
 
 
@@ -107,8 +108,8 @@ def _told(sink: Unhindered) -> Iterator[Unhindered]:
         sink.close()
 
 
-def _tell(arguments: argparse.Namespace, outcome: BatchOutcome, sizes: Mapping[str, int]) -> None:
-    seen = Seen(str(arguments.batch), outcome.jobs, time.time(), sizes=sizes)
+def _tell(arguments: argparse.Namespace, outcome: BatchOutcome, terms: Terms) -> None:
+    seen = Seen(str(arguments.batch), outcome.jobs, time.time(), terms=terms)
     if arguments.json:
         console.out_json(jsontext.pretty(status_text.document(seen)))
     else:

@@ -56,7 +56,7 @@ def _watch(arguments: argparse.Namespace, batch: Batch) -> int:
 
 def _seen(arguments: argparse.Namespace, batch: Batch) -> Seen:
     standing = standing_of(batch)
-    return Seen(str(arguments.batch), standing.jobs, time.time(), standing.paused, standing.sizes)
+    return Seen(str(arguments.batch), standing.jobs, time.time(), standing.paused, standing.terms, standing.goes_on)
 
 
 def _show(arguments: argparse.Namespace, seen: Seen) -> None:

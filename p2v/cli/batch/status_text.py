@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from p2v.batch.estimate import Look, about, left_words, seconds_left, windows_apart
+from p2v.batch.estimate import Look, forecast, forecast_data, left_words
 from p2v.batch.failures import STILL_AT_IT
 from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.kinds import COPY
+from p2v.batch.terms import Terms
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
@@ -24,13 +25,21 @@ _ORDER = (State.RUNNING, State.WAITING, State.PARKED, State.CANCELLED, State.DON
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A batch at a moment, ``now`` in seconds since 1970. ``title``: how the user calls it; ``sizes``: as ``Look`` has them."""
+    """A batch at a moment, ``now`` in seconds since 1970. ``title``: how the user calls it; ``terms``, ``goes_on``: as ``Look`` has
+    them.
+    """
 
     title: str
     jobs: tuple[Job, ...]
     now: float
     paused: bool = False
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    terms: Terms = field(default_factory=Terms)
+    goes_on: bool = False
+
+    @property
+    def look(self) -> Look:
+        """What the estimate goes by."""
+        return Look(self.jobs, self.terms, self.paused, self.goes_on)
 
 
 def name_of(job: Job) -> str:
@@ -55,10 +64,9 @@ def summary(seen: Seen) -> Iterator[str]:
         copied, seconds = sum(job.bytes_copied for job in ended), sum(max(0.0, job.ended - job.began) for job in ended)
         each = f"{format_seconds(seconds / len(ended))} a machine on average" if seconds else ""
         yield "converted: " + ", ".join(part for part in (f"{format_bytes(copied)} of disks", each) if part)
-    left = seconds_left(Look(seen.jobs, seen.sizes, seen.paused), seen.now)
+    left = forecast(seen.look, seen.now)
     if left is not None:
-        runs = any(job.state is State.RUNNING and not is_expired(job, seen.now) for job in seen.jobs)
-        yield f"left: {left_words(left, seen.now) if runs else about(left)}{windows_apart(seen.jobs)}"
+        yield f"left: {left_words(left, seen.now)}"
 
 
 def _counts(jobs: Sequence[Job]) -> Iterator[str]:
@@ -225,14 +233,15 @@ def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Iterato
 def document(seen: Seen) -> dict[str, Any]:
     """All of it as JSON data; times in seconds since 1970 are given as UTC, in ISO 8601."""
     counts = Counter(job.state for job in seen.jobs)
-    left = seconds_left(Look(seen.jobs, seen.sizes, seen.paused), seen.now)
+    left = forecast(seen.look, seen.now)
     return {
         "schema": SCHEMA,
         "at": _moment(seen.now),
         "paused": seen.paused,
         "counts": {state.value: counts[state] for state in State},
         "verified": sum(1 for job in seen.jobs if job.state is State.DONE and job.verified),
-        "seconds_left": None if left is None else round(left),
+        "seconds_left": None if left is None else round(left.seconds),
+        "left": forecast_data(left),
         "machines": [_job_data(job, seen.now) for job in seen.jobs],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,8 @@ from pathlib import Path
 from p2v.batch.jobs import Batch, Budget, Job, State
 from p2v.batch.manifest import read_batch, require_file
 from p2v.batch.store import Store
-from p2v.batch.taking_over import WithoutTheDead
+from p2v.batch.taking_over import WithoutTheDead, is_run
+from p2v.batch.terms import Terms
 from p2v.core.errors import NoSource, NotPermitted, ReadFailed, Usage
 
 DEFAULT = Path("jobs.yaml")
@@ -74,22 +75,26 @@ class Standing:
 
     jobs: tuple[Job, ...]
     paused: bool = False
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    """About how many bytes each has to copy, by its name, as far as a run has looked."""
+    terms: Terms = field(default_factory=Terms)
+    """What the last run went by; the manifest's budget where none was."""
+    goes_on: bool = False
+    """A run is on."""
 
 
 def standing_of(batch: Batch) -> Standing:
     """As the store has it; machines that no run has seen yet wait. Raises what the store raises."""
     known: tuple[Job, ...] = ()
     paused = False
-    sizes: Mapping[str, int] = {}
+    goes_on = False
+    terms: Terms | None = None
     # of a batch that was never run there is none, and for a moment of its first run there is nothing in it
     with suppress(NoSource), Store.open(batch.store) as store:
         # leases of a run that was killed do not hold any longer, whatever their time
-        known, paused, sizes = WithoutTheDead(store).jobs(), store.is_paused(), store.sizes()
+        known, paused, terms = WithoutTheDead(store).jobs(), store.is_paused(), store.terms()
+        goes_on = is_run(store)
     names = {job.machine.name for job in known}
     new = (Job(machine, State.WAITING) for machine in batch.machines if machine.name not in names)
-    return Standing((*known, *new), paused, sizes)
+    return Standing((*known, *new), paused, terms or Terms(batch.budget), goes_on)
 
 
 def require_names(names: Iterable[str], jobs: Iterable[Job]) -> None:
