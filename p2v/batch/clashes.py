@@ -118,12 +118,10 @@ def _alike(plans: Sequence[MachinePlan]) -> Mapping[str, Sequence[Trouble]]:
     rules, found = catalogue(), defaultdict[str, list[Trouble]](list)
     for each in twice([(plan.name, plan.signs) for plan in known]):
         sharing = [known[place] for place in each.machines]
+        what = printable(f"{len(sharing)} machines have {each.what}: {_some([_named(plan) for plan in sharing])}", keep="")
         for plan in sharing:
-            if len(found[plan.name]) >= _PER_MACHINE_AT_MOST:
-                continue
-            others = _some([_named(other) for other in sharing if other is not plan])
-            what = printable(f"{each.what} is also that of {others}", keep="")
-            found[plan.name].append(Trouble(each.rule, what, _hint(rules[each.rule])))
+            if len(found[plan.name]) < _PER_MACHINE_AT_MOST:
+                found[plan.name].append(Trouble(each.rule, what, _hint(rules[each.rule])))
     return found
 
 

@@ -75,23 +75,29 @@ def _limited(machines: Sequence[MachinePlan], lanes: Lanes, places: Places, targ
 
 
 def _rates(lanes: Lanes, storages: Sequence[StoragePlan], measured: Sequence[Measured]) -> dict[int, Interval]:
-    """Bytes a second of each storage that something is known of; a ``low`` of 0 says that nothing is known of its slowest."""
-    found: dict[int, Interval] = {}
-    for each in storages:
-        device = device_of(each.folders[0])
-        limit = lanes.over(name_of(device)).bytes_per_second
-        rate = next((made for one in measured if _is_of(one, device) and (made := _slower(one)) is not None), None)
+    devices = {name_of(device): device for device in (device_of(each.folders[0]) for each in storages)}
+    return {devices[name]: rate for name, rate in storage_rates(lanes, list(devices), measured).items()}
+
+
+def storage_rates(lanes: Lanes, names: Sequence[str], measured: Sequence[Measured]) -> dict[str, Interval]:
+    """Bytes a second of all copies to each storage (by its name) that something is known of; a ``low`` of 0 says that nothing is
+    known of its slowest.
+    """
+    found: dict[str, Interval] = {}
+    for name in names:
+        limit = lanes.over(name).bytes_per_second
+        rate = next((made for one in measured if _is_of(one, name) and (made := _slower(one)) is not None), None)
         if rate is not None and limit is not None:
             rate = Interval(min(rate.low, limit), min(rate.high or limit, limit))
         elif limit is not None:
             rate = Interval(0.0, float(limit))
         if rate is not None:
-            found[device] = rate
+            found[name] = rate
     return found
 
 
-def _is_of(measured: Measured, device: int) -> bool:
-    return device_of(Path(measured.folder)) == device
+def _is_of(measured: Measured, name: str) -> bool:
+    return name_of(device_of(Path(measured.folder))) == name
 
 
 def _slower(measured: Measured) -> Interval | None:

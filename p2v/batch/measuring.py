@@ -37,7 +37,7 @@ def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure) -> Batc
         except P2vError as error:
             failed.append(replace(trouble_of(error), code="not-measured"))
     time = copy_time(batch, plan.machines, plan.storages, found, places_for(batch))
-    return replace(plan, time=time, warnings=(*plan.warnings, *failed))
+    return replace(plan, time=time, measured=tuple(found), warnings=(*plan.warnings, *failed))
 
 
 def _sources(plan: BatchPlan, storage: StoragePlan) -> list[Path]:

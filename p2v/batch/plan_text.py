@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from p2v.batch.estimate import about
 from p2v.batch.jobs import State
+from p2v.batch.outlook import TOO_LONG
+from p2v.batch.outlook_text import outlook_words, timeline
 from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, SharePlan, StoragePlan
+from p2v.batch.preflight import NO_KEY
 from p2v.core import jsonio, jsontext
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.preflight import Trouble
 
 _NAMED_AT_MOST = 6
+_COLUMNS = 120
 _ENDS = ((State.DONE, "converted already"), (State.PARKED, "parked"), (State.CANCELLED, "cancelled"))
 _TABLE_AT_MOST = 60
 _MESSAGES_AT_MOST = 12
@@ -25,6 +31,7 @@ def plan_json(plan: BatchPlan) -> str:
         "copy_bytes": plan.copy_bytes,
         "copy_unknown": plan.unknown,
         "blocked": [each.name for each in plan.blocked],
+        "missing_keys": {key: list(names) for key, names in missing_keys(plan).items()},
         "clear": plan.is_clear,
     }
     data = {"schema": 1, "summary": summed, **jsonio.encode(jsonio.converter(), plan)}
@@ -34,19 +41,70 @@ def plan_json(plan: BatchPlan) -> str:
 def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
     """The plan; ``everything``: each machine has its line, also where they are many and nothing is to be said of most."""
     lines = [*_head(plan), *_titled("In the way of the whole batch", map(_said, plan.troubles))]
-    lines += _titled("Storages", map(_storage, plan.storages))
+    lines += _titled("Timeline", _timeline(plan))
+    lines += _titled("Keys that are missing, without which machines are blocked", _keys(plan))
+    lines += _titled("Room where the results go", map(_storage, plan.storages))
     lines += _titled("Shares of the budget", map(_share, plan.shares))
     lines += _titled(
-        "Blocked", _grouped(plan.blocked, lambda each: each.blockers, None if everything else _MESSAGES_AT_MOST)
+        "Blocked", _grouped(plan.blocked, _other_blockers, None if everything else _MESSAGES_AT_MOST)
     )
     lines += _titled("To know", map(_said, plan.warnings))
     convertible = [each for each in plan.planned if not each.is_blocked]
-    lines += _titled("Warnings", _grouped(convertible, lambda each: each.warnings, 1))
+    lines += _titled("Warnings", _grouped(convertible, _other_warnings, 1))
     lines += _titled("Left alone", _left_alone(plan))
     lines += _titled("Machines", _table(plan, everything))
     if convertible:
         lines += ["", _next(plan)]
     return "\n".join(lines)
+
+
+def _timeline(plan: BatchPlan) -> Iterator[str]:
+    if plan.outlook is None:
+        return
+    names = {each.name: f"{each.name} (line {each.line})" for each in plan.machines}
+    yield from timeline(plan.outlook, names)
+    yield from _too_long(plan)[:_MESSAGES_AT_MOST]
+    if (more := len(_too_long(plan)) - _MESSAGES_AT_MOST) > 0:
+        yield f"and {more} more that are longer than their windows (--json has them)"
+
+
+def _too_long(plan: BatchPlan) -> list[str]:
+    return [
+        f"{each.name} (line {each.line}): {trouble.message}"
+        for each in plan.planned
+        for trouble in each.warnings
+        if trouble.code == TOO_LONG
+    ]
+
+
+def _other_warnings(plan: MachinePlan) -> Sequence[Trouble]:
+    return [each for each in plan.warnings if each.code != TOO_LONG]
+
+
+def _other_blockers(plan: MachinePlan) -> Sequence[Trouble]:
+    return [each for each in plan.blockers if each.code != NO_KEY]
+
+
+def missing_keys(plan: BatchPlan) -> dict[str, list[str]]:
+    """Machines by the keys that they lack."""
+    found: dict[str, list[str]] = {}
+    for each in plan.planned:
+        for key in each.missing_keys:
+            found.setdefault(key, []).append(each.name)
+    return found
+
+
+def _keys(plan: BatchPlan) -> Iterator[str]:
+    lines = {each.name: f"{each.name} (line {each.line})" for each in plan.planned}
+    said = {key: trouble for each in plan.planned for key, trouble in zip(each.missing_keys, _no_key(each), strict=False)}
+    for key, names in missing_keys(plan).items():
+        yield f"{printable(key, keep='')}: {_some([lines[name] for name in names])}"
+        if key in said:
+            yield f"    {said[key].message}\n    {said[key].hint}"
+
+
+def _no_key(plan: MachinePlan) -> Iterator[Trouble]:
+    return (each for each in plan.blockers if each.code == NO_KEY)
 
 
 def _next(plan: BatchPlan) -> str:
@@ -59,7 +117,17 @@ def _next(plan: BatchPlan) -> str:
 
 def _titled(title: str, lines: Iterator[str] | map[str]) -> list[str]:
     found = list(lines)
-    return ["", f"{title}:", *(f"  {line}" for each in found for line in each.split("\n"))] if found else []
+    return ["", f"{title}:", *(line for each in found for line in _wrapped(each))] if found else []
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    """Between words, further lines below the first one's beginning."""
+    for line in text.split("\n"):
+        indent = " " * (2 + len(line) - len(line.lstrip()))
+        yield from textwrap.wrap(
+            line.lstrip(), _COLUMNS, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+            break_on_hyphens=False, drop_whitespace=True,
+        ) if len(line) > _COLUMNS else [f"  {line}"]  # fmt: skip
 
 
 def _head(plan: BatchPlan) -> Iterator[str]:
@@ -77,6 +145,8 @@ def _head(plan: BatchPlan) -> Iterator[str]:
     of = sum(each.virtual_bytes for each in plan.planned if not each.is_blocked)
     unknown = f", and what {_counted(plan.unknown, 'machine')} more take" if plan.unknown else ""
     yield f"To copy: {format_bytes(plan.copy_bytes)}{unknown}, of disks of {format_bytes(of)}"
+    if plan.outlook is not None:
+        yield f"Time: {outlook_words(plan.outlook)}"
     yield f"Time to copy: {_time(plan.time)}"
 
 
@@ -99,12 +169,13 @@ def _storage(storage: StoragePlan) -> str:
     folders = [printable(str(each), keep="") for each in storage.folders]
     names = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more folders" if len(folders) > 3 else "")
     unknown = f", and what {_counted(storage.unknown, 'machine')} more take" if storage.unknown else ""
-    needed = (
-        f"up to {format_bytes(storage.needed_bytes)}{unknown}, {format_bytes(storage.work_bytes)} beside it meanwhile"
-    )
-    verdict = "" if storage.fits else " - NOT ENOUGH"
+    left = storage.free_bytes - storage.needed_bytes - storage.work_bytes
+    verdict = f"leaves {format_bytes(left)}" if storage.fits else f"NOT ENOUGH: {format_bytes(-left)} are missing"
+    writes = "writes" if storage.machines == 1 else "write"
     return (
-        f"{names}: {_counted(storage.machines, 'machine')}, {needed}; {format_bytes(storage.free_bytes)} free{verdict}"
+        f"{names}\n    {_counted(storage.machines, 'machine')} {writes} up to {format_bytes(storage.needed_bytes)}{unknown}, "
+        f"and {format_bytes(storage.work_bytes)} beside it meanwhile;\n"
+        f"    {format_bytes(storage.free_bytes)} are free: {verdict}"
     )
 
 
@@ -133,7 +204,9 @@ def _grouped(
     groups: dict[tuple[str, str], list[tuple[MachinePlan, Trouble]]] = {}
     for plan in plans:
         for trouble in of(plan):
-            apart = at_most is None or len(messages[trouble.code]) <= at_most
+            # who clashes with whom is what matters about a clash
+            most = _MESSAGES_AT_MOST if at_most is not None and trouble.code.startswith("fleet.") else at_most
+            apart = most is None or len(messages[trouble.code]) <= most
             groups.setdefault((trouble.code, trouble.message if apart else ""), []).append((plan, trouble))
     for members in sorted(groups.values(), key=lambda each: -len({plan.name for plan, _ in each})):
         yield _group(members)
@@ -173,12 +246,14 @@ def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
         # the largest are what decides about the night
         shown = sorted(plan.planned, key=lambda each: -(each.copy_bytes or 0))[:_TABLE_AT_MOST]
     width = max([len("machine"), *(min(len(each.name), _NAME_LETTERS) for each in shown)])
-    yield f"{'wave':>4}  {'machine':{width}}  {'to copy':>10}  {'disks':>5}  {'':8}  system"
+    yield f"{'wave':>4}  {'machine':{width}}  {'to copy':>10}  {'alone':>11}  {'disks':>5}  {'':8}  system"
     for each in shown:
         size = format_bytes(each.copy_bytes) if each.copy_bytes is not None else "?"
         state = "blocked" if each.is_blocked else "warnings" if each.warnings else "ready"
         system = each.system[:_SYSTEM_LETTERS]
+        takes = "" if each.takes_seconds is None or each.is_blocked else about(each.takes_seconds).removeprefix("about ")
+        takes = "< 1 min" if takes.startswith("less") else takes
         name = each.name if len(each.name) <= _NAME_LETTERS else each.name[: _NAME_LETTERS - 1] + "…"
-        yield f"{each.wave:>4}  {name:{width}}  {size:>10}  {each.disks:>5}  {state:8}  {system}".rstrip()
+        yield f"{each.wave:>4}  {name:{width}}  {size:>10}  {takes:>11}  {each.disks:>5}  {state:8}  {system}".rstrip()
     if len(shown) < len(plan.planned):
         yield f"... the {len(shown)} largest of {len(plan.planned)}"

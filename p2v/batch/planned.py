@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2v.audit.document import Signs
-from p2v.audit.sizing.values import Interval
+from p2v.audit.sizing.values import Interval, Measured
 from p2v.batch.jobs import MachineJob, State
 from p2v.conversion_job import Request
 from p2v.documents import PlanDocument
@@ -59,6 +59,8 @@ class MachinePlan:
     state: State | None = None
     seconds: float = 0.0
     """That planning it took."""
+    takes_seconds: float | None = None
+    """That its conversion takes when nobody else is under way; None where nobody knows."""
 
     @classmethod
     def of(cls, machine: MachineJob) -> MachinePlan:
@@ -113,8 +115,42 @@ class CopyTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """A wave's machines in one night: when the first begins and the last ends (ISO 8601, local), how many, and what they copy."""
+
+    begin: str
+    end: str
+    wave: int
+    machines: int
+    copy_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """How it would go if the run began at ``begin`` (ISO 8601, local): until ``end`` at the longest.
+
+    ``seconds``: all of it, the waiting for windows of time (``idle_seconds``) included. ``later``: names of machines that wait for
+    another run. ``late``: of those that still go on when their window has closed. ``measured``, ``assumed``: where the times come
+    from, in words.
+    """
+
+    begin: str
+    end: str
+    seconds: Interval
+    idle_seconds: float = 0.0
+    later: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    measured: str = ""
+    assumed: tuple[str, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """The plan of a whole batch. ``troubles``: what is in the way of all of it; ``warnings``: what to know of all of it."""
+    """The plan of a whole batch. ``troubles``: what is in the way of all of it; ``warnings``: what to know of all of it.
+
+    ``measured``: the storages' rates, where they were. ``outlook``: None where it was not asked for, or nothing is known.
+    """
 
     manifest: Path
     machines: tuple[MachinePlan, ...]
@@ -123,6 +159,8 @@ class BatchPlan:
     troubles: tuple[Trouble, ...] = ()
     warnings: tuple[Trouble, ...] = ()
     shares: tuple[SharePlan, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    outlook: Outlook | None = None
 
     @property
     def planned(self) -> Sequence[MachinePlan]:

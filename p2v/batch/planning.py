@@ -52,18 +52,19 @@ def plan_batch(
     states: Mapping[str, State] = MappingProxyType({}),
     measured: Sequence[Measured] = (),
     here: Collection[str] | None = None,
+    chosen: Collection[str] | None = None,
 ) -> BatchPlan:
     """The plan of a batch; nothing is written, and nothing that a machine's disks hold can end it.
 
     ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a processor); those that need
     an appliance wait for one of as many as the budget has. ``states``: how machines stand that are known; those at an end are left
     alone. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this host's names; a
-    machine that another host alone can reach is left alone.
+    machine that another host alone can reach is left alone. ``chosen``: names of those that a run would take; None: all.
     """
     if at_once is not None and at_once < 1:
         raise Usage(f"{at_once} machines at a time: at least 1")
     names = (socket.gethostname(),) if here is None else here
-    plans = [_begun(each, states.get(each.name), names) for each in batch.machines]
+    plans = [_begun(each, states.get(each.name), names, chosen) for each in batch.machines]
     numbers = [number for number, plan in enumerate(plans) if not plan.left_alone]
     at_once = at_once or min(os.cpu_count() or 1, _AT_ONCE_AT_MOST)
     appliances = batch.budget.appliances
@@ -103,11 +104,15 @@ def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Seque
     )
 
 
-def _begun(machine: MachineJob, state: State | None, here: Collection[str]) -> MachinePlan:
+def _begun(
+    machine: MachineJob, state: State | None, here: Collection[str], chosen: Collection[str] | None = None
+) -> MachinePlan:
     """The plan of a machine before anybody has looked at it."""
     plan = MachinePlan.of(machine)
     if state is not None and state.is_end:
         return replace(plan, left_alone=_ENDS[state], state=state)
+    if chosen is not None and machine.name not in chosen:
+        return replace(plan, left_alone="not among those that were asked for")
     if machine.host and machine.host not in here:
         return replace(plan, left_alone=f"its disks can be reached from {machine.host} alone")
     return plan

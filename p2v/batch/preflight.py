@@ -21,6 +21,8 @@ from p2v.targets.front_ends import FrontEnd
 from p2v.targets.kubevirt import object_name
 
 _SYSTEM_LETTERS = 100
+NO_KEY = "no-key"
+"""The code of a passphrase that is not there."""
 
 
 def preflight(machine: MachineJob, planner: Planner) -> MachinePlan:
@@ -61,7 +63,7 @@ def _missing_keys(machine: MachineJob) -> Iterator[tuple[str, Trouble]]:
         except P2vError as error:
             found = trouble_of(error)
             message = f"keys: {found.message.removeprefix('--key: ')}"
-            yield key, Trouble("no-key", message, "Put the passphrase there before the run, whose environment counts.")
+            yield key, Trouble(NO_KEY, message, "Put the passphrase there before the run, whose environment counts.")
 
 
 def _signs(machine: MachineJob, document: PlanDocument) -> Signs:

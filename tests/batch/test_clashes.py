@@ -58,8 +58,8 @@ def fleet(folder: Path, text: str) -> BatchPlan:
 
 def test_equal_addresses_of_cards_are_told_of_both_machines_with_their_lines(tmp_path: Path) -> None:
     found = by_name(fleet(tmp_path, "- {name: a, source: a/a.vmx}\n- {name: b, source: b/b.vmx}\n"))
-    assert warned(found["a"])["fleet.mac-twice"] == f"the MAC address {MAC} is also that of b (line 5)"
-    assert warned(found["b"])["fleet.mac-twice"] == f"the MAC address {MAC} is also that of a (line 4)"
+    for name in "ab":
+        assert warned(found[name])["fleet.mac-twice"] == f"2 machines have the MAC address {MAC}: a (line 4), b (line 5)"
     (trouble,) = [each for each in found["a"].warnings if each.code == "fleet.mac-twice"]
     # what is to be done is said in the words of a manifest
     assert "`mac: OLD=NEW`" in trouble.hint

@@ -7,13 +7,17 @@ them stand in each other's way.
 from __future__ import annotations
 
 import argparse
+import time
 
 from p2v.batch.jobs import Batch
 from p2v.batch.measuring import with_time
+from p2v.batch.outlook import Start, with_outlook
 from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan
 from p2v.batch.planning import plan_batch
+from p2v.batch.share_plans import places_for
 from p2v.cli import console, options, planned_jobs
+from p2v.cli.batch import choosing
 from p2v.cli.batch.which import add_manifest, manifest_of, standing_of
 
 _IN_THE_WAY = 4
@@ -29,9 +33,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--measure", action="store_true",
         help="measure how quick the storages are, and say how long copying takes: writes scratch files, which are gone afterwards",
     )  # fmt: skip
+    parser.add_argument(
+        "--begin", type=choosing.moment, metavar="TIME",
+        help="tell how it goes when the run begins at this local time (20:00: the next time it is that late) instead of now",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="a line for every machine, also of a large fleet")
     parser.add_argument("--json", action="store_true", help="as a JSON document")
     options.add_progress(parser)
+    choosing.configure(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _planned(arguments: argparse.Namespace, batch: Batch) -> BatchPlan:
-    states = {job.machine.name: job.state for job in standing_of(batch).jobs}
+    standing = standing_of(batch)
+    states = {job.machine.name: job.state for job in standing.jobs}
+    chosen = choosing.chosen(arguments, batch.machines)
     report = console.reporter(arguments.progress)
-    plan = plan_batch(batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, states=states)
-    return with_time(batch, plan) if arguments.measure else plan
+    plan = plan_batch(
+        batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, states=states, chosen=chosen
+    )
+    if arguments.measure:
+        plan = with_time(batch, plan)
+    begin = time.time() if arguments.begin is None else arguments.begin
+    start = Start(begin, arguments.until, arguments.stop_at, standing.jobs, standing.terms.sizes)
+    return with_outlook(batch, plan, places_for(batch), start)
