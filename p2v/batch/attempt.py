@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from p2v.batch.children import Child, Heard
+from p2v.batch.hooks_past import PastHook, told_to_the_next
 from p2v.batch.jobs import Failure, Hook, Job, JobEvent, MachineJob
 from p2v.batch.kinds import WORKER
 from p2v.batch.looking import Look, Quiet
@@ -27,6 +29,8 @@ HOOK_SCHEMA = 1
 class Step(enum.Enum):
     """What an attempt is doing; each but the last is a child."""
 
+    WAIT = "wait"
+    """For the end of a hook that a killed run left."""
     LOOK = "look"
     """Whether its storages answer, and whether it stands there already."""
     BEFORE = "before"
@@ -76,6 +80,10 @@ class Attempt:
     """A child was asked to end: by a cancel, a stop, or for it was silent too long (``failure`` says so then)."""
     is_late: bool = False
     """The step's child was ended for it took too long."""
+    cut_at: float = math.inf
+    """When a hook is asked to end that was under way as its run was to stop."""
+    is_cut: bool = False
+    """It was."""
     is_lost: bool = False
     """Another has the lease: nothing is noted any more."""
 
@@ -133,10 +141,11 @@ class Attempt:
                 self.error = event
         return None
 
-    def hook_document(self, when: str) -> Mapping[str, Any]:
-        """What a hook gets on its standard input."""
+    def hook_document(self, when: str, past: PastHook | None = None) -> Mapping[str, Any]:
+        """What a hook gets on its standard input. ``past``: the one of that kind before it."""
         failure = self.failure
         return {
+            **told_to_the_next(past),
             "schema": HOOK_SCHEMA,
             "when": when,
             "job": self.name,

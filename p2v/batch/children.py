@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from p2v.batch.jobs import MachineJob
 from p2v.batch.marking import marked_environment
+from p2v.batch.said_file import SaidFile
 from p2v.core.run import Piped, start_piped
 from p2v.core.text import printable
 from p2v.core.units import KIB, MIB
@@ -136,16 +137,25 @@ class LocalStarter:
         *,
         stdin: bytes = b"",
         stdout_bytes: int = 0,
-        marked: bool = True,
         is_told: bool = False,
     ) -> LocalChild:
-        """Any program, for a job. Without ``marked`` what it leaves running is its own affair. Raises as ``start``."""
+        """Any program, for a job. Raises as ``start``."""
         kept = max(self.stdout_bytes, stdout_bytes)
         with contextlib.ExitStack() as stack:
-            marks = stack.enter_context(marked_environment(self.store, job)) if marked else {}
+            marks = stack.enter_context(marked_environment(self.store, job))
             env = {**self.environment, **environment, **marks}
             piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0, is_told=is_told)
             return LocalChild(piped, kept, self.grace_seconds, stack.pop_all())
+
+    def hook(self, argv: Sequence[str], stdin: bytes) -> LocalChild:
+        """A command of the batch's owner: what it leaves running is its own affair, and it goes on should we be killed.
+
+        Raises as ``start``.
+        """
+        with contextlib.ExitStack() as stack:
+            said = stack.enter_context(contextlib.closing(SaidFile.made()))
+            piped = start_piped(argv, env=self.environment, stdin=stdin, said=said.writer, ends_with_us=False)
+            return LocalChild(piped, 0, self.grace_seconds, stack.pop_all(), _said=said)
 
 
 @dataclass
@@ -164,7 +174,13 @@ class LocalChild:
     _killed: float | None = None
     _end: Ended | None = None
     _stdout_over: bool = False
+    _said: SaidFile | None = None
     _untold: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the program itself."""
+        return self._piped.process.pid
 
     def heard(self) -> Sequence[Heard]:
         """See ``Child.heard``."""
@@ -214,7 +230,8 @@ class LocalChild:
         if self._end is not None:
             return ()
         listened = [self._piped.ended]
-        if not self._lines.is_over:
+        # a file is always readable
+        if self._said is None and not self._lines.is_over:
             listened.append(self._piped.stderr)
         if self._piped.stdout is not None and not self._stdout_over:
             listened.append(self._piped.stdout)
@@ -229,10 +246,12 @@ class LocalChild:
     def _listen(self, to_the_end: bool = False) -> None:
         pieces = 64 if to_the_end else 4  # of one that writes without end, no more than that at a time
         for _ in range(pieces):
-            piece = _read(self._piped.stderr) if not self._lines.is_over else None
+            piece = self._piece()
             if piece is None:
                 break
             self._events += self._lines.add(piece)
+        if to_the_end and self._said is not None:
+            self._events += self._lines.add(b"")  # a last line that was not ended
         while self._piped.stdout is not None and not self._stdout_over:
             piece = _read(self._piped.stdout)
             if piece is None:
@@ -240,6 +259,11 @@ class LocalChild:
             self._stdout_over = not piece
             # what is over the bound is read all the same: nobody waits for us
             self._stdout += piece[: max(0, self._stdout_bytes - len(self._stdout))]
+
+    def _piece(self) -> bytes | None:
+        if self._said is not None:
+            return self._said.read() or None
+        return _read(self._piped.stderr) if not self._lines.is_over else None
 
     def _finish(self, status: int | None) -> None:
         lost = (

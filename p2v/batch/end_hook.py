@@ -5,21 +5,34 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2v.batch.children import LocalStarter, follow
+from p2v.batch.children import LocalChild, LocalStarter, follow
+from p2v.batch.hooks_past import (
+    HOOK,
+    HOOK_BEGAN,
+    HOOK_RUNS,
+    PastHook,
+    began_data,
+    in_words,
+    past_hooks,
+    runs_data,
+    stray_of,
+    told_to_the_next,
+)
 from p2v.batch.jobs import Batch, Hook, Job, JobEvent, State
 from p2v.batch.steps import how_it_ended
-from p2v.batch.stopping import signals_as_wishes
+from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.core.errors import P2vError
 
 SCHEMA = 1
 _PARKED_AT_MOST = 1000
 _SAID_LETTERS = 500
+_END = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +56,16 @@ class RunEnd:
         return "ended" if all(job.state.is_end for job in self.jobs) else "waiting"
 
 
-def document_of(batch: Batch, end: RunEnd) -> Mapping[str, Any]:
-    """What the hook gets. Of parked machines no more than a thousand are in it; the counts are of all."""
+def document_of(batch: Batch, end: RunEnd, past: PastHook | None = None) -> Mapping[str, Any]:
+    """What the hook gets. Of parked machines no more than a thousand are in it; the counts are of all. ``past``: the hook of an
+    earlier run.
+    """
     counts = Counter(job.state for job in end.jobs)
     parked = [job for job in end.jobs if job.state is State.PARKED]
     return {
         "schema": SCHEMA,
-        "when": "end",
+        "when": _END,
+        **told_to_the_next(past),
         "outcome": end.outcome,
         "manifest": str(batch.manifest),
         "store": str(batch.store),
@@ -83,43 +99,72 @@ def run_end_hook(
 
     It changes nothing about how the run ended. ``store``: None where it cannot be used any more.
     """
-    words = _run(batch, hook, end)
-    data = {"when": "end", "failed": bool(words), "message": words}
-    at = time.time()
-    if store is not None:
-        try:
-            store.note("hook", data, at)
-        except P2vError as error:
-            report(JobEvent(0, at, "", 0, "warning", {"message": f"not noted in the store: {error.sentence()}"}))
-    report(JobEvent(0, at, "", 0, "hook", data))
+    words, cut = _run(batch, hook, end, store, report)
+    data = {"when": _END, "failed": bool(words), "message": words, **({"cut": True} if cut else {})}
+    _note(store, report, HOOK, data)
+    report(JobEvent(0, time.time(), "", 0, HOOK, data))
     return not words
 
 
-def _run(batch: Batch, hook: Hook, end: RunEnd) -> str:
-    """What went wrong; empty: nothing."""
-    document = json.dumps(document_of(batch, end)).encode() + b"\n"
+def _note(
+    store: Store | None, report: Callable[[JobEvent], None], kind: str, data: Mapping[str, Any], *, durable: bool = False
+) -> None:
+    at = time.time()
+    if store is not None:
+        try:
+            store.note(kind, data, at, durable=durable)
+        except P2vError as error:
+            report(JobEvent(0, at, "", 0, "warning", {"message": f"not noted in the store: {error.sentence()}"}))
+
+
+def _past(store: Store | None) -> PastHook | None:
+    try:
+        return None if store is None else past_hooks(store, "").get(_END)
+    except P2vError:
+        return None
+
+
+def _run(
+    batch: Batch, hook: Hook, end: RunEnd, store: Store | None, report: Callable[[JobEvent], None]
+) -> tuple[str, bool]:
+    """What went wrong, empty: nothing; and whether it was ended before it was done."""
+    local = LocalStarter(batch.store)
+    with signals_as_wishes() as wishes:
+        also = () if wishes.fd is None else (wishes.fd,)
+        past = _past(store)
+        stray = stray_of(store, "", local.grace_seconds) if store is not None and past is not None else None
+        if stray is not None:
+            words = f"{in_words(stray.past)}: waiting for it, it still runs"
+            report(JobEvent(0, time.time(), "", 0, "warning", {"message": words}))
+            follow(stray, lambda: stray.stop() if wishes.take() else None, also=also)
+        document = json.dumps(document_of(batch, end, past)).encode() + b"\n"
+        _note(store, report, HOOK_BEGAN, began_data(_END, hook, 0), durable=True)
+        try:
+            child = local.hook(hook.argv, document)
+        except P2vError as error:
+            return error.sentence(), False
+        except OSError as error:
+            return f"could not be started: {error.strerror or error}", False
+        _note(store, report, HOOK_RUNS, runs_data(_END, child.pid))
+        return _followed(child, hook, wishes, also)
+
+
+def _followed(child: LocalChild, hook: Hook, wishes: Wishes, also: Sequence[int]) -> tuple[str, bool]:
     began = time.monotonic()
     late = stopped = False
-    with signals_as_wishes() as wishes:
-        try:
-            child = LocalStarter(batch.store).run(hook.argv, "", stdin=document, marked=False)
-        except P2vError as error:
-            return error.sentence()
-        except OSError as error:
-            return f"could not be started: {error.strerror or error}"
 
-        def look() -> None:
-            nonlocal late, stopped
-            if count := wishes.take():
-                stopped = True
-                child.stop(at_once=count > 1)
-            if time.monotonic() - began > hook.seconds:
-                late = True
-                child.stop()
+    def look() -> None:
+        nonlocal late, stopped
+        if count := wishes.take():
+            stopped = True
+            child.stop(at_once=count > 1)
+        if time.monotonic() - began > hook.seconds:
+            late = True
+            child.stop()
 
-        ended = follow(child, look, also=() if wishes.fd is None else (wishes.fd,))
+    ended = follow(child, look, also=also)
     if late:
-        return f"took longer than {hook.seconds:g} s, and was ended"
+        return f"took longer than {hook.seconds:g} s, and was ended", True
     if stopped:
-        return "was stopped"
-    return "" if ended.exit_status == 0 and not ended.lost else how_it_ended(ended)[:_SAID_LETTERS]
+        return "was stopped", True
+    return "" if ended.exit_status == 0 and not ended.lost else how_it_ended(ended)[:_SAID_LETTERS], False

@@ -61,8 +61,9 @@ class Settings:
 
     ``lease``: of a job, renewed all the while; longer than a child needs to end after its runner was killed. ``look``: between
     looks at the store for what others wish. ``silent``: a child that says nothing for so long is ended. ``grace``: from asking a
-    child to end until it is killed. ``patience``: how long a store that cannot be written is waited for. ``answer``: for a
-    storage to answer, before a machine on it is begun; ``sight``: for paths to tell on which storages they are.
+    child to end until it is killed, and for a hook to end by itself before it is asked. ``patience``: how long a store that cannot
+    be written is waited for. ``answer``: for a storage to answer, before a machine on it is begun; ``sight``: for paths to tell on
+    which storages they are.
     ``chosen``: names of the machines that are run, None: all; their waves go by themselves. ``until``: nothing begins from then on
     (seconds since 1970); ``stop_at``: from then on what is under way is stopped as by a signal.
     """
@@ -218,9 +219,9 @@ class _Run:
         self.teller.fleet("batch-ended", counts, stored=True)
 
     def close(self) -> None:
-        """End what still runs; where that is not the end of ``run``, leases run out by themselves."""
+        """End what still runs; where that is not the end of ``run``, leases run out by themselves, and hooks go on to their end."""
         for attempt in self.under_way.values():
-            if attempt.child is not None:
+            if attempt.child is not None and attempt.hook() is None:
                 attempt.child.close()
 
     def _know_places(self) -> None:
@@ -261,7 +262,8 @@ class _Run:
                 child.close()
                 attempt.child = None
                 self.teller.flush(attempt)
-                self.steps.ended(attempt, ended, stopping=bool(self.asked))
+                if not attempt.is_lost:
+                    self.steps.ended(attempt, ended, stopping=bool(self.asked))
         if attempt.child is None and (job := self.steps.note(attempt)) is not None:
             self.jobs[attempt.name] = job
         if attempt.child is None and (attempt.is_lost or attempt.ending is None):

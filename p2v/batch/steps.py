@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from p2v.batch.failures import (
     still_at_it,
 )
 from p2v.batch.fences_left import FencesLeft
+from p2v.batch.hooks_past import HOOK, HOOK_BEGAN, HOOK_RUNS, began_data, in_words, past_hooks, runs_data, stray_of
 from p2v.batch.jobs import Failure, Job, Verify
 from p2v.batch.kinds import WORKER
 from p2v.batch.looking import SILENT, Silences, silence
@@ -70,6 +72,16 @@ class Steps:
         self.teller.job(attempt, "claimed", data, stored=False)
         if attempt.holding.limit is not None:
             self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
+        stray = stray_of(self.store, attempt.name, self.local.grace_seconds) if attempt.lease.fence > 1 else None
+        if stray is None:
+            self._look_first(attempt)
+            return
+        attempt.step = Step.WAIT
+        words = f"{in_words(stray.past)}: waiting for it, it still runs"
+        self.teller.job(attempt, "warning", {"message": words})
+        self._start(attempt, lambda: stray, lambda _: self._look_first(attempt))
+
+    def _look_first(self, attempt: Attempt) -> None:
         is_local = self.starter is self.local
         if is_local or attempt.lease.fence > 1:
             attempt.step = Step.LOOK
@@ -98,24 +110,19 @@ class Steps:
         attempt.said = ended.tail or attempt.said
         if attempt.step is Step.CONVERT:
             self._conversion_ended(attempt, ended, stopping=stopping)
-        elif stopping or (attempt.step in (Step.LOOK, Step.LOOK_AGAIN, Step.BEFORE) and attempt.must_stop):
+        elif attempt.hook() is not None:
+            self._hook_ended(attempt, ended, stopping=stopping or attempt.must_stop)
+        elif stopping or (attempt.step in (Step.WAIT, Step.LOOK, Step.LOOK_AGAIN) and attempt.must_stop):
             self._release(attempt)
+        elif attempt.step is Step.WAIT:
+            self._look_first(attempt)
         elif attempt.step in (Step.LOOK, Step.LOOK_AGAIN):
             self._looked(attempt)
-        elif attempt.step is Step.BEFORE:
-            if self._hook_failed(attempt, ended):
-                words = f"the hook before it {'took too long' if attempt.is_late else how_it_ended(ended)}"
-                self._park(attempt, Failure("hook-failed", 70, words, "Put the hook right, then `p2v batch retry`."))
-            else:
-                self._convert(attempt)
         elif attempt.step is Step.INSPECT:
             attempt.inspection = ended.stdout if ended.exit_status == 0 else ""
             self._gather_record(attempt)
-        elif attempt.step is Step.RECORD:
-            self._after(attempt)
         else:
-            self._hook_failed(attempt, ended)
-            self._end(attempt)
+            self._after(attempt)
 
     def note(self, attempt: Attempt) -> Job | None:
         """Note in the store what became of it, where that is to be done; None: it was not, or the store cannot be written now."""
@@ -126,10 +133,19 @@ class Steps:
         return noted[0]
 
     def stop(self, attempt: Attempt, *, at_once: bool = False) -> None:
-        """End what it does: a run is to stop, or a job was cancelled."""
+        """End what it does: a run is to stop, or a job was cancelled. A hook, which may be in the middle of stopping something, has
+        a while to come to its end.
+        """
         attempt.must_stop = True
-        if attempt.child is not None:
+        if attempt.child is None:
+            return
+        if attempt.hook() is None:
             attempt.child.stop(at_once)
+        elif at_once:
+            attempt.is_cut = True
+            attempt.child.stop(at_once)
+        else:
+            attempt.cut_at = min(attempt.cut_at, time.monotonic() + self.local.grace_seconds)
 
     def limit(self, attempt: Attempt, bytes_per_second: int) -> None:
         """Tell a copy what it may use from now on."""
@@ -141,7 +157,10 @@ class Steps:
     def look_at_time(self, attempt: Attempt, now: float, silent_seconds: float) -> None:
         """End a child that takes too long."""
         hook, child = attempt.hook(), attempt.child
-        if child is None or attempt.must_stop:
+        if child is not None and hook is not None and now > attempt.cut_at and not attempt.is_cut:
+            attempt.is_cut = True
+            child.stop()
+        if child is None or (attempt.must_stop and hook is None) or attempt.step is Step.WAIT:
             return
         if attempt.step is Step.CONVERT:
             if self.starter is self.local:
@@ -338,21 +357,50 @@ class Steps:
             self._start_hook(attempt)
 
     def _start_hook(self, attempt: Attempt) -> None:
-        """What cannot be started has failed: of one before the job, that parks it."""
-        hook = attempt.hook()
+        """What cannot be started has failed: of one before the job, that parks it. It is noted first that it begins: whoever finds
+        no end of it knows that it may have done a part.
+        """
+        hook, when = attempt.hook(), attempt.step.value
         assert hook is not None
-        document = json.dumps(attempt.hook_document(attempt.step.value)).encode() + b"\n"
+        past = past_hooks(self.store, attempt.name).get(when) if attempt.lease.fence > 1 else None
+        if past is not None and past.is_unfinished:
+            self.teller.job(attempt, "warning", {"message": f"{in_words(past)}; it is run again, and told so"})
+        document = json.dumps(attempt.hook_document(when, past)).encode() + b"\n"
+        attempt.cut_at, attempt.is_cut = math.inf, False
+        self.teller.job(attempt, HOOK_BEGAN, began_data(when, hook, attempt.lease.job.attempts), durable=True)
 
         def failed(failure: Failure) -> None:
             self.ended(attempt, Ended(127, failure.message, 0.0), stopping=False)
 
-        self._start(attempt, lambda: self.local.run(hook.argv, attempt.name, stdin=document, marked=False), failed)
+        def start() -> Child:
+            child = self.local.hook(hook.argv, document)
+            runs = runs_data(when, child.pid)
+            self.teller.write(attempt, lambda: self.store.event(attempt.lease, HOOK_RUNS, runs, time.time()))
+            return child
+
+        self._start(attempt, start, failed)
+
+    def _hook_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
+        is_before, failed = attempt.step is Step.BEFORE, self._hook_failed(attempt, ended)
+        if attempt.is_cut:
+            self._release(attempt)
+        elif not is_before:
+            self._end(attempt)
+        elif failed:
+            words = f"the hook before it {'took too long' if attempt.is_late else how_it_ended(ended)}"
+            self._park(attempt, Failure("hook-failed", 70, words, "Put the hook right, then `p2v batch retry`."))
+        elif stopping:
+            self._release(attempt)
+        else:
+            self._convert(attempt)
 
     def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
-        failed = attempt.is_late or ended.exit_status != 0 or bool(ended.lost)
-        words = "took too long, and was ended" if attempt.is_late else how_it_ended(ended) if failed else ""
-        data = {"when": attempt.step.value, "failed": failed, "message": words}
-        self.teller.job(attempt, "hook", data)
+        failed = attempt.is_late or attempt.is_cut or ended.exit_status != 0 or bool(ended.lost)
+        words = how_it_ended(ended) if failed else ""
+        if attempt.is_late or attempt.is_cut:
+            words = "took too long, and was ended" if attempt.is_late else "was ended before it was done, for the run was to stop"
+        cut = {"cut": True} if attempt.is_late or attempt.is_cut else {}
+        self.teller.job(attempt, HOOK, {"when": attempt.step.value, "failed": failed, "message": words, **cut})
         return failed
 
     # Ends

@@ -212,11 +212,14 @@ class Store:
             connection.execute("UPDATE jobs SET lease_until = ? WHERE name = ?", (until, stored(lease.name)))
         return replace(lease, until=until)
 
-    def event(self, lease: Lease, kind: str, data: Mapping[str, Any], now: float) -> None:
-        """Note what happened to a job. Raises LeaseLost; ValueError for kinds that are the store's own."""
+    def event(self, lease: Lease, kind: str, data: Mapping[str, Any], now: float, *, durable: bool = False) -> None:
+        """Note what happened to a job; ``durable``: on return also a power cut does not undo it.
+
+        Raises LeaseLost; ValueError for kinds that are the store's own.
+        """
         if kind in OWN_KINDS:
             raise ValueError(f"{kind}: such events are written by the store alone")
-        with self._file.writing(durable=False) as connection:
+        with self._file.writing(durable=durable) as connection:
             row = held(connection, lease)
             tell(connection, kind, lease.name, lease.fence, now, data)
             shown = shown_after(row, self._rows.phases(row), kind, data)
@@ -330,11 +333,14 @@ class Store:
         rows = self._file.rows("SELECT value FROM settings WHERE name = 'terms'")
         return self._rows.terms(rows[0]["value"]) if rows else None
 
-    def note(self, kind: str, data: Mapping[str, Any], now: float) -> None:
-        """An event of the batch itself, of no job (``""``). ValueError for kinds that are the store's own."""
+    def note(self, kind: str, data: Mapping[str, Any], now: float, *, durable: bool = False) -> None:
+        """An event of the batch itself, of no job (``""``); ``durable`` as of ``event``.
+
+        ValueError for kinds that are the store's own.
+        """
         if kind in OWN_KINDS:
             raise ValueError(f"{kind}: such events are written by the store alone")
-        with self._file.writing(durable=False) as connection:
+        with self._file.writing(durable=durable) as connection:
             tell(connection, kind, "", 0, now, data)
 
     def _pause(self, value: str, kind: str, now: float) -> None:

@@ -69,12 +69,16 @@ class Teller:
             self.write(None, lambda: self.store.note(kind, data, event.at))
         self.report(event)
 
-    def job(self, attempt: Attempt, kind: str, data: Mapping[str, Any], *, stored: bool = True) -> None:
-        """Something about a job; ``stored``: in the store as well, which writes events of its own about what it is asked for."""
+    def job(
+        self, attempt: Attempt, kind: str, data: Mapping[str, Any], *, stored: bool = True, durable: bool = False
+    ) -> None:
+        """Something about a job; ``stored``: in the store as well, which writes events of its own about what it is asked for;
+        ``durable``: of ``Store.event``.
+        """
         event = JobEvent(0, time.time(), attempt.name, attempt.lease.fence, kind, data)
         attempt.told.append(event)
         if stored:
-            self.write(attempt, lambda: self.store.event(attempt.lease, kind, data, event.at))
+            self.write(attempt, lambda: self.store.event(attempt.lease, kind, data, event.at, durable=durable))
         self.report(event)
 
     def heard(self, attempt: Attempt, event: Heard) -> None:
@@ -99,6 +103,7 @@ class Teller:
 
     def _lose(self, attempt: Attempt, error: LeaseLost) -> None:
         attempt.is_lost = True
-        if attempt.child is not None:
+        # a hook is not cut off: who has the lease now waits for its end
+        if attempt.child is not None and attempt.hook() is None:
             attempt.child.stop(at_once=True)
         self.job(attempt, "lease-lost", {"message": error.sentence()}, stored=False)

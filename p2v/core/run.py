@@ -381,8 +381,8 @@ def background(
 class Piped:
     """A program of its own process group that says things through pipes; nothing here waits for it.
 
-    ``stdout`` and ``stderr``: our ends, which never block; ``stdout`` is None where it is not listened to. ``ended``: a
-    descriptor that is readable once the program has ended.
+    ``stdout`` and ``stderr``: our ends, which never block; ``stdout`` is None where it is not listened to, and there is no
+    ``stderr`` where that goes to a file. ``ended``: a descriptor that is readable once the program has ended.
     """
 
     process: subprocess.Popen[bytes]
@@ -395,7 +395,7 @@ class Piped:
 
     @property
     def stderr(self) -> int:
-        """Our end of its stderr."""
+        """Our end of its stderr; none where it goes elsewhere."""
         assert self.process.stderr is not None
         return self.process.stderr.fileno()
 
@@ -447,13 +447,18 @@ def start_piped(
     stdin: bytes = b"",
     with_stdout: bool = False,
     is_told: bool = False,
+    said: int = -1,
+    ends_with_us: bool = True,
 ) -> Piped:
     """Start a program that is listened to through ``Piped``; what it says to stdout is thrown away without ``with_stdout``.
 
     ``env`` is beside ours. ``is_told``: its stdin is what ``Piped.tell`` says, not ``stdin``. It gets SIGTERM when the *thread*
-    that called this ends, as far as the host has setpriv. Raises ToolMissing, and OSError where the host starts no more programs.
+    that called this ends, as far as the host has setpriv; not so without ``ends_with_us``. ``said``: a file for its stderr, which
+    takes what it says also when we are gone. Raises ToolMissing, and OSError where the host starts no more programs.
     """
-    command = _ending_with_us([_require(argv[0]), *argv[1:]], "TERM")
+    named = [_require(argv[0]), *argv[1:]]
+    # what a shell cannot start it says itself, with a status that is known
+    command = _ending_with_us(named, "TERM") if ends_with_us else [_require("sh"), "-c", 'exec "$@"', "p2v", *named]
     # a file and not a pipe: nobody has to feed it
     with os.fdopen(os.memfd_create("stdin", os.MFD_CLOEXEC), "w+b") as given:
         given.write(stdin)
@@ -462,7 +467,7 @@ def start_piped(
             command,
             stdin=subprocess.PIPE if is_told else given,
             stdout=subprocess.PIPE if with_stdout else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE if said < 0 else said,
             env=program_environment(env),
             start_new_session=True,
             bufsize=0,

@@ -233,7 +233,7 @@ def test_hooks_get_a_document_before_and_after(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert documents[1]["record"] == str(tmp_path / "out" / "a.json")
     assert documents[2]["failure"]["code"] == "bad-image"
-    assert ran.kinds("a") == ["claimed", "hook", "hook", "done"]
+    assert ran.kinds("a") == ["claimed", "hook-began", "hook", "hook-began", "hook", "done"]
 
 
 def test_a_hook_before_that_fails_parks_and_one_after_is_told_of(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def _of_the_store(event: JobEvent) -> str:
         case "hook":
             ended = f"failed: {text(data, 'message')}" if data.get("failed") is True else "done"
             return f"the command {text(data, 'when')} it: {ended}"
+        case "hook-began":
+            return f"the command {text(data, 'when')} it begins"
+        case "hook-runs":
+            return f"the command {text(data, 'when')} it is process {text(data, 'process').partition(':')[0]}"
         case "cancel-wished":
             return "is to be cancelled"
         case "retried":

@@ -1,0 +1,49 @@
+"""What a program says, in a file without a name: unlike a pipe, it takes words also when nobody listens any more.
+
+A program that writes to a pipe whose reader was killed is killed by that; one that writes to a file is not.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+
+from p2v.core.units import KIB, MIB
+
+_READ_BYTES, _KEPT_BYTES = 256 * KIB, 4 * MIB
+
+
+@dataclass
+class SaidFile:
+    """``writer``: what the program gets. The file is emptied again and again as it is read: it holds some MiB at most, as
+    long as somebody reads."""
+
+    writer: int
+    _reader: int
+
+    @classmethod
+    def made(cls) -> SaidFile:
+        """In the folder for temporary files. Raises OSError."""
+        with tempfile.TemporaryFile() as file:
+            place = f"/proc/self/fd/{file.fileno()}"
+            writer = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                return cls(writer, os.open(place, os.O_RDWR | os.O_CLOEXEC))
+            except BaseException:
+                os.close(writer)
+                raise
+
+    def read(self) -> bytes:
+        """More of what was said; nothing: no more yet."""
+        piece = os.read(self._reader, _READ_BYTES)
+        # who appends goes on at the beginning then
+        if os.fstat(self._reader).st_size > _KEPT_BYTES:
+            os.ftruncate(self._reader, 0)
+            os.lseek(self._reader, 0, os.SEEK_SET)
+        return piece
+
+    def close(self) -> None:
+        """Our ends of it; the program keeps its own."""
+        for each in (self.writer, self._reader):
+            os.close(each)
