@@ -158,6 +158,7 @@ def _figure(chart: Figure, drawing: Markup) -> Markup:
             "details", element("summary", f"{chart.title}: the numbers"), element("div", _table(chart), class_="scroll")
         ),
         class_="chart",
+        aria_label=chart.title,
     )
 
 

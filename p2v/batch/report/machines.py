@@ -305,9 +305,9 @@ def _figure(job: Job, known: Known) -> Markup | None:
         element("span", word, class_=f"badge colour-{colour}"),
         element("p", element("bdi", shown(boot.sentence or boot.reason, 200))),
     )
-    return element(
-        "figure", picture(seen.png, seen.width, seen.height, told), caption, id=f"screen-{anchor}", data_of=anchor
-    )
+    shot = picture(seen.png, seen.width, seen.height, told)
+    name = f"Screen of {shown(job.machine.name, 80)}"
+    return element("figure", shot, caption, id=f"screen-{anchor}", data_of=anchor, aria_label=name)
 
 
 def _attempts(told: Told) -> Markup:
