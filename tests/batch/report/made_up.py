@@ -18,7 +18,7 @@ _LOST = Failure("read-failed", 74, "it cannot be read", "Look at its disk.", Tru
 
 @dataclass(frozen=True)
 class Tried:
-    """An attempt. Quarters of a second: ``after`` what was before it, what its phases take, and when it is cut off (None: never)."""
+    """An attempt, in quarters of a second: ``after`` what was before it, what its phases take, when it is cut off (``cut``)."""
 
     after: int
     inspect: int
@@ -26,7 +26,7 @@ class Tried:
     rewrite: int
     boot: int
     pieces: tuple[int, ...]
-    cut: int | None
+    cut: int
     end: str
 
 
@@ -83,7 +83,7 @@ def _attempt(store: Store, name: str, tried: Tried, begin: float, acts: list[Act
         return at, lambda: store.event(held[0], kind, data, at)
 
     told, whole = _phases(tried, begin, tell)
-    end = whole if tried.cut is None or tried.end in FINISHED else min(whole, begin + tried.cut / 4)
+    end = whole if tried.end in FINISHED else min(whole, begin + tried.cut / 4)
     acts.append((begin, claim))
     acts.extend(act for act in told if act[0] <= end)
     if tried.end != "running":

@@ -41,7 +41,7 @@ SELECT job, fence, json_extract(data, '$.phase') AS phase, at AS begin,
 FROM events b WHERE kind = 'phase-started' ORDER BY job, fence, at
 """
 _MOVED = "SELECT job, fence, at, json_extract(data, '$.count') AS count FROM events WHERE kind = 'bytes-done'"
-_DONE = "SELECT job, fence, json_extract(data, '$.verified') AS verified, json_extract(data, '$.seconds') AS seconds FROM events WHERE kind = 'done'"
+_DONE = "SELECT job, fence, json_extract(data, '$.verified') AS verified FROM events WHERE kind = 'done'"
 _COLOURS = {"inspect": "other", "copy": "copy", "rewrite": "rewrite", "boot": "boot"}
 _TILES = (
     "Parked",
