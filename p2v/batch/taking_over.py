@@ -179,14 +179,27 @@ class TakeOver:
     own: Run
     grace: float
     _since: dict[int, float] = field(default_factory=dict)
+    _beside: set[int] = field(default_factory=set)
 
     def look(self) -> tuple[str, ...]:
         """Do what can be done now; what there is to tell. Raises what the store raises."""
         told: list[str] = []
         for run in self.store.runs.all():
-            if run.number != self.own.number and is_dead(self.store.path, run):
+            if run.number == self.own.number:
+                continue
+            if is_dead(self.store.path, run):
                 told += self._from(run)
+            elif run.number < self.own.number and run.number not in self._beside and self._lives(run):
+                # whoever began twice, by hand and by a timer, is to know
+                self._beside.add(run.number)
+                told.append(f"another run of this batch goes on ({_said(run)}): both take machines of it, until all have ended")
         return tuple(told)
+
+    def _lives(self, run: Run) -> bool:
+        """Whether a run of this host lives, for sure."""
+        name = Path(run.lock).name
+        is_known = run.host == this_host() and name.startswith(lock_prefix(self.store.path))
+        return is_known and lock_state(self.store.path.with_name(name)) is LockState.HELD
 
     def _from(self, run: Run) -> Iterator[str]:
         path, now = self.store.path, time.monotonic()

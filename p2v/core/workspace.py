@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,12 +198,23 @@ def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
         try:
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fchmod(descriptor, mode)
+            os.fchmod(descriptor, allowed_mode(mode))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise write_problem(error, path, needed=len(rest)) from error
+
+
+def allowed_mode(mode: int) -> int:
+    """What a new file's mode is by the user's umask.
+
+    That is read from the host: to ask by setting it would be seen by other threads.
+    """
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
+        return mode & ~int(next(line.split()[1] for line in lines if line.startswith("Umask:")), 8)
+    return mode & ~0o077
 
 
 def sha256_of(path: Path) -> str:

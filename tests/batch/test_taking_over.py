@@ -125,7 +125,7 @@ def test_a_run_that_is_stopped_lives_and_keeps_its_lease(tmp_path: Path) -> None
         (its,) = store.runs.all()
         assert not is_dead(store.path, its)
         with registered(store, is_local=True) as own:
-            assert TakeOver(store, own, 1.0).look() == ()
+            assert not any("killed" in each for each in TakeOver(store, own, 1.0).look())
         assert dead_leases(store) == {}
         assert (store.job("a").state, store.job("a").fence) == (State.RUNNING, 1)
         assert store.claim("a", "second", HOUR, time.time()) is None
@@ -146,7 +146,19 @@ def test_two_runs_that_live_each_keep_what_they_have(tmp_path: Path) -> None:
     # it gave its lease back: nobody took it away
     with Store.open(both.store) as store:
         assert [e.kind for e in store.events(job="a") if e.kind in ("released", "let-go")] == ["released"]
-    assert warnings(ran) == []
+    assert ["another run of this batch" in each for each in warnings(ran)] == [True]
+
+
+def test_who_begins_a_run_beside_another_is_told_of_it_once(tmp_path: Path) -> None:
+    with runner(tmp_path):
+        both = batch(tmp_path, [machine(tmp_path, "a"), machine(tmp_path, "b")])
+        with Store.open(both.store) as store:
+            (first,) = store.runs.all()
+            store.put(both, time.time())
+            with registered(store, is_local=True) as own:
+                over, of_the_first = TakeOver(store, own, 1.0), TakeOver(store, first, 1.0)
+                assert [f"process {first.process.partition(':')[0]}" in each for each in over.look()] == [True]
+                assert (over.look(), of_the_first.look()) == ((), ())
 
 
 def test_two_runs_that_find_the_same_one_dead_at_one_moment_convert_its_machine_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from p2v.batch.report.pictures import Shelf
 from p2v.batch.terms import Terms
 from p2v.core.errors import TargetExists
 from p2v.core.io_errors import write_problem
+from p2v.core.workspace import allowed_mode
 
 _BEGINS = b"<!doctype html>"
 _MODE = 0o644
@@ -67,7 +68,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
-            os.fchmod(file.fileno(), _MODE)
+            os.fchmod(file.fileno(), allowed_mode(_MODE))
         os.replace(name, path.absolute())
     except BaseException:
         with suppress(OSError):
