@@ -31,6 +31,7 @@ NEVER = frozenset({"bad-sectors", "source-failing", "bad-target"})
 _LONGEST_WORDS = 2000
 _FIRST_SECONDS, _FACTOR, _LONGEST_SECONDS = 5.0, 4.0, 900.0
 _LOSSES, _NOT_BOOTED = 2, 3
+_TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 CONVERTED = (0, _LOSSES, _NOT_BOOTED)
 """Exit codes of a conversion that left its results."""
 
@@ -45,7 +46,10 @@ def failure_of(ended: Ended, error: Mapping[str, Any] | None) -> Failure:
     if ended.lost:
         return of_words("lost", 75, ended.lost)
     if ended.exit_status < 0:
-        return _killed(ended)
+        return _killed(-ended.exit_status)
+    if error is None and ended.exit_status in _TOLD_TO_END:
+        # p2v's answer to a signal that was not the runner's: a host or a container on its way down says nothing of the machine
+        return _killed(ended.exit_status - 128)
     if error is not None:
         code, exit_code = _words(error.get("code")) or "unknown", error.get("exit_code")
         exit_code = exit_code if isinstance(exit_code, int) else ended.exit_status
@@ -89,8 +93,7 @@ def still_at_it(failure: Failure, times: int) -> Failure:
     return replace(failure, message=words, hint=hint, may_help=False)
 
 
-def _killed(ended: Ended) -> Failure:
-    number = -ended.exit_status
+def _killed(number: int) -> Failure:
     try:
         name = signal.Signals(number).name
     except ValueError:

@@ -299,6 +299,9 @@ class Link:
         child, now = each.child, time.monotonic()
         if each.refused and child.stage is not Stage.OVER:
             await self._take_back(each)
+        elif child.stage is Stage.SENT and not self._roster.has(child.worker) and await taken(each.token):
+            # its token was there still: it never began, so no attempt has failed
+            await self._take_back(each)
         elif child.stage is not Stage.OVER:
             if each.future.status == "cancelled" and each.asked is None:
                 raise Broken("the scheduler does not know our tasks any more")
@@ -313,7 +316,7 @@ class Link:
             await self._forget(each)
 
     async def _take_back(self, each: _Sent) -> None:
-        """Hold one again whose worker did nothing; what comes is another task, for this one's token is gone."""
+        """Hold one again whose worker did nothing, or is gone; what comes is another task, for this one's token is gone."""
         child = each.child
         del self._sent[child.task.key]
         await self._forget(each)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,7 @@ from p2v.batch.cluster.merging import Merged
 from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, Unseen, message_data, task_of
 from p2v.batch.cluster.placing import KVM, Storage
 from p2v.batch.cluster.sight import unseen
+from p2v.batch.failures import CONVERTED
 from p2v.core.errors import P2vError, Usage
 from p2v.core.turns import boot_turns
 
@@ -59,6 +60,11 @@ class ChildKeeper(WorkerPlugin):
         """What its child is to be told, once."""
         with self._lock:
             return self._limits.pop(key, None)
+
+    @property
+    def is_closing(self) -> bool:
+        """The worker closes: it has told all children to end."""
+        return self._closing
 
     @contextmanager
     def kept(self, key: str) -> Iterator[threading.Event]:
@@ -132,6 +138,9 @@ def run_task(record: Mapping[str, Any]) -> None:
         try:
             told, limits = lambda event: say(Told(task.key, event)), lambda: keeper.take_limit(task.key)
             ended = attempt(task, told, stop, _turns_of(worker), limits)
+            if keeper.is_closing and ended.exit_status not in CONVERTED:
+                # what we told it to end says nothing of the machine
+                ended = replace(ended, lost=f"its worker at {socket.gethostname()} was told to end, and ended it")
         except P2vError as error:
             say(Told(task.key, _as_event(error)))
             ended = Ended(error.exit_code, error.sentence(), 0.0)

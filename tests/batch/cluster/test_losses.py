@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from p2v.batch.children import LocalStarter
 from p2v.batch.cluster import ClusterWish, link, open_engine
+from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.core.errors import ClusterGone
 from tests.batch.cluster.clusters import (
     Program,
@@ -99,8 +101,32 @@ def test_a_worker_that_closes_ends_its_children_first(tmp_path: Path) -> None:
             worker.process.wait()
 
             assert not processes_with(str(target))
-            # and it tells of their end before it is gone
-            assert finished(child).exit_status == 143
+            # and it tells of their end, and of its own part in it, before it is gone
+            ended = finished(child)
+            assert ended.exit_status == 143
+            assert "told to end" in ended.lost
+
+
+def test_a_job_whose_worker_goes_away_before_it_has_begun_goes_to_another_as_if_nothing_had_been(tmp_path: Path) -> None:
+    source = disk(tmp_path / "source.raw", 1)
+    with cluster(tmp_path) as running:
+        running.scheduler()
+        frozen = running.worker()
+        with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite") as engine:
+            assert finished(engine.start(copy_order(source, tmp_path / "known.raw"))).exit_status == 0
+            frozen.process.send_signal(signal.SIGSTOP)  # it is there, and begins nothing
+            child = engine.start(copy_order(source, tmp_path / "target.raw"))
+            assert isinstance(child, ClusterChild)
+            until(lambda: child.stage is Stage.SENT, "a job on its way to the worker")
+
+            frozen.kill()
+            running.worker()
+            heard: Heard = []
+            ended = finished(child, heard)
+
+    assert (ended.exit_status, ended.lost) == (0, "")
+    assert f"{_worker(heard)}\n".encode() in running.programs[-1].log.read_bytes()
+    assert (tmp_path / "target.raw").read_bytes() == source.read_bytes()
 
 
 def test_no_scheduler_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
