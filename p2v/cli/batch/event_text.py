@@ -63,13 +63,8 @@ def _of_the_store(event: JobEvent) -> str:
             return f"cancelled: {reason}" if (reason := text(data, "why") or why) else "cancelled"
         case "lease-lost":
             return f"another worker has it now: {text(data, 'message')}"
-        case "hook":
-            ended = f"failed: {text(data, 'message')}" if data.get("failed") is True else "done"
-            return f"the command {text(data, 'when')} it: {ended}"
-        case "hook-began":
-            return f"the command {text(data, 'when')} it begins"
-        case "hook-runs":
-            return f"the command {text(data, 'when')} it is process {text(data, 'process').partition(':')[0]}"
+        case "hook" | "hook-began" | "hook-runs":
+            return _of_hook(event)
         case "cancel-wished":
             return "is to be cancelled"
         case "retried":
@@ -83,6 +78,18 @@ def _of_the_store(event: JobEvent) -> str:
         case _:
             rest = ", ".join(f"{name} {value}" for name, value in data.items())
             return cut(f"{event.kind}: {rest}" if rest else event.kind)
+
+
+def _of_hook(event: JobEvent) -> str:
+    data = event.data
+    command = f"the command {text(data, 'when')} it"
+    match event.kind:
+        case "hook-began":
+            return f"{command} begins"
+        case "hook-runs":
+            return f"{command} is process {text(data, 'process').partition(':')[0]}"
+        case _:
+            return f"{command}: failed: {text(data, 'message')}" if data.get("failed") is True else f"{command}: done"
 
 
 def _lost(data: Mapping[str, Any]) -> str:
