@@ -11,8 +11,9 @@ import pytest
 
 from p2v.cli.main import main
 from p2v.core.errors import NotPermitted, P2vError, ReadFailed, TargetBusy
-from p2v.core.workspace import locked
+from p2v.core.workspace import locked, take_lock
 from tests.pipeline.running import names
+from tests.remembering_client import Remembering
 
 
 def without(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -69,3 +70,43 @@ def test_a_copy_to_a_folder_without_locks_is_made_and_warned_of(
     assert "no locks" in said.err
     assert (tmp_path / "copy.img").read_bytes() == source.read_bytes()
     assert names(tmp_path) == {"source.img", "copy.img"}
+
+
+def test_the_lock_of_a_file_that_another_host_took_away_is_not_taken_for_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS client remembers the name; the lock on the file that had it is free by then."""
+    path, real = tmp_path / "lock", fcntl.flock
+    held = os.open(path, os.O_RDWR | os.O_CREAT)
+    Remembering(tmp_path).install(monkeypatch)
+    os.stat(path)
+
+    def after_the_other(handle: int, operation: int) -> None:
+        path.unlink(missing_ok=True)
+        monkeypatch.setattr(fcntl, "flock", real)
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_other)
+    try:
+        descriptor, is_locked = take_lock(path, tmp_path / "vm")
+        assert is_locked
+        assert os.path.samestat(os.fstat(descriptor), os.lstat(path))
+        os.close(descriptor)
+    finally:
+        os.close(held)
+
+
+def test_a_file_that_its_server_knows_no_more_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = fcntl.flock, []
+
+    def stale_at_first(handle: int, operation: int) -> None:
+        asked.append(handle)
+        if len(asked) == 1:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", stale_at_first)
+    descriptor, is_locked = take_lock(tmp_path / "lock", tmp_path / "vm")
+    os.close(descriptor)
+    assert is_locked
+    assert len(asked) == 2

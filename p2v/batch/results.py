@@ -10,6 +10,7 @@ from pathlib import Path
 
 from p2v.batch.jobs import MachineJob
 from p2v.core.errors import P2vError
+from p2v.core.workspace import look_anew
 from p2v.delivery import DeliveryNote
 from p2v.record import ConversionRecord, load_record
 
@@ -35,6 +36,7 @@ def result_since(machine: MachineJob, since: float) -> Result | None:
     for ever, where a mount does not answer (``p2v.batch.looking``).
     """
     path = record_path(machine)
+    look_anew(machine.folder)  # the attempt may have been another host's
     if not path.is_file() or _is_to_be_told(machine):
         return None
     try:

@@ -11,6 +11,7 @@ Where the file system has no locks, the number is looked at all the same; then a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from p2v.core.errors import LeaseLost, NoSource, ReadFailed, TargetBusy
 from p2v.core.io_errors import write_problem
-from p2v.core.workspace import NO_LOCKS, sync_folder
+from p2v.core.workspace import NO_LOCKS, is_named, sync_folder
 
 LOCK_SECONDS = 60.0
 """How long to wait for another to give its names: renames and a sync, unless it was stopped in the middle."""
@@ -141,7 +142,7 @@ def _locked(path: Path, target: Path, *, make: bool) -> Iterator[int]:
         descriptor = _opened(path, make=make)
         try:
             _lock(descriptor, path, target, until)
-            if _is_named(descriptor, path):
+            if is_named(descriptor, path):
                 yield descriptor
                 return
         finally:
@@ -157,14 +158,7 @@ def _lock(descriptor: int, path: Path, target: Path, until: float) -> None:
             if time.monotonic() >= until:
                 raise TargetBusy(target) from error
         except OSError as error:
-            if error.errno in NO_LOCKS:
-                return
+            if error.errno in NO_LOCKS or error.errno == errno.ESTALE:
+                return  # of a file that has gone from its server, the name tells
             raise write_problem(error, path) from error
         time.sleep(_POLL_SECONDS)
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    """Whether the file was not removed since it was opened; a lock on a removed one guards nothing."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
-    return False

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _FOLDER_BYTES = 4096
 """What an empty folder takes, as a rule."""
 # Some network file systems answer so where nobody keeps their locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+# what an NFS client says of a removed file that is open, and of its folder
+_OPEN_STILL = frozenset({errno.EBUSY, errno.ENOTEMPTY})
+_CLOSING_SECONDS, _POLL_SECONDS = 5.0, 0.1
 
 
 def cache_folder() -> Path:
@@ -337,20 +341,53 @@ def take_lock(path: Path, target: Path) -> tuple[int, bool]:
         except OSError as error:
             raise write_problem(error, path) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = _locked_now(descriptor)
             # The previous holder removes the file while it still holds the lock; a lock on a removed file guards nothing.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
-                    return descriptor, True
+            if is_named(descriptor, path):
+                return descriptor, held
         except BlockingIOError as error:
             os.close(descriptor)
             raise TargetBusy(target) from error
         except OSError as error:
-            if error.errno in NO_LOCKS:
-                return descriptor, False
             os.close(descriptor)
+            if error.errno == errno.ESTALE:
+                continue
             raise write_problem(error, path) from error
         os.close(descriptor)
+
+
+def _locked_now(descriptor: int) -> bool:
+    """False where the file system has no locks. Raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        raise
+    return True
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Whether an open file is the one that has its name now, whichever host has given it. Raises OSError."""
+    look_anew(path.parent)
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # the server knows the file no more
+            return False
+        raise
+
+
+def look_anew(folder: Path) -> None:
+    """Have names in a folder looked at as they are now, also those that another host has given or taken a moment ago.
+
+    An NFS client answers for names, and for their absence, from memory, for half a minute and more; but it asks its server when
+    a folder is opened (nfs(5), "Close-to-open cache consistency").
+    """
+    with contextlib.suppress(OSError):
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def make_folder(path: Path) -> None:
@@ -366,11 +403,28 @@ def remove_files(paths: Sequence[Path]) -> None:
     for path in paths:
         try:
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                _remove_folder(path)
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise write_problem(error, path) from error
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it. Raises OSError.
+
+    A file that somebody has open is kept by an NFS client under a name of the client's own (.nfs...) until it is closed, and the
+    folder with it. Who was just ended takes a moment to go.
+    """
+    until = time.monotonic() + _CLOSING_SECONDS
+    while True:
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError as error:
+            if error.errno not in _OPEN_STILL or time.monotonic() >= until:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 def remove_quietly(paths: Sequence[Path]) -> None:

@@ -21,6 +21,7 @@ from p2v.documents import plan_digest
 from p2v.record import record_json
 from tests.batch.fleets import batch, machine, run, runs
 from tests.record.making import conversion
+from tests.remembering_client import Remembering
 
 BEGAN = "2024-02-29T20:00:00Z"
 AT = float(calendar.timegm(time.strptime(BEGAN, "%Y-%m-%dT%H:%M:%SZ")))
@@ -138,3 +139,16 @@ def test_where_bytes_come_from_and_go_to_is_known_by_the_host(tmp_path: Path) ->
     assert gone.size == 0
     many = [MachineJob(str(number), (disk,), tmp_path) for number in range(120)]
     assert places_of(many).by_name["119"] == place_of(many[119], Mounts.of())
+
+
+def test_a_result_that_another_host_has_just_made_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An NFS client that looked a moment ago remembers that there was none."""
+    made = tmp_path / "made"
+    made.mkdir()
+    job = replace(converted(made, "a"), folder=tmp_path / "out")
+    job.folder.mkdir()
+    Remembering(job.folder).install(monkeypatch)
+    assert result_since(job, AT) is None
+    for path in made.iterdir():
+        os.rename(path, job.folder / path.name)
+    assert result_since(job, AT) is not None
