@@ -1,4 +1,4 @@
-"""A host that answers for names from memory, as an NFS client does: what another host has changed is seen when the folder is opened."""
+"""A host that answers for names from memory, as an NFS client does: what another has changed is seen when the folder is opened."""
 
 from __future__ import annotations
 
