@@ -62,8 +62,8 @@ def forecast(look: Look, now: float, zone: tzinfo | None = None) -> Forecast | N
     if look.paused or not left or not (any(sizes.values()) or any(job.state is State.DONE for job in look.jobs)):
         return None
     runs = look.goes_on or any(job.state is State.RUNNING and job.lease_until > now for job in left)
-    # a time that is over was that of another run
-    terms = look.terms if runs or now < min(look.terms.until, look.terms.stop_at) else look.terms.anytime()
+    # what was said to a run that is over counts for no other
+    terms = look.terms if runs else look.terms.anew()
     paces = paces_of(look.jobs, sizes, now, terms.setting)
     return _told(foresee(look.jobs, sizes, terms, paces, now, zone), paces, now, runs)
 

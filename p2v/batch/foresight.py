@@ -23,8 +23,8 @@ from p2v.batch.terms import Terms
 from p2v.batch.windows import is_in, next_change
 from p2v.core.turns import PHASE
 
-_STEPS_AT_MOST = 100_000
-"""Whatever a store says of how long things take, a look at it ends."""
+_STEPS_AT_MOST, _STEPS_EACH = 10_000, 20
+"""And of each machine: whatever a store says of how long things take, a look at it ends."""
 _NOTHING_LEFT = 1e-3
 """Seconds of a copy; times in seconds since 1970 are no finer than a part of a thousandth of this."""
 _STILL_LIKE_IT, _WHERE_NARROW = 0.7, 0.95
@@ -95,11 +95,12 @@ class _Run:
         # the scheduler's order goes by sizes; those that nobody knows are usual here
         places = {name: Place(each.storages, each.size) for name, each in setting.places.items()}
         self.setting = replace(setting, places=places)
+        left = {job.machine.name: job for job in jobs if not job.state.is_end}
         self.jobs = {
-            job.machine.name: job
-            for job in jobs
-            if not job.state.is_end and (chosen is None or job.machine.name in chosen or job.state is State.RUNNING)
+            name: job for name, job in left.items() if chosen is None or name in chosen or not is_open(job, now)
         }
+        self.others = [name for name in left if name not in self.jobs]
+        """Those that this run does not take."""
         self.booted = max((job.ended for job in jobs if job.state is State.DONE and job.verified), default=0.0)
         self.held: dict[str, Holding] = {}
         self.tasks: dict[str, _Task] = {}
@@ -130,7 +131,7 @@ class _Run:
             if job.state is State.RUNNING and not is_open(job, self.now):
                 self._go_on(job)
         self._turn()
-        for _ in range(_STEPS_AT_MOST):
+        for _ in range(_STEPS_AT_MOST + _STEPS_EACH * len(self.jobs)):
             self._begin()
             at = self._next()
             if not math.isfinite(at) or self._is_over(at):
@@ -140,7 +141,7 @@ class _Run:
                 _, _, name, what = heapq.heappop(self.events)
                 self._happen(name, what)
             self._turn()
-        later = tuple(name for name in self.jobs)
+        later = (*self.jobs, *self.others)
         return Foresight(self.spans, later, max(self.end, self.now if self.tasks else 0.0), self.idle)
 
     def _is_over(self, at: float) -> bool:

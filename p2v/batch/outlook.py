@@ -23,6 +23,7 @@ from p2v.batch.scheduling import Setting, own_limit
 from p2v.batch.storages import device_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import is_in, next_change, whole_opening
+from p2v.core.units import format_seconds
 from p2v.preflight import Trouble
 
 TOO_LONG = "longer-than-window"
@@ -112,11 +113,13 @@ class _Run:
 
 
 def _too_long(seconds: float, length: float, window: Window) -> Trouble:
-    has = f"{window.begin:%H:%M}-{window.end:%H:%M}"
-    opening = f"has {about(length).removeprefix('about ')}" if length else "does not open"
+    when = f"{window.begin:%H:%M}-{window.end:%H:%M}"
+    takes, has = about(seconds), about(length).removeprefix("about ")
+    if takes.endswith(has):
+        takes, has = format_seconds(seconds), format_seconds(length)
     return Trouble(
         TOO_LONG,
-        f"it takes {about(seconds)}, and its window ({has}) {opening}",
+        f"it takes {takes}, and its window ({when}) {f'has {has}' if length else 'does not open'}",
         "What has begun goes on after its window has closed. With --stop-at it is stopped, and the next run goes on with its copy.",
     )
 

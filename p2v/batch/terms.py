@@ -34,9 +34,16 @@ class Terms:
         """About how many bytes each machine has to copy, by its name."""
         return {name: place.size for name, place in self.setting.places.items()}
 
-    def anytime(self) -> Terms:
-        """The same of a run that has all the time that it needs."""
-        return replace(self, until=math.inf, stop_at=math.inf)
+    def anew(self) -> Terms:
+        """Of another run, which takes all machines and has all the time that it needs."""
+        return replace(self, setting=replace(self.setting, chosen=None), until=math.inf, stop_at=math.inf)
+
+    def with_budget(self, budget: Budget) -> Terms:
+        """The same with another budget, as far as that says nothing of single storages."""
+        lanes = self.setting.lanes
+        usual = Share(budget.copies_per_storage, budget.bytes_per_second)
+        setting = self.setting if lanes is None else replace(self.setting, lanes=replace(lanes, usual=usual))
+        return replace(self, budget=budget, setting=setting)
 
 
 @dataclass(frozen=True, slots=True)

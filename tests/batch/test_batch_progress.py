@@ -77,7 +77,11 @@ def test_a_log_tells_now_and_then_how_all_stand() -> None:
         say.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], ONE, goes_on=True))
     last = stream.getvalue().splitlines()[-1]
     assert last.startswith("4 of 6 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
-    assert len(stream.getvalue().splitlines()) == 2
+    first, _, third = stream.getvalue().splitlines()
+    assert "web" in first
+    # and at the first look, how long all of it takes
+    assert "left to do: about 10 min, until " in stream.getvalue()
+    assert third == last
 
 
 def test_a_terminal_has_how_long_it_still_takes_and_what_is_under_way_moves_without_events() -> None:

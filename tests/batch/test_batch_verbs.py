@@ -22,6 +22,7 @@ from p2v.batch.marking import left_folders, marked_processes
 from p2v.batch.runner import BatchOutcome, Settings, run_batch
 from p2v.batch.store import Store
 from p2v.cli.batch.progress import Sink
+from p2v.cli.batch.which import standing_of
 from p2v.cli.main import main
 from tests.batch.fleets import FAKE, QUICK
 
@@ -453,3 +454,18 @@ def test_all_mistakes_of_a_manifest_are_told_at_once(p2v: P2v, tmp_path: Path) -
     assert refused.status == 64
     assert "line 3" in refused.err
     assert "line 4" in refused.err
+
+
+def test_status_goes_by_the_run_that_is_on_and_else_by_the_manifest(p2v: P2v, tmp_path: Path) -> None:
+    path = manifest(tmp_path, {"web": {}, "db": {}, "mail": {}, "far": {}})
+    path.write_text(path.read_text().replace('"name": "far"', '"host": "elsewhere", "name": "far"'))
+    assert p2v("run", "--only", "web", "--only", "db", "--progress", "none").status == 0
+    with Store.open(tmp_path / "batch.sqlite") as store:
+        kept = store.terms()
+    assert kept is not None
+    assert kept.setting.chosen == {"web", "db"}
+    left = p2v("status", "--json").data["left"]
+    # the run of a part of it is over: the next one would take all that it reaches
+    assert (left["running"], left["later"]) == (False, ["far"])
+    path.write_text(path.read_text().replace('"copies": 4', '"copies": 1'))
+    assert standing_of(read_batch(path)).terms.budget.copies == 1

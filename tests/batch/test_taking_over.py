@@ -21,7 +21,16 @@ import pytest
 from p2v.batch.jobs import Batch, JobEvent, State
 from p2v.batch.marking import marked_processes
 from p2v.batch.store import Store
-from p2v.batch.taking_over import TakeOver, dead_leases, free_locks, is_dead, lock_prefix, registered, remove_lock
+from p2v.batch.taking_over import (
+    TakeOver,
+    dead_leases,
+    free_locks,
+    is_dead,
+    is_run,
+    lock_prefix,
+    registered,
+    remove_lock,
+)
 from p2v.core.marks import HostName
 from tests.batch.fleets import Ran, batch, machine, remove_left, run, runs
 
@@ -117,6 +126,14 @@ def test_one_that_cannot_even_be_killed_holds_nobody_up(tmp_path: Path, monkeypa
         ran = run(wished(tmp_path, "deaf"), lease=HOUR, grace=0.2)
         assert [each for each in marked_processes(tmp_path / "jobs.p2v") if each.job == "a"]
     assert (ran.job("a").state, ran.job("a").fence) == (State.DONE, 2)
+
+
+def test_that_a_run_is_on_is_known_as_long_as_it_lives(tmp_path: Path) -> None:
+    with runner(tmp_path) as process, Store.open(tmp_path / "jobs.p2v") as store:
+        assert is_run(store)
+        process.kill()
+        process.wait()
+        until(lambda: not is_run(store))
 
 
 def test_a_run_that_is_stopped_lives_and_keeps_its_lease(tmp_path: Path) -> None:

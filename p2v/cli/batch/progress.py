@@ -157,6 +157,8 @@ class PlainLines:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     said_at: float = field(default=0.0)
+    is_new: bool = True
+    """Nobody was told yet how long it takes."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -173,6 +175,10 @@ class PlainLines:
         """How all stand, about once a second: told of now and then."""
         with self.lock:
             self.fleet.see(look)
+            if self.is_new and (found := forecast(look, self.now())) is not None:
+                self.is_new = False
+                if found.seconds >= _SUMMARY_SECONDS:
+                    self._say(f"left to do: {left_words(found, self.now())}")
             if self.clock() - self.said_at >= _SUMMARY_SECONDS:
                 self.said_at = self.clock()
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"

@@ -94,7 +94,11 @@ def standing_of(batch: Batch) -> Standing:
         goes_on = is_run(store)
     names = {job.machine.name for job in known}
     new = (Job(machine, State.WAITING) for machine in batch.machines if machine.name not in names)
-    return Standing((*known, *new), paused, terms or Terms(batch.budget), goes_on)
+    terms = terms or Terms(batch.budget)
+    if not goes_on and batch.manifest != batch.store:
+        # the next run goes by what the manifest says now
+        terms = terms.with_budget(batch.budget)
+    return Standing((*known, *new), paused, terms, goes_on)
 
 
 def require_names(names: Iterable[str], jobs: Iterable[Job]) -> None:
