@@ -116,8 +116,6 @@ class Operations:
         return {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
 
     def open(self, path: str, flags: int) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            self.change()
         return os.open(self.at(path), flags & ~os.O_DIRECT)
 
     def create(self, path: str, mode: int, fi: Any = None) -> int:

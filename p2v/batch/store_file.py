@@ -7,6 +7,7 @@ it holds until it is committed.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -273,6 +274,18 @@ def _told(path: Path) -> Iterator[None]:
         raise problem from error
 
 
+def _is_read_only(folder: Path) -> bool:
+    try:
+        if os.statvfs(folder).f_flag & os.ST_RDONLY:
+            return True
+        # newer kernels do not say so of an ext4 that they take nothing for any more. Not the store itself: closing it would drop
+        # this process's locks on it
+        os.close(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.errno == errno.EROFS
+    return False
+
+
 def _problem(path: Path, error: sqlite3.Error) -> P2vError | None:
     match _code(error):
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
@@ -281,6 +294,9 @@ def _problem(path: Path, error: sqlite3.Error) -> P2vError | None:
             return NoSpace(
                 path.parent, 0, free_bytes(path.parent), "Free some space; the batch goes on where it ended."
             )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN if _is_read_only(path.parent):
+            words = "the store cannot be written: its file system is read-only; the kernel makes one so whose disk gives errors"
+            return ReadFailed(str(path), words)
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return NotPermitted(str(path), "write")
         case sqlite3.SQLITE_CANTOPEN if not os.access(path, os.R_OK | os.W_OK):
