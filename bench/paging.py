@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +56,6 @@ def night(machines: int, *, is_over: bool) -> Sample:
 def one(machines: int, is_over: bool) -> dict[str, float]:
     """Bytes, and processor seconds of this process: of a first page, and of the next when nothing has happened meanwhile."""
     given = night(machines, is_over=is_over)
-    before = _resident()
     heard = Chronicle()
     times = []
     for events in (given.events, ()):
@@ -64,11 +63,17 @@ def one(machines: int, is_over: bool) -> dict[str, float]:
         refresh = None if is_over else 15
         text = batch_html(given.batch, given.jobs, events, given.now, refresh, boots=given.boots, heard=heard)
         times.append(time.process_time() - began)
-    return {"bytes": len(text.encode()), "first_s": times[0], "next_s": times[1], "memory_mib": _resident() - before}
+    return {"bytes": len(text.encode()), "first_s": times[0], "next_s": times[1], "memory_mib": _most_memory(given)}
 
 
-def _resident() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _most_memory(given: Sample) -> float:
+    """MiB that making a page takes at most, beside what it is made of."""
+    tracemalloc.start()
+    try:
+        batch_html(given.batch, given.jobs, given.events, given.now, 15, boots=given.boots)
+        return tracemalloc.get_traced_memory()[1] / 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def _made(say: Say) -> Outcome:

@@ -27,7 +27,8 @@ CONTRAST = """(() => {
     const style = getComputedStyle(element);
     const colours = [rgb(element.closest("svg") ? style.fill : style.color), behind(element)];
     const [light, dark] = colours.map(luminance).sort((one, other) => other - one);
-    pairs.set(element.localName + "." + element.getAttribute("class"), (light + 0.05) / (dark + 0.05));
+    const kind = element.localName + "." + element.getAttribute("class");
+    pairs.set(kind, Math.min(pairs.get(kind) ?? Infinity, (light + 0.05) / (dark + 0.05)));
   }
   const figures = [...document.querySelectorAll("rect")].map((each) => {
     const [light, dark] = [rgb(getComputedStyle(each).fill), behind(each)].map(luminance).sort((one, other) => other - one);
@@ -35,4 +36,4 @@ CONTRAST = """(() => {
   });
   return {texts: [...pairs], figures};
 })()"""
-"""The contrast of each kind of text and each box of a drawing with what is behind it."""
+"""The least contrast of each kind of text, and that of each box of a drawing with what is behind it."""

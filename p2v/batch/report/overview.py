@@ -71,10 +71,7 @@ def _seen(boots: Mapping[str, Boot]) -> Iterator[str]:
         here = sum(boot.picture is not None and bool(boot.picture.png) for boot in boots.values())
         beside = sum(boot.picture is not None and not boot.picture.png for boot in boots.values())
         more = f", {beside:,} beside the results" if beside else ""
-        yield (
-            f"{counted(len(boots), 'machine')} had a boot check; {up:,} of them {'was' if up == 1 else 'were'} seen to come up. "
-            f"Screens: {here:,} in this page{more}."
-        )
+        yield f"Boot checks: {len(boots):,}, of which {up:,} saw the machine come up. Screens: {here:,} in this page{more}."
 
 
 def charts(history: History) -> Markup:

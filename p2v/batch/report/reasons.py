@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,16 +57,19 @@ def slow_machines(jobs: Sequence[Job], history: History, shared: int | None = No
 
 
 def _slow_copies(ended: Sequence[Job], usual: float, history: History, shared: int | None) -> Iterator[Slow]:
-    beside = _Beside(history)
+    found = []
     for job in ended:
         speed = copy_rate(job)
         if speed is None or speed * SLOW_TIMES > usual:
             continue
         lost = job.seconds["copy"] * (1 - speed / usual)
-        if lost < _LEAST_SECONDS:
-            continue
+        if lost >= _LEAST_SECONDS:
+            found.append((-lost, job.machine.name, job, speed))
+    beside = _Beside(history)
+    # reasons take time to find: of those alone that are told of
+    for lost, name, job, speed in heapq.nsmallest(SLOW, found, key=lambda each: each[:2]):
         what = f"Its copy went at {rate(speed)}; the fleet's median is {rate(usual)}."
-        yield Slow(job.machine.name, what, tuple(_why_slow(job, history, beside, shared)), lost)
+        yield Slow(name, what, tuple(_why_slow(job, history, beside, shared)), -lost)
 
 
 def _why_slow(job: Job, history: History, beside: _Beside, shared: int | None) -> Iterator[str]:

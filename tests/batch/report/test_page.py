@@ -61,7 +61,7 @@ def test_why_a_machine_was_parked_and_what_to_do() -> None:
 def test_how_the_run_stands() -> None:
     text = text_of(sample().html(10))
     assert re.search(r"10 of 14 machines have ended, after 1 h 00 min: from \d{4}-\d\d-\d\d \d\d:06:40 to now\.", text)
-    assert "6 machines had a boot check; 5 of them were seen to come up. Screens: 5 in this page, 1 beside the results." in text
+    assert "Boot checks: 6, of which 5 saw the machine come up. Screens: 5 in this page, 1 beside the results." in text
     assert "under way" in text
     assert "files copy" in text
     assert "50.0 GiB of 100.0 GiB" in text
