@@ -23,6 +23,7 @@ from typing import Any, Protocol
 from p2v.batch.jobs import MachineJob
 from p2v.batch.marking import marked_environment
 from p2v.batch.said_file import SaidFile
+from p2v.core.memory_group import MemoryWatch
 from p2v.core.run import Piped, start_piped
 from p2v.core.text import printable
 from p2v.core.units import KIB, MIB
@@ -144,8 +145,9 @@ class LocalStarter:
         with contextlib.ExitStack() as stack:
             marks = stack.enter_context(marked_environment(self.store, job))
             env = {**self.environment, **environment, **marks}
+            memory = MemoryWatch.begun()
             piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0, is_told=is_told)
-            return LocalChild(piped, kept, self.grace_seconds, stack.pop_all())
+            return LocalChild(piped, kept, self.grace_seconds, stack.pop_all(), memory)
 
     def hook(self, argv: Sequence[str], stdin: bytes) -> LocalChild:
         """A command of the batch's owner: what it leaves running is its own affair, and it goes on should we be killed.
@@ -155,7 +157,7 @@ class LocalStarter:
         with contextlib.ExitStack() as stack:
             said = stack.enter_context(contextlib.closing(SaidFile.made()))
             piped = start_piped(argv, env=self.environment, stdin=stdin, said=said.writer, ends_with_us=False)
-            return LocalChild(piped, 0, self.grace_seconds, stack.pop_all(), _said=said)
+            return LocalChild(piped, 0, self.grace_seconds, stack.pop_all(), MemoryWatch.begun(), _said=said)
 
 
 @dataclass
@@ -166,6 +168,7 @@ class LocalChild:
     _stdout_bytes: int
     _grace_seconds: float
     _folders: contextlib.ExitStack
+    _memory: MemoryWatch
     _began: float = field(default_factory=time.monotonic)
     _lines: _Lines = field(default_factory=lambda: _Lines())
     _stdout: bytearray = field(default_factory=bytearray)
@@ -274,6 +277,9 @@ class LocalChild:
         seconds = time.monotonic() - self._began
         status = -signal.SIGKILL if status is None else status
         stdout = bytes(self._stdout).decode("utf-8", "replace")
+        if status != 0 and (short := self._memory.words()):
+            # the kernel tells nobody else; it may have been a program that the child had started
+            self._events.append({"event": "warning", "message": short})
         self._end = Ended(status, "\n".join(self._lines.tail), seconds, lost, stdout)
         self._folders.close()
 

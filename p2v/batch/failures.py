@@ -98,9 +98,9 @@ def _killed(number: int) -> Failure:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    hint = (
-        "The kernel does so when memory is short: `dmesg` tells; a smaller budget helps." if name == "SIGKILL" else ""
-    )
+    hint = ""
+    if name == "SIGKILL":
+        hint = "The kernel does so when memory is short: then a warning of the attempt says so. A smaller budget helps."
     return of_words("killed", 128 + number, f"p2v convert was ended by {name}", hint)
 
 

@@ -221,7 +221,7 @@ def _mounts(number: str, name: str, host: HostFiles) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A file system at a place. ``number``: the kernel's of it, which all its mounts share; ``source``: what was mounted, as it was
-    named then; ``options``: the file system's own, and not the mount's.
+    named then; ``options``: the file system's own, and not the mount's; ``root``: which of its folders is there.
     """
 
     point: str
@@ -229,6 +229,7 @@ class Mount:
     kind: str
     source: str
     options: tuple[str, ...]
+    root: str
 
 
 def mounts_in(mountinfo: str) -> Iterator[Mount]:
@@ -240,7 +241,8 @@ def mounts_in(mountinfo: str) -> Iterator[Mount]:
         before, _, after = line.partition(" - ")
         fields, (kind, source, options, *_) = before.split(" "), [*after.split(" "), "", "", ""]
         if len(fields) > 4 and kind:
-            yield Mount(unescaped(fields[4]), fields[2], kind, unescaped(source), tuple(options.split(",")))
+            words = tuple(options.split(","))
+            yield Mount(unescaped(fields[4]), fields[2], kind, unescaped(source), words, unescaped(fields[3]))
 
 
 def swaps_of(number: str, name: str, host: HostFiles) -> Iterator[str]:

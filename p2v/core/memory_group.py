@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_LONGEST_BYTES = 64 * 1024
+from p2v.core.block_devices import kernel_text, mounts_in
+from p2v.core.units import format_bytes
+
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 says about 2**63 where there is none."""
 _MOST_PARENTS = 64
@@ -30,17 +31,16 @@ class MemoryGroup:
 
     def kills(self) -> int:
         """How many of its processes the kernel has ended because memory was short, its own limit's or the host's."""
-        text = _text(self.folder / ("memory.events" if self.is_unified else "memory.oom_control"))
-        found = re.search(r"^oom_kill (\d{1,18})$", text, re.MULTILINE)
+        found = re.search(r"^oom_kill (\d{1,18})$", kernel_text(self.folder / _counts(self.is_unified)), re.MULTILINE)
         return int(found[1]) if found else 0
 
     def limit(self) -> int | None:
         """The bytes that it may have, the least of its own and its parents' that are seen here; None: no limit is seen."""
         if not self.is_unified:
-            return _bounded(_text(self.folder / "memory.stat"), r"^hierarchical_memory_limit (\d{1,20})$")
+            return _bounded(kernel_text(self.folder / "memory.stat"), r"^hierarchical_memory_limit (\d{1,20})$")
         limits, folder = [], self.folder
         for _ in range(_MOST_PARENTS):
-            limits.append(_bounded(_text(folder / "memory.max"), r"^(\d{1,20})$"))
+            limits.append(_bounded(kernel_text(folder / "memory.max"), r"^(\d{1,20})$"))
             if folder == self.top:
                 break
             folder = folder.parent
@@ -52,8 +52,8 @@ def memory_group(groups: str | None = None, mounts: str | None = None) -> Memory
 
     ``groups``: what stands in /proc/self/cgroup (cgroups(7)); ``mounts``: in /proc/self/mountinfo (proc(5)).
     """
-    groups = _text(Path("/proc/self/cgroup")) if groups is None else groups
-    mounts = _text(Path("/proc/self/mountinfo")) if mounts is None else mounts
+    groups = kernel_text(Path("/proc/self/cgroup")) if groups is None else groups
+    mounts = kernel_text(Path("/proc/self/mountinfo")) if mounts is None else mounts
     # version 1 first: a host that has both counts memory there
     for name, kind, is_unified in ((r"\d+:(?:[^:\n]*,)?memory(?:,[^:\n]*)?", "cgroup", False), ("0:", "cgroup2", True)):
         found = re.search(rf"^{name}:(/.*)$", groups, re.MULTILINE)
@@ -63,37 +63,48 @@ def memory_group(groups: str | None = None, mounts: str | None = None) -> Memory
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryWatch:
+    """From when it is made on: whether memory was short for this process's group."""
+
+    group: MemoryGroup | None
+    before: int
+
+    @classmethod
+    def begun(cls) -> MemoryWatch:
+        """From now on."""
+        group = memory_group()
+        return cls(group, group.kills() if group is not None else 0)
+
+    def words(self) -> str:
+        """What the kernel ended meanwhile because memory was short; empty: nothing, as far as is known."""
+        ended = self.group.kills() - self.before if self.group is not None else 0
+        if self.group is None or ended <= 0:
+            return ""
+        limit = self.group.limit()
+        share = (
+            f", which have {format_bytes(limit)} together (the limit of the container or of its like)" if limit else ""
+        )
+        which = "a process" if ended == 1 else f"{ended} processes"
+        return f"memory was short: meanwhile the kernel ended {which} of those that run here{share}"
+
+
 def _seen(path: str, kind: str, is_unified: bool, mounts: str) -> MemoryGroup | None:
     """The group by its path, as far as it is below what is mounted here."""
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        words, about = before.split(" "), after.split(" ")
-        if len(words) < 5 or len(about) < 3 or about[0] != kind:
+    for mount in mounts_in(mounts):
+        if mount.kind != kind or not (is_unified or "memory" in mount.options):
             continue
-        if not is_unified and "memory" not in about[2].split(","):
-            continue
-        root, top = _plain(words[3]), Path(_plain(words[4]))
-        below = os.path.relpath(path, root) if root.startswith("/") else ".."
-        if below == ".." or below.startswith("../"):
-            continue
-        folder = top / below
-        if (folder / ("memory.events" if is_unified else "memory.oom_control")).is_file():
-            return MemoryGroup(folder, top, is_unified)
+        below = os.path.relpath(path, mount.root)
+        folder = Path(mount.point, below)
+        if not below.startswith("..") and (folder / _counts(is_unified)).is_file():
+            return MemoryGroup(folder, Path(mount.point), is_unified)
     return None
 
 
-def _plain(word: str) -> str:
-    """A path of mountinfo, whose blanks are octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), word)
+def _counts(is_unified: bool) -> str:
+    return "memory.events" if is_unified else "memory.oom_control"
 
 
 def _bounded(text: str, pattern: str) -> int | None:
     found = re.search(pattern, text, re.MULTILINE)
     return int(found[1]) if found and int(found[1]) < _NO_LIMIT_BYTES else None
-
-
-def _text(path: Path) -> str:
-    """A small file of the kernel's; nothing where it cannot be read."""
-    with suppress(OSError), path.open("rb") as file:
-        return file.read(_LONGEST_BYTES).decode("utf-8", "replace")
-    return ""
