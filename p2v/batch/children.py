@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from p2v.batch.jobs import MachineJob
 from p2v.batch.marking import marked_environment
 from p2v.batch.said_file import SaidFile
-from p2v.core.memory_group import MemoryWatch
+from p2v.core.memory_group import MemoryWatch, ended_first
 from p2v.core.run import Piped, start_piped
 from p2v.core.text import printable
 from p2v.core.units import KIB, MIB
@@ -128,7 +128,9 @@ class LocalStarter:
 
     def start(self, order: Order) -> LocalChild:
         """See ``Starter.start``. Raises ToolMissing, and OSError where the host starts no more programs."""
-        return self.run((*self.program, *order.argv), order.name, order.environment, is_told=order.is_told)
+        child = self.run((*self.program, *order.argv), order.name, order.environment, is_told=order.is_told)
+        ended_first(child.pid)
+        return child
 
     def run(
         self,
@@ -182,7 +184,7 @@ class LocalChild:
 
     @property
     def pid(self) -> int:
-        """Of the program itself."""
+        """Its number, which is its own until ``close``."""
         return self._piped.process.pid
 
     def heard(self) -> Sequence[Heard]:

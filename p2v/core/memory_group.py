@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from p2v.core.units import format_bytes
 _NO_LIMIT_BYTES = 1 << 60
 """Version 1 says about 2**63 where there is none."""
 _MOST_PARENTS = 64
+_SOONER, _SOONEST = 500, 1000
+"""In thousandths of the memory that there is (proc_pid_oom_score_adj(5)): as if it had so much more than it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +111,13 @@ def _counts(is_unified: bool) -> str:
 def _bounded(text: str, pattern: str) -> int | None:
     found = re.search(pattern, text, re.MULTILINE)
     return int(found[1]) if found and int(found[1]) < _NO_LIMIT_BYTES else None
+
+
+def ended_first(pid: int) -> None:
+    """Have the kernel end this process, and what it starts from now on, rather than us and others when memory is short.
+
+    What can be begun again is to go before those who would begin it: else the kernel takes the largest.
+    """
+    path = Path("/proc", str(pid), "oom_score_adj")
+    with suppress(OSError, ValueError):  # it is gone, or the kernel does not do so
+        path.write_text(str(min(_SOONEST, int(kernel_text(path)) + _SOONER)))

@@ -22,18 +22,22 @@ from p2v.core.units import MIB
 PATIENCE = 240.0
 _LIMIT_BYTES = 256 * MIB
 
-# Joins the group, and has two children: one that takes more than there is, and then one that ends by itself.
+# Joins the group, takes more than half of what there is, and has two children: one that wants more than the rest, which is then
+# smaller than we are, and one that ends by itself.
 _IN_THE_GROUP = """
 import json, os, sys
 from pathlib import Path
-from p2v.batch.children import LocalStarter, follow
+from p2v.batch.children import LocalStarter, Order, follow
+from p2v.batch.jobs import MachineJob
 
 Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
-starter = LocalStarter(Path(sys.argv[2], "jobs.p2v"))
+ours = bytearray(160 * 2**20)
+order = Order("job", (), {}, 1, MachineJob("job", (), Path(sys.argv[2])))
 for code in ("bytearray(2**30)", "raise SystemExit(3)"):
     heard = []
-    ended = follow(starter.run((sys.executable, "-ISc", code), "job"), lambda: None, heard.append)
-    print(json.dumps([ended.exit_status, heard]))
+    starter = LocalStarter(Path(sys.argv[2], "jobs.p2v"), (sys.executable, "-ISc", code))
+    ended = follow(starter.start(order), lambda: None, heard.append)
+    print(json.dumps([ended.exit_status, heard]), flush=True)
 """
 
 
@@ -70,7 +74,9 @@ def _remove(folder: Path) -> None:
             time.sleep(0.05)
 
 
-def test_a_child_that_the_kernel_ends_at_a_limit_of_memory_is_told_of_with_the_limit(tmp_path: Path) -> None:
+def test_at_a_limit_of_memory_the_kernel_ends_the_conversion_and_not_who_has_begun_it_and_that_is_told(
+    tmp_path: Path,
+) -> None:
     with _limited_group() as group:
         assert (group.kills(), group.limit()) == (0, _LIMIT_BYTES)
         done = subprocess.run(
