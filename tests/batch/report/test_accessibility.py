@@ -72,8 +72,8 @@ def test_a_window_of_320_pixels_is_wide_enough(show: Show) -> None:
         assert page.value("document.documentElement.scrollWidth") <= 320
         cut = """[...document.querySelectorAll('p, li, dd, dt, h1, h2, h3, h4, label, button, select, input')]
             .filter(each => !each.closest('.scroll, .drawing, .skip') && each.checkVisibility())
-            .filter(each => each.getBoundingClientRect().right > 320.5 || each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0
-                && getComputedStyle(each).display !== 'inline').map(each => each.outerHTML.slice(0, 200))"""
+            .filter(each => each.getBoundingClientRect().right > 320.5
+                || each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 && getComputedStyle(each).display !== 'inline').map(each => each.outerHTML.slice(0, 200))"""
         assert page.value(cut) == []
     page = show(sample(), 3600)
     page.window(320, 256)
@@ -96,7 +96,8 @@ def test_without_scripts_all_of_it_is_there_in_its_order(chromium: Chromium, tmp
         page.go(written(given, tmp_path, 3600))
         titles = page.value("[...document.querySelectorAll('h2')].map(each => each.textContent)")
         seen = page.value("document.body.innerText")
-        unseen = """[...document.querySelectorAll('main *')].filter(each => !each.checkVisibility() && !each.closest('details, form, svg'))
+        unseen = """[...document.querySelectorAll('main *')]
+            .filter(each => !each.checkVisibility() && !each.closest('details, form, svg'))
             .map(each => each.outerHTML.slice(0, 100))"""
         assert page.value(unseen) == []
         assert "Open all" not in seen
