@@ -217,9 +217,11 @@ def _refuse_others(path: Path) -> None:
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
     """The schema's number, 0 for an empty file. Raises BadStore for what is no store, or a newer one."""
-    made_by = _retried(path, connection, "PRAGMA application_id").fetchone()[0]
-    version: int = _retried(path, connection, "PRAGMA user_version").fetchone()[0]
-    if made_by == 0 and version == 0 and not _retried(path, connection, "SELECT 1 FROM sqlite_master").fetchall():
+    with _one_moment(connection):
+        made_by = _retried(path, connection, "PRAGMA application_id").fetchone()[0]
+        version: int = _retried(path, connection, "PRAGMA user_version").fetchone()[0]
+        is_empty = not _retried(path, connection, "SELECT 1 FROM sqlite_master").fetchall()
+    if made_by == 0 and version == 0 and is_empty:
         return 0
     if made_by != APPLICATION_ID:
         raise BadStore(path, "is a database of another program", "Name another file as the batch's store.")
@@ -227,6 +229,20 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
         problem = f"has schema {version}; this p2v knows {SCHEMA} at most"
         raise BadStore(path, problem, "It was made by a newer p2v: use that one for this batch.")
     return version
+
+
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read is of one moment: else another process might make the tables between two looks."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        # nothing was written
+        connection.execute("ROLLBACK")
 
 
 def _bring_up(store: StoreFile) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,25 @@ def test_each_lease_goes_to_one_of_those_who_claim_at_once(tmp_path: Path) -> No
             name: sorted(fences) for name, fences in given.items()
         }
     assert all(sorted(set(fences)) == sorted(fences) for fences in given.values())
+
+
+def test_one_that_another_makes_while_it_is_looked_at_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, retried = tmp_path / "store", store_file._retried
+    came: list[str] = []
+
+    def another_comes(its: Path, connection: sqlite3.Connection, statement: str, *rest: Any) -> sqlite3.Cursor:
+        if "user_version" in statement and not came:
+            came.append(statement)
+            # it may have to wait until we have looked
+            with suppress(StoreBusy):
+                Store.create(path).close()
+        return retried(its, connection, statement, *rest)
+
+    monkeypatch.setattr(store_file, "_retried", another_comes)
+    monkeypatch.setattr(store_file, "BUSY_SECONDS", 0.2)
+    with Store.create(path) as store:
+        assert store.jobs() == ()
+    assert came
 
 
 def test_killed_before_any_statement(tmp_path: Path) -> None:
