@@ -145,7 +145,7 @@ def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path) -> N
                 document.extend(told(tmp_path))
                 (tmp_path / "go").touch()
 
-        ran = run(wished(tmp_path, "before"), go, grace=0.3)
+        ran = run(wished(tmp_path, "before"), go, grace=3.0)
     assert ran.job("a").state is State.DONE
     # it was asked first, and did not listen
     assert [each["what"] for each in document] == ["began", "asked"]
@@ -166,14 +166,18 @@ def stopped_in(folder: Path, when: str, deed: str = "", signals: int = 1, **chan
     def stop(event: JobEvent, store: Store) -> None:
         if event.kind == "hook-began":
             (folder / "stop").touch()
-        if event.kind == "stopping" and deed == "":
-            (folder / "go").touch()
+        if event.kind == "stopping":
+            (folder / "stopping").touch()
+            if deed == "":
+                (folder / "go").touch()
 
     made = wished(folder, when, deed)
     pid = os.getpid()
-    watch = "import os,sys,time\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.02)\n"
-    watch += f"for _ in range({signals}): os.kill({pid}, 15); time.sleep(0.5)\n"
-    with subprocess.Popen([sys.executable, "-ISc", watch, str(folder / "told")]) as watcher:
+    # each signal when the one before it is known to have come: two that wait for a busy process are one
+    watch = "import os,sys,time\nfor path in sys.argv[1:]:\n"
+    watch += f"    while not os.path.exists(path): time.sleep(0.02)\n    os.kill({pid}, 15)\n"
+    files = [str(folder / name) for name in ("told", "stopping")[:signals]]
+    with subprocess.Popen([sys.executable, "-ISc", watch, *files]) as watcher:
         try:
             return run(made, stop, **changes)
         finally:
@@ -196,7 +200,7 @@ def test_a_hook_after_that_ends_as_the_run_stops_is_not_run_twice(tmp_path: Path
 
 
 def test_one_that_takes_too_long_then_is_asked_to_end_and_the_next_is_told_that_it_was_cut(tmp_path: Path) -> None:
-    ran = stopped_in(tmp_path, "before", "asked", grace=0.5)
+    ran = stopped_in(tmp_path, "before", "asked", grace=3.0)
     assert (ran.outcome.signal, ran.job("a").state) == (signal.SIGTERM, State.WAITING)
     assert [each["what"] for each in told(tmp_path)] == ["began", "asked"]
     (tmp_path / "go").touch()
