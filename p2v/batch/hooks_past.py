@@ -139,7 +139,7 @@ class StrayHook:
     grace: float
     _handle: int = field(init=False)
     _began: float = field(default_factory=time.monotonic)
-    _asked: bool = False
+    _asked: float | None = None
     _end: Ended | None = None
 
     def __post_init__(self) -> None:
@@ -158,20 +158,22 @@ class StrayHook:
 
     def ended(self) -> Ended | None:
         """See ``Child.ended``; how it did is not known."""
-        if self._end is None:
-            late = time.time() - self.past.at - self.past.seconds
-            if _is_over(self._handle):
-                self._finish()
-            elif late > self.grace:
-                with contextlib.suppress(OSError):
-                    os.killpg(self._pid, signal.SIGKILL)
-                # of one that waits in the kernel nobody knows when it ends
-                if late > 2 * self.grace:
-                    self._finish()
-            elif late > 0 and not self._asked:
-                self._asked = True
+        now = time.monotonic()
+        if self._end is not None:
+            return self._end
+        if _is_over(self._handle):
+            self._finish()
+        elif self._asked is None:
+            # its time may have been over long before anybody could ask it
+            if time.time() - self.past.at > self.past.seconds:
+                self._asked = now
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(self._handle, signal.SIGTERM)
+        elif now - self._asked > 2 * self.grace:
+            self._finish()  # it waits in the kernel: nobody knows when it ends
+        elif now - self._asked > self.grace:
+            with contextlib.suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
         return self._end
 
     def stop(self, at_once: bool = False) -> None:
