@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.jobs import Batch, Budget, JobEvent, MachineJob, State
-from p2v.batch.looking import Look, Quiet, Silences, silence
+from p2v.batch.looking import Quiet, Silences, silence
 from p2v.batch.runner import Settings, run_batch
 from p2v.batch.store import Store
 from p2v.batch.trial import trial_path, try_to_write
@@ -100,40 +100,46 @@ def test_a_conversion_that_hangs_there_gives_its_place_back_and_all_go_on_when_i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_look_hangs_there_for_all_and_goes_when_the_storage_answers(tmp_path: Path, kind: Storage) -> None:
-    """On a frozen file system not even a kill ends it: were each machine asked for anew, such processes would pile up."""
+def test_a_look_says_that_nothing_was_taken_and_the_next_one_that_it_is_again(tmp_path: Path, kind: Storage) -> None:
     with kind(tmp_path) as (place, hang, go_on):
-        one, other = (MachineJob(name, (tmp_path / "in" / name,), place) for name in ("one", "other"))
-        silences, quiet = Silences.of([one, other], ANSWER), Quiet()
+        machine = MachineJob("one", (tmp_path / "in" / "one",), place)
+        silences = Silences.of([machine], ANSWER)
         hang()
         try:
-            look = silences.look(one, None, at_sources=True, seconds=ANSWER)
+            look = silences.look(machine, None, at_sources=True, seconds=ANSWER)
             until(lambda: look.ended() is not None, "the end of a look")
             assert look.is_silent
-            assert "took nothing" in silence(look).message
+            assert f"{place} took nothing" in silence(look).message
             silences.keep(look)
-            if silences.is_known(other):  # a kill may end it where it waits for a server
-                assert silences.look(other, None, at_sources=True, seconds=ANSWER) is look
-                assert quiet.hangs(other, LONG, silences)
         finally:
             go_on()
-        until(lambda: not silences.is_known(other), "the end of what hung")
-        again = silences.look(one, None, at_sources=True, seconds=LONG)
+        until(lambda: not silences.is_known(machine), "the end of what hung")
+        again = silences.look(machine, None, at_sources=True, seconds=LONG)
         until(lambda: again.ended() is not None, "an answer")
         assert not again.is_silent
         assert not trial_path(place, "one").exists()
 
 
 @NEEDS_FREEZING
-def test_on_a_frozen_file_system_the_look_cannot_be_killed_and_is_kept(tmp_path: Path) -> None:
+def test_one_look_hangs_on_a_frozen_file_system_for_all_machines_there(tmp_path: Path) -> None:
+    """Not even a kill ends it: were each machine asked for anew, such processes would pile up."""
     with small(tmp_path) as storage:
-        machine = MachineJob("one", (tmp_path / "in" / "one",), storage.place)
+        one, other = (MachineJob(name, (tmp_path / "in" / name,), storage.place) for name in ("one", "other"))
+        far = MachineJob("far", (tmp_path / "in" / "far",), tmp_path / "out")
+        silences, quiet = Silences.of([one, other, far], ANSWER), Quiet()
         storage.freeze()
-        look = Look.begun(machine, None, at_sources=True, seconds=0.5)
+        look = silences.look(one, None, at_sources=True, seconds=ANSWER)
         until(lambda: look.ended() is not None, "the end of a look")
         assert look.is_stuck
+        silences.keep(look)
+        assert silences.look(other, None, at_sources=True, seconds=ANSWER) is look
+        # a conversion there that is silent hangs, and nobody is asked
+        assert quiet.hangs(other, LONG, silences)
+        assert not silences.is_known(far)
         storage.thaw()
-        until(lambda: not look.is_stuck, "the end of its process")
+        until(lambda: not silences.is_known(other), "the end of its process")
+        assert not look.is_stuck
+        assert not quiet.hangs(other, 0.0, silences)
 
 
 @pytest.fixture
