@@ -10,15 +10,17 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import cached_property
 
 from p2v.batch.jobs import Job, State, Verify
 from p2v.batch.kinds import COPY
+from p2v.batch.lanes import Lanes
 from p2v.batch.order import Place
 from p2v.batch.pace import LEAST_SHARE, Paces, copied_share
 from p2v.batch.rates import Copying
-from p2v.batch.scheduling import Dispatch, Holding, is_open, is_reached, own_limit, wave_of
+from p2v.batch.scheduling import Dispatch, Holding, Setting, is_open, is_reached, own_limit, wave_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import is_in, next_change
 from p2v.core.turns import PHASE
@@ -28,8 +30,8 @@ _STEPS_AT_MOST, _STEPS_EACH = 10_000, 20
 _NOTHING_LEFT = 1e-3
 """Seconds of a copy; times in seconds since 1970 are no finer than a part of a thousandth of this."""
 _STILL_LIKE_IT, _WHERE_NARROW = 0.7, 0.95
-"""Part of the machines that waited when an order was made, below which it is made anew: what is long beside the rest changes with
-it; and, where storages have bounds, which of them the end would wait for, which matters much."""
+"""Part of a wave that was left when an order was made, below which it is made anew: what is long beside the rest changes with it;
+and, where storages have bounds, which of them the end would wait for, which matters much."""
 _Ready = tuple[int, frozenset[object], frozenset[float]]
 """What machines are ready: of which wave, but for which windows, and those to be tried again at which moments."""
 _BOOTING = frozenset({"instrument", "boot"})
@@ -80,51 +82,72 @@ def foresee(
     jobs: Sequence[Job], sizes: Mapping[str, int], terms: Terms, paces: Paces, now: float, zone: tzinfo | None = None
 ) -> Foresight:
     """``jobs``: of the batch, ``sizes``: of all of them; of a run with ``terms`` that goes on, or begins now."""
-    return _Run(jobs, sizes, terms, paces, now, zone).foreseen()
+    return _Run.of(jobs, sizes, terms, paces, now, zone).foreseen()
 
 
+@dataclass
 class _Run:
-    """The rest of a run, gone through event by event."""
+    """The rest of a run, gone through event by event. ``others``: names of machines that it does not take; ``booted``: when the
+    last machine ended that was booted.
+    """
 
-    def __init__(
-        self, jobs: Sequence[Job], sizes: Mapping[str, int], terms: Terms, paces: Paces, now: float, zone: tzinfo | None
-    ) -> None:
-        setting = terms.setting
-        chosen = setting.chosen
-        self.terms, self.paces, self.sizes, self.zone, self.now = terms, paces, sizes, zone, now
-        # the scheduler's order goes by sizes; those that nobody knows are usual here
-        places = {name: Place(each.storages, each.size) for name, each in setting.places.items()}
-        self.setting = replace(setting, places=places)
+    terms: Terms
+    paces: Paces
+    sizes: Mapping[str, int]
+    zone: tzinfo | None
+    jobs: dict[str, Job]
+    others: list[str]
+    booted: float
+    now: float
+    end: float
+    free: dict[str, int]
+    turns: dict[str, deque[str]] = field(default_factory=lambda: {"rewrite": deque(), "boot": deque()})
+    tasks: dict[str, _Task] = field(default_factory=dict)
+    held: dict[str, Holding] = field(default_factory=dict)
+    copying: dict[str, _Task] = field(default_factory=dict)
+    share_anew: bool = True
+    spans: dict[str, Span] = field(default_factory=dict)
+    idle: float = 0.0
+    events: list[tuple[float, int, str, str]] = field(default_factory=list)
+    number: int = 0
+    dispatch: Dispatch | None = None
+    dispatches: dict[_Ready, tuple[int, Dispatch]] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
+    wave: int | None = None
+    left_of_wave: int = 0
+    built_for: int = 0
+    """What was left of the wave when the order was made."""
+    change: float = -math.inf
+    """When others may be ready than now."""
+
+    @classmethod
+    def of(
+        cls, jobs: Sequence[Job], sizes: Mapping[str, int], terms: Terms, paces: Paces, now: float, zone: tzinfo | None
+    ) -> _Run:
+        chosen = terms.setting.chosen
         left = {job.machine.name: job for job in jobs if not job.state.is_end}
-        self.jobs = {
-            name: job for name, job in left.items() if chosen is None or name in chosen or not is_open(job, now)
-        }
-        self.others = [name for name in left if name not in self.jobs]
-        """Those that this run does not take."""
-        self.booted = max((job.ended for job in jobs if job.state is State.DONE and job.verified), default=0.0)
-        self.held: dict[str, Holding] = {}
-        self.tasks: dict[str, _Task] = {}
-        self.spans: dict[str, Span] = {}
-        self.events: list[tuple[float, int, str, str]] = []
-        self.number = 0
-        self.copying: dict[str, _Task] = {}
-        self.copied_at = now
-        self.turns: dict[str, deque[str]] = {"rewrite": deque(), "boot": deque()}
-        self.free = {"rewrite": terms.budget.appliances, "boot": terms.budget.boots}
-        lanes = self.setting.rates(terms.budget).lanes
-        self.has_rates = lanes.has_rates
-        self.like = _WHERE_NARROW if lanes.has_rates or lanes.said or lanes.usual.copies else _STILL_LIKE_IT
-        self.share_anew = self.has_rates
-        self.dispatch: Dispatch | None = None
-        self.dispatches: dict[_Ready, tuple[int, Dispatch]] = {}
-        self.begun: set[str] = set()
-        self.built_for = 0
-        """Machines that waited when the order was made."""
-        self.wave: int | None = None
-        self.left_of_wave = 0
-        self.change = -math.inf
-        self.idle = 0.0
-        self.end = now
+        taken = {name: job for name, job in left.items() if chosen is None or name in chosen or not is_open(job, now)}
+        booted = max((job.ended for job in jobs if job.state is State.DONE and job.verified), default=0.0)
+        free = {"rewrite": terms.budget.appliances, "boot": terms.budget.boots}
+        others = [name for name in left if name not in taken]
+        return cls(terms, paces, sizes, zone, taken, others, booted, now, now, free)
+
+    @property
+    def setting(self) -> Setting:
+        return self.terms.setting
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        return self.setting.rates(self.terms.budget).lanes
+
+    @cached_property
+    def has_rates(self) -> bool:
+        return self.lanes.has_rates
+
+    @cached_property
+    def like(self) -> float:
+        """Part of what was left when an order was made, below which it is made anew."""
+        return _WHERE_NARROW if self.has_rates or self.lanes.said or self.lanes.usual.copies else _STILL_LIKE_IT
 
     def foreseen(self) -> Foresight:
         for job in list(self.jobs.values()):
@@ -181,8 +204,7 @@ class _Run:
                 self._happen(name, COPY)
             self._turn()
         if self.now < min(self.terms.until, self.terms.stop_at) and self._waits():
-            waiting = len(self.jobs) - len(self.tasks)
-            if self.now >= self.change or self.left_of_wave == 0 or waiting < self.like * self.built_for:
+            if self.now >= self.change or self.left_of_wave == 0 or self.left_of_wave < self.like * self.built_for:
                 self._look_anew()
             for name, _ in self.dispatch.begin() if self.dispatch is not None else ():
                 task = self._whole(name)
@@ -198,10 +220,8 @@ class _Run:
 
     def _copy_seconds(self, name: str) -> float:
         place = self.setting.places.get(name, Place())
-        seconds, own = (
-            self.paces.copy_over(place.storages).seconds(self.sizes[name]),
-            own_limit(self.jobs[name].machine),
-        )
+        seconds = self.paces.copy_over(place.storages).seconds(self.sizes[name])
+        own = own_limit(self.jobs[name].machine)
         return seconds if own is None else max(seconds, self.sizes[name] / own)
 
     def _look_anew(self) -> None:
@@ -219,10 +239,10 @@ class _Run:
         key = (self.wave, frozenset(shut), frozenset(due))
         # the order goes by what is left: it is made anew when much of that has changed
         self.built_for, self.dispatch = self.dispatches.get(key, (0, None))
-        if self.dispatch is None or len(waiting) < self.like * self.built_for:
+        if self.dispatch is None or self.left_of_wave < self.like * self.built_for:
             ready = [job for job in waiting if job.machine.window not in shut and job.not_before <= self.now]
             self.dispatch = Dispatch.of(ready, self.held, self.terms.budget, self.setting, self.begun)
-            self.built_for = len(waiting)
+            self.built_for = self.left_of_wave
             self.dispatches[key] = self.built_for, self.dispatch
 
     def _go_on(self, job: Job) -> None:
@@ -253,7 +273,7 @@ class _Run:
             case "lead":
                 self.held[name] = self.held[name].after("phase-started", COPY)
                 self.copying[name] = task
-                self.share_anew = self.has_rates
+                self.share_anew = True
                 if not self.has_rates:
                     self._at(task.copy, name, COPY)
                 self._queue(name, "rewrite", task.rewrite)
@@ -277,7 +297,7 @@ class _Run:
     def _part_ended(self, name: str, task: _Task, what: str) -> None:
         if what == COPY:
             self.copying.pop(name, None)
-            self.share_anew = self.has_rates
+            self.share_anew = True
         elif task.rewrite > 0:
             self.free["rewrite"] += 1
         self.held[name] = self.held[name].after("phase-finished", what)
@@ -305,7 +325,7 @@ class _Run:
 
     def _share(self) -> None:
         """How quick each copy is beside the others."""
-        if not self.share_anew:
+        if not (self.has_rates and self.share_anew):
             return
         self.share_anew = False
         rates = self.setting.rates(self.terms.budget)

@@ -177,3 +177,20 @@ def test_a_batch_of_one_disk_twice_blocks_nothing(tmp_path: Path) -> None:
     batch = read(tmp_path, HEAD + "- {name: a, source: d.img}\n- {name: b, source: e.img}\n")
     assert isinstance(batch, Batch)
     assert plan_batch(batch, planner(), at_once=2).is_clear
+
+
+def test_what_a_machine_makes_anew_or_is_given_is_no_sign_of_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Signs(machine_id="m", hostname="h", addresses=("10.0.0.1",), disk_ids=("d",))
+    monkeypatch.setattr("p2v.batch.preflight.signs_of", lambda document: found)
+    small_disk(tmp_path / "d.img")
+
+    def signs(more: str) -> Signs:
+        (job,) = read(tmp_path, HEAD + f"- {{name: a, source: d.img{more}}}\n").machines
+        return preflight(job, planner()).signs
+
+    assert (signs("").machine_id, signs("").addresses) == ("m", ("10.0.0.1",))
+    assert signs(", new-identity: true").machine_id == ""
+    assert signs(", ip: '1:10.0.0.9/24,10.0.0.254'").addresses == ("10.0.0.9",)
+    assert signs(", ip: '1:dhcp'").addresses == ()
