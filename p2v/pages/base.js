@@ -112,7 +112,14 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { for (const each of opened) each.open = false; });
 
-controls.addEventListener("input", filter);
+// Of very many machines each filtering takes a while: whoever types waits for the last letter alone.
+const MANY = 500;
+let soon = 0;
+controls.addEventListener("input", ({ target }) => {
+  clearTimeout(soon);
+  if (rows.length > MANY && target.id === "search") soon = setTimeout(filter, 150);
+  else filter();
+});
 controls.addEventListener("submit", (event) => event.preventDefault());
 byId("clear").addEventListener("click", clear);
 byId("open-all").addEventListener("click", () => openMachines(true));

@@ -270,4 +270,8 @@ def test_a_thousand_machines_load_and_filter(show: Show) -> None:
     assert len(page.value(ROWS)) == 900
     choose(page, "state", "Parked")
     assert len(page.value(SHOWN)) == len(page.value(ROWS)) == 18
+    page.click("#clear")
+    page.click("#search")
+    page.call("Input.insertText", text="machine-0777")
+    page.until(f"{SHOWN}.length === 1")
     assert page.problems == []
