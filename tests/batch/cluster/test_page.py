@@ -12,10 +12,12 @@ import pytest
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
 
+from p2v.batch.children import GRACE_SECONDS
 from p2v.batch.cluster.address import parse_address
 from p2v.batch.cluster.placing import CONVERT, KVM, Storage
 from p2v.cli.batch import running
 from p2v.cli.batch.engine_options import wish_of
+from p2v.core.errors import ClusterRefused, Usage
 from tests.batch.cluster import pages
 
 Json = dict[str, Any]
@@ -151,6 +153,69 @@ def test_workers_and_runner_have_the_same_machines_at_the_same_place() -> None:
         assert {"name": "machines", "mountPath": "/machines"} in part
     for pod in (_pod(workers), _pod(runner)):
         assert {"name": "machines", "persistentVolumeClaim": {"claimName": "machines"}} in pod["volumes"]
+
+
+# What a node was seen to do, or a cluster's rules demand
+
+
+def test_pods_ask_for_nothing_that_the_level_restricted_forbids_and_write_only_to_volumes() -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    for each in _with_pods():
+        pod, container = _pod(each), _container(each)
+        ours, its = pod["securityContext"], container["securityContext"]
+        assert ours["runAsNonRoot"] is True
+        assert ours["runAsUser"] > 0
+        assert ours["fsGroup"] > 0  # who alone, beside root, may read the secret's files
+        assert ours["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert its["allowPrivilegeEscalation"] is False
+        assert its["capabilities"] == {"drop": ["ALL"]}
+        assert its["readOnlyRootFilesystem"] is True
+        kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"secret", "emptyDir", "persistentVolumeClaim"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        # programs write there, and this user has no home
+        temporary = next(mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "tmp")
+        assert {"name": "tmp", "emptyDir": {}} in pod["volumes"]
+        assert {(each["name"], each["value"]) for each in container["env"]} == {("HOME", temporary), ("TMPDIR", temporary)}
+
+
+def test_images_have_one_tag_that_is_not_the_newest() -> None:
+    images = {_container(each)["image"] for each in _with_pods()}
+    (image,) = images
+    tag = image.rpartition("/")[2].partition(":")[2]
+    assert tag not in ("", "latest")
+
+
+def test_when_memory_is_short_conversions_can_go_before_the_worker() -> None:
+    """Only in a pod whose requests are its limits does the kernel not count what each process has to its disadvantage."""
+    for each in _with_pods():
+        assert set(_container(each)["resources"]) == {"limits"}
+        assert set(_container(each)["resources"]["limits"]) == {"cpu", "memory"}
+
+
+def test_orphans_are_collected_where_conversions_or_hooks_run_and_all_pods_of_the_runner_are_one_host() -> None:
+    (workers,), (runner,) = _manifests("StatefulSet"), _manifests("Job")
+    for each in (workers, runner):
+        assert _pod(each)["shareProcessNamespace"] is True
+        # longer than a child has to end, which `stop` gives it
+        assert _pod(each)["terminationGracePeriodSeconds"] > GRACE_SECONDS
+    assert _pod(runner)["hostname"]
+
+
+def test_there_is_never_a_second_scheduler_behind_the_same_name() -> None:
+    (scheduler,) = _manifests("Deployment")
+    assert scheduler["spec"]["replicas"] == 1
+    assert scheduler["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_job_is_not_run_again_for_what_is_so_next_time() -> None:
+    (runner,) = _manifests("Job")
+    disrupted, ended = runner["spec"]["podFailurePolicy"]["rules"]
+    assert disrupted["action"] == "Ignore"
+    assert [each["type"] for each in disrupted["onPodConditions"]] == ["DisruptionTarget"]
+    assert ended["action"] == "FailJob"
+    # some are parked; a manifest or a command that makes no sense; no certificates. After all others the next pod goes on
+    assert ended["onExitCodes"] == {"operator": "In", "values": [5, Usage.exit_code, ClusterRefused.exit_code]}
 
 
 # Slurm
