@@ -12,8 +12,8 @@ import pytest
 
 from p2v.batch.failures import may_help
 from p2v.core import workspace
-from p2v.core.errors import ReadFailed, TargetExists
-from p2v.core.workspace import make_output_folder, remove_files
+from p2v.core.errors import NoSpace, ReadFailed, TargetExists
+from p2v.core.workspace import make_output_folder, remove_files, write_synced
 
 
 def test_folders_are_made_outermost_first(tmp_path: Path) -> None:
@@ -74,3 +74,22 @@ def test_a_folder_that_may_not_go_is_asked_once(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ReadFailed):
         remove_files([tmp_path / "work"])
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_what_is_refused_when_a_file_is_synced_is_told_of_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """NFS refuses nothing before; and of a quota the file system's free space tells nothing."""
+
+    def refuse(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(NoSpace) as caught:
+        write_synced(tmp_path / "file", b"content")
+    assert caught.value.needed == 7
+    assert caught.value.free > 7
+    # no sentence in which all that is needed is free
+    assert "are needed" not in caught.value.sentence()
+    assert ("quota" in caught.value.hint()) is (number == errno.EDQUOT)

@@ -10,6 +10,7 @@ from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed, SourceG
 
 # a medium that cannot be read: blk_errors of the kernel's block/blk-core.c, and what file systems with checksums say
 _OF_THE_MEDIUM = (errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.EBADMSG)
+_QUOTA = "A quota is used up (`quota -s` tells its user). Raise it, free some space, or name another folder with -o."
 # unplugged; a FUSE file system whose program has ended; a file that an NFS server knows no more
 _GONE = (errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.ESTALE, errno.ESHUTDOWN, errno.ENOLINK)
 
@@ -34,7 +35,8 @@ def write_problem(error: OSError, file: Path, offset: int | None = None, needed:
     # a thin volume that is full says so too, and its folder has nothing to do with it
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and not file.is_block_device():
         folder = file if file.is_dir() else file.parent
-        return NoSpace(folder, needed, _free_bytes(folder))
+        advice = _QUOTA if error.errno == errno.EDQUOT else NoSpace.advice
+        return NoSpace(folder, needed, _free_bytes(folder), advice)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(str(file), "write")
     return ReadFailed(str(file), _where("cannot write", offset, error))

@@ -197,6 +197,7 @@ class Outputs:
 def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     """Write a file (of a text surrogates are kept) and sync it. Raises NoSpace, NotPermitted, ReadFailed."""
     rest = memoryview(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+    needed = len(rest)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
@@ -207,7 +208,7 @@ def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise write_problem(error, path, needed=len(rest)) from error
+        raise write_problem(error, path, needed=needed) from error
 
 
 def allowed_mode(mode: int) -> int:

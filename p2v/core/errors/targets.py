@@ -37,7 +37,8 @@ class NoSpace(P2vError):
     code: ClassVar[str] = "no-space"
 
     def sentence(self) -> str:
-        if not self.needed:
+        if self.needed <= self.free:
+            # a quota, or what others were given meanwhile
             return f"{self.folder}: there is no room left on its storage ({format_bytes(self.free)} are free)"
         needed, free = format_bytes(self.needed), format_bytes(self.free)
         if needed == free:
