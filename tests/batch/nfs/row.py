@@ -1,0 +1,18 @@
+"""In the machine: one row: ``python -m tests.batch.nfs.row NAME [WORD...]``."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tests.batch.nfs.agent import FIGURES
+from tests.batch.nfs.rows import ROWS
+
+
+def main(name: str, *words: str) -> None:
+    """Its figures go to a file."""
+    FIGURES.write_text(json.dumps(ROWS[name](*words) or {}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
