@@ -27,7 +27,8 @@ from tests.drivers.making import make_disk
 
 _HAIKU = "label: dos\nlabel-id: 0x12345678\nstart=2048, type=eb, bootable\n"
 _SUFFIX = {"raw": "img", "vpc": "vhd"}
-_ENDING_SECONDS = 900.0
+_ENDING_SECONDS = 1200.0
+_TELL_SECONDS = 30.0
 _ALL = 1_000_000
 WORK = Path("/var/tmp/p2v-row")
 """On this machine's own disk."""
@@ -100,24 +101,38 @@ class Batch:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "TMPDIR": str(WORK / "tmp"), "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+        return {
+            **os.environ,
+            "TMPDIR": str(WORK / "tmp"),
+            "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
+        }
 
     def start(self, *prefix: str) -> subprocess.Popen[bytes]:
         """Begin a run."""
         words = [*prefix, sys.executable, "-m", "tests.batch.nfs.runner", "run", str(self.jobs), "--progress", "json"]
         with (WORK / "runner.log").open("ab") as log:
             run_ = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=self.environment, cwd=WORK
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self.environment,
+                cwd=WORK,
             )
         self.runs.append(run_)
         return run_
 
     def ended(self, run_: subprocess.Popen[bytes], seconds: float = _ENDING_SECONDS) -> int:
         """Its exit status, when it has one."""
-        try:
-            status = run_.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"no end of the run:\n{self.said()}") from None
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                status = run_.wait(_TELL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                print(self.said().rpartition("\n")[2])
+            assert time.monotonic() < deadline, f"no end of the run:\n{self.said()}"
         self.statuses.append(status)
         return status
 
@@ -137,7 +152,7 @@ class Batch:
 
     def heard(self, kind: str, name: str = "") -> list[Mapping[str, Any]]:
         """Events that runs told of so far, by their log, which waits for no server."""
-        found = []
+        found: list[Mapping[str, Any]] = []
         with contextlib.suppress(FileNotFoundError):
             for line in (WORK / "runner.log").read_text(errors="replace").splitlines():
                 with contextlib.suppress(ValueError):
@@ -175,14 +190,14 @@ class Batch:
             return {job.machine.name: job for job in store.jobs()}, store.events(limit=_ALL)
 
     def verdict(self) -> Mapping[str, Any]:
-        """Each machine is done once, its bytes are right, sources are as they were, nothing is left. What became of it, in figures."""
+        """Each machine is done once, its bytes are right, sources are as they were, nothing is left. Gives figures."""
         jobs, events = self.look()
         kinds = {name: Counter(event.kind for event in events if event.job == name) for name in jobs}
         for each in self.machines:
             job = jobs[each.name]
             assert job.state is State.DONE, (each.name, job, self.said())
             assert kinds[each.name]["done"] == 1, (each.name, kinds[each.name])
-            assert not job.worker and not job.lease_until, job
+            assert (job.worker, job.lease_until) == ("", 0.0), job
             self._holds(each)
         assert {path: _sha256(path) for path in self.digests} == self.digests
         self._nothing_left()

@@ -28,8 +28,8 @@ _REPOSITORY = Path(__file__).parents[3]
 _CODE = ("p2v", "converters", "drivers", "tests")
 # of the environment's packages what no conversion and no test takes, and is large
 _NOT_TAKEN = (
-    "*.dist-info", "__pycache__", "mypy*", "*__mypyc*", "pip", "setuptools", "pkg_resources", "dask*", "distributed*", "hypothesis*", "grimp*",
-    "importlinter*", "ruff*", "bokeh*", "openpyxl*", "ast_serialize*", "rich*",
+    "*.dist-info", "__pycache__", "mypy*", "*__mypyc*", "pip", "setuptools", "pkg_resources", "dask*", "distributed*",
+    "hypothesis*", "grimp*", "importlinter*", "ruff*", "bokeh*", "openpyxl*", "ast_serialize*", "rich*",
 )  # fmt: skip
 _OF_THE_DISTRIBUTION = ("yaml",)
 """Packages that an environment may see through to the host's own."""
@@ -128,7 +128,9 @@ def machine(folder: Path, image: Path) -> Iterator[Machine]:
         file.truncate(_EXPORT_BYTES)
     with (folder / "console").open("wb") as console:
         words = _qemu(nfs_host(), image, exports, line)
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=folder, env=_with_sbin())
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=console, stderr=console, cwd=folder, env=_with_sbin()
+        )
     try:
         with _connected(folder, process) as connection:
             made = Machine(process, connection, folder / "console")
@@ -152,7 +154,9 @@ def _connected(folder: Path, process: subprocess.Popen[bytes]) -> Iterator[socke
                     connection.connect(f"/proc/self/fd/{handle}/line")
                     break
                 except OSError:
-                    assert process.poll() is None and time.monotonic() < deadline, (folder / "console").read_text(errors="replace")
+                    said = (folder / "console").read_text(errors="replace")
+                    assert process.poll() is None, said
+                    assert time.monotonic() < deadline, said
                     time.sleep(_LOOK)
             yield connection
     finally:

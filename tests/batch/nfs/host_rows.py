@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
@@ -16,11 +15,18 @@ from typing import Any
 
 from converters.direct_file import DirectFile
 from converters.host_file import fallocate, make_zero, punch_hole, stored_ranges
-from p2v.core.errors import LeaseLost, NoSpace, NotPermitted, P2vError, TargetBusy, TargetExists
+from p2v.core.errors import LeaseLost, NoSpace, TargetExists
 from p2v.core.fence import fence_path, fenced, raise_fence, remove_fence
 from p2v.core.units import MIB
 from p2v.core.workspace import (
-    LockState, lock_state, locked, make_output_folder, remove_files, rename_new, rename_noreplace, sync_folder, take_lock, write_synced,
+    LockState,
+    lock_state,
+    locked,
+    remove_files,
+    rename_new,
+    sync_folder,
+    take_lock,
+    write_synced,
 )
 from tests.batch.nfs.batches import measured
 from tests.batch.nfs.servers import EXPORT, SMALL, Host, Server, mounted, run, second_host, served, until
@@ -45,7 +51,17 @@ path = Path(sys.argv[1])
 os.stat(path)
 os.listdir(path.parent)
 """
-_TAKES = _SLOW + """
+_HOLDS = """
+import sys, time
+from pathlib import Path
+from p2v.core.workspace import take_lock
+held = take_lock(Path(sys.argv[1]), Path("x"))
+print("held", flush=True)
+time.sleep(1000)
+"""
+_TAKES = (
+    _SLOW
+    + """
 try:
     descriptor, held = workspace.take_lock(path, path)
     print("locked" if held else "no locks", os.fstat(descriptor).st_ino, flush=True)
@@ -53,13 +69,17 @@ try:
 except P2vError as error:
     print(error.code, flush=True)
 """
-_FENCES = _SLOW + """
+)
+_FENCES = (
+    _SLOW
+    + """
 try:
     fence.raise_fence(path.parent, sys.argv[2], 2)
     print("raised", flush=True)
 except P2vError as error:
     print(error.code, flush=True)
 """
+)
 
 
 def locks(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
@@ -83,7 +103,8 @@ def locks(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
 
 def _take_elsewhere(other: Host, path: Path) -> str:
     program = other.python(_TAKES, NFS_2 / path.relative_to(NFS))
-    assert program.stdin is not None and program.stdout is not None
+    assert program.stdin is not None
+    assert program.stdout is not None
     assert program.stdout.readline().startswith("opened")
     said, _ = program.communicate("\n\n", timeout=200)
     return said.split()[0]
@@ -101,9 +122,9 @@ def _is_refused_elsewhere(path: Path, other: Host) -> None:
 
 
 def _lock_of_the_killed(path: Path) -> None:
-    program = f"import time; from pathlib import Path; from p2v.core.workspace import take_lock; x = take_lock(Path({str(path)!r}), Path('x')); print('held', flush=True); time.sleep(1000)"
-    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDS, path], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
     assert lock_state(path) is LockState.HELD
     holder.kill()
     holder.wait()
@@ -117,7 +138,8 @@ def _lock_on_a_file_that_goes(path: Path, other: Host, *, is_seen: bool = False)
             if is_seen:
                 stack.enter_context(path.open())
             program = other.python(_TAKES, NFS_2 / path.relative_to(NFS))
-            assert program.stdin is not None and program.stdout is not None
+            assert program.stdin is not None
+            assert program.stdout is not None
             program.stdout.readline()
         program.stdin.write("\n")
         program.stdin.flush()
@@ -129,18 +151,20 @@ def _lock_on_a_file_that_goes(path: Path, other: Host, *, is_seen: bool = False)
 
 
 def _fence_that_goes(folder: Path, name: str, other: Host, *, is_seen: bool = False) -> None:
-    """A job's end takes its fence away while the next one's worker waits for its lock: that one's number stands there afterwards."""
+    """A job's end takes its fence away while the next one's worker waits for it: that one's number stands there afterwards."""
     raise_fence(folder, name, 1)
     path = fence_path(folder, name)
     program = other.python(_FENCES, NFS_2 / path.relative_to(NFS), name)
-    assert program.stdin is not None and program.stdout is not None
+    assert program.stdin is not None
+    assert program.stdout is not None
     program.stdout.readline()
     with path.open() if is_seen else nullcontext():
         assert remove_fence(folder, name, 1)
         said, _ = program.communicate("\n", timeout=200)
     assert said == "raised\n", said
     real = EXPORT / path.relative_to(NFS)
-    assert real.exists() and int(real.read_text()) == 2, "a number in a file without a name fences nobody"
+    assert real.exists(), "a number in a file without a name fences nobody"
+    assert int(real.read_text()) == 2, "a number in a file without a name fences nobody"
     try:
         with fenced(folder, name, 1):
             raise AssertionError("a lower number gave names")
@@ -174,13 +198,16 @@ def names(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
             rename_new(folder / "a", folder / "c")
             assert held.read() == "a"
             hidden = sorted(path.name for path in folder.iterdir() if path.name.startswith(".nfs"))
-        until(lambda: sorted(path.name for path in folder.iterdir()) == ["b", "c"], "the end of a name that NFS made", 20)
+        until(
+            lambda: sorted(path.name for path in folder.iterdir()) == ["b", "c"], "the end of a name that NFS made", 20
+        )
         work = folder / "work"
         work.mkdir()
         (work / "overlay").write_text("x")
         program = "import sys, time; held = open(sys.argv[1]); print('open', flush=True); time.sleep(2)"
         with subprocess.Popen([sys.executable, "-c", program, work / "overlay"], stdout=subprocess.PIPE) as holder:
-            assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"open\n"
             began = time.monotonic()
             remove_files([work])
             assert not work.exists()
@@ -213,7 +240,12 @@ def files(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
             reserved = fallocate(handle, 0, 0, MIB) == 0
         finally:
             os.close(handle)
-        return {"stored ranges of a sparse file": ranges, "punched": punched, "reserved": reserved, "fstype": path.stat().st_dev}
+        return {
+            "stored ranges of a sparse file": ranges,
+            "punched": punched,
+            "reserved": reserved,
+            "fstype": path.stat().st_dev,
+        }
 
 
 @contextmanager

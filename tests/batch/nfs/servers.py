@@ -27,7 +27,7 @@ SERVER, CLIENT = "10.9.1.1", "10.9.1.2"
 SERVER_2, CLIENT_2 = "10.9.2.1", "10.9.2.2"
 LEASE, GRACE = 15, 10
 """Seconds, of the server's leases and of its time of grace after it was started."""
-_PATIENCE = 120.0
+_PATIENCE = 900.0
 _LINKS = ("s1", "s2")
 _SETUP = """
 mount -t tmpfs tmpfs /run
@@ -49,11 +49,18 @@ EXPORT { Export_Id = 1; Path = /export; Pseudo = /export; Access_Type = RW; Squa
 """
 
 
-def run(*words: object, **more: Any) -> str:
+def run(*words: object) -> str:
     """A command that must succeed; what it says."""
-    done = subprocess.run([str(each) for each in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE, **more)
+    done = subprocess.run(
+        [str(each) for each in words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
     assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
-    return done.stdout
+    return str(done.stdout)
 
 
 def until(fact: Callable[[], Any], what: str, seconds: float = _PATIENCE) -> Any:
@@ -159,7 +166,9 @@ class Server:
 
     def _popen(self, *words: str) -> subprocess.Popen[bytes]:
         # exec: what is signalled is the server
-        return subprocess.Popen(["nsenter", "--target", str(self.holder), "--net", "--mount", *words], stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            ["nsenter", "--target", str(self.holder), "--net", "--mount", *words], stdin=subprocess.DEVNULL
+        )
 
     def _is_there(self, name: str) -> bool:
         return any(name in each.args for each in self._processes if each.poll() is None)  # type: ignore[operator]
@@ -202,7 +211,10 @@ def exports() -> Iterator[None]:
         # the server's namespaces, which see them as well, go a moment after their last process
         for place in (SMALL, EXPORT):
             _unmounted(place)
-        until(lambda: subprocess.run(["losetup", "--all"], capture_output=True, check=True).stdout == b"", "the end of a loop device")
+        until(
+            lambda: subprocess.run(["losetup", "--all"], capture_output=True, check=True).stdout == b"",
+            "the end of a loop device",
+        )
 
 
 @contextmanager
@@ -228,11 +240,13 @@ test -e /run/rpc.statd.pid || { rpcbind -w; rpc.statd --no-notify; }
 
 
 @contextmanager
-def mounted(place: Path, options: Sequence[str] = ("vers=4.2",), path: Path = EXPORT, address: str = SERVER) -> Iterator[Path]:
+def mounted(
+    place: Path, options: Sequence[str] = ("vers=4.2",), path: Path = EXPORT, address: str = SERVER
+) -> Iterator[Path]:
     """An export, mounted hard: who waits for its server waits for as long as it takes."""
     place.mkdir(parents=True, exist_ok=True)
     run("sh", "-euc", _LOCKING)
-    words = ["mount", "-t", "nfs", "-o", ",".join(("hard", "proto=tcp", "timeo=30", "retrans=2", *options)), f"{address}:{path}", str(place)]
+    words = ["mount", "-t", "nfs", "-o", _options(options), f"{address}:{path}", str(place)]
     until(lambda: subprocess.run(words, check=False, timeout=_PATIENCE).returncode == 0, f"the mount of {path}")
     try:
         yield place
@@ -240,9 +254,16 @@ def mounted(place: Path, options: Sequence[str] = ("vers=4.2",), path: Path = EX
         _unmounted(place)
 
 
+def _options(options: Sequence[str]) -> str:
+    """Hard, and looked for anew after some seconds."""
+    return ",".join(("hard", "proto=tcp", "timeo=30", "retrans=2", *options))
+
+
 def _unmounted(place: Path) -> None:
-    words = ["umount", str(place)]
-    until(lambda: subprocess.run(words, check=False, timeout=_PATIENCE, capture_output=True).returncode == 0, f"the end of the mount {place}")
+    def is_done() -> bool:
+        return subprocess.run(["umount", place], check=False, timeout=_PATIENCE, capture_output=True).returncode == 0
+
+    until(is_done, f"the end of the mount {place}")
 
 
 @dataclass
@@ -273,7 +294,7 @@ def second_host(place: Path, options: Sequence[str] = ("vers=4.2",)) -> Iterator
         host = Host(held.pid)
         place.mkdir(exist_ok=True)
         Path("/tmp/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-        how = ",".join(("hard", "proto=tcp", "timeo=30", "retrans=2", *options))
+        how = _options(options)
         run("ip", "link", "set", "c2", "netns", held.pid)
         run(*host.prefix, "sh", "-euc", f"""
             hostname two
