@@ -46,11 +46,16 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at a step instead of it. ``number``: an errno; 0: a write is cut short. ``lasts``: at all later ones too."""
+    """What happens at a step instead of it. ``number``: an errno; 0: a write is cut short. ``lasts``: at all later ones too.
+
+    ``loses``: with a sync that fails, what was written to the file since the last one is gone, as an NFS client has it whose
+    server does not take it.
+    """
 
     step: int
     number: int
     lasts: bool = False
+    loses: bool = False
 
 
 def same_steps_every_time(patch: pytest.MonkeyPatch, every: int) -> None:
@@ -214,11 +219,26 @@ class FaultyHost:
     def _fsync(self, handle: int) -> None:
         with self._lock:
             if handle in self._open:
-                self._step(Kind.SYNC)
+                try:
+                    self._step(Kind.SYNC)
+                except OSError:
+                    self._lose(handle)
+                    raise
                 if self._open[handle] == self.folder:
                     self.model.sync_folder(self.folder)
                 else:
                     self.model.sync(self._inodes[handle])
+
+    def _lose(self, handle: int) -> None:
+        """Sizes are set at the server, and stay."""
+        if self.fault is None or not self.fault.loses or handle not in self._inodes:
+            return
+        inode = self._inodes[handle]
+        size = len(self.model.files[inode])
+        left = self.model.synced_files[inode][:size].ljust(size, b"\0")
+        self.model.files[inode], self.model.synced_files[inode] = bytearray(left), left
+        self.model.pending = [each for each in self.model.pending if each.names or each.inode != inode]
+        _REAL["pwrite"](handle, left, 0)
 
     def _fdatasync(self, handle: int) -> None:
         self._fsync(handle)

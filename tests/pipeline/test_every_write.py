@@ -271,6 +271,30 @@ def test_refused_at_every_operation_it_is_told_in_a_sentence(bench: Bench, refus
     assert bench.tally["resumed"] > 5
 
 
+LATE = {"no space": (errno.ENOSPC, 73), "quota": (errno.EDQUOT, 73), "EIO": (errno.EIO, 74)}
+
+
+@pytest.mark.parametrize("refusal", [pytest.param(each, marks=[] if each == "no space" else [pytest.mark.matrix]) for each in LATE])
+def test_refused_only_when_it_is_synced_nothing_that_was_lost_counts(bench: Bench, refusal: str) -> None:
+    """As on NFS: writes are taken by the client, and are gone when its server refuses them."""
+    number, wanted = LATE[refusal]
+    host, _, _ = bench.faulty()
+    for step in [at for at, kind in enumerate(host.steps) if kind is Kind.SYNC]:
+        bench.clear()
+        host, status, err = bench.faulty(fault=Fault(step, number, loses=True))
+        assert host.is_true()
+        there = bench.nothing_or_all()
+        if there:
+            # the last of all: the folder's, when the result has its name and only its journal is to go
+            assert step >= len(host.steps) - 2, (step, err)
+        else:
+            assert status == wanted, (step, status, err)
+            bench.same_command_ends_it(0)
+        bench.tally[f"refused: {status}"] += 1
+    assert bench.tally[f"refused: {wanted}"] > 3
+    assert bench.tally["resumed"] > 0
+
+
 def test_writes_that_are_cut_short_are_completed(bench: Bench) -> None:
     host, _, _ = bench.faulty()
     for step, kind in enumerate(host.steps):
