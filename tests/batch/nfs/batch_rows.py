@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from p2v.core.units import MIB
-from tests.batch.nfs.batches import WORK, Batch, measured
+from tests.batch.nfs.batches import WORK, Batch
 from tests.batch.nfs.host_rows import NFS, NFS_2
 from tests.batch.nfs.runner import LEASE, SILENT
-from tests.batch.nfs.servers import EXPORT, SMALL, Server, mounted, second_host, served, until
+from tests.batch.nfs.servers import EXPORT, SMALL, Server, measured, mounted, second_host, served, until
 
 _SLOW = {"limit": "1M"}
 

@@ -56,6 +56,8 @@ class Batch:
     runs: list[subprocess.Popen[bytes]] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     digests: dict[Path, str] = field(default_factory=dict)
+    hidden: int = 0
+    """Names of NFS' own for files that were removed while open, at the end of the last run."""
 
     def __post_init__(self) -> None:
         for each in (WORK / "tmp", WORK / "disks", self.near):
@@ -203,7 +205,13 @@ class Batch:
         self._nothing_left()
         again = Counter(str(e.data.get("code")) for e in events if e.kind == "again")
         attempts = sum(e.kind == "claimed" for e in events)
-        return {"machines": len(jobs), "attempts": attempts, "again": dict(again), "statuses": self.statuses}
+        return {
+            "machines": len(jobs),
+            "attempts": attempts,
+            "again": dict(again),
+            "statuses": self.statuses,
+            "hidden": self.hidden,
+        }
 
     def _holds(self, each: Made) -> None:
         record = load_record(each.folder / f"{each.name}.json")
@@ -212,9 +220,25 @@ class Batch:
             assert path.stat().st_size == output.size, path
         run("qemu-img", "compare", "-f", each.form, "-F", "raw", each.folder / record.disks[0].target, each.disk)
 
+    def _are_there(self, folder: Path, wanted: set[str]) -> None:
+        """What NFS hides until it is closed goes a moment after its process."""
+
+        def others() -> set[str]:
+            return {path.name for path in folder.iterdir()} ^ wanted
+
+        hidden = {name for name in others() if name.startswith(".nfs")}
+        self.hidden += len(hidden)
+        until(
+            lambda: not any(name.startswith(".nfs") for name in others()),
+            "the end of files that were removed while open",
+            60,
+        )
+        assert others() == set(), folder
+
     def _nothing_left(self) -> None:
         until(lambda: not marked(self.jobs), "the end of all that was started")
-        self.verb("clean", str(self.jobs), "--remove")
+        if any(status < 0 for status in self.statuses):
+            self.verb("clean", str(self.jobs), "--remove")
         said = self.verb("clean", str(self.jobs)).stdout
         assert said == "nothing was left\n", said
         for folder in {each.folder for each in self.machines}:
@@ -223,8 +247,7 @@ class Batch:
                 if each.folder == folder:
                     record = load_record(folder / f"{each.name}.json")
                     wanted |= {f"{each.name}.json", *(output.name for output in record.outputs)}
-            there = {path.name for path in folder.iterdir()}
-            assert there == wanted, (folder, there ^ wanted)
+            self._are_there(folder, wanted)
         locks = [path.name for path in self.near.glob(f".{self.store.name}*")]
         assert locks == [], locks
         assert list((WORK / "tmp").iterdir()) == []
@@ -233,8 +256,3 @@ class Batch:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def measured(began: float) -> float:
-    """Seconds since then."""
-    return round(time.monotonic() - began, 1)

@@ -28,8 +28,7 @@ from p2v.core.workspace import (
     take_lock,
     write_synced,
 )
-from tests.batch.nfs.batches import measured
-from tests.batch.nfs.servers import EXPORT, SMALL, Host, Server, mounted, run, second_host, served, until
+from tests.batch.nfs.servers import EXPORT, SMALL, Host, Server, measured, mounted, run, second_host, served, until
 
 NFS, NFS_2 = Path("/nfs"), Path("/nfs2")
 

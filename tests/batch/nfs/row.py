@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
@@ -11,7 +12,9 @@ from tests.batch.nfs.rows import ROWS
 
 def main(name: str, *words: str) -> None:
     """Its figures go to a file."""
-    FIGURES.write_text(json.dumps(ROWS[name](*words) or {}))
+    module, function = ROWS[name]
+    row = getattr(importlib.import_module(f"tests.batch.nfs.{module}"), function)
+    FIGURES.write_text(json.dumps(row(*words) or {}))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def until(fact: Callable[[], Any], what: str, seconds: float = _PATIENCE) -> Any
     return found
 
 
+def measured(began: float) -> float:
+    """Seconds since then."""
+    return round(time.monotonic() - began, 1)
+
+
 @dataclass
 class Server:
     """An NFS server. ``squash``: root of a client is nobody here."""
