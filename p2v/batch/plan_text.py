@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
@@ -23,6 +24,9 @@ _ENDS = ((State.DONE, "converted already"), (State.PARKED, "parked"), (State.CAN
 _TABLE_AT_MOST = 60
 _MESSAGES_AT_MOST = 12
 _NAME_LETTERS, _SYSTEM_LETTERS = 32, 36
+# advice is of `p2v convert`
+_OPTION = re.compile(r"(?<![\w-])--[a-z]")
+_AS_KEYS = "An option that is named here is a key in the manifest: --map NAME=NETWORK is `map: {NAME: NETWORK}`, --key is `keys`."
 
 
 def plan_json(plan: BatchPlan) -> str:
@@ -53,6 +57,9 @@ def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
     lines += _titled("Warnings", _grouped(convertible, _other_warnings, 1))
     lines += _titled("Left alone", _left_alone(plan))
     lines += _titled("Machines", _table(plan, everything))
+    said = [trouble for each in plan.planned for trouble in (*each.blockers, *each.warnings)]
+    if any(_OPTION.search(trouble.hint) for trouble in said):
+        lines += ["", _AS_KEYS]
     if convertible:
         lines += ["", _next(plan)]
     return "\n".join(lines)

@@ -98,6 +98,11 @@ def test_a_terminal_has_how_long_it_still_takes_and_what_is_under_way_moves_with
     # somebody else has cancelled one
     bars.looked(Look([job("web", State.RUNNING), job("db", State.CANCELLED), *ENDED]))
     assert (bars.whole.n, "1 cancelled" in str(bars.whole)) == (5, True)
+    bars.looked(Look([job("web", State.RUNNING), job("db", State.CANCELLED), *ENDED], ONE))
+    assert "left" in str(bars.whole)
+    # when the last has ended nothing is left, whatever was told before
+    bars(event("done", record="/r/web.json", seconds={}, verified=True))
+    assert (bars.whole.n, "left" in str(bars.whole)) == (5 + 1, False)
     bars.close()
 
 

@@ -367,6 +367,13 @@ def test_a_plan_says_what_to_do_next(tmp_path: Path) -> None:
     assert "--measure finds out" in plan_text(together(tmp_path, ready))
 
 
+def test_advice_that_names_options_says_how_a_manifest_has_them(tmp_path: Path) -> None:
+    # the plan's own option is none of them
+    assert "key in the manifest" not in plan_text(together(tmp_path, machine("a")))
+    advised = machine("b", warnings=(Trouble("source.network", "it was on 'VM'", "Say --map 'VM'=NETWORK."),))
+    assert "`map: {" in plan_text(together(tmp_path, machine("a"), advised))
+
+
 def test_shares_of_the_budget_are_shown_and_what_counts_for_nothing_is_told(tmp_path: Path) -> None:
     small_disk(tmp_path / "a.img")
     (tmp_path / "other").mkdir()

@@ -134,7 +134,8 @@ class FleetBars:
 
     def _count(self) -> None:
         # the end of a line is what a narrow screen cuts off
-        said = (self.left, self.fleet.counts())
+        left = self.left if self.fleet.ended < self.fleet.total else ""
+        said = (left, self.fleet.counts())
         self.whole.set_postfix_str(", ".join(part for part in said if part), refresh=False)
         self.whole.n = self.fleet.ended
         self.whole.total = self.fleet.total

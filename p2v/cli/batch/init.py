@@ -39,5 +39,7 @@ def _tell(machines: int, left_out: int) -> None:
     count = f"{machines} machine{'' if machines == 1 else 's'}"
     apart = f", and {left_out} left out: comments say why" if left_out else ""
     console.note(f"p2v: a manifest of {count}{apart}")
+    if not machines and not left_out:
+        console.note("     Name the folder that the disks or descriptions are in; `p2v audit PATH` says what was looked at.")
     if machines:
         console.note("     Edit it (target, verify, map), then `p2v batch plan FILE`.")
