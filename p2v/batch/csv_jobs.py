@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,33 +17,60 @@ from p2v.batch.manifest_keys import MACHINE_KEYS, OPTION_KEYS, Kind, by_name
 from p2v.batch.nodes import Node, NotYaml
 
 BETWEEN = "|"
+TABLES = (".csv", ".tsv")
+"""What a table's file is called, in small letters."""
 _SEPARATORS = ",;\t"
+# UTF-16 would be letters of every code page
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
 _LISTS = (Kind.TEXTS, Kind.PATHS, Kind.SECRETS)
 # what a cell cannot hold
 _NOT_HERE = (Kind.HOOK, Kind.MAP)
 _KEYS = by_name(MACHINE_KEYS, OPTION_KEYS)
+# what Excel takes, and writes in some countries, above the columns
+_SAID = re.compile(r"(?i)sep=(?P<separator>[,;\t])\r?\n")
 
 
 def is_csv(path: Path, text: str) -> bool:
     """Whether a manifest is a table: by its name, or by a first line that names columns (one on a pipe has no name)."""
-    if path.suffix.lower() in (".csv", ".tsv"):
+    if path.suffix.lower() in TABLES:
         return True
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         return False
-    columns = _columns(text.partition("\n")[0].rstrip("\r"))
+    columns = _columns(_SAID.sub("", text, count=1).partition("\n")[0].rstrip("\r"))
     return {"name", "source"} <= set(columns)
+
+
+def decoded(raw: bytes) -> str:
+    """A table's text: UTF-8, or else western Windows' code page, as spreadsheets there write it. Raises UnicodeDecodeError."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if raw.startswith(_WIDE):
+            raise
+        try:
+            return raw.decode("cp1252")
+        except UnicodeDecodeError:
+            raise error from None
 
 
 def csv_node(text: str) -> Node:
     """The table as a manifest. Raises NotYaml for one that cannot be taken apart; values are not looked at."""
-    first, _, _ = text.partition("\n")
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(first), strict=True)
+    said, before = _SAID.match(text), 0
+    if said is not None:
+        text, before = text[said.end() :], 1
+    separator = said["separator"] if said is not None else _separator(text.partition("\n")[0])
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         columns = [cell.strip().lower() for cell in next(rows, [])]
+        # cells that somebody once wrote into, and emptied
+        while columns and not columns[-1]:
+            columns.pop()
         _check(columns)
-        machines = list(_machines(rows, columns))
+        machines = list(_machines(rows, columns, before))
     except csv.Error as error:
-        raise NotYaml(rows.line_num, f"is no line of a table: {error}") from error
+        raise NotYaml(before + rows.line_num, f"is no line of a table: {error}") from error
+    if not machines:
+        raise NotYaml(1, "has no machines: its first line names the columns (name, source, ...), each further line is a machine")
     schema = (Node(1, "schema"), Node(1, str(MANIFEST_SCHEMA)))
     return Node(1, pairs=[schema, (Node(1, "machines"), Node(1, items=machines))])
 
@@ -64,13 +92,16 @@ def _check(columns: Sequence[str]) -> None:
             raise NotYaml(1, f"the column {name}: this is for a manifest in YAML; a table has what is one text")
 
 
-def _machines(rows: Iterator[list[str]], columns: Sequence[str]) -> Iterator[Node]:
-    last = 1
+def _machines(rows: Iterator[list[str]], columns: Sequence[str], before: int) -> Iterator[Node]:
+    """``before``: lines above the first one."""
+    last = before + 1
     for row in rows:
         # a cell may have line breaks in it: a machine begins where the one before ended
-        line, last = last + 1, rows.line_num  # type: ignore[attr-defined]
+        line, last = last + 1, before + rows.line_num  # type: ignore[attr-defined]
         if not any(cell.strip() for cell in row) or row[0].lstrip().startswith("#"):
             continue
+        while len(row) > len(columns) and not row[-1].strip():
+            row.pop()
         if len(row) > len(columns):
             raise NotYaml(line, f"has {len(row)} cells, and there are {len(columns)} columns")
         cells = [(name, cell.strip()) for name, cell in zip(columns, row, strict=False) if cell.strip()]

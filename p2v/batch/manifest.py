@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2v.batch.csv_jobs import csv_node, is_csv
+from p2v.batch.csv_jobs import TABLES, csv_node, decoded, is_csv
 from p2v.batch.jobs import MANIFEST_SCHEMA, Batch, Budget, Hook, MachineJob, Verify, Window
 from p2v.batch.manifest_keys import (
     BATCH_HOOK_KEYS,
@@ -29,7 +29,7 @@ from p2v.batch.nodes import TEXT_BYTES_AT_MOST, Node, NotYaml, parse
 from p2v.batch.options import option_words
 from p2v.batch.shares import hosts, storages
 from p2v.batch.values import Reading, shown
-from p2v.core.errors import BadManifest, Mistake, NoSource, NotPermitted, ReadFailed
+from p2v.core.errors import BadManifest, Mistake, NoSource, NotPermitted, ReadFailed, Usage
 
 _MACHINES_AT_MOST = 100_000
 _KEYS = by_name(MACHINE_KEYS, OPTION_KEYS)
@@ -66,7 +66,10 @@ def read_batch(path: Path) -> Batch:
 
 
 def require_file(path: Path) -> None:
-    """Raise ReadFailed for what is there and no file: a pipe would be waited for, and can be read but once."""
+    """Raise ReadFailed for what is there and no file: a pipe would be waited for, and can be read but once. Usage for a folder."""
+    if os.path.isdir(path):
+        advice = "Name the batch's manifest, or its store; `p2v batch init FOLDER > jobs.yaml` begins a manifest."
+        raise Usage(f"{path}: is a folder", advice)
     if os.path.exists(path) and not os.path.isfile(path):
         raise ReadFailed(str(path), "is no file; write the manifest into one")
 
@@ -85,12 +88,15 @@ def _text(path: Path) -> str:
     if len(raw) > TEXT_BYTES_AT_MOST:
         raise NotYaml(0, f"has more than {TEXT_BYTES_AT_MOST} bytes")
     try:
-        text = raw.decode("utf-8-sig")
+        text = decoded(raw) if path.suffix.lower() in TABLES else raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
         raise NotYaml(
-            line, "is UTF-16, as some programs of Windows save a text; save it as UTF-8" if wide else "is no UTF-8 text"
+            line,
+            "is UTF-16, as some programs of Windows save a text; save it as UTF-8"
+            if wide
+            else "is no UTF-8 text; save it as UTF-8",
         ) from error
     strange = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text)
     if strange is not None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -16,9 +18,25 @@ class Parser(argparse.ArgumentParser):
     """argparse ends with status 2, which here means "done with warnings"; a usage error is 64."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        console.note(f"p2v: {message}")
-        console.note(f"     {self.format_usage().strip()}")
+        console.note(f"p2v: {message}{self._near(message)}")
+        if missing := [action.choices for action in self._verbs() if action.metavar in message.split(": ")[-1].split(", ")]:
+            console.note(f"     Verbs: {', '.join(missing[0])}.")
+        console.note(f"     `{self.prog} --help` tells what there is.")
         sys.exit(64)
+
+    def _verbs(self) -> Iterator[argparse._SubParsersAction[Any]]:
+        return (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+
+    def _near(self, message: str) -> str:
+        """What was meant, where a word is nearly one that is known."""
+        if found := re.match(r"argument .*: invalid choice: (?P<word>'.*') \(choose from (?P<known>.*)\)$", message, re.DOTALL):
+            known = re.findall(r"'([^']*)'", found["known"])
+        elif found := re.match(r"unrecognized arguments: (?P<word>--[\w-]+)", message):
+            known = [name for action in self._actions for name in action.option_strings]
+        else:
+            return ""
+        near = difflib.get_close_matches(found["word"].strip("'"), known, 1)
+        return f"; did you mean {near[0]}?" if near else ""
 
 
 class VerbParser(Parser):
@@ -38,7 +56,11 @@ class VerbParser(Parser):
         self.description = (module.__doc__ or "").replace("``", "`")
         module.configure(self)
         self.set_defaults(**{self._run_as: module.run})
-        return super().parse_known_args(args, namespace)
+        parsed, strange = super().parse_known_args(args, namespace)
+        if strange:
+            # told by the verb that does not know it, not by the program as a whole
+            self.error(f"unrecognized arguments: {' '.join(strange)}")
+        return parsed, strange
 
 
 _OF_THEIR_NAMES: Mapping[str, str] = MappingProxyType({})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -61,11 +64,25 @@ def test_a_log_has_beginnings_ends_and_reasons_and_no_phases() -> None:
     for each in RUN:
         say(each)
     text = stream.getvalue()
-    assert "web: converted, verified: /r/web.json [2 of 3]" in text
+    assert f"{datetime.fromtimestamp(1000.0):%Y-%m-%d %H:%M:%S}  web: converted, verified: /r/web.json [2 of 3]\n" in text
     assert "db: failed, will be tried again in 1 min 30 s: disk: EIO (read-failed) Look at it." in text
     assert "db: PARKED: disk: EIO (read-failed) Look at it. [3 of 3]" in text
     assert "paused: nothing more begins" in text
     assert "Copying" not in text
+
+
+def test_a_journal_notes_the_times_of_its_lines_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def written(journal: str) -> str:
+        monkeypatch.setenv("JOURNAL_STREAM", journal)
+        sink("plain", JOBS)(RUN[0])
+        return capfd.readouterr().err
+
+    here = os.fstat(2)
+    assert written(f"{here.st_dev}:{here.st_ino}").startswith("web: attempt 1")
+    # started from a unit, and its lines go into a file
+    assert written("1:1").endswith("  web: attempt 1 begins (here, lease 1)\n")
 
 
 def test_a_log_tells_now_and_then_how_all_stand() -> None:
@@ -76,7 +93,7 @@ def test_a_log_tells_now_and_then_how_all_stand() -> None:
         say(each)
         say.looked(Look([job("web", State.RUNNING), job("db"), *ENDED], ONE, goes_on=True))
     last = stream.getvalue().splitlines()[-1]
-    assert last.startswith("4 of 6 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
+    assert last[21:].startswith("4 of 6 machines ended; 1 running, 1 waiting, 120 bytes copied; left: about 10 min, until ")
     first, _, third = stream.getvalue().splitlines()
     assert "web" in first
     # and at the first look, how long all of it takes

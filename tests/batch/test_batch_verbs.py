@@ -260,6 +260,7 @@ def test_a_machine_that_is_none_is_told_and_nothing_is_changed(
     assert refused.status == 64
     assert "'nobody'" in refused.err
     assert states(p2v) == {"web": "parked"}
+    assert "did you mean web?" in p2v("logs", "wbe").err
 
 
 BESIDE = """\
@@ -433,7 +434,7 @@ def test_a_page_is_kept_while_it_runs_and_written_anew_when_asked(p2v: P2v, tmp_
         (("status", "--state", "gone"), 64),
         (("plan", "broken.yaml"), 64),
         (("run", "broken.yaml"), 64),
-        (("status", "."), 74),
+        (("status", "."), 64),
         ((), 64),
     ],
 )

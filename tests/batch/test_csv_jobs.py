@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.jobs import Verify
+from p2v.batch.manifest import read_batch
+from p2v.core.errors import BadManifest
 from tests.batch.manifests import mistakes, read
 
 
@@ -61,3 +63,31 @@ def test_a_table_that_makes_no_sense(tmp_path: Path, text: str, line: int) -> No
 
 def test_a_table_is_known_without_its_name(tmp_path: Path) -> None:
     assert read(tmp_path, "name,source,target\na,b,c\n", "jobs").machines[0].name == "a"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_letters_are_those_that_the_spreadsheet_wrote(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "jobs.csv").write_bytes("name;source;target\r\na;Büro €.vmx;out\r\n".encode(encoding))
+    assert read_batch(tmp_path / "jobs.csv").machines[0].sources == (tmp_path / "Büro €.vmx",)
+
+
+def test_bytes_that_no_spreadsheet_writes_are_told_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "jobs.csv").write_bytes(b"name;source;target\r\na;B\x81.vmx;out\r\n")
+    with pytest.raises(BadManifest) as raised:
+        read_batch(tmp_path / "jobs.csv")
+    assert [mistake.line for mistake in raised.value.mistakes] == [2]
+
+
+@pytest.mark.parametrize("name", ["jobs.csv", "jobs"])
+def test_a_line_above_the_columns_says_what_separates_them(tmp_path: Path, name: str) -> None:
+    text = "sep=;\r\nname;source;target\r\na;x,y,z.img;out\r\nb b;b.img;out\r\n"
+    assert [(each.line, each.where) for each in mistakes(tmp_path, text, name)] == [(4, "machine b b.name")]
+    (found,) = read(tmp_path, text.partition("b b")[0], name).machines
+    assert (found.sources, found.line) == ((tmp_path / "x,y,z.img",), 3)
+
+
+def test_cells_that_were_emptied_are_no_columns(tmp_path: Path) -> None:
+    (found,) = read(tmp_path, "name;source;target;;\r\na;a.img;out;;\r\n;;;;\r\n", "jobs.csv").machines
+    assert found.sources == (tmp_path / "a.img",)
+    # something stands there, and nobody knows what it is
+    assert mistakes(tmp_path, "name;source;target;;\r\na;a.img;out;;x\r\n", "jobs.csv")[0].line == 2

@@ -13,7 +13,7 @@ import pytest
 from p2v.batch.arguments import convert_arguments
 from p2v.batch.jobs import Batch, Budget, Hook, Share, Verify, Window
 from p2v.batch.manifest import read_batch
-from p2v.core.errors import BadManifest, Mistake, NoSource, ReadFailed
+from p2v.core.errors import BadManifest, Mistake, NoSource, ReadFailed, Usage
 from p2v.core.units import GIB, MIB
 from tests.batch.manifests import FULL, mistakes, read, written
 
@@ -196,9 +196,15 @@ def test_who_saved_it_as_utf_16_is_told_so(tmp_path: Path, name: str) -> None:
 
 def test_a_pipe_and_a_device_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(ReadFailed, match="is no file"):
             read_batch(path)
+
+
+def test_a_folder_is_no_manifest_and_says_what_would_be(tmp_path: Path) -> None:
+    with pytest.raises(Usage) as raised:
+        read_batch(tmp_path)
+    assert "p2v batch init" in raised.value.hint()
 
 
 @pytest.mark.parametrize(

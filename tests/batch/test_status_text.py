@@ -171,3 +171,20 @@ def test_a_rate_is_of_a_copy_that_goes_on() -> None:
     text = overview(Seen("jobs.yaml", (replace(copying, phase="turn"),), NOW))
     assert "/s" not in text
     assert "waits for its turn" in text
+
+
+def test_machines_that_wait_for_nothing_in_particular_share_lines() -> None:
+    late = replace(job("late"), not_before=NOW + 90)
+    many = [job(f"m{number:03}") for number in range(100)]
+    lines = overview(Seen("jobs.yaml", (late, *many), NOW)).splitlines()
+    waiting = lines[lines.index("waiting") + 1 :]
+    assert waiting[0].split() == ["late", "tried", "again", "in", "1", "min", "30", "s"]
+    assert [name for line in waiting[1:-1] for name in line.strip().rstrip(",").split(", ")] == [
+        each.machine.name for each in many[:60]
+    ]
+    assert all(len(line) < 80 for line in waiting[1:-1])
+    assert "40 more" in waiting[-1]
+
+
+def test_a_table_of_nobody_says_so() -> None:
+    assert "no machine is parked or cancelled" in table(Seen("jobs.yaml", (job("a"),), NOW), (State.PARKED, State.CANCELLED))

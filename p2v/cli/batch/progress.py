@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TextIO
 
 from p2v.batch.estimate import Look, forecast, left_words
@@ -53,9 +54,18 @@ def sink(progress: str, jobs: Sequence[Job]) -> Sink:
         case "json":
             return JsonLines(sys.stderr)
         case "plain":
-            return PlainLines(sys.stderr, Fleet.of(jobs))
+            return PlainLines(sys.stderr, Fleet.of(jobs), times=not _is_journal(sys.stderr))
         case _:
             return _ignore
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether lines go to systemd's journal, which says in JOURNAL_STREAM which file that is (systemd.exec(5))."""
+    try:
+        file = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}"
 
 
 def _ignore(event: JobEvent) -> None:
@@ -150,12 +160,16 @@ class JsonLines:
 
 @dataclass
 class PlainLines:
-    """A line when a machine begins, ends or fails, and now and then how all stand; for logs."""
+    """A line, with its time, when a machine begins, ends or fails, and now and then how all stand; for logs.
+
+    ``times``: false where whoever reads the lines notes their times itself (systemd's journal).
+    """
 
     stream: TextIO
     fleet: Fleet
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
+    times: bool = True
     said_at: float = field(default=0.0)
     is_new: bool = True
     """Nobody was told yet how long it takes."""
@@ -169,7 +183,7 @@ class PlainLines:
             self.fleet.take(event)
             if event.kind in TOLD or not event.job:
                 count = f" [{self.fleet.ended} of {self.fleet.total}]" if event.kind in _ENDS else ""
-                self._say(told(event) + count)
+                self._say(told(event) + count, event.at)
 
     def looked(self, look: Look) -> None:
         """How all stand, about once a second: told of now and then."""
@@ -185,10 +199,11 @@ class PlainLines:
                 copied = f", {format_bytes(self.fleet.copied)} copied" if self.fleet.copied else ""
                 left = forecast(look, self.now())
                 until = "" if left is None else f"; left: {left_words(left, self.now())}"
-                self._say(f"{done}; {self.fleet.counts()}{copied}{until}")
+                self._say(f"{done}; {self.fleet.counts()}{copied}{until}", self.now())
 
-    def _say(self, text: str) -> None:
-        self.stream.write(printable(text, keep="") + "\n")
+    def _say(self, text: str, at: float) -> None:
+        moment = f"{datetime.fromtimestamp(at):%Y-%m-%d %H:%M:%S}  " if self.times else ""
+        self.stream.write(moment + printable(text, keep="") + "\n")
         self.stream.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ SCHEMA = 1
 _NAME_LETTERS = 40
 _REASON_LETTERS = 300
 _SHOWN_OF_A_STATE = 20
+_NAMES_SHOWN = 60
+_LINE_LETTERS = 76
 _ORDER = (State.RUNNING, State.WAITING, State.PARKED, State.CANCELLED, State.DONE)
 
 
@@ -168,9 +171,18 @@ def _waiting(seen: Seen) -> Iterator[str]:
     waiting = _of(seen.jobs, State.WAITING)
     if waiting:
         yield "waiting"
-        rows = [(name_of(job), _reasons_to_wait(job, seen.now)) for job in waiting[:_SHOWN_OF_A_STATE]]
-        yield from _table(None, rows)
-        yield from _rest(len(waiting) - _SHOWN_OF_A_STATE, "waiting")
+        reasons = [(name_of(job), _reasons_to_wait(job, seen.now)) for job in waiting]
+        rows = [row for row in reasons if row[1]]
+        yield from _table(None, rows[:_SHOWN_OF_A_STATE])
+        names = [name for name, why in reasons if not why]
+        yield from _just_names(names[:_NAMES_SHOWN])
+        yield from _rest(max(0, len(rows) - _SHOWN_OF_A_STATE) + max(0, len(names) - _NAMES_SHOWN), "waiting")
+
+
+def _just_names(names: Sequence[str]) -> Iterator[str]:
+    """Names of which there is nothing to say, as many as go into a line."""
+    indented = textwrap.wrap(", ".join(names), _LINE_LETTERS, break_long_words=False, break_on_hyphens=False)
+    yield from (f"  {line}" for line in indented)
 
 
 def why_waiting(job: Job, now: float) -> str:
@@ -202,6 +214,8 @@ def table(seen: Seen, states: Sequence[State] = ()) -> str:
     """A line a machine, in the manifest's order; of the states wished, or of all."""
     shown = [job for job in seen.jobs if not states or job.state in states]
     rows = [(name_of(job), job.state.value, *_ended(job, seen.now)) for job in shown]
+    if not rows:
+        return "\n".join([*summary(seen), "", f"no machine is {' or '.join(state.value for state in states) or 'in it'}"])
     lines = _table(*_with_hosts(("machine", "state", "time", "copied", ""), rows, shown))
     return "\n".join([*summary(seen), "", *lines])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ def require_names(names: Iterable[str], jobs: Iterable[Job]) -> None:
     if missing:
         listed = ", ".join(repr(name) for name in missing)
         what = "no machine is called" if len(missing) == 1 else "no machines are called"
+        near = dict.fromkeys(each for name in missing for each in difflib.get_close_matches(name, known, 1))
+        meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise Usage(
-            f"{what} {listed} in this batch", "`p2v batch status --all` lists its machines; --batch names another."
+            f"{what} {listed} in this batch{meant}", "`p2v batch status --all` lists its machines; --batch names another."
         )
