@@ -41,7 +41,7 @@ def test_a_thousand_machines_fit_on_a_page_with_what_matters() -> None:
     assert "1 of 3" in line
     assert FULL.message in text
     assert FULL.hint in text
-    assert "/b/web-1" in text
+    assert "failure bundles: /b" in text
 
 
 def test_a_table_has_a_line_for_each_machine_of_the_states_wished() -> None:
@@ -188,3 +188,19 @@ def test_machines_that_wait_for_nothing_in_particular_share_lines() -> None:
 
 def test_a_table_of_nobody_says_so() -> None:
     assert "no machine is parked or cancelled" in table(Seen("jobs.yaml", (job("a"),), NOW), (State.PARKED, State.CANCELLED))
+
+
+def test_what_to_do_about_several_is_said_once_and_where_their_bundles_are(tmp_path: Path) -> None:
+    def parked(name: str, code: str, hint: str) -> Job:
+        return replace(job(name, State.PARKED), failure=Failure(code, 77, f"/{name}: no", hint, bundle=tmp_path / f"{name}-1"))
+
+    jobs = (parked("a", "permission", "Ask."), parked("b", "bad-image", "Copy."), parked("c", "permission", "Ask."))
+    lines = overview(Seen("jobs.yaml", jobs, NOW)).splitlines()
+    assert [line.strip() for line in lines[-6:]] == [
+        "a: /a: no (permission)",
+        "c: /c: no (permission)",
+        "Ask.",
+        "b: /b: no (bad-image)",
+        "Copy.",
+        f"failure bundles: {tmp_path}",
+    ]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from p2v.cli import console
-from p2v.core.errors import NoSpace
+from p2v.core.errors import NoSpace, NotPermitted
 from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Warned
 from p2v.core.units import MIB
 
@@ -153,3 +153,8 @@ def test_an_error_is_one_sentence_and_a_hint(
 ) -> None:
     console.error(NoSpace(Path("/x"), 10, 5), progress)
     assert check(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("action", "is_of_mounts"), [("read", False), ("open", False), ("write to", True), ("create", True)])
+def test_only_what_cannot_be_written_may_be_mounted_read_only(action: str, is_of_mounts: bool) -> None:
+    assert ("read-only" in NotPermitted("/x", action).hint()) is is_of_mounts

@@ -139,21 +139,22 @@ def _parked(jobs: Iterable[Job]) -> Iterator[str]:
     parked = _of(jobs, State.PARKED)
     if parked:
         yield "parked (`p2v batch retry NAME` when the reason is gone; `p2v batch logs NAME` tells all)"
-        for job in parked[: _SHOWN_OF_A_STATE * 2]:
-            yield from _reason(job)
+        shown = parked[: _SHOWN_OF_A_STATE * 2]
+        groups: dict[tuple[str, str], list[Job]] = {}
+        for job in shown:
+            failure = job.failure
+            groups.setdefault((failure.code, failure.hint) if failure is not None else ("", ""), []).append(job)
+        for (_, hint), jobs_of_it in groups.items():
+            yield from map(_reason, jobs_of_it)
+            if hint:
+                yield f"      {cut(hint)}"
+        folders = {job.failure.bundle.parent for job in shown if job.failure is not None and job.failure.bundle is not None}
+        yield from (f"  failure bundles: {printable(str(folder), keep='')}" for folder in sorted(folders))
         yield from _rest(len(parked) - _SHOWN_OF_A_STATE * 2, "parked")
 
 
-def _reason(job: Job) -> Iterator[str]:
-    failure = job.failure
-    if failure is None:
-        yield f"  {name_of(job)}"
-        return
-    yield f"  {name_of(job)}: {said(failure)}"
-    if failure.hint:
-        yield f"      {cut(failure.hint)}"
-    if failure.bundle is not None:
-        yield f"      {printable(str(failure.bundle), keep='')}"
+def _reason(job: Job) -> str:
+    return f"  {name_of(job)}: {said(job.failure)}" if job.failure is not None else f"  {name_of(job)}"
 
 
 def said(failure: Failure) -> str:

@@ -104,4 +104,5 @@ class NotPermitted(P2vError):
         return f"{self.file}: no permission to {self.action} it"
 
     def hint(self) -> str:
-        return "Check the owner and mode of the file and of its folder, or run as a user who may."
+        mounted = "" if self.action in ("read", "open", "look at") else ", and whether its storage is mounted read-only"
+        return f"Check the owner and mode of the file and of its folder{mounted}; or run as a user who may."
