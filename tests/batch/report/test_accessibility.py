@@ -73,7 +73,8 @@ def test_a_window_of_320_pixels_is_wide_enough(show: Show) -> None:
         cut = """[...document.querySelectorAll('p, li, dd, dt, h1, h2, h3, h4, label, button, select, input')]
             .filter(each => !each.closest('.scroll, .drawing, .skip') && each.checkVisibility())
             .filter(each => each.getBoundingClientRect().right > 320.5
-                || each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 && getComputedStyle(each).display !== 'inline').map(each => each.outerHTML.slice(0, 200))"""
+                || each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 && getComputedStyle(each).display !== 'inline')
+            .map(each => each.outerHTML.slice(0, 200))"""
         assert page.value(cut) == []
     page = show(sample(), 3600)
     page.window(320, 256)
