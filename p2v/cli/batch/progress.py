@@ -192,7 +192,7 @@ class PlainLines:
             if self.is_new and (found := forecast(look, self.now())) is not None:
                 self.is_new = False
                 if found.seconds >= _SUMMARY_SECONDS:
-                    self._say(f"left to do: {left_words(found, self.now())}")
+                    self._say(f"left to do: {left_words(found, self.now())}", self.now())
             if self.clock() - self.said_at >= _SUMMARY_SECONDS:
                 self.said_at = self.clock()
                 done = f"{self.fleet.ended} of {self.fleet.total} machines ended"
