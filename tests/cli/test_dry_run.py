@@ -66,7 +66,7 @@ def test_all_that_is_in_the_way_is_told_at_once(
     status, words = told(capsys, "convert", disk, "-o", tmp_path / "out", *wishes)
     assert status == 4
     in_the_way = words.partition("In the way\n")[2]
-    for what in ("no-device: does not exist", "old.json: exists already", f"{5 * MIB} are free"):
+    for what in ("no-device: does not exist", "old.json: exists already", f"{format_bytes(5 * MIB)} are free"):
         assert what in in_the_way, what
     assert not (tmp_path / "no-device").exists()
 
