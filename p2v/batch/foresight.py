@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import cached_property
 
-from p2v.batch.jobs import Job, State, Verify
+from p2v.batch.jobs import Budget, Job, State, Verify
 from p2v.batch.kinds import COPY
 from p2v.batch.lanes import Lanes
-from p2v.batch.order import Place
+from p2v.batch.order import Demand, Place
 from p2v.batch.pace import LEAST_SHARE, Paces, copied_share
 from p2v.batch.rates import Copying
 from p2v.batch.scheduling import Dispatch, Holding, Setting, is_open, is_reached, own_limit, wave_of
@@ -29,11 +29,9 @@ _STEPS_AT_MOST, _STEPS_EACH = 10_000, 20
 """And of each machine: whatever a store says of how long things take, a look at it ends."""
 _NOTHING_LEFT = 1e-3
 """Seconds of a copy; times in seconds since 1970 are no finer than a part of a thousandth of this."""
-_STILL_LIKE_IT, _WHERE_NARROW = 0.7, 0.95
-"""Part of a wave that was left when an order was made, below which it is made anew: what is long beside the rest changes with it;
-and, where storages have bounds, which of them the end would wait for, which matters much."""
+_STILL_LIKE_IT = 0.7
+"""Part of a wave that was left when an order was made, below which it is made anew."""
 _Ready = tuple[int, frozenset[object], frozenset[float]]
-"""What machines are ready: of which wave, but for which windows, and those to be tried again at which moments."""
 _BOOTING = frozenset({"instrument", "boot"})
 _TAIL = frozenset({"commit", "checksum", "losses", "publish"})
 
@@ -110,13 +108,15 @@ class _Run:
     idle: float = 0.0
     events: list[tuple[float, int, str, str]] = field(default_factory=list)
     number: int = 0
-    dispatch: Dispatch | None = None
-    dispatches: dict[_Ready, tuple[int, Dispatch]] = field(default_factory=dict)
     begun: set[str] = field(default_factory=set)
+    ready: list[Job] = field(default_factory=list)
+    key: _Ready = (0, frozenset(), frozenset())
+    """Of which wave they are ready, but for which windows, and for those that are to be tried again at which moments."""
+    demand: Demand = field(default_factory=lambda: Demand({}, Budget(), Lanes()))
+    dispatches: dict[tuple[object, ...], tuple[int, Dispatch]] = field(default_factory=dict)
+    """Orders by what they go by, each with what was left of the wave when it was made."""
     wave: int | None = None
     left_of_wave: int = 0
-    built_for: int = 0
-    """What was left of the wave when the order was made."""
     change: float = -math.inf
     """When others may be ready than now."""
 
@@ -145,9 +145,9 @@ class _Run:
         return self.lanes.has_rates
 
     @cached_property
-    def like(self) -> float:
-        """Part of what was left when an order was made, below which it is made anew."""
-        return _WHERE_NARROW if self.has_rates or self.lanes.said or self.lanes.usual.copies else _STILL_LIKE_IT
+    def is_bounded(self) -> bool:
+        """Whether anything is said of single storages: without that, none is what the end would wait for."""
+        return self.has_rates or bool(self.lanes.said) or self.lanes.usual.copies is not None
 
     def foreseen(self) -> Foresight:
         for job in list(self.jobs.values()):
@@ -204,11 +204,11 @@ class _Run:
                 self._happen(name, COPY)
             self._turn()
         if self.now < min(self.terms.until, self.terms.stop_at) and self._waits():
-            if self.now >= self.change or self.left_of_wave == 0 or self.left_of_wave < self.like * self.built_for:
+            if self.now >= self.change or self.left_of_wave == 0:
                 self._look_anew()
-            for name, _ in self.dispatch.begin() if self.dispatch is not None else ():
-                task = self._whole(name)
-                self.tasks[name] = task
+            for name, _ in self._dispatch().begin():
+                self.demand.begin(name)
+                task = self.tasks[name] = self._whole(name)
                 self._at(task.lead, name, "lead")
         self._share()
 
@@ -236,14 +236,22 @@ class _Run:
         shut = {window for window in windows if not is_in(window, self.now, self.zone)}
         due = {job.not_before for job in waiting if job.not_before > self.now}
         self.change = min([next_change(windows, self.now, self.zone), *due])
-        key = (self.wave, frozenset(shut), frozenset(due))
-        # the order goes by what is left: it is made anew when much of that has changed
-        self.built_for, self.dispatch = self.dispatches.get(key, (0, None))
-        if self.dispatch is None or self.left_of_wave < self.like * self.built_for:
-            ready = [job for job in waiting if job.machine.window not in shut and job.not_before <= self.now]
-            self.dispatch = Dispatch.of(ready, self.held, self.terms.budget, self.setting, self.begun)
-            self.built_for = self.left_of_wave
-            self.dispatches[key] = self.built_for, self.dispatch
+        self.ready = [job for job in waiting if job.machine.window not in shut and job.not_before <= self.now]
+        self.key = self.wave, frozenset(shut), frozenset(due)
+        self.demand = Demand.of(self.ready, self.setting.places, self.terms.budget, self.lanes)
+
+    def _dispatch(self) -> Dispatch:
+        """The order of those that are ready. It goes by what is left: by which storages the end would wait for, in their order, and
+        by what is long beside the rest, for which it is made anew when much of that has changed.
+        """
+        narrow = self.demand.narrow if self.is_bounded else {}
+        key = *self.key, tuple(sorted(narrow, key=lambda lane: -narrow[lane]))
+        built_for, dispatch = self.dispatches.get(key, (0, None))
+        if dispatch is None or self.left_of_wave < _STILL_LIKE_IT * built_for:
+            ready = [job for job in self.ready if job.machine.name not in self.begun]
+            dispatch = Dispatch.of(ready, self.held, self.terms.budget, self.setting, self.begun)
+            self.dispatches[key] = self.left_of_wave, dispatch
+        return dispatch
 
     def _go_on(self, job: Job) -> None:
         """Take up a machine that is under way already."""

@@ -149,18 +149,8 @@ class _Ranks:
 
     @classmethod
     def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> _Ranks:
-        seconds: dict[str, float] = {}
-        bytes_over: dict[str, int] = {}
-        for job in ready:
-            place = places.get(job.machine.name, Place())
-            rates = [each for lane in place.storages if (each := lanes.over(lane).bytes_per_second) is not None]
-            seconds[job.machine.name] = place.size / min(_SPEED, *rates) if rates else place.size / _SPEED
-            for lane in place.storages:
-                bytes_over[lane] = bytes_over.get(lane, 0) + place.size
-        whole = sum(seconds.values()) / budget.copies
-        needed = {lane: _needed(moved, lane, budget, lanes) for lane, moved in bytes_over.items()}
-        narrow = {lane: each for lane, each in needed.items() if each > whole * _NARROW}
-        return cls(places, seconds, narrow, whole / _LONG)
+        demand = Demand.of(ready, places, budget, lanes)
+        return cls(places, demand.seconds, demand.narrow, demand.whole / _LONG)
 
     def of_job(self, job: Job) -> tuple[float, float]:
         """The less, the earlier."""
@@ -168,6 +158,48 @@ class _Ranks:
         own = self.seconds[name] if self.seconds[name] >= self.long else 0.0
         narrow = [self.narrow.get(lane, 0.0) for lane in self.places.get(name, Place()).storages] if self.narrow else []
         return -max([own, *narrow]), -own
+
+
+@dataclass(slots=True)
+class Demand:
+    """What jobs need: seconds that each copies, by its name, and the bytes over each lane; of those that have not begun."""
+
+    places: Mapping[str, Place]
+    budget: Budget
+    lanes: Lanes
+    seconds: dict[str, float] = field(default_factory=dict)
+    moved: dict[str, int] = field(default_factory=dict)
+    total: float = 0.0
+
+    @classmethod
+    def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> Demand:
+        made = cls(places, budget, lanes)
+        for job in ready:
+            place = places.get(job.machine.name, Place())
+            rates = [each for lane in place.storages if (each := lanes.over(lane).bytes_per_second) is not None]
+            made.seconds[job.machine.name] = place.size / min(_SPEED, *rates) if rates else place.size / _SPEED
+            for lane in place.storages:
+                made.moved[lane] = made.moved.get(lane, 0) + place.size
+        made.total = sum(made.seconds.values())
+        return made
+
+    @property
+    def whole(self) -> float:
+        """Seconds of all of it at all places for copies."""
+        return self.total / self.budget.copies
+
+    @property
+    def narrow(self) -> Mapping[str, float]:
+        """Seconds that a lane needs, of lanes that the end would wait for."""
+        needed = {lane: _needed(moved, lane, self.budget, self.lanes) for lane, moved in self.moved.items()}
+        return {lane: each for lane, each in needed.items() if each > self.whole * _NARROW}
+
+    def begin(self, name: str) -> None:
+        """Without one that begins."""
+        place = self.places.get(name, Place())
+        self.total -= self.seconds.pop(name, 0.0)
+        for lane in place.storages:
+            self.moved[lane] -= place.size
 
 
 def _needed(moved: int, lane: str, budget: Budget, lanes: Lanes) -> float:

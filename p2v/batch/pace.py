@@ -112,15 +112,19 @@ def paces_of(jobs: Sequence[Job], sizes: Mapping[str, int], now: float, setting:
     done = [job for job in jobs if job.state is State.DONE and job.ended >= job.began > 0]
     parts = [_Parts.of(job, sizes[job.machine.name], storages_of(job)) for job in done]
     copies = [_Copy(each.storages, each.size, each.copy, each.began + each.lead) for each in parts]
-    copies += [
-        _Copy(storages_of(job), *seen, now - seen[1]) for job in jobs if (seen := _copying(job, sizes, now)) is not None
+    going = [
+        (copied_share(job), _Copy(storages_of(job), *seen, now - seen[1]))
+        for job in jobs
+        if (seen := _copying(job, sizes, now)) is not None
     ]
+    bound = _bound([*copies, *(copy for _, copy in going)], setting.lanes)
+    copies += [copy for share, copy in going if share >= LEAST_SHARE]
     assumed = assumed_paces()
     boots = [each.boot for each in parts if each.boot is not None]
     words = [] if copies else [assumed.assumed[0]]
     words += [] if parts else [assumed.assumed[1]]
     words += [] if boots or not any(job.machine.verify is Verify.BOOT for job in jobs) else [assumed.assumed[2]]
-    overall, over = _copy_paces(copies, _bound(copies, setting.lanes))
+    overall, over = _copy_paces(copies, bound)
     return Paces(
         lead=mean(each.lead for each in parts) if parts else assumed.lead,
         copy=overall,
@@ -218,7 +222,7 @@ def _copying(job: Job, sizes: Mapping[str, int], now: float) -> tuple[float, flo
     if (
         job.state is not State.RUNNING
         or job.phase not in (COPY, "rewrite", APPLIANCE_PHASE)
-        or not LEAST_SHARE <= share < 1
+        or not 0 < share < 1
     ):
         return None
     return sizes[job.machine.name] * share, max(0.1, now - job.began - LEAD_SECONDS)

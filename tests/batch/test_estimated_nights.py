@@ -30,9 +30,11 @@ BEGIN = datetime(2026, 11, 27, 20, 0, tzinfo=BERLIN).timestamp()
 SPRING = datetime(2026, 3, 28, 20, 0, tzinfo=BERLIN).timestamp()
 HOUR = 3600.0
 BUDGET = Budget(copies=3, appliances=1, boots=1)
-BOUNDS = {0.1: 0.3, 0.25: 0.25, 0.5: 0.25, 0.75: 0.2, 0.9: 0.1, 0.97: 0.05}
-"""By the part of the night that is over."""
-SEEDS = range(4)
+BOUNDS = {0.03: 0.4, 0.1: 0.2, 0.25: 0.16, 0.5: 0.1, 0.75: 0.1, 0.9: 0.05, 0.97: 0.03}
+"""Of nine in ten nights, by the part of the night that is over."""
+WORST = {0.03: 0.8, 0.1: 0.5, 0.25: 0.5, 0.5: 0.3, 0.75: 0.3, 0.9: 0.3, 0.97: 0.15}
+"""Of all of them: the end may hang on one large machine, and on whether it still begins in time."""
+SEEDS = range(6)
 
 Fleet = Mapping[str, Machine]
 
@@ -101,20 +103,25 @@ def error(night: Played, share: float) -> float:
     return abs(at + found.seconds - night.end) / (night.end - night.begin)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("share", BOUNDS)
+def test_the_end_is_said_within_the_bound_at_every_part_of_the_night(share: float) -> None:
+    errors = sorted((error(played(kind, seed), share), kind, seed) for kind in NIGHTS for seed in SEEDS)
+    most = errors[9 * len(errors) // 10]
+    assert most[0] <= BOUNDS[share], errors[-8:]
+    assert errors[-1][0] <= WORST[share], errors[-8:]
+
+
 @pytest.mark.parametrize("kind", NIGHTS)
-def test_the_end_is_said_within_the_bound_at_every_part_of_the_night(kind: str, seed: int) -> None:
-    night = played(kind, seed)
-    errors = {share: error(night, share) for share in BOUNDS}
-    assert all(errors[share] <= bound for share, bound in BOUNDS.items()), errors
+def test_whatever_is_scarce_it_is_told_well_from_the_middle_of_the_night_on(kind: str) -> None:
+    assert mean(error(played(kind, seed), 0.5) for seed in SEEDS) <= 0.1
 
 
 def test_the_error_falls_as_the_night_goes_on() -> None:
     nights = [played(kind, seed) for kind in NIGHTS for seed in SEEDS]
-    early, middle, late = (mean(error(night, share) for night in nights) for share in (0.03, 0.5, 0.9))
-    assert early > middle > late
-    assert middle < 0.06
-    assert late < 0.02
+    means = [mean(error(night, share) for night in nights) for share in (0.03, 0.1, 0.5, 0.9, 0.97)]
+    assert means == sorted(means, reverse=True)
+    assert means[2] < 0.06
+    assert means[3] < 0.03
 
 
 @pytest.mark.parametrize("seed", SEEDS)
