@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 READY = "ready"
-_SECONDS = 1400.0
+_SECONDS = 3000.0
 FIGURES = Path("/tmp/figures.json")
 """Where a row writes what it measured."""
 

@@ -37,7 +37,7 @@ _NOT_OURS = ("__pycache__", "fixtures", "fuzz", "proof", "pages", "support_matri
 _CODE_BYTES = GIB
 _EXPORT_BYTES = 4 * GIB
 _START_SECONDS = 900.0
-_ROW_SECONDS = 1500.0
+_ROW_SECONDS = 3100.0
 _LOOK = 0.2
 
 

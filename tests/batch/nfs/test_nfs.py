@@ -17,7 +17,7 @@ from tests.batch.nfs.host import Answer, Machine, code_image, machine, why_not
 
 pytestmark = [
     pytest.mark.matrix,
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(4200),
     pytest.mark.xdist_group("nfs"),
     pytest.mark.skipif(bool(why_not()), reason=why_not()),
 ]
