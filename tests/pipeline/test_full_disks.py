@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import random
 import subprocess
 import threading
@@ -111,10 +112,12 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_copy(
     assert state(source) == before
 
 
-def _numbers(err: str, place: Path) -> tuple[int, int]:
+def _numbers(err: str, place: Path) -> tuple[float, float]:
+    """What is needed and what is free, in bytes, as it is told."""
     line = next(line for line in err.splitlines() if line.startswith(f"p2v: {place}: "))
-    words = line.split()
-    return int(words[2]), int(words[words.index("and") + 1])
+    units = {"bytes": 1, "KiB": KIB, "MiB": MIB}
+    needed, free = (float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+) (bytes|[KM]iB) are", line))
+    return needed, free
 
 
 @NEEDS_LOOP_DEVICES
