@@ -70,7 +70,8 @@ def parse_address(text: str, certificates: Certificates | None = None, resolver:
         or parts.query
         or parts.username
     ):
-        raise Usage(f"--engine {text}: no address of a scheduler", "As in --engine dask://scheduler.example:8786.")
+        hint = "As in --engine dask://scheduler.example:8786; it is spoken to by TLS where certificates are named."
+        raise Usage(f"--engine {text}: no address of a scheduler", hint)
     if certificates is not None:
         _require_usable(certificates, text)
         return Address(parts.hostname, port, encrypted=True)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from p2v.batch.children import Child, Order
 from p2v.batch.cluster.address import parse_address
+from p2v.batch.cluster.handshake import trouble
 from p2v.batch.cluster.placing import ClusterWish
-from p2v.core.errors import ToolMissing
+from p2v.core.errors import ClusterRefused, ToolMissing
 
 if TYPE_CHECKING:
     from p2v.batch.cluster.link import Link
@@ -49,6 +50,9 @@ def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
     except ImportError as error:
         raise ToolMissing("dask.distributed", "p2v-suite[cluster] by pip") from error
     files = wish.certificates
+    refused = trouble(address, files)
+    if refused is not None:
+        raise ClusterRefused(wish.engine, *refused)
     security = (
         Security(
             tls_ca_file=str(files.authority),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from p2v.batch.children import Child, Ended, Order, wait_for
@@ -64,13 +65,15 @@ class Cluster:
     scheme: str = "tcp"
     programs: list[Program] = field(default_factory=list)
     port: int = 0
+    host: str = "127.0.0.1"
+    """As it stands in an address."""
 
     def scheduler(self) -> Program:
         """Start one; after the first, at the same port."""
         file = self.folder / "scheduler.json"
         file.unlink(missing_ok=True)
         program = self._start(
-            "scheduler", "--host", f"{self.scheme}://127.0.0.1:{self.port}", "--dashboard-address", "127.0.0.1:0",
+            "scheduler", "--host", f"{self.scheme}://{self.host}:{self.port}", "--dashboard-address", "127.0.0.1:0",
             "--no-show",
             "--scheduler-file", str(file), *self.security,
         )  # fmt: skip
@@ -78,34 +81,36 @@ class Cluster:
         return program
 
     def worker(
-        self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny", preload: str = ""
-    ) -> Program:
+        self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny", preload: str = "",
+        port: int = 0, environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Program:  # fmt: skip
         """Start one, and wait until the scheduler has taken it."""
         program = self._start(
-            "worker", f"{self.scheme}://127.0.0.1:{self.port}", nanny, "--dashboard-address", "127.0.0.1:0",
+            "worker", f"{self.scheme}://{self.host}:{self.port}", nanny, "--dashboard-address", "127.0.0.1:0",
             "--nthreads", "4",
-            "--memory-limit", "0", "--host", "127.0.0.1", "--local-directory", str(self.folder),
+            "--memory-limit", "0", "--host", self.host, "--local-directory", str(self.folder),
             "--resources", resources, *(["--name", name] if name else []),
-            *(["--preload", preload] if preload else []), *self.security,
+            *(["--preload", preload] if preload else []), *(["--worker-port", str(port)] if port else []), *self.security,
+            environment=environment,
         )  # fmt: skip
         until(lambda: b"Registered to:" in program.log.read_bytes(), "a worker at the scheduler")
         return program
 
     @property
     def engine(self) -> str:
-        return f"dask://127.0.0.1:{self.port}"
+        return f"dask://{self.host}:{self.port}"
 
     def end(self) -> None:
         for program in self.programs:
             program.end()
 
-    def _start(self, kind: str, *options: str) -> Program:
+    def _start(self, kind: str, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> Program:
         log = self.folder / f"{kind}{len(self.programs)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
             )  # fmt: skip
         self.programs.append(Program(process, log))
         return self.programs[-1]
@@ -119,9 +124,11 @@ def _port(file: Path, program: Program) -> int:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, security: tuple[str, ...] = (), scheme: str = "tcp") -> Iterator[Cluster]:
+def cluster(
+    folder: Path, security: tuple[str, ...] = (), scheme: str = "tcp", host: str = "127.0.0.1"
+) -> Iterator[Cluster]:
     """A cluster of which all ends with the context."""
-    made = Cluster(folder, security, scheme)
+    made = Cluster(folder, security, scheme, host=host)
     try:
         yield made
     finally:
