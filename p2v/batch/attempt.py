@@ -73,6 +73,8 @@ class Attempt:
     inspection: str = ""
     host_before: Mapping[str, Any] | None = None
     """What was told of the host that had the attempt before this one."""
+    since: float | None = None
+    """See ``Order``."""
     result: Result | None = None
     failure: Failure | None = None
     ending: Callable[[float], Job] | None = None

@@ -46,7 +46,8 @@ class Order:
     """What is to be run: values only, so that it can go to another host.
 
     ``argv``: p2v's own arguments, the verb first. ``environment``: beside the starter's own. ``fence``: the lease's number.
-    ``is_told``: it heeds limits that it is told while it runs.
+    ``is_told``: it heeds limits that it is told while it runs. ``since``: when the machine was first taken, where earlier attempts
+    may have converted it already (seconds since 1970, by the clock of the host that is furthest behind).
     """
 
     name: str
@@ -55,13 +56,15 @@ class Order:
     fence: int
     machine: MachineJob
     is_told: bool = False
+    since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a child ended. ``exit_status``: negative for the signal that ended it. ``tail``: what it said that was no event.
 
-    ``lost``: in words, that nobody knows how it ended. ``stdout``: its beginning, where it was listened to.
+    ``lost``: in words, that nobody knows how it ended. ``stdout``: its beginning, where it was listened to. ``record``: where this
+    host has its record, if that is not beside its results: those are on another host's disk.
     """
 
     exit_status: int
@@ -69,6 +72,7 @@ class Ended:
     seconds: float
     lost: str = ""
     stdout: str = ""
+    record: Path | None = None
 
 
 class Child(Protocol):

@@ -34,9 +34,14 @@ def bundles_folder(store: Path) -> Path:
 
 
 def bundle_folder(store: Path, job: Job) -> Path:
-    """Where a job's failure bundle stands, one for each attempt. A machine's name may hold what no file's name may."""
-    name = quote(job.machine.name, safe=" +@,=").replace(".", "%2E") or "%"
-    return bundles_folder(store) / f"{name[:150]}-{job.fence}"
+    """Where a job's failure bundle stands, one for each attempt."""
+    return bundles_folder(store) / numbered(job.machine.name, job.fence)
+
+
+def numbered(name: str, fence: int) -> str:
+    """A folder's name for an attempt at a machine, whose own may hold what no file's name may."""
+    plain = quote(name, safe=" +@,=").replace(".", "%2E") or "%"
+    return f"{plain[:150]}-{fence}"
 
 
 def begin_bundle(folder: Path) -> None:

@@ -297,7 +297,7 @@ class _Run:
         """Wait for one's turn, where that is needed at all."""
         if seconds > 0:
             self.turns[what].append(name)
-            if what == "rewrite" and self.setting.turns:
+            if what == "rewrite":
                 self.held[name] = self.held[name].after("phase-started", "appliance-turn")
         else:
             self._at(0.0, name, what)

@@ -29,5 +29,7 @@ PHASE_STARTED, BYTES_DONE, PHASE_FINISHED = "phase-started", "bytes-done", "phas
 """Events of a conversion that change what a job shows, with the fields that ``p2v convert --progress json`` gives them."""
 WORKER = "worker"
 """A worker of a cluster has begun the attempt: ``worker``, its address, and ``host``, its host's name."""
+FOUND = "an earlier attempt had converted it; its end was not heard"
+"""A warning: its result stood there."""
 COPY = "copy"
 """The phase whose bytes are counted, and whose place another job may have when it ends."""

@@ -133,7 +133,7 @@ def run_batch(
     settings = settings or Settings()
     local = local or LocalStarter(batch.store, grace_seconds=settings.grace)
     store.put(batch, time.time())
-    setting = Setting({}, settings.host, Lanes.of(batch.budget), settings.chosen, turns=starter is None)
+    setting = Setting({}, settings.host, Lanes.of(batch.budget), settings.chosen)
     teller = Teller(store, report, settings.patience)
     began = time.monotonic()
     with (

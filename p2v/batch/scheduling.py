@@ -2,8 +2,7 @@
 
 A job holds a place for copying until it has copied, so that phases of different machines overlap. How many appliances run and how
 many guests boot at once is seen to by the children themselves (``p2v.core.turns``), which wait for their turn: most guests that
-need no rewriting are known as such only when they have been looked at. Where children cannot (on a cluster), a job holds a place
-for an appliance from its beginning until it is rewritten, or until it turns out that it need not be.
+need no rewriting are known as such only when they have been looked at. On a cluster that is each worker's affair.
 
 In which order they begin: ``p2v.batch.order``. What their copies may use meanwhile: ``p2v.batch.rates``.
 """
@@ -111,7 +110,7 @@ _NO_PLACES: Mapping[str, Place] = MappingProxyType({})
 class Setting:
     """Where jobs run. ``host``: this host's name, for machines that are pinned; None: all hosts are reached. ``lanes``: what may go
     over storages and servers; None: what the budget says of all of them. ``chosen``: machines beside which all others are as if
-    they were not in the batch, but for what they take while they run. ``turns``: children wait for appliances themselves.
+    they were not in the batch, but for what they take while they run.
     ``unseen``: machines that are not begun yet, for it is not known where their bytes are.
     """
 
@@ -119,7 +118,6 @@ class Setting:
     host: str | None = ""
     lanes: Lanes | None = None
     chosen: Container[str] | None = None
-    turns: bool = True
     unseen: Container[str] = ()
 
     def rates(self, budget: Budget) -> Rates:
@@ -293,7 +291,6 @@ class _Room:
         return bool(held) and (
             len(held) - hanging >= budget.jobs
             or sum(each.copies for each in held) >= budget.copies
-            or (not self.setting.turns and sum(each.rewrites for each in held) >= budget.appliances)
         )
 
     @property

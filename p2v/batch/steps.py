@@ -28,7 +28,7 @@ from p2v.batch.failures import (
 from p2v.batch.fences_left import FencesLeft
 from p2v.batch.hooks_past import HOOK, HOOK_BEGAN, HOOK_RUNS, began_data, in_words, past_hooks, runs_data, stray_of
 from p2v.batch.jobs import Failure, Job, Verify
-from p2v.batch.kinds import WORKER
+from p2v.batch.kinds import FOUND, WORKER
 from p2v.batch.looking import SILENT, Silences, silence
 from p2v.batch.past import begun_before, past_of
 from p2v.batch.results import Result, record_path
@@ -196,7 +196,7 @@ class Steps:
         if status in CONVERTED and not ended.lost:
             booted = status != 3 if machine.verify is Verify.BOOT or status == 3 else None
             attempt.failure = None
-            self._converted(attempt, Result(record_path(machine), booted, status == 2), stopping=stopping)
+            self._converted(attempt, Result(ended.record or record_path(machine), booted, status == 2), stopping=stopping)
         elif stopping or attempt.must_stop:
             self._release(attempt)
         else:
@@ -216,6 +216,7 @@ class Steps:
         if attempt.lease.fence > 1:
             before = begun_before(self.store, attempt.name, attempt.lease.job.began)
             since, attempt.host_before = before.since, before.worker or attempt.host_before
+            attempt.since = since
         attempt.look = None
 
         seconds = self.silences.patience(attempt.machine, time.monotonic())
@@ -236,8 +237,7 @@ class Steps:
             self._fail(attempt, silence(look))
         elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):
             attempt.failure = None
-            words = "an earlier attempt had converted it; its end was not heard"
-            self.teller.job(attempt, "warning", {"message": words})
+            self.teller.job(attempt, "warning", {"message": FOUND})
             if attempt.host_before is not None:
                 self.teller.job(attempt, WORKER, attempt.host_before)
             self._converted(attempt, result, stopping=False)
@@ -458,7 +458,7 @@ def order_of(attempt: Attempt) -> Order:
     limits = () if limit is None else (f"--share={limit}",)
     fixed = (f"--fence={lease.fence}", "--progress=json", "--json")
     argv = ("convert", *convert_arguments(attempt.machine), *limits, *fixed)
-    return Order(attempt.name, argv, {}, lease.fence, attempt.machine, is_told=limit is not None)
+    return Order(attempt.name, argv, {}, lease.fence, attempt.machine, is_told=limit is not None, since=attempt.since)
 
 
 def how_it_ended(ended: Ended) -> str:

@@ -56,7 +56,6 @@ class KeptTerms:
     said: Mapping[str, Share]
     host: str | None
     chosen: tuple[str, ...] | None
-    turns: bool
     until: float | None
     stop_at: float | None
 
@@ -72,7 +71,6 @@ def terms_data(terms: Terms) -> Any:
         lanes.said,
         setting.host,
         None if setting.chosen is None else tuple(name for name in setting.places if name in setting.chosen),
-        setting.turns,
         _finite(terms.until),
         _finite(terms.stop_at),
     )
@@ -82,7 +80,7 @@ def terms_data(terms: Terms) -> Any:
 def terms_of(kept: KeptTerms) -> Terms:
     """As they were."""
     chosen = None if kept.chosen is None else frozenset(kept.chosen)
-    setting = Setting(kept.places, kept.host, Lanes(kept.usual, kept.said), chosen, kept.turns)
+    setting = Setting(kept.places, kept.host, Lanes(kept.usual, kept.said), chosen)
     return Terms(kept.budget, setting, _or_never(kept.until), _or_never(kept.stop_at))
 
 

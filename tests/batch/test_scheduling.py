@@ -30,9 +30,8 @@ def chosen(
     places: Mapping[str, Place] | None = None,
     at: time = NOON,
     host: str | None = "",
-    turns: bool = True,
 ) -> tuple[str, ...]:
-    return choose(jobs, running or {}, budget, 1000.0, at, Setting(places or {}, host, turns=turns))
+    return choose(jobs, running or {}, budget, 1000.0, at, Setting(places or {}, host))
 
 
 def test_the_first_in_priority_begins_first_then_what_is_longer_than_its_share_of_the_rest() -> None:
@@ -87,16 +86,6 @@ def test_a_copy_place_is_given_back_when_its_phase_ends_whatever_is_rewritten_th
     assert [chosen(jobs, budget, {"a": held}) for held in (began, copied)] == [(), ("b",)]
     # one that copies needs no appliance to begin: it waits for its turn itself
     assert chosen(jobs, replace(budget, copies=2), {"a": began}) == ("b",)
-
-
-def test_where_children_do_not_wait_themselves_an_appliance_is_held_until_it_turns_out_not_to_be_needed() -> None:
-    jobs, budget = [job("a"), job("b")], Budget(copies=2, appliances=1)
-    began = Holding()
-    copied = began.after("phase-started", "copy").after("phase-finished", "copy")
-    both = copied.after("phase-started", "rewrite").after("phase-finished", "rewrite")
-    assert [chosen(jobs, budget, {"a": held}, turns=False) for held in (began, copied, both)] == [(), (), ("b",)]
-    # a guest that needs no rewriting needs no appliance any more either when the results get their names
-    assert chosen(jobs, budget, {"a": copied.after("phase-started", "publish")}, turns=False) == ("b",)
 
 
 def test_no_more_jobs_than_the_budget_has_are_under_way() -> None:

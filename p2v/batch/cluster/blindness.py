@@ -1,29 +1,48 @@
-"""Which workers do not see which paths, for as long as that is worth remembering: a mount may come."""
+"""Which workers cannot do what, for as long as that is worth remembering: a mount may come, and a full disk be tidied."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from p2v.batch.cluster.sight import Here
 from p2v.batch.jobs import MachineJob
 
 _SECONDS = 30.0
 _MOST_PATHS = 200
+_HOSTS_NAMED = 5
+_MOUNT_IT = "Mount it at the same place on all hosts, or name the host that has it as the machine's `host`."
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a worker has said: that it does not see ``path``, or can do nothing with it. ``why``: in words.
+
+    ``until``: believed so long, by the monotonic clock. ``code``, ``exit_code``, ``hint``: of an error that ends the attempt where
+    all workers say so, for nobody but who sees to them helps; empty: it may pass.
+    """
+
+    path: Path
+    why: str
+    until: float = 0.0
+    code: str = ""
+    exit_code: int = 0
+    hint: str = ""
 
 
 @dataclass
 class Blindness:
-    """What workers, by their addresses, have said that they do not see: the path, in words how, and until when it is believed."""
+    """What workers, by their addresses, have said that they do not see."""
 
-    _paths: dict[str, dict[Path, tuple[str, float]]] = field(default_factory=dict)
+    _paths: dict[str, dict[Path, Missed]] = field(default_factory=dict)
 
-    def note(self, worker: str, path: Path, why: str, now: float) -> None:
-        """A worker has said so. Times are of the monotonic clock."""
+    def note(self, worker: str, missed: Missed, now: float) -> None:
+        """A worker has said so. ``now``: of the monotonic clock."""
         known = self._paths.setdefault(worker, {})
         while len(known) >= _MOST_PATHS:
             del known[next(iter(known))]
-        known[path] = (why, now + _SECONDS)
+        known[missed.path] = replace(missed, until=now + _SECONDS)
 
     def forget(self, worker: str) -> None:
         """It has gone."""
@@ -33,10 +52,31 @@ class Blindness:
         """Those of them that have not said that they miss something of a machine's."""
         return tuple(worker for worker in workers if self.missed(worker, machine, now) is None)
 
-    def missed(self, worker: str, machine: MachineJob, now: float) -> tuple[Path, str] | None:
-        """What of a machine's a worker does not see, and in words how."""
+    def missed(self, worker: str, machine: MachineJob, now: float) -> Missed | None:
+        """What of a machine's a worker does not see."""
         wanted = (*machine.sources, machine.folder)
-        for path, (why, until) in self._paths.get(worker, {}).items():
-            if until > now and any(each.is_relative_to(path) for each in wanted):
-                return path, why
+        for path, missed in self._paths.get(worker, {}).items():
+            if missed.until > now and any(each.is_relative_to(path) for each in wanted):
+                return missed
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Why an attempt ends that no worker can carry out. ``is_sure``: waiting does not help."""
+
+    code: str
+    exit_code: int
+    message: str
+    hint: str
+    is_sure: bool
+
+
+def why_given_up(missed: Mapping[str, Missed], here: Here) -> GivenUp:
+    """``missed``: what workers have said, by their hosts; ``here``: what the runner's host sees."""
+    words = "; ".join(f"at {host} {each.why}" for host, each in list(missed.items())[:_HOSTS_NAMED])
+    if missed and all(each.code for each in missed.values()):
+        last = list(missed.values())[-1]
+        return GivenUp(last.code, last.exit_code, f"no worker can convert this machine: {words}", last.hint, is_sure=True)
+    code = "not-seen" if here.sources else "no-source"
+    return GivenUp(code, 66, f"no worker sees what this machine needs: {words}", _MOUNT_IT, is_sure=False)

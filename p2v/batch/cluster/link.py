@@ -17,13 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from distributed import Client, Future, Queue
+from distributed import Client, Queue
 from distributed.security import Security
 
 from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address
+from p2v.batch.cluster.blindness import Missed, why_given_up
 from p2v.batch.cluster.child import ClusterChild, Stage
-from p2v.batch.cluster.messages import Begun, Over, Task, Told, Unseen, message_of
+from p2v.batch.cluster.handshake import trouble
+from p2v.batch.cluster.messages import Begun, Left, Over, Task, Told, Unfit, Unseen, message_of
 from p2v.batch.cluster.placing import (
     ClusterWish,
     fitting,
@@ -33,7 +35,8 @@ from p2v.batch.cluster.placing import (
     turns,
     why_none,
 )
-from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, taken, within
+from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, forget_told, taken, within
+from p2v.batch.cluster.sent import Sent
 from p2v.batch.cluster.sight import Here, seen_here
 from p2v.batch.cluster.worker import new_limit, run_task
 from p2v.core.errors import ClusterGone, P2vError
@@ -43,27 +46,13 @@ _WORD_SECONDS = 10.0
 """After which a job that waits is told why."""
 _CLOCKS_APART_SECONDS = 30.0
 """From which on it is told of."""
-_HOSTS_NAMED = 5
+_FORGET_SECONDS = 60.0
+"""Between times that the scheduler is told to keep nothing of what workers told."""
 _QUEUE = "queue"
+_EVERYTHING = Path("/")
 _HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
 """For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
-
-
-@dataclass(eq=False)
-class _Sent:
-    """A child that the scheduler has; ``asked``: since when its last word is waited for."""
-
-    child: ClusterChild
-    future: Future[None]
-    token: Queue
-    wanted: Mapping[str, float]
-    """What it has of its worker's resources, or takes turns at there."""
-    asked: float | None = None
-    refused: bool = False
-    """Its worker has done nothing, for it does not see what the task is about."""
-    telling: asyncio.Task[None] | None = None
-    """Tells the worker a limit; one after the other, so that the last one counts."""
 
 
 @dataclass(eq=False)
@@ -78,7 +67,7 @@ class Link:
     """Set when it is connected for the first time, or never will be."""
     refusal: P2vError | None = None
     _held: list[ClusterChild] = field(default_factory=list)
-    _sent: dict[str, _Sent] = field(default_factory=dict)
+    _sent: dict[str, Sent] = field(default_factory=dict)
     _looking: set[asyncio.Task[None]] = field(default_factory=set)
     _loop: asyncio.AbstractEventLoop | None = None
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -138,7 +127,9 @@ class Link:
             try:
                 await self._connected()
             except Exception as error:  # noqa: BLE001 - whatever Dask raises here, the connection is made anew
-                why = error.sentence() if isinstance(error, P2vError) else f"{type(error).__name__}: {error}"[:500]
+                refused = await asyncio.to_thread(trouble, self.address, self.wish.certificates)
+                why = refused[0] if refused else f"{type(error).__name__}: {error}"[:500]
+                why = error.sentence() if isinstance(error, P2vError) else why
                 self._lose_all(f"the scheduler went away ({why})")
                 if not self.first.is_set():
                     gone = ClusterGone(self.wish.engine, f"no scheduler answers ({why})")
@@ -169,17 +160,23 @@ class Link:
         await self._roster.look(client)
         await forbid_stealing(client)
         self.first.set()
-        looked = time.monotonic()
+        comm = client.scheduler_comm
+        looked = forgot = time.monotonic()
         while not self._closing:
-            if client.status != "running":
+            # one that it made anew by itself has not asked for what workers tell, maybe of another scheduler at the same address
+            if client.status != "running" or client.scheduler_comm is not comm:
                 raise Broken("the connection was lost")
             if time.monotonic() - looked >= _LOOK_SECONDS:
                 await self._roster.look(client)
                 looked = time.monotonic()
+            if time.monotonic() - forgot >= _FORGET_SECONDS:
+                await forget_told(client, self.topic)
+                forgot = time.monotonic()
             # a scheduler that hangs is none
             await within(_HANGING_SECONDS, self._attend(client))
             await self._pause()
         await within(_HANGING_SECONDS, self._stop_all())
+        await forget_told(client, self.topic)
 
     async def _attend(self, client: Client) -> None:
         for each in list(self._sent.values()):
@@ -235,7 +232,7 @@ class Link:
             run_task, child.task.record(), key=key, pure=False, retries=0, allow_other_workers=False,
             workers=[worker], resources=resources,
         )  # fmt: skip
-        self._sent[key] = _Sent(child, future, token, wanted)
+        self._sent[key] = Sent(child, future, token, wanted)
 
     def _look_here(self, child: ClusterChild) -> None:
         """See what this host sees of a job, beside everything else: a mount may not answer."""
@@ -255,20 +252,18 @@ class Link:
             self._woken.set()
 
     def _hold_unseen(self, child: ClusterChild, fits: Iterable[str], here: Here) -> None:
-        """Keep a child that no worker sees, for a while where this host sees it: then a mount is missing, and it may come."""
+        """Keep a child that no worker can do anything with, for a while where that may pass: a mount may come, a disk be tidied."""
         now, machine = time.monotonic(), child.task.order.machine
         child.blind_since = child.blind_since or now
+        missed = {each: self._roster.blindness.missed(each, machine, now) for each in fits}
         patience = self.wish.blind_seconds if here.sources else 0.0
-        if not self._roster.is_known or now - child.blind_since < patience:
+        end = why_given_up({self._roster.host_of(each) or each: why for each, why in missed.items() if why is not None}, here)
+        if not self._roster.is_known or (now - child.blind_since < patience and not end.is_sure):
             self._hold(child)
             return
-        missed = ((self._roster.host_of(each) or each, self._roster.blindness.missed(each, machine, now)) for each in fits)
-        said = dict.fromkeys(f"at {host} {found[0]} {found[1]}" for host, found in missed if found is not None)
-        words, code = "; ".join(list(said)[:_HOSTS_NAMED]), "not-seen" if here.sources else "no-source"
-        hint = "Mount it at the same place on all hosts, or name the host that has it as the machine's `host`."
-        message = f"no worker sees what this machine needs: {words}"
-        child.tell({"event": "error", "code": code, "exit_code": 66, "message": message, "hint": hint})
-        child.end(Ended(66, message, 0.0))
+        words = {"code": end.code, "exit_code": end.exit_code, "message": end.message, "hint": end.hint}
+        child.tell({"event": "error", **words})
+        child.end(Ended(end.exit_code, end.message, 0.0))
 
     def _taken_at(self, address: str, resource: str) -> float:
         """How much of a worker's resource our jobs have."""
@@ -294,13 +289,10 @@ class Link:
             with self._lock:
                 self._held.append(child)
 
-    async def _settle(self, each: _Sent) -> None:
+    async def _settle(self, each: Sent) -> None:
         """Look at one that the scheduler has: is it over, to be stopped, or lost?"""
         child, now = each.child, time.monotonic()
         if each.refused and child.stage is not Stage.OVER:
-            await self._take_back(each)
-        elif child.stage is Stage.SENT and not self._roster.has(child.worker) and await taken(each.token):
-            # its token was there still: it never began, so no attempt has failed
             await self._take_back(each)
         elif child.stage is not Stage.OVER:
             if each.future.status == "cancelled" and each.asked is None:
@@ -308,6 +300,10 @@ class Link:
             if child.stop_wished and each.asked is None:
                 each.asked = now
                 await self._stop(each)
+            if await self._never_begins(each):
+                self._roster.doubt(child.worker)
+                await self._take_back(each)
+                return
             self._judge(each, now)
             if child.stage is Stage.SENT:
                 child.still_waits()
@@ -315,8 +311,17 @@ class Link:
             del self._sent[child.task.key]
             await self._forget(each)
 
-    async def _take_back(self, each: _Sent) -> None:
-        """Hold one again whose worker did nothing, or is gone; what comes is another task, for this one's token is gone."""
+    async def _never_begins(self, each: Sent) -> bool:
+        """Whether one is certain not to begin, so that nothing is lost: its worker had no answer from the scheduler in time, was
+        started anew and knows nothing of us, or went away; and its token is ours again.
+        """
+        child = each.child
+        if child.stage is not Stage.SENT or child.stop_wished or each.asked is not None:
+            return False
+        return (each.future.status == "error" or not self._roster.has(child.worker)) and await taken(each.token)
+
+    async def _take_back(self, each: Sent) -> None:
+        """Hold one again whose worker did nothing; what comes is another task, for this one's token is gone."""
         child = each.child
         del self._sent[child.task.key]
         await self._forget(each)
@@ -325,7 +330,7 @@ class Link:
             child.task = replace(child.task, key=self._next_key(child.task.order))
         self._hold(child)
 
-    def _tell_limit(self, client: Client, each: _Sent) -> None:
+    def _tell_limit(self, client: Client, each: Sent) -> None:
         """Beside everything else: a worker that does not answer has its copy go on at its old limit, which counts until then."""
         child, limit = each.child, each.child.limit_wished
         if limit is None or child.stage is not Stage.BEGUN or (each.telling is not None and not each.telling.done()):
@@ -342,23 +347,25 @@ class Link:
 
         each.telling = asyncio.create_task(tell())
 
-    def _judge(self, each: _Sent, now: float) -> None:
+    def _judge(self, each: Sent, now: float) -> None:
         """Say that it is lost where that is so."""
         child, future = each.child, each.future
         if not self._roster.has(child.worker):
             child.lose(f"its worker {child.worker} went away")
         elif future.status in ("error", "lost", "finished") and each.asked is None:
             each.asked = now  # its last word may be under way
+        elif each.keeping is not None and not child.at_once:
+            return
         elif each.asked is not None and (child.at_once or now - each.asked > _LAST_WORD_SECONDS):
             child.lose("its worker did not tell how it ended")
 
-    async def _stop(self, each: _Sent) -> None:
+    async def _stop(self, each: Sent) -> None:
         """Take the token back, so that it never begins; one that has begun is ended by its worker, which tells of it."""
         if each.child.stage is Stage.SENT and await taken(each.token):
             each.child.end(Ended(143, "stopped before it began", 0.0))
         await each.future.cancel(reason="stopped by p2v batch")
 
-    async def _forget(self, each: _Sent) -> None:
+    async def _forget(self, each: Sent) -> None:
         if each.telling is not None:
             each.telling.cancel()
         if not each.future.done():
@@ -385,20 +392,31 @@ class Link:
             case Begun(_, worker, clock):
                 self._began(each.child, worker, clock - time.time())
             case Unseen(_, worker, path, why):
-                each.refused = True
-                self._roster.blindness.note(worker, Path(path), why, time.monotonic())
-                told_of = f"{self._roster.host_of(worker) or worker} does not see what this machine needs: {path} {why}"
-                each.child.tell({"event": "warning", "message": told_of})
-                self._woken.set()
+                self._refuse(each, worker, "does not see what this machine needs", Missed(Path(path), f"{path} {why}"))
+            case Unfit(_, worker, code, exit_code, why, hint):
+                # of a worker that could not even begin everything is to go elsewhere
+                about = each.child.task.order.machine.sources[0] if code else _EVERYTHING
+                missed = Missed(about, why, code=code, exit_code=exit_code, hint=hint)
+                self._refuse(each, worker, "cannot convert this machine", missed)
             case Told(_, told):
                 each.child.tell(told)
+            case Left(_, piece, data):
+                each.hand_over(piece, data)
             case Over(_, ended):
-                each.child.end(ended)
-                self._woken.set()
+                each.over(ended, self._woken.set)
 
+    def _refuse(self, each: Sent, worker: str, words: str, missed: Missed) -> None:
+        """A worker has given a task back, and gets none for a while that it could not do either."""
+        each.refused = True
+        self._roster.blindness.note(worker, missed, time.monotonic())
+        told_of = f"{self._roster.host_of(worker) or worker} {words}: {missed.why}"
+        each.child.tell({"event": "warning", "message": told_of})
+        self._woken.set()
 
     def _began(self, child: ClusterChild, worker: str, ahead: float) -> None:
         """A worker has begun. ``ahead``: seconds by which its host's clock is before ours, less what the message took."""
+        if child.stage is not Stage.SENT:
+            return
         child.stage, child.worker = Stage.BEGUN, worker
         hostname = self._roster.host_of(worker)
         child.tell({"event": "phase-finished", "phase": _QUEUE, "seconds": child.waited(), "failed": False})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from p2v.batch.cluster.address import Certificates, objection
 from p2v.batch.jobs import MachineJob, Verify
@@ -15,7 +16,11 @@ CONVERT = "convert"
 """The resource that a worker has one of for each conversion it may do at the same time."""
 KVM = "kvm"
 """How many of a worker's conversions may boot at the same time. No task takes it: children take turns (``p2v.core.turns``)."""
+APPLIANCE = "appliance"
+"""The same for rewriting appliances, where a host cannot have as many as conversions; it is asked of no worker."""
 _STORAGE = "storage-"
+_MOST = 1000.0
+"""Of a resource; who offers more offers this."""
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
@@ -167,11 +172,16 @@ def seen(
     if not problem and described.get("protocol") != protocol:
         problem = f"{address} has version {version} of p2v as this host has, but not the same: it speaks another protocol"
     resources = said.get("resources")
-    amounts = resources.items() if isinstance(resources, Mapping) else ()
     return WorkerSeen(
         address,
         str(said.get("name", ""))[:255],
         str(described.get("hostname", ""))[:255],
-        {str(name): float(amount) for name, amount in amounts if isinstance(amount, int | float)},
+        amounts(resources) if isinstance(resources, Mapping) else {},
         problem,
     )
+
+
+def amounts(resources: Mapping[Any, Any]) -> dict[str, float]:
+    """What a worker offers, as numbers to count with: some write ``inf`` for any number."""
+    found = {str(name): float(amount) for name, amount in resources.items() if isinstance(amount, int | float)}
+    return {name: min(amount, _MOST) for name, amount in found.items() if amount > 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -40,6 +41,8 @@ class Roster:
     blindness: Blindness = field(default_factory=Blindness)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _ask_again: dict[str, float] = field(default_factory=dict)
+    _marks: dict[str, str] = field(default_factory=dict)
+    """Of workers that were asked: their folders, of which each process makes its own."""
 
     @property
     def is_known(self) -> bool:
@@ -54,6 +57,10 @@ class Roster:
         """A worker's host by its name; empty: it has none, or is not there."""
         return self.workers[worker].hostname if worker in self.workers else ""
 
+    def doubt(self, worker: str) -> None:
+        """It did not even begin what it was given: it is asked anew before it gets more."""
+        self.workers.pop(worker, None)
+
     def clear(self) -> None:
         """The connection has ended."""
         for asked in self._asking.values():
@@ -61,10 +68,12 @@ class Roster:
         self._asking.clear()
         self.workers.clear()
         self._ask_again.clear()
+        self._marks.clear()
 
     async def look(self, client: Client) -> None:
         """Who is there now; those that are new are asked who they are, beside everything else. Raises ClusterRefused."""
         identity = await within(ANSWER_SECONDS, _rpc(client).identity(n_workers=-1))
+        self.forget_restarted(identity["workers"])
         why_not = objection(str(identity["address"]))
         if why_not:
             raise ClusterRefused(self.engine, why_not)
@@ -77,6 +86,16 @@ class Roster:
                 self.blindness.forget(gone)
         for address in there.keys() - self.workers.keys() - self._asking.keys():
             self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
+
+    def forget_restarted(self, there: Mapping[str, Mapping[str, object]]) -> None:
+        """A worker that was started anew at its old port is another one: it knows nothing of ours."""
+        for address in self.workers.keys() & there.keys():
+            mark = str(there[address].get("local_directory", ""))
+            if self._marks.setdefault(address, mark) != mark:
+                del self.workers[address], self._marks[address]
+                self.blindness.forget(address)
+        for gone in self._marks.keys() - there.keys():
+            del self._marks[gone]
 
     async def _ask(self, client: Client, address: str, said: Mapping[str, object]) -> None:
         described: Mapping[str, object]
@@ -120,8 +139,34 @@ async def forbid_stealing(client: Client) -> None:
         if stealing is not None:
             await stealing.stop()
 
-    # a function within a function goes by value: a scheduler need not have p2v
-    await within(ANSWER_SECONDS, client.run_on_scheduler(forbid))
+    await _at_scheduler(client, forbid)
+
+
+async def forget_told(client: Client, topic: str) -> None:
+    """Have the scheduler keep nothing of what workers told: its log of events grows for as long as it runs otherwise."""
+
+    async def forget(dask_scheduler: Any) -> None:
+        dask_scheduler._broker.truncate(topic)
+
+    # of another version it may have no such thing, and keeps what it keeps
+    with suppress(AttributeError):
+        await _at_scheduler(client, forget)
+
+
+async def _at_scheduler(client: Client, work: Callable[[Any], Awaitable[None]]) -> None:
+    """Run something at the scheduler. A function within a function goes by value, for a scheduler need not have p2v; but what goes
+    is of our version of Python, and another one must not try it: both may be done without.
+    """
+    if await _python_of(client) == tuple(sys.version_info[:2]):
+        await within(ANSWER_SECONDS, client.run_on_scheduler(work))
+
+
+async def _python_of(client: Client) -> tuple[int, ...]:
+    versions = await within(ANSWER_SECONDS, _rpc(client).versions())
+    match versions:
+        case {"host": {"python": str(python)}}:
+            return tuple(int(each) for each in python.split(".")[:2] if each.isdecimal())
+    return ()
 
 
 async def within(seconds: float, work: Awaitable[_T]) -> _T:

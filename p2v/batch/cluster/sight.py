@@ -8,9 +8,11 @@ find it in the folder sees another one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from p2v.audit.side_by_side import Bounds, side_by_side
 from p2v.batch.jobs import MachineJob
@@ -20,6 +22,7 @@ from p2v.core.workspace import make_output_folder
 
 NOT_THERE, ANOTHER = "is not there", "is another folder than at the runner's host"
 _SECONDS = 20.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,7 @@ def seen_here(machine: MachineJob, fence: int) -> Here:
 
 def unseen(machine: MachineJob, *, fenced: bool) -> tuple[Path, str] | None:
     """What a worker's host does not see, and in words how; None: nothing, or it does not answer (the child tells)."""
-    found: list[tuple[Path, str]] = []
-    # a thread that waits for a mount cannot be ended, and keeps nobody from ending
-    thread = threading.Thread(target=lambda: found.extend(_missing(machine, fenced)), daemon=True)
-    thread.start()
-    thread.join(_SECONDS)
-    return found[0] if found else None
+    return answered(lambda: next(_missing(machine, fenced), None), _SECONDS)
 
 
 def _missing(machine: MachineJob, fenced: bool) -> Iterator[tuple[Path, str]]:
@@ -100,3 +98,18 @@ def _raised(machine: MachineJob, fence: int) -> bool:
     except P2vError:
         return False
     return True
+
+
+def answered(work: Callable[[], _T], seconds: float = _SECONDS) -> _T | None:
+    """What a look at a folder gives; None when it raises an error of ours, or its mount does not answer in time."""
+    found: list[_T] = []
+
+    def look() -> None:
+        with suppress(P2vError, OSError):
+            found.append(work())
+
+    # a thread that waits for a mount cannot be ended, and keeps nobody from ending
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None

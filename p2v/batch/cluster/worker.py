@@ -21,13 +21,15 @@ from distributed import Queue, Semaphore, Worker, WorkerPlugin, get_client, get_
 
 import p2v
 from p2v.batch.children import Ended, LocalStarter, run_to_end
+from p2v.batch.cluster.handing import converted_before, handed_over
 from p2v.batch.cluster.merging import Merged
-from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, Unseen, message_data, task_of
-from p2v.batch.cluster.placing import KVM, Storage
+from p2v.batch.cluster.messages import PROTOCOL, Begun, Message, Over, Task, Told, Unfit, Unseen, message_text, task_of
+from p2v.batch.cluster.placing import APPLIANCE, KVM, Storage, amounts
 from p2v.batch.cluster.sight import unseen
 from p2v.batch.failures import CONVERTED
-from p2v.core.errors import P2vError, Usage
-from p2v.core.turns import boot_turns
+from p2v.batch.kinds import FOUND
+from p2v.core.errors import P2vError, TargetExists, ToolMissing, Usage
+from p2v.core.turns import appliance_turns, boot_turns
 
 KEEPER = "p2v-children"
 _TOKEN_SECONDS = 3.0
@@ -125,7 +127,7 @@ def run_task(record: Mapping[str, Any]) -> None:
     assert isinstance(keeper, ChildKeeper)
 
     def say(message: Message) -> None:
-        worker.log_event(task.topic, message_data(message))
+        worker.log_event(task.topic, message_text(message))
 
     with keeper.kept(task.key) as stop:
         _take_token(task)
@@ -134,20 +136,64 @@ def run_task(record: Mapping[str, Any]) -> None:
             say(Unseen(task.key, worker.address, str(missing[0]), missing[1]))
             return
         say(Begun(task.key, worker.address, time.time()))
-        ended = Ended(70, "", 0.0, "the worker failed")
-        try:
-            told, limits = lambda event: say(Told(task.key, event)), lambda: keeper.take_limit(task.key)
-            ended = attempt(task, told, stop, _turns_of(worker), limits)
+
+        def work(tell: Tell) -> Ended:
+            ended = attempt(task, tell, stop, _turns_of(worker), lambda: keeper.take_limit(task.key))
             if keeper.is_closing and ended.exit_status not in CONVERTED:
                 # what we told it to end says nothing of the machine
-                ended = replace(ended, lost=f"its worker at {socket.gethostname()} was told to end, and ended it")
-        except P2vError as error:
-            say(Told(task.key, _as_event(error)))
-            ended = Ended(error.exit_code, error.sentence(), 0.0)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong here is told to the runner, who waits for it
-            ended = Ended(70, f"{type(error).__name__}: {error}"[:2000], 0.0)
-        finally:
-            say(Over(task.key, ended))
+                return replace(ended, lost=f"its worker at {socket.gethostname()} was told to end, and ended it")
+            return ended
+
+        _run_begun(task, worker.address, say, work)
+
+
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+def _run_begun(task: Task, address: str, say: Callable[[Message], None], work: Callable[[Tell], Ended]) -> None:
+    """Carry a task out whose beginning was told, and tell its end, whatever comes.
+
+    Where this host is at fault the task is given back: a worker that fails one machine after the other is sooner free for the next
+    than those that convert any.
+    """
+    met: dict[str, Any] = {}
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if event.get("event") == "error":
+            met.update(event)
+        say(Told(task.key, event))
+
+    last: Message = Over(task.key, Ended(70, "", 0.0, "the worker failed"))
+    try:
+        last = Over(task.key, _ended(task, tell, say, work))
+        if not last.ended.lost and last.ended.exit_status == met.get("exit_code") == ToolMissing.exit_code:
+            code, why, hint = (str(met.get(each, "")) for each in ("code", "message", "hint"))
+            last = Unfit(task.key, address, code, ToolMissing.exit_code, why, hint)
+    except P2vError as error:
+        tell(_as_event(error))
+        last = Over(task.key, Ended(error.exit_code, error.sentence(), 0.0))
+    except OSError as error:
+        # no room for its temporary files, or for a further process
+        where = f"{error.filename}: " if error.filename else ""
+        last = Unfit(task.key, address, "", 0, f"its host cannot begin it ({where}{error.strerror or error})")
+    except Exception as error:  # noqa: BLE001 - whatever went wrong here is told to the runner, who waits for it
+        last = Over(task.key, Ended(70, f"{type(error).__name__}: {error}"[:2000], 0.0))
+    finally:
+        say(last)
+
+
+def _ended(task: Task, tell: Tell, say: Callable[[Message], None], work: Callable[[Tell], Ended]) -> Ended:
+    """How it ended, or an earlier attempt had, whose result is here."""
+    before = converted_before(task)
+    ended = before or work(tell)
+    if before is None and ended.exit_status == TargetExists.exit_code:
+        before = converted_before(task)  # it may have become so just now
+        ended = before or ended
+    if before is not None:
+        tell({"event": "warning", "message": FOUND})
+    for left in handed_over(task, ended):
+        say(left)
+    return ended
 
 
 def _take_token(task: Task) -> None:
@@ -161,9 +207,13 @@ def _take_token(task: Task) -> None:
 
 
 def _turns_of(worker: Worker) -> Mapping[str, str]:
-    """What children of all batches are told, so that no more of them boot at once than this worker was given ``kvm``."""
-    count = int(worker.state.total_resources.get(KVM, 0.0))
-    return boot_turns(count, Path(worker.local_directory)) if count else {}
+    """What children of all batches are told, so that no more of them boot at once than this worker was given ``kvm``, or have an
+    appliance than it was given ``appliance``. Without that word ``convert`` bounds them already.
+    """
+    folder, offered = Path(worker.local_directory), amounts(worker.state.total_resources)
+    boots, appliances = int(offered.get(KVM, 0.0)), int(offered.get(APPLIANCE, 0.0))
+    told = boot_turns(boots, folder) if boots else {}
+    return told | (appliance_turns(appliances, folder) if appliances else {})
 
 
 def attempt(

@@ -100,6 +100,10 @@ class Runner:
         moved = [event for event in self.of(SLOW, "bytes-done") if event["phase"] == "copy" and event["count"]]
         return str(self.of(SLOW, "worker")[-1]["worker"]) if moved else ""
 
+    def stop(self) -> None:
+        """It does nothing any more, and does not know."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def end(self) -> tuple[int, dict[str, dict[str, Any]]]:
         """Its exit status, and how each machine stands in the document that it prints."""
         out, _ = self._process.communicate(timeout=PATIENCE)

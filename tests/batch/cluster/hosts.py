@@ -48,9 +48,14 @@ class Host:
         """Pull its cable."""
         self.run("ip", "link", "set", "eth0", "down")
 
-    def hide(self, folder: Path) -> None:
-        """Have an empty folder in the place of one that the others see, as where a mount is missing."""
-        self.run("mount", "-t", "tmpfs", "-o", "size=1M", "none", str(folder))
+    def hide(self, folder: Path, megabytes: int = 1) -> None:
+        """Have an empty folder in the place of one that the others see: a mount is missing, or there is a disk of its own."""
+        self.run("mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "none", str(folder))
+
+    def names_in(self, folder: Path) -> list[str]:
+        """What stands in a folder as this host sees it."""
+        listed = subprocess.run([*self.enter, "ls", "-A", str(folder)], check=True, capture_output=True, text=True)
+        return listed.stdout.split()
 
 
 @dataclass

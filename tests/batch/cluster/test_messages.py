@@ -11,14 +11,29 @@ import pytest
 
 from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.merging import Merged
-from p2v.batch.cluster.messages import Begun, Message, Over, Task, Told, Unseen, message_data, message_of, task_of
+from p2v.batch.cluster.messages import (
+    Begun,
+    Left,
+    Message,
+    Over,
+    Piece,
+    Task,
+    Told,
+    Unfit,
+    Unseen,
+    message_of,
+    message_text,
+    task_of,
+)
 from p2v.batch.cluster.placing import Storage
-from p2v.batch.jobs import MachineJob
+from p2v.batch.jobs import MachineJob, Verify
 
 
 def _task() -> Task:
-    machine = MachineJob("web1", (Path("/in/web1.vmdk"), Path("/in/web2.vmdk")), Path("/out"))
-    order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine, is_told=True)
+    machine = MachineJob(
+        "web1", (Path("/in/web1.vmdk"), Path("/in/web2.vmdk")), Path("/out"), options=("--connect=x",), verify=Verify.BOOT
+    )
+    order = Order("web1", ("convert", "/in/web1.vmdk"), {"A": "b"}, 7, machine, is_told=True, since=12.5)
     return Task("k", "t", order, Path("/out/batch.sqlite"), (Storage("nfs1", Path("/mnt/nfs1"), 4),), fenced=True)
 
 
@@ -37,11 +52,16 @@ def test_a_task_of_another_protocol_is_not_begun() -> None:
         Begun("k", "tcp://a:1", 1795000000.5),
         Unseen("k", "tcp://a:1", "/mnt/nas", "is not there"),
         Told("k", {"event": "warning", "message": "x"}),
+        Told("k", {"event": "change-applied", "summary": "a guest's \udcff file", "size": 10**30, "deep": [[{}]]}),
+        Unfit("k", "tcp://a:1", "tool-missing", 69, "qemu-img is not available", "Install it."),
+        Left("k", Piece.SCREENSHOT, bytes(range(256)) * 9),
         Over("k", Ended(3, "tail", 1.5, "lost")),
     ],
 )
-def test_a_message_is_json_on_its_way_and_the_same_afterwards(message: Message) -> None:
-    assert message_of(json.loads(json.dumps(message_data(message)))) == message
+def test_a_message_is_plain_text_on_its_way_and_the_same_afterwards(message: Message) -> None:
+    text = message_text(message)
+    assert text.isascii()
+    assert message_of(text) == message
 
 
 @pytest.mark.parametrize(
@@ -52,13 +72,29 @@ def test_a_message_is_json_on_its_way_and_the_same_afterwards(message: Message) 
 )  # fmt: skip
 def test_what_is_no_message_is_none(data: object) -> None:
     assert message_of(data) is None
+    assert message_of(json.dumps(data)) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "9" * 10_000, ""])
+def test_what_is_no_json_is_no_message(text: str) -> None:
+    assert message_of(text) is None
+
+
+def test_a_piece_that_unpacks_to_more_than_one_may_be_is_none() -> None:
+    most = Piece.LOG.most_bytes
+    assert isinstance(message_of(message_text(Left("k", Piece.LOG, bytes(most)))), Left)
+    assert message_of(message_text(Left("k", Piece.LOG, bytes(most + 1)))) is None
+    packed = json.loads(message_text(Left("k", Piece.RECORD, b"x" * 1000)))
+    for data in (packed["data"][:-8], "%%", ""):
+        assert message_of(json.dumps(packed | {"data": data})) is None
+    assert message_of(json.dumps(packed | {"piece": "passwd"})) is None
 
 
 def test_a_tail_is_cut_on_both_sides() -> None:
-    data = message_data(Over("k", Ended(1, "x" * 1_000_000, 1.0)))
+    data = json.loads(message_text(Over("k", Ended(1, "x" * 1_000_000, 1.0))))
     assert len(data["tail"]) == 20_000
 
-    got = message_of(data | {"tail": "y" * 1_000_000})
+    got = message_of(json.dumps(data | {"tail": "y" * 1_000_000}))
     assert isinstance(got, Over)
     assert len(got.ended.tail) == 20_000
 

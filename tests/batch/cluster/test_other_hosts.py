@@ -12,8 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from p2v.batch.kinds import FOUND
+from p2v.record import load_record
 from tests.batch.cluster import pages
-from tests.batch.cluster.batches import NAMES, SLOW, Runner, assert_same, disks, manifest, python_path, run_here, runner
+from tests.batch.cluster.batches import (
+    NAMES,
+    P2V,
+    SLOW,
+    Runner,
+    assert_same,
+    disks,
+    manifest,
+    python_path,
+    run_here,
+    runner,
+)
 from tests.batch.cluster.clusters import Program, processes_with, until
 from tests.batch.cluster.hosts import Host, Switch, missing
 
@@ -174,3 +187,59 @@ def test_a_machine_whose_disk_nobody_sees_is_parked_with_the_hosts_that_looked(s
     assert "at node1" in failure["message"]
     assert "at node2" in failure["message"]
     assert str(site.folder / "exports" / "web.raw") in failure["message"]
+
+
+def test_results_on_a_disk_that_one_host_has_are_known_to_the_runner_and_made_once(site: Site) -> None:
+    path = manifest(site.folder, "there", hosts=dict.fromkeys(NAMES, "node1"))
+    there, records = site.folder / "there", site.folder / "there-records"
+    there.mkdir()
+    site.hosts["node1"].hide(there, 1024)
+
+    with site.batch(path) as batch:
+        status, machines = batch.end()
+        assert status == 0, batch.said()
+    made = site.hosts["node1"].names_in(there)
+
+    assert {name: (each["state"], each["host"]) for name, each in machines.items()} == dict.fromkeys(NAMES, ("done", "node1"))
+    for name in NAMES:
+        record = Path(machines[name]["record"])
+        assert record == records / f"{name}-1" / "record.json"
+        assert load_record(record).disks[0].target in made
+    # nothing is left on either host, no fence among it
+    assert list(there.iterdir()) == []
+    assert not [name for name in made if name.startswith(".")]
+
+    page = subprocess.run(
+        [*P2V, "batch", "report", str(path), "-o", str(site.folder / "page.html")], env=_ENVIRONMENT, capture_output=True
+    )
+    assert page.returncode == 0, page.stderr
+    with site.batch(path) as again:
+        assert again.end()[0] == 0, again.said()
+        assert not [event for event in again.events() if event["event"] == "claimed"]
+    assert site.hosts["node1"].names_in(there) == made
+    assert (site.folder / "page.html").read_text().count("there-records/web-1/record.json") == 1
+
+
+@pytest.mark.matrix
+def test_what_a_killed_runner_s_worker_had_made_on_its_own_disk_is_found_by_the_next_run(site: Site) -> None:
+    """The runner is killed when the worker has given the results their names, before it is heard."""
+    path = manifest(site.folder, "there", hosts=dict.fromkeys(NAMES, "node1"))
+    there = site.folder / "there"
+    there.mkdir()
+    site.hosts["node1"].hide(there, 1024)
+    with site.batch(path) as batch:
+        until(lambda: all(batch.of(name, "worker") for name in NAMES[:1]), "a machine at a worker")
+        batch.stop()  # it hears nothing any more
+        until(lambda: f"{NAMES[0]}.json" in site.hosts["node1"].names_in(there), "a result")
+        until(lambda: not processes_with(f"{site.folder}/exports"), "the end of what was begun")
+    made = set(site.hosts["node1"].names_in(there))
+
+    with site.batch(path) as again:
+        status, machines = again.end()
+        assert status == 0, again.said()
+
+    assert {name: each["state"] for name, each in machines.items()} == dict.fromkeys(NAMES, "done")
+    assert made <= set(site.hosts["node1"].names_in(there)) | {f".{name}.p2v-fence" for name in NAMES}
+    assert FOUND in [event["message"] for event in again.of(NAMES[0], "warning")], again.said()
+    assert not [event for event in again.of(NAMES[0], "bytes-done") if event["phase"] == "copy"]
+    assert load_record(Path(machines[NAMES[0]]["record"])).document.machine.name == NAMES[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.cluster import sight
-from p2v.batch.cluster.blindness import Blindness
+from p2v.batch.cluster.blindness import Blindness, Missed
 from p2v.batch.cluster.sight import ANOTHER, NOT_THERE, Here, seen_here, unseen
 from p2v.batch.jobs import MachineJob
 from p2v.core.fence import standing_fence
@@ -85,11 +85,13 @@ def test_a_worker_that_misses_a_folder_is_not_asked_for_what_is_below_it_until_a
     below = MachineJob("a", (Path("/mnt/nas/a.vmdk"),), Path("/out"))
     into = MachineJob("b", (Path("/src/b.vmdk"),), Path("/mnt/nas/out"))
     beside = MachineJob("c", (Path("/mnt/nasty/c.vmdk"),), Path("/out"))
-    known.note("w1", Path("/mnt/nas"), NOT_THERE, now=100.0)
+    known.note("w1", Missed(Path("/mnt/nas"), NOT_THERE), now=100.0)
 
     assert known.sighted(("w1", "w2"), below, 101.0) == known.sighted(("w1", "w2"), into, 101.0) == ("w2",)
     assert known.sighted(("w1", "w2"), beside, 101.0) == ("w1", "w2")
-    assert known.missed("w1", below, 101.0) == (Path("/mnt/nas"), NOT_THERE)
+    missed = known.missed("w1", below, 101.0)
+    assert missed is not None
+    assert (missed.path, missed.why) == (Path("/mnt/nas"), NOT_THERE)
     assert known.sighted(("w1",), below, 200.0) == ("w1",)
     known.forget("w1")
     assert known.sighted(("w1",), below, 101.0) == ("w1",)
@@ -98,7 +100,7 @@ def test_a_worker_that_misses_a_folder_is_not_asked_for_what_is_below_it_until_a
 def test_what_a_worker_misses_is_bounded() -> None:
     known = Blindness()
     for number in range(10_000):
-        known.note("w1", Path(f"/{number}"), NOT_THERE, now=1.0)
+        known.note("w1", Missed(Path(f"/{number}"), NOT_THERE), now=1.0)
     last, first = (MachineJob("a", (Path(f"/{number}/x"),), Path("/out")) for number in (9_999, 0))
     assert known.sighted(("w1",), last, 2.0) == ()
     assert known.sighted(("w1",), first, 2.0) == ("w1",)
