@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-from bench import auditing, batching, moving, paging, rows
+from bench import auditing, batching, clustering, moving, paging, rows
 from bench.measuring import Outcome, Row
 
-ROWS = (*rows.ROWS, *moving.ROWS, *auditing.ROWS, *batching.ROWS, *paging.ROWS)
+ROWS = (*rows.ROWS, *moving.ROWS, *auditing.ROWS, *batching.ROWS, *clustering.ROWS, *paging.ROWS)
 RESULTS = Path(__file__).parent / "results.json"
 
 
