@@ -14,7 +14,7 @@ from distributed.cli import dask_scheduler, dask_worker
 
 from p2v.batch.children import GRACE_SECONDS
 from p2v.batch.cluster.address import parse_address
-from p2v.batch.cluster.placing import CONVERT, KVM, Storage
+from p2v.batch.cluster.placing import APPLIANCE, CONVERT, KVM, Storage
 from p2v.cli.batch import running
 from p2v.cli.batch.engine_options import wish_of
 from p2v.core.errors import ClusterRefused, Usage
@@ -106,7 +106,7 @@ def test_p2v_takes_its_commands(tmp_path: Path) -> None:
 
 def test_the_resources_are_those_that_jobs_take() -> None:
     named = set(re.findall(r"^\| `([a-zA-Z-]+)` \|", pages.PAGE, re.MULTILINE))
-    assert named == {CONVERT, KVM, Storage("NAME", Path("/")).resource}
+    assert named == {CONVERT, KVM, APPLIANCE, Storage("NAME", Path("/")).resource}
 
 
 # Kubernetes
