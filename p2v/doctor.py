@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,6 @@ from p2v.quick_appliance import look
 _SECONDS = 30.0
 _LOW_SPACE = 10 * GIB
 _NO_SPACE = 1 * GIB
-# libguestfs keeps its built appliance there
-_APPLIANCE_CACHE = Path("/var/tmp")
 NEEDED_LIBRARIES = ("pyfsext", "pyfsxfs", "pyfsfat", "pyfsntfs", "pyvhdi", "pyvmdk")
 FURTHER_LIBRARIES = ("pyvsgpt", "pyvslvm", "pyluksde", "pybde", "pyregf")
 
@@ -112,9 +110,14 @@ def examine(
         _program(runner, "lvcreate", "logical volumes in use (--live)", _both("lvm2", "lvm2")),
         virtio_win_check(),
         space_check("space for scratch files", Path(tempfile.gettempdir()), essential=True),
-        space_check("space for the appliance", _APPLIANCE_CACHE, essential=True),
+        space_check("space for the appliance", appliance_folder(os.environ), essential=True),
         space_check("space for the cache", cache_folder()),
     )
+
+
+def appliance_folder(environment: Mapping[str, str]) -> Path:
+    """Where libguestfs keeps the appliance that it has built (guestfs(3), ``guestfs_set_cachedir``)."""
+    return Path(environment.get("LIBGUESTFS_CACHEDIR") or environment.get("TMPDIR") or "/var/tmp")
 
 
 def able(checks: Sequence[Check]) -> bool:

@@ -18,6 +18,7 @@ from p2v.doctor import (
     Check,
     Status,
     able,
+    appliance_folder,
     examine,
     kernel_check,
     render,
@@ -195,3 +196,16 @@ def test_a_medium_that_is_no_use_is_told(files: dict[str, bytes], status: Status
     assert (check.status, check.essential) == (status, False)
     assert word in check.found
     assert str(tmp_path) in check.install
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, "/var/tmp"),
+        ({"TMPDIR": ""}, "/var/tmp"),
+        ({"TMPDIR": "/a"}, "/a"),
+        ({"TMPDIR": "/a", "LIBGUESTFS_CACHEDIR": "/b"}, "/b"),
+    ],
+)
+def test_space_for_the_appliance_is_looked_for_where_libguestfs_keeps_it(environment: dict[str, str], folder: str) -> None:
+    assert appliance_folder(environment) == Path(folder)

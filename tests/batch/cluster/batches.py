@@ -86,6 +86,11 @@ class Runner:
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process, self._log = process, log
 
+    @property
+    def pid(self) -> int:
+        """Of what was started: where the command enters somewhere first, of that."""
+        return self._process.pid
+
     def events(self) -> list[dict[str, Any]]:
         """What it told so far."""
         lines = [line for line in self._log.read_bytes().split(b"\n")[:-1] if line.startswith(b"{")]
