@@ -130,8 +130,15 @@ class Page:
         return answer["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """Click an element where it is to be seen, as a hand would."""
-        x, y = self.value(f"({_PLACE})({json.dumps(selector)})")
+        """Click an element where it is to be seen, as a hand would: when what moves (a page that is scrolled) has come to rest."""
+        script = f"({_PLACE})({json.dumps(selector)})"
+        deadline, place = time.monotonic() + PATIENCE_SECONDS, self.value(script)
+        while True:
+            time.sleep(0.05)
+            before, place = place, self.value(script)
+            if place == before or time.monotonic() > deadline:
+                break
+        x, y = place
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 

@@ -18,7 +18,9 @@ FAILED = frozenset({"again", "lease-lost"})
 _BEGINS = frozenset({"began", "limit", "claimed"})
 _LONGEST_PHASE = 40
 _PIECE_SECONDS = 1 / 8
-_FLEET = frozenset({"batch-began", "batch-ended", "stopping", "late", "batch-paused", "batch-resumed", "paused", "resumed"})
+_FLEET = frozenset(
+    {"batch-began", "batch-ended", "stopping", "late", "batch-paused", "batch-resumed", "paused", "resumed"}
+)
 
 
 @dataclass

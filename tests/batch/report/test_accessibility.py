@@ -73,7 +73,7 @@ def test_a_window_of_320_pixels_is_wide_enough(show: Show) -> None:
         cut = """[...document.querySelectorAll('p, li, dd, dt, h1, h2, h3, h4, label, button, select, input')]
             .filter(each => !each.closest('.scroll, .drawing, .skip') && each.checkVisibility())
             .filter(each => each.getBoundingClientRect().right > 320.5
-                || each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0 && getComputedStyle(each).display !== 'inline')
+                || each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline')
             .map(each => each.outerHTML.slice(0, 200))"""
         assert page.value(cut) == []
     page = show(sample(), 3600)
@@ -117,7 +117,9 @@ def test_nothing_is_told_by_colour_alone(show: Show) -> None:
         .map(each => [each.querySelector('title')?.textContent ?? '', each.getAttribute('class')])""")
     assert len(boxes) > 50
     assert [each for each in boxes if len(each[0]) < 5] == []
-    assert page.value("[...document.querySelectorAll('.badge, .tile dt')].every(each => /\\w{3}/.test(each.textContent))")
+    assert page.value(
+        "[...document.querySelectorAll('.badge, .tile dt')].every(each => /\\w{3}/.test(each.textContent))"
+    )
     failed = "getComputedStyle(document.querySelector('.rows .fill-failed'))"
     plain = "getComputedStyle(document.querySelector('.rows .fill-boot'))"
     assert page.value(f"[{failed}.stroke, {plain}.stroke].map(each => each === 'none')") == [False, True]

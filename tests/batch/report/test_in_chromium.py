@@ -237,6 +237,8 @@ def test_what_the_accessibility_tree_says(show: Show) -> None:
     pictures = [name for role, name in told if role in ("image", "img")]
     assert any("copy: 15 min 00 s" in each for each in pictures), "a line of the timeline is told in words"
     assert [each for each in pictures if len(each) < 10] == []
+    headings = {name for role, name in told if role == "heading"}
+    assert {job.machine.name for job in sample().jobs} <= headings, "also of machines that are out of sight"
     named = ("button", "link", "searchbox", "combobox", "region", "table", "checkbox", "figure")
     assert [role for role, name in told if role in named and not name] == []
 
