@@ -203,7 +203,7 @@ def names(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
         work = folder / "work"
         work.mkdir()
         (work / "overlay").write_text("x")
-        program = "import sys, time; held = open(sys.argv[1]); print('open', flush=True); time.sleep(2)"
+        program = "import sys, time; held = open(sys.argv[1]); print('open', flush=True); time.sleep(1)"
         with subprocess.Popen([sys.executable, "-c", program, work / "overlay"], stdout=subprocess.PIPE) as holder:
             assert holder.stdout is not None
             assert holder.stdout.readline() == b"open\n"
