@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converters.host_file import write_all
-from p2v.core.io_errors import write_problem
+from p2v.core.io_errors import close_written, write_problem
 from p2v.core.units import KIB
 
 # what file systems and disks want offset, length and memory to be a multiple of, at most
@@ -58,7 +58,7 @@ class DirectFile:
         """Give back what was opened; closing twice is harmless."""
         direct, self._direct, self._refused = self._direct, None, True
         if direct is not None:
-            os.close(direct)
+            close_written(direct)
 
     def _written(self, parts: Sequence[memoryview], offset: int) -> int:
         """How much one direct write took: it may be cut short, and what is left then need not fit any more."""

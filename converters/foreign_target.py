@@ -24,6 +24,7 @@ from p2v.core import events
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, BadTarget, NoSpace, ProgramFailed, TargetBusy, Usage
 from p2v.core.events import BytesDone, Reporter
+from p2v.core.io_errors import close_written
 from p2v.core.units import SECTOR_BYTES, format_bytes, round_up
 from p2v.core.workspace import free_bytes, locked, rename_new, socket_folder, sync_folder
 
@@ -68,7 +69,7 @@ class ForeignTarget:
                     self.partial.unlink()
                 raise
             finally:
-                os.close(handle)
+                close_written(handle)
 
     def _opened(self) -> int:
         """An empty file that only its owner may read; qemu-img keeps the mode."""

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from converters.host_file import read_part, resize, sync_data, write_all
+from p2v.core.io_errors import close_written
 from p2v.core.units import MIB
 from p2v.core.workspace import sync_folder, take_lock
 
@@ -119,7 +120,7 @@ class JournalFile:
         """Unlock and close; closing twice is harmless."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            os.close(handle)
+            close_written(handle)
 
     def remove(self) -> None:
         """Delete the journal while it is still locked, then close it.

@@ -9,7 +9,6 @@ Source: QEMU, docs/interop/qcow2.txt.
 
 from __future__ import annotations
 
-import os
 import sys
 from array import array
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from converters.qcow2_clusters import HostClusters
 from converters.target_formats import TargetOptions
 from p2v.core.disk import Codec, CompressedAt
 from p2v.core.errors import BadImage, Usage
+from p2v.core.io_errors import close_written
 from p2v.core.units import SECTOR_BYTES, TIB, format_bytes, round_up
 
 _REFCOUNT_ORDER = 4
@@ -124,7 +124,7 @@ class Qcow2File:
         self._direct.close()
         handle, self._handle = self._handle, None
         if handle is not None:
-            os.close(handle)
+            close_written(handle)
 
     def _clusters(self, length: int) -> int:
         return -(-length // self.cluster_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from converters.fixed_places import FixedPlaces
 from converters.host_file import file_size, open_target_file, resize, sync_data
 from converters.reflink import Share, SharedRange
 from converters.target_formats import PLAIN, TargetOptions
+from p2v.core.io_errors import close_written
 
 
 class RawWriter:
@@ -83,7 +83,7 @@ class RawWriter:
         self._direct.close()
         handle, self._handle = self._handle, None
         if handle is not None:
-            os.close(handle)
+            close_written(handle)
 
     def _write(self, parts: Sequence[memoryview], offset: int) -> None:
         self._direct.write(self._open(), parts, offset)

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from converters.host_file import FALLOC_FL_KEEP_SIZE, fallocate, file_size, resize, write_all
 from p2v.core.errors import NoSource, TargetExists
-from p2v.core.io_errors import read_problem, write_problem
+from p2v.core.io_errors import close_written, read_problem, write_problem
 from p2v.core.workspace import sync_folder
 
 _MAX_READ_BYTES = 64 * 1024 * 1024
@@ -172,7 +172,7 @@ class HostFile:
         """See ``StoredFile``."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
-            os.close(handle)
+            close_written(handle)
 
     def __enter__(self) -> HostFile:
         return self

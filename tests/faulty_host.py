@@ -49,7 +49,7 @@ class Fault:
     """What happens at a step instead of it. ``number``: an errno; 0: a write is cut short. ``lasts``: at all later ones too.
 
     ``loses``: with a sync that fails, what was written to the file since the last one is gone, as an NFS client has it whose
-    server does not take it.
+    server does not take it; and each file that was written to says so again when it is closed.
     """
 
     step: int
@@ -87,6 +87,8 @@ class FaultyHost:
     model: FaultyStorage = field(default_factory=FaultyStorage)
     _open: dict[int, Path] = field(default_factory=dict)
     _inodes: dict[int, int] = field(default_factory=dict)
+    _written_to: set[int] = field(default_factory=set)
+    _struck: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class FaultyHost:
 
     def gone(self) -> None:
         """The process is gone: what it had open is closed, so its locks are free."""
+        self._written_to.clear()
         for handle in list(self._open):
             self._close(handle)
 
@@ -150,6 +153,7 @@ class FaultyHost:
             return fault if kind is Kind.WRITE else None
         if fault.lasts and fault.number == errno.ENOSPC and kind is Kind.SYNC:
             return None
+        self._struck = True
         raise OSError(fault.number, os.strerror(fault.number))
 
     def _watched(self, path: Any) -> Path | None:
@@ -185,13 +189,18 @@ class FaultyHost:
         with self._lock:
             self._open.pop(handle, None)
             self._inodes.pop(handle, None)
+            is_refused = self._struck and handle in self._written_to
+            self._written_to.discard(handle)
         _REAL["close"](handle)
+        if is_refused and self.fault is not None and self.fault.loses:
+            raise OSError(self.fault.number, os.strerror(self.fault.number))
 
     def _written(self, handle: int, data: bytes, offset: int, real: Callable[[bytes], int]) -> int:
         with self._lock:
             if self._step(Kind.WRITE) is not None:
                 data = data[: len(data) // 2]
             count = real(data)
+            self._written_to.add(handle)
             self.model.change(Change(self._inodes[handle], offset, data[:count]))
             return count
 

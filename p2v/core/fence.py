@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from p2v.core.errors import LeaseLost, NoSource, ReadFailed, TargetBusy
-from p2v.core.io_errors import write_problem
+from p2v.core.io_errors import close_written, write_problem
 from p2v.core.workspace import NO_LOCKS, is_named, sync_folder
 
 LOCK_SECONDS = 60.0
@@ -146,7 +146,7 @@ def _locked(path: Path, target: Path, *, make: bool) -> Iterator[int]:
                 yield descriptor
                 return
         finally:
-            os.close(descriptor)
+            close_written(descriptor)
 
 
 def _lock(descriptor: int, path: Path, target: Path, until: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -40,6 +41,14 @@ def write_problem(error: OSError, file: Path, offset: int | None = None, needed:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(str(file), "write")
     return ReadFailed(str(file), _where("cannot write", offset, error))
+
+
+def close_written(handle: int) -> None:
+    """Close a file that was written to. All that is to count was synced before: what NFS refuses only at the close had not been,
+    and the error that kept it from being synced is the one to tell.
+    """
+    with contextlib.suppress(OSError):
+        os.close(handle)
 
 
 def _where(verb: str, offset: int | None, error: OSError) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2v.core.errors import NoSpace, NotPermitted, P2vError, ReadFailed, TargetBusy, TargetExists
-from p2v.core.io_errors import write_problem
+from p2v.core.io_errors import close_written, write_problem
 
 PARTIAL = ".partial"
 SOCKETS_VARIABLE = "P2V_SOCKETS"
@@ -206,7 +206,7 @@ def write_synced(path: Path, content: str | bytes, mode: int = 0o644) -> None:
             os.fchmod(descriptor, allowed_mode(mode))
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            close_written(descriptor)
     except OSError as error:
         raise write_problem(error, path, needed=needed) from error
 

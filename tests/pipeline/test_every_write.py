@@ -289,6 +289,8 @@ def test_refused_only_when_it_is_synced_nothing_that_was_lost_counts(bench: Benc
             assert step >= len(host.steps) - 2, (step, err)
         else:
             assert status == wanted, (step, status, err)
+            # the error that kept it from being synced, which names the place, and not the one of closing it
+            assert str(bench.out) in err, err
             bench.same_command_ends_it(0)
         bench.tally[f"refused: {status}"] += 1
     assert bench.tally[f"refused: {wanted}"] > 3
