@@ -81,10 +81,10 @@ except P2vError as error:
 )
 
 
-def locks(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
+def locks(version: str = "4.2") -> Mapping[str, Any]:
     """Two hosts never hold one lock; who is killed holds none; what is held outlives the server's restart."""
     how = (f"vers={version}",)
-    with served(kind) as server, mounted(NFS, how), second_host(NFS_2, how) as other:
+    with served() as server, mounted(NFS, how), second_host(NFS_2, how) as other:
         folder = NFS / "locks"
         folder.mkdir()
         _is_refused_elsewhere(folder / "one", other)
@@ -180,9 +180,9 @@ def _outlives_a_restart(path: Path, other: Host, server: Server) -> None:
     assert not path.exists()
 
 
-def names(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
+def names(version: str = "4.2") -> Mapping[str, Any]:
     """A name is given once, whole; folders go with all that somebody has open in them; no file that NFS hides is left."""
-    with served(kind), mounted(NFS, (f"vers={version}",)):
+    with served(), mounted(NFS, (f"vers={version}",)):
         folder = NFS / "names"
         folder.mkdir()
         (folder / "a").write_text("a")
@@ -216,9 +216,9 @@ def names(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
         return {"hidden names while open": hidden, "a folder with an open file": taken}
 
 
-def files(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
+def files(version: str = "4.2") -> Mapping[str, Any]:
     """Holes are seen and made where the protocol knows them, and bytes are right where it does not."""
-    with served(kind), mounted(NFS, (f"vers={version}",)):
+    with served(), mounted(NFS, (f"vers={version}",)):
         path = NFS / "holes"
         with path.open("wb") as file:
             file.truncate(64 * MIB)
@@ -259,9 +259,9 @@ def _filled(place: Path) -> Iterator[None]:
         (place / "ballast").unlink()
 
 
-def refusals(kind: str = "kernel", version: str = "4.2") -> Mapping[str, Any]:
+def refusals(version: str = "4.2") -> Mapping[str, Any]:
     """What the server refuses is told of by a file's sync alone, and is taken for what it is; a quota as well."""
-    with served(kind), mounted(NFS / "small", (f"vers={version}",), SMALL) as small:
+    with served(), mounted(NFS / "small", (f"vers={version}",), SMALL) as small:
         with _filled(SMALL):
             late = _refused_late(small / "late")
             try:

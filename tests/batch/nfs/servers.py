@@ -1,7 +1,8 @@
 """In the machine: NFS servers in namespaces of their own, and mounts of their exports.
 
 The server's host is a pair of namespaces (network, mounts) that a wire leads to; what it exports is seen here as well, as it
-lies on its own disk. The kernel's server stops when its wire is taken out, Ganesha's when its process is stopped.
+lies on its own disk. It stops when its wires are taken out, and is killed when its threads are ended: what it knew of its
+clients is gone then, but for what it keeps on its disk.
 """
 
 from __future__ import annotations
@@ -32,20 +33,13 @@ _LINKS = ("s1", "s2")
 _SETUP = """
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /var/lib/nfs
-mkdir -p /run/rpc_pipefs /run/ganesha /run/rpcbind /run/lock /run/sendsigs.omit.d
-cd /var/lib/nfs; mkdir -p sm sm.bak v4recovery nfsdcld ganesha nfsdcltrack; touch etab rmtab xtab state
+mkdir -p /run/rpc_pipefs /run/rpcbind /run/lock /run/sendsigs.omit.d
+cd /var/lib/nfs; mkdir -p sm sm.bak v4recovery nfsdcld nfsdcltrack; touch etab rmtab xtab state
 mount -t rpc_pipefs rpc_pipefs /run/rpc_pipefs
 mount -t nfsd nfsd /proc/fs/nfsd
 ip link set lo up
 rpcbind -w
 rpc.statd --no-notify
-"""
-_GANESHA = """
-NFS_CORE_PARAM { Protocols = 3, 4; mount_path_pseudo = true; Enable_NLM = true; Enable_RQUOTA = false; }
-NFSv4 { Grace_Period = %d; Lease_Lifetime = %d; Minor_Versions = 1, 2; RecoveryRoot = /var/lib/nfs/ganesha; }
-LOG { Default_Log_Level = WARN; }
-EXPORT { Export_Id = 1; Path = /export; Pseudo = /export; Access_Type = RW; Squash = %s; SecType = sys; Protocols = 3, 4;
-         FSAL { Name = VFS; } }
 """
 
 
@@ -81,11 +75,9 @@ def measured(began: float) -> float:
 class Server:
     """An NFS server. ``squash``: root of a client is nobody here."""
 
-    kind: str = "kernel"
     squash: bool = False
     holder: int = 0
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _ganesha: subprocess.Popen[bytes] | None = None
 
     def inside(self, *words: object) -> str:
         """A command on the server's host."""
@@ -109,9 +101,6 @@ class Server:
 
     def start(self) -> None:
         """Begin to serve, at first or again."""
-        if self.kind == "ganesha":
-            self._start_ganesha()
-            return
         if not self._is_there("nfsdcld"):
             self._stay("nfsdcld", "-F", "-p", "/run/rpc_pipefs", "-s", "/var/lib/nfs/nfsdcld")
             self._stay("rpc.mountd", "-F")
@@ -122,49 +111,32 @@ class Server:
 
     def kill(self) -> None:
         """It is gone, with all that it knew of its clients but what it keeps on its disk."""
-        if self._ganesha is not None:
-            self._ganesha.kill()
-            self._ganesha.wait()
-        else:
-            self.inside("rpc.nfsd", "0")
+        self.inside("rpc.nfsd", "0")
 
     def forget(self) -> None:
         """It exports nothing, and has nothing open."""
         self.kill()
-        if self._ganesha is None:
-            self.inside("exportfs", "-ua")
-            self.inside("exportfs", "-f")
+        self.inside("exportfs", "-ua")
+        self.inside("exportfs", "-f")
 
     def stop(self) -> None:
         """It gives no answer from now on, and loses nothing."""
-        if self._ganesha is not None:
-            self._ganesha.send_signal(signal.SIGSTOP)
-        else:
-            for link in _LINKS:
-                self.inside("ip", "link", "set", link, "down")
+        for link in _LINKS:
+            self.inside("ip", "link", "set", link, "down")
 
     def go_on(self) -> None:
         """It answers."""
-        if self._ganesha is not None:
-            self._ganesha.send_signal(signal.SIGCONT)
-        else:
-            for link in _LINKS:
-                self.inside("ip", "link", "set", link, "up")
+        for link in _LINKS:
+            # that of another host has gone with it
+            self.inside("sh", "-c", f"ip link set {link} up || ! ip link show {link}")
 
     def end(self) -> None:
         """All that runs on its host: what it mounted there goes with its last process."""
         for pid in _on_host(self.holder):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for each in (self._ganesha, *self._processes):
-            if each is not None:
-                each.wait()
-
-    def _start_ganesha(self) -> None:
-        config = Path("/tmp/ganesha.conf")
-        config.write_text(_GANESHA % (GRACE, LEASE, "Root_Squash" if self.squash else "No_Root_Squash"))
-        words = ["ganesha.nfsd", "-F", "-f", str(config), "-L", "/tmp/ganesha.log", "-p", "/run/ganesha/pid"]
-        self._ganesha = self._popen(*words)
+        for each in self._processes:
+            each.wait()
 
     def _stay(self, *words: str) -> None:
         self._processes.append(self._popen(*words))
@@ -223,10 +195,10 @@ def exports() -> Iterator[None]:
 
 
 @contextmanager
-def served(kind: str = "kernel", *, squash: bool = False) -> Iterator[Server]:
+def served(*, squash: bool = False) -> Iterator[Server]:
     """A server with its exports."""
     with exports():
-        server = Server(kind, squash)
+        server = Server(squash)
         try:
             server.prepare()
             server.start()
