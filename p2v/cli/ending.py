@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the program also when its main thread waits for a disk that gives no answer.
+"""Ctrl-C, SIGTERM and SIGHUP end the program also when its main thread waits for a disk that gives no answer.
 
 Python's own handlers run in the main thread, between two steps of it; and while that thread waits in the kernel, not even the
 signal is taken. So a thread looks at what is taken, and at what is waiting to be.
@@ -20,12 +20,12 @@ from p2v.cli import console
 # closing what is owned takes seconds: an appliance is ended, what was copied is synced
 GRACE_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
-_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @contextmanager
 def bounded_ending(grace_seconds: float = GRACE_SECONDS) -> Iterator[None]:
-    """While the context lasts, the process ends within ``grace_seconds`` of SIGINT or SIGTERM, whatever it waits for.
+    """While the context lasts, the process ends within ``grace_seconds`` of SIGINT, SIGTERM or SIGHUP, whatever it waits for.
 
     What was copied is kept, as after a kill. For the main thread; in another one there are no signals to look at.
     """

@@ -32,7 +32,11 @@ _VERBS = {
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, taken the way Ctrl-C is, so that everything owned is closed."""
+    """SIGTERM, or SIGHUP (the terminal is gone), taken the way Ctrl-C is, so that everything owned is closed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main(argv: Sequence[str] | None = None, *, loaded: Callable[[], None] = lambda: None) -> int:
@@ -52,6 +56,9 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
     arguments = _parser().parse_args(argv)
     loaded()
     signal.signal(signal.SIGTERM, _terminate)
+    # who was started with nohup goes on
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
     progress = getattr(arguments, "progress", "none")
     try:
         # a verb that has others to end first takes longer
@@ -60,10 +67,11 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
     except P2vError as failure:
         console.error(failure, progress)
         return failure.exit_code
-    except _Terminated:
+    except _Terminated as ended:
         _let_signals_end_it()
-        console.note("p2v: ended by SIGTERM; what has its final name is complete, and the same command goes on where it can")
-        return 143
+        name = signal.Signals(ended.number).name
+        console.note(f"p2v: ended by {name}; what has its final name is complete, and the same command goes on where it can")
+        return 128 + ended.number
     except KeyboardInterrupt:
         _let_signals_end_it()
         console.note("p2v: interrupted; what has its final name is complete, and the same command goes on where it can")
@@ -84,7 +92,7 @@ def _let_signals_end_it() -> None:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(signum)
 
 
 def _foreign_packages() -> str:

@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the context ends. In any other thread than the main one they do not arrive anyway."""
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the context ends. In any other thread than the main one they do not arrive."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -20,7 +20,9 @@ def held_back() -> Iterator[None]:
     def note(number: int, frame: FrameType | None) -> None:
         waiting.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in taken}
     try:
         yield
     finally:

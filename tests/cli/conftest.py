@@ -10,7 +10,8 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _same_signals() -> Iterator[None]:
-    """``main`` takes SIGTERM for itself; afterwards it ends the test run again."""
-    before = signal.getsignal(signal.SIGTERM)
+    """``main`` takes SIGTERM and SIGHUP for itself; afterwards they end the test run again."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -1,0 +1,83 @@
+"""A terminal that is closed ends the program as Ctrl-C does: nothing stays behind, what was copied is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from p2v.core.interrupts import held_back
+from p2v.core.units import MIB
+from tests.batch.dos import dos_disk
+
+SECONDS = 120.0
+
+
+def ignore() -> None:
+    """As nohup does."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def converting(folder: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    """A conversion that copies slowly, and has begun to; its scratch folder is ``folder / "tmp"``."""
+    (folder / "tmp").mkdir()
+    disk = dos_disk(folder / "web.raw", words=os.urandom(6 * MIB), size=16 * MIB)
+    words = [
+        sys.executable,
+        "-m",
+        "p2v",
+        "convert",
+        str(disk),
+        "-o",
+        str(folder / "out"),
+        "--limit",
+        "2M",
+        "--progress",
+        "json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(folder / "tmp")}
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=before
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if json.loads(line)["event"] == "bytes-done" and json.loads(line)["phase"] == "copy":
+            return process
+    raise AssertionError(f"it copied nothing, and ended with {process.wait()}")
+
+
+def test_a_conversion_ends_in_order_and_keeps_what_it_copied(tmp_path: Path) -> None:
+    process = converting(tmp_path)
+    with process:
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert "SIGHUP" in said.splitlines()[-1]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert (tmp_path / "out" / "web.qcow2.partial").exists()
+    assert not (tmp_path / "out" / "web.qcow2").exists()
+
+
+def test_one_that_was_started_with_nohup_goes_on(tmp_path: Path) -> None:
+    process = converting(tmp_path, ignore)
+    with process:
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert (tmp_path / "out" / "web.qcow2").exists()
+
+
+def test_a_hangup_waits_for_the_end_of_what_must_not_be_cut() -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGHUP, lambda number, frame: came.append(number))
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGHUP)
+            assert came == []
+        assert came == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
