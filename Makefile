@@ -58,6 +58,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml | packages
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
+	@echo "$(BIN)/p2v is ready; '$(BIN)/p2v doctor' says what this host can do"
 
 demo: setup
 	@mkdir -p $(DEMO)/source

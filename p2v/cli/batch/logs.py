@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.5
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    add_names(parser, nargs=None, help="a machine")
+    add_names(parser, nargs=None, help="the machine, as the manifest calls it")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the machine has ended, or Ctrl-C")
     parser.add_argument("--json", action="store_true", help="every event as a line of JSON")
 

@@ -23,8 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the page; an older one is replaced (default: beside the store, with its name and .html)",
     )  # fmt: skip
     parser.add_argument(
-        "--refresh", type=int, metavar="SECONDS", help="let the page ask for a newer one of itself after so long"
-    )
+        "--refresh", type=int, metavar="SECONDS",
+        help="let the page ask for a newer one of itself after so many seconds (default: it does not)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

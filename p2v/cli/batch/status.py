@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a line for every machine in this state (can be repeated)",
     )  # fmt: skip
     parser.add_argument(
-        "--watch", action="store_true", help="again and again, until every machine has ended, or Ctrl-C"
+        "--watch", action="store_true", help=f"every {_WATCH_SECONDS:g} seconds, until every machine has ended, or Ctrl-C"
     )
     parser.add_argument("--json", action="store_true", help="as a JSON document; with --watch one a line")
 
