@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from p2v.batch.cluster.link import Link
 
 _CLOSING_SECONDS = 60.0
+_DESCRIPTORS = 16384
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
     )
     link = Link(address, wish, security, f"p2v-{uuid.uuid4().hex}")
     thread = threading.Thread(target=link.run, name="p2v-cluster", daemon=True)
-    with _silent_dask():
+    with _silent_dask(), many_descriptors():
         thread.start()
         try:
             link.first.wait()
@@ -75,6 +77,19 @@ def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
         finally:
             link.close()
             thread.join(_CLOSING_SECONDS)
+
+
+@contextmanager
+def many_descriptors() -> Iterator[None]:
+    """Each job that is under way has a descriptor here, and hosts allow 1024 as a rule, though a thousand jobs may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager

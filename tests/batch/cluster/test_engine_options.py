@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from p2v.batch.cluster import Certificates, ClusterWish, Storage
+from p2v.batch.cluster.opening import many_descriptors
 from p2v.cli.batch import engine_options
 from p2v.core.errors import ClusterRefused, ToolMissing, Usage
 
@@ -64,3 +68,16 @@ def test_a_host_that_is_not_this_one_is_refused_before_anything_is_begun(tmp_pat
         engine_options.engine(_arguments("--engine", "dask://192.0.2.1:1"), tmp_path / "s"),
     ):
         pass
+
+
+def test_a_thousand_jobs_may_be_under_way_where_the_host_allows_fewer_files_as_a_rule() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        with many_descriptors(), ExitStack() as stack:
+            for _ in range(min(1000, hard - few)):
+                stack.callback(os.close, os.eventfd(0, os.EFD_CLOEXEC))
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
