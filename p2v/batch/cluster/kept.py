@@ -63,8 +63,7 @@ def _kept(store: Path, machine: MachineJob, fence: int, pieces: Mapping[Piece, b
         new.mkdir(parents=True, mode=0o700)
         write_synced(new / _RECORD, pieces[Piece.RECORD])
         _write_evidence(new, _checked(new / _RECORD, machine), pieces)
-        for before in _of_machine(folder):
-            remove_files([before])
+        remove_files([each for each in _of_machine(folder) if each != new])
         new.rename(folder)
         sync_folder(folder.parent)
     except OSError as error:
@@ -109,6 +108,6 @@ def _is(path: Path, data: bytes) -> bool:
 
 
 def _of_machine(folder: Path) -> list[Path]:
-    """The folders of all attempts at the machine that ``folder`` is for."""
-    stem = folder.name.rpartition("-")[0]
-    return [each for each in folder.parent.iterdir() if re.fullmatch(re.escape(stem) + r"-[0-9]+", each.name)]
+    """The folders of all attempts at the machine that ``folder`` is for, and what was begun of one when a runner died."""
+    stem = re.escape(folder.name.rpartition("-")[0])
+    return [each for each in folder.parent.iterdir() if re.fullmatch(rf"{stem}-[0-9]+|\.{stem}-[0-9]+\.new", each.name)]

@@ -38,7 +38,7 @@ from p2v.batch.cluster.placing import (
 from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, forget_told, taken, within
 from p2v.batch.cluster.sent import Sent
 from p2v.batch.cluster.sight import Here, seen_here
-from p2v.batch.cluster.worker import new_limit, run_task
+from p2v.batch.cluster.worker import run_task
 from p2v.core.errors import ClusterGone, P2vError
 
 _LOOK_SECONDS = 1.0
@@ -181,7 +181,7 @@ class Link:
     async def _attend(self, client: Client) -> None:
         for each in list(self._sent.values()):
             await self._settle(each)
-            self._tell_limit(client, each)
+            each.tell_limit(client, self._woken.set)
         for child in self._take_held():
             await self._send(client, child)
 
@@ -329,23 +329,6 @@ class Link:
         with self._lock:
             child.task = replace(child.task, key=self._next_key(child.task.order))
         self._hold(child)
-
-    def _tell_limit(self, client: Client, each: Sent) -> None:
-        """Beside everything else: a worker that does not answer has its copy go on at its old limit, which counts until then."""
-        child, limit = each.child, each.child.limit_wished
-        if limit is None or child.stage is not Stage.BEGUN or (each.telling is not None and not each.telling.done()):
-            return
-        child.limit_wished = None
-
-        async def tell() -> None:
-            try:
-                await within(ANSWER_SECONDS, client.run(new_limit, child.task.key, limit, workers=[child.worker]))
-            except Exception:  # noqa: BLE001 - whatever Dask raises here, it is told again where nothing newer is wished
-                await asyncio.sleep(_LOOK_SECONDS)
-                child.limit_wished = child.limit_wished or limit
-            self._woken.set()
-
-        each.telling = asyncio.create_task(tell())
 
     def _judge(self, each: Sent, now: float) -> None:
         """Say that it is lost where that is so."""

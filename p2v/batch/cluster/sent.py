@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from distributed import Future, Queue
+from distributed import Client, Future, Queue
 
 from p2v.batch.children import Ended
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.kept import keep
 from p2v.batch.cluster.messages import Piece
+from p2v.batch.cluster.roster import ANSWER_SECONDS, within
+from p2v.batch.cluster.worker import new_limit
 from p2v.batch.failures import CONVERTED
+
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(eq=False)
@@ -33,6 +37,23 @@ class Sent:
     """What its worker has handed over of its result."""
     keeping: asyncio.Task[None] | None = None
     """Keeps that, before its end is told."""
+
+    def tell_limit(self, client: Client, wake: Callable[[], None]) -> None:
+        """Beside everything else: a worker that does not answer has its copy go on at its old limit, which counts until then."""
+        child, limit = self.child, self.child.limit_wished
+        if limit is None or child.stage is not Stage.BEGUN or (self.telling is not None and not self.telling.done()):
+            return
+        child.limit_wished = None
+
+        async def tell() -> None:
+            try:
+                await within(ANSWER_SECONDS, client.run(new_limit, child.task.key, limit, workers=[child.worker]))
+            except Exception:  # noqa: BLE001 - whatever Dask raises here, it is told again where nothing newer is wished
+                await asyncio.sleep(_AGAIN_SECONDS)
+                child.limit_wished = child.limit_wished or limit
+            wake()
+
+        self.telling = asyncio.create_task(tell())
 
     def hand_over(self, piece: Piece, data: bytes) -> None:
         """A worker has handed something over; each counts once, and where this host sees the results none does."""

@@ -99,6 +99,7 @@ def test_of_a_machine_the_last_record_alone_is_kept(record: bytes, tmp_path: Pat
     for name, fence in (("web", 1), ("web", 2)):
         assert keep(store, replace(machine, name=name), fence, {Piece.RECORD: record})[1] == ""
     (records_folder(store) / "web-2-7").mkdir()  # of a machine "web-2"
+    (records_folder(store) / ".web-3.new").mkdir()  # its runner died just then
 
     keep(store, machine, 9, {Piece.RECORD: record})
 
