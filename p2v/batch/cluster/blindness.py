@@ -12,7 +12,10 @@ from p2v.batch.jobs import MachineJob
 _SECONDS = 30.0
 _MOST_PATHS = 200
 _HOSTS_NAMED = 5
+EVERYTHING = Path("/")
+"""What a worker misses that can begin nothing at all."""
 _MOUNT_IT = "Mount it at the same place on all hosts, or name the host that has it as the machine's `host`."
+_SEE_TO_IT = "See to the hosts of the workers: room for temporary files (TMPDIR), memory and processes."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,13 @@ class Blindness:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """Why an attempt ends that no worker can carry out. ``is_sure``: waiting does not help."""
+    """Why an attempt ends that no worker can carry out. ``may_pass``: it is worth waiting for a while before that."""
 
     code: str
     exit_code: int
     message: str
     hint: str
-    is_sure: bool
+    may_pass: bool
 
 
 def why_given_up(missed: Mapping[str, Missed], here: Here) -> GivenUp:
@@ -77,6 +80,9 @@ def why_given_up(missed: Mapping[str, Missed], here: Here) -> GivenUp:
     words = "; ".join(f"at {host} {each.why}" for host, each in list(missed.items())[:_HOSTS_NAMED])
     if missed and all(each.code for each in missed.values()):
         last = list(missed.values())[-1]
-        return GivenUp(last.code, last.exit_code, f"no worker can convert this machine: {words}", last.hint, is_sure=True)
+        return GivenUp(last.code, last.exit_code, f"no worker can convert this machine: {words}", last.hint, may_pass=False)
+    if any(each.path == EVERYTHING for each in missed.values()):
+        return GivenUp("program-failed", 74, f"no worker can begin this machine: {words}", _SEE_TO_IT, may_pass=True)
     code = "not-seen" if here.sources else "no-source"
-    return GivenUp(code, 66, f"no worker sees what this machine needs: {words}", _MOUNT_IT, is_sure=False)
+    message = f"no worker sees what this machine needs: {words}"
+    return GivenUp(code, 66, message, _MOUNT_IT, may_pass=here.sources)

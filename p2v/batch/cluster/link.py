@@ -22,7 +22,7 @@ from distributed.security import Security
 
 from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address
-from p2v.batch.cluster.blindness import Missed, why_given_up
+from p2v.batch.cluster.blindness import EVERYTHING, Missed, why_given_up
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.handshake import trouble
 from p2v.batch.cluster.messages import Begun, Left, Over, Task, Told, Unfit, Unseen, message_of
@@ -49,7 +49,6 @@ _CLOCKS_APART_SECONDS = 30.0
 _FORGET_SECONDS = 60.0
 """Between times that the scheduler is told to keep nothing of what workers told."""
 _QUEUE = "queue"
-_EVERYTHING = Path("/")
 _HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
 """For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
@@ -256,9 +255,9 @@ class Link:
         now, machine = time.monotonic(), child.task.order.machine
         child.blind_since = child.blind_since or now
         missed = {each: self._roster.blindness.missed(each, machine, now) for each in fits}
-        patience = self.wish.blind_seconds if here.sources else 0.0
         end = why_given_up({self._roster.host_of(each) or each: why for each, why in missed.items() if why is not None}, here)
-        if not self._roster.is_known or (now - child.blind_since < patience and not end.is_sure):
+        patience = self.wish.blind_seconds if end.may_pass else 0.0
+        if not self._roster.is_known or now - child.blind_since < patience:
             self._hold(child)
             return
         words = {"code": end.code, "exit_code": end.exit_code, "message": end.message, "hint": end.hint}
@@ -378,7 +377,7 @@ class Link:
                 self._refuse(each, worker, "does not see what this machine needs", Missed(Path(path), f"{path} {why}"))
             case Unfit(_, worker, code, exit_code, why, hint):
                 # of a worker that could not even begin everything is to go elsewhere
-                about = each.child.task.order.machine.sources[0] if code else _EVERYTHING
+                about = each.child.task.order.machine.sources[0] if code else EVERYTHING
                 missed = Missed(about, why, code=code, exit_code=exit_code, hint=hint)
                 self._refuse(each, worker, "cannot convert this machine", missed)
             case Told(_, told):

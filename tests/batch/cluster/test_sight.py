@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.cluster import sight
-from p2v.batch.cluster.blindness import Blindness, Missed
+from p2v.batch.cluster.blindness import EVERYTHING, Blindness, Missed, why_given_up
 from p2v.batch.cluster.sight import ANOTHER, NOT_THERE, Here, seen_here, unseen
+from p2v.batch.failures import may_help
 from p2v.batch.jobs import MachineJob
 from p2v.core.fence import standing_fence
 
@@ -104,3 +105,23 @@ def test_what_a_worker_misses_is_bounded() -> None:
     last, first = (MachineJob("a", (Path(f"/{number}/x"),), Path("/out")) for number in (9_999, 0))
     assert known.sighted(("w1",), last, 2.0) == ()
     assert known.sighted(("w1",), first, 2.0) == ("w1",)
+
+
+def test_why_a_machine_is_given_up_is_what_all_workers_said_and_whether_that_may_pass() -> None:
+    unseen_there = Missed(Path("/mnt/nas"), f"/mnt/nas {NOT_THERE}")
+    full = Missed(EVERYTHING, "its host cannot begin it (/tmp: No space left on device)")
+    lacks = Missed(Path("/src/a.vmdk"), "qemu-img is not available", code="tool-missing", exit_code=69, hint="Install it.")
+    here, there = Here(sources=True, fenced=True), Here(sources=False, fenced=False)
+
+    def told(at: Here, *missed: Missed) -> tuple[str, int, bool, bool]:
+        end = why_given_up({f"node{number}": each for number, each in enumerate(missed)}, at)
+        assert all(f"at node{number} {each.why}" in end.message for number, each in enumerate(missed))
+        return end.code, end.exit_code, end.may_pass, may_help(end.code, end.exit_code)
+
+    assert told(here, unseen_there) == ("not-seen", 66, True, True)
+    assert told(there, unseen_there) == ("no-source", 66, False, False)
+    # also of a disk that the runner's host does not see: room may come
+    assert told(there, full, unseen_there) == ("program-failed", 74, True, True)
+    assert told(there, full, lacks) == ("program-failed", 74, True, True)
+    assert told(here, lacks, lacks) == ("tool-missing", 69, False, False)
+    assert told(here, lacks, unseen_there) == ("not-seen", 66, True, True)
