@@ -148,6 +148,17 @@ def test_a_worker_that_is_started_anew_at_its_port_is_asked_again_and_converts(
     assert not [event for event in heard if event["event"] == "error"]
 
 
+def test_a_task_that_never_began_is_sent_again_and_is_no_failed_attempt(
+    running: Cluster, source: Path, tmp_path: Path
+) -> None:
+    running.worker("convert=1", preload="tests.batch.cluster.late")
+    with open_engine(ClusterWish(running.engine), tmp_path / "batch.sqlite") as engine:
+        heard: Heard = []
+        ended = finished(engine.start(copy_order(source, tmp_path / "target.raw")), heard)
+    assert (ended.exit_status, ended.lost) == (0, "")
+    assert [event["event"] for event in heard].count("worker") == 1
+
+
 def _free_port() -> int:
     import socket
 
