@@ -80,7 +80,7 @@ class ForeignTarget:
                     raise TargetBusy(self.final)
                 resize(handle, self.partial, 0)
             except BaseException:
-                os.close(handle)
+                close_written(handle)
                 raise
             return handle
         return open_target_file(self.partial, resume=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from p2v.core.errors import NoSpace, TargetExists, Usage
-from p2v.core.io_errors import read_problem, write_problem
+from p2v.core.io_errors import close_written, read_problem, write_problem
 from p2v.core.units import MIB
 
 FALLOC_FL_KEEP_SIZE = 1
@@ -45,7 +45,7 @@ def open_target_file(path: Path, *, resume: bool) -> int:
         if not resume:
             resize(handle, path, 0)
     except BaseException:
-        os.close(handle)
+        close_written(handle)
         raise
     return handle
 

@@ -10,7 +10,6 @@ the source again.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from converters.target_formats import TargetFormat as TargetFormat
 from converters.target_writer import PlacedWriter
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.interrupts import held_back
-from p2v.core.io_errors import read_problem
+from p2v.core.io_errors import close_written, read_problem
 from p2v.core.workspace import rename_new, sync_folder
 
 
@@ -379,4 +378,4 @@ def _require_unused(partial: Path) -> None:
         if open_in_qemu(handle):
             raise TargetBusy(partial)
     finally:
-        os.close(handle)
+        close_written(handle)

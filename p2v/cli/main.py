@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 import converters
@@ -13,6 +15,7 @@ from p2v.cli import console
 from p2v.cli.ending import GRACE_SECONDS, bounded_ending
 from p2v.cli.verbs import Parser, add_verbs
 from p2v.core.errors import P2vError, ReadFailed
+from p2v.core.io_errors import write_problem
 
 _VERBS = {
     "inspect": "show what is inside a disk",
@@ -80,9 +83,16 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
         return 74  # the reader of our stdout has gone, who knows
     except OSError as refusal:
         # the host's refusal of something that no engine expected to be refused
-        refused = ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))
+        refused = _refused(refusal)
         console.error(refused, progress)
         return refused.exit_code
+
+
+def _refused(refusal: OSError) -> P2vError:
+    """What is full is called so, also where nobody knows which file it was (an error at the close of one on NFS)."""
+    if refusal.errno in (errno.ENOSPC, errno.EDQUOT):
+        return write_problem(refusal, Path(refusal.filename or "a storage of this host"))
+    return ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))
 
 
 def _let_signals_end_it() -> None:

@@ -1,0 +1,30 @@
+"""What the host refuses where no engine expected it is told of as what it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from p2v.cli import doctor
+from p2v.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [(errno.ENOSPC, 73, "no room left"), (errno.EDQUOT, 73, "quota"), (errno.EIO, 74, "Input/output error")],
+    ids=["full", "quota", "other"],
+)
+def test_an_error_without_a_file_has_the_exit_code_of_its_kind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, status: int, words: str
+) -> None:
+    """As an NFS client gives it when a file is closed."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(doctor, "run", refuse)
+    assert main(["doctor"]) == status
+    assert words in capsys.readouterr().err
