@@ -47,6 +47,7 @@ def test_a_run_whose_terminal_is_closed_stops_in_order_and_gives_its_leases_back
     def behave_like_a_terminal() -> None:
         os.setsid()
         os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first one opened is the session's
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else it is as with nohup, where these tests were begun with it
 
     words = words_of(tmp_path, "batch", "run", TERM="xterm")
     run = subprocess.Popen(stdin=slave, stdout=slave, stderr=slave, preexec_fn=behave_like_a_terminal, **words)
