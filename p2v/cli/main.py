@@ -15,7 +15,7 @@ from p2v.cli import console
 from p2v.cli.ending import GRACE_SECONDS, bounded_ending
 from p2v.cli.verbs import Parser, add_verbs
 from p2v.core.errors import P2vError, ReadFailed
-from p2v.core.io_errors import write_problem
+from p2v.core.io_errors import full_somewhere, write_problem
 
 _VERBS = {
     "inspect": "show what is inside a disk",
@@ -91,7 +91,7 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
 def _refused(refusal: OSError) -> P2vError:
     """What is full is called so, also where nobody knows which file it was (an error at the close of one on NFS)."""
     if refusal.errno in (errno.ENOSPC, errno.EDQUOT):
-        return write_problem(refusal, Path(refusal.filename or "a storage of this host"))
+        return write_problem(refusal, Path(refusal.filename)) if refusal.filename else full_somewhere(refusal)
     return ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))
 
 

@@ -36,11 +36,19 @@ def write_problem(error: OSError, file: Path, offset: int | None = None, needed:
     # a thin volume that is full says so too, and its folder has nothing to do with it
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and not file.is_block_device():
         folder = file if file.is_dir() else file.parent
-        advice = _QUOTA if error.errno == errno.EDQUOT else NoSpace.advice
-        return NoSpace(folder, needed, _free_bytes(folder), advice)
+        return NoSpace(folder, needed, _free_bytes(folder), _advice(error))
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermitted(str(file), "write")
     return ReadFailed(str(file), _where("cannot write", offset, error))
+
+
+def full_somewhere(error: OSError) -> NoSpace:
+    """What to raise when something is full, or a quota is used up, and nobody knows what."""
+    return NoSpace(Path("a storage of this host"), 0, -1, _advice(error))
+
+
+def _advice(error: OSError) -> str:
+    return _QUOTA if error.errno == errno.EDQUOT else NoSpace.advice
 
 
 def close_written(handle: int) -> None:

@@ -27,7 +27,7 @@ class BadTarget(P2vError):
 
 @dataclass(eq=False)
 class NoSpace(P2vError):
-    """A folder has less free space than the step needs (bytes; 0: nobody knows how much that is)."""
+    """A folder has less free space than the step needs (bytes; ``needed`` 0, ``free`` -1: nobody knows how much that is)."""
 
     folder: Path
     needed: int
@@ -37,6 +37,8 @@ class NoSpace(P2vError):
     code: ClassVar[str] = "no-space"
 
     def sentence(self) -> str:
+        if self.free < 0:
+            return f"{self.folder}: there is no room left"
         if self.needed <= self.free:
             # a quota, or what others were given meanwhile
             return f"{self.folder}: there is no room left on its storage ({format_bytes(self.free)} are free)"
