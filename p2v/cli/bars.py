@@ -36,7 +36,7 @@ class Bars:
                 case PhaseStarted(_, title, _):
                     self._say(f"{title} ...")
                 case BytesDone(phase, count) if phase in self.bars:
-                    self.bars[phase].update(count)
+                    add(self.bars[phase], count, self.stream)
                 case ItemDone(phase, name, done, total):
                     self._count(phase, name, done, total)
                 case PhaseFinished(phase, seconds, failed):
@@ -61,3 +61,17 @@ class Bars:
 
     def _say(self, text: str) -> None:
         tqdm.write(printable(text), file=self.stream)
+
+
+def is_behind(stream: TextIO) -> bool:
+    """Whether a terminal does not take what was written to it (``Unwaiting``): a bar drawn again would only be more of it."""
+    return getattr(stream, "is_behind", False) is True
+
+
+def add(bar: Any, count: int, stream: TextIO) -> None:
+    """Move a bar on, and draw it now and then."""
+    if is_behind(stream):
+        bar.n += count
+        stream.flush()
+    else:
+        bar.update(count)

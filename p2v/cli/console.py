@@ -11,8 +11,9 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
+from p2v.cli.unwaiting import Unwaiting
 from p2v.core.errors import P2vError
 from p2v.core.events import (
     BytesDone,
@@ -29,6 +30,8 @@ from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
 _PLAIN_STEP_SECONDS = 10.0
+# of this program's reporters
+_streams: list[Unwaiting] = []
 _EVENT_NAMES = {
     PhaseStarted: "phase-started",
     BytesDone: "bytes-done",
@@ -51,6 +54,9 @@ def let_go() -> None:
 
     Python would try it once more, complain, and end with a status of its own.
     """
+    _settle()
+    while _streams:
+        _streams.pop().close()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -63,6 +69,7 @@ def let_go() -> None:
 
 def out(text: str) -> None:
     """A result, to stdout."""
+    _settle()
     print(printable(text), flush=True)
 
 
@@ -75,6 +82,7 @@ def out_utf8(text: str) -> None:
 
 def out_json(text: str) -> None:
     """A JSON document, to stdout; JSON escapes what a terminal must not see."""
+    _settle()
     sys.stdout.write(text)
     sys.stdout.flush()
 
@@ -100,6 +108,7 @@ def screen(text: str) -> None:
 
 def note(text: str) -> None:
     """Something for the person who watches, to stderr. That nobody does any more is no failure of what is told of."""
+    _settle()
     with suppress(OSError):
         print(printable(text), file=sys.stderr, flush=True)
 
@@ -126,13 +135,29 @@ def reporter(progress: str) -> Reporter:
             # Only a terminal needs it and tqdm, so it is no import of every start.
             from p2v.cli.bars import Bars
 
-            return Bars(sys.stderr)
+            return Bars(_watched())
         case "json":
             return _JsonLines(sys.stderr)
         case "plain":
-            return _PlainLines(sys.stderr)
+            return _PlainLines(_watched())
         case _:
             return _ignore
+
+
+def _watched() -> TextIO:
+    """stderr for who watches: a copy does not wait for a terminal that stands still (Ctrl-S). At the end it is waited for."""
+    stream = Unwaiting.over(sys.stderr)
+    if stream is None:
+        return sys.stderr
+    _streams.append(stream)
+    return cast(TextIO, stream)
+
+
+def _settle() -> None:
+    """Before anything else is said: in its order, and never lost."""
+    for stream in _streams:
+        with suppress(OSError, ValueError):
+            stream.settle()
 
 
 def _ignore(event: Event) -> None:

@@ -195,9 +195,9 @@ def test_events_of_any_shape_are_told_of(kind: str) -> None:
 
 
 def test_there_is_a_sink_for_every_way() -> None:
-    assert isinstance(sink("json", JOBS), JsonLines)
-    assert isinstance(sink("plain", JOBS), PlainLines)
-    assert sink("none", JOBS)(RUN[0]) is None
+    assert isinstance(sink("json", JOBS).told, JsonLines)
+    assert isinstance(sink("plain", JOBS).told, PlainLines)
+    sink("none", JOBS)(RUN[0])
 
 
 @pytest.mark.parametrize("terminal, drawn", [("xterm", True), ("dumb", False)])
@@ -207,6 +207,5 @@ def test_bars_are_for_terminals_that_can_move_their_cursor(
     monkeypatch.setattr("sys.stderr", Screen())
     monkeypatch.setenv("TERM", terminal)
     made = sink("auto", JOBS)
-    assert isinstance(made, FleetBars) is drawn
-    if isinstance(made, FleetBars):
-        made.close()
+    assert isinstance(made.told, FleetBars) is drawn
+    made.close()

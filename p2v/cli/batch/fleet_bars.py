@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from p2v.batch.estimate import Look, Outlook, about
 from p2v.batch.jobs import JobEvent
+from p2v.cli.bars import add, is_behind
 from p2v.cli.batch.progress import TOLD, Fleet, told
 from p2v.core.text import printable
 
@@ -75,8 +76,9 @@ class FleetBars:
             self.fleet.see(look)
             found = self.outlook.of(look, self.clock())
             self.left = "" if found is None else _left(found.seconds)
-            for each in self.machines.values():
-                each.bar.refresh()
+            if not is_behind(self.stream):
+                for each in self.machines.values():
+                    each.bar.refresh()
             self._count()
 
     def _wrapped(self, text: str) -> str:
@@ -111,7 +113,7 @@ class FleetBars:
                 self._count_bytes(machine, phase, event.data.get("total_bytes"))
             case "bytes-done" if phase == machine.counted:
                 count = event.data.get("count")
-                machine.bar.update(count if isinstance(count, int) else 0)
+                add(machine.bar, count if isinstance(count, int) else 0, self.stream)
             case "phase-finished":
                 machine.phases = [each for each in machine.phases if each != phase]
                 if phase == machine.counted:
@@ -139,7 +141,8 @@ class FleetBars:
         self.whole.set_postfix_str(", ".join(part for part in said if part), refresh=False)
         self.whole.n = self.fleet.ended
         self.whole.total = self.fleet.total
-        self.whole.refresh()
+        if not is_behind(self.stream):
+            self.whole.refresh()
 
 
 def _width(stream: TextIO) -> dict[str, Any]:

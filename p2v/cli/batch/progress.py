@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from p2v.batch.estimate import Look, forecast, left_words
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
+from p2v.cli.unwaiting import Unwaiting, lines_left_out
 from p2v.core.text import printable
 from p2v.core.units import format_bytes
 
@@ -39,8 +40,17 @@ _STATES = {
 }
 
 
-def sink(progress: str, jobs: Sequence[Job]) -> Sink:
+def sink(progress: str, jobs: Sequence[Job]) -> Unhindered:
     """The sink for a run's events; ``jobs``: as they stand when it begins."""
+    watched = Unwaiting.over(sys.stderr, _left_out if progress == "json" else lines_left_out)
+    return Unhindered(_sink(progress, jobs, sys.stderr if watched is None else cast(TextIO, watched)), watched)
+
+
+def _left_out(pieces: int) -> str:
+    return json.dumps({"event": "left-out", "job": "", "at": time.time(), "lines": pieces}) + "\n"
+
+
+def _sink(progress: str, jobs: Sequence[Job], stream: TextIO) -> Sink:
     if progress == "auto":
         # an editor's shell cannot move its cursor
         can_draw = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
@@ -50,11 +60,11 @@ def sink(progress: str, jobs: Sequence[Job]) -> Sink:
             # only a terminal needs it and tqdm
             from p2v.cli.batch.fleet_bars import FleetBars
 
-            return FleetBars(sys.stderr, Fleet.of(jobs), _bars_that_fit())
+            return FleetBars(stream, Fleet.of(jobs), _bars_that_fit())
         case "json":
-            return JsonLines(sys.stderr)
+            return JsonLines(stream)
         case "plain":
-            return PlainLines(sys.stderr, Fleet.of(jobs), times=not _is_journal(sys.stderr))
+            return PlainLines(stream, Fleet.of(jobs), times=not _is_journal(stream))
         case _:
             return _ignore
 
@@ -74,9 +84,12 @@ def _ignore(event: JobEvent) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Unhindered:
-    """A sink that ends no run: its terminal may be closed, its reader gone, the disk of its log full. The store has it all."""
+    """A sink that ends no run and holds up none: its terminal may be closed or stand still, its reader gone, the disk of its log
+    full. The store has it all.
+    """
 
     told: Sink
+    stream: Unwaiting | None = None
 
     def __call__(self, event: JobEvent) -> None:
         with suppress(OSError):
@@ -87,12 +100,19 @@ class Unhindered:
         with suppress(OSError):
             if (looked := getattr(self.told, "looked", None)) is not None:
                 looked(look)
+            if self.stream is not None:
+                # what it did not take when it was said
+                self.stream.flush()
 
     def close(self) -> None:
-        """Bars are left as they stand."""
+        """Bars are left as they stand. Who reads slowly is waited for now."""
         with suppress(OSError):
             if (close := getattr(self.told, "close", None)) is not None:
                 close()
+            if self.stream is not None:
+                self.stream.settle()
+        if self.stream is not None:
+            self.stream.close()
 
 
 def _bars_that_fit() -> int:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         store.put(batch, time.time())
         taken = [job for job in store.jobs() if settings.takes(job)]
-        with _told(Unhindered(progress.sink(arguments.progress, taken))) as sink, _heard(arguments, batch, store, sink) as ends:
+        with _told(progress.sink(arguments.progress, taken)) as sink, _heard(arguments, batch, store, sink) as ends:
             with _page(arguments, batch):
                 outcome = run_batch(batch, store, sink, starter=engine.starter, settings=settings, looked=sink.looked)
             ends.append(outcome)
