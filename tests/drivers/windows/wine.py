@@ -25,7 +25,8 @@ _SECONDS = 600
 _TICK = 0.1
 # what its command interpreter says first; Wine runs no program before it has started the services of its registry
 _IS_ON = "Microsoft Windows"
-_NOT_STARTED = re.compile("^.*service.* failed to start.*$", re.MULTILINE)
+# one of ours: Wine's own may fail on a busy host, which is no reason to cut off what runs already
+_NOT_STARTED = re.compile('^.*service L"p2v.* failed to start.*$', re.MULTILINE)
 _STARTS = 5
 # Wine gives a service up that does not answer within ten seconds, which a loaded host may need to load its program; here
 # in milliseconds
