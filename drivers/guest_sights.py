@@ -14,7 +14,7 @@ from typing import Any
 from drivers.confinement import DEFAULT_LIMITS, Limits, confined, disks_name
 from drivers.hard_names import SeenLine, find_lines
 from drivers.inode_flags import InodeFlags
-from drivers.inspection import facts_and_tree
+from drivers.inspection import open_linux
 from drivers.linux import paths, reading, rpm_database
 from drivers.linux.network import network_texts
 from drivers.linux.packages import DPKG_STATUS, installed_packages
@@ -76,7 +76,7 @@ def look_confined(
 
 def look_at(readers: Sequence[DiskReader]) -> GuestSights:
     """Look into the one Linux on these disks, by the readers of this host; inside ``confined`` only."""
-    return look_over_host(facts_and_tree(readers)[1])
+    return look_over_host(open_linux(readers))
 
 
 def look_over_host(tree: OfflineTree | None) -> GuestSights:

@@ -67,16 +67,12 @@ def inspect_disks(readers: Sequence[DiskReader]) -> GuestFacts:
 
 def facts_and_tree(readers: Sequence[DiskReader]) -> tuple[GuestFacts, OfflineTree | None]:
     """What ``inspect_disks`` gives, and the files of the one Linux on these disks; None where it found none."""
-    layout = lay_out(readers)
-    systems, layout, notes = _find_systems(layout, readers)
-    system = systems[0] if len(systems) == 1 else None
-    if system is not None and system.likeness is Likeness.DEPLOYMENTS:
-        system, problem = _deployed(system, layout, readers)
-        notes = (*notes, problem) if problem else notes
+    systems, layout, notes = _found(readers)
     if len(systems) > 1:
         return _without_system(layout, notes), None
-    if system is None:
+    if not systems:
         return _without_linux(layout, notes, readers), None
+    system = systems[0]
     mounting = mount_all(system, layout, readers)
     facts = facts_from_tree(
         mounting.layout,
@@ -89,6 +85,15 @@ def facts_and_tree(readers: Sequence[DiskReader]) -> tuple[GuestFacts, OfflineTr
     damage = (f"{place(system.device)}: {problem}" for problem in system.tree.problems)
     beside = windows.beside_linux(windows.find_windows(layout, readers)[0])
     return replace(facts, notes=_limited((*facts.notes, *beside, *damage))), system.tree
+
+
+def open_linux(readers: Sequence[DiskReader]) -> OfflineTree | None:
+    """The files of the one Linux on these disks, mounted as ``inspect_disks`` reads them; None where that finds none."""
+    systems, layout, _ = _found(readers)
+    if len(systems) != 1:
+        return None
+    mount_all(systems[0], layout, readers)
+    return systems[0].tree
 
 
 def facts_from_tree(
@@ -216,6 +221,15 @@ def _unread_device(layout: Layout, keys: Sequence[Key]) -> str:
 
 
 # --- finding the system ----------------------------------------------------------------------------------
+
+
+def _found(readers: Sequence[DiskReader]) -> tuple[list[System], Layout, tuple[str, ...]]:
+    """The systems on these disks; of a single one with deployments its root is that of the one that starts."""
+    systems, layout, notes = _find_systems(lay_out(readers), readers)
+    if len(systems) == 1 and systems[0].likeness is Likeness.DEPLOYMENTS:
+        system, problem = _deployed(systems[0], layout, readers)
+        systems, notes = ([system] if system is not None else []), (*notes, problem) if problem else notes
+    return systems, layout, notes
 
 
 def _find_systems(layout: Layout, readers: Sequence[DiskReader]) -> tuple[list[System], Layout, tuple[str, ...]]:

@@ -36,13 +36,13 @@ def loop_device(file: Path, size: int | None = None, *, fill: bytes = b"", optio
                 made.seek(at)
                 made.write(fill * min(1 << 20, size - at))
     done = subprocess.run(
-        ["losetup", "--find", "--show", *options, file], check=True, capture_output=True, text=True, timeout=6000
+        ["losetup", "--find", "--show", *options, file], check=True, capture_output=True, text=True, timeout=600
     )
     device = Path(done.stdout.strip())
     try:
         yield device
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True, timeout=6000)
+        subprocess.run(["losetup", "--detach", device], check=True, timeout=600)
 
 
 @contextmanager

@@ -97,6 +97,7 @@ def _looked(readers: Sequence[ForgivingDisk], fds: tuple[int, ...], enter: bool)
 
 
 def _together(readers: Sequence[ForgivingDisk], fds: tuple[int, ...]) -> Looked:
+    """Both in one child, with its limits for them alone: beside the facts they may have been too much."""
 
     def work(disks: Sequence[DiskReader]) -> Any:
         return {"disks": _raw(disks), "inside": guest_sights.encoded(guest_sights.look_at(disks))}
