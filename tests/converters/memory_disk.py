@@ -62,6 +62,19 @@ class MemoryDisk:
         """Nothing to close."""
 
 
+def cancelled_at(disk: MemoryDisk, reads: int) -> threading.Event:
+    """What is set as soon as so many reads of a disk were made."""
+    cancelled, pread = threading.Event(), disk.pread
+
+    def read(length: int, offset: int) -> bytes:
+        if disk.reads >= reads:
+            cancelled.set()
+        return pread(length, offset)
+
+    disk.pread = read  # type: ignore[method-assign]
+    return cancelled
+
+
 def content(length: int, seed: int) -> bytes:
     """Bytes that are not zero, compressible by half, the same for the same seed."""
     block = random.Random(seed).randbytes(4096).replace(b"\0", b"\1") + b"\xaa" * 4096

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import threading
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from converters.piece_walk import CopyCancelled
 from p2v.core.errors import ReadFailed
 from p2v.core.events import BytesDone, Event
 from tests.converters.images import VARIANTS, qemu_img
-from tests.converters.memory_disk import Kind, MemoryDisk, build
+from tests.converters.memory_disk import Kind, MemoryDisk, build, cancelled_at
 
 MIB = 1 << 20
 STRETCHES = [(Kind.STORED, MIB), (Kind.HOLE, 5 * MIB), (Kind.ZLIB, 65_536), (Kind.ZERO, MIB), (Kind.PREAD, 70_000)]
@@ -139,14 +138,7 @@ def test_progress_sums_up_to_the_larger_size(disk: MemoryDisk) -> None:
 def test_a_comparison_that_is_cancelled_ends_soon_and_says_nothing(tmp_path: Path) -> None:
     one, other = (build(tmp_path / name, [(Kind.PREAD, 1000 * 1024)] * 400) for name in "ab")
     one.seconds_a_read = 0.02
-    cancelled, pread = threading.Event(), one.pread
-
-    def tenth(length: int, offset: int) -> bytes:
-        if one.reads >= 10:
-            cancelled.set()
-        return pread(length, offset)
-
-    one.pread = tenth  # type: ignore[method-assign]
+    cancelled = cancelled_at(one, 10)
     with pytest.raises(CopyCancelled):
         compare_disks(one, other, cancelled=cancelled)
     assert 10 < one.reads < 200

@@ -30,7 +30,7 @@ from p2v.core.errors import BadImage, NoSource, NoSpace, ReadFailed
 from p2v.core.events import BytesDone, Event, silent
 from p2v.core.run import SystemRunner
 from p2v.core.units import GIB, KIB, MIB, TIB
-from tests.converters.memory_disk import Kind, MemoryDisk, build, compress, content
+from tests.converters.memory_disk import Kind, MemoryDisk, build, cancelled_at, compress, content
 from tests.descriptors import descriptors
 
 EVERY_KIND = [
@@ -222,14 +222,7 @@ def test_an_error_of_the_extents_keeps_its_type(tmp_path: Path) -> None:
 def test_cancelling_is_told_and_stops_soon(tmp_path: Path) -> None:
     disk = build(tmp_path / "s", [(Kind.PREAD, 1000 * KIB)] * 400)
     disk.seconds_a_read = 0.02
-    cancelled, pread = threading.Event(), disk.pread
-
-    def tenth(length: int, offset: int) -> bytes:
-        if disk.reads >= 10:
-            cancelled.set()
-        return pread(length, offset)
-
-    disk.pread = tenth  # type: ignore[method-assign]
+    cancelled = cancelled_at(disk, 10)
     writer = RawWriter(tmp_path / "t", disk.virtual_size)
     with pytest.raises(CopyCancelled):
         copy_disk(disk, writer, report=silent, cancelled=cancelled)
