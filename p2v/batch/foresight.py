@@ -19,7 +19,7 @@ from p2v.batch.kinds import COPY
 from p2v.batch.lanes import Lanes
 from p2v.batch.order import Demand, Place
 from p2v.batch.pace import LEAST_SHARE, Paces, copied_share
-from p2v.batch.rates import Copying
+from p2v.batch.rates import Copying, Rates
 from p2v.batch.scheduling import Dispatch, Holding, Setting, is_open, is_reached, own_limit, wave_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import is_in, next_change
@@ -112,7 +112,7 @@ class _Run:
     ready: list[Job] = field(default_factory=list)
     key: _Ready = (0, frozenset(), frozenset())
     """Of which wave they are ready, but for which windows, and for those that are to be tried again at which moments."""
-    demand: Demand = field(default_factory=lambda: Demand({}, Budget(), Lanes()))
+    demand: Demand = field(default_factory=lambda: Demand({}, Budget()))
     dispatches: dict[tuple[object, ...], tuple[int, Dispatch]] = field(default_factory=dict)
     """Orders by what they go by, each with what was left of the wave when it was made."""
     wave: int | None = None
@@ -137,8 +137,12 @@ class _Run:
         return self.terms.setting
 
     @cached_property
+    def rates(self) -> Rates:
+        return self.setting.rates(self.terms.budget)
+
+    @property
     def lanes(self) -> Lanes:
-        return self.setting.rates(self.terms.budget).lanes
+        return self.rates.lanes
 
     @cached_property
     def has_rates(self) -> bool:
@@ -336,9 +340,8 @@ class _Run:
         if not (self.has_rates and self.share_anew):
             return
         self.share_anew = False
-        rates = self.setting.rates(self.terms.budget)
         holdings = {name: self.held[name] for name in self.copying}
-        shares = rates.shares({name: Copying(each.storages, True, most=each.most) for name, each in holdings.items()})
+        shares = self.rates.shares({name: Copying(each.storages, True, most=each.most) for name, each in holdings.items()})
         for name, task in self.copying.items():
             share = shares.get(name)
             limited = task.size / share if share else 0.0

@@ -162,24 +162,28 @@ class _Ranks:
 
 @dataclass(slots=True)
 class Demand:
-    """What jobs need: seconds that each copies, by its name, and the bytes over each lane; of those that have not begun."""
+    """What jobs need: seconds that each copies, by its name, and the bytes over each lane; of those that have not begun.
+
+    ``speeds``: bytes a second that go over each lane at best.
+    """
 
     places: Mapping[str, Place]
     budget: Budget
-    lanes: Lanes
     seconds: dict[str, float] = field(default_factory=dict)
     moved: dict[str, int] = field(default_factory=dict)
+    speeds: dict[str, float] = field(default_factory=dict)
     total: float = 0.0
 
     @classmethod
     def of(cls, ready: Sequence[Job], places: Mapping[str, Place], budget: Budget, lanes: Lanes) -> Demand:
-        made = cls(places, budget, lanes)
+        made = cls(places, budget)
         for job in ready:
             place = places.get(job.machine.name, Place())
             rates = [each for lane in place.storages if (each := lanes.over(lane).bytes_per_second) is not None]
             made.seconds[job.machine.name] = place.size / min(_SPEED, *rates) if rates else place.size / _SPEED
             for lane in place.storages:
                 made.moved[lane] = made.moved.get(lane, 0) + place.size
+        made.speeds = {lane: _lane_speed(lane, budget, lanes) for lane in made.moved}
         made.total = sum(made.seconds.values())
         return made
 
@@ -191,8 +195,9 @@ class Demand:
     @property
     def narrow(self) -> Mapping[str, float]:
         """Seconds that a lane needs, of lanes that the end would wait for."""
-        needed = {lane: _needed(moved, lane, self.budget, self.lanes) for lane, moved in self.moved.items()}
-        return {lane: each for lane, each in needed.items() if each > self.whole * _NARROW}
+        needed = {lane: moved / self.speeds[lane] for lane, moved in self.moved.items()}
+        least = self.whole * _NARROW
+        return {lane: each for lane, each in needed.items() if each > least}
 
     def begin(self, name: str) -> None:
         """Without one that begins."""
@@ -202,8 +207,8 @@ class Demand:
             self.moved[lane] -= place.size
 
 
-def _needed(moved: int, lane: str, budget: Budget, lanes: Lanes) -> float:
-    """Seconds that all of a lane's bytes take at best."""
+def _lane_speed(lane: str, budget: Budget, lanes: Lanes) -> float:
+    """Bytes a second of all copies over a lane together, at best."""
     share = lanes.over(lane)
-    alone = moved / (_SPEED * min(share.copies or budget.copies, budget.copies))
-    return max(alone, moved / share.bytes_per_second) if share.bytes_per_second else alone
+    alone = _SPEED * min(share.copies or budget.copies, budget.copies)
+    return min(alone, share.bytes_per_second) if share.bytes_per_second else alone

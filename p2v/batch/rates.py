@@ -54,8 +54,8 @@ class Rates:
 
     def changes(self, copying: Mapping[str, Copying]) -> dict[str, int]:
         """What is to be told now, by names: bytes a second. Those that must go slower first."""
-        limited = {name: each for name, each in copying.items() if self._lanes_of(each, copying.values())}
-        wanted = self._wanted(limited)
+        wanted = self.shares(copying)
+        limited = {name: each for name, each in copying.items() if name in wanted}
         told = {name: wanted[name] for name, each in limited.items() if wanted[name] < each.limit}
         now = {
             name: replace(each, limit=told[name], unheard=each.uses) if name in told else each
@@ -69,8 +69,21 @@ class Rates:
         return told
 
     def shares(self, copying: Mapping[str, Copying]) -> dict[str, int]:
-        """What each comes to, by names: bytes a second, of those that have begun and go over a lane with a rate."""
-        return self._wanted({name: each for name, each in copying.items() if self._lanes_of(each, copying.values())})
+        """What each comes to, by names: bytes a second, of those that go over a lane with a rate."""
+        limited = {name: lanes for name, each in copying.items() if (lanes := self._lanes_of(each, copying.values()))}
+        open_ = {name: lanes for name, lanes in limited.items() if copying[name].has_begun}
+        small = {name: copying[name] for name in limited if name not in open_}
+        wanted = {name: min(each.limit, self.first(each.lanes, each.most) or 1) for name, each in small.items()}
+        left = {lane: self._for_copies(lane, open_) for lane in {lane for lanes in open_.values() for lane in lanes}}
+        while open_:
+            users = {lane: sum(lane in lanes for lanes in open_.values()) for lane in left}
+            even = {name: min(left[lane] // users[lane] for lane in lanes) for name, lanes in open_.items()}
+            bounded = {name: min(share, copying[name].most or share) for name, share in even.items()}
+            name = min(bounded, key=lambda each: bounded[each])
+            wanted[name] = bounded[name]
+            for lane in open_.pop(name):
+                left[lane] -= wanted[name]
+        return wanted
 
     def _total(self, lane: str) -> int | None:
         return self.lanes.over(lane).bytes_per_second
@@ -85,21 +98,6 @@ class Rates:
         """Its lanes that have a rate."""
         names = each.lanes or dict.fromkeys([UNKNOWN, *(lane for other in all_of_them for lane in other.lanes)])
         return [lane for lane in names if self._total(lane) is not None]
-
-    def _wanted(self, copying: Mapping[str, Copying]) -> dict[str, int]:
-        """The share of each."""
-        wanted = {name: min(each.limit, self.first(each.lanes, each.most) or 1) for name, each in copying.items()}
-        open_ = {name: self._lanes_of(each, copying.values()) for name, each in copying.items() if each.has_begun}
-        left = {lane: self._for_copies(lane, open_) for lane in {lane for lanes in open_.values() for lane in lanes}}
-        while open_:
-            users = {lane: sum(lane in lanes for lanes in open_.values()) for lane in left}
-            even = {name: min(left[lane] // users[lane] for lane in lanes) for name, lanes in open_.items()}
-            bounded = {name: min(share, copying[name].most or share) for name, share in even.items()}
-            name = min(bounded, key=lambda each: bounded[each])
-            wanted[name] = bounded[name]
-            for lane in open_.pop(name):
-                left[lane] -= wanted[name]
-        return wanted
 
     def _for_copies(self, lane: str, open_: Mapping[str, Sequence[str]]) -> int:
         """What those share that copy over a lane: all but a small part for each place where nobody copies yet."""
