@@ -22,7 +22,7 @@ from p2v.batch.planned import BatchPlan, MachinePlan, Outlook, Stretch
 from p2v.batch.scheduling import Setting, own_limit
 from p2v.batch.storages import device_of
 from p2v.batch.terms import Terms
-from p2v.batch.windows import is_in, next_change, whole_opening
+from p2v.batch.windows import next_change, whole_opening
 from p2v.core.units import format_seconds
 from p2v.preflight import Trouble
 
@@ -50,8 +50,8 @@ def with_outlook(batch: Batch, plan: BatchPlan, places: Places, start: Start) ->
     """The plan with its outlook, and what is to be known of machines that are longer than their windows. Without one where nothing
     is to be converted, or nobody knows what there is to copy.
     """
-    going = [each for each in plan.planned if not each.is_blocked]
-    if not any(each.copy_bytes is not None for each in going):
+    going = {each.name: each for each in plan.planned if not each.is_blocked}
+    if not any(each.copy_bytes is not None for each in going.values()):
         return plan
     night = _Night(batch, going, places, start)
     runs = [night.run(terms, paces) for terms, paces in night.chances(plan.measured)]
@@ -69,7 +69,7 @@ def with_outlook(batch: Batch, plan: BatchPlan, places: Places, start: Start) ->
         late=_late(batch, longest.seen, start.zone),
     )
     machines = {each.name: each for each in batch.machines}
-    told = (longest.told(each, machines[each.name], start) if each in going else each for each in plan.machines)
+    told = (longest.told(each, machines[each.name], start) if each.name in going else each for each in plan.machines)
     return replace(plan, outlook=outlook, machines=tuple(told))
 
 
@@ -88,15 +88,7 @@ class _Run:
         window = machine.window
         if window is None or plan.copy_bytes is None:
             return replace(plan, takes_seconds=None if plan.copy_bytes is None else seconds)
-        opens = next(
-            (
-                at
-                for at in (start.begin, next_change([window], start.begin, start.zone))
-                if is_in(window, at, start.zone)
-            ),
-            None,
-        )
-        length = 0.0 if opens is None else whole_opening(window, opens, start.zone)
+        length = whole_opening(window, start.begin, start.zone)
         warnings = plan.warnings if seconds <= length else (*plan.warnings, _too_long(seconds, length, window))
         return replace(plan, takes_seconds=seconds, warnings=warnings)
 
@@ -127,21 +119,20 @@ def _too_long(seconds: float, length: float, window: Window) -> Trouble:
 class _Night:
     """The machines that would be converted, as jobs."""
 
-    def __init__(self, batch: Batch, going: Sequence[MachinePlan], places: Places, start: Start) -> None:
+    def __init__(self, batch: Batch, going: Mapping[str, MachinePlan], places: Places, start: Start) -> None:
         self.batch, self.start = batch, start
-        names = {each.name for each in going}
         stands = {job.machine.name: job for job in start.jobs}
-        known = {each.name: each.copy_bytes for each in going if each.copy_bytes is not None}
+        known = {each.name: each.copy_bytes for each in going.values() if each.copy_bytes is not None}
         self.jobs = [
             Job(each, State.WAITING)
             if (job := stands.get(each.name)) is None or job.state is not State.RUNNING
             else job
             for each in batch.machines
-            if each.name in names
+            if each.name in going
         ]
         self.ended = [job for job in start.jobs if job.state is State.DONE]
         self.sizes = sizes_of([*self.jobs, *self.ended], {**start.sizes, **known})
-        self.devices = {each.name: name_of(device_of(each.folder)) for each in going}
+        self.devices = {each.name: name_of(device_of(each.folder)) for each in going.values()}
         self.places = {
             name: Place(tuple(dict.fromkeys((*places.lanes_of(name), device))), self.sizes[name])
             for name, device in self.devices.items()
@@ -193,9 +184,8 @@ def _limited(lanes: Lanes, rates: Mapping[str, float]) -> Lanes:
     return replace(lanes, said=said)
 
 
-def _stretches(going: Sequence[MachinePlan], seen: Foresight, zone: tzinfo | None) -> Iterator[Stretch]:
+def _stretches(going: Mapping[str, MachinePlan], seen: Foresight, zone: tzinfo | None) -> Iterator[Stretch]:
     """Of each wave, in each night."""
-    plans = {each.name: each for each in going}
     spans = sorted(seen.spans.items(), key=lambda each: each[1].begin)
     nights: list[list[tuple[str, Span]]] = []
     end = float("-inf")
@@ -205,8 +195,8 @@ def _stretches(going: Sequence[MachinePlan], seen: Foresight, zone: tzinfo | Non
         nights[-1].append((name, span))
         end = max(end, span.end)
     for night in nights:
-        for wave in sorted({plans[name].wave for name, _ in night}):
-            own = [(plans[name], span) for name, span in night if plans[name].wave == wave]
+        for wave in sorted({going[name].wave for name, _ in night}):
+            own = [(going[name], span) for name, span in night if going[name].wave == wave]
             yield Stretch(
                 begin=_iso(min(span.begin for _, span in own), zone),
                 end=_iso(max(span.end for _, span in own), zone),

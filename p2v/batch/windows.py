@@ -27,13 +27,8 @@ def next_change(windows: Iterable[Window], after: float, zone: tzinfo | None = N
     return min((_change(window, after, zone) for window in set(windows)), default=math.inf)
 
 
-def opening_seconds(window: Window, at: float, zone: tzinfo | None = None) -> float:
-    """How long a window stays open from a moment on; 0 while it is closed."""
-    return _change(window, at, zone) - at if is_in(window, at, zone) else 0.0
-
-
 def whole_opening(window: Window, at: float, zone: tzinfo | None = None) -> float:
-    """How long it is open in all, the next time that it is (or now)."""
+    """How long it is open in all, the next time that it is (or now); 0: it never is."""
     if is_in(window, at, zone):
         begin = next(
             (each for each in reversed(_moments(window, at, zone, back=True)) if not is_in(window, each - 1, zone)), at

@@ -139,6 +139,8 @@ def test_a_machine_that_is_longer_than_its_window_is_told_of(tmp_path: Path) -> 
     # by day it is as long; and one whose window is open now is asked about all of that window
     late = planned(tmp_path, machine(tmp_path, "web-4", 3 * HOUR * HUNDRED / GIB, window=Window(time(19), time(23))))
     assert not warned(late, TOO_LONG)
+    never = planned(tmp_path, machine(tmp_path, "web-5", 1, window=Window(time(3), time(3))))
+    assert warned(never, TOO_LONG) == {"web-5": "it takes 23.0 s, and its window (03:00-03:00) does not open"}
 
 
 def test_a_limit_makes_a_machine_longer_than_its_window(tmp_path: Path) -> None:

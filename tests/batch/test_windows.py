@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from p2v.batch.jobs import Window
-from p2v.batch.windows import is_in, next_change, opening_seconds, whole_opening
+from p2v.batch.windows import is_in, next_change, whole_opening
 
 BERLIN = ZoneInfo("Europe/Berlin")
 """The clock is put forward on 2026-03-29 at 02:00, and back on 2026-10-25 at 03:00."""
@@ -25,8 +25,6 @@ def test_a_window_over_midnight_opens_in_the_evening_and_closes_in_the_morning()
     assert next_change([NIGHT], at("2026-11-27T12:00"), BERLIN) == at("2026-11-27T22:00")
     assert next_change([NIGHT], at("2026-11-27T22:00"), BERLIN) == at("2026-11-28T05:30")
     assert next_change([NIGHT], at("2026-11-28T00:10"), BERLIN) == at("2026-11-28T05:30")
-    assert opening_seconds(NIGHT, at("2026-11-28T04:30"), BERLIN) == 3600
-    assert opening_seconds(NIGHT, at("2026-11-28T05:30"), BERLIN) == 0
     for moment in ("2026-11-27T12:00", "2026-11-27T22:00", "2026-11-28T05:29"):
         assert whole_opening(NIGHT, at(moment), BERLIN) == 7.5 * 3600
 
