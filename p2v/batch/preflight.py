@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
 
 from drivers.keys import parse_key
 from p2v.audit.document import Signs
@@ -21,7 +19,6 @@ from p2v.targets.front_ends import FrontEnd
 from p2v.targets.kubevirt import object_name
 
 _SYSTEM_LETTERS = 100
-_ADDRESS = "--ip="
 NO_KEY = "no-key"
 """The code of a passphrase that is not there."""
 
@@ -71,25 +68,16 @@ def _signs(machine: MachineJob, document: PlanDocument) -> Signs:
     """Of the machine as it will be: with the addresses that are given to it, and without what it makes anew."""
     found, hardware = signs_of(document), document.hardware
     is_new = "--new-identity" in machine.options
-    is_given = any(option.startswith(_ADDRESS) for option in machine.options)
+    given = [nic.addressing for nic in document.machine.nics if nic.addressing is not None]
     return replace(
         found,
         macs=tuple(dict.fromkeys(nic.mac.lower() for nic in hardware.nics)),
         uuid=hardware.uuid.lower(),
         machine_id="" if is_new else found.machine_id,
-        addresses=tuple(_given_addresses(machine.options)) if is_given else found.addresses,
+        addresses=tuple(each.address.partition("/")[0] for each in given if each.address) if given else found.addresses,
         # harmless until both hang on one machine, which a batch does not do
         disk_ids=(),
     )
-
-
-def _given_addresses(options: Sequence[str]) -> Iterator[str]:
-    """Those of ``--ip=CARD:ADDRESS/PREFIX[,...]``."""
-    for option in options:
-        if option.startswith(_ADDRESS):
-            address = option.removeprefix(_ADDRESS).partition(":")[2].partition(",")[0].partition("/")[0]
-            with suppress(ValueError):
-                yield str(ip_address(address))
 
 
 def _claims(planned: Planned) -> Iterator[str]:

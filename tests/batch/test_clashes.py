@@ -194,3 +194,5 @@ def test_what_a_machine_makes_anew_or_is_given_is_no_sign_of_its_source(
     assert signs(", new-identity: true").machine_id == ""
     assert signs(", ip: '1:10.0.0.9/24,10.0.0.254'").addresses == ("10.0.0.9",)
     assert signs(", ip: '1:dhcp'").addresses == ()
+    # a card may be named by its address, which has colons too
+    assert signs(f", mac: '{MAC}', ip: '{MAC}:10.0.0.9/24'").addresses == ("10.0.0.9",)
