@@ -77,7 +77,9 @@ class _Devices:
         self.writers = [(device, plan) for plan in plans for device in plan.devices]
         # of what is no device nobody asks the kernel
         self.sources = [(disk, plan) for plan in plans for disk in plan.sources] if self.writers else []
-        self.grounds = {path: ground_of(Path(path)) for path, _ in (*self.writers, *self.sources)}
+        # the kernel is asked once about each, and each is held against all others
+        paths = {path for path, _ in (*self.writers, *self.sources)}
+        self.known = {path: (file_key(path), ground_of(Path(path))) for path in paths}
 
     def blockers(self, plan: MachinePlan) -> Iterator[Trouble]:
         for place, (device, owner) in enumerate(self.writers):
@@ -93,7 +95,8 @@ class _Devices:
                 yield Trouble("output-is-source", what, "Name another device.")
 
     def _touch(self, one: str, other: str) -> bool:
-        return file_key(one) == file_key(other) or self.grounds[one].touches(self.grounds[other])
+        (key, ground), (other_key, other_ground) = self.known[one], self.known[other]
+        return key == other_key or ground.touches(other_ground)
 
 
 def _made(plan: MachinePlan) -> list[str]:
