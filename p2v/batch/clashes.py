@@ -15,12 +15,11 @@ from pathlib import Path
 from p2v.audit.catalogue_file import Rule, catalogue
 from p2v.audit.fleet import twice
 from p2v.audit.same_file import file_key
-from p2v.batch.planned import MachinePlan
+from p2v.batch.planned import MachinePlan, some_names
 from p2v.core.block_devices import ground_of
 from p2v.core.text import printable
 from p2v.preflight import Trouble
 
-_NAMED_AT_MOST = 6
 # machines that were made to have a thousand addresses in common do not fill a plan with them
 _PER_MACHINE_AT_MOST = 20
 _OPTIONS = (
@@ -56,17 +55,17 @@ class _Files:
         for name, made in zip(plan.outputs, _made(plan), strict=True):
             maker = self.makers[made]
             if maker is not plan:
-                what = f"{name} would be made by {_named(maker)} too"
+                what = f"{name} would be made by {maker.called} too"
                 yield Trouble("same-output", what, "Give one of them another name or target.")
             if (source := self.sources.get(file_key(made))) is not None:
-                what = f"{name} in its target is a disk of {_named(source)}"
+                what = f"{name} in its target is a disk of {source.called}"
                 yield Trouble("output-is-source", what, "Name another target.")
 
     def warnings(self, plan: MachinePlan) -> Iterator[Trouble]:
         shared = {self.sources[disk].name: self.sources[disk] for disk in map(file_key, plan.sources)}
         for other in shared.values():
             if other is not plan:
-                what = f"it has a disk that {_named(other)} has too"
+                what = f"it has a disk that {other.called} has too"
                 yield Trouble("same-source", what, "Two copies of one machine must not speak on one network.")
 
 
@@ -87,11 +86,11 @@ class _Devices:
                 continue
             before = next((other for name, other in self.writers[:place] if self._touch(device, name)), None)
             if before is not None:
-                what = f"{device} would be written by {_named(before)} too"
+                what = f"{device} would be written by {before.called} too"
                 yield Trouble("same-device", what, "A device takes one disk; a partition is part of its disk.")
             source = next((other for name, other in self.sources if self._touch(device, name)), None)
             if source is not None:
-                what = f"{device} would be written, and a disk of {_named(source)} is on it"
+                what = f"{device} would be written, and a disk of {source.called} is on it"
                 yield Trouble("output-is-source", what, "Name another device.")
 
     def _touch(self, one: str, other: str) -> bool:
@@ -107,7 +106,7 @@ def _made(plan: MachinePlan) -> list[str]:
 def _claimed(plan: MachinePlan, claims: Mapping[str, MachinePlan]) -> Iterator[Trouble]:
     for claim in plan.claims:
         if claims[claim] is not plan:
-            what = f"{_named(claims[claim])} has {claim} too, and it would be refused, or written over"
+            what = f"{claims[claim].called} has {claim} too, and it would be refused, or written over"
             yield Trouble(
                 "same-claim",
                 what,
@@ -121,7 +120,7 @@ def _alike(plans: Sequence[MachinePlan]) -> Mapping[str, Sequence[Trouble]]:
     rules, found = catalogue(), defaultdict[str, list[Trouble]](list)
     for each in twice([(plan.name, plan.signs) for plan in known]):
         sharing = [known[place] for place in each.machines]
-        what = printable(f"{len(sharing)} machines have {each.what}: {_some([_named(plan) for plan in sharing])}", keep="")
+        what = printable(f"{len(sharing)} machines have {each.what}: {some_names([plan.called for plan in sharing])}", keep="")
         for plan in sharing:
             if len(found[plan.name]) < _PER_MACHINE_AT_MOST:
                 found[plan.name].append(Trouble(each.rule, what, _hint(rules[each.rule])))
@@ -135,11 +134,6 @@ def _hint(rule: Rule) -> str:
     return f"{rule.meaning} {remedy}"
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
-
-
 def _first_of(plans: Sequence[MachinePlan], things: Callable[[MachinePlan], Iterable[str]]) -> dict[str, MachinePlan]:
     """By each thing of a machine, the first machine that has it."""
     found: dict[str, MachinePlan] = {}
@@ -147,7 +141,3 @@ def _first_of(plans: Sequence[MachinePlan], things: Callable[[MachinePlan], Iter
         for each in things(plan):
             found.setdefault(each, plan)
     return found
-
-
-def _named(plan: MachinePlan) -> str:
-    return f"{plan.name} (line {plan.line})" if plan.line else plan.name

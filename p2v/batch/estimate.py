@@ -106,14 +106,19 @@ def sizes_of(jobs: Sequence[Job], known: Mapping[str, int]) -> Mapping[str, int]
 
 
 def about(seconds: float) -> str:
-    """A guessed duration in words: no seconds, and no minutes beside days."""
+    """A guessed duration in words."""
+    return roughly(seconds) if seconds < 60 else f"about {roughly(seconds)}"
+
+
+def roughly(seconds: float) -> str:
+    """The same where it is said already that it is a guess: no seconds, and no minutes beside days."""
     if seconds < 60:
         return "less than a minute"
     minutes = round(seconds / 60)
     if minutes < 60:
-        return f"about {minutes} min"
+        return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    return f"about {hours} h {minutes:02d} min" if hours < 48 else f"about {hours // 24} days"
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} days"
 
 
 def left_words(found: Forecast, now: float) -> str:
@@ -121,13 +126,18 @@ def left_words(found: Forecast, now: float) -> str:
     parts = [about(found.seconds)]
     if found.runs and found.seconds >= 60:
         parts.append(f"until {clock_words(now + found.seconds, now)}")
-    if found.idle >= _IDLE_WORTH_SAYING:
-        parts.append(f"{about(found.idle).removeprefix('about ')} of it waiting for windows of time")
+    if waits := idle_words(found.idle):
+        parts.append(waits)
     if found.later:
         count = len(found.later)
         parts.append(f"then {count} {'machine waits' if count == 1 else 'machines wait'} for the next run")
     words = ", ".join(parts)
     return f"{words} (not measured yet, and assumed: {', '.join(found.assumed)})" if found.assumed else words
+
+
+def idle_words(seconds: float) -> str:
+    """How much of a time nothing is under way in; empty where that is next to nothing."""
+    return f"{roughly(seconds)} of it waiting for windows of time" if seconds >= _IDLE_WORTH_SAYING else ""
 
 
 def clock_words(at: float, now: float) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, tzinfo
 
 from p2v.audit.sizing.values import Interval, Measured
 from p2v.batch.copy_time import storage_rates
-from p2v.batch.estimate import about, sizes_of
+from p2v.batch.estimate import about, roughly, sizes_of
 from p2v.batch.foresight import Foresight, Span, foresee
 from p2v.batch.jobs import Batch, Job, MachineJob, Share, State, Verify, Window
 from p2v.batch.lanes import Lanes
@@ -106,7 +106,7 @@ class _Run:
 
 def _too_long(seconds: float, length: float, window: Window) -> Trouble:
     when = f"{window.begin:%H:%M}-{window.end:%H:%M}"
-    takes, has = about(seconds), about(length).removeprefix("about ")
+    takes, has = about(seconds), roughly(length)
     if takes.endswith(has):
         takes, has = format_seconds(seconds), format_seconds(length)
     return Trouble(

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from p2v.batch.estimate import about
-from p2v.batch.planned import Outlook, Stretch
+from p2v.batch.estimate import about, idle_words, roughly
+from p2v.batch.planned import Outlook, Stretch, some_names
 from p2v.core.units import format_bytes
-
-_NAMED_AT_MOST = 6
-_WORTH_SAYING = 120.0
 
 
 def outlook_words(outlook: Outlook) -> str:
     """How long it takes, and where that comes from."""
-    low, high = about(outlook.seconds.low), about(outlook.seconds.high or outlook.seconds.low)
-    words = low if low == high else f"{low} to {high.removeprefix('about ')}"
-    until = f", from {_clock(outlook.begin)} until {_clock(outlook.end)} at the latest" if low != high else ""
-    until = until or f", from {_clock(outlook.begin)} until {_clock(outlook.end)}"
-    idle = ""
-    if outlook.idle_seconds >= _WORTH_SAYING:
-        idle = f", {about(outlook.idle_seconds).removeprefix('about ')} of it waiting for windows of time"
+    low, high = roughly(outlook.seconds.low), roughly(outlook.seconds.high or outlook.seconds.low)
+    words, latest = about(outlook.seconds.low), ""
+    if low != high:
+        words, latest = f"{words} to {high}", " at the latest"
+    until = f", from {_clock(outlook.begin)} until {_clock(outlook.end)}{latest}"
+    waits = idle_words(outlook.idle_seconds)
+    idle = f", {waits}" if waits else ""
     known = [outlook.measured, f"assumed: {', '.join(outlook.assumed)}" if outlook.assumed else ""]
     return f"{words}{until}{idle}\n  ({'; '.join(each for each in known if each)})"
 
@@ -37,11 +34,11 @@ def timeline(outlook: Outlook, names: Mapping[str, str]) -> Iterator[str]:
     if outlook.late:
         count = len(outlook.late)
         goes = "machine goes on after its window has" if count == 1 else "machines go on after their windows have"
-        yield f"{count} {goes} closed: {_some([names.get(each, each) for each in outlook.late])}"
+        yield f"{count} {goes} closed: {some_names([names.get(each, each) for each in outlook.late])}"
     if outlook.later:
         count = len(outlook.later)
         waits = "machine waits" if count == 1 else "machines wait"
-        yield f"{count} {waits} for another run: {_some([names.get(each, each) for each in outlook.later])}"
+        yield f"{count} {waits} for another run: {some_names([names.get(each, each) for each in outlook.later])}"
 
 
 def _span(stretch: Stretch) -> str:
@@ -55,8 +52,3 @@ def _hours(stretch: Stretch) -> float:
 
 def _clock(at: str) -> str:
     return f"{datetime.fromisoformat(at):%a %H:%M}"
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more

@@ -7,18 +7,17 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
-from p2v.batch.estimate import about
+from p2v.batch.estimate import roughly
 from p2v.batch.jobs import State
 from p2v.batch.outlook import TOO_LONG
 from p2v.batch.outlook_text import outlook_words, timeline
-from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, SharePlan, StoragePlan
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, SharePlan, StoragePlan, some_names
 from p2v.batch.preflight import NO_KEY
 from p2v.core import jsonio, jsontext
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.preflight import Trouble
 
-_NAMED_AT_MOST = 6
 _COLUMNS = 120
 _ENDS = ((State.DONE, "converted already"), (State.PARKED, "parked"), (State.CANCELLED, "cancelled"))
 _TABLE_AT_MOST = 60
@@ -68,16 +67,17 @@ def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
 def _timeline(plan: BatchPlan) -> Iterator[str]:
     if plan.outlook is None:
         return
-    names = {each.name: f"{each.name} (line {each.line})" for each in plan.machines}
+    names = {each.name: each.called for each in plan.machines}
     yield from timeline(plan.outlook, names)
-    yield from _too_long(plan)[:_MESSAGES_AT_MOST]
-    if (more := len(_too_long(plan)) - _MESSAGES_AT_MOST) > 0:
+    too_long = _too_long(plan)
+    yield from too_long[:_MESSAGES_AT_MOST]
+    if (more := len(too_long) - _MESSAGES_AT_MOST) > 0:
         yield f"and {more} more that are longer than their windows (--json has them)"
 
 
 def _too_long(plan: BatchPlan) -> list[str]:
     return [
-        f"{each.name} (line {each.line}): {trouble.message}"
+        f"{each.called}: {trouble.message}"
         for each in plan.planned
         for trouble in each.warnings
         if trouble.code == TOO_LONG
@@ -102,10 +102,10 @@ def missing_keys(plan: BatchPlan) -> dict[str, list[str]]:
 
 
 def _keys(plan: BatchPlan) -> Iterator[str]:
-    lines = {each.name: f"{each.name} (line {each.line})" for each in plan.planned}
+    lines = {each.name: each.called for each in plan.planned}
     said = {key: trouble for each in plan.planned for key, trouble in zip(each.missing_keys, _no_key(each), strict=False)}
     for key, names in missing_keys(plan).items():
-        yield f"{printable(key, keep='')}: {_some([lines[name] for name in names])}"
+        yield f"{printable(key, keep='')}: {some_names([lines[name] for name in names])}"
         if key in said:
             yield f"    {said[key].message}\n    {said[key].hint}"
 
@@ -220,20 +220,15 @@ def _grouped(
 
 
 def _group(members: Sequence[tuple[MachinePlan, Trouble]]) -> str:
-    names = list(dict.fromkeys(f"{plan.name} (line {plan.line})" for plan, _ in members))
+    names = list(dict.fromkeys(plan.called for plan, _ in members))
     first = members[0][1]
     example = "" if len({trouble.message for _, trouble in members}) == 1 else "for one: "
     lines = [
-        f"{_some(names)}: {first.code}",
+        f"{some_names(names)}: {first.code}",
         f"    {example}{first.message}",
         f"    {first.hint}" if first.hint else "",
     ]
     return "\n".join(line for line in lines if line)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
 
 
 def _left_alone(plan: BatchPlan) -> Iterator[str]:
@@ -242,7 +237,7 @@ def _left_alone(plan: BatchPlan) -> Iterator[str]:
         if each.left_alone:
             groups.setdefault(each.left_alone, []).append(each.name)
     for why, names in groups.items():
-        yield f"{_some(names)}: {printable(why, keep='')}"
+        yield f"{some_names(names)}: {printable(why, keep='')}"
 
 
 def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
@@ -258,7 +253,7 @@ def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:
         size = format_bytes(each.copy_bytes) if each.copy_bytes is not None else "?"
         state = "blocked" if each.is_blocked else "warnings" if each.warnings else "ready"
         system = each.system[:_SYSTEM_LETTERS]
-        takes = "" if each.takes_seconds is None or each.is_blocked else about(each.takes_seconds).removeprefix("about ")
+        takes = "" if each.takes_seconds is None or each.is_blocked else roughly(each.takes_seconds)
         takes = "< 1 min" if takes.startswith("less") else takes
         name = each.name if len(each.name) <= _NAME_LETTERS else each.name[: _NAME_LETTERS - 1] + "…"
         yield f"{each.wave:>4}  {name:{width}}  {size:>10}  {takes:>11}  {each.disks:>5}  {state:8}  {system}".rstrip()

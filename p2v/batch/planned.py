@@ -22,6 +22,8 @@ class Planned:
     request: Request
 
 
+_NAMED_AT_MOST = 6
+
 Planner = Callable[[MachineJob], Planned]
 """Plans one machine. Raises errors of the suite where it cannot be planned."""
 
@@ -66,6 +68,11 @@ class MachinePlan:
     def of(cls, machine: MachineJob) -> MachinePlan:
         """Of a machine of which nothing is known yet."""
         return cls(machine.name, machine.line, machine.wave, machine.folder)
+
+    @property
+    def called(self) -> str:
+        """Its name, with its line in the manifest where it has one."""
+        return f"{self.name} (line {self.line})" if self.line else self.name
 
     @property
     def is_blocked(self) -> bool:
@@ -186,3 +193,9 @@ class BatchPlan:
     def is_clear(self) -> bool:
         """Whether nothing is in the way."""
         return not self.blocked and not self.troubles
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return ", ".join(names[:_NAMED_AT_MOST]) + more
