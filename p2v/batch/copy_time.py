@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 from p2v.audit.sizing.values import Interval, Measured, Rate
 from p2v.batch.jobs import Batch
 from p2v.batch.lanes import Lanes
-from p2v.batch.places import Places, name_of
+from p2v.batch.places import Places
 from p2v.batch.planned import CopyTime, MachinePlan, StoragePlan
-from p2v.batch.storages import device_of
+from p2v.batch.storages import storage_of
 
 
 def copy_time(
@@ -25,8 +25,8 @@ def copy_time(
     Waves go one after the other. Within one, the low end has all storages busy at the same time, the high end one after the other.
     """
     lanes = Lanes.of(batch.budget, places.devices)
-    rates = _rates(lanes, storages, measured)
-    missing = [str(each.folders[0]) for each in storages if device_of(each.folders[0]) not in rates]
+    rates = storage_rates(lanes, [storage_of(each.folders[0]) for each in storages], measured)
+    missing = [str(each.folders[0]) for each in storages if storage_of(each.folders[0]) not in rates]
     if missing:
         they = f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'}"
         return CopyTime(None, f"not known how quick {they} (--measure finds out)")
@@ -48,20 +48,20 @@ def copy_time(
 
 
 def _wave(
-    machines: Sequence[MachinePlan], rates: Mapping[int, Interval], lanes: Lanes, places: Places
+    machines: Sequence[MachinePlan], rates: Mapping[str, Interval], lanes: Lanes, places: Places
 ) -> tuple[float, float | None]:
-    moved: dict[int, int] = {}
+    moved: dict[str, int] = {}
     for each in machines:
-        device = device_of(each.folder)
-        moved[device] = moved.get(device, 0) + (each.copy_bytes or 0)
-    quick = [count / (rates[device].high or 1.0) for device, count in moved.items()]
-    limited = _limited(machines, lanes, places, {name_of(device) for device in moved})
-    if any(rates[device].low == 0 for device in moved):
+        storage = storage_of(each.folder)
+        moved[storage] = moved.get(storage, 0) + (each.copy_bytes or 0)
+    quick = [count / (rates[storage].high or 1.0) for storage, count in moved.items()]
+    limited = _limited(machines, lanes, places, moved)
+    if any(rates[storage].low == 0 for storage in moved):
         return max([*quick, *limited]), None
-    return max([*quick, *limited]), sum(count / rates[device].low for device, count in moved.items()) + sum(limited)
+    return max([*quick, *limited]), sum(count / rates[storage].low for storage, count in moved.items()) + sum(limited)
 
 
-def _limited(machines: Sequence[MachinePlan], lanes: Lanes, places: Places, targets: Collection[str]) -> list[float]:
+def _limited(machines: Sequence[MachinePlan], lanes: Lanes, places: Places, targets: Container[str]) -> list[float]:
     """Seconds that each storage and server takes at its limit that is no target of these machines: what they come from."""
     moved: dict[str, int] = {}
     for each in machines:
@@ -72,11 +72,6 @@ def _limited(machines: Sequence[MachinePlan], lanes: Lanes, places: Places, targ
         for lane, count in moved.items()
         if lane not in targets and (rate := lanes.over(lane).bytes_per_second) is not None
     ]
-
-
-def _rates(lanes: Lanes, storages: Sequence[StoragePlan], measured: Sequence[Measured]) -> dict[int, Interval]:
-    devices = {name_of(device): device for device in (device_of(each.folders[0]) for each in storages)}
-    return {devices[name]: rate for name, rate in storage_rates(lanes, list(devices), measured).items()}
 
 
 def storage_rates(lanes: Lanes, names: Sequence[str], measured: Sequence[Measured]) -> dict[str, Interval]:
@@ -97,7 +92,7 @@ def storage_rates(lanes: Lanes, names: Sequence[str], measured: Sequence[Measure
 
 
 def _is_of(measured: Measured, name: str) -> bool:
-    return name_of(device_of(Path(measured.folder))) == name
+    return storage_of(Path(measured.folder)) == name
 
 
 def _slower(measured: Measured) -> Interval | None:

@@ -15,7 +15,7 @@ from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch
 from p2v.batch.planned import BatchPlan, StoragePlan
 from p2v.batch.share_plans import places_for
-from p2v.batch.storages import device_of
+from p2v.batch.storages import storage_of
 from p2v.core.errors import P2vError
 from p2v.core.workspace import existing_parent
 from p2v.preflight import trouble_of
@@ -42,6 +42,6 @@ def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure) -> Batc
 
 def _sources(plan: BatchPlan, storage: StoragePlan) -> list[Path]:
     """The disks that are copied to a storage."""
-    device = device_of(storage.folders[0])
-    going = [each for each in plan.planned if not each.is_blocked and device_of(each.folder) == device]
+    name = storage_of(storage.folders[0])
+    going = [each for each in plan.planned if not each.is_blocked and storage_of(each.folder) == name]
     return [Path(disk) for each in going for disk in each.sources]

@@ -17,10 +17,10 @@ from p2v.batch.jobs import Batch, Job, MachineJob, Share, State, Verify, Window
 from p2v.batch.lanes import Lanes
 from p2v.batch.order import Place
 from p2v.batch.pace import Pace, Paces, assumed_paces, paces_of
-from p2v.batch.places import Places, name_of
+from p2v.batch.places import Places
 from p2v.batch.planned import BatchPlan, MachinePlan, Outlook, Stretch
 from p2v.batch.scheduling import Setting, own_limit
-from p2v.batch.storages import device_of
+from p2v.batch.storages import storage_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import next_change, whole_opening
 from p2v.core.units import format_seconds
@@ -132,7 +132,7 @@ class _Night:
         ]
         self.ended = [job for job in start.jobs if job.state is State.DONE]
         self.sizes = sizes_of([*self.jobs, *self.ended], {**start.sizes, **known})
-        self.devices = {each.name: name_of(device_of(each.folder)) for each in going.values()}
+        self.devices = {each.name: storage_of(each.folder) for each in going.values()}
         self.places = {
             name: Place(tuple(dict.fromkeys((*places.lanes_of(name), device))), self.sizes[name])
             for name, device in self.devices.items()

@@ -7,23 +7,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2v.batch.jobs import Batch
+from p2v.batch.places import name_of
 from p2v.batch.planned import MachinePlan, StoragePlan
 from p2v.core.workspace import existing_parent, free_bytes
 from p2v.rewriting import OVERLAY_BYTES
 
 
-def device_of(folder: Path) -> int:
-    """What tells one storage from another: the device that a folder is on, or will be when it is made."""
-    return os.stat(existing_parent(folder)).st_dev
+def storage_of(folder: Path) -> str:
+    """The name (``p2v.batch.places``) of the storage that a folder is on, or will be when it is made."""
+    return name_of(os.stat(existing_parent(folder)).st_dev)
 
 
 def storages_of(batch: Batch, machines: Sequence[MachinePlan]) -> tuple[StoragePlan, ...]:
     """The storages of those machines that may be converted, the fullest first."""
-    by_device: dict[int, list[MachinePlan]] = {}
+    by_name: dict[str, list[MachinePlan]] = {}
     for each in machines:
         if not each.left_alone and not each.is_blocked:
-            by_device.setdefault(device_of(each.folder), []).append(each)
-    found = [_storage(each, batch.budget.jobs) for each in by_device.values()]
+            by_name.setdefault(storage_of(each.folder), []).append(each)
+    found = [_storage(each, batch.budget.jobs) for each in by_name.values()]
     return tuple(sorted(found, key=lambda each: each.free_bytes - each.needed_bytes - each.work_bytes))
 
 
