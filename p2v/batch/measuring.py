@@ -13,6 +13,7 @@ from p2v.audit.sizing.measure import Bounds, measure
 from p2v.audit.sizing.values import Measured
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch
+from p2v.batch.places import Places
 from p2v.batch.planned import BatchPlan, StoragePlan
 from p2v.batch.share_plans import places_for
 from p2v.batch.storages import storage_of
@@ -23,8 +24,10 @@ from p2v.preflight import trouble_of
 Measure = Callable[[Path, Sequence[Path], Bounds], Measured]
 
 
-def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure) -> BatchPlan:
+def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure, places: Places | None = None) -> BatchPlan:
     """The plan with its time, after each storage was measured, with as many streams as machines may copy at a time.
+
+    ``places``: where machines' bytes are; None: looked at here.
 
     A storage that cannot be measured (no room, a source in its folder) is a warning, and there is no time then.
     """
@@ -36,7 +39,7 @@ def with_time(batch: Batch, plan: BatchPlan, measure: Measure = measure) -> Batc
             found.append(measure(existing_parent(storage.folders[0]), _sources(plan, storage), bounds))
         except P2vError as error:
             failed.append(replace(trouble_of(error), code="not-measured"))
-    time = copy_time(batch, plan.machines, plan.storages, found, places_for(batch))
+    time = copy_time(batch, plan.machines, plan.storages, found, places or places_for(batch))
     return replace(plan, time=time, measured=tuple(found), warnings=(*plan.warnings, *failed))
 
 

@@ -16,6 +16,7 @@ from p2v.audit.sizing.values import Measured
 from p2v.batch.clashes import against_each_other
 from p2v.batch.copy_time import copy_time
 from p2v.batch.jobs import Batch, MachineJob, State
+from p2v.batch.places import Places
 from p2v.batch.planned import BatchPlan, MachinePlan, Planner, StoragePlan
 from p2v.batch.preflight import preflight
 from p2v.batch.share_plans import places_for, share_plans, share_warnings
@@ -50,7 +51,7 @@ def plan_batch(
     at_once: int | None = None,
     bounds: Bounds = USUAL,
     states: Mapping[str, State] = MappingProxyType({}),
-    measured: Sequence[Measured] = (),
+    places: Places | None = None,
     here: Collection[str] | None = None,
     chosen: Collection[str] | None = None,
 ) -> BatchPlan:
@@ -58,8 +59,8 @@ def plan_batch(
 
     ``planner``: what plans one machine, in a process of its own. ``at_once``: of them (otherwise one a processor); those that need
     an appliance wait for one of as many as the budget has. ``states``: how machines stand that are known; those at an end are left
-    alone. ``measured``: rates of storages, each of the one that its folder is on. ``here``: this host's names; a
-    machine that another host alone can reach is left alone. ``chosen``: names of those that a run would take; None: all.
+    alone. ``places``: where machines' bytes are; None: looked at here. ``here``: this host's names; a machine that another host
+    alone can reach is left alone. ``chosen``: names of those that a run would take; None: all.
     """
     if at_once is not None and at_once < 1:
         raise Usage(f"{at_once} machines at a time: at least 1")
@@ -85,13 +86,18 @@ def plan_batch(
             number = numbers[answered.number]
             plans[number] = _answered(plans[number], answered)
             report(ItemDone(_PHASE, plans[number].name, count, len(numbers)))
-    return planned_together(batch, plans, measured)
+    return planned_together(batch, plans, places=places)
 
 
-def planned_together(batch: Batch, plans: Sequence[MachinePlan], measured: Sequence[Measured] = ()) -> BatchPlan:
-    """The plan that machines' plans make, with what they do to each other."""
+def planned_together(
+    batch: Batch, plans: Sequence[MachinePlan], measured: Sequence[Measured] = (), places: Places | None = None
+) -> BatchPlan:
+    """The plan that machines' plans make, with what they do to each other.
+
+    ``measured``: rates of storages, each of the one that its folder is on; ``places``: as ``plan_batch`` takes them.
+    """
     machines = tuple(against_each_other(plans))
-    storages, places = storages_of(batch, machines), places_for(batch)
+    storages, places = storages_of(batch, machines), places or places_for(batch)
     shares = share_plans(batch, machines, places)
     return BatchPlan(
         batch.manifest,

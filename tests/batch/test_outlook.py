@@ -15,6 +15,7 @@ import pytest
 from p2v.audit.sizing.values import Measured, Rate
 from p2v.batch.jobs import Batch, Budget, Job, MachineJob, Share, State, Verify, Window
 from p2v.batch.outlook import TOO_LONG, Start, with_outlook
+from p2v.batch.places import Places
 from p2v.batch.plan_text import plan_json, plan_text
 from p2v.batch.planned import BatchPlan, MachinePlan, Outlook
 from p2v.batch.planning import planned_together
@@ -227,6 +228,22 @@ def test_the_command_tells_of_the_run_that_is_asked_about(
     assert late["outlook"]["later"] == ["a"]
     alone = told("--only", "b")
     assert [bool(each["left_alone"]) for each in alone["machines"]] == [True, False]
+
+
+def test_where_the_bytes_are_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_disk(tmp_path / "a.img")
+    text = "- {name: a, source: a.img}\nbudget: {bytes-per-second: 100M}\n"
+    (tmp_path / "jobs.yaml").write_text(HEAD + text)
+    monkeypatch.chdir(tmp_path)
+    looks = []
+
+    def places_of(*asked: Any) -> Places:
+        looks.append(asked)
+        return Places({}, {})
+
+    monkeypatch.setattr("p2v.batch.share_plans.places_of", places_of)
+    assert main(["batch", "plan", "--measure", "--json", "--progress", "none"]) == 0
+    assert len(looks) == 1
 
 
 def test_a_storage_with_its_own_rate_is_gone_by(tmp_path: Path) -> None:

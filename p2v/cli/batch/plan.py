@@ -59,11 +59,13 @@ def _planned(arguments: argparse.Namespace, batch: Batch) -> BatchPlan:
     states = {job.machine.name: job.state for job in standing.jobs}
     chosen = choosing.chosen(arguments, batch.machines)
     report = console.reporter(arguments.progress)
+    # once: a mount that does not answer is waited for
+    places = places_for(batch)
     plan = plan_batch(
-        batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, states=states, chosen=chosen
+        batch, planned_jobs.planner(), report=report, at_once=arguments.at_once, states=states, places=places, chosen=chosen
     )
     if arguments.measure:
-        plan = with_time(batch, plan)
+        plan = with_time(batch, plan, places=places)
     begin = time.time() if arguments.begin is None else arguments.begin
     start = Start(begin, arguments.until, arguments.stop_at, standing.jobs, standing.terms.sizes)
-    return with_outlook(batch, plan, places_for(batch), start)
+    return with_outlook(batch, plan, places, start)
