@@ -92,12 +92,6 @@ class Outlook:
         return self._last
 
 
-def seconds_left(look: Look, now: float) -> float | None:
-    """The seconds of the forecast; None: there is none."""
-    found = forecast(look, now)
-    return None if found is None else found.seconds
-
-
 def sizes_of(jobs: Sequence[Job], known: Mapping[str, int]) -> Mapping[str, int]:
     """Of all jobs, by their names; those that nobody knows are taken for usual."""
     found = [size for job in jobs if (size := known.get(job.machine.name, 0)) > 0]

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import cached_property
 
-from p2v.batch.jobs import Budget, Job, State, Verify
+from p2v.batch.jobs import Budget, Job, State
 from p2v.batch.kinds import COPY
 from p2v.batch.lanes import Lanes
 from p2v.batch.order import Demand, Place
-from p2v.batch.pace import LEAST_SHARE, Paces, copied_share
+from p2v.batch.pace import AFTER_COPY, BOOTS, LEAST_SHARE, Paces, copied_share
 from p2v.batch.rates import Copying, Rates
-from p2v.batch.scheduling import Dispatch, Holding, Setting, is_open, is_reached, own_limit, wave_of
+from p2v.batch.scheduling import Dispatch, Holding, Setting, is_open, is_reached, wave_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import is_in, next_change
 from p2v.core.turns import PHASE
@@ -32,8 +32,6 @@ _NOTHING_LEFT = 1e-3
 _STILL_LIKE_IT = 0.7
 """Part of a wave that was left when an order was made, below which it is made anew."""
 _Ready = tuple[int, frozenset[object], frozenset[float]]
-_BOOTING = frozenset({"instrument", "boot"})
-_TAIL = frozenset({"commit", "checksum", "losses", "publish"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +216,12 @@ class _Run:
 
     def _whole(self, name: str) -> _Task:
         job, size, paces = self.jobs[name], self.sizes[name], self.paces
-        boot = paces.boot if job.machine.verify is Verify.BOOT else 0.0
-        copy = self._copy_seconds(name)
+        copy, boot = self._copy_seconds(name), paces.boot_seconds(job.machine)
         return _Task(job, self.now, size, paces.lead, copy, copy, paces.rewrite, paces.tail.seconds(size), boot)
 
     def _copy_seconds(self, name: str) -> float:
         place = self.setting.places.get(name, Place())
-        seconds = self.paces.copy_over(place.storages).seconds(self.sizes[name])
-        own = own_limit(self.jobs[name].machine)
-        return seconds if own is None else max(seconds, self.sizes[name] / own)
+        return self.paces.copy_seconds(self.jobs[name].machine, place.storages, self.sizes[name])
 
     def _look_anew(self) -> None:
         """A wave has ended, a window has opened or closed, or a machine may be tried again: others are ready from now on."""
@@ -356,16 +351,16 @@ def _under_way(job: Job, size: int, alone: float, paces: Paces, now: float, boot
     """What is left of a machine, by its phase and by what its copy has shown. ``alone``: seconds that its copy takes; ``booted``:
     when the last machine ended that was booted.
     """
-    boot = paces.boot if job.machine.verify is Verify.BOOT else 0.0
+    boot = paces.boot_seconds(job.machine)
     tail, taken, share = paces.tail.seconds(size), max(0.0, now - job.began), copied_share(job)
     task = _Task(job, job.began, size, 0.0, 0.0, alone, 0.0, tail, boot)
     before = paces.lead + max(alone, paces.rewrite)
     if job.phase == PHASE:
         return replace(task, tail=0.0)
-    if job.phase in _BOOTING:
+    if job.phase in BOOTS:
         # it may have waited for its turn: until the last one had ended that was booted
         return replace(task, tail=0.0, boot=_rest(boot, min(taken - before - tail, now - booted)))
-    if job.phase in _TAIL:
+    if job.phase in AFTER_COPY:
         return replace(task, tail=_rest(tail, taken - before))
     begun = max(0.0, taken - paces.lead)
     task.rewrite = _rest(paces.rewrite, begun)

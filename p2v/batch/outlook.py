@@ -19,7 +19,7 @@ from p2v.batch.order import Place
 from p2v.batch.pace import Pace, Paces, assumed_paces, paces_of
 from p2v.batch.places import Places
 from p2v.batch.planned import BatchPlan, MachinePlan, Outlook, Stretch
-from p2v.batch.scheduling import Setting, own_limit
+from p2v.batch.scheduling import Setting
 from p2v.batch.storages import storage_of
 from p2v.batch.terms import Terms
 from p2v.batch.windows import next_change, whole_opening
@@ -97,11 +97,9 @@ class _Run:
         size, place = self.sizes[machine.name], self.terms.setting.places.get(machine.name, Place())
         lanes = self.terms.setting.lanes or Lanes.of(self.terms.budget)
         rates = [rate for lane in place.storages if (rate := lanes.over(lane).bytes_per_second)]
-        own = own_limit(machine)
-        slowest = size / min([*rates, *([own] if own else [])]) if rates or own else 0.0
-        copy = max(self.paces.copy_over(place.storages).seconds(size), slowest)
-        boot = self.paces.boot if machine.verify is Verify.BOOT else 0.0
-        return self.paces.lead + max(copy, self.paces.rewrite) + self.paces.tail.seconds(size) + boot
+        paces = self.paces
+        copy = max([paces.copy_seconds(machine, place.storages, size), *(size / rate for rate in rates)])
+        return paces.lead + max(copy, paces.rewrite) + paces.tail.seconds(size) + paces.boot_seconds(machine)
 
 
 def _too_long(seconds: float, length: float, window: Window) -> Trouble:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 
-from p2v.batch.jobs import Job, State, Verify
+from p2v.batch.jobs import Job, MachineJob, State, Verify
 from p2v.batch.kinds import COPY
 from p2v.batch.lanes import Lanes
 from p2v.batch.order import Place
-from p2v.batch.scheduling import Setting
+from p2v.batch.scheduling import Setting, own_limit
 from p2v.core.turns import APPLIANCE_PHASE, PHASE
 from p2v.core.units import MIB, format_bytes
 
@@ -24,8 +24,8 @@ _ANCHOR, _LEAST_SECONDS = 256 * MIB, 1.0
 """Bytes of which it is assumed what they take, and what a copy of next to nothing does."""
 LEAST_SHARE = 0.05
 """Of a copy, before it tells how quick it is."""
-_AFTER_COPY = ("commit", "checksum", "losses", "publish")
-_BOOTS = ("instrument", "boot")
+AFTER_COPY = ("commit", "checksum", "losses", "publish")
+BOOTS = ("instrument", "boot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,14 @@ class Paces:
         """Of copies that go over these."""
         return self.over.get(storages, self.copy)
 
-    def whole(self, size: int, storages: tuple[str, ...] = (), *, boots: bool = False) -> float:
-        """Seconds of a machine that waits for nobody."""
-        both = max(self.copy_over(storages).seconds(size), self.rewrite)
-        return self.lead + both + self.tail.seconds(size) + (self.boot if boots else 0.0)
+    def copy_seconds(self, machine: MachineJob, storages: tuple[str, ...], size: int) -> float:
+        """Of a machine's copy that nothing but its own limit holds back."""
+        seconds, own = self.copy_over(storages).seconds(size), own_limit(machine)
+        return seconds if own is None else max(seconds, size / own)
+
+    def boot_seconds(self, machine: MachineJob) -> float:
+        """Of a machine's boot; 0 where it is not booted."""
+        return self.boot if machine.verify is Verify.BOOT else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ class _Parts:
     @classmethod
     def of(cls, job: Job, size: int, storages: tuple[str, ...]) -> _Parts:
         told, whole = job.seconds, max(0.0, job.ended - job.began)
-        boots = [told[name] for name in _BOOTS if name in told]
-        rewrite, tail = told.get("rewrite", 0.0), sum(told.get(name, 0.0) for name in _AFTER_COPY)
+        boots = [told[name] for name in BOOTS if name in told]
+        rewrite, tail = told.get("rewrite", 0.0), sum(told.get(name, 0.0) for name in AFTER_COPY)
         rest = max(0.0, whole - tail - sum(boots) - told.get(PHASE, 0.0))
         boot = sum(boots) if boots else None
         if COPY not in told:
@@ -172,12 +176,14 @@ def _bound(copies: Sequence[_Copy], lanes: Lanes | None) -> Mapping[str, int]:
     return found
 
 
-def assumed_paces(copy_rate: float | None = None) -> Paces:
-    """Where nothing of this batch was seen. ``copy_rate``: bytes a second of a copy, where it was measured."""
-    rate = copy_rate or float(COPY_RATE)
-    words = () if copy_rate else (f"{format_bytes(COPY_RATE)} a second for a copy",)
-    more = (f"{REWRITE_SECONDS:.0f} s to rewrite a guest", f"{BOOT_SECONDS:.0f} s for a boot")
-    return Paces(LEAD_SECONDS, Pace(0.0, 1 / rate), REWRITE_SECONDS, Pace(0.0, 0.0), BOOT_SECONDS, (*words, *more))
+def assumed_paces() -> Paces:
+    """Where nothing of this batch was seen; in words of a copy, of rewriting and of a boot, in this order."""
+    words = (
+        f"{format_bytes(COPY_RATE)} a second for a copy",
+        f"{REWRITE_SECONDS:.0f} s to rewrite a guest",
+        f"{BOOT_SECONDS:.0f} s for a boot",
+    )
+    return Paces(LEAD_SECONDS, Pace(0.0, 1 / COPY_RATE), REWRITE_SECONDS, Pace(0.0, 0.0), BOOT_SECONDS, words)
 
 
 def pace_of(measured: Sequence[tuple[float, float]]) -> Pace:

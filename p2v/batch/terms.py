@@ -23,12 +23,6 @@ class Terms:
     until: float = math.inf
     stop_at: float = math.inf
 
-    @classmethod
-    def of_sizes(cls, sizes: Mapping[str, int], budget: Budget | None = None) -> Terms:
-        """Of machines of which only this is known: about how many bytes each has to copy, by its name."""
-        places = {name: Place((), size) for name, size in sizes.items()}
-        return cls(budget or Budget(), Setting(places, host=None))
-
     @property
     def sizes(self) -> Mapping[str, int]:
         """About how many bytes each machine has to copy, by its name."""

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from p2v.batch.estimate import Forecast, Look, Outlook, forecast, left_words, seconds_left
+from p2v.batch.estimate import Forecast, Look, Outlook, forecast, left_words
 from p2v.batch.jobs import Budget, Job, Share, State, Verify, Window
 from p2v.batch.lanes import Lanes
 from p2v.batch.order import Place
@@ -18,7 +18,7 @@ from p2v.batch.pace import BOOT_SECONDS, COPY_RATE, Pace, pace_of, paces_of
 from p2v.batch.scheduling import Setting
 from p2v.batch.terms import KeptTerms, Terms, terms_data, terms_of
 from p2v.core import jsonio
-from tests.batch.making import job
+from tests.batch.making import job, terms_of_sizes
 
 NOW = datetime(2026, 11, 27, 20, 0, tzinfo=UTC).timestamp()
 GIB = 1 << 30
@@ -57,7 +57,7 @@ def alone(count: int, seconds: float = 100) -> list[Job]:
 def told(
     jobs: Sequence[Job], sizes: dict[str, int] | None = None, budget: Budget = ONE, **more: float
 ) -> Forecast | None:
-    terms = replace(Terms.of_sizes(sizes or {}, budget), **more)  # type: ignore[arg-type]
+    terms = replace(terms_of_sizes(sizes or {}, budget), **more)  # type: ignore[arg-type]
     return forecast(Look(jobs, terms), NOW, UTC)
 
 
@@ -73,7 +73,7 @@ def test_nothing_is_said_when_nothing_is_known_when_all_have_ended_or_while_it_i
     assert told(alone(3)) is None
     assert told([]) is None
     assert left([*alone(1), *waiting]) == pytest.approx(200)
-    assert seconds_left(Look([*alone(3), *waiting], Terms(ONE), paused=True), NOW) is None
+    assert forecast(Look([*alone(3), *waiting], Terms(ONE), paused=True), NOW) is None
 
 
 def test_what_was_not_measured_is_assumed_and_said() -> None:

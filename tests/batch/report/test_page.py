@@ -9,8 +9,8 @@ import pytest
 
 from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.report import batch_html
-from p2v.batch.terms import Terms
 from p2v.core.units import GIB
+from tests.batch.making import terms_of_sizes
 from tests.batch.report.samples import (
     LOCKED,
     NOW,
@@ -124,7 +124,7 @@ def test_how_long_the_rest_takes_is_told_by_sizes_also_of_what_has_not_begun() -
     jobs = [Job(machine(f"d{n}"), State.DONE, began=NOW - 600, ended=NOW - 600 + 100 * n) for n in (1, 2, 3)]
     jobs += [Job(machine("r"), State.RUNNING, began=NOW, lease_until=NOW + 60), Job(machine("w"), State.WAITING)]
     sizes = {"d1": GIB, "d2": 2 * GIB, "d3": 3 * GIB, "r": GIB, "w": 100 * GIB}
-    terms = Terms.of_sizes(sizes)
+    terms = terms_of_sizes(sizes)
     text = text_of(batch_html(batch_of(tuple(jobs)), jobs, (), NOW, 5, terms=terms))
     # a large one that is left is what the end waits for
     assert re.search(r"The rest takes about 2 h [45]\d min, until ", text)
