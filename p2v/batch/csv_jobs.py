@@ -20,8 +20,8 @@ BETWEEN = "|"
 TABLES = (".csv", ".tsv")
 """What a table's file is called, in small letters."""
 _SEPARATORS = ",;\t"
-# UTF-16 would be letters of every code page
-_WIDE = (b"\xff\xfe", b"\xfe\xff")
+WIDE = (b"\xff\xfe", b"\xfe\xff")
+"""How UTF-16 begins, which would be letters of every code page."""
 _LISTS = (Kind.TEXTS, Kind.PATHS, Kind.SECRETS)
 # what a cell cannot hold
 _NOT_HERE = (Kind.HOOK, Kind.MAP)
@@ -36,7 +36,8 @@ def is_csv(path: Path, text: str) -> bool:
         return True
     if path.suffix.lower() in (".yaml", ".yml", ".json"):
         return False
-    columns = _columns(_SAID.sub("", text, count=1).partition("\n")[0].rstrip("\r"))
+    _, table = _said_separator(text)
+    columns = _columns(table.partition("\n")[0].rstrip("\r"))
     return {"name", "source"} <= set(columns)
 
 
@@ -45,7 +46,7 @@ def decoded(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if raw.startswith(_WIDE):
+        if raw.startswith(WIDE):
             raise
         try:
             return raw.decode("cp1252")
@@ -55,11 +56,10 @@ def decoded(raw: bytes) -> str:
 
 def csv_node(text: str) -> Node:
     """The table as a manifest. Raises NotYaml for one that cannot be taken apart; values are not looked at."""
-    said, before = _SAID.match(text), 0
-    if said is not None:
-        text, before = text[said.end() :], 1
-    separator = said["separator"] if said is not None else _separator(text.partition("\n")[0])
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    said, table = _said_separator(text)
+    before = 1 if said else 0
+    separator = said or _separator(table.partition("\n")[0])
+    rows = csv.reader(io.StringIO(table, newline=""), delimiter=separator, strict=True)
     try:
         columns = [cell.strip().lower() for cell in next(rows, [])]
         # cells that somebody once wrote into, and emptied
@@ -73,6 +73,12 @@ def csv_node(text: str) -> Node:
         raise NotYaml(1, "has no machines: its first line names the columns (name, source, ...), each further line is a machine")
     schema = (Node(1, "schema"), Node(1, str(MANIFEST_SCHEMA)))
     return Node(1, pairs=[schema, (Node(1, "machines"), Node(1, items=machines))])
+
+
+def _said_separator(text: str) -> tuple[str, str]:
+    """What a line above the columns says is between cells, and the text below it; nothing and all of it where there is none."""
+    said = _SAID.match(text)
+    return (said["separator"], text[said.end() :]) if said is not None else ("", text)
 
 
 def _separator(line: str) -> str:

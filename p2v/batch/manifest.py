@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2v.batch.csv_jobs import TABLES, csv_node, decoded, is_csv
+from p2v.batch.csv_jobs import TABLES, WIDE, csv_node, decoded, is_csv
 from p2v.batch.jobs import MANIFEST_SCHEMA, Batch, Budget, Hook, MachineJob, Verify, Window
 from p2v.batch.manifest_keys import (
     BATCH_HOOK_KEYS,
@@ -91,7 +91,7 @@ def _text(path: Path) -> str:
         text = decoded(raw) if path.suffix.lower() in TABLES else raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        wide = raw.startswith(WIDE)
         raise NotYaml(
             line,
             "is UTF-16, as some programs of Windows save a text; save it as UTF-8"
