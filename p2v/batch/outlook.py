@@ -54,7 +54,8 @@ def with_outlook(batch: Batch, plan: BatchPlan, places: Places, start: Start) ->
     if not any(each.copy_bytes is not None for each in going.values()):
         return plan
     night = _Night(batch, going, places, start)
-    runs = [night.run(terms, paces) for terms, paces in night.chances(plan.measured)]
+    known, chances = night.chances(plan.measured)
+    runs = [night.run(terms, paces) for terms, paces in chances]
     longest = max(runs, key=lambda run: run.seen.end)
     seconds = [run.seen.end - start.begin for run in runs]
     outlook = Outlook(
@@ -64,7 +65,7 @@ def with_outlook(batch: Batch, plan: BatchPlan, places: Places, start: Start) ->
         idle_seconds=longest.seen.idle,
         later=longest.seen.later,
         assumed=longest.paces.assumed,
-        measured=night.measured_words(plan.measured),
+        measured=known,
         stretches=tuple(_stretches(going, longest.seen, start.zone)),
         late=_late(batch, longest.seen, start.zone),
     )
@@ -137,31 +138,30 @@ class _Night:
         }
         self.lanes = Lanes.of(batch.budget, places.devices)
 
-    def chances(self, measured: Sequence[Measured]) -> Iterator[tuple[Terms, Paces]]:
-        """What the run goes by, and how long things take: by what was measured, at its slowest and at its quickest."""
+    def chances(self, measured: Sequence[Measured]) -> tuple[str, list[tuple[Terms, Paces]]]:
+        """In words where the times come from, as far as anything was measured.
+
+        Then what the run goes by, and how long things take: by what was measured, at its slowest and at its quickest.
+        """
         setting = Setting(self.places, None, self.lanes)
         terms = Terms(self.batch.budget, setting, self.start.until, self.start.stop_at)
         rates = storage_rates(self.lanes, sorted(set(self.devices.values())), measured)
         if self.ended:
-            yield terms, paces_of([*self.jobs, *self.ended], self.sizes, self.start.begin, setting)
-        elif measured and rates.keys() >= set(self.devices.values()):
+            paces = paces_of([*self.jobs, *self.ended], self.sizes, self.start.begin, setting)
+            return f"as {len(self.ended)} of this batch took", [(terms, paces)]
+        if measured and rates.keys() >= set(self.devices.values()):
             slow = {lane: rate.low or rate.high or 1.0 for lane, rate in rates.items()}
             quick = {lane: rate.high or rate.low for lane, rate in rates.items()}
-            for each in (slow, quick):
-                yield replace(terms, setting=replace(setting, lanes=_limited(self.lanes, each))), self._quick(each)
-        else:
-            yield terms, self._said(assumed_paces())
+            return "by the rates of the storages that were measured", [
+                (replace(terms, setting=replace(setting, lanes=_limited(self.lanes, each))), self._quick(each))
+                for each in (slow, quick)
+            ]
+        return "", [(terms, self._said(assumed_paces()))]
 
     def run(self, terms: Terms, paces: Paces) -> _Run:
         """Go through it."""
         seen = foresee(self.jobs, self.sizes, terms, paces, self.start.begin, self.start.zone)
         return _Run(terms, paces, self.sizes, seen)
-
-    def measured_words(self, measured: Sequence[Measured]) -> str:
-        """Where the times come from, as far as anything was measured."""
-        if self.ended:
-            return f"as {len(self.ended)} of this batch took"
-        return "by the rates of the storages that were measured" if measured else ""
 
     def _quick(self, rates: Mapping[str, float]) -> Paces:
         """A copy that only its storages hold back."""

@@ -94,6 +94,11 @@ def test_measured_rates_give_the_slowest_and_the_quickest_that_it_may_be(tmp_pat
         tmp_path, *machines, measured=[rate(tmp_path, 50 * MIB, 200 * MIB)], budget=Budget(bytes_per_second=20 * MIB)
     )
     assert outlook(limited).seconds.low == pytest.approx(400 * GIB / (20 * MIB), rel=0.1)
+    # of a storage of which only reading was measured nobody knows: then nothing comes from there
+    read = Measured(str(tmp_path), 4, None, Rate(HUNDRED, HUNDRED, HUNDRED, 5))
+    half = outlook(planned(tmp_path, *machines, measured=[read]))
+    assert half.measured == ""
+    assert any("copy" in words for words in half.assumed)
 
 
 def test_what_a_batch_has_shown_goes_before_what_is_assumed(tmp_path: Path) -> None:
