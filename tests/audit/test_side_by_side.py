@@ -13,6 +13,7 @@ import pytest
 
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.core.units import MIB
+from tests.address_space import take
 
 _QUICK = Bounds(seconds=30.0)
 
@@ -50,7 +51,7 @@ def test_one_that_fails_says_so_and_the_others_answer(how: str) -> None:
             os._exit(0)
         if how == "signal":
             os.kill(os.getpid(), signal.SIGKILL)
-        return len(bytearray(512 * MIB))
+        return len(take(512 * MIB))
 
     found = answers(work, 3, bounds=Bounds(seconds=30.0, memory_bytes=128 * MIB))
     assert (found[0].data, found[2].data) == (0, 2)

@@ -21,6 +21,7 @@ from drivers.offline import Limits, OfflineTree, PartitionFile, UnreadableVolume
 from drivers.tree import FileType, GuestTree
 from p2v.core.disk import DiskReader
 from p2v.core.errors import BadImage, ReaderCrashed
+from tests.address_space import take
 from tests.drivers.making import MIB, make_ext, run, sized
 from tests.drivers.raw_reader import RawReader
 
@@ -151,7 +152,7 @@ def _spin(_: Sequence[DiskReader]) -> None:
         (lambda _: os.abort(), Limits(), "crashed with SIGABRT"),
         (lambda _: time.sleep(60), Limits(seconds=0.3), "took longer than 0.3 s"),
         (_spin, Limits(cpu_seconds=1, seconds=600.0), "took more than 1 s of processor time"),
-        (lambda _: len(bytearray(1 << 30)), Limits(memory_bytes=256 * MIB), f"used more than {256 * MIB} bytes of memory"),
+        (lambda _: len(take(1 << 30)), Limits(memory_bytes=256 * MIB), f"used more than {256 * MIB} bytes of memory"),
         (lambda _: "x" * MIB, Limits(result_bytes=64 * 1024), "gave more than 65536 bytes of results"),
         (lambda _: dict[str, int]()["key"], Limits(), "failed: KeyError"),
         (lambda _: os._exit(0), Limits(), "ended without a result"),
@@ -169,7 +170,7 @@ def test_end_of_the_child_is_an_error_that_says_how(
 
 def test_what_its_parent_throws_away_gives_the_child_no_room(reader: RawReader) -> None:
     def thrown_away() -> int:
-        garbage: list[object] = [bytearray(300 * MIB)]
+        garbage: list[object] = [take(300 * MIB)]
         garbage.append(garbage)
         return len(garbage)
 
@@ -177,7 +178,7 @@ def test_what_its_parent_throws_away_gives_the_child_no_room(reader: RawReader) 
     try:
         thrown_away()
         with pytest.raises(ReaderCrashed, match="bytes of memory"):
-            confined(lambda _: gc.collect() + len(bytearray(200 * MIB)), [reader], limits=Limits(memory_bytes=64 * MIB))
+            confined(lambda _: gc.collect() + len(take(200 * MIB)), [reader], limits=Limits(memory_bytes=64 * MIB))
     finally:
         gc.enable()
         gc.collect()
