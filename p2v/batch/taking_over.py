@@ -70,17 +70,21 @@ def _own_lock(store: Path) -> tuple[Path, int, bool]:
 
 def is_dead(store: Path, run: Run) -> bool:
     """Whether a run of this host has died, for sure: with all that it started, once that has got its signal."""
-    if not (run.is_local and run.lock and run.host == this_host()):
-        return False
-    # of a store, a name: it says nothing of another folder. A lock that is not there any more leaves it to the lease
-    path = store.with_name(Path(run.lock).name)
-    return path.name.startswith(lock_prefix(store)) and lock_state(path) is LockState.FREE
+    # a lock that is not there any more leaves it to the lease
+    return run.is_local and _lock_of(store, run) is LockState.FREE
 
 
 def is_run(store: Store) -> bool:
     """Whether a run of this host is on, for sure."""
-    found = (store.path.with_name(Path(run.lock).name) for run in store.runs.all() if run.lock and run.host == this_host())
-    return any(path.name.startswith(lock_prefix(store.path)) and lock_state(path) is LockState.HELD for path in found)
+    return any(_lock_of(store.path, run) is LockState.HELD for run in store.runs.all())
+
+
+def _lock_of(store: Path, run: Run) -> LockState:
+    """What its lock tells of a run; of one of another host, or that could have none, nothing is known."""
+    # of a store, a name: it says nothing of another folder
+    name = Path(run.lock).name
+    is_known = run.host == this_host() and name.startswith(lock_prefix(store))
+    return lock_state(store.with_name(name)) if is_known else LockState.UNKNOWN
 
 
 def dead_leases(store: Store) -> dict[str, Run]:
@@ -187,19 +191,14 @@ class TakeOver:
         for run in self.store.runs.all():
             if run.number == self.own.number:
                 continue
+            is_untold = run.number < self.own.number and run.number not in self._beside
             if is_dead(self.store.path, run):
                 told += self._from(run)
-            elif run.number < self.own.number and run.number not in self._beside and self._lives(run):
+            elif is_untold and _lock_of(self.store.path, run) is LockState.HELD:
                 # whoever began twice, by hand and by a timer, is to know
                 self._beside.add(run.number)
                 told.append(f"another run of this batch goes on ({_said(run)}): both take machines of it, until all have ended")
         return tuple(told)
-
-    def _lives(self, run: Run) -> bool:
-        """Whether a run of this host lives, for sure."""
-        name = Path(run.lock).name
-        is_known = run.host == this_host() and name.startswith(lock_prefix(self.store.path))
-        return is_known and lock_state(self.store.path.with_name(name)) is LockState.HELD
 
     def _from(self, run: Run) -> Iterator[str]:
         path, now = self.store.path, time.monotonic()
