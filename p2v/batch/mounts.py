@@ -39,24 +39,23 @@ class Mounts:
 
     def point_of(self, path: Path) -> str:
         """Where what a path is on is mounted, by its words alone: nothing is asked, so links are not followed."""
-        place = os.path.abspath(path)
-        while place not in self.points and place != "/":
-            place = os.path.dirname(place)
-        return place
+        return self._above(os.path.abspath(path))
 
     def network_of(self, path: Path) -> tuple[str, str]:
         """Kind and source of the network's file system that a path is on; empty where it is on none. The path's links are followed,
         so a mount may be asked.
         """
-        place = os.path.realpath(path)
-        while place not in self.points and place != "/":
-            place = os.path.dirname(place)
-        kind, source = self.points.get(place, ("", ""))
+        kind, source = self.points.get(self._above(os.path.realpath(path)), ("", ""))
         return (kind, source) if _NETWORKS.fullmatch(kind) else ("", "")
 
     def server_of(self, path: Path) -> str:
         """The name of the server that a path's bytes come from, as it was mounted; empty where there is none."""
         return server_name(*self.network_of(path))
+
+    def _above(self, place: str) -> str:
+        while place not in self.points and place != "/":
+            place = os.path.dirname(place)
+        return place
 
 
 def server_name(kind: str, source: str) -> str:
