@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import select
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from p2v.audit.side_by_side import Answered, Aside, Bounds
+from p2v.batch.children import wait_for
 from p2v.batch.jobs import MachineJob
 from p2v.batch.lanes import server_lane
 from p2v.batch.mounts import Mounts
@@ -48,7 +48,6 @@ class _Line:
     points: frozenset[str]
     parts: deque[list[MachineJob]] = field(default_factory=deque)
     storage: Path | None = None
-    asked: Aside | None = None
 
 
 class PlacesLook:
@@ -62,9 +61,13 @@ class PlacesLook:
         self._mounts, self._bounds = Mounts.of(), Bounds(seconds)
         self._by_name = {machine.name: Place() for machine in machines}
         self._devices: dict[Path, tuple[str, ...]] = dict.fromkeys(storages, ())
+        self._points = {
+            machine.name: frozenset(self._mounts.point_of(path) for path in (*machine.sources, machine.folder))
+            for machine in machines
+        }
         self._waiting = [_Line(frozenset([self._mounts.point_of(path)]), storage=path) for path in self._devices]
         self._waiting += self._lines_of(machines)
-        self._asked: list[_Line] = []
+        self._asked: list[tuple[_Line, Aside]] = []
         self.has_news()
 
     @property
@@ -75,7 +78,7 @@ class PlacesLook:
     @property
     def unseen(self) -> frozenset[str]:
         """Names of the machines of which something may still be told: where their bytes are, or what their storages' names are."""
-        lines = [*self._asked, *self._waiting]
+        lines = [*(line for line, _ in self._asked), *self._waiting]
         named = {point for line in lines if line.storage is not None for point in line.points}
         late = {machine.name for line in lines for part in line.parts for machine in part}
         if named:
@@ -84,50 +87,42 @@ class PlacesLook:
 
     def has_news(self) -> bool:
         """Hear what is there to be heard, and ask on; whether anything was told."""
-        told = False
-        for line in list(self._asked):
-            if line.asked is not None and (answered := line.asked.answered()) is not None:
-                told, line.asked = True, None
-                self._take(line, answered)
-                self._asked.remove(line)
-                if line.parts:
-                    self._waiting.append(line)
+        still: list[tuple[_Line, Aside]] = []
+        for line, aside in self._asked:
+            if (answered := aside.answered()) is None:
+                still.append((line, aside))
+                continue
+            self._take(line, answered)
+            if line.parts:
+                self._waiting.append(line)
+        told, self._asked = len(still) < len(self._asked), still
         while self._waiting and len(self._asked) < _AT_ONCE:
-            line = self._waiting.pop(0)
+            line = self._waiting[0]
             try:
-                line.asked = Aside(partial(self._look, line), self._bounds)
+                self._asked.append((line, Aside(partial(self._look, line), self._bounds)))
             except OSError:  # the host starts no more programs
-                self._waiting.insert(0, line)
                 break
-            self._asked.append(line)
+            del self._waiting[0]
         return told
 
     def wait(self, seconds: float = math.inf) -> None:
         """Until all is told, or the time is over."""
         end = time.monotonic() + seconds
         while (self._asked or self._waiting) and (left := end - time.monotonic()) > 0:
-            poll = select.poll()
-            for each in self.fds():
-                poll.register(each, select.POLLIN)
-            poll.poll(min(left, _PACE) * 1000)
+            wait_for((), min(left, _PACE), self.fds())
             self.has_news()
 
     def fds(self) -> tuple[int, ...]:
         """Readable when there may be something to hear."""
-        return tuple(line.asked.fd for line in self._asked if line.asked is not None and line.asked.fd >= 0)
+        return tuple(aside.fd for _, aside in self._asked if aside.fd >= 0)
 
     def close(self) -> None:
         """Ask no more."""
-        for line in self._asked:
-            if line.asked is not None:
-                line.asked.close()
+        for _, aside in self._asked:
+            aside.close()
         self._asked, self._waiting = [], []
 
     def _lines_of(self, machines: Sequence[MachineJob]) -> list[_Line]:
-        self._points = {
-            machine.name: frozenset(self._mounts.point_of(path) for path in (*machine.sources, machine.folder))
-            for machine in machines
-        }
         lines: dict[frozenset[str], _Line] = {}
         for machine in machines:
             points = self._points[machine.name]
