@@ -86,7 +86,12 @@ class Look:
     @property
     def is_stuck(self) -> bool:
         """Whether it waits, though it was killed, for the target's storage to take what is written there."""
-        return self.is_writing and not self._aside.is_gone()
+        return self.is_silent and self.is_writing and not self.is_gone
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing of its process is left."""
+        return self._aside.is_gone()
 
     def heard(self) -> Sequence[Heard]:
         """See ``Child.heard``."""
@@ -161,7 +166,6 @@ class Quiet:
             return False
         # one that answered is asked again
         look, self._look = self._look, None
-        silences.keep(look)
         return look.is_silent
 
     def close(self) -> None:
@@ -182,7 +186,8 @@ class Silences:
     seconds: float = LOOK_SECONDS
     kept: frozenset[Path] = frozenset()
     _at: dict[Path, float] = field(default_factory=dict)
-    _stuck: dict[Path, Look] = field(default_factory=dict)
+    _looks: list[Look] = field(default_factory=list)
+    """Those that are under way, and those of whose processes something is left."""
 
     @classmethod
     def of(cls, machines: Sequence[MachineJob], seconds: float) -> Silences:
@@ -191,22 +196,21 @@ class Silences:
 
     def look(self, machine: MachineJob, since: float | None, *, at_sources: bool, seconds: float) -> Look:
         """See ``Look.begun``; one that hangs at writing to that folder is asked once more, and none is begun."""
-        if at_sources and self.is_known(machine):
-            return self._stuck[machine.folder]
-        return Look.begun(machine, since, at_sources=at_sources, seconds=seconds, kept=self.kept)
+        # what the kernel has let go is reaped by that
+        self._looks = [each for each in self._looks if not each.is_gone]
+        stuck = self._stuck(machine) if at_sources else None
+        if stuck is not None:
+            return stuck
+        look = Look.begun(machine, since, at_sources=at_sources, seconds=seconds, kept=self.kept)
+        self._looks.append(look)
+        return look
 
     def is_known(self, machine: MachineJob) -> bool:
         """Whether a look at its target hangs still, which only an answer of the storage ends."""
-        stuck = self._stuck.get(machine.folder)
-        if stuck is not None and not stuck.is_stuck:
-            del self._stuck[machine.folder]
-            stuck = None
-        return stuck is not None
+        return self._stuck(machine) is not None
 
-    def keep(self, look: Look) -> None:
-        """A look that has ended: one that hangs tells of its folder as long as it does."""
-        if look.is_silent and look.is_stuck:
-            self._stuck.setdefault(look.machine.folder, look)
+    def _stuck(self, machine: MachineJob) -> Look | None:
+        return next((each for each in self._looks if each.machine.folder == machine.folder and each.is_stuck), None)
 
     def patience(self, machine: MachineJob, now: float) -> float:
         """For how long an answer is waited for; ``now``: of the monotonic clock."""

@@ -232,7 +232,6 @@ class Steps:
         result = look.found if look is not None else None
         if look is not None and look.is_silent:
             attempt.failure = None
-            self.silences.keep(look)
             self.silences.heard_nothing(attempt.machine, look.seconds, time.monotonic())
             self._fail(attempt, silence(look))
         elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):

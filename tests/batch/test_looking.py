@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from p2v.batch.jobs import Budget, Hook, JobEvent, MachineJob, State
 from p2v.batch.looking import Look, Silences
 from p2v.batch.store import Store
+from tests.batch.cluster.clusters import until
 from tests.batch.fleets import batch, machine, run, runs
 
 LONG = 60.0
@@ -138,3 +140,28 @@ def test_a_look_is_ended_when_it_is_to_stop(tmp_path: Path, silent: Path) -> Non
     assert look.ended() is not None
     assert not look.is_silent
     assert look.fds() == ()
+
+
+def children() -> set[str]:
+    """Of this thread, also those that have ended and that nobody has asked for."""
+    return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
+
+
+def has_ended(pid: str) -> bool:
+    return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_what_was_left_of_a_look_that_hung_is_taken_away_by_the_next(
+    tmp_path: Path, silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may go on for a night, and storages hang: the host's numbers of processes are not without end."""
+    # as if the kernel had let it go only when nobody waited any more
+    monkeypatch.setattr("p2v.audit.side_by_side._MOMENT", 0.0)
+    silent.touch()
+    silences, before = Silences(), children()
+    silences.look(machine(tmp_path, "hung"), None, at_sources=True, seconds=LONG).stop()
+    (left,) = children() - before
+    until(lambda: has_ended(left), "the end of a process")
+    silent.unlink()
+    silences.look(machine(tmp_path, "good"), None, at_sources=True, seconds=LONG).stop()
+    assert left not in children()

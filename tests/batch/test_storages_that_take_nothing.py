@@ -112,7 +112,6 @@ def test_a_look_says_that_nothing_was_taken_and_the_next_one_that_it_is_again(tm
             until(lambda: look.ended() is not None, "the end of a look")
             assert look.is_silent
             assert f"{place} took nothing" in silence(look).message
-            silences.keep(look)
         finally:
             go_on()
         until(lambda: not silences.is_known(machine), "the end of what hung")
@@ -133,7 +132,6 @@ def test_one_look_hangs_on_a_frozen_file_system_for_all_machines_there(tmp_path:
         look = silences.look(one, None, at_sources=True, seconds=ANSWER)
         until(lambda: look.ended() is not None, "the end of a look")
         assert look.is_stuck
-        silences.keep(look)
         assert silences.look(other, None, at_sources=True, seconds=ANSWER) is look
         # a conversion there that is silent hangs, and nobody is asked
         assert quiet.hangs(other, LONG, silences)
