@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from p2v.batch.children import LocalChild, LocalStarter, follow
+from p2v.batch.failures import how_it_ended
 from p2v.batch.hooks_past import (
     HOOK,
     HOOK_BEGAN,
     HOOK_RUNS,
     PastHook,
     began_data,
-    in_words,
+    ended_data,
     past_hooks,
     runs_data,
     stray_of,
     told_to_the_next,
 )
 from p2v.batch.jobs import Batch, Hook, Job, JobEvent, State
-from p2v.batch.steps import how_it_ended
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.core.errors import P2vError
@@ -100,7 +100,7 @@ def run_end_hook(
     It changes nothing about how the run ended. ``store``: None where it cannot be used any more.
     """
     words, cut = _run(batch, hook, end, store, report)
-    data = {"when": _END, "failed": bool(words), "message": words, **({"cut": True} if cut else {})}
+    data = ended_data(_END, words, is_cut=cut)
     _note(store, report, HOOK, data)
     report(JobEvent(0, time.time(), "", 0, HOOK, data))
     return not words
@@ -117,11 +117,11 @@ def _note(
             report(JobEvent(0, at, "", 0, "warning", {"message": f"not noted in the store: {error.sentence()}"}))
 
 
-def _past(store: Store | None) -> PastHook | None:
+def _past(store: Store | None) -> Mapping[str, PastHook]:
     try:
-        return None if store is None else past_hooks(store, "").get(_END)
+        return {} if store is None else past_hooks(store, "")
     except P2vError:
-        return None
+        return {}
 
 
 def _run(
@@ -132,12 +132,11 @@ def _run(
     with signals_as_wishes() as wishes:
         also = () if wishes.fd is None else (wishes.fd,)
         past = _past(store)
-        stray = stray_of(store, "", local.grace_seconds) if store is not None and past is not None else None
+        stray = stray_of(past, local.grace_seconds)
         if stray is not None:
-            words = f"{in_words(stray.past)}: waiting for it, it still runs"
-            report(JobEvent(0, time.time(), "", 0, "warning", {"message": words}))
+            report(JobEvent(0, time.time(), "", 0, "warning", {"message": stray.words}))
             follow(stray, lambda: stray.stop() if wishes.take() else None, also=also)
-        document = json.dumps(document_of(batch, end, past)).encode() + b"\n"
+        document = json.dumps(document_of(batch, end, past.get(_END))).encode() + b"\n"
         _note(store, report, HOOK_BEGAN, began_data(_END, hook, 0), durable=True)
         try:
             child = local.hook(hook.argv, document)

@@ -59,6 +59,18 @@ def failure_of(ended: Ended, error: Mapping[str, Any] | None) -> Failure:
     return of_words("no-answer", ended.exit_status, f"p2v convert ended with exit status {ended.exit_status}{words}")
 
 
+def how_it_ended(ended: Ended) -> str:
+    """A child's end as words behind its name, with the last that it said."""
+    said = ended.tail.splitlines()
+    words = f": {said[-1]}" if said else ""
+    how = (
+        f"was ended by signal {-ended.exit_status}"
+        if ended.exit_status < 0
+        else f"ended with exit status {ended.exit_status}"
+    )
+    return f"{how}{words}"[:_LONGEST_WORDS]
+
+
 def of_error(error: P2vError) -> Failure:
     """An error of ours as a failure."""
     return of_words(error.code, error.exit_code, error.sentence(), error.hint())

@@ -98,6 +98,13 @@ def runs_data(when: str, pid: int) -> Mapping[str, Any]:
     return {"when": when, "process": f"{pid}:{started_at(pid)}", "boot": boot_id()}
 
 
+def ended_data(when: str, failed: str, *, is_cut: bool) -> Mapping[str, Any]:
+    """Of the event that tells what came of it. ``failed``: what went wrong, empty: nothing; ``is_cut``: it was ended before it was
+    done.
+    """
+    return {"when": when, "failed": bool(failed), "message": failed, **({"cut": True} if is_cut else {})}
+
+
 def told_to_the_next(past: PastHook | None) -> Mapping[str, Any]:
     """The fields of a hook's document about the one before it."""
     return {
@@ -149,6 +156,11 @@ class StrayHook:
             self._finish()
 
     @property
+    def words(self) -> str:
+        """What is told of it to those who wait with us."""
+        return f"{in_words(self.past)}: waiting for it, it still runs"
+
+    @property
     def _pid(self) -> int:
         return int(self.past.process.partition(":")[0])
 
@@ -197,9 +209,9 @@ class StrayHook:
             os.close(self._handle)
 
 
-def stray_of(store: Store, job: str, grace: float) -> StrayHook | None:
-    """One of a job that still runs, though nobody waits for it; None: there is none."""
-    for past in past_hooks(store, job).values():
+def stray_of(hooks: Mapping[str, PastHook], grace: float) -> StrayHook | None:
+    """Of a job's past hooks one that still runs, though nobody waits for it; None: there is none."""
+    for past in hooks.values():
         if past.runs:
             with contextlib.suppress(OSError):
                 return StrayHook(past, grace)

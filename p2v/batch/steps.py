@@ -20,13 +20,24 @@ from p2v.batch.failures import (
     STILL_AT_IT_AT_MOST,
     backoff_seconds,
     failure_of,
+    how_it_ended,
     of_error,
     of_words,
     pause_seconds,
     still_at_it,
 )
 from p2v.batch.fences_left import FencesLeft
-from p2v.batch.hooks_past import HOOK, HOOK_BEGAN, HOOK_RUNS, began_data, in_words, past_hooks, runs_data, stray_of
+from p2v.batch.hooks_past import (
+    HOOK,
+    HOOK_BEGAN,
+    HOOK_RUNS,
+    began_data,
+    ended_data,
+    in_words,
+    past_hooks,
+    runs_data,
+    stray_of,
+)
 from p2v.batch.jobs import Failure, Job, Verify
 from p2v.batch.kinds import FOUND, WORKER
 from p2v.batch.looking import SILENT, Silences, silence
@@ -39,7 +50,6 @@ from p2v.core.units import MIB, format_seconds
 from p2v.tools import tool_versions
 
 _INSPECTION_BYTES = 16 * MIB
-_SAID = 2000
 _WORKERS_LOST = 10
 """How often a job's runner may die before the job is taken for the reason."""
 _MOST_PAUSES = 4
@@ -72,13 +82,13 @@ class Steps:
         self.teller.job(attempt, "claimed", data, stored=False)
         if attempt.holding.limit is not None:
             self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
-        stray = stray_of(self.store, attempt.name, self.local.grace_seconds) if attempt.lease.fence > 1 else None
+        past = past_hooks(self.store, attempt.name) if attempt.lease.fence > 1 else {}
+        stray = stray_of(past, self.local.grace_seconds)
         if stray is None:
             self._look_first(attempt)
             return
         attempt.step = Step.WAIT
-        words = f"{in_words(stray.past)}: waiting for it, it still runs"
-        self.teller.job(attempt, "warning", {"message": words})
+        self.teller.job(attempt, "warning", {"message": stray.words})
         self._start(attempt, lambda: stray, lambda _: self._look_first(attempt))
 
     def _look_first(self, attempt: Attempt) -> None:
@@ -394,13 +404,14 @@ class Steps:
             self._convert(attempt)
 
     def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
-        failed = attempt.is_late or attempt.is_cut or ended.exit_status != 0 or bool(ended.lost)
-        words = how_it_ended(ended) if failed else ""
-        if attempt.is_late or attempt.is_cut:
-            words = "took too long, and was ended" if attempt.is_late else "was ended before it was done, for the run was to stop"
-        cut = {"cut": True} if attempt.is_late or attempt.is_cut else {}
-        self.teller.job(attempt, HOOK, {"when": attempt.step.value, "failed": failed, "message": words, **cut})
-        return failed
+        words = "" if ended.exit_status == 0 and not ended.lost else how_it_ended(ended)
+        if attempt.is_late:
+            words = "took too long, and was ended"
+        elif attempt.is_cut:
+            words = "was ended before it was done, for the run was to stop"
+        is_cut = attempt.is_late or attempt.is_cut
+        self.teller.job(attempt, HOOK, ended_data(attempt.step.value, words, is_cut=is_cut))
+        return bool(words)
 
     # Ends
 
@@ -458,15 +469,3 @@ def order_of(attempt: Attempt) -> Order:
     fixed = (f"--fence={lease.fence}", "--progress=json", "--json")
     argv = ("convert", *convert_arguments(attempt.machine), *limits, *fixed)
     return Order(attempt.name, argv, {}, lease.fence, attempt.machine, is_told=limit is not None, since=attempt.since)
-
-
-def how_it_ended(ended: Ended) -> str:
-    """A child's end as words behind its name, with the last that it said."""
-    said = ended.tail.splitlines()
-    words = f": {said[-1]}" if said else ""
-    how = (
-        f"was ended by signal {-ended.exit_status}"
-        if ended.exit_status < 0
-        else f"ended with exit status {ended.exit_status}"
-    )
-    return f"{how}{words}"[:_SAID]
