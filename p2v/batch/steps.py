@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from p2v.batch.arguments import convert_arguments
 from p2v.batch.attempt import Attempt, Step
+from p2v.batch.bundling import Bundles
 from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
-from p2v.batch.failure_bundle import RECORD, begin_bundle, bundle_folder, write_bundle
+from p2v.batch.failure_bundle import RECORD
 from p2v.batch.failures import (
     CONVERTED,
     STILL_AT_IT,
@@ -27,17 +25,7 @@ from p2v.batch.failures import (
     still_at_it,
 )
 from p2v.batch.fences_left import FencesLeft
-from p2v.batch.hooks_past import (
-    HOOK,
-    HOOK_BEGAN,
-    HOOK_RUNS,
-    began_data,
-    ended_data,
-    in_words,
-    past_hooks,
-    runs_data,
-    stray_of,
-)
+from p2v.batch.hook_steps import HookSteps
 from p2v.batch.jobs import Failure, Job, Verify
 from p2v.batch.kinds import FOUND, WORKER
 from p2v.batch.looking import SILENT, Silences, silence
@@ -47,7 +35,6 @@ from p2v.batch.store import Store
 from p2v.batch.telling import Teller
 from p2v.core.errors import P2vError
 from p2v.core.units import MIB, format_seconds
-from p2v.tools import tool_versions
 
 _INSPECTION_BYTES = 16 * MIB
 _WORKERS_LOST = 10
@@ -71,9 +58,14 @@ class Steps:
     silent_seconds: float = 3600.0
     """For how long storages may give no answer before their machines are parked."""
     silences: Silences = field(default_factory=Silences)
-    _versions: Mapping[str, str] = field(default_factory=dict)
     fences: FencesLeft = field(default_factory=FencesLeft)
     """Of jobs that have ended; whoever has the steps tidies them."""
+    hooks: HookSteps = field(init=False)
+    bundles: Bundles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hooks = HookSteps(self.store, self.teller, self.local)
+        self.bundles = Bundles(self.store.path, self.teller)
 
     def begin(self, attempt: Attempt) -> None:
         """The first step of one whose lease was just taken."""
@@ -82,13 +74,11 @@ class Steps:
         self.teller.job(attempt, "claimed", data, stored=False)
         if attempt.holding.limit is not None:
             self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
-        past = past_hooks(self.store, attempt.name) if attempt.lease.fence > 1 else {}
-        stray = stray_of(past, self.local.grace_seconds)
+        stray = self.hooks.stray(attempt)
         if stray is None:
             self._look_first(attempt)
             return
         attempt.step = Step.WAIT
-        self.teller.job(attempt, "warning", {"message": stray.words})
         self._start(attempt, lambda: stray, lambda _: self._look_first(attempt))
 
     def _look_first(self, attempt: Attempt) -> None:
@@ -143,19 +133,14 @@ class Steps:
         return noted[0]
 
     def stop(self, attempt: Attempt, *, at_once: bool = False) -> None:
-        """End what it does: a run is to stop, or a job was cancelled. A hook, which may be in the middle of stopping something, has
-        a while to come to its end.
-        """
+        """End what it does: a run is to stop, or a job was cancelled. A hook has a while."""
         attempt.must_stop = True
         if attempt.child is None:
             return
         if attempt.hook() is None:
             attempt.child.stop(at_once)
-        elif at_once:
-            attempt.is_cut = True
-            attempt.child.stop(at_once)
         else:
-            attempt.cut_at = min(attempt.cut_at, time.monotonic() + self.local.grace_seconds)
+            self.hooks.stop(attempt, attempt.child, at_once=at_once)
 
     def limit(self, attempt: Attempt, bytes_per_second: int) -> None:
         """Tell a copy what it may use from now on."""
@@ -167,11 +152,10 @@ class Steps:
     def look_at_time(self, attempt: Attempt, now: float, silent_seconds: float) -> None:
         """End a child that takes too long."""
         hook, child = attempt.hook(), attempt.child
-        if child is not None and hook is not None and now > attempt.cut_at and not attempt.is_cut:
-            attempt.is_cut = True
-            child.stop()
         if child is None or (attempt.must_stop and hook is None) or attempt.step is Step.WAIT:
             return
+        if hook is not None:
+            self.hooks.look_at_time(attempt, child, now)
         if attempt.step is Step.CONVERT:
             if self.starter is self.local:
                 self._see_whether_it_hangs(attempt, now)
@@ -308,7 +292,7 @@ class Steps:
 
     def _park(self, attempt: Attempt, failure: Failure) -> None:
         """Gather what is told of it, and give it up."""
-        attempt.failure = replace(failure, bundle=self._begun_bundle(attempt))
+        attempt.failure = replace(failure, bundle=self.bundles.begun(attempt))
         attempt.holding = attempt.holding.freed()
         is_known = attempt.result is not None or failure.exit_code in _NOT_INSPECTED or failure.code == SILENT
         if attempt.failure.bundle is None or is_known:
@@ -331,30 +315,6 @@ class Steps:
         argv = (*self.local.program, "record", "bundle", str(attempt.result.record), "-o", str(bundle / RECORD))
         self._start(attempt, lambda: self.local.run(argv, attempt.name), lambda _: self._after(attempt))
 
-    def _begun_bundle(self, attempt: Attempt) -> Path | None:
-        folder = bundle_folder(self.store.path, attempt.lease.job)
-        try:
-            begin_bundle(folder)
-        except P2vError as error:
-            self._no_bundle(attempt, error)
-            return None
-        return folder
-
-    def _no_bundle(self, attempt: Attempt, error: P2vError) -> None:
-        self.teller.job(attempt, "warning", {"message": f"no failure bundle was made: {error.sentence()}"})
-
-    def _filled_bundle(self, attempt: Attempt, failure: Failure) -> Failure:
-        if failure.bundle is None:
-            return failure
-        self._versions = self._versions or tool_versions()
-        job, told = attempt.lease.job, list(attempt.told)
-        try:
-            write_bundle(failure.bundle, job, failure, told, attempt.said, self._versions, attempt.inspection)
-        except P2vError as error:
-            self._no_bundle(attempt, error)
-            return replace(failure, bundle=None)
-        return failure
-
     # Hooks
 
     def _after(self, attempt: Attempt) -> None:
@@ -366,31 +326,16 @@ class Steps:
             self._start_hook(attempt)
 
     def _start_hook(self, attempt: Attempt) -> None:
-        """What cannot be started has failed: of one before the job, that parks it. It is noted first that it begins: whoever finds
-        no end of it knows that it may have done a part.
-        """
-        hook, when = attempt.hook(), attempt.step.value
-        assert hook is not None
-        past = past_hooks(self.store, attempt.name).get(when) if attempt.lease.fence > 1 else None
-        if past is not None and past.is_unfinished:
-            self.teller.job(attempt, "warning", {"message": f"{in_words(past)}; it is run again, and told so"})
-        document = json.dumps(attempt.hook_document(when, past)).encode() + b"\n"
-        attempt.cut_at, attempt.is_cut = math.inf, False
-        self.teller.job(attempt, HOOK_BEGAN, began_data(when, hook, attempt.lease.job.attempts), durable=True)
+        """What cannot be started has failed: of one before the job, that parks it."""
+        document = self.hooks.begin(attempt)
 
         def failed(failure: Failure) -> None:
             self.ended(attempt, Ended(127, failure.message, 0.0), stopping=False)
 
-        def start() -> Child:
-            child = self.local.hook(hook.argv, document)
-            runs = runs_data(when, child.pid)
-            self.teller.write(attempt, lambda: self.store.event(attempt.lease, HOOK_RUNS, runs, time.time()))
-            return child
-
-        self._start(attempt, start, failed)
+        self._start(attempt, lambda: self.hooks.start(attempt, document), failed)
 
     def _hook_ended(self, attempt: Attempt, ended: Ended, *, stopping: bool) -> None:
-        is_before, failed = attempt.step is Step.BEFORE, self._hook_failed(attempt, ended)
+        is_before, failed = attempt.step is Step.BEFORE, self.hooks.failed(attempt, ended)
         if attempt.is_cut:
             self._release(attempt)
         elif not is_before:
@@ -403,22 +348,12 @@ class Steps:
         else:
             self._convert(attempt)
 
-    def _hook_failed(self, attempt: Attempt, ended: Ended) -> bool:
-        words = "" if ended.exit_status == 0 and not ended.lost else how_it_ended(ended)
-        if attempt.is_late:
-            words = "took too long, and was ended"
-        elif attempt.is_cut:
-            words = "was ended before it was done, for the run was to stop"
-        is_cut = attempt.is_late or attempt.is_cut
-        self.teller.job(attempt, HOOK, ended_data(attempt.step.value, words, is_cut=is_cut))
-        return bool(words)
-
     # Ends
 
     def _end(self, attempt: Attempt) -> None:
         failure = attempt.failure
         if failure is not None:
-            self._to_note(attempt, partial(self._note_parked, attempt, self._filled_bundle(attempt, failure)))
+            self._to_note(attempt, partial(self._note_parked, attempt, self.bundles.filled(attempt, failure)))
         elif attempt.result is not None:
             self._to_note(attempt, partial(self._note_done, attempt, attempt.result))
 
