@@ -17,7 +17,7 @@ _READ_BYTES, _KEPT_BYTES = 256 * KIB, 4 * MIB
 @dataclass
 class SaidFile:
     """``writer``: what the program gets. The file is emptied again and again as it is read: it holds some MiB at most, as
-    long as somebody reads."""
+    long as somebody reads. Of more than that, said at once, the last is read."""
 
     writer: int
     _reader: int
@@ -36,9 +36,13 @@ class SaidFile:
 
     def read(self) -> bytes:
         """More of what was said; nothing: no more yet."""
+        size = os.fstat(self._reader).st_size
+        if size > _KEPT_BYTES:
+            at = os.lseek(self._reader, 0, os.SEEK_CUR)
+            os.lseek(self._reader, max(at, size - _READ_BYTES), os.SEEK_SET)
         piece = os.read(self._reader, _READ_BYTES)
-        # who appends goes on at the beginning then
-        if os.fstat(self._reader).st_size > _KEPT_BYTES:
+        if size > _KEPT_BYTES:
+            # who appends goes on at the beginning then
             os.ftruncate(self._reader, 0)
             os.lseek(self._reader, 0, os.SEEK_SET)
         return piece

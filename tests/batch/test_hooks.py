@@ -279,6 +279,22 @@ def test_what_is_said_is_read_in_order_and_fills_no_disk() -> None:
         said.close()
 
 
+def test_of_much_that_is_said_at_once_the_last_is_heard() -> None:
+    """Which tells why it failed."""
+    said = SaidFile.made()
+    try:
+        for _ in range(6):
+            os.write(said.writer, b"word\n" * (1 << 20))
+        os.write(said.writer, b"the reason\n")
+        heard = b""
+        while piece := said.read():
+            heard += piece
+        assert heard.endswith(b"word\nthe reason\n")
+        assert os.fstat(said.writer).st_size == 0
+    finally:
+        said.close()
+
+
 def test_nothing_of_it_stays_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     SaidFile.made().close()
