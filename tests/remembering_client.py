@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,3 +45,17 @@ class Remembering:
             self.asked += 1
             self._known.clear()
         return _OPEN(path, flags, mode, **more)
+
+
+def taken_away_before_its_lock(path: Path, patch: pytest.MonkeyPatch) -> None:
+    """A file that is remembered, and that another host takes away just before it is locked here for the first time."""
+    real = fcntl.flock
+    Remembering(path.parent).install(patch)
+    os.stat(path)
+
+    def after_the_other(handle: int, operation: int) -> None:
+        path.unlink(missing_ok=True)
+        patch.setattr(fcntl, "flock", real)
+        real(handle, operation)
+
+    patch.setattr(fcntl, "flock", after_the_other)

@@ -13,7 +13,7 @@ from p2v.cli.main import main
 from p2v.core.errors import NotPermitted, P2vError, ReadFailed, TargetBusy
 from p2v.core.workspace import locked, take_lock
 from tests.pipeline.running import names
-from tests.remembering_client import Remembering
+from tests.remembering_client import taken_away_before_its_lock
 
 
 def without(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -76,17 +76,9 @@ def test_the_lock_of_a_file_that_another_host_took_away_is_not_taken_for_the_nam
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An NFS client remembers the name; the lock on the file that had it is free by then."""
-    path, real = tmp_path / "lock", fcntl.flock
+    path = tmp_path / "lock"
     held = os.open(path, os.O_RDWR | os.O_CREAT)
-    Remembering(tmp_path).install(monkeypatch)
-    os.stat(path)
-
-    def after_the_other(handle: int, operation: int) -> None:
-        path.unlink(missing_ok=True)
-        monkeypatch.setattr(fcntl, "flock", real)
-        real(handle, operation)
-
-    monkeypatch.setattr(fcntl, "flock", after_the_other)
+    taken_away_before_its_lock(path, monkeypatch)
     try:
         descriptor, is_locked = take_lock(path, tmp_path / "vm")
         assert is_locked

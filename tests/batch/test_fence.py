@@ -13,7 +13,7 @@ import pytest
 from p2v.core import fence
 from p2v.core.errors import LeaseLost, NotPermitted, ReadFailed, TargetBusy
 from p2v.core.fence import fence_path, fenced, raise_fence, remove_fence, standing_fence
-from tests.remembering_client import Remembering
+from tests.remembering_client import taken_away_before_its_lock
 
 
 def entered(folder: Path, number: int) -> bool:
@@ -151,15 +151,7 @@ def test_a_lock_that_is_refused_is_told_of(tmp_path: Path, monkeypatch: pytest.M
 def test_a_fence_that_another_host_took_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An NFS client remembers the name of the file that it locks; a number in a file without a name fences nobody."""
     raise_fence(tmp_path, "vm", 1)
-    path, real = fence_path(tmp_path, "vm"), fcntl.flock
-    Remembering(tmp_path).install(monkeypatch)
-    os.stat(path)
-
-    def after_the_other(handle: int, operation: int) -> None:
-        path.unlink(missing_ok=True)
-        monkeypatch.setattr(fcntl, "flock", real)
-        real(handle, operation)
-
-    monkeypatch.setattr(fcntl, "flock", after_the_other)
+    path = fence_path(tmp_path, "vm")
+    taken_away_before_its_lock(path, monkeypatch)
     raise_fence(tmp_path, "vm", 2)
     assert int(path.read_text()) == 2
