@@ -25,7 +25,8 @@ from converters.references import Opening
 from converters.source_file import SourceFile, open_source, past_the_end
 from p2v.core.disk import Extent, StoredAt
 from p2v.core.errors import BadImage, P2vError, ProgramFailed, ReadFailed, UnsupportedImage
-from p2v.core.run import Background, Limits, background, limited
+from p2v.core.limited import Limits, limited
+from p2v.core.run import Background, background
 from p2v.core.units import GIB, KIB, MIB, SECTOR_BYTES
 from p2v.core.workspace import socket_folder
 

@@ -7,26 +7,22 @@ machines; the tail of stderr kept for the error; a timeout that ends the whole p
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from p2v.core.collected import Collector
 from p2v.core.errors import ProgramFailed, ProgramTimedOut, ToolMissing
 
 _STDERR_TAIL_LINES = 40
-_STDOUT_LIMIT_BYTES = 64 * 1024 * 1024
-_LONGEST_LINE_BYTES = 64 * 1024
 _GRACE_SECONDS = 5.0
 
 # Which Debian package brings a program; `p2v doctor` names the others' packages beside it.
@@ -98,7 +94,8 @@ def find_program(name: str) -> Path | None:
     return Path(found) if found else None
 
 
-def _require(name: str) -> str:
+def require_program(name: str) -> str:
+    """The same; a path is taken as it is. Raises ToolMissing."""
     if "/" in name:
         return name
     found = find_program(name)
@@ -128,49 +125,6 @@ def end_group(process: subprocess.Popen[bytes], grace_seconds: float = _GRACE_SE
 
 
 @dataclass
-class _Collector:
-    """Reads one stream to its end in a thread, keeping a bounded amount."""
-
-    stream: IO[bytes]
-    on_line: Callable[[str], None] | None = None
-    keep_lines: int | None = None
-    lines: deque[str] = field(default_factory=deque)
-    kept_bytes: int = 0
-    thread: threading.Thread | None = None
-
-    def start(self) -> _Collector:
-        if self.keep_lines is not None:
-            self.lines = deque(maxlen=self.keep_lines)
-        self.thread = threading.Thread(target=self._drain, daemon=True)
-        self.thread.start()
-        return self
-
-    def _drain(self) -> None:
-        if self.on_line is not None:
-            self._drain_told(self.on_line)
-            return
-        while raw := self.stream.readline(_LONGEST_LINE_BYTES):
-            self._keep(raw.decode("utf-8", "replace"))
-
-    def _drain_told(self, on_line: Callable[[str], None]) -> None:
-        # progress is written over itself: its lines end with a carriage return
-        with io.TextIOWrapper(self.stream, "utf-8", "replace", newline=None) as lines:
-            while line := lines.readline(_LONGEST_LINE_BYTES):
-                self._keep(line)
-                on_line(line.rstrip("\n"))
-
-    def _keep(self, line: str) -> None:
-        if self.keep_lines is not None or self.kept_bytes < _STDOUT_LIMIT_BYTES:
-            self.lines.append(line)
-            self.kept_bytes += len(line)
-
-    def text(self) -> str:
-        if self.thread is not None:
-            self.thread.join(_GRACE_SECONDS)
-        return "".join(self.lines)
-
-
-@dataclass
 class SystemRunner:
     """Runs real programs."""
 
@@ -186,7 +140,7 @@ class SystemRunner:
     ) -> Completed:
         """See ``Runner.run``."""
         started = time.monotonic()
-        command = [_require(argv[0]), *argv[1:]]
+        command = [require_program(argv[0]), *argv[1:]]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
@@ -198,8 +152,8 @@ class SystemRunner:
         assert process.stdout is not None
         assert process.stderr is not None
         with process.stdout, process.stderr:
-            out = _Collector(process.stdout, on_line).start()
-            err = _Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
+            out = Collector(process.stdout, on_line).start()
+            err = Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
             try:
                 _feed(process, stdin)
                 status = process.wait(timeout)
@@ -221,11 +175,11 @@ def run_at_terminal(argv: Sequence[str], *, timeout: float) -> None:
     Its stdout is thrown away. Raises ProgramFailed, ProgramTimedOut, ToolMissing.
     """
     process = subprocess.Popen(
-        [_require(argv[0]), *argv[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=program_environment()
+        [require_program(argv[0]), *argv[1:]], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=program_environment()
     )
     assert process.stderr is not None
     with process.stderr:
-        err = _Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
+        err = Collector(process.stderr, keep_lines=_STDERR_TAIL_LINES).start()
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -298,39 +252,13 @@ class Background:
 def _ending_with_us(command: list[str], sig: str) -> list[str]:
     if find_program("setpriv") is None:
         return command
-    return [_require("setpriv"), "--pdeathsig", sig, "--", *_if_still_ours(command)]
+    return [require_program("setpriv"), "--pdeathsig", sig, "--", *_if_still_ours(command)]
 
 
 def _if_still_ours(command: list[str]) -> list[str]:
     """A command that does nothing when we are gone already: nobody is told of a death that came before the asking."""
     # the name after the script is what the shell calls itself when it does not find the program
-    return [_require("sh"), "-c", '[ "$PPID" = "$1" ] && shift && exec "$@"', "p2v", str(os.getpid()), *command]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a program may use that handles hostile input.
-
-    ``file_bytes`` bounds each file it writes, the one its stderr goes to as well.
-    """
-
-    memory_bytes: int
-    cpu_seconds: int
-    file_bytes: int
-
-
-def limited(argv: Sequence[str], limits: Limits, owner: tuple[int, int]) -> list[str]:
-    """A command that runs ``argv`` within limits and without the means to gain anything.
-
-    Where we are root it runs as ``owner`` (user and group) without capabilities: it may do what that user may. Put on
-    by programs, not between fork and exec, where Python code must not run beside threads. Raises ToolMissing.
-    """
-    command = [_require("prlimit"), f"--as={limits.memory_bytes}", f"--cpu={limits.cpu_seconds}"]
-    command += [f"--fsize={limits.file_bytes}", "--core=0", "--", _require("setpriv"), "--no-new-privs"]
-    if os.geteuid() == 0:
-        command += ["--inh-caps=-all", "--bounding-set=-all"]
-        command += [f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
-    return [*command, "--", _require(argv[0]), *argv[1:]]
+    return [require_program("sh"), "-c", '[ "$PPID" = "$1" ] && shift && exec "$@"', "p2v", str(os.getpid()), *command]
 
 
 @contextmanager
@@ -351,7 +279,7 @@ def background(
 
     Raises ToolMissing.
     """
-    command = [_require(argv[0]), *argv[1:]]
+    command = [require_program(argv[0]), *argv[1:]]
     if ends_with_us:
         command = _ending_with_us(command, "KILL")
     sink: int | IO[bytes] = subprocess.DEVNULL
@@ -456,9 +384,9 @@ def start_piped(
     that called this ends, as far as the host has setpriv; not so without ``ends_with_us``. ``said``: a file for its stderr, which
     takes what it says also when we are gone. Raises ToolMissing, and OSError where the host starts no more programs.
     """
-    named = [_require(argv[0]), *argv[1:]]
+    named = [require_program(argv[0]), *argv[1:]]
     # what a shell cannot start it says itself, with a status that is known
-    command = _ending_with_us(named, "TERM") if ends_with_us else [_require("sh"), "-c", 'exec "$@"', "p2v", *named]
+    command = _ending_with_us(named, "TERM") if ends_with_us else [require_program("sh"), "-c", 'exec "$@"', "p2v", *named]
     # a file and not a pipe: nobody has to feed it
     with os.fdopen(os.memfd_create("stdin", os.MFD_CLOEXEC), "w+b") as given:
         given.write(stdin)
