@@ -31,7 +31,7 @@ NEVER = frozenset({"bad-sectors", "source-failing", "bad-target"})
 _LONGEST_WORDS = 2000
 _FIRST_SECONDS, _FACTOR, _LONGEST_SECONDS = 5.0, 4.0, 900.0
 _LOSSES, _NOT_BOOTED = 2, 3
-_TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_TOLD_TO_END = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 CONVERTED = (0, _LOSSES, _NOT_BOOTED)
 """Exit codes of a conversion that left its results."""
 

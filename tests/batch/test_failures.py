@@ -51,7 +51,7 @@ def test_an_error_of_odd_types_is_a_failure_all_the_same(said: dict[str, object]
 def test_ends_without_an_error() -> None:
     killed = failure_of(Ended(-signal.SIGKILL, "", 1.0), None)
     assert (killed.code, killed.exit_code, killed.may_help) == ("killed", 137, True)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         told = failure_of(Ended(128 + number, "p2v: ended", 1.0), None)
         assert (told.code, told.exit_code, told.may_help) == ("killed", 128 + number, True)
         assert number.name in told.message
