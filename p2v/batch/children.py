@@ -120,14 +120,12 @@ class Starter(Protocol):
 class LocalStarter:
     """Starts children on this host, marked as the batch's; they get SIGTERM when the thread ends that started them.
 
-    ``program``: what p2v's arguments are given to. ``environment``: beside ours, for all of them. ``stdout_bytes``: how much of
-    what they say there is kept.
+    ``program``: what p2v's arguments are given to. ``environment``: beside ours, for all of them.
     """
 
     store: Path
     program: tuple[str, ...] = (sys.executable, "-m", "p2v")
     grace_seconds: float = GRACE_SECONDS
-    stdout_bytes: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, order: Order) -> LocalChild:
@@ -142,18 +140,16 @@ class LocalStarter:
         job: str,
         environment: Mapping[str, str] = _NOTHING,
         *,
-        stdin: bytes = b"",
         stdout_bytes: int = 0,
         is_told: bool = False,
     ) -> LocalChild:
-        """Any program, for a job. Raises as ``start``."""
-        kept = max(self.stdout_bytes, stdout_bytes)
+        """Any program, for a job; ``stdout_bytes``: how much of what it says there is kept. Raises as ``start``."""
         with contextlib.ExitStack() as stack:
             marks = stack.enter_context(marked_environment(self.store, job))
             env = {**self.environment, **environment, **marks}
             memory = MemoryWatch.begun()
-            piped = start_piped(argv, env=env, stdin=stdin, with_stdout=kept > 0, is_told=is_told)
-            return LocalChild(piped, kept, self.grace_seconds, stack.pop_all(), memory)
+            piped = start_piped(argv, env=env, with_stdout=stdout_bytes > 0, is_told=is_told)
+            return LocalChild(piped, stdout_bytes, self.grace_seconds, stack.pop_all(), memory)
 
     def hook(self, argv: Sequence[str], stdin: bytes) -> LocalChild:
         """A command of the batch's owner: what it leaves running is its own affair, and it goes on should we be killed.

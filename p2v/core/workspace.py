@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,7 +216,7 @@ def allowed_mode(mode: int) -> int:
 
     That is read from the host: to ask by setting it would be seen by other threads.
     """
-    with suppress(OSError, ValueError, StopIteration):
+    with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/self/status").read_text("ascii", "replace").splitlines()
         return mode & ~int(next(line.split()[1] for line in lines if line.startswith("Umask:")), 8)
     return mode & ~0o077

@@ -23,11 +23,9 @@ PATIENCE = 60.0
 
 
 @contextmanager
-def started(
-    folder: Path, code: str, grace: float = PATIENCE, stdout_bytes: int = 0, stdin: bytes = b""
-) -> Iterator[LocalChild]:
+def started(folder: Path, code: str, grace: float = PATIENCE, stdout_bytes: int = 0) -> Iterator[LocalChild]:
     starter = LocalStarter(folder / "jobs.p2v", grace_seconds=grace)
-    child = starter.run((sys.executable, "-ISc", code), "job", stdin=stdin, stdout_bytes=stdout_bytes)
+    child = starter.run((sys.executable, "-ISc", code), "job", stdout_bytes=stdout_bytes)
     try:
         yield child
     finally:
@@ -154,12 +152,24 @@ def test_what_it_started_in_its_group_ends_with_it_and_is_not_waited_for(tmp_pat
     assert not list(left_folders(tmp_path / "jobs.p2v"))
 
 
-def test_it_has_marks_and_its_stdin_and_no_more(tmp_path: Path) -> None:
-    code = "import os, sys; print(os.environ['P2V_BATCH_JOB'], sys.stdin.read(), sorted(os.listdir('/proc/self/fd')))"
-    with started(tmp_path, code, stdout_bytes=1000, stdin=b"given") as child:
+WHAT_IT_HAS = "[os.environ.get('P2V_BATCH_JOB'), sys.stdin.read(), sorted(os.listdir('/proc/self/fd'))]"
+
+
+def test_it_has_marks_and_no_more(tmp_path: Path) -> None:
+    with started(tmp_path, f"import os, sys; print({WHAT_IT_HAS})", stdout_bytes=1000) as child:
         _, ended = end_of(child)
     # the fourth is the listing's own
-    assert ended.stdout == "job given ['0', '1', '2', '3']\n"
+    assert ended.stdout == "['job', '', ['0', '1', '2', '3']]\n"
+
+
+def test_a_hook_has_its_stdin_and_no_more(tmp_path: Path) -> None:
+    argv = (sys.executable, "-ISc", f"import os, sys; print({WHAT_IT_HAS}, file=sys.stderr)")
+    child = LocalStarter(tmp_path / "jobs.p2v").hook(argv, b"given")
+    try:
+        _, ended = end_of(child)
+    finally:
+        child.close()
+    assert ended.tail == "[None, 'given', ['0', '1', '2', '3']]"
 
 
 def test_closing_ends_it(tmp_path: Path) -> None:
