@@ -1,37 +1,28 @@
-"""`p2v batch` by its command line, with leases and patience of seconds: ``python -m tests.batch.chaos.runner run JOBS ...``."""
+"""`p2v batch` by its command line, with leases and patience of seconds: ``python -m tests.batch.chaos.runner run JOBS ...``.
+
+Its children on this host take notes.
+"""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
-from typing import Any
 
-from p2v.batch.children import LocalStarter
-from p2v.batch.jobs import Batch
-from p2v.batch.runner import BatchOutcome, Settings, run_batch
-from p2v.cli.batch import running
-from p2v.cli.main import main
+from tests.batch.hasty import hasty_main
 
 LEASE = 8.0
 SILENT = 15.0
 
 
-def _hasty(batch: Batch, *given: Any, settings: Settings | None = None, **more: Any) -> BatchOutcome:
-    """A run as the command line makes it, but for its times, and for the notes of its children on this host."""
-    hasty = replace(
-        settings or Settings(),
-        lease=LEASE,
-        silent=SILENT,
-        first_backoff=0.3,
-        look=0.5,
-        grace=4.0,
-        inspection=30.0,
-        answer=4.0,
-    )
-    local = LocalStarter(batch.store, (sys.executable, "-m", "tests.batch.chaos.child"), hasty.grace)
-    return run_batch(batch, *given, local=local, settings=hasty, **more)
-
-
 if __name__ == "__main__":
-    running.run_batch = _hasty  # type: ignore[attr-defined]
-    sys.exit(main(["batch", *sys.argv[1:]]))
+    sys.exit(
+        hasty_main(
+            (sys.executable, "-m", "tests.batch.chaos.child"),
+            lease=LEASE,
+            silent=SILENT,
+            first_backoff=0.3,
+            look=0.5,
+            grace=4.0,
+            inspection=30.0,
+            answer=4.0,
+        )
+    )
