@@ -65,11 +65,10 @@ def server_stopped(version: str = "4.2") -> Mapping[str, Any]:
         server.go_on()
         began = time.monotonic()
         assert batch.ended(ran) == 0, batch.said()
-        codes = sorted({str(each["code"]) for each in batch.heard("again")})
         return {
             "stopped": measured(stopped) - measured(began),
             "patience": patience,
-            "codes": codes,
+            "codes": batch.codes(),
             "seconds after": measured(began),
             **batch.verdict(),
         }
@@ -109,8 +108,7 @@ def runner_killed(version: str = "4.2") -> Mapping[str, Any]:
         server.go_on()
         began = time.monotonic()
         assert batch.ended(ran) == 0, batch.said()
-        codes = sorted({str(each["code"]) for each in batch.heard("again")})
-        return {"runner gone after": gone, "codes": codes, "seconds after": measured(began), **batch.verdict()}
+        return {"runner gone after": gone, "codes": batch.codes(), "seconds after": measured(began), **batch.verdict()}
 
 
 def source_replaced(version: str = "3") -> Mapping[str, Any]:
@@ -154,7 +152,7 @@ def full(version: str = "4.2") -> Mapping[str, Any]:
         until(lambda: batch.heard("again"), f"the word about the full storage\n{batch.said()}")
         ballast.unlink()
         assert batch.ended(ran) == 0, batch.said()
-        return {"codes": sorted({str(each["code"]) for each in batch.heard("again")}), **batch.verdict()}
+        return {"codes": batch.codes(), **batch.verdict()}
 
 
 def squashed(version: str = "4.2") -> Mapping[str, Any]:

@@ -163,6 +163,10 @@ class Batch:
                         found.append(event)
         return found
 
+    def codes(self) -> list[str]:
+        """Why attempts were made again, each once."""
+        return sorted({str(each["code"]) for each in self.heard("again")})
+
     def await_copying(self, name: str, least_bytes: int = MIB) -> None:
         """Until a machine is in the middle of its copy."""
 

@@ -97,7 +97,7 @@ class Machine:
         assert self._line(_START_SECONDS) == READY, self.said()
 
     def row(self, name: str, *words: str) -> Answer:
-        """Run a row. When it has not ended in time, or failed, the machine is good for nothing any more: ``is_spoilt``."""
+        """Run a row. When it has not ended in time, or failed, the machine is good for nothing any more."""
         before = self.console.stat().st_size
         self.line.sendall(json.dumps({"row": name, "words": words}).encode() + b"\n")
         answer = json.loads(self._line(_ROW_SECONDS))

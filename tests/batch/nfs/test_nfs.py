@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -51,23 +52,20 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Asks the machine for a row. After a failure it is another machine: what hangs cannot be ended."""
     folder = tmp_path_factory.mktemp("nfs")
     image = code_image(folder)
-    stack, running, count = ExitStack(), list[Machine](), 0
+    stack, running, numbers = ExitStack(), list[Machine](), count(1)
 
     def asked(row: str, version: str) -> Answer:
-        nonlocal count
         if not running:
-            count += 1
-            running.append(stack.enter_context(machine(folder / f"machine{count}", image)))
+            running.append(stack.enter_context(machine(folder / f"machine{next(numbers)}", image)))
+        is_good = False
         try:
             answer = running[0].row(row, version)
-        except BaseException:
-            running.clear()
-            stack.close()
-            raise
-        if answer.failed:
-            running.clear()
-            stack.close()
-        return answer
+            is_good = not answer.failed
+            return answer
+        finally:
+            if not is_good:
+                running.clear()
+                stack.close()
 
     with stack:
         yield asked
