@@ -6,14 +6,14 @@ import heapq
 import resource
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.measuring import Outcome, Row, Say, scratch_folder, timed
 from p2v.batch.children import LocalStarter
 from p2v.batch.jobs import Batch, Budget, JobEvent, MachineJob, State
-from p2v.batch.runner import run_batch
+from p2v.batch.runner import BatchOutcome, run_batch
 from p2v.batch.store import Store
 from tests.batch.tiny_fleet import tiny_fleet
 
@@ -36,13 +36,19 @@ def _overhead(say: Say) -> Outcome:
 
 
 def _beside_the_program(count: int) -> float:
-    alone = statistics.median(timed(_PROGRAM) for _ in range(50))
     with scratch_folder() as folder:
         batch = made_batch(folder, count, Budget(copies=1, appliances=1, jobs=1))
-        with Store.create(batch.store) as store:
-            began = time.monotonic()
-            outcome = run_batch(batch, store, unheard, local=LocalStarter(batch.store, _PROGRAM))
-            seconds = time.monotonic() - began
+        local = LocalStarter(batch.store, _PROGRAM)
+        return beside_the_program(batch, lambda store: run_batch(batch, store, unheard, local=local))
+
+
+def beside_the_program(batch: Batch, run: Callable[[Store], BatchOutcome]) -> float:
+    """Seconds that each job of a batch takes beside the program that converts nothing, where all of them are done."""
+    count, alone = len(batch.machines), statistics.median(timed(_PROGRAM) for _ in range(50))
+    with Store.create(batch.store) as store:
+        began = time.monotonic()
+        outcome = run(store)
+        seconds = time.monotonic() - began
     if outcome.count(State.DONE) != count:
         raise RuntimeError(f"{count - outcome.count(State.DONE)} jobs were not done")
     return seconds / count - alone

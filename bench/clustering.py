@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import resource
 import statistics
-import time
 from pathlib import Path
 
-from bench.batching import WANTED_SECONDS, made_batch, unheard
-from bench.measuring import Outcome, Row, Say, scratch_folder, timed
+from bench.batching import WANTED_SECONDS, beside_the_program, made_batch, unheard
+from bench.measuring import Outcome, Row, Say, scratch_folder
 from p2v.batch.cluster import ClusterWish, open_engine
-from p2v.batch.jobs import Budget, State
+from p2v.batch.jobs import Budget
 from p2v.batch.runner import run_batch
-from p2v.batch.store import Store
 from tests.batch.cluster.clusters import Cluster, cluster
 
 _MACHINES, _MANY = 100, 1000
@@ -39,15 +37,9 @@ def _overhead(say: Say) -> Outcome:
 
 def _beside_the_program(running: Cluster, folder: Path, count: int, budget: Budget) -> float:
     folder.mkdir()
-    alone = statistics.median(timed(("true",)) for _ in range(50))
     batch = made_batch(folder, count, budget)
-    with Store.create(batch.store) as store, open_engine(ClusterWish(running.engine), batch.store) as starter:
-        began = time.monotonic()
-        outcome = run_batch(batch, store, unheard, starter=starter)
-        seconds = time.monotonic() - began
-    if outcome.count(State.DONE) != count:
-        raise RuntimeError(f"{count - outcome.count(State.DONE)} jobs were not done")
-    return seconds / count - alone
+    with open_engine(ClusterWish(running.engine), batch.store) as starter:
+        return beside_the_program(batch, lambda store: run_batch(batch, store, unheard, starter=starter))
 
 
 ROWS = (Row("batch-cluster-overhead", "a job's way to a worker of Dask and back, against 50 ms", "s", 1, _overhead),)
