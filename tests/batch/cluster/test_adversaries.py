@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -160,8 +161,6 @@ def test_a_task_that_never_began_is_sent_again_and_is_no_failed_attempt(
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 

@@ -228,7 +228,7 @@ def test_what_a_killed_runner_s_worker_had_made_on_its_own_disk_is_found_by_the_
     there.mkdir()
     site.hosts["node1"].hide(there, 1024)
     with site.batch(path) as batch:
-        until(lambda: all(batch.of(name, "worker") for name in NAMES[:1]), "a machine at a worker")
+        until(lambda: batch.of(NAMES[0], "worker"), "a machine at a worker")
         batch.stop()  # it hears nothing any more
         until(lambda: f"{NAMES[0]}.json" in site.hosts["node1"].names_in(there), "a result")
         until(lambda: not processes_with(f"{site.folder}/exports"), "the end of what was begun")
