@@ -7,6 +7,7 @@ import ssl
 from contextlib import suppress
 
 from p2v.batch.cluster.address import Address, Certificates
+from p2v.core.errors import P2vError
 
 _SECONDS = 5.0
 _WORD_SECONDS = 2.0
@@ -35,6 +36,14 @@ def trouble(address: Address, certificates: Certificates | None) -> Trouble | No
         return f"{what} ({getattr(error, 'reason', '') or error})", f"{_MAKE}; a key belongs to one certificate."
     context.check_hostname = False
     return _with(address, context, certificates)
+
+
+def why_lost(error: Exception, address: Address, certificates: Certificates | None) -> str:
+    """Why a talk with a scheduler has ended with an error, in words."""
+    if isinstance(error, P2vError):
+        return error.sentence()
+    found = trouble(address, certificates)
+    return found[0] if found else f"{type(error).__name__}: {error}"[:500]
 
 
 def _with(address: Address, context: ssl.SSLContext, certificates: Certificates) -> Trouble | None:

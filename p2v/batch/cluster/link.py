@@ -24,17 +24,9 @@ from p2v.batch.children import Ended, Order
 from p2v.batch.cluster.address import Address
 from p2v.batch.cluster.blindness import EVERYTHING, Missed, why_given_up
 from p2v.batch.cluster.child import ClusterChild, Stage
-from p2v.batch.cluster.handshake import trouble
+from p2v.batch.cluster.handshake import why_lost
 from p2v.batch.cluster.messages import Begun, Left, Over, Task, Told, Unfit, Unseen, message_of
-from p2v.batch.cluster.placing import (
-    ClusterWish,
-    fitting,
-    needs,
-    roomiest,
-    storages_of,
-    turns,
-    why_none,
-)
+from p2v.batch.cluster.placing import ClusterWish, fitting, needs, roomiest, storages_of, turns, why_none
 from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, forget_told, taken, within
 from p2v.batch.cluster.sent import Sent
 from p2v.batch.cluster.sight import Here, seen_here
@@ -126,9 +118,7 @@ class Link:
             try:
                 await self._connected()
             except Exception as error:  # noqa: BLE001 - whatever Dask raises here, the connection is made anew
-                refused = await asyncio.to_thread(trouble, self.address, self.wish.certificates)
-                why = refused[0] if refused else f"{type(error).__name__}: {error}"[:500]
-                why = error.sentence() if isinstance(error, P2vError) else why
+                why = await asyncio.to_thread(why_lost, error, self.address, self.wish.certificates)
                 self._lose_all(f"the scheduler went away ({why})")
                 if not self.first.is_set():
                     gone = ClusterGone(self.wish.engine, f"no scheduler answers ({why})")
@@ -216,7 +206,7 @@ class Link:
         elif not sighted:
             self._hold_unseen(child, fits, child.here)
         else:
-            await self._submit(client, child, roomy, wanted | shared, needs(machine, self.wish.storages))
+            await self._submit(client, child, roomy, wanted | shared, wanted)
 
     async def _submit(
         self, client: Client, child: ClusterChild, worker: str, wanted: Mapping[str, float], resources: Mapping[str, float]
@@ -298,7 +288,7 @@ class Link:
                 raise Broken("the scheduler does not know our tasks any more")
             if child.stop_wished and each.asked is None:
                 each.asked = now
-                await self._stop(each)
+                await each.stop()
             if await self._never_begins(each):
                 self._roster.doubt(child.worker)
                 await self._take_back(each)
@@ -308,7 +298,7 @@ class Link:
                 child.still_waits()
         if child.stage is Stage.OVER:
             del self._sent[child.task.key]
-            await self._forget(each)
+            await each.close()
 
     async def _never_begins(self, each: Sent) -> bool:
         """Whether one is certain not to begin, so that nothing is lost: its worker had no answer from the scheduler in time, was
@@ -323,7 +313,7 @@ class Link:
         """Hold one again whose worker did nothing; what comes is another task, for this one's token is gone."""
         child = each.child
         del self._sent[child.task.key]
-        await self._forget(each)
+        await each.close()
         child.stage, child.worker = Stage.HELD, ""
         with self._lock:
             child.task = replace(child.task, key=self._next_key(child.task.order))
@@ -341,23 +331,10 @@ class Link:
         elif each.asked is not None and (child.at_once or now - each.asked > _LAST_WORD_SECONDS):
             child.lose("its worker did not tell how it ended")
 
-    async def _stop(self, each: Sent) -> None:
-        """Take the token back, so that it never begins; one that has begun is ended by its worker, which tells of it."""
-        if each.child.stage is Stage.SENT and await taken(each.token):
-            each.child.end(Ended(143, "stopped before it began", 0.0))
-        await each.future.cancel(reason="stopped by p2v batch")
-
-    async def _forget(self, each: Sent) -> None:
-        if each.telling is not None:
-            each.telling.cancel()
-        if not each.future.done():
-            await each.future.cancel(reason="over")
-        each.token.close()
-
     async def _stop_all(self) -> None:
         for each in list(self._sent.values()):
             each.child.stop_wished = True
-            await self._stop(each)
+            await each.stop()
 
     def _lose_all(self, why: str) -> None:
         sent, self._sent = self._sent, {}

@@ -12,7 +12,7 @@ from p2v.batch.children import Ended
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.kept import keep
 from p2v.batch.cluster.messages import Piece
-from p2v.batch.cluster.roster import ANSWER_SECONDS, within
+from p2v.batch.cluster.roster import ANSWER_SECONDS, taken, within
 from p2v.batch.cluster.worker import new_limit
 from p2v.batch.failures import CONVERTED
 
@@ -37,6 +37,20 @@ class Sent:
     """What its worker has handed over of its result."""
     keeping: asyncio.Task[None] | None = None
     """Keeps that, before its end is told."""
+
+    async def stop(self) -> None:
+        """Take the token back, so that it never begins; one that has begun is ended by its worker, which tells of it."""
+        if self.child.stage is Stage.SENT and await taken(self.token):
+            self.child.end(Ended(143, "stopped before it began", 0.0))
+        await self.future.cancel(reason="stopped by p2v batch")
+
+    async def close(self) -> None:
+        """Nothing more of it is wanted of the scheduler."""
+        if self.telling is not None:
+            self.telling.cancel()
+        if not self.future.done():
+            await self.future.cancel(reason="over")
+        self.token.close()
 
     def tell_limit(self, client: Client, wake: Callable[[], None]) -> None:
         """Beside everything else: a worker that does not answer has its copy go on at its old limit, which counts until then."""
