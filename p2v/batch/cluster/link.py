@@ -322,12 +322,12 @@ class Link:
     def _judge(self, each: Sent, now: float) -> None:
         """Say that it is lost where that is so."""
         child, future = each.child, each.future
+        if each.keeping is not None and not child.at_once:
+            return  # its worker has told its end
         if not self._roster.has(child.worker):
             child.lose(f"its worker {child.worker} went away")
         elif future.status in ("error", "lost", "finished") and each.asked is None:
             each.asked = now  # its last word may be under way
-        elif each.keeping is not None and not child.at_once:
-            return
         elif each.asked is not None and (child.at_once or now - each.asked > _LAST_WORD_SECONDS):
             child.lose("its worker did not tell how it ended")
 

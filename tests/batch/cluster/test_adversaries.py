@@ -239,6 +239,26 @@ def test_what_is_told_of_an_earlier_attempt_twice_or_too_late_changes_nothing(tm
     made._on_message((0.0, "{"))
 
 
+def test_a_worker_that_goes_away_after_its_last_word_does_not_lose_a_result_that_is_being_kept(tmp_path: Path) -> None:
+    """As at the end of a job of Slurm; without a cluster."""
+    made = link.Link(_NOTHING, ClusterWish("dask://127.0.0.1"), _NOTHING, "topic")
+    order = copy_order(tmp_path / "a.raw", tmp_path / "b.raw")
+    child = ClusterChild(Task("now", "topic", order, tmp_path / "s"), lambda: None, stage=Stage.BEGUN, worker="tcp://w")
+    future: Any = SimpleNamespace(status="lost")
+    keeping: Any = SimpleNamespace()
+    each = Sent(child, future, _NOTHING, {}, keeping=keeping)
+
+    made._judge(each, 0.0)
+    assert child.ended() is None
+
+    # who leaves at once waits for nobody
+    child.stop(at_once=True)
+    made._judge(each, 0.0)
+    ended = child.ended()
+    assert ended is not None
+    assert "went away" in ended.lost
+
+
 _DONE = Ended(0, "", 1.0)
 _NOTHING: Any = None
 
