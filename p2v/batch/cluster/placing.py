@@ -56,13 +56,14 @@ class ClusterWish:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker, as it describes itself. ``problem``: why nothing can be given to it."""
+    """A worker, as it describes itself. ``problem``: why nothing can be given to it; ``process``: see ``process_of``."""
 
     address: str
     name: str = ""
     hostname: str = ""
     resources: Mapping[str, float] = field(default_factory=dict)
     problem: str = ""
+    process: str = ""
 
     def is_host(self, host: str) -> bool:
         """Whether a host's name in a manifest means the one it runs on."""
@@ -178,7 +179,13 @@ def seen(
         str(described.get("hostname", ""))[:255],
         amounts(resources) if isinstance(resources, Mapping) else {},
         problem,
+        process_of(said),
     )
+
+
+def process_of(said: Mapping[str, object]) -> str:
+    """Which process a worker is, of those that may have had its address: its folder, of which each makes its own."""
+    return str(said.get("local_directory", ""))
 
 
 def amounts(resources: Mapping[Any, Any]) -> dict[str, float]:

@@ -16,7 +16,7 @@ import p2v
 from p2v.batch.cluster.address import objection
 from p2v.batch.cluster.blindness import Blindness
 from p2v.batch.cluster.messages import PROTOCOL
-from p2v.batch.cluster.placing import WorkerSeen, seen
+from p2v.batch.cluster.placing import WorkerSeen, process_of, seen
 from p2v.batch.cluster.worker import describe
 from p2v.core.errors import ClusterRefused
 
@@ -41,8 +41,6 @@ class Roster:
     blindness: Blindness = field(default_factory=Blindness)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _ask_again: dict[str, float] = field(default_factory=dict)
-    _marks: dict[str, str] = field(default_factory=dict)
-    """Of workers that were asked: their folders, of which each process makes its own."""
 
     @property
     def is_known(self) -> bool:
@@ -68,34 +66,24 @@ class Roster:
         self._asking.clear()
         self.workers.clear()
         self._ask_again.clear()
-        self._marks.clear()
 
     async def look(self, client: Client) -> None:
         """Who is there now; those that are new are asked who they are, beside everything else. Raises ClusterRefused."""
         identity = await within(ANSWER_SECONDS, _rpc(client).identity(n_workers=-1))
-        self.forget_restarted(identity["workers"])
         why_not = objection(str(identity["address"]))
         if why_not:
             raise ClusterRefused(self.engine, why_not)
         there: Mapping[str, Mapping[str, object]] = identity["workers"]
         now = time.monotonic()
-        for gone in self.workers.keys() - there.keys() | {each for each, at in self._ask_again.items() if at <= now}:
-            self.workers.pop(gone, None)
-            self._ask_again.pop(gone, None)
-            if gone not in there:
-                self.blindness.forget(gone)
+        # one that was started anew at its old port is another one: it knows nothing of ours
+        gone = {each for each, known in self.workers.items() if each not in there or process_of(there[each]) != known.process}
+        for address in gone | {each for each, at in self._ask_again.items() if at <= now}:
+            self.workers.pop(address, None)
+            self._ask_again.pop(address, None)
+        for address in gone:
+            self.blindness.forget(address)
         for address in there.keys() - self.workers.keys() - self._asking.keys():
             self._asking[address] = asyncio.create_task(self._ask(client, address, there[address]))
-
-    def forget_restarted(self, there: Mapping[str, Mapping[str, object]]) -> None:
-        """A worker that was started anew at its old port is another one: it knows nothing of ours."""
-        for address in self.workers.keys() & there.keys():
-            mark = str(there[address].get("local_directory", ""))
-            if self._marks.setdefault(address, mark) != mark:
-                del self.workers[address], self._marks[address]
-                self.blindness.forget(address)
-        for gone in self._marks.keys() - there.keys():
-            del self._marks[gone]
 
     async def _ask(self, client: Client, address: str, said: Mapping[str, object]) -> None:
         described: Mapping[str, object]
