@@ -41,14 +41,13 @@ def keep(store: Path, machine: MachineJob, fence: int, pieces: Mapping[Piece, by
             return {"why": error.sentence()}
 
     # from a process of its own: a mount may not answer, and what reads a record may meet one that was made to harm it
-    for each in side_by_side(work, 1, 1, _BOUNDS):
-        match each.data:
-            case {"path": str(path)}:
-                return Path(path), ""
-            case {"why": str(why)}:
-                return None, why
-        return None, each.failure or "it could not be read"
-    return None, "nobody looked at it"
+    (kept,) = side_by_side(work, 1, 1, _BOUNDS)
+    match kept.data:
+        case {"path": str(path)}:
+            return Path(path), ""
+        case {"why": str(why)}:
+            return None, why
+    return None, kept.failure or "it could not be read"
 
 
 def _kept(store: Path, machine: MachineJob, fence: int, pieces: Mapping[Piece, bytes]) -> Path:

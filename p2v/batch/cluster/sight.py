@@ -42,10 +42,10 @@ def seen_here(machine: MachineJob, fence: int) -> Here:
     def look(_: int) -> dict[str, bool]:
         return {"sources": all(map(_is_there, machine.sources)), "fenced": not machine.host and _raised(machine, fence)}
 
-    for answered in side_by_side(look, 1, 1, Bounds(_SECONDS)):
-        match answered.data:
-            case {"sources": bool(sources), "fenced": bool(fenced)}:
-                return Here(sources, fenced)
+    (seen,) = side_by_side(look, 1, 1, Bounds(_SECONDS))
+    match seen.data:
+        case {"sources": bool(sources), "fenced": bool(fenced)}:
+            return Here(sources, fenced)
     return Here(sources=True, fenced=False)
 
 

@@ -36,6 +36,8 @@ _TOKEN_SECONDS = 3.0
 _CLOSING_SECONDS = 45.0
 _TURN_SECONDS = 2.0
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+Tell = Callable[[Mapping[str, Any]], None]
+"""Takes a child's events."""
 
 
 class BegunElsewhere(Exception):
@@ -147,9 +149,6 @@ def run_task(record: Mapping[str, Any]) -> None:
         _run_begun(task, worker.address, say, work)
 
 
-Tell = Callable[[Mapping[str, Any]], None]
-
-
 def _run_begun(task: Task, address: str, say: Callable[[Message], None], work: Callable[[Tell], Ended]) -> None:
     """Carry a task out whose beginning was told, and tell its end, whatever comes.
 
@@ -218,7 +217,7 @@ def _turns_of(worker: Worker) -> Mapping[str, str]:
 
 def attempt(
     task: Task,
-    tell: Callable[[Mapping[str, Any]], None],
+    tell: Tell,
     stop: threading.Event,
     environment: Mapping[str, str] = _NOTHING,
     limits: Callable[[], int | None] = lambda: None,
@@ -240,9 +239,7 @@ def attempt(
     return ended
 
 
-def _wait_for_turn(
-    storage: Storage, tell: Callable[[Mapping[str, Any]], None], stop: threading.Event, turns: ExitStack
-) -> bool:
+def _wait_for_turn(storage: Storage, tell: Tell, stop: threading.Event, turns: ExitStack) -> bool:
     """Take one of the tokens of a storage that the whole cluster shares; False when we are to stop meanwhile."""
     semaphore = Semaphore(max_leases=storage.at_once or 1, name=f"p2v-storage-{storage.name}")
     turns.callback(_let_go, semaphore)
