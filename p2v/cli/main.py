@@ -97,8 +97,9 @@ def _refused(refusal: OSError) -> P2vError:
 
 def _let_signals_end_it() -> None:
     """Everything is closed: who asks a second time need not wait for words."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

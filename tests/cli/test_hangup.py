@@ -10,6 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from p2v.cli import console, doctor
+from p2v.cli.main import main
 from p2v.core.interrupts import held_back
 from p2v.core.units import MIB
 from tests.batch.dos import dos_disk
@@ -69,6 +73,19 @@ def test_one_that_was_started_with_nohup_goes_on(tmp_path: Path) -> None:
         process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     assert (tmp_path / "out" / "web.qcow2").exists()
+
+
+@pytest.mark.parametrize("is_ignored", [False, True], ids=["usual", "nohup"])
+def test_one_more_hangup_ends_it_while_it_says_that_it_ends(monkeypatch: pytest.MonkeyPatch, is_ignored: bool) -> None:
+    """A shell sends one to its jobs, and the kernel another when the shell has ended."""
+    handlers: list[object] = []
+    number = signal.SIGTERM if is_ignored else signal.SIGHUP
+    if is_ignored:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(doctor, "run", lambda arguments: signal.raise_signal(number))
+    monkeypatch.setattr(console, "note", lambda text: handlers.append(signal.getsignal(signal.SIGHUP)))
+    assert main(["doctor"]) == 128 + number
+    assert handlers == [signal.SIG_IGN if is_ignored else signal.SIG_DFL]
 
 
 def test_a_hangup_waits_for_the_end_of_what_must_not_be_cut() -> None:
