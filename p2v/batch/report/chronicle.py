@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -113,11 +114,11 @@ class _Making:
         del self.done[:-KNOWN]
         self.spans, self.fence, self.limit, self.worker, self.host = [], None, None, "", ""
 
-    def told(self, job: Job | None, now: float) -> Told:
+    def told(self, job: Job, now: float) -> Told:
         """As it stands; what is heard later goes on from there."""
         if self.fence is not None:
             so_far = replace(self, done=[*self.done], spans=[*self.spans], open=dict(self.open))
-            runs = job is not None and job.state is State.RUNNING
+            runs = job.state is State.RUNNING
             so_far.end_attempt(now if runs else self.last, "" if runs else "lease-lost", "")
             return so_far.all_told()
         return self.all_told()
@@ -157,13 +158,13 @@ class Chronicle:
     _machines: dict[str, _Making] = field(default_factory=dict)
     _moved: _Moved = field(default_factory=_Moved)
     _fleet: list[JobEvent] = field(default_factory=list)
-    _first: float | None = None
+    _first: float = math.inf
 
     def hear(self, events: Iterable[JobEvent]) -> None:
         """Take in what happened since, in its order."""
         for event in events:
             self.number = event.number
-            self._first = event.at if self._first is None else min(self._first, event.at)
+            self._first = min(self._first, event.at)
             if event.job:
                 count = self._machines.setdefault(event.job, _Making()).hear(event)
                 if count > 0:
@@ -172,25 +173,17 @@ class Chronicle:
                 self._fleet.append(event)
 
     def history(self, jobs: Sequence[Job], now: float, *, is_run: bool = False) -> History:
-        """As ``history`` has it, of all that was heard."""
+        """What was heard, of the machines that the batch still has.
+
+        ``is_run``: a runner says so; else leases and events tell whether there is one.
+        """
         known = {job.machine.name: job for job in jobs}
         machines = {name: each.told(known[name], now) for name, each in self._machines.items() if name in known}
-        began = [job.began for job in jobs if job.began > 0]
-        first = min([now, *began, *([] if self._first is None else [self._first])])
+        first = min([now, self._first, *(job.began for job in jobs if job.began > 0)])
         pauses, is_paused = _pauses(self._fleet, now)
         is_run = is_run or _is_run(jobs, self._fleet, now)
         end, (chosen, is_late) = _end(jobs, machines, now, is_run=is_run), _last_run(self._fleet)
         return History(machines, first, end, self._moved.all(), pauses, is_paused, is_run, chosen, is_late)
-
-
-def history(jobs: Sequence[Job], events: Iterable[JobEvent], now: float, *, is_run: bool = False) -> History:
-    """What the events tell, in their order; those of machines that the batch no longer has are left aside.
-
-    ``is_run``: a runner says so; else leases and events tell whether there is one.
-    """
-    heard = Chronicle()
-    heard.hear(events)
-    return heard.history(jobs, now, is_run=is_run)
 
 
 def _end(jobs: Sequence[Job], machines: Mapping[str, Told], now: float, *, is_run: bool) -> float:

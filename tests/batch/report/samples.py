@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import time
 from pathlib import Path
 from typing import Any
 
 from p2v.batch.jobs import Batch, Budget, Failure, Job, JobEvent, MachineJob, State, Verify, Window
-from p2v.batch.report import batch_html
+from p2v.batch.report import Chronicle, batch_html
+from p2v.batch.report.history import History
 from p2v.batch.report.pictures import Boot, Picture
 from p2v.core.units import GIB
 from tests.pages.hostile import HOSTILE
@@ -85,6 +86,13 @@ class Teller:
     def in_order(self) -> tuple[JobEvent, ...]:
         """As a store has them."""
         return tuple(sorted(self.made, key=lambda each: each.at))
+
+
+def history(jobs: Sequence[Job], events: Iterable[JobEvent], now: float, *, is_run: bool = False) -> History:
+    """What the events tell, all of them heard at once."""
+    heard = Chronicle()
+    heard.hear(events)
+    return heard.history(jobs, now, is_run=is_run)
 
 
 def batch_of(jobs: tuple[Job, ...], **budget: Any) -> Batch:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from p2v.batch.jobs import Budget, Job, State, Window
-from p2v.batch.report.chronicle import history
 from p2v.batch.report.figures import (
     at_once,
     copy_rate,
@@ -24,7 +23,7 @@ from p2v.batch.report.limits import COLUMNS
 from p2v.batch.report.reasons import full_places, idle_time, slow_machines, slow_places, turns, waits
 from p2v.batch.report.words import Outcome, Work
 from p2v.core.units import GIB, MIB
-from tests.batch.report.samples import NOW, Teller, batch_of, done, machine, sample
+from tests.batch.report.samples import NOW, Teller, batch_of, done, history, machine, sample
 
 
 def test_who_is_converted_verified_parked() -> None:

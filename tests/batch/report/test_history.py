@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from p2v.batch.jobs import Job, JobEvent, State
-from p2v.batch.report.chronicle import Chronicle, history
+from p2v.batch.report.chronicle import Chronicle
 from p2v.batch.report.history import History
 from p2v.batch.report.limits import KNOWN, MOVES, WARNINGS
-from tests.batch.report.samples import NOW, START, Teller, hostile, machine, sample
+from tests.batch.report.samples import NOW, START, Teller, history, hostile, machine, sample
 
 RUNNING = Job(machine("web"), State.RUNNING, 1, 1, began=START, lease_until=NOW + 60)
 DONE = replace(RUNNING, state=State.DONE, ended=START + 50)

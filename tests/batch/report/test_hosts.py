@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from p2v.batch.jobs import Job, State
-from p2v.batch.report.chronicle import history
 from p2v.batch.report.hosts import host_figures, slow_hosts
 from p2v.batch.report.limits import HOSTS
 from p2v.core.units import GIB
-from tests.batch.report.samples import NOW, Sample, Teller, batch_of, done
+from tests.batch.report.samples import NOW, Sample, Teller, batch_of, done, history
 from tests.pages import nesting
 from tests.pages.hostile import HOSTILE
 
