@@ -25,8 +25,7 @@ _UNITS = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 def overview(jobs: Sequence[Job], known: Known, left: Forecast | None) -> Markup:
     """Tiles of outcomes, and what that means together. ``left``: how long the rest takes; None: nobody knows."""
-    told = _told(jobs, known.history, known.waiting, left, known.now)
-    sentences = (*told, *_seen(known.boots))
+    sentences = (*_told(jobs, known, left), *_seen(known.boots))
     return section("overview", "Overview", _tiles(jobs), element("ul", *(element("li", each) for each in sentences), class_="told"))
 
 
@@ -42,25 +41,24 @@ def _tiles(jobs: Sequence[Job]) -> Markup:
     return element("dl", *tiles, class_="tiles")
 
 
-def _told(
-    jobs: Sequence[Job], history: History, waiting: Mapping[str, str], left: Forecast | None, now: float
-) -> Iterator[str]:
+def _told(jobs: Sequence[Job], known: Known, left: Forecast | None) -> Iterator[str]:
     """The state of the run in sentences."""
+    history = known.history
     ended = sum(job.state.is_end for job in jobs)
     took = lasted(history.end - history.begin)
     if any(job.began > 0 for job in jobs):
         to = moment(history.end) if ended == len(jobs) or not history.is_run else "now"
         took += f": from {moment(history.begin)} to {to}"
     yield f"{ended:,} of {counted(len(jobs), 'machine')} have ended, after {took}."
-    known = [job for job in jobs if job.bytes_total]
-    if known:
-        done = sum(job.bytes_total if job.state is State.DONE else job.bytes_copied for job in known)
-        total = sum(job.bytes_total for job in known)
-        of = "" if len(known) == len(jobs) else f" (of {counted(len(known), 'machine')} whose size is known)"
+    sized = [job for job in jobs if job.bytes_total]
+    if sized:
+        done = sum(job.bytes_total if job.state is State.DONE else job.bytes_copied for job in sized)
+        total = sum(job.bytes_total for job in sized)
+        of = "" if len(sized) == len(jobs) else f" (of {counted(len(sized), 'machine')} whose size is known)"
         yield f"Disks of {size(done)} of {size(total)} are copied{of}, holes included."
     if left is not None:
-        yield f"The rest takes {left_words(left, now)}{'' if left.assumed else ', as machines went so far'}."
-    for reason, count in Counter(waiting.values()).most_common():
+        yield f"The rest takes {left_words(left, known.now)}{'' if left.assumed else ', as machines went so far'}."
+    for reason, count in Counter(known.waiting.values()).most_common():
         yield f"{counted(count, 'machine')} {'waits' if count == 1 else 'wait'} for: {reason}."
 
 

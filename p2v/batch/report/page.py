@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import p2v
 from p2v.batch.estimate import Forecast, Look, forecast
@@ -67,11 +67,13 @@ def batch_html(
     anchors = {job.machine.name: f"job-{index + 1}" for index, job in enumerate(by_line)}
     known = Known(past, anchors, waits(batch, jobs, past, now), boots or {}, now)
     left = forecast(Look(jobs, terms or Terms(batch.budget), past.is_paused, past.is_run), now)
-    main = element("main", *_sections(batch, jobs, known, left), id="main", tabindex=-1)
+    chapters = _chapters(jobs, past)
+    sections = _sections(batch, jobs, known, left, {anchor for anchor, _ in chapters})
+    main = element("main", *sections, id="main", tabindex=-1)
     foot = element(
         "footer", element("p", f"Made by p2v {p2v.__version__}. Times are of the host that made it, {zone(now)}.")
     )
-    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(_chapters(jobs, past)), main, foot)
+    parts = (_head(batch, jobs, past, now, refresh_seconds), contents(chapters), main, foot)
     return whole_page(_title(jobs), _OWN, "the overview", parts, refresh_seconds)
 
 
@@ -115,10 +117,11 @@ def _state(jobs: Sequence[Job], past: History) -> str:
     return "under way" if past.is_run else "not run at present"
 
 
-def _sections(batch: Batch, jobs: Sequence[Job], known: Known, left: Forecast | None) -> Sequence[Markup]:
+def _sections(
+    batch: Batch, jobs: Sequence[Job], known: Known, left: Forecast | None, there: Set[str]
+) -> Sequence[Markup]:
     anchors = [known.anchors[job.machine.name] for job in jobs]
     fields = "search state wave reason"
-    there = {anchor for anchor, _ in _chapters(jobs, known.history)}
     sections = (
         overview(jobs, known, left),
         section("first", "What to do first", first_steps(jobs, known)),
