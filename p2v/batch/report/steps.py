@@ -23,31 +23,22 @@ def first_steps(jobs: Sequence[Job], known: Known) -> Markup:
 def _steps(jobs: Sequence[Job], known: Known) -> Iterator[Markup]:
     groups = sorted(_parked(jobs).items(), key=lambda each: -len(each[1]))
     for (code, hint), parked in groups[:STEPS]:
-        why = joined(
-            (
-                element("code", element("bdi", shown(code, 80))),
-                ": ",
-                element("bdi", with_commands(hint, ADVICE_LETTERS)),
-            )
-        )
-        yield _step(f"{counted(len(parked), 'machine')} parked, ", why, parked, known)
+        count = element("strong", f"{counted(len(parked), 'machine')} parked, ")
+        why = element("code", element("bdi", shown(code, 80)))
+        advice = element("bdi", with_commands(hint, ADVICE_LETTERS))
+        yield _step(joined((count, why, ": ", advice)), parked, known)
     if left := sum(len(parked) for _, parked in groups[STEPS:]):
         yield joined(
             (f"{counted(left, 'more machine')} parked for other reasons: ", link("#parked", "all of them"), ".")
         )
     unseen = [job for job in jobs if outcome_of(job) is Outcome.NOT_BOOTED]
     if unseen:
-        yield _step(
-            "",
-            f"{counted(len(unseen), 'machine')} converted, but not seen to boot: look at the screens.",
-            unseen,
-            known,
-        )
+        what = f"{counted(len(unseen), 'machine')} converted, but not seen to boot: look at the screens."
+        yield _step(what, unseen, known)
     told = [job for job in jobs if job.state is State.DONE and known.history.of(job.machine.name).warnings]
     if told:
-        yield _step(
-            "", f"{counted(len(told), 'machine')} converted with warnings: read them before you start it.", told, known
-        )
+        what = f"{counted(len(told), 'machine')} converted with warnings: read them before you start it."
+        yield _step(what, told, known)
     waiting = [job for job in jobs if not job.state.is_end]
     if waiting and not known.history.is_run:
         again = element("code", "p2v batch resume" if known.history.is_paused else "p2v batch run")
@@ -62,7 +53,7 @@ def _parked(jobs: Sequence[Job]) -> dict[tuple[str, str], list[Job]]:
     return found
 
 
-def _step(before: str, what: Child, jobs: Sequence[Job], known: Known) -> Markup:
+def _step(what: Child, jobs: Sequence[Job], known: Known) -> Markup:
     names = (link(f"#{known.anchors[job.machine.name]}", name_of(job.machine.name)) for job in jobs[:STEP_NAMES])
     more = f" and {len(jobs) - STEP_NAMES:,} more" if len(jobs) > STEP_NAMES else ""
-    return joined((element("strong", before), what, " ", joined(names, ", "), more))
+    return joined((what, " ", joined(names, ", "), more))
