@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import re
 import sys
@@ -35,6 +34,9 @@ class Parser(argparse.ArgumentParser):
             known = [name for action in self._actions for name in action.option_strings]
         else:
             return ""
+        # a part of every start otherwise
+        import difflib
+
         near = difflib.get_close_matches(found["word"].strip("'"), known, 1)
         return f"; did you mean {near[0]}?" if near else ""
 
