@@ -17,6 +17,7 @@ import pytest
 from p2v.batch.manifest import read_batch
 from p2v.batch.marking import marked_processes
 from tests.batch.dos import dos_disk
+from tests.own_terminal import take_terminal
 
 P2V = (sys.executable, "-m", "p2v")
 SECONDS = 120.0
@@ -43,14 +44,8 @@ def test_a_run_whose_terminal_is_closed_stops_in_order_and_gives_its_leases_back
     hook = ["sh", "-c", "echo > began; exec sleep 1000"]
     path = manifest(tmp_path, {"name": "web", "source": str(dos_disk(tmp_path / "web.raw")), "before": hook})
     master, slave = pty.openpty()
-
-    def behave_like_a_terminal() -> None:
-        os.setsid()
-        os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first one opened is the session's
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else it is as with nohup, where these tests were begun with it
-
     words = words_of(tmp_path, "batch", "run", TERM="xterm")
-    run = subprocess.Popen(stdin=slave, stdout=slave, stderr=slave, preexec_fn=behave_like_a_terminal, **words)
+    run = subprocess.Popen(stdin=slave, stdout=slave, stderr=slave, preexec_fn=take_terminal, **words)
     try:
         os.close(slave)
         read_until(master, tmp_path / "began")

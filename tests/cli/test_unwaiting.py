@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pty
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 from p2v.cli import unwaiting
 from p2v.cli.unwaiting import Unwaiting
 from tests.batch.dos import dos_disk
+from tests.own_terminal import take_terminal
 
 SECONDS = 120.0
 STOP, GO_ON = b"\x13", b"\x11"
@@ -178,7 +178,7 @@ class Terminal:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm"}
         self.run = subprocess.Popen(
             [sys.executable, "-m", "p2v", *words], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave,
-            preexec_fn=_session,
+            preexec_fn=take_terminal,
         )  # fmt: skip
         os.close(slave)
         self.seen: list[bytes] = []
@@ -198,12 +198,6 @@ class Terminal:
         self.run.kill()
         self.run.wait()
         os.close(self.master)
-
-
-def _session() -> None:
-    os.setsid()
-    os.close(os.open(os.ttyname(0), os.O_RDWR))
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
