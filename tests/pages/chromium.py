@@ -34,7 +34,6 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-breakpad",
-    "--remote-debugging-pipe",
 )
 
 _PLACE = """(selector) => {
@@ -186,8 +185,6 @@ class Page:
 @contextmanager
 def running(folder: Path) -> Iterator[Chromium]:
     """A Chromium with a profile of its own below the folder."""
-    found = program()
-    assert found, "chromium is not installed; `make setup` brings it"
     its_end, told = os.pipe()
     heard, its_other_end = os.pipe()
     # it reads from 3 and writes to 4, which are these pipes' own numbers on no account
@@ -199,18 +196,7 @@ def running(folder: Path) -> Iterator[Chromium]:
         os.dup2(high[0], 3)
         os.dup2(high[1], 4)
 
-    environment = os.environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    with (folder / "chromium.log").open("wb") as log:
-        process = subprocess.Popen(
-            [found, *_OPTIONS, f"--user-data-dir={folder / 'profile'}"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            close_fds=False,
-            preexec_fn=place_pipes,
-            start_new_session=True,
-            env=environment,
-        )
+    process = _started(folder, "--remote-debugging-pipe", close_fds=False, preexec_fn=place_pipes)
     for each in high:
         os.close(each)
     try:
@@ -226,26 +212,30 @@ def printed_by_command(folder: Path, address: str, pdf: Path, budget_millisecond
 
     Raises ChromiumFailed where it is not printed.
     """
-    found = program()
-    assert found, "chromium is not installed; `make setup` brings it"
-    options = [each for each in _OPTIONS if each != "--remote-debugging-pipe"]
-    wished = [f"--virtual-time-budget={budget_milliseconds}", f"--print-to-pdf={pdf}", address]
-    environment = os.environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
-    with (folder / "chromium.log").open("wb") as log:
-        process = subprocess.Popen(
-            [found, *options, f"--user-data-dir={folder / 'printing'}", *wished],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment,
-        )
+    process = _started(folder, f"--virtual-time-budget={budget_milliseconds}", f"--print-to-pdf={pdf}", address)
     try:
         process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ChromiumFailed(f"{address} was not printed in {PATIENCE_SECONDS:.0f} s") from error
     finally:
         end(process, folder)
+
+
+def _started(folder: Path, *words: str, **how: Any) -> subprocess.Popen[bytes]:
+    """Chromium with a profile of its own below the folder; ``how``: as ``Popen`` has it."""
+    found = program()
+    assert found, "chromium is not installed; `make setup` brings it"
+    environment = os.environ | {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "XDG_CACHE_HOME": str(folder)}
+    with (folder / "chromium.log").open("wb") as log:
+        return subprocess.Popen(
+            [found, *_OPTIONS, f"--user-data-dir={folder / 'profile'}", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+            **how,
+        )
 
 
 def end(process: subprocess.Popen[bytes], folder: Path) -> None:
