@@ -108,18 +108,20 @@ def screen(text: str) -> None:
 
 def note(text: str) -> None:
     """Something for the person who watches, to stderr. That nobody does any more is no failure of what is told of."""
+    _to_stderr(printable(text))
+
+
+def _to_stderr(line: str) -> None:
     _settle()
     with suppress(OSError):
-        print(printable(text), file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def error(failure: P2vError, progress: str) -> None:
     """Say what failed and what to do next."""
     if progress == "json":
         document = {"event": "error", "code": failure.code, "exit_code": failure.exit_code}
-        print(
-            json.dumps(document | {"message": failure.sentence(), "hint": failure.hint()}), file=sys.stderr, flush=True
-        )
+        _to_stderr(json.dumps(document | {"message": failure.sentence(), "hint": failure.hint()}))
         return
     note(f"p2v: {failure.sentence()}")
     if failure.hint():

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Any
 
 import pytest
 
-from p2v.cli import doctor
+from p2v.cli import doctor, inspect
 from p2v.cli.main import main
+from p2v.core.errors import NoSource
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,17 @@ def test_an_error_without_a_file_has_the_exit_code_of_its_kind(
     monkeypatch.setattr(doctor, "run", refuse)
     assert main(["doctor"]) == status
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("progress", ["json", "plain"])
+def test_an_error_that_nobody_can_be_told_of_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch, progress: str) -> None:
+    """Its log stands on a full disk, or its reader has gone."""
+
+    def fail(*_: Any) -> int:
+        raise NoSource("/disk.raw", "does not exist")
+
+    monkeypatch.setattr(inspect, "run", fail)
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", full)
+        status = main(["inspect", "/disk.raw", "--progress", progress])
+    assert status == NoSource.exit_code
