@@ -57,7 +57,7 @@ class Bars:
             )
         bar = self.bars[phase]
         bar.set_postfix_str(printable(name, keep="")[:40], refresh=False)
-        bar.update(done - bar.n)
+        add(bar, done - bar.n, self.stream)
 
     def _say(self, text: str) -> None:
         tqdm.write(printable(text), file=self.stream)

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from p2v.cli import console
+from p2v.cli.bars import Bars
 from p2v.core.errors import NoSpace, NotPermitted
-from p2v.core.events import BytesDone, ChangeApplied, Event, PhaseFinished, PhaseStarted, Warned
+from p2v.core.events import BytesDone, ChangeApplied, Event, ItemDone, PhaseFinished, PhaseStarted, Warned
 from p2v.core.units import MIB
 
 COPY: tuple[Event, ...] = (
@@ -108,6 +109,26 @@ def test_lines_stand_above_the_bars_and_bars_end_with_their_phase() -> None:
     assert "changed: edit /etc/fstab" in shown
     assert "copy: failed in" in shown
     assert "bars left: 0" in shown
+
+
+def test_bars_are_not_drawn_again_for_a_terminal_that_takes_nothing() -> None:
+    class Behind(io.StringIO):
+        is_behind = True
+
+    stream = Behind()
+    bars = Bars(stream)
+    bars(PhaseStarted("copy", "Copying", 100))
+    bars(ItemDone("look", "first", 1, 50))
+    for each in bars.bars.values():
+        each.mininterval = 0
+    before = stream.getvalue()
+    for number in range(2, 40):
+        bars(BytesDone("copy", 1))
+        bars(ItemDone("look", "another", number, 50))
+    assert stream.getvalue() == before
+    assert {phase: each.n for phase, each in bars.bars.items()} == {"copy": 38, "look": 39}
+    for each in bars.bars.values():
+        each.close()
 
 
 def _on_a_terminal(code: str) -> str:
