@@ -1,4 +1,4 @@
-"""Fields of events: they come from the store, but a child said what is in them. One of the wrong type counts as not there."""
+"""Fields of events and records: a child said what is in them. One of the wrong type counts as not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def text_of(data: Mapping[str, Any], name: str) -> str:
-    """A field of an event that should be a text; empty for anything else."""
+    """A field that should be a text; empty for anything else."""
     value = data.get(name)
     return value if isinstance(value, str) else ""
 
@@ -20,7 +20,7 @@ def message_of(data: Mapping[str, Any]) -> str:
 
 
 def number_of(data: Mapping[str, Any], name: str) -> int | None:
-    """A field of an event that should be a count; None for anything else."""
+    """A field that should be a count; None for anything else."""
     value = data.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
         return None

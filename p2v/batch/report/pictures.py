@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p2v.batch.jobs import Job
+from p2v.batch.report.fields import text_of
 from p2v.batch.report.limits import PICTURE_BYTES, PICTURES_BYTES, RECORD_BYTES
 from p2v.batch.report.words import Outcome, outcome_of
 from p2v.pages.markup import PNG_SIGNATURE
@@ -93,22 +94,17 @@ def boot_of(record: Path) -> Boot | None:
         return None
     verdict = _part(evidence, "verdict")
     return Boot(
-        _text(verdict, "reason"),
-        _text(verdict, "sentence"),
+        text_of(verdict, "reason"),
+        text_of(verdict, "sentence"),
         _seconds(evidence.get("seconds")),
-        _text(evidence, "accelerator"),
-        _beside(record, _text(evidence, "screenshot")),
+        text_of(evidence, "accelerator"),
+        _beside(record, text_of(evidence, "screenshot")),
     )
 
 
 def _part(data: Any, name: str) -> Mapping[str, Any]:
     part = data.get(name) if isinstance(data, dict) else None
     return part if isinstance(part, dict) else {}
-
-
-def _text(data: Mapping[str, Any], name: str) -> str:
-    value = data.get(name)
-    return value if isinstance(value, str) else ""
 
 
 def _seconds(value: object) -> float | None:
