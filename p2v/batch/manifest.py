@@ -108,7 +108,7 @@ def _text(path: Path) -> str:
 def _batch(reading: Reading, root: Node | None, path: Path) -> Batch | None:
     """The batch; what it lacks is noted. None where there is nothing to go on with."""
     if root is None or root.pairs is None:
-        reading.note(root or Node(1), "", "is no mapping with `machines`")
+        reading.note(root or Node(1), "", "is empty: there are no `machines`" if root is None else "is no mapping with `machines`")
         return None
     top = _mapping(reading, root, TOP_KEYS, "")
     _check_schema(reading, root, top.get("schema"))
@@ -184,7 +184,8 @@ def _read(reading: Reading, node: Node, key: ManifestKey, where: str) -> Any:
 
 def _machines(reading: Reading, root: Node, node: Node | None, defaults: Mapping[str, Any]) -> list[MachineJob]:
     if node is None or not node.items:
-        message = "is to be a list, each with name and source" if _says(node) and node is not None else "there are none"
+        is_other = _says(node) and node is not None and node.items is None
+        message = "is to be a list, each with name and source" if is_other else "there are none"
         reading.note(node or root, "machines", message)
         return []
     if len(node.items) > _MACHINES_AT_MOST:
@@ -241,7 +242,7 @@ def _machine(reading: Reading, said: _Said, defaults: Mapping[str, Any]) -> Mach
     if value("target") is None and not ("target" in stated and "target" not in own):
         lacking.append("target")
     for name in lacking:
-        hint = ", here or in `defaults`" if name == "target" else ""
+        hint = ", here or in the `defaults` of a YAML manifest" if name == "target" else ""
         reading.note(said.node, f"{said.where}.{name}", f"is missing{hint}")
     if not said.name or own.get("source") is None or value("target") is None:
         return None

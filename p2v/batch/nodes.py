@@ -59,12 +59,19 @@ def parse(text: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        if mark is not None and _is_tab(text, mark.line, mark.column):
+            said = "there is a tab here; YAML is indented by spaces alone"
         raise NotYaml(mark.line + 1 if mark is not None else 0, f"is no YAML: {said}") from error
     except yaml.YAMLError as error:
         raise NotYaml(0, "is no YAML: a character in it may not stand there") from error
     except RecursionError as error:
         raise NotYaml(0, "is nested too deeply") from error
     return builder.root
+
+
+def _is_tab(text: str, line: int, column: int) -> bool:
+    """Whether a tab is what the parser stumbled over, which it does not name."""
+    return [each[column : column + 1] for each in text.split("\n")[line : line + 1]] == ["\t"]
 
 
 def _line(event: yaml.Event) -> int:

@@ -180,6 +180,22 @@ def test_what_is_no_manifest_says_where(tmp_path: Path, text: str, line: int, sa
     assert says in f"{first.where} {first.message}"
 
 
+def test_a_manifest_without_a_machine_is_called_empty_and_no_other_kind_of_thing(tmp_path: Path) -> None:
+    assert [mistakes(tmp_path, text)[0].message for text in ("", "# later\n")] == ["is empty: there are no `machines`"] * 2
+    (none,) = mistakes(tmp_path, "schema: 1\nmachines: []\n")
+    assert (none.where, none.message) == ("machines", "there are none")
+
+
+@pytest.mark.parametrize("text", ["a: 1\n\tb: 1\n", "a:\n\t- b\n", "a:\n  \t- b\n", "a:\n-\t{b: c}\n"])
+def test_a_tab_is_named_for_nobody_sees_it(tmp_path: Path, text: str) -> None:
+    assert "there is a tab here" in mistakes(tmp_path, text)[0].message
+
+
+def test_what_is_no_tab_is_not_called_one(tmp_path: Path) -> None:
+    (wrong,) = mistakes(tmp_path, "a:\n- {b: @c}\t\n")
+    assert (wrong.line, "tab" in wrong.message) == (2, False)
+
+
 def test_what_is_no_text_says_where(tmp_path: Path) -> None:
     (tmp_path / "jobs.yaml").write_bytes(b"schema: 1\nstore: \xff\n")
     with pytest.raises(BadManifest) as caught:
