@@ -90,7 +90,8 @@ def troubles_of_folder(folder: Path) -> list[Trouble]:
     """What keeps files from being made in a folder, which need not be there yet."""
     parent = existing_parent(folder)
     if not parent.is_dir():
-        return [Trouble("no-folder", _safe(f"{folder}: {parent} is no folder"), "Name another one.")]
+        what = f"{parent}: is no folder" if parent == folder else f"{folder}: {parent} is no folder"
+        return [Trouble("no-folder", _safe(what), "Name another one.")]
     is_writable = os.access(parent, os.W_OK | os.X_OK)
     return [] if is_writable else [trouble_of(NotPermitted(str(parent), "write to"))]
 

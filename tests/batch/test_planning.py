@@ -109,6 +109,10 @@ def test_all_that_stops_a_machine_is_told_at_once(tmp_path: Path) -> None:
     assert found["b"].copy_bytes
     assert codes(found["c"]) == {"usage"}
     assert "no-folder" in codes(found["d"])
+    (folder,) = [each for each in found["d"].blockers if each.code == "no-folder"]
+    assert folder.message.count(str(tmp_path / "a.img")) == 2  # which folder was meant, and what stands in its way
+    (itself,) = by_name(planned(tmp_path, "- {name: e, source: a.img, target: a.img}\n"))["e"].blockers
+    assert itself.message == f"{tmp_path}/a.img: is no folder"
 
 
 def test_what_has_ended_or_another_host_alone_can_reach_is_left_alone(tmp_path: Path) -> None:
