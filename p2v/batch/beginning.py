@@ -90,6 +90,8 @@ def init_text(paths: Sequence[Path], *, report: Reporter = silent, at_once: int 
 
 
 def _audited(paths: Sequence[Path], report: Reporter, at_once: int | None) -> AuditDocument:
+    if at_once is not None and at_once < 1:
+        raise Usage(f"{at_once} machines at a time: at least 1")
     never = Acceleration(Accelerator.TCG, "no appliance is started for this")
     running = Running(at_once or os.cpu_count() or 1, Bounds())
     return audit(gather(paths), Wish(catalogue(), date.today()), running, lambda: never, report)

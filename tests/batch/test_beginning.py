@@ -181,6 +181,13 @@ def test_whatever_an_audit_says_the_beginning_is_a_manifest(document: AuditDocum
     assert len(read(tmp_path, text).machines) == len(data["machines"])
 
 
+@pytest.mark.parametrize("at_once", [0, -1])
+def test_no_machine_at_a_time_is_refused(tmp_path: Path, at_once: int) -> None:
+    (tmp_path / "a.img").write_bytes(bytes(1 << 20))
+    with pytest.raises(Usage):
+        init_text([tmp_path], at_once=at_once)
+
+
 def test_nothing_found_is_said(tmp_path: Path) -> None:
     (tmp_path / "note.iso").write_bytes(b"x")
     text = init_text([tmp_path])
