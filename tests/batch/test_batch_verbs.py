@@ -367,6 +367,24 @@ def test_a_signal_stops_a_run_and_the_next_one_goes_on(p2v: P2v, tmp_path: Path,
     assert states(p2v) == {"stuck": "done", "web": "done"}
 
 
+def test_clean_of_a_batch_that_was_never_run_calls_no_store_anothers(p2v: P2v, tmp_path: Path) -> None:
+    manifest(tmp_path, {"web": {}})
+    for words in ((), ("--remove", "--everything")):
+        said = p2v("clean", *words)
+        assert (said.status, said.out) == (0, "nothing was left\n")
+        assert "there is no store" in said.err
+        assert "may open" not in said.err
+    assert not (tmp_path / "batch.sqlite").exists()
+
+
+def test_a_wave_that_is_no_number_is_told_in_words(p2v: P2v, tmp_path: Path) -> None:
+    manifest(tmp_path, {"web": {}})
+    for verb in ("plan", "run"):
+        said = p2v(verb, "--wave", "x")
+        assert said.status == 64
+        assert "'x' is no number of a wave" in said.err
+
+
 def test_what_a_killed_run_left_is_shown_removed_and_gone_on_from(
     p2v: P2v, tmp_path: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="run no other machine; a pattern as in 'web*' takes several, and it can be given repeatedly",
     )  # fmt: skip
     group.add_argument(
-        "--wave", action="append", default=[], type=int, metavar="N",
+        "--wave", action="append", default=[], type=_wave, metavar="N",
         help="run no other wave, whether those before it have ended or not; can be given repeatedly",
     )  # fmt: skip
     group.add_argument(
@@ -36,6 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stop-at", type=moment, default=math.inf, metavar="TIME",
         help="stop what is under way at this time, as Ctrl-C does: the next run goes on with it",
     )  # fmt: skip
+
+
+def _wave(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of a wave; as in --wave 1") from error
 
 
 def moment(text: str, now: datetime | None = None) -> float:

@@ -94,7 +94,11 @@ def _clean_host(arguments: argparse.Namespace) -> int:
             _tell(arguments, each)
             removed.append(each)
     _end(arguments, left, removed)
-    console.note(f"p2v: {path} is no store that this host may open: leases and files are for its own host to look at")
+    if path.exists():
+        console.note(f"p2v: {path} is no store that this host may open: leases and files are for its own host to look at")
+    else:
+        console.note(f"p2v: {path}: there is no store of a batch on this host, so leases and files were not looked for")
+        console.note("     `p2v batch run` makes it; where another host has it, look there.")
     return _INCOMPLETE if any(each.refused for each in removed) else 0
 
 
