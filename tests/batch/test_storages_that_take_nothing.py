@@ -222,11 +222,15 @@ def test_nothing_is_written_where_a_source_is_by_whatever_name(tmp_path: Path, w
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
 def test_an_error_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(error, os.strerror(error))
+    refused: list[str] = []
+    for name in ("open", "pwrite"):
 
-    monkeypatch.setattr("p2v.batch.trial.os.open", refuse)
-    try_to_write(tmp_path, "web", [])
-    monkeypatch.undo()
-    monkeypatch.setattr("p2v.batch.trial.os.pwrite", refuse)
-    try_to_write(tmp_path, "web", [])
+        def refuse(*_: object, name: str = name) -> int:
+            refused.append(name)
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(f"p2v.batch.trial.os.{name}", refuse)
+        try_to_write(tmp_path, "web", [])
+        monkeypatch.undo()
+    assert set(refused) == {"open", "pwrite"}
+    assert not list(tmp_path.iterdir())

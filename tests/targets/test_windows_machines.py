@@ -81,7 +81,9 @@ def test_the_validator_looks_at_what_windows_gets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [n for n, g in GENERATIONS.items() if g.version.nt >= (6, 0) and g.arch != "aarch64"])
 def test_kubevirts_objects_are_valid(name: str) -> None:
-    for document in yaml.safe_load_all(manifest(made(name), [GIB])):
+    documents = list(yaml.safe_load_all(manifest(made(name), [GIB])))
+    assert [document["kind"] for document in documents] == ["DataVolume", "VirtualMachine"]
+    for document in documents:
         jsonschema.validate(document, strict(SCHEMA[document["kind"]]))
 
 

@@ -123,9 +123,12 @@ def test_no_bytes_are_too_odd_for_a_device_or_a_boot_sector(data: bytes) -> None
 def test_no_text_is_too_odd_for_boot_ini(text: str, path: str) -> None:
     for each in (text, f"[boot loader]\ndefault={path}\n{text}", f"[operating systems]\n{path}={text}"):
         found = boot_ini.default_path(each)
-        boot_ini.parse(found)
+        assert found in each
+        parsed = boot_ini.parse(found)
+        assert parsed is None or parsed.text == found
         if found:
-            boot_ini.with_path(each, found, _RIGHT)
+            # nothing but that path is another one
+            assert boot_ini.with_path(each, found, _RIGHT).replace(_RIGHT, found) == each
 
 
 def test_partition_without_identity_makes_no_element() -> None:
