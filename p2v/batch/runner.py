@@ -184,6 +184,8 @@ class _Run:
     """Whether something has changed since jobs were last chosen."""
     must_share: bool = False
     """Whether something has changed since copies were last told what they may use."""
+    has_new_terms: bool = False
+    """Whether what it goes by has changed since that was last kept."""
     paused: bool = False
     asked: int = 0
     is_late: bool = False
@@ -200,6 +202,7 @@ class _Run:
         self.teller.fleet("batch-began", {"machines": len(self.batch.machines), **chosen}, stored=True)
         also = [] if wishes.fd is None else [wishes.fd]
         self._know_places()
+        self._keep_terms()
         while True:
             self._obey(wishes)
             if self.places.has_news():
@@ -214,6 +217,7 @@ class _Run:
                 break
             children = [each.child for each in self.under_way.values() if each.child is not None]
             wait_for(children, self._wait(), [*also, *self.places.fds()], _PACE)
+        self._keep_terms()
         self.steps.fences.tidy(now=True)
         counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
         self.teller.fleet("batch-ended", counts, stored=True)
@@ -229,8 +233,12 @@ class _Run:
         found = self.places.found
         lanes = Lanes.of(self.batch.budget, found.devices)
         self.setting = replace(self.setting, places=found.by_name, lanes=lanes, unseen=self.places.unseen)
-        self.teller.write(None, lambda: self.store.keep_terms(self.terms))
-        self.may_begin = self.must_share = True
+        self.may_begin = self.must_share = self.has_new_terms = True
+
+    def _keep_terms(self) -> None:
+        """For those who watch: of a large fleet that is much to write, and not done for each word about its places."""
+        if self.has_new_terms and self.teller.write(None, lambda: self.store.keep_terms(self.terms)):
+            self.has_new_terms = False
 
     def _obey(self, wishes: Wishes) -> None:
         at = time.time()
@@ -329,6 +337,7 @@ class _Run:
         for attempt in self.under_way.values():
             if not attempt.must_stop and self.store.cancelled(attempt.lease):
                 self.steps.stop(attempt)
+        self._keep_terms()
         self.looked([job for job in self.jobs.values() if self.settings.takes(job)], paused)
         # of a large fleet a look takes a while, and is no more than a small part of the time
         ended = time.monotonic()

@@ -15,6 +15,7 @@ from p2v.batch.order import Place
 from p2v.batch.places import PlacesLook, place_of, places_of
 from p2v.batch.scheduling import Setting, choose
 from p2v.batch.store import Store
+from p2v.batch.terms import Terms
 from tests.batch.chaos.storages import Server, missing, served
 from tests.batch.fleets import batch, machine, run
 from tests.batch.making import job
@@ -53,6 +54,29 @@ def test_a_run_begins_with_what_is_told_and_the_others_come_when_theirs_is(tmp_p
         kept = store.terms()
         assert kept is not None
         assert set(kept.sizes) == {each.name for each in machines}
+
+
+def test_what_a_run_goes_by_is_kept_when_it_looks_and_not_for_each_word_about_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For ten thousand machines, of which two hundred words tell, a run would do little else."""
+    kept: list[set[str]] = []
+    keep = Store.keep_terms
+
+    def note(store: Store, terms: Terms) -> None:
+        kept.append(set(terms.sizes))
+        keep(store, terms)
+
+    monkeypatch.setattr(Store, "keep_terms", note)
+    monkeypatch.setattr("p2v.batch.places._TOGETHER", 1)
+    monkeypatch.setattr("p2v.batch.places._AT_ONCE", 1)
+    monkeypatch.setattr("p2v.batch.runner._SIGHT_SECONDS", 0.0)
+    machines = [machine(tmp_path, f"m{number}") for number in range(12)]
+    ran = run(batch(tmp_path, machines, Budget(copies=12, appliances=12, jobs=12)), look=HOUR)
+    assert {each.state for each in ran.outcome.jobs} == {State.DONE}
+    # as it begins, at its only look, and at its end
+    assert len(kept) <= 3
+    assert kept[-1] == {each.name for each in machines}
 
 
 @NEEDS_SERVERS
