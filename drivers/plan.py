@@ -102,3 +102,8 @@ class GuestPlan:
     caps: GuestCaps
     labels: Mapping[str, str] = field(default_factory=dict)
     programs: tuple[GuestProgram, ...] = ()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the guest stays as it is, so that nothing is started to carry this out."""
+        return not self.changes and not self.programs

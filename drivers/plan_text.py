@@ -80,8 +80,7 @@ def _header(plan: GuestPlan) -> str:
         _counted(len(plan.warnings), "warning"),
         _counted(len(plan.blockers), "blocker"),
     )
-    is_idle = not plan.changes and not plan.programs
-    state = "cannot be carried out" if plan.blockers else "nothing needs to be changed" if is_idle else "ready"
+    state = "cannot be carried out" if plan.blockers else "nothing needs to be changed" if plan.is_idle else "ready"
     programs = f", {_counted(len(plan.programs), 'program')} of the guest's to run" if plan.programs else ""
     return f"Plan: {', '.join(counts)}{programs}; {state}"
 

@@ -79,7 +79,7 @@ def rewrite(
     name = str(disks[0].path_or_uri) if disks else "the guest"
     if plan.blockers:
         raise Blocked(name, tuple(blocker.message for blocker in plan.blockers))
-    if not plan.changes and not plan.programs and not check_all:
+    if plan.is_idle and not check_all:
         return RewriteResult((), (), (), {})
     times = PhaseTimes(report)
     mounts = mounts_of(facts, plan.changes, with_system=bool(plan.programs))

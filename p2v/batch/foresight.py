@@ -216,8 +216,8 @@ class _Run:
 
     def _whole(self, name: str) -> _Task:
         job, size, paces = self.jobs[name], self.sizes[name], self.paces
-        copy, boot = self._copy_seconds(name), paces.boot_seconds(job.machine)
-        return _Task(job, self.now, size, paces.lead, copy, copy, paces.rewrite, paces.tail.seconds(size), boot)
+        copy, rewrite, boot = self._copy_seconds(name), paces.rewrite_seconds(job.machine), paces.boot_seconds(job.machine)
+        return _Task(job, self.now, size, paces.lead, copy, copy, rewrite, paces.tail.seconds(size), boot)
 
     def _copy_seconds(self, name: str) -> float:
         place = self.setting.places.get(name, Place())
@@ -351,10 +351,10 @@ def _under_way(job: Job, size: int, alone: float, paces: Paces, now: float, boot
     """What is left of a machine, by its phase and by what its copy has shown. ``alone``: seconds that its copy takes; ``booted``:
     when the last machine ended that was booted.
     """
-    boot = paces.boot_seconds(job.machine)
+    rewrite, boot = paces.rewrite_seconds(job.machine), paces.boot_seconds(job.machine)
     tail, taken, share = paces.tail.seconds(size), max(0.0, now - job.began), copied_share(job)
     task = _Task(job, job.began, size, 0.0, 0.0, alone, 0.0, tail, boot)
-    before = paces.lead + max(alone, paces.rewrite)
+    before = paces.lead + max(alone, rewrite)
     if job.phase == PHASE:
         return replace(task, tail=0.0)
     if job.phase in BOOTS:
@@ -363,7 +363,7 @@ def _under_way(job: Job, size: int, alone: float, paces: Paces, now: float, boot
     if job.phase in AFTER_COPY:
         return replace(task, tail=_rest(tail, taken - before))
     begun = max(0.0, taken - paces.lead)
-    task.rewrite = _rest(paces.rewrite, begun)
+    task.rewrite = _rest(rewrite, begun)
     if share >= 1:
         return task
     # of one that has copied a tenth in its time, the rest takes nine such times: what is seen goes before what was guessed

@@ -100,7 +100,7 @@ class _Run:
         rates = [rate for lane in place.storages if (rate := lanes.over(lane).bytes_per_second)]
         paces = self.paces
         copy = max([paces.copy_seconds(machine, place.storages, size), *(size / rate for rate in rates)])
-        return paces.lead + max(copy, paces.rewrite) + paces.tail.seconds(size) + paces.boot_seconds(machine)
+        return paces.lead + max(copy, paces.rewrite_seconds(machine)) + paces.tail.seconds(size) + paces.boot_seconds(machine)
 
 
 def _too_long(seconds: float, length: float, window: Window) -> Trouble:
@@ -132,6 +132,7 @@ class _Night:
         self.ended = [job for job in start.jobs if job.state is State.DONE]
         self.sizes = sizes_of([*self.jobs, *self.ended], {**start.sizes, **known})
         self.devices = {each.name: storage_of(each.folder) for each in going.values()}
+        self.plain = frozenset(each.name for each in going.values() if not each.rewritten)
         self.places = {
             name: Place(tuple(dict.fromkeys((*places.lanes_of(name), device))), self.sizes[name])
             for name, device in self.devices.items()
@@ -169,9 +170,12 @@ class _Night:
         return self._said(replace(paces, copy=Pace(0.0, 1 / max(rates.values())), assumed=paces.assumed[1:]))
 
     def _said(self, paces: Paces) -> Paces:
-        """Without what is assumed of boots where nothing boots."""
+        """With what the plans tell, and without what is assumed of rewriting and of boots where there are none."""
+        *copy, rewrite, boot = paces.assumed
+        rewritten = any(job.machine.name not in self.plain for job in self.jobs)
         boots = any(job.machine.verify is Verify.BOOT for job in self.jobs)
-        return paces if boots else replace(paces, assumed=paces.assumed[:-1])
+        said = (*copy, *([rewrite] if rewritten else []), *([boot] if boots else []))
+        return replace(paces, plain=self.plain, assumed=said)
 
 
 def _limited(lanes: Lanes, rates: Mapping[str, float]) -> Lanes:

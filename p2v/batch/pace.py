@@ -53,6 +53,8 @@ class Paces:
     tail: Pace
     boot: float
     assumed: tuple[str, ...] = ()
+    plain: frozenset[str] = frozenset()
+    """Names of machines that are known to be left as they are; ``rewrite`` is of all others."""
     over: Mapping[tuple[str, ...], Pace] = field(default_factory=dict)
     """Of copies between those storages and servers where some were seen; ``copy`` is of all others."""
 
@@ -64,6 +66,10 @@ class Paces:
         """Of a machine's copy that nothing but its own limit holds back."""
         seconds, own = self.copy_over(storages).seconds(size), own_limit(machine)
         return seconds if own is None else max(seconds, size / own)
+
+    def rewrite_seconds(self, machine: MachineJob) -> float:
+        """Of a machine's rewriting; 0 where it is known that there is none."""
+        return 0.0 if machine.name in self.plain else self.rewrite
 
     def boot_seconds(self, machine: MachineJob) -> float:
         """Of a machine's boot; 0 where it is not booted."""

@@ -61,6 +61,8 @@ class MachinePlan:
     state: State | None = None
     seconds: float = 0.0
     """That planning it took."""
+    rewritten: bool = True
+    """Whether an appliance looks after its guest; of one that stays as it is, none is started."""
     takes_seconds: float | None = None
     """That its conversion takes when nobody else is under way; None where nobody knows."""
 

@@ -50,6 +50,8 @@ def preflight(machine: MachineJob, planner: Planner) -> MachinePlan:
         blockers=(*hooks, *looked.in_the_way),
         warnings=looked.warnings,
         signs=_signs(machine, document),
+        # the file systems of what was copied while it was in use are checked in any case
+        rewritten=not document.plan.is_idle or bool(document.live),
         claims=tuple(_claims(planned)),
     )
 

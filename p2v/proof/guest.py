@@ -72,7 +72,7 @@ class System:
 
 def systems_of(facts: GuestFacts, plan: GuestPlan) -> tuple[System, ...]:
     """The file systems that carrying out a plan mounts."""
-    if not plan.changes and not plan.programs:
+    if plan.is_idle:
         return ()
     found: dict[tuple[str, int, int, str], list[Mount]] = {}
     for mount in mounts_of(facts, plan.changes, with_system=bool(plan.programs)):

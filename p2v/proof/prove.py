@@ -279,5 +279,5 @@ def _notes(record: ConversionRecord) -> Iterator[str]:
             kinds[each.kind] += each.length
     for kind, length in kinds.items():
         yield f"{format_bytes(length)} were not copied ({kind}): they read as zero in the result"
-    if not record.document.plan.changes and not record.document.plan.programs:
+    if record.document.plan.is_idle:
         yield "nothing in the guest was to be changed"

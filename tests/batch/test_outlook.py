@@ -34,7 +34,7 @@ HUNDRED = 100 * MIB
 
 def machine(folder: Path, name: str, gib: float | None = 1, **more: Any) -> tuple[MachineJob, MachinePlan]:
     """A machine and its plan."""
-    of_plan = {key: more.pop(key) for key in ("blockers", "missing_keys", "left_alone") if key in more}
+    of_plan = {key: more.pop(key) for key in ("blockers", "missing_keys", "left_alone", "rewritten") if key in more}
     job = MachineJob(name, (folder / f"{name}.img",), folder, line=7, **more)
     size = None if gib is None else int(gib * GIB)
     plan = MachinePlan(name, 7, job.wave, folder, copy_bytes=size, write_bytes=0, virtual_bytes=GIB, **of_plan)
@@ -78,6 +78,20 @@ def test_what_is_assumed_is_said_and_what_comes_of_it(tmp_path: Path) -> None:
     assert "Time: about 34 min, from Fri 20:00 until Fri 20:34" in text
     # of machines that nobody boots, nothing is assumed of boots
     assert len(outlook(planned(tmp_path, machine(tmp_path, "a"))).assumed) == 2
+
+
+def test_machines_that_stay_as_they_are_wait_for_no_appliance(tmp_path: Path) -> None:
+    names = [f"old{number}" for number in range(90)]
+    budget = Budget(copies=10, appliances=1, jobs=20)
+    plan = planned(tmp_path, *(machine(tmp_path, name, 0.1, rewritten=False) for name in names), budget=budget)
+    # ten at a time, four seconds each, and not twenty seconds one after the other
+    assert outlook(plan).seconds.high == pytest.approx(9 * 4, rel=0.2)
+    assert not any("rewrite" in words for words in outlook(plan).assumed)
+    assert [each.takes_seconds for each in plan.machines] == pytest.approx([4] * 90, rel=0.2)
+    mixed = [machine(tmp_path, name, 0.1, rewritten=name in names[:30]) for name in names]
+    plan = planned(tmp_path, *mixed, budget=budget)
+    assert outlook(plan).seconds.high == pytest.approx(30 * 20, rel=0.1)
+    assert any("rewrite" in words for words in outlook(plan).assumed)
 
 
 def test_measured_rates_give_the_slowest_and_the_quickest_that_it_may_be(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from drivers.changes import WriteFile
+from drivers.plan import GuestProgram
 from p2v.audit.side_by_side import Bounds
 from p2v.audit.sizing.measure import Bounds as MeasureBounds
 from p2v.audit.sizing.values import Measured, Rate
@@ -29,6 +31,7 @@ from p2v.batch.planning import plan_batch, planned_together
 from p2v.batch.storages import storages_of
 from p2v.batch.store_host import network_file_system
 from p2v.cli.planned_jobs import planner
+from p2v.consistency import LiveSource, Way
 from p2v.core.errors import BadImage, NoSpace, Usage
 from p2v.core.events import silent
 from p2v.core.turns import appliance_turn
@@ -89,9 +92,32 @@ def test_each_machine_is_planned_with_its_options_and_nothing_is_written(disk: P
     assert [each.name for each in plan.planned if each.name in "cd" and each.is_blocked] == ["c", "d"]
     assert codes(found["d"]) == {"no-source"}
     assert not found["e"].is_blocked
+    assert not found["e"].rewritten
     # of a file system that nobody knows all is copied that is not zeroes, the partition table too
     assert found["e"].copy_bytes == found["e"].write_bytes == MIB + 64 * KIB
     assert {path.name for path in tmp_path.iterdir()} == {*before, "jobs.yaml"}
+
+
+def test_it_is_told_whether_an_appliance_will_be_started(tmp_path: Path) -> None:
+    small_disk(tmp_path / "a.img")
+    batch = read(tmp_path, HEAD + "- {name: a, source: a.img}\n")
+    plan = planner()
+
+    def rewritten(**changed: object) -> bool:
+        def changing(machine: MachineJob) -> Planned:
+            found = plan(machine)
+            document = replace(found.document, **changed)  # type: ignore[arg-type]
+            return replace(found, document=document)
+
+        (made,) = plan_batch(batch, changing).machines
+        return made.rewritten
+
+    guest = plan(batch.machines[0]).document.plan
+    assert not rewritten()
+    assert rewritten(plan=replace(guest, changes=(WriteFile("/etc/motd", "moved\n", 0o644, "for this test"),)))
+    assert rewritten(plan=replace(guest, programs=(GuestProgram(("true",), "nothing", "for this test"),)))
+    # file systems that were written to meanwhile are looked after, whatever is planned
+    assert rewritten(live=(LiveSource(0, "8:0", 4 * MIB, Way.FREEZE, ("somebody",)),))
 
 
 def test_all_that_stops_a_machine_is_told_at_once(tmp_path: Path) -> None:
