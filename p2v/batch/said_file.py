@@ -9,18 +9,22 @@ import os
 import tempfile
 from dataclasses import dataclass
 
+from converters.host_file import punch_hole
 from p2v.core.units import KIB, MIB
 
 _READ_BYTES, _KEPT_BYTES = 256 * KIB, 4 * MIB
+_MOST_BYTES = 64 * MIB
+"""What the file may hold where a file system makes no holes."""
 
 
 @dataclass
 class SaidFile:
-    """``writer``: what the program gets. The file is emptied again and again as it is read: it holds some MiB at most, as
-    long as somebody reads. Of more than that, said at once, the last is read."""
+    """``writer``: what the program gets. What was read of the file takes no room any more: it holds some MiB at most, as long as
+    somebody reads. Of more than that, said at once, the last is read."""
 
     writer: int
     _reader: int
+    _emptied: int = 0
 
     @classmethod
     def made(cls) -> SaidFile:
@@ -36,16 +40,24 @@ class SaidFile:
 
     def read(self) -> bytes:
         """More of what was said; nothing: no more yet."""
-        size = os.fstat(self._reader).st_size
-        if size > _KEPT_BYTES:
-            at = os.lseek(self._reader, 0, os.SEEK_CUR)
-            os.lseek(self._reader, max(at, size - _READ_BYTES), os.SEEK_SET)
+        size, at = os.fstat(self._reader).st_size, os.lseek(self._reader, 0, os.SEEK_CUR)
+        if size - at > _KEPT_BYTES:
+            at = os.lseek(self._reader, size - _READ_BYTES, os.SEEK_SET)
         piece = os.read(self._reader, _READ_BYTES)
-        if size > _KEPT_BYTES:
+        at += len(piece)
+        if at - self._emptied > _KEPT_BYTES:
+            self._empty(at)
+        return piece
+
+    def _empty(self, at: int) -> None:
+        """Free what stands before a place; who appends goes on behind it."""
+        # a file that is cut loses what is said meanwhile, and who writes much holds that up: the last words, once in twenty times
+        if punch_hole(self._reader, self._emptied, at - self._emptied):
+            self._emptied = at
+        elif os.fstat(self._reader).st_size <= at or at > _MOST_BYTES:
             # who appends goes on at the beginning then
             os.ftruncate(self._reader, 0)
             os.lseek(self._reader, 0, os.SEEK_SET)
-        return piece
 
     def close(self) -> None:
         """Our ends of it; the program keeps its own."""
