@@ -27,16 +27,16 @@ class FreeRanges:
 
     def take(self, start: int, count: int) -> None:
         """Take exactly this range. Raises ValueError when part of it is taken already."""
-        if start >= self.end:
-            if start > self.end:
-                self._starts.append(self.end)
-                self._ends.append(start)
-            self.end = start + count
-            return
+        end = start + count
+        # what was given back just before the end is free together with all that lies behind it
+        last_free = self._starts[-1] if self._ends and self._ends[-1] == self.end else self.end
+        if end > self.end and start >= last_free:
+            self.release(self.end, end - self.end)
+            self.end = end
         at = bisect_right(self._starts, start) - 1
-        if at < 0 or start + count > self._ends[at]:
-            raise ValueError(f"{start} to {start + count} is taken already")
-        pieces = [(self._starts[at], start), (start + count, self._ends[at])]
+        if at < 0 or end > self._ends[at]:
+            raise ValueError(f"{start} to {end} is taken already")
+        pieces = [(self._starts[at], start), (end, self._ends[at])]
         self._replace(at, at + 1, [(a, b) for a, b in pieces if a < b])
 
     def release(self, start: int, count: int) -> None:
