@@ -1,4 +1,6 @@
-"""What holds for every run: its order and how it is spread over workers, what Ctrl-C does, how tests are named."""
+"""What holds for every run: its order and how it is spread over workers, what Ctrl-C does, how tests are named,
+and that no property test goes by the clock.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,18 @@ import signal
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.spreading import in_order, scheduling
 
 # A shell starts what it puts in the background with SIGINT ignored, and Python leaves it so; here it is what Ctrl-C sends.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes by the clock, or is made in, says how busy the host is: with the usual 200 ms one that waits for a
+# processor fails its test, as "unreliable" when it is tried again.
+settings.register_profile("p2v", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("p2v")
 
 _BYTES_IN_A_NAME = 40
 

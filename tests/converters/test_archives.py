@@ -235,7 +235,7 @@ def test_damaged_gzip_files_are_told(damage: str, tmp_path: Path) -> None:
         open_disk(path)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(reads=st.lists(st.tuples(st.integers(0, 40 * MIB), st.integers(0, 3 * MIB)), max_size=12))
 def test_random_reads_of_a_deflated_file_give_its_bytes(reads: list[tuple[int, int]], tmp_path: Path) -> None:
     path = tmp_path / "x.gz"

@@ -51,7 +51,7 @@ def test_every_variant_of_one_disk_is_the_same(name: str, images: dict[str, Path
     assert found.different_bytes == 0
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_bytes_ranges_and_first_difference_are_exact(data: st.DataObject, disk: MemoryDisk) -> None:
     size = disk.virtual_size

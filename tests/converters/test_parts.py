@@ -246,7 +246,7 @@ def test_chunks_that_are_twice_in_an_archive_are_refused(tmp_path: Path) -> None
         open_disk(path)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 50), min_size=1, max_size=6),
     reads=st.lists(st.tuples(st.integers(0, 320), st.integers(0, 320))),

@@ -97,7 +97,7 @@ def test_compressed_blocks_say_which_stored_range_to_inflate(name: str, images: 
 
 
 @every_variant
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_range_reads_as_in_the_content(
     name: str, images: dict[str, Path], content: bytes, data: st.DataObject

@@ -333,14 +333,14 @@ TAILS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(layers=LAYERS, block_bytes=st.sampled_from([512, 1024, 4096, 8192]))
 def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], block_bytes: int, tmp_path: Path) -> None:
     paths, expected = _written(layers, block_bytes, tmp_path)
     assert whole_disk(paths[-1]) == expected
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(tails=TAILS)
 def test_random_writes_up_to_the_eighth_sector_read_as_libvhdi_reads_them(
     tails: list[dict[int, tuple[int, int]]], tmp_path: Path

@@ -334,7 +334,7 @@ def test_a_log_full_of_half_entries_is_looked_through_in_little_time(base: Vhdx,
         open_disk(path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_split_between_file_and_log_reads_as_the_whole(base: Vhdx, data: st.DataObject, tmp_path: Path) -> None:
     everything = list(data_pages(base.pages()))
@@ -350,7 +350,7 @@ LAYERS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(layers=LAYERS, every_block=st.booleans())
 def test_random_writes_into_a_chain_come_back(layers: list[dict[int, int]], every_block: bool, tmp_path: Path) -> None:
     if every_block:

@@ -344,7 +344,7 @@ _NAMES = st.text(st.sampled_from("abzAZ_^[09 äÖ日"), min_size=1, max_size=6)
 _STEPS = st.lists(st.tuples(_NAMES, _NAMES, st.binary(max_size=40)), min_size=1, max_size=25)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=_STEPS, minor=st.sampled_from((3, 5)))
 def test_the_same_as_hivex_writes_is_written(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bytes]], minor: int

@@ -152,7 +152,7 @@ def test_files_past_the_end_are_an_error_when_read(image: bytes, tmp_path: Path)
         tree.read("/viostor/w8.1/x86/viostor.inf")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(data=st.data())
 def test_damaged_images_are_refused_or_read_and_never_crash(data: st.DataObject, image: bytes, tmp_path: Path) -> None:
     at = data.draw(st.sampled_from([descriptor(image), root_folder(image), first_child(image)])) + data.draw(st.integers(0, 200))

@@ -88,7 +88,7 @@ def _distinct(names: list[str]) -> list[str]:
     return list(found.values())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(_NAMES, max_size=8).map(_distinct), st.data(), st.sampled_from([3, 4, 5, 6]))
 def test_three_readers_agree_about_hives_that_hivex_wrote(
     tmp_path: Path, names: list[str], data: st.DataObject, minor: int
