@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from p2v.batch.said_file import SaidFile
 from p2v.batch.store import Store
 from tests.batch.cluster.clusters import until
 from tests.batch.fleets import Ran, batch, machine, remove_left, run, runs
+from tests.descriptors import descriptors
 
 LONG = 600.0
 # it tells what it got, says something all the while, and ends when it may
@@ -52,8 +54,8 @@ from p2v.batch.jobs import Hook
 from p2v.batch.store import Store
 from tests.batch import fleets
 from tests.batch.test_hooks import wished
-folder, when, deed, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
-made = wished(folder, when, deed, seconds)
+folder, when, deed = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+made = wished(folder, when, deed)
 if when == "end":
     with Store.create(made.store) as store:
         run_end_hook(made, made.end, RunEnd((), 1.0, 0), store, print)
@@ -62,8 +64,8 @@ else:
 """
 
 
-def wished(folder: Path, when: str, deed: str = "", seconds: float = LONG) -> Batch:
-    hook = Hook((sys.executable, "-ISc", HOOK, str(folder), deed), seconds)
+def wished(folder: Path, when: str, deed: str = "") -> Batch:
+    hook = Hook((sys.executable, "-ISc", HOOK, str(folder), deed), LONG)
     if when == "end":
         made = batch(folder, [])
         return Batch((), made.budget, made.store, made.manifest, end=hook)
@@ -86,9 +88,9 @@ def is_there(pid: int) -> bool:
 
 
 @contextmanager
-def killed_run(folder: Path, when: str, deed: str = "", seconds: float = LONG) -> Iterator[int]:
+def killed_run(folder: Path, when: str, deed: str = "") -> Iterator[int]:
     """A run of another process that was killed in the middle of a hook, whose number this is; it ends with the context."""
-    argv = [sys.executable, "-c", RUNNER, str(folder), when, deed, str(seconds)]
+    argv = [sys.executable, "-c", RUNNER, str(folder), when, deed]
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     try:
         until(lambda: told(folder, "began") or process.poll() is not None, "the beginning of a hook")
@@ -135,8 +137,11 @@ def test_the_hook_of_a_run_that_was_killed_comes_to_its_end_and_the_next_one_is_
     assert any("its end is not known; it is run again" in words for words in warnings(ran))
 
 
-def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path) -> None:
-    with killed_run(tmp_path, "before", seconds=0.5) as pid:
+def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with killed_run(tmp_path, "before") as pid:
+        # by now it is over, and was not while its run lived, however long that was on a busy host
+        later = SimpleNamespace(**vars(time) | {"time": lambda: time.time() + LONG})
+        monkeypatch.setattr("p2v.batch.hooks_past.time", later)
         document: list[dict[str, Any]] = []
 
         def go(event: JobEvent, store: Store) -> None:
@@ -145,7 +150,6 @@ def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path) -> N
                 document.extend(told(tmp_path))
                 (tmp_path / "go").touch()
 
-        # over long before anybody could ask it, on a busy host
         ran = run(wished(tmp_path, "before"), go, grace=5.0)
     assert ran.job("a").state is State.DONE
     # it was asked first, and did not listen
@@ -328,6 +332,6 @@ def test_what_is_said_while_it_is_read_is_heard(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_nothing_of_it_stays_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     SaidFile.made().close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not descriptors() - before
