@@ -129,7 +129,7 @@ def test_on_a_host_that_only_worked_for_a_batch_its_folders_and_snapshots_are_cl
         shown, said = clean(manifest, capsys)
         assert "p2v-ours" in shown
         assert marks["TMPDIR"] not in shown  # it is in use
-        assert "for its own host" in said
+        assert "look there" in said
     clean(manifest, capsys, "--remove")
     assert json.loads(lvm.read_text()) == {}
     assert not store.exists()
