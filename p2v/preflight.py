@@ -31,11 +31,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something in the way, or to know of: a stable code, one sentence, what to do about it."""
+    """Something in the way, or to know of."""
 
     code: str
+    """Its name, which stays the same."""
     message: str
+    """What, and where, in one sentence."""
     hint: str = ""
+    """What to do about it; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,15 @@ class Signs:
     """What tells a machine from its neighbours; the same one twice is a clone, or a mistake."""
 
     uuid: str = ""
+    """The machine's SMBIOS UUID."""
     machine_id: str = ""
+    """The guest's machine id."""
     hostname: str = ""
+    """The guest's host name."""
     macs: tuple[str, ...] = ()
+    """The MAC addresses of its network cards."""
     disk_ids: tuple[str, ...] = ()
+    """Signatures and GUIDs of its disks."""
     addresses: tuple[str, ...] = ()
     """Static addresses, without their prefix."""
     files: tuple[str, ...] = ()

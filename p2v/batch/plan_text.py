@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from p2v.batch.estimate import roughly
 from p2v.batch.jobs import State
 from p2v.batch.outlook import TOO_LONG
 from p2v.batch.outlook_text import outlook_words, timeline
-from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, SharePlan, StoragePlan, some_names
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, PlanHead, SharePlan, StoragePlan, some_names
 from p2v.batch.preflight import NO_KEY
 from p2v.core import jsonio, jsontext
 from p2v.core.text import printable
@@ -30,15 +29,8 @@ _AS_KEYS = "An option that is named here is a key in the manifest: --map NAME=NE
 
 def plan_json(plan: BatchPlan) -> str:
     """The plan as JSON, with what is summed up in it."""
-    summed = {
-        "copy_bytes": plan.copy_bytes,
-        "copy_unknown": plan.unknown,
-        "blocked": [each.name for each in plan.blocked],
-        "missing_keys": {key: list(names) for key, names in missing_keys(plan).items()},
-        "clear": plan.is_clear,
-    }
-    data = {"schema": 1, "summary": summed, **jsonio.encode(jsonio.converter(), plan)}
-    return jsontext.pretty(json.loads(json.dumps(data)))
+    conv = jsonio.converter()
+    return jsontext.pretty(jsonio.encode(conv, PlanHead(summary=plan.summary)) | jsonio.encode(conv, plan))
 
 
 def plan_text(plan: BatchPlan, *, everything: bool = False) -> str:
@@ -92,19 +84,10 @@ def _other_blockers(plan: MachinePlan) -> Sequence[Trouble]:
     return [each for each in plan.blockers if each.code != NO_KEY]
 
 
-def missing_keys(plan: BatchPlan) -> dict[str, list[str]]:
-    """Machines by the keys that they lack."""
-    found: dict[str, list[str]] = {}
-    for each in plan.planned:
-        for key in each.missing_keys:
-            found.setdefault(key, []).append(each.name)
-    return found
-
-
 def _keys(plan: BatchPlan) -> Iterator[str]:
     lines = {each.name: each.called for each in plan.planned}
     said = {key: trouble for each in plan.planned for key, trouble in zip(each.missing_keys, _no_key(each), strict=False)}
-    for key, names in missing_keys(plan).items():
+    for key, names in plan.missing_keys.items():
         yield f"{printable(key, keep='')}: {some_names([lines[name] for name in names])}"
         if key in said:
             yield f"    {said[key].message}\n    {said[key].hint}"

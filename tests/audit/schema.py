@@ -7,19 +7,12 @@ name until somebody says more.
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import sys
-import textwrap
-import typing
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
 
 from p2v.audit.document import AUDIT_SCHEMA, AuditDocument
-from tests.record.schema import DRAFT, FOLDER, Json, Schemas, fields_of, objects
+from tests.record.schema import DRAFT, FOLDER, Json, Schemas, fields_of, objects, told_of
 
 FILE = FOLDER / f"audit-{AUDIT_SCHEMA}.schema.json"
 HEAD = {
@@ -35,7 +28,7 @@ def audit_schema(published: Json) -> Json:
     made = schemas.object_of(fields_of(AuditDocument))
     made["properties"]["schema"] = {"const": AUDIT_SCHEMA}
     whole = {**HEAD, **made, "$defs": dict(sorted(schemas.definitions.items()))}
-    known, told = dict(objects(published)), dict(_told())
+    known, told = dict(objects(published)), told_of(AuditDocument)
     for place, found in objects(whole):
         owner = place.split("/")[0] or AuditDocument.__name__
         before = known.get(place, {}).get("properties", {})
@@ -43,30 +36,6 @@ def audit_schema(published: Json) -> Json:
             kept = before.get(name, {}).get("description", "")
             inner["description"] = told.get((owner, name)) or kept or f"{name.replace('_', ' ').capitalize()}."
     return whole
-
-
-def _told() -> Iterator[tuple[tuple[str, str], str]]:
-    """What the code says below fields, by class and field."""
-    for kind in _classes(AuditDocument, set()):
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-        assert isinstance(tree, ast.ClassDef)
-        for field, text in zip(tree.body, tree.body[1:], strict=False):
-            is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_text:
-                words = " ".join(str(ast.literal_eval(text.value)).split())  # type: ignore[attr-defined]
-                yield (kind.__name__, field.target.id), words
-
-
-def _classes(kind: Any, seen: set[Any]) -> Iterator[type]:
-    """The dataclasses that documents are made of."""
-    if is_dataclass(kind) and isinstance(kind, type) and kind not in seen:
-        seen.add(kind)
-        yield kind
-        hints = typing.get_type_hints(kind)
-        for each in fields(kind):
-            yield from _classes(hints[each.name], seen)
-    for inner in typing.get_args(kind):
-        yield from _classes(inner, seen)
 
 
 def text_of(schema: Json) -> str:

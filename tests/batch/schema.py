@@ -1,6 +1,7 @@
 """The JSON Schema of a batch's manifest, as the table of its keys has it.
 
-``python -m tests.batch.schema`` brings docs/schema and the tables of docs/batch-manifest.md up to date. The schema is of what
+``python -m tests.batch.schema`` brings docs/schema and the tables of docs/batch-manifest.md up to date, and those of what
+`p2v batch` tells programs (tests/batch/output_schemas.py). The schema is of what
 editors and their like read YAML as; the suite's own reader takes every scalar as the text it is and so accepts a little more
 (a machine that is called 17).
 """
@@ -23,6 +24,7 @@ from p2v.batch.manifest_keys import (
     Kind,
     ManifestKey,
 )
+from tests.batch import output_schemas
 from tests.record.schema import DRAFT, FOLDER, Json
 
 FILE = FOLDER / f"batch-{MANIFEST_SCHEMA}.schema.json"
@@ -191,4 +193,4 @@ def _takes(key: ManifestKey) -> str:
 if __name__ == "__main__":
     FILE.write_text(text_of(batch_schema()))
     PAGE.write_text(page_of(PAGE.read_text()))
-    print(FILE.name, "and", PAGE.name, "are up to date", file=sys.stderr)
+    print(", ".join((FILE.name, PAGE.name, *output_schemas.update())), "are up to date", file=sys.stderr)

@@ -6,9 +6,12 @@ stay as they are in the file. A new field needs one (a test says so).
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
+import inspect
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -31,13 +34,19 @@ _PLAIN = {str: "string", Path: "string", int: "integer", float: "number", bool: 
 
 @dataclass
 class Schemas:
-    """Schemas of types; those of dataclasses are gathered in ``definitions``."""
+    """Schemas of types; those of dataclasses are gathered in ``definitions``.
+
+    ``all_there``: every field of a dataclass is in its object, and not only those that have no default.
+    """
 
     definitions: Json = field(default_factory=dict)
+    all_there: bool = False
 
     def of(self, kind: Any) -> Json:
         """The schema of any type that documents are made of."""
         origin, inner = typing.get_origin(kind), typing.get_args(kind)
+        if origin is typing.Annotated:
+            return self.of(inner[0]) | _said(inner[1])
         if origin in (typing.Union, types.UnionType):
             members = [each for each in inner if each is not type(None)]
             if len(members) == 1:
@@ -74,17 +83,50 @@ class Schemas:
         return {
             "type": "object",
             "properties": {name: self.of(kind) for name, (kind, _) in fields.items()},
-            "required": [name for name, (_, required) in fields.items() if required],
+            "required": [name for name, (_, required) in fields.items() if required or self.all_there],
             "additionalProperties": False,
         }
 
 
 def fields_of(kind: Any) -> dict[str, tuple[Any, bool]]:
     """Fields of a dataclass: type, and whether it has no default."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {
         f.name: (hints[f.name], f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)
     }
+
+
+def _said(form: Any) -> Json:
+    """What an annotation says of a type (``p2v.batch.json_forms.Form``): keywords of JSON Schema."""
+    return {name: value for name, value in dataclasses.asdict(form).items() if value is not None}
+
+
+def told_of(root: Any) -> dict[tuple[str, str], str]:
+    """What the code says below fields of the dataclasses that documents are made of, by class and field."""
+    return dict(each for kind in classes_of(root) for each in _told(kind))
+
+
+def _told(kind: type) -> Iterator[tuple[tuple[str, str], str]]:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for each, text in zip(tree.body, tree.body[1:], strict=False):
+        is_text = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and is_text:
+            words = " ".join(str(ast.literal_eval(text.value)).split())  # type: ignore[attr-defined]
+            yield (kind.__name__, each.target.id), words
+
+
+def classes_of(root: Any) -> Iterator[type]:
+    """The dataclasses that a document is made of."""
+    seen, left = set[Any](), [root]
+    while left:
+        kind = left.pop()
+        left += typing.get_args(kind)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind not in seen:
+            seen.add(kind)
+            yield kind
+            hints = typing.get_type_hints(kind)
+            left += [hints[each.name] for each in dataclasses.fields(kind)]
 
 
 def record_schema() -> Json:

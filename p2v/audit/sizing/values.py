@@ -69,10 +69,12 @@ class ByteInterval:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Between ``low`` and ``high``; ``high`` None: nothing bounds it from above."""
+    """Between two numbers, ends included."""
 
     low: float
+    """The least."""
     high: float | None
+    """The most; null: nothing bounds it from above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,24 +174,34 @@ class StorageNeeded:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Bytes a second, of all streams together: the median of ``repeats`` runs, and the slowest and the quickest of them."""
+    """Bytes a second, of all streams together."""
 
     median: float
+    """Of all runs, in bytes a second."""
     low: float
+    """Of the slowest run, in bytes a second."""
     high: float
+    """Of the quickest run, in bytes a second."""
     repeats: int
+    """How many runs there were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What ``--measure`` found. ``read`` or ``write`` None: not measured, and ``notes`` say why."""
+    """What ``--measure`` found."""
 
     folder: str
+    """The one that was written to, or whose storage was."""
     streams: int
+    """Files that were written, or disks that were read, at the same time."""
     write: Rate | None
+    """How quickly files are written there; null: not measured, and the notes say why."""
     read: Rate | None
+    """How quickly disks are read; null: not measured, and the notes say why."""
     read_disks: tuple[str, ...] = ()
+    """The disks that were read."""
     notes: tuple[str, ...] = ()
+    """What else is to be known of it, in words."""
 
 
 @dataclass(frozen=True, slots=True)
