@@ -11,13 +11,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
-from typing import Any
 
 from p2v.batch.foresight import Foresight, foresee
 from p2v.batch.jobs import Job, State
 from p2v.batch.pace import Paces, paces_of
 from p2v.batch.terms import Terms
-from p2v.core.text import printable
 
 _IDLE_WORTH_SAYING = 120.0
 _PART = 20.0
@@ -140,16 +138,3 @@ def clock_words(at: float, now: float) -> str:
     is_today = end.date() == datetime.fromtimestamp(now).date()
     day = "" if is_today else f"{end:%a} " if at - now < 6 * 86400 else f"{end:%Y-%m-%d} "
     return f"{day}{end:%H:%M}"
-
-
-def forecast_data(found: Forecast | None) -> Mapping[str, Any] | None:
-    """As JSON data."""
-    if found is None:
-        return None
-    return {
-        "seconds": round(found.seconds),
-        "idle_seconds": round(found.idle),
-        "later": [printable(name, keep="") for name in found.later],
-        "assumed": list(found.assumed),
-        "running": found.runs,
-    }

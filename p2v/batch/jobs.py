@@ -150,14 +150,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt ended without a result. ``code`` and ``exit_code``: of the error class; ``may_help``: trying again may."""
+    """Why an attempt ended without a result."""
 
     code: str
+    """The error's name, which stays the same."""
     exit_code: int
+    """As `p2v convert` ends with it."""
     message: str
+    """What, and where."""
     hint: str = ""
+    """What to do; may be empty."""
     may_help: bool = False
+    """Whether trying again may help."""
     bundle: Path | None = None
+    """The failure bundle's folder; null: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,16 @@ class Form:
 
     minimum: int | None = None
     format: str | None = None
+    pattern: str | None = None
 
 
 Count = Annotated[int, Form(minimum=0)]
 """A whole number that is never negative."""
 Seconds = Annotated[float, Form(minimum=0)]
 """A time that passes, or seconds since 1970."""
-Moment = Annotated[str, Form(format="date-time")]
-"""A moment in ISO 8601, with its zone and with seconds."""
+Moment = Annotated[
+    str, Form(format="date-time", pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$")
+]
+"""A moment in ISO 8601, in UTC, to the second."""
+LocalMinute = Annotated[str, Form(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}[+-][0-9]{2}:[0-9]{2}$")]
+"""A moment in ISO 8601 by a local clock, with its offset from UTC, to the minute."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from p2v.audit.document import Signs
 from p2v.audit.sizing.values import Interval, Measured
 from p2v.batch.jobs import MachineJob, State
-from p2v.batch.json_forms import Count, Seconds
+from p2v.batch.json_forms import Count, LocalMinute, Seconds
 from p2v.conversion_job import Request
 from p2v.documents import PlanDocument
 from p2v.preflight import Trouble
@@ -151,9 +151,9 @@ class CopyTime:
 class Stretch:
     """A wave's machines in one night."""
 
-    begin: str
+    begin: LocalMinute
     """When the first of them begins: ISO 8601, to the minute, local with its offset."""
-    end: str
+    end: LocalMinute
     """When the last of them has ended, in the same form."""
     wave: int
     """Which wave they are of."""
@@ -167,9 +167,9 @@ class Stretch:
 class Outlook:
     """How it would go if the run began at ``begin``."""
 
-    begin: str
+    begin: LocalMinute
     """When the run begins that is thought of: ISO 8601, to the minute, local with its offset."""
-    end: str
+    end: LocalMinute
     """When it has ended at the longest, in the same form."""
     seconds: Interval
     """How long it takes from its beginning, in seconds, the waiting for windows of time included."""

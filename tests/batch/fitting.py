@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +11,16 @@ from typing import Any
 
 import jsonschema
 
+from p2v.cli.main import main
 from tests.record.schema import Json
+
+
+def printed(*words: str, status: int = 0) -> str:
+    """What `p2v batch` with these words prints on its standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["batch", *words]) == status
+    return out.getvalue()
 
 
 def strictly(text: str) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2v.batch.planned import PLAN_SCHEMA, BatchPlan, PlanHead
+from p2v.batch.status import STATUS_SCHEMA, BatchStatus
 from tests.record.schema import DRAFT, FOLDER, Json, Schemas, classes_of, fields_of, objects, told_of
 
 PAGE = FOLDER.parent / "batch-json.md"
@@ -70,6 +71,14 @@ OUTPUTS = (
         "What `p2v batch plan --json` prints. Sizes are in bytes, times in seconds.",
         (PlanHead, BatchPlan),
     ),
+    Output(
+        "batch-status",
+        STATUS_SCHEMA,
+        "How a batch of p2v stands",
+        "What `p2v batch status --json` and, at its end, `p2v batch run --json` print. With `--watch` it is a line each time. "
+        "Moments are in UTC.",
+        (BatchStatus,),
+    ),
 )
 
 
@@ -125,7 +134,7 @@ def _takes(schema: Json) -> str:
         return f"a list: {_takes(schema['items'])}"
     if schema["type"] == "object":
         return f"by name: {_takes(schema['additionalProperties'])}"
-    return "a moment" if schema.get("format") == "date-time" else _WORDS[schema["type"]]
+    return "a moment" if "pattern" in schema else _WORDS[schema["type"]]
 
 
 def update() -> Iterator[str]:

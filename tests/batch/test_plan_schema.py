@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,10 +18,9 @@ from p2v.batch.manifest import read_batch
 from p2v.batch.plan_text import plan_json
 from p2v.batch.planned import BatchPlan
 from p2v.batch.store import Store
-from p2v.cli.main import main
 from p2v.preflight import Trouble
 from tests.audit.small_machines import described, linux_disk
-from tests.batch.fitting import Fitting, strictly
+from tests.batch.fitting import Fitting, printed, strictly
 from tests.batch.output_schemas import output
 from tests.batch.test_outlook import machine, planned, rate
 from tests.batch.test_planning import small_disk
@@ -76,10 +73,7 @@ def two_ended(manifest: Path) -> None:
 
 def told(manifest: Path, *words: str) -> str:
     """What `p2v batch plan --json` prints."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert main(["batch", "plan", str(manifest), "--json", "--progress", "none", *words]) == 4
-    return out.getvalue()
+    return printed("plan", str(manifest), "--json", "--progress", "none", *words, status=4)
 
 
 def in_memory(folder: Path) -> dict[str, BatchPlan]:
@@ -139,8 +133,13 @@ def test_every_plan_fits_the_schema_and_every_shape_in_it_is_that_of_one(documen
     assert fitting.unseen() == ["Signs.disk_ids: a list with something"]
 
 
-def test_a_plan_with_every_field_filled_fits(tmp_path: Path) -> None:
-    Fitting(output("batch-plan").published()).take(plan_json(Filler().value(BatchPlan)))
+def test_a_plan_with_every_field_filled_fits() -> None:
+    plan = Filler().value(BatchPlan)
+    assert plan.outlook is not None
+    moment = "2026-11-27T20:00+01:00"
+    stretches = tuple(replace(each, begin=moment, end=moment) for each in plan.outlook.stretches)
+    outlook = replace(plan.outlook, begin=moment, end=moment, stretches=stretches)
+    Fitting(output("batch-plan").published()).take(plan_json(replace(plan, outlook=outlook)))
 
 
 EDITS: tuple[Callable[[Any], object], ...] = (
@@ -157,6 +156,7 @@ EDITS: tuple[Callable[[Any], object], ...] = (
     lambda d: d["machines"][0].update(folder=None),
     lambda d: d["machines"][0]["blockers"].append("bad-image"),
     lambda d: d["outlook"]["seconds"].update(low="short"),
+    lambda d: d["outlook"].update(end="tomorrow"),
     lambda d: d["outlook"]["stretches"][0].pop("wave"),
     lambda d: d["storages"][0].update(free_bytes=1.5),
 )

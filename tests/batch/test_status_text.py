@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import time
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from p2v.batch.estimate import about
@@ -121,24 +120,6 @@ def test_a_host_that_means_harm_does_not_move_the_cursor() -> None:
     text = table(Seen("jobs.yaml", (running(host="\x1b[2J" + "y" * 5000),), NOW))
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 300
-
-
-def test_the_document_is_what_its_schema_says() -> None:
-    schema = json.loads(
-        (Path(__file__).parents[2] / "docs" / "schema" / "batch-status-1.schema.json").read_text("utf-8")
-    )
-    checker = jsonschema.Draft202012Validator(schema)
-    jobs = (
-        running(host="node2", bytes_total=1),
-        job("n", State.DONE, verified=True, seconds={"copy": 1.5}),
-        *fleet(100),
-    )
-    data = document(Seen("jobs.yaml", jobs, NOW, paused=True))
-
-    checker.validate(data)
-    del data["machines"][0]["host"]
-    with pytest.raises(jsonschema.ValidationError):
-        checker.validate(data)
 
 
 def test_how_long_the_rest_takes_is_said_and_until_when_while_something_runs() -> None:

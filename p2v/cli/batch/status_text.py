@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from p2v.batch.estimate import Look, forecast, forecast_data, left_words
+from p2v.batch.estimate import Look, forecast, left_words
 from p2v.batch.failures import STILL_AT_IT
 from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.kinds import COPY
+from p2v.batch.status import is_expired, status_of, verified
 from p2v.batch.terms import Terms
+from p2v.core import jsonio
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
-SCHEMA = 1
 _NAME_LETTERS = 40
 _REASON_LETTERS = 300
 _SHOWN_OF_A_STATE = 20
@@ -51,11 +51,6 @@ def name_of(job: Job) -> str:
     return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
 
 
-def is_expired(job: Job, now: float) -> bool:
-    """Whether its worker has not been heard of for longer than it may be silent."""
-    return job.state is State.RUNNING and job.lease_until <= now
-
-
 def summary(seen: Seen) -> Iterator[str]:
     """The counts, and how far the copying is."""
     count = len(seen.jobs)
@@ -78,8 +73,8 @@ def _counts(jobs: Sequence[Job]) -> Iterator[str]:
         if counts[state]:
             more = ""
             if state is State.DONE:
-                verified = sum(1 for job in jobs if job.state is State.DONE and job.verified)
-                more = f" ({verified} of them verified)" if verified else ""
+                seen_to_boot = verified(jobs)
+                more = f" ({seen_to_boot} of them verified)" if seen_to_boot else ""
             yield f"{counts[state]} {state.value}{more}"
 
 
@@ -229,8 +224,8 @@ def _ended(job: Job, now: float) -> tuple[str, str, str]:
         case State.WAITING:
             return ("", "", why_waiting(job, now))
         case State.DONE:
-            verified = {True: "verified", False: "not verified", None: ""}[job.verified]
-            return (format_seconds(max(0.0, job.ended - job.began)), copied, verified)
+            boots = {True: "verified", False: "not verified", None: ""}[job.verified]
+            return (format_seconds(max(0.0, job.ended - job.began)), copied, boots)
         case _:
             return ("", copied, said(job.failure) if job.failure is not None else "")
 
@@ -242,64 +237,6 @@ def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Iterato
         yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
-# --- as JSON --------------------------------------------------------------------------------------------------------
-
-
-def document(seen: Seen) -> dict[str, Any]:
-    """All of it as JSON data; times in seconds since 1970 are given as UTC, in ISO 8601."""
-    counts = Counter(job.state for job in seen.jobs)
-    left = forecast(seen.look, seen.now)
-    return {
-        "schema": SCHEMA,
-        "at": _moment(seen.now),
-        "paused": seen.paused,
-        "counts": {state.value: counts[state] for state in State},
-        "verified": sum(1 for job in seen.jobs if job.state is State.DONE and job.verified),
-        "seconds_left": None if left is None else round(left.seconds),
-        "left": forecast_data(left),
-        "machines": [_job_data(job, seen.now) for job in seen.jobs],
-    }
-
-
-def _job_data(job: Job, now: float) -> dict[str, Any]:
-    return {
-        "name": job.machine.name,
-        "state": job.state.value,
-        "phase": job.phase,
-        "expired": is_expired(job, now),
-        "attempts": job.attempts,
-        "attempts_allowed": job.machine.attempts,
-        "wave": job.machine.wave,
-        "priority": job.machine.priority,
-        "folder": str(job.machine.folder),
-        "worker": job.worker,
-        "host": job.host,
-        "pinned_to": job.machine.host,
-        "not_before": _moment(job.not_before),
-        "began": _moment(job.began),
-        "ended": _moment(job.ended),
-        "bytes_copied": job.bytes_copied,
-        "bytes_total": job.bytes_total,
-        "seconds": dict(job.seconds),
-        "verified": job.verified,
-        "record": str(job.record) if job.record is not None else None,
-        "failure": failure_data(job.failure),
-    }
-
-
-def failure_data(failure: Failure | None) -> Mapping[str, Any] | None:
-    """A failure as JSON data."""
-    if failure is None:
-        return None
-    return {
-        "code": failure.code,
-        "exit_code": failure.exit_code,
-        "message": failure.message,
-        "hint": failure.hint,
-        "may_help": failure.may_help,
-        "bundle": str(failure.bundle) if failure.bundle is not None else None,
-    }
-
-
-def _moment(at: float) -> str | None:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
+def document(seen: Seen) -> Any:
+    """All of it as JSON data (docs/schema/batch-status-1.schema.json)."""
+    return jsonio.encode(jsonio.converter(), status_of(seen.look, seen.now))
