@@ -31,6 +31,10 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     monkeypatch.setattr("p2v.cli.batch.keeping.ANSWER_SECONDS", 0.2)
     yield event
     event.set()
+    # what is left of a run's page ends before the next test begins
+    for thread in threading.enumerate():
+        if thread.name == "report":
+            thread.join(60)
 
 
 def test_a_run_begins_and_ends_though_its_page_cannot_be_made(

@@ -143,12 +143,13 @@ def test_one_look_hangs_on_a_frozen_file_system_for_all_machines_there(tmp_path:
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where anything was opened to be written."""
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where anything was opened to be written; what threads do that other tests left is elsewhere."""
     opened, real = [], os.open
 
     def note(path: Path, flags: int, mode: int = 0o777, **rest: int) -> int:
-        opened.append(Path(path))
+        if Path(path).is_relative_to(tmp_path):
+            opened.append(Path(path))
         return real(path, flags, mode, **rest)
 
     monkeypatch.setattr("p2v.batch.trial.os.open", note)

@@ -412,9 +412,9 @@ def test_damaged_packages_raise_errors_of_their_own_only(tmp_path: Path, fixture
     is_wide = text[:2] == b"\xff\xfe"
     tokens = [b"", b"-1", b"9" * 40, b"\0", b"\xff", b"${x}", b"../x", b"/", b"3", b"17", b"true", b"ovf:/disk/", b"&#0;", b"\xc3"]
     values = [match.span(1) for match in re.finditer(rb">([^<>]+)<|\"([^\"]*)\"", text) if match[1]]
-    started = time.monotonic()
+    started = time.thread_time()
     slowest, rounds = 0.0, 0
-    while rounds < 300 and time.monotonic() - started < 0.6:
+    while rounds < 300 and time.thread_time() - started < 0.6:
         rounds += 1
         raw = bytearray(text)
         for _ in range(chance.randrange(1, 4)):
@@ -425,14 +425,14 @@ def test_damaged_packages_raise_errors_of_their_own_only(tmp_path: Path, fixture
                 begin = chance.randrange(len(raw))
                 raw[begin : begin + chance.randrange(1, 60)] = chance.choice(tokens)
         damaged = Description(description.path, bytes(raw), description.around)
-        before = time.monotonic()
+        before = time.thread_time()
         try:
             ovf.recognises(damaged.data[:4096])
             for name in ovf.systems(damaged):
                 ovf.read(damaged, name)
         except P2vError:
             pass
-        slowest = max(slowest, time.monotonic() - before)
+        slowest = max(slowest, time.thread_time() - before)
     assert rounds > 5
     assert slowest < 1
 

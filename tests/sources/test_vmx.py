@@ -394,8 +394,8 @@ def test_damaged_descriptions_raise_errors_of_their_own_only(tmp_path: Path, fix
     chance = random.Random(fixture)
     lines = description.data.splitlines(keepends=True)
     tokens = [b'""', b'"-1"', b'"' + b"9" * 40 + b'"', b"\0", b"|00", b"|zz", b"\xff", b'"../x"', b'"/"', b'"FALSE"', b"=", b'"']
-    slowest, rounds, started = 0.0, 0, time.monotonic()
-    while rounds < 300 and time.monotonic() - started < 0.6:
+    slowest, rounds, started = 0.0, 0, time.thread_time()
+    while rounds < 300 and time.thread_time() - started < 0.6:
         rounds += 1
         damaged = list(lines)
         for _ in range(chance.randrange(1, 5)):
@@ -407,12 +407,12 @@ def test_damaged_descriptions_raise_errors_of_their_own_only(tmp_path: Path, fix
                 key.swapcase() + b"=" + value[: chance.randrange(len(value) + 1)],
             ])  # fmt: skip
         raw = b"".join(damaged)
-        before = time.monotonic()
+        before = time.thread_time()
         try:
             vmx.recognises(raw[:4096])
             vmx.read(Description(description.path, raw, description.around))
         except P2vError:
             pass
-        slowest = max(slowest, time.monotonic() - before)
+        slowest = max(slowest, time.thread_time() - before)
     assert rounds > 5
     assert slowest < 1
