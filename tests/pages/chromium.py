@@ -245,12 +245,12 @@ def end(process: subprocess.Popen[bytes], folder: Path) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and processes_with(folder):
-        time.sleep(0.02)
-    for left in processes_with(folder):
-        with suppress(ProcessLookupError):
-            os.kill(left, signal.SIGKILL)
+    asked, deadline = time.monotonic() + 5, time.monotonic() + PATIENCE_SECONDS
+    while (left := processes_with(folder)) and time.monotonic() < deadline:
+        for each in left if time.monotonic() > asked else ():
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        time.sleep(0.02)  # killed ones, too, take a moment to be gone
 
 
 def processes_with(folder: Path) -> list[int]:
