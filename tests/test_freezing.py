@@ -55,9 +55,12 @@ def guards() -> list[int]:
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if b"p2v.core.freeze_guard" not in words:
+                continue
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue
-        if b"p2v.core.freeze_guard" in words and int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid():
+            continue  # it ended while we looked
+        if parent == os.getpid():
             found.append(int(entry.name))
     return found
 
