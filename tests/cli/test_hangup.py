@@ -26,8 +26,8 @@ def ignore() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def converting(folder: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
-    """A conversion that copies slowly, and has begun to; its scratch folder is ``folder / "tmp"``."""
+def converting(folder: Path, limit: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    """A conversion that copies no faster than so much a second, and has begun to; its scratch folder is ``folder / "tmp"``."""
     (folder / "tmp").mkdir()
     disk = dos_disk(folder / "web.raw", words=os.urandom(6 * MIB), size=16 * MIB)
     words = [
@@ -39,7 +39,7 @@ def converting(folder: Path, before: Callable[[], None] | None = None) -> subpro
         "-o",
         str(folder / "out"),
         "--limit",
-        "2M",
+        limit,
         "--progress",
         "json",
     ]
@@ -55,7 +55,8 @@ def converting(folder: Path, before: Callable[[], None] | None = None) -> subpro
 
 
 def test_a_conversion_ends_in_order_and_keeps_what_it_copied(tmp_path: Path) -> None:
-    process = converting(tmp_path)
+    # it would go on for most of a minute, on however busy a host
+    process = converting(tmp_path, "128K")
     with process:
         process.send_signal(signal.SIGHUP)
         _, said = process.communicate(timeout=SECONDS)
@@ -67,7 +68,7 @@ def test_a_conversion_ends_in_order_and_keeps_what_it_copied(tmp_path: Path) -> 
 
 
 def test_one_that_was_started_with_nohup_goes_on(tmp_path: Path) -> None:
-    process = converting(tmp_path, ignore)
+    process = converting(tmp_path, "2M", ignore)
     with process:
         process.send_signal(signal.SIGHUP)
         process.communicate(timeout=SECONDS)
