@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2v.core.run import background, find_program
+from tests.processes import is_running
 
 pytestmark = pytest.mark.skipif(find_program("setpriv") is None, reason="setpriv is not installed")
 
@@ -29,13 +30,6 @@ def pid_in(file: Path) -> int:
             return int(file.read_text())
         time.sleep(0.05)
     raise AssertionError("the program did not start")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def test_a_program_ends_with_the_one_that_started_it(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from p2v.core.run import Completed
 from p2v.supplements import Supplements
 from tests.drivers.memory_tree import InMemoryTree
 from tests.other_users import let_others_through
+from tests.processes import is_running
 
 CHANGE = ExtendInitramfs.__new__(ExtendInitramfs)
 
@@ -90,23 +91,16 @@ def test_a_builder_ends_with_the_process_that_started_it(tmp_path: Path) -> None
     assert starter.stdout is not None
     with starter.stdout:
         builder = int(starter.stdout.readline())
-    assert _runs(builder)
+    assert is_running(builder)
     starter.send_signal(signal.SIGKILL)
     starter.wait(60)
     deadline = time.monotonic() + 120
-    while _runs(builder) and time.monotonic() < deadline:
+    while is_running(builder) and time.monotonic() < deadline:
         time.sleep(0.05)
-    went_on = _runs(builder)
+    went_on = is_running(builder)
     if went_on:
         os.kill(builder, signal.SIGKILL)
     assert not went_on
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def _supplements(folder: Path) -> Supplements:

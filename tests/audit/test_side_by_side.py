@@ -14,6 +14,7 @@ import pytest
 from p2v.audit.side_by_side import Answered, Bounds, side_by_side
 from p2v.core.units import MIB
 from tests.address_space import take
+from tests.processes import is_running
 
 _QUICK = Bounds(seconds=30.0)
 
@@ -83,17 +84,9 @@ def test_one_that_hangs_is_cut_off_with_what_it_started(tmp_path: Path) -> None:
     assert [found[number].data for number in (1, 2, 3)] == [1, 2, 3]
     assert time.monotonic() - started < 300
     deadline = time.monotonic() + 120
-    while _runs(int((tmp_path / "child").read_text())) and time.monotonic() < deadline:
+    while is_running(int((tmp_path / "child").read_text())) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not _runs(int((tmp_path / "child").read_text()))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        # a killed one that nobody has reaped yet does not run
-        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    assert not is_running(int((tmp_path / "child").read_text()))
 
 
 def test_an_answer_without_end_is_refused() -> None:
@@ -118,7 +111,7 @@ def test_who_stops_listening_leaves_no_process_behind(tmp_path: Path) -> None:
         time.sleep(0.01)
     several.close()  # type: ignore[attr-defined]
     # killed, they may take a moment to be gone
-    while [each for each in tmp_path.iterdir() if _runs(int(each.read_text()))]:
+    while [each for each in tmp_path.iterdir() if is_running(int(each.read_text()))]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -157,9 +150,9 @@ def test_work_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     worker = int(mark.read_text())
-    while _runs(worker) and time.monotonic() < deadline:
+    while is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert not _runs(worker)
+    assert not is_running(worker)
 
 
 def test_signals_of_the_parent_are_as_they_were_and_reach_the_work() -> None:

@@ -18,6 +18,7 @@ from p2v.batch.children import Ended, Heard, LocalChild, LocalStarter, Order, ev
 from p2v.batch.jobs import MachineJob
 from p2v.batch.marking import left_folders, marked_processes
 from tests.batch.fleets import remove_left
+from tests.processes import is_running
 
 PATIENCE = 60.0
 
@@ -52,13 +53,6 @@ def wait_until_heard(child: LocalChild, name: str) -> Heard:
             if event["event"] == name:
                 return event
     raise AssertionError(f"{name} was not said")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 def ends(pid: int) -> bool:

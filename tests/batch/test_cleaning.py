@@ -24,6 +24,7 @@ from p2v.batch.marking import left_folders, marked_environment
 from p2v.batch.store import Lease
 from p2v.core.fence import raise_fence, standing_fence
 from tests.batch.making import job
+from tests.processes import is_running
 
 NOW = 5000.0
 OF_A_RUN = (".web.p2v-lock", ".web.p2v-trial", "web.partial.work/overlay", "web.xml.partial")
@@ -285,13 +286,6 @@ def killed_runner(path: Path) -> Iterator[tuple[int, Path]]:
             os.killpg(int(pid), signal.SIGKILL)
 
 
-def is_there(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_a_stray_child_is_ended_and_what_it_held_is_seen_then(
     path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +298,7 @@ def test_a_stray_child_is_ended_and_what_it_held_is_seen_then(
         assert kinds == {LeftKind.PROCESS, LeftKind.FOLDER}
         assert pid in {each.process.pid for each in left if each.process is not None}
         assert all(not each.refused for each in remove(store, left, NOW))
-        assert not is_there(pid)
+        assert not is_running(pid)
         assert not folder.exists()
     assert names(left_behind(path, store, NOW), kept=False) == SHOWN
 
@@ -330,7 +324,7 @@ def test_a_number_that_went_to_another_process_ends_nobody(path: Path, results: 
         assert left.process is not None
         other = replace(left, process=replace(left.process, started=left.process.started + 1))
         list(remove(store, [other], NOW))
-        assert is_there(pid)
+        assert is_running(pid)
 
 
 def test_a_folder_that_is_not_there_holds_nothing(path: Path, tmp_path: Path) -> None:

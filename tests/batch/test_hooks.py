@@ -25,6 +25,7 @@ from p2v.batch.store import Store
 from tests.batch.cluster.clusters import until
 from tests.batch.fleets import Ran, batch, machine, remove_left, run, runs
 from tests.descriptors import descriptors
+from tests.processes import is_running
 
 LONG = 600.0
 # it tells what it got, says something all the while, and ends when it may
@@ -80,13 +81,6 @@ def told(folder: Path, what: str = "") -> list[dict[str, Any]]:
     return [each for each in found if what in ("", each["what"])]
 
 
-def is_there(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @contextmanager
 def killed_run(folder: Path, when: str, deed: str = "") -> Iterator[int]:
     """A run of another process that was killed in the middle of a hook, whose number this is; it ends with the context."""
@@ -121,7 +115,7 @@ def test_the_hook_of_a_run_that_was_killed_comes_to_its_end_and_the_next_one_is_
 
         def go(event: JobEvent, store: Store) -> None:
             if event.kind == "warning" and "still runs" in str(event.data["message"]):
-                assert is_there(pid)
+                assert is_running(pid)
                 (tmp_path / "go").touch()
 
         ran = run(wished(tmp_path, when), go)
@@ -146,7 +140,7 @@ def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path, monk
 
         def go(event: JobEvent, store: Store) -> None:
             if event.kind == "hook-began":
-                assert not is_there(pid)
+                assert not is_running(pid)
                 document.extend(told(tmp_path))
                 (tmp_path / "go").touch()
 
@@ -159,7 +153,7 @@ def test_its_own_limit_of_time_holds_though_its_run_is_gone(tmp_path: Path, monk
 def test_one_that_has_ended_meanwhile_is_not_waited_for_and_the_next_is_told(tmp_path: Path) -> None:
     with killed_run(tmp_path, "before") as pid:
         (tmp_path / "go").touch()
-        until(lambda: not is_there(pid), "the end of a hook")
+        until(lambda: not is_running(pid), "the end of a hook")
         ran = run(wished(tmp_path, "before"))
     assert not any("still runs" in words for words in warnings(ran))
     assert [each["unfinished"] for each in told(tmp_path, "began")] == [False, True]
@@ -242,7 +236,7 @@ def test_the_hook_of_the_whole_batch_is_waited_for_too(tmp_path: Path) -> None:
         def report(event: JobEvent) -> None:
             heard.append(event)
             if event.kind == "warning":
-                assert is_there(pid)
+                assert is_running(pid)
                 (tmp_path / "go").touch()
 
         made = wished(tmp_path, "end")

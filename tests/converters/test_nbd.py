@@ -21,6 +21,7 @@ from converters.references import DiskSpec
 from p2v.core.errors import ProgramFailed
 from p2v.core.workspace import socket_folder
 from tests.converters.images import VARIANTS, Variant
+from tests.processes import is_running
 
 PEAK_KIB = 300 * 1024
 CHECKOUT = Path(nbd.__file__).parent.parent
@@ -40,14 +41,6 @@ with serve(DiskSpec(Path(sys.argv[1]), "raw"), Path(sys.argv[2])) as export:
 def sockets() -> Iterator[Path]:
     with socket_folder() as folder:
         yield folder
-
-
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def is_gone_within(pid: int, seconds: float) -> bool:
