@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import resource
@@ -78,9 +79,10 @@ def test_huge_disks_open_at_once_in_little_memory(format_name: str, options: str
     image = tmp_path / "huge"
     qemu_img("create", "-q", "-f", format_name, "-o", options, str(image), "2040G" if format_name == "vpc" else size)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.process_time()
+    gc.collect()  # what other tests left takes longer than opening
+    started = time.thread_time()
     with open_disk(image) as disk:
-        opened = time.process_time() - started
+        opened = time.thread_time() - started
         identity(disk)
         describe(disk)
         assert disk.pread(4096, disk.virtual_size - 4096) == bytes(4096)

@@ -25,7 +25,7 @@ from tests.batch.cluster.clusters import (
 )
 
 Heard = list[Mapping[str, Any]]
-_SLOWLY = ("--limit", "1M")
+_SLOWLY = ("--limit", "128K")
 
 
 def _worker(heard: Heard) -> object:
