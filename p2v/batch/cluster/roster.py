@@ -41,6 +41,8 @@ class Roster:
     blindness: Blindness = field(default_factory=Blindness)
     _asking: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _ask_again: dict[str, float] = field(default_factory=dict)
+    _doubted: dict[str, str] = field(default_factory=dict)
+    """By their addresses, which process each was."""
 
     @property
     def is_known(self) -> bool:
@@ -57,7 +59,8 @@ class Roster:
 
     def doubt(self, worker: str) -> None:
         """It did not even begin what it was given: it is asked anew before it gets more."""
-        self.workers.pop(worker, None)
+        if (known := self.workers.pop(worker, None)) is not None:
+            self._doubted[worker] = known.process
 
     def clear(self) -> None:
         """The connection has ended."""
@@ -66,6 +69,7 @@ class Roster:
         self._asking.clear()
         self.workers.clear()
         self._ask_again.clear()
+        self._doubted.clear()
 
     async def look(self, client: Client) -> None:
         """Who is there now; those that are new are asked who they are, beside everything else. Raises ClusterRefused."""
@@ -76,7 +80,9 @@ class Roster:
         there: Mapping[str, Mapping[str, object]] = identity["workers"]
         now = time.monotonic()
         # one that was started anew at its old port is another one: it knows nothing of ours
-        gone = {each for each, known in self.workers.items() if each not in there or process_of(there[each]) != known.process}
+        processes = {each: known.process for each, known in self.workers.items()} | self._doubted
+        gone = {each for each, process in processes.items() if each not in there or process_of(there[each]) != process}
+        self._doubted.clear()
         for address in gone | {each for each, at in self._ask_again.items() if at <= now}:
             self.workers.pop(address, None)
             self._ask_again.pop(address, None)

@@ -48,8 +48,15 @@ def test_a_worker_that_was_started_anew_at_its_address_is_asked_anew_and_may_see
         folders[:] = ["/scratch/worker-2"]
         assert await look() == ("host2", "sees")
         roster.blindness.note(_WORKER, Missed(EVERYTHING, "full"), now=0.0)
+        # what it was given did not even begin, for it was started anew
+        roster.doubt(_WORKER)
+        assert await look() == ("host3", "is blind")
+        folders[:] = ["/scratch/worker-3"]
+        roster.doubt(_WORKER)
+        assert await look() == ("host4", "sees")
+        roster.blindness.note(_WORKER, Missed(EVERYTHING, "full"), now=0.0)
         folders.clear()
         assert await look() == ("", "sees")
 
     asyncio.run(asyncio.wait_for(main(), 60.0))
-    assert asked == [_WORKER] * 2
+    assert asked == [_WORKER] * 4
