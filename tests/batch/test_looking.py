@@ -163,5 +163,7 @@ def test_what_was_left_of_a_look_that_hung_is_taken_away_by_the_next(
     (left,) = children() - before
     until(lambda: has_ended(left), "the end of a process")
     silent.unlink()
-    silences.look(machine(tmp_path, "good"), None, at_sources=True, seconds=LONG).stop()
+    good = silences.look(machine(tmp_path, "good"), None, at_sources=True, seconds=LONG)
+    good.stop()
     assert left not in children()
+    until(lambda: good.is_gone, "the end of the other one")
