@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -29,6 +30,17 @@ _BYTES_IN_A_NAME = 40
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before xdist writes groups into the ids of tests."""
     in_order(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, Any, Any]:
+    """``main`` takes SIGTERM and SIGHUP for itself, and in the end Ctrl-C; after a test they do to the run what they did."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return (yield)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def pytest_collection_finish() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import signal
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,13 +27,6 @@ _HIVES: dict[str, tuple[str, Callable[[], Tree]]] = {
     "SOFTWARE": ("/Windows/System32/config/SOFTWARE", lambda: software_tree(more={_UNINSTALL: {"DisplayName": sz("x")}})),
     "BCD": ("/Boot/BCD", boot_store),
 }
-
-
-@pytest.fixture(autouse=True)
-def _same_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def planned(folder: Path, capsys: pytest.CaptureFixture[str], files: Mapping[str, bytes], *more: str) -> tuple[int, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +14,6 @@ from tests.fixtures.hives import make_hive
 from tests.fixtures.windows import bcd
 
 _EXPRESS = "PCI\\VEN_15AD&DEV_07B0&SUBSYS_07B015AD&REV_01\\005056FFFF8EC6EA00"
-
-
-@pytest.fixture(autouse=True)
-def _same_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def _disk(folder: Path, place: bcd.MbrPlace | None = None) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,6 @@ from tests.drivers.windows import bitlocker_writer
 from tests.drivers.windows.dynamic_disks import dynamic_disk
 from tests.drivers.windows.guest_disk import CURRENT_VERSION, MIB, ntfs_disk, software_tree, windows_files
 from tests.fixtures.hives import binary, make_hive
-
-
-@pytest.fixture(autouse=True)
-def _same_signals() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def told(capsys: pytest.CaptureFixture[str], verb: str, disks: Sequence[str]) -> str:
