@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ _WORKER = "p2v batch clean"
 _GRACE_SECONDS = 10.0
 _KILLED_SECONDS = 10.0
 _ANSWER_SECONDS, _AT_ONCE = 20.0, 4
-_NO_ANSWER = "its storage does not answer"
+NO_ANSWER = "its storage does not answer"
 _NUMBERED = re.compile(r"(.+-)([1-9][0-9]{0,18})", re.DOTALL)
 
 
@@ -66,7 +66,8 @@ class LeftKind(enum.Enum):
 class Left:
     """A thing that a crash left. ``machine``: empty where it is no single one's.
 
-    ``kept``: in words, why it is not removed unless everything is to go; empty: nobody needs it.
+    ``kept``: in words, why it is not removed unless everything is to go; empty: nobody needs it. ``host``: on whose own disk it
+    lies, where that is another one than this.
     """
 
     kind: LeftKind
@@ -76,6 +77,7 @@ class Left:
     process: MarkedProcess | None = None
     allocated: int = 0
     kept: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,10 @@ class Removed:
 
     left: Left
     refused: str = ""
+
+
+Elsewhere = Callable[[Left, Job, float], str]
+"""Removes a file at its host, as ``remove_file`` does here, by the job as it stands now, and the time."""
 
 
 class Jobs(Protocol):
@@ -145,11 +151,13 @@ def _left_bundles(path: Path, jobs: Sequence[Job], named: Collection[str], now: 
             if found is None or job is None or not 0 < int(found[2]) <= job.fence:
                 continue
             bundle = bundles_folder(path) / name
-            if name not in named and not (int(found[2]) == job.fence and _is_running(job, now)):
+            if name not in named and not (int(found[2]) == job.fence and is_running(job, now)):
                 yield Left(LeftKind.BUNDLE, job.machine.name, str(bundle), bundle)
 
 
-def remove(store: Jobs, left: Sequence[Left], now: float, *, everything: bool = False) -> Iterator[Removed]:
+def remove(
+    store: Jobs, left: Sequence[Left], now: float, *, everything: bool = False, elsewhere: Elsewhere | None = None
+) -> Iterator[Removed]:
     """Remove what was found, one after the other; ``everything``: also what is kept for the next run.
 
     Each is looked at once more: what has come to be in use meanwhile stays. Processes go first, then leases: they hold the rest.
@@ -158,10 +166,10 @@ def remove(store: Jobs, left: Sequence[Left], now: float, *, everything: bool = 
     for each in sorted(left, key=lambda one: order[one.kind]):
         if each.kept and not everything:
             continue
-        yield Removed(each, _remove_one(each, store, now))
+        yield Removed(each, _remove_one(each, store, now, elsewhere))
 
 
-def _remove_one(left: Left, store: Jobs, now: float) -> str:
+def _remove_one(left: Left, store: Jobs, now: float, elsewhere: Elsewhere | None) -> str:
     try:
         if left.process is not None:
             return end_process(left.process)
@@ -179,9 +187,11 @@ def _remove_one(left: Left, store: Jobs, now: float) -> str:
             remove_files([left.path])
             return ""
         if left.kind is LeftKind.SILENT:
-            return _NO_ANSWER
+            return NO_ANSWER
         path, job = left.path, store.job(left.machine)
-        return _apart(lambda: _remove_file(path, path.parent, job, now))
+        if left.host:
+            return elsewhere(left, job, now) if elsewhere is not None else "it is another host's"
+        return _apart(lambda: remove_file(path, path.parent, job, now))
     except P2vError as error:
         return error.sentence()
 
@@ -198,12 +208,16 @@ def _apart(work: Callable[[], str]) -> str:
     # who else has the fence's lock is waited for
     (answered,) = side_by_side(said, 1, 1, Bounds(LOCK_SECONDS + _ANSWER_SECONDS))
     if answered.timed_out:
-        return _NO_ANSWER
+        return NO_ANSWER
     return answered.data if isinstance(answered.data, str) else answered.failure or "it ended without an answer"
 
 
-def _remove_file(path: Path, folder: Path, job: Job, now: float) -> str:
-    if _is_running(job, now):
+def remove_file(path: Path, folder: Path, job: Job, now: float) -> str:
+    """Remove a file of a machine's, unless a conversion of it is on; in words why it is still there, empty: it is gone.
+
+    Raises NotPermitted, ReadFailed, NoSpace.
+    """
+    if is_running(job, now):
         return "its machine is being converted"
     lock = lock_path(folder, job.machine.name)
     try:
@@ -223,7 +237,7 @@ def _remove_file(path: Path, folder: Path, job: Job, now: float) -> str:
 
 def not_yet(jobs: Iterable[Job], now: float) -> tuple[Job, ...]:
     """Jobs of runs of this host that have died, and whose leases have not run out yet: what they left is seen then."""
-    return tuple(job for job in jobs if _is_running(job, now) and _has_died(job.worker))
+    return tuple(job for job in jobs if is_running(job, now) and _has_died(job.worker))
 
 
 def _has_died(worker: str) -> bool:
@@ -235,7 +249,8 @@ def _has_died(worker: str) -> bool:
 # --- leases and processes -------------------------------------------------------------------------------------------
 
 
-def _is_running(job: Job, now: float) -> bool:
+def is_running(job: Job, now: float) -> bool:
+    """Whether somebody has a lease of it that lives."""
     return job.state is State.RUNNING and job.lease_until > now
 
 
@@ -309,25 +324,37 @@ def _left_files(jobs: Sequence[Job], in_use: set[str], now: float) -> Iterator[L
     for job in jobs:
         by_folder[job.machine.folder][job.machine.name] = job
     folders = list(by_folder)
-    looked = side_by_side(lambda n: _listed(folders[n], by_folder[folders[n]]), len(folders), _AT_ONCE, Bounds(_ANSWER_SECONDS))
+    looked = side_by_side(lambda n: listed(folders[n], by_folder[folders[n]]), len(folders), _AT_ONCE, Bounds(_ANSWER_SECONDS))
     for answered in sorted(looked, key=lambda each: each.number):
         folder = folders[answered.number]
-        here = by_folder[folder]
-        match answered.data:
-            case {"errno": int(number)}:
-                raise write_problem(OSError(number, os.strerror(number)), folder)
-            case {"files": list(files), "locked": list(locked)}:
-                found = [JobFile(folder / name, FileKind(kind), machine, size) for name, kind, machine, size in files]
-            case _:
-                yield Left(LeftKind.SILENT, "", str(folder), folder)
-                continue
-        for machine in dict.fromkeys(each.machine for each in found):
-            if machine not in in_use and machine not in locked and not _is_running(here[machine], now):
-                yield from _of_machine(here[machine], [each for each in found if each.machine == machine])
+        yield from judged(folder, by_folder[folder], answered.data, in_use, now)
 
 
-def _listed(folder: Path, machines: Collection[str]) -> dict[str, Any]:
-    """The files that are of interest, as values, and the machines whose locks are held."""
+def judged(
+    folder: Path, machines: Mapping[str, Job], found: object, in_use: Collection[str], now: float
+) -> Iterator[Left]:
+    """What was left in a folder, of these machines. ``found``: what ``listed`` gave, of whichever host; anything else: no answer.
+
+    Raises NotPermitted, ReadFailed where it cannot be read.
+    """
+    match found:
+        case {"errno": int(number)}:
+            raise write_problem(OSError(number, os.strerror(number)), folder)
+        case {"files": list(files), "locked": list(locked)}:
+            there = [JobFile(folder / name, FileKind(kind), machine, size) for name, kind, machine, size in files]
+        case _:
+            yield Left(LeftKind.SILENT, "", str(folder), folder)
+            return
+    for machine in dict.fromkeys(each.machine for each in there if each.machine in machines):
+        if machine not in in_use and machine not in locked and not is_running(machines[machine], now):
+            yield from _of_machine(machines[machine], [each for each in there if each.machine == machine])
+
+
+def listed(folder: Path, machines: Collection[str]) -> dict[str, Any]:
+    """The files of a folder that are of interest, as values, and the machines whose locks are held; or the error's number.
+
+    ``machines``: all whose results go there, for one's name may be the beginning of another's.
+    """
     try:
         found = list(job_files(folder, machines))
     except (FileNotFoundError, NotADirectoryError):

@@ -71,7 +71,7 @@ def job_files(folder: Path, machines: Collection[str]) -> Iterator[JobFile]:
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda each: each.name)
     for entry in listed:
-        found = _told(entry.name, named)
+        found = told(entry.name, named)
         if found is None:
             continue
         machine, kind = found
@@ -85,8 +85,8 @@ def job_files(folder: Path, machines: Collection[str]) -> Iterator[JobFile]:
             yield JobFile(folder / entry.name, kind, machine, _allocated(folder / entry.name, facts))
 
 
-def _told(name: str, machines: Collection[str]) -> tuple[str, FileKind] | None:
-    """The machine and the kind that a file's name tells; None: not ours."""
+def told(name: str, machines: Collection[str]) -> tuple[str, FileKind] | None:
+    """The machine, of these, and the kind that a file's name tells; None: it is none of theirs."""
     for end, kind in _AROUND.items():
         if name.startswith(".") and name.endswith(end) and name[1 : -len(end)] in machines:
             return name[1 : -len(end)], kind

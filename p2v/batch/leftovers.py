@@ -3,7 +3,7 @@ worked for it, on whose hosts something may have been left, too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +77,29 @@ class _NoJobs:
 
 def other_hosts(jobs: Iterable[Job]) -> tuple[str, ...]:
     """Names of the other hosts that worked on a batch: its runs', as far as jobs name them, and its workers'."""
-    here = this_host().name
     runners = {job.worker.rpartition(":")[0] for job in jobs}
     found = {job.host for job in jobs} | {job.machine.host for job in jobs if job.fence} | runners
-    return tuple(sorted(name for name in found if name and name.partition(".")[0] != here.partition(".")[0]))
+    return tuple(sorted(name for name in found if _is_another(name)))
+
+
+def own_disks(store: Store, jobs: Iterable[Job]) -> Mapping[str, tuple[Job, ...]]:
+    """Machines whose files may lie on a disk that another host alone has, by the names of such hosts.
+
+    Results of a machine that is pinned to a host may lie there alone; of others this host sees them. Hosts are those that began an
+    attempt, as far as was heard, and the one that it is pinned to, of which nothing may have been heard.
+    """
+    found: dict[str, list[Job]] = {}
+    pinned = [job for job in jobs if job.machine.host and job.fence]
+    told = store.worker_hosts() if pinned else {}
+    for job in pinned:
+        for host in told.get(job.machine.name, frozenset()) | {job.machine.host}:
+            found.setdefault(host, []).append(job)
+    return {host: tuple(found[host]) for host in sorted(found) if _is_another(host)}
+
+
+def _is_another(host: str) -> bool:
+    """Whether a host's name means another than this one."""
+    return bool(host) and host.partition(".")[0] != this_host().name.partition(".")[0]
 
 
 def _remove(store: Store, left: Left, runner: Runner) -> str:

@@ -177,6 +177,15 @@ class Store:
         told = (self._rows.event(row).data.get("bundle") for row in rows)
         return frozenset(Path(path).name for path in told if isinstance(path, str))
 
+    def worker_hosts(self) -> Mapping[str, frozenset[str]]:
+        """By jobs' names, the names of all hosts of a cluster that ever began an attempt at one. Raises BadStore."""
+        found: dict[str, set[str]] = {}
+        for row in self._file.rows("SELECT * FROM events WHERE kind = ?", (WORKER,)):
+            event = self._rows.event(row)
+            if host := event.data.get("host"):
+                found.setdefault(event.job, set()).add(str(host))
+        return {job: frozenset(hosts) for job, hosts in found.items()}
+
     # What a worker does
 
     def claim(self, name: str, worker: str, seconds: float, now: float, run: int = 0) -> Lease | None:

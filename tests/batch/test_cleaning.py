@@ -74,13 +74,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
+def crashed(folder: Path) -> Path:
+    """A folder of results with what a conversion of ``web`` left that was killed, and what is others'."""
     for name in (*OF_A_RUN, *OF_A_COPY, *OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("x")
     return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return crashed(tmp_path / "results")
 
 
 def store_with(results: Path, state: State, **rest: object) -> FakeStore:

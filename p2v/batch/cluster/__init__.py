@@ -5,7 +5,7 @@ happens, and forgets it. Nothing of Dask is imported before a cluster is opened:
 """
 
 from p2v.batch.cluster.address import Address, Certificates, parse_address
-from p2v.batch.cluster.opening import open_engine
+from p2v.batch.cluster.opening import open_engine, open_visit
 from p2v.batch.cluster.placing import ClusterWish, Storage, parse_storage
 
-__all__ = ["Address", "Certificates", "ClusterWish", "Storage", "open_engine", "parse_address", "parse_storage"]
+__all__ = ["Address", "Certificates", "ClusterWish", "Storage", "open_engine", "open_visit", "parse_address", "parse_storage"]

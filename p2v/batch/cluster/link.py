@@ -27,7 +27,16 @@ from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.batch.cluster.handshake import why_lost
 from p2v.batch.cluster.messages import Begun, Left, Over, Task, Told, Unfit, Unseen, message_of
 from p2v.batch.cluster.placing import ClusterWish, fitting, needs, roomiest, storages_of, turns, why_none
-from p2v.batch.cluster.roster import ANSWER_SECONDS, Broken, Roster, forbid_stealing, forget_told, taken, within
+from p2v.batch.cluster.roster import (
+    HANGING_SECONDS,
+    Broken,
+    Roster,
+    connected,
+    forbid_stealing,
+    forget_told,
+    taken,
+    within,
+)
 from p2v.batch.cluster.sent import Sent
 from p2v.batch.cluster.sight import Here, seen_here
 from p2v.batch.cluster.worker import run_task
@@ -41,7 +50,6 @@ _CLOCKS_APART_SECONDS = 30.0
 _FORGET_SECONDS = 60.0
 """Between times that the scheduler is told to keep nothing of what workers told."""
 _QUEUE = "queue"
-_HANGING_SECONDS = 60.0
 _LAST_WORD_SECONDS = 60.0
 """For which a child that is to stop, or whose task has ended, may be silent before it counts as lost."""
 
@@ -128,21 +136,11 @@ class Link:
                 await self._pause()
 
     async def _connected(self) -> None:
-        client = Client(
-            self.address.url,
-            security=self.security,
-            asynchronous=True,
-            set_as_default=False,
-            timeout=ANSWER_SECONDS,
-            name="p2v",
-        )
-        try:
-            await within(_HANGING_SECONDS, client)
-            await self._serve(client)
-        finally:
-            self._roster.clear()
-            with suppress(OSError, TimeoutError, RuntimeError):
-                await within(ANSWER_SECONDS, client.close())
+        async with connected(self.address, self.security) as client:
+            try:
+                await self._serve(client)
+            finally:
+                self._roster.clear()
 
     async def _serve(self, client: Client) -> None:
         client.subscribe_topic(self.topic, self._on_message)
@@ -162,9 +160,9 @@ class Link:
                 await forget_told(client, self.topic)
                 forgot = time.monotonic()
             # a scheduler that hangs is none
-            await within(_HANGING_SECONDS, self._attend(client))
+            await within(HANGING_SECONDS, self._attend(client))
             await self._pause()
-        await within(_HANGING_SECONDS, self._stop_all())
+        await within(HANGING_SECONDS, self._stop_all())
         await forget_told(client, self.topic)
 
     async def _attend(self, client: Client) -> None:

@@ -22,7 +22,7 @@ from p2v.batch.cluster.placing import Storage
 from p2v.batch.jobs import MachineJob, Verify
 from p2v.core.units import KIB, MIB
 
-PROTOCOL = 4
+PROTOCOL = 5
 _TAIL_CHARACTERS = 20_000
 _LONGEST_PATH = 4096
 _LONGEST_CODE = 64

@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2v.batch.children import Child, Order
-from p2v.batch.cluster.address import parse_address
+from p2v.batch.cluster.address import Address, parse_address
 from p2v.batch.cluster.handshake import trouble
 from p2v.batch.cluster.placing import ClusterWish
 from p2v.core.errors import ClusterRefused, ToolMissing
 
 if TYPE_CHECKING:
+    from distributed.security import Security
+
     from p2v.batch.cluster.link import Link
+    from p2v.batch.cluster.visiting import Visit
 
 _CLOSING_SECONDS = 60.0
 _DESCRIPTORS = 16384
+_MISSING = ("dask.distributed", "p2v-suite[cluster] by pip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +50,10 @@ def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
     """
     address = parse_address(wish.engine, wish.certificates)
     try:
-        from distributed.security import Security
-
         from p2v.batch.cluster.link import Link
     except ImportError as error:
-        raise ToolMissing("dask.distributed", "p2v-suite[cluster] by pip") from error
-    files = wish.certificates
-    refused = trouble(address, files)
-    if refused is not None:
-        raise ClusterRefused(wish.engine, *refused)
-    security = (
-        Security(
-            tls_ca_file=str(files.authority),
-            tls_client_cert=str(files.certificate),
-            tls_client_key=str(files.key),
-            require_encryption=True,
-        )
-        if files is not None
-        else Security(require_encryption=False)
-    )
-    link = Link(address, wish, security, f"p2v-{uuid.uuid4().hex}")
+        raise ToolMissing(*_MISSING) from error
+    link = Link(address, wish, _security(wish, address), f"p2v-{uuid.uuid4().hex}")
     thread = threading.Thread(target=link.run, name="p2v-cluster", daemon=True)
     with _silent_dask(), many_descriptors():
         thread.start()
@@ -77,6 +65,36 @@ def open_engine(wish: ClusterWish, store: Path) -> Iterator[ClusterStarter]:
         finally:
             link.close()
             thread.join(_CLOSING_SECONDS)
+
+
+@contextmanager
+def open_visit(wish: ClusterWish, store: Path) -> Iterator[Visit]:
+    """Asks a cluster's workers what a crash of the batch with this store left on their own disks. Raises as ``open_engine``."""
+    address = parse_address(wish.engine, wish.certificates)
+    try:
+        from p2v.batch.cluster.asking import visited
+    except ImportError as error:
+        raise ToolMissing(*_MISSING) from error
+    with _silent_dask(), visited(wish, address, _security(wish, address), store) as visit:
+        yield visit
+
+
+def _security(wish: ClusterWish, address: Address) -> Security:
+    """How a scheduler is talked to, once it is known that nothing speaks against that. Raises ClusterRefused."""
+    from distributed.security import Security
+
+    files = wish.certificates
+    refused = trouble(address, files)
+    if refused is not None:
+        raise ClusterRefused(wish.engine, *refused)
+    if files is None:
+        return Security(require_encryption=False)
+    return Security(
+        tls_ca_file=str(files.authority),
+        tls_client_cert=str(files.certificate),
+        tls_client_key=str(files.key),
+        require_encryption=True,
+    )
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from distributed import Client, Queue
+from distributed.security import Security
 
 import p2v
-from p2v.batch.cluster.address import objection
+from p2v.batch.cluster.address import Address, objection
 from p2v.batch.cluster.blindness import Blindness
 from p2v.batch.cluster.messages import PROTOCOL
 from p2v.batch.cluster.placing import WorkerSeen, process_of, seen
@@ -22,6 +23,8 @@ from p2v.core.errors import ClusterRefused
 
 ANSWER_SECONDS = 15.0
 """For a scheduler or worker to answer."""
+HANGING_SECONDS = 60.0
+"""After which a scheduler that was once there is none."""
 _ASK_AGAIN_SECONDS = 30.0
 _T = TypeVar("_T")
 
@@ -103,6 +106,25 @@ class Roster:
         self.workers[address] = seen(address, said, described, p2v.__version__, PROTOCOL)
         self._asking.pop(address, None)
         self.wake()
+
+
+@asynccontextmanager
+async def connected(address: Address, security: Security) -> AsyncIterator[Client]:
+    """A talk with a scheduler. Raises TimeoutError, and what Dask raises."""
+    client = Client(
+        address.url,
+        security=security,
+        asynchronous=True,
+        set_as_default=False,
+        timeout=ANSWER_SECONDS,
+        name="p2v",
+    )
+    try:
+        await within(HANGING_SECONDS, client)
+        yield client
+    finally:
+        with suppress(OSError, TimeoutError, RuntimeError):
+            await within(ANSWER_SECONDS, client.close())
 
 
 def _rpc(client: Client) -> Any:

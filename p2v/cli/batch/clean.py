@@ -1,4 +1,5 @@
 """``p2v batch clean [JOBS]``: show what a crash left on this host: processes, leases, files, folders. ``--remove`` removes it.
+``--engine``: also the files on disks that hosts of a cluster alone have.
 
 Nothing is shown that a run still uses, and nothing that is not the batch's own. What the next run goes on with (unfinished
 copies of machines that wait, results that lack only their names) stays, unless ``--everything`` is said.
@@ -9,25 +10,33 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from p2v.batch.cleaning import Left, LeftKind, Removed, left_behind, not_yet, remove
+from p2v.batch.cluster import ClusterWish, open_visit
 from p2v.batch.jobs import Job
-from p2v.batch.leftovers import FURTHER, further_left, left_here, other_hosts, remove_further, remove_here
+from p2v.batch.leftovers import FURTHER, further_left, left_here, other_hosts, own_disks, remove_further, remove_here
 from p2v.batch.store import Store
 from p2v.batch.taking_over import WithoutTheDead
 from p2v.cli import console
+from p2v.cli.batch import engine_options
 from p2v.cli.batch.status_text import cut, name_of
 from p2v.cli.batch.which import add_batch, batch_of
 from p2v.core import jsontext
-from p2v.core.errors import StoreElsewhere
+from p2v.core.errors import StoreElsewhere, Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
 
+if TYPE_CHECKING:
+    from p2v.batch.cluster.visiting import Visit
+
 _INCOMPLETE = 2
 _NAMED = 5
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,16 +45,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remove", action="store_true", help="remove what is shown as left")
     parser.add_argument("--everything", action="store_true", help="with --remove: also what is kept for the next run")
     parser.add_argument("--json", action="store_true", help="as a JSON document")
+    engine_options.configure_address(parser, "also ask the workers of this scheduler what is left on disks that they alone have")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show, and remove where that is wished. 2: something that was to be removed is still there."""
+    """Show, and remove where that is wished. 2: something that was to be removed is still there, or not all was seen."""
+    wish = engine_options.wish_of(arguments)
     path = _store_of(arguments.batch)
     if path is None:
+        if wish is not None:
+            raise Usage("--engine: what workers' hosts may remove stands in the store, and there is none that this host may open")
         return _clean_host(arguments)
     removed: list[Removed] = []
-    with Store.open(path) as store:
-        left = list(_left(store))
+    with Store.open(path) as store, _visit(wish, store) as visit:
+        left = [*_left(store), *(_left_there(visit, store) if visit is not None else ())]
         _show(arguments, left)
         if arguments.remove:
             removed += _remove(arguments, store, [each for each in left if each.kind is LeftKind.PROCESS])
@@ -54,18 +67,46 @@ def run(arguments: argparse.Namespace) -> int:
             if further:
                 _show(arguments, further)
             left += further
-            removed += _remove(arguments, store, [each for each in left if each.kind is not LeftKind.PROCESS])
+            removed += _remove(arguments, store, [each for each in left if each.kind is not LeftKind.PROCESS], visit)
         early = not_yet(WithoutTheDead(store).jobs(), time.time())
-        others = other_hosts(store.jobs())
-    _end(arguments, left, removed)
-    if others:
-        console.note(f"p2v: this host alone was looked at, and these converted, too: {_hosts(others)}")
-        console.note("     `p2v batch clean` with the same path there, by who runs p2v's worker: processes, folders, snapshots")
+        others, own = other_hosts(store.jobs()), own_disks(store, store.jobs())
+    unasked = visit.unasked if visit is not None else {}
+    _end(arguments, left, removed, unasked)
+    _tell_of_others(others, own, unasked, asked=wish is not None)
     if early:
         last = max(job.lease_until for job in early) - time.time()
         console.note(f"p2v: a run that had {_machines(early)} has died; look again in {format_seconds(max(0.0, last))}")
         console.note("     Until then it might only have been slow. `p2v batch run` waits for that by itself.")
-    return _INCOMPLETE if any(each.refused for each in removed) else 0
+    is_unseen = bool(unasked) or any(each.kind is LeftKind.SILENT and each.host for each in left)
+    return _INCOMPLETE if is_unseen or any(each.refused for each in removed) else 0
+
+
+def _tell_of_others(
+    others: Sequence[str], own: Mapping[str, Sequence[Job]], unasked: Mapping[str, str], *, asked: bool
+) -> None:
+    for host, why in unasked.items():
+        console.note(f"p2v: {cut(host)} is not asked: {cut(why)}; run again when it is back")
+    if own and not asked:
+        ways = "--engine dask://SCHEDULER asks their workers"
+        console.note(f"p2v: files on disks that these hosts alone may have were not looked at: {_hosts(list(own))}; {ways}")
+    if others:
+        what = "processes, folders and snapshots were looked for on this host alone" if asked else "this host alone was looked at"
+        console.note(f"p2v: {what}, and these converted, too: {_hosts(others)}")
+        console.note("     `p2v batch clean` with the same path there, by who runs p2v's worker: processes, folders, snapshots")
+
+
+@contextmanager
+def _visit(wish: ClusterWish | None, store: Store) -> Iterator[Visit | None]:
+    if wish is None:
+        yield None
+        return
+    with open_visit(wish, store.path) as visit:
+        yield visit
+
+
+def _left_there(visit: Visit, store: Store) -> Iterator[Left]:
+    jobs = WithoutTheDead(store).jobs()
+    yield from visit.left(own_disks(store, jobs), jobs, time.time())
 
 
 def _store_of(jobs: Path) -> Path | None:
@@ -117,11 +158,14 @@ def _machines(jobs: Sequence[Job]) -> str:
     return names + (f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else "")
 
 
-def _remove(arguments: argparse.Namespace, store: Store, left: Sequence[Left]) -> Iterator[Removed]:
+def _remove(
+    arguments: argparse.Namespace, store: Store, left: Sequence[Left], visit: Visit | None = None
+) -> Iterator[Removed]:
     seen = WithoutTheDead(store)
     seen.jobs()
     mine = [each for each in left if each.kind not in FURTHER]
-    gone = remove(seen, mine, time.time(), everything=arguments.everything)
+    there = visit.remove if visit is not None else None
+    gone = remove(seen, mine, time.time(), everything=arguments.everything, elsewhere=there)
     for each in itertools.chain(gone, remove_further(store, [each for each in left if each.kind in FURTHER])):
         _tell(arguments, each)
         yield each
@@ -152,15 +196,20 @@ def _lines(left: Sequence[Left]) -> Iterator[str]:
 
 def _said(left: Left) -> str:
     size = f", {format_bytes(left.allocated)}" if left.allocated else ""
-    machine = f"{printable(left.machine, keep='')}: " if left.machine else ""
+    there = f"at {cut(left.host)}" if left.host else ""
+    owner = " ".join(each for each in (printable(left.machine, keep=""), there) if each)
+    machine = f"{owner}: " if owner else ""
     what = "" if left.kind is LeftKind.FILE else f"{left.kind.value} "
     return machine + what + cut(left.said) + size
 
 
-def _end(arguments: argparse.Namespace, left: Sequence[Left], removed: Sequence[Removed]) -> None:
+def _end(
+    arguments: argparse.Namespace, left: Sequence[Left], removed: Sequence[Removed], unasked: Mapping[str, str] = _NOBODY
+) -> None:
     if arguments.json:
         gone = [{**_data(each.left), "refused": each.refused} for each in removed]
-        console.out_json(jsontext.pretty({"left": [_data(each) for each in left], "removed": gone}))
+        hosts = [{"host": host, "why": why} for host, why in unasked.items()]
+        console.out_json(jsontext.pretty({"left": [_data(each) for each in left], "removed": gone, "unasked": hosts}))
     elif not arguments.remove and any(not each.kept for each in left):
         console.note("p2v: nothing was removed; --remove removes what is left")
 
@@ -169,6 +218,7 @@ def _data(left: Left) -> dict[str, Any]:
     return {
         "kind": left.kind.value,
         "machine": left.machine,
+        "host": left.host or None,
         "said": left.said,
         "path": str(left.path) if left.path is not None else None,
         "pid": left.process.pid if left.process is not None else None,

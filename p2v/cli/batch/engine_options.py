@@ -26,11 +26,19 @@ class Engine:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    group = parser.add_argument_group("on other hosts", "docs/cluster.md says how schedulers and workers are set up")
+    what = "convert on the workers of this scheduler of dask.distributed; the budget is then of all of them together"
+    group = configure_address(parser, what)
     group.add_argument(
-        "--engine", metavar="dask://HOST:PORT",
-        help="convert on the workers of this scheduler of dask.distributed; the budget is then of all of them together",
+        "--storage", action="append", default=[], metavar="NAME=FOLDER[:COUNT]",
+        help="jobs with a file below FOLDER take a token: one of COUNT in the whole cluster, as long as they copy; without COUNT "
+        "one of those that their worker was given by --resources storage-NAME=...; can be given repeatedly",
     )  # fmt: skip
+
+
+def configure_address(parser: argparse.ArgumentParser, what: str) -> argparse._ArgumentGroup:
+    """Add those that say where a scheduler is. ``what``: it is named for."""
+    group = parser.add_argument_group("on other hosts", "docs/cluster.md says how schedulers and workers are set up")
+    group.add_argument("--engine", metavar="dask://HOST:PORT", help=what)
     group.add_argument(
         "--tls-ca", type=Path, metavar="FILE", help="certificate of the authority of everybody in the cluster"
     )
@@ -38,11 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tls-cert", type=Path, metavar="FILE", help="our certificate; needed on any address but 127.0.0.1 and ::1"
     )
     group.add_argument("--tls-key", type=Path, metavar="FILE", help="its key")
-    group.add_argument(
-        "--storage", action="append", default=[], metavar="NAME=FOLDER[:COUNT]",
-        help="jobs with a file below FOLDER take a token: one of COUNT in the whole cluster, as long as they copy; without COUNT "
-        "one of those that their worker was given by --resources storage-NAME=...; can be given repeatedly",
-    )  # fmt: skip
+    parser.set_defaults(storage=[])
+    return group
 
 
 def wish_of(arguments: argparse.Namespace) -> ClusterWish | None:

@@ -82,16 +82,16 @@ class Cluster:
 
     def worker(
         self, resources: str = "convert=2 kvm=1", name: str = "", nanny: str = "--no-nanny", preload: str = "",
-        port: int = 0, environment: Mapping[str, str] = MappingProxyType({}),
+        port: int = 0, environment: Mapping[str, str] = MappingProxyType({}), enter: Sequence[str] = (),
     ) -> Program:  # fmt: skip
-        """Start one, and wait until the scheduler has taken it."""
+        """Start one, and wait until the scheduler has taken it. ``enter``: what a command begins with that is to run elsewhere."""
         program = self._start(
             "worker", f"{self.scheme}://{self.host}:{self.port}", nanny, "--dashboard-address", "127.0.0.1:0",
             "--nthreads", "4",
             "--memory-limit", "0", "--host", self.host, "--local-directory", str(self.folder),
             "--resources", resources, *(["--name", name] if name else []),
             *(["--preload", preload] if preload else []), *(["--worker-port", str(port)] if port else []), *self.security,
-            environment=environment,
+            environment=environment, enter=enter,
         )  # fmt: skip
         until(lambda: b"Registered to:" in program.log.read_bytes(), "a worker at the scheduler")
         return program
@@ -104,11 +104,17 @@ class Cluster:
         for program in self.programs:
             program.end()
 
-    def _start(self, kind: str, *options: str, environment: Mapping[str, str] = MappingProxyType({})) -> Program:
+    def _start(
+        self,
+        kind: str,
+        *options: str,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        enter: Sequence[str] = (),
+    ) -> Program:
         log = self.folder / f"{kind}{len(self.programs)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
+                [*enter, sys.executable, "-m", f"distributed.cli.dask_{kind}", *options],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd=self.folder,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), **environment},
             )  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _TOOLS = ("ip", "unshare", "nsenter", "setpriv", "mount")
+_ALL = ("--net", "--uts", "--mount")
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
@@ -70,8 +71,8 @@ class Switch:
         """A further one, at an address of its own."""
         own = self._own or self._switch()
         number = len(self.hosts) + 1
-        pid = self._namespaces()
-        made = Host(name, f"198.51.100.{number}", _entering(pid))
+        pid = _namespaces(self.stack, _ALL)
+        made = Host(name, f"198.51.100.{number}", _entering(pid, _ALL))
         own.run("ip", "link", "add", f"port{number}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         own.run("ip", "link", "set", f"port{number}", "master", "switch", "up")
         for command in (
@@ -85,35 +86,25 @@ class Switch:
         return made
 
     def _switch(self) -> Host:
-        self._own = Host("switch", "", _entering(self._namespaces()))
+        self._own = Host("switch", "", _entering(_namespaces(self.stack, _ALL), _ALL))
         self._own.run("ip", "link", "add", "switch", "type", "bridge")
         self._own.run("ip", "link", "set", "switch", "up")
         return self._own
 
-    def _namespaces(self) -> int:
-        """The process that holds a set of them; it says when it has them."""
-        holding = (
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--net",
-            "--uts",
-            "--mount",
-            "sh",
-            "-c",
-            "echo; exec sleep 86400",
-        )
-        holder = subprocess.Popen(holding, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.stack.callback(_end, holder)
-        assert holder.stdout is not None
-        if holder.stdout.readline() != b"\n":
-            raise OSError("unshare does not give namespaces")
-        return holder.pid
+
+def _namespaces(stack: contextlib.ExitStack, kinds: Sequence[str]) -> int:
+    """The process that holds a set of them; it says when it has them."""
+    holding = ("setpriv", "--pdeathsig", "KILL", "unshare", *kinds, "sh", "-c", "echo; exec sleep 86400")
+    holder = subprocess.Popen(holding, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    stack.callback(_end, holder)
+    assert holder.stdout is not None
+    if holder.stdout.readline() != b"\n":
+        raise OSError("unshare does not give namespaces")
+    return holder.pid
 
 
-def _entering(pid: int) -> tuple[str, ...]:
-    return ("nsenter", "--target", str(pid), "--net", "--uts", "--mount", "--")
+def _entering(pid: int, kinds: Sequence[str]) -> tuple[str, ...]:
+    return ("nsenter", "--target", str(pid), *kinds, "--")
 
 
 def _end(holder: subprocess.Popen[bytes]) -> None:
@@ -127,3 +118,14 @@ def hosts(*names: str) -> Iterator[Sequence[Host]]:
     with contextlib.ExitStack() as stack:
         switch = Switch(stack)
         yield [switch.host(name) for name in names]
+
+
+@contextlib.contextmanager
+def housemates(*names: str) -> Iterator[Sequence[Host]]:
+    """Hosts of these names at this one's own addresses: with names and mounts of their own alone."""
+    with contextlib.ExitStack() as stack:
+        made = []
+        for name in names:
+            made.append(Host(name, "127.0.0.1", _entering(_namespaces(stack, _ALL[1:]), _ALL[1:])))
+            made[-1].run("hostname", name)
+        yield made

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from p2v.batch.children import LocalStarter
-from p2v.batch.cluster import ClusterWish, link, open_engine
+from p2v.batch.cluster import ClusterWish, open_engine, roster
 from p2v.batch.cluster.child import ClusterChild, Stage
 from p2v.core.errors import ClusterGone
 from tests.batch.cluster.clusters import (
@@ -130,6 +130,6 @@ def test_a_job_whose_worker_goes_away_before_it_has_begun_goes_to_another_as_if_
 
 
 def test_no_scheduler_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(link, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(roster, "ANSWER_SECONDS", 0.5)
     with pytest.raises(ClusterGone), open_engine(ClusterWish("dask://127.0.0.1:1"), tmp_path / "batch.sqlite"):
         pass

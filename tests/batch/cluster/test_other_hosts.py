@@ -46,13 +46,22 @@ class Site:
     @contextmanager
     def batch(self, path: Path, options: list[str] | None = None) -> Iterator[Runner]:
         """The page's first command on the runner's host; ``options``: in place of those of certificates."""
-        words = pages.commands("p2v batch run")[0][1:]
-        words = words if options is None else [*words[: words.index("--tls-ca")], *options]
-        changes = {"jobs.yaml": str(path), "scheduler.example": self.hosts["scheduler"].address}
-        command = pages.replaced("\n".join(words), changes).split("\n")
-        there = [_certificate(word, self.folder) for word in command]
+        there = self.command("p2v batch run", path, options)
         with runner(there, self.folder, _ENVIRONMENT, self.hosts["runner"].enter) as made:
             yield made
+
+    def command(self, beginning: str, path: Path, options: list[str] | None = None) -> list[str]:
+        """The page's first one that begins so, without its first word, for this site."""
+        words = pages.commands(beginning)[0][1:]
+        words = words if options is None else [*words[: words.index("--tls-ca")], *options]
+        changes = {"jobs.yaml": str(path), "scheduler.example": self.hosts["scheduler"].address}
+        return [_certificate(word, self.folder) for word in pages.replaced("\n".join(words), changes).split("\n")]
+
+    def clean(self, path: Path, *options: str, certificates: bool = True) -> subprocess.CompletedProcess[str]:
+        """The page's command for that on the runner's host."""
+        words = self.command("p2v batch clean", path, None if certificates else [])
+        command = [*self.hosts["runner"].enter, *P2V, *words, *options]
+        return subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(params=["5 minutes"])
@@ -217,7 +226,22 @@ def test_results_on_a_disk_that_one_host_has_are_known_to_the_runner_and_made_on
         assert again.end()[0] == 0, again.said()
         assert not [event for event in again.events() if event["event"] == "claimed"]
     assert site.hosts["node1"].names_in(there) == made
+    _assert_cleans(site, path, there / "web.json.partial")
+    assert site.hosts["node1"].names_in(there) == made
     assert (site.folder / "page.html").read_text().count("there-records/web-1/record.json") == 1
+
+
+def _assert_cleans(site: Site, path: Path, left: Path) -> None:
+    """What is left at a host is removed by who has certificates, and by nobody else."""
+    site.hosts["node1"].run("touch", str(left))
+    refused = site.clean(path, "--remove", certificates=False)
+    assert refused.returncode == 77
+    assert "certificates" in refused.stderr
+    shown = site.clean(path)
+    assert shown.returncode == 0, shown.stderr
+    assert f"web at node1: record without its name {left}" in shown.stdout
+    assert left.name in site.hosts["node1"].names_in(left.parent)
+    assert site.clean(path, "--remove").returncode == 0
 
 
 @pytest.mark.matrix
