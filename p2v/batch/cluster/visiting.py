@@ -6,6 +6,7 @@ looked at once more over there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,7 +69,11 @@ class Visit:
             at_home = [worker for worker in self.workers if worker.is_host(name)]
             sound = {worker.hostname for worker in at_home if not worker.problem}
             if not sound:
-                self.unasked[name] = at_home[0].problem if at_home else _NOT_THERE
+                # of one that does not even say who it is nobody knows whose it is
+                unknown = (worker.problem for worker in self.workers if worker.problem and not worker.hostname)
+                self.unasked[name] = (
+                    at_home[0].problem if at_home else "; ".join((_NOT_THERE, *itertools.islice(unknown, 1)))
+                )
             for host in sound:
                 found.setdefault(host, {}).update((job.machine.name, job) for job in jobs)
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -165,9 +166,16 @@ def test_what_a_crash_left_on_own_disks_is_shown_and_removed_and_nothing_else_is
     assert site.document()["left"] == []
 
 
-def test_a_host_that_is_not_there_any_more_is_told_with_a_status_and_the_other_one_is_seen(played: Site) -> None:
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_a_host_that_is_not_there_any_more_is_told_with_a_status_and_the_other_one_is_seen(
+    played: Site, how: str
+) -> None:
+    """Or that gives no answer; what was left is still there when it comes back."""
     site = played
-    site.workers[0].kill()
+    if how == "killed":
+        site.workers[0].kill()
+    else:
+        site.workers[0].process.send_signal(signal.SIGSTOP)
     before = site.names(site.nodea)
     until(lambda: site.document()["unasked"], "a host without its worker")
 
@@ -178,7 +186,10 @@ def test_a_host_that_is_not_there_any_more_is_told_with_a_status_and_the_other_o
     assert site.names(site.nodea) == before
     assert DONE_LEFT not in site.names(site.nodeb)
     # it is back
-    site.cluster.worker(enter=site.nodea.enter)
+    if how == "killed":
+        site.cluster.worker(enter=site.nodea.enter)
+    else:
+        site.workers[0].process.send_signal(signal.SIGCONT)
     assert site.clean("--engine", site.cluster.engine, "--remove").returncode == 0
     assert not {each for each in site.names(site.nodea) if SLOW in each}
 

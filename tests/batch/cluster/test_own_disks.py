@@ -307,6 +307,13 @@ def test_a_host_that_is_not_there_or_cannot_be_used_is_told_and_others_are_seen(
     assert {address for address, _ in ask.asked} == {NODE.address}
 
 
+def test_of_a_worker_that_does_not_say_whose_it_is_is_told_why(tmp_path: Path, results: Path) -> None:
+    silent = worker("", problem="tcp://127.0.0.1:1: does not answer")
+    made = visit(tmp_path, Played(), silent)
+    assert left_of(made, pinned(results)) == ()
+    assert silent.problem in made.unasked["node1"]
+
+
 def test_of_a_hosts_workers_any_will_do_and_removals_go_to_the_one_that_answers(tmp_path: Path, results: Path) -> None:
     store = FakeStore({"web": pinned(results)})
     ask = Played(silent=frozenset([NODE.address]))
