@@ -83,7 +83,9 @@ def test_a_conversion_that_hangs_there_gives_its_place_back_and_all_go_on_when_i
             told.append(f"{event.job} {event.kind}")
             if told[-1] == "first bytes-done" and told.count(told[-1]) == 1:
                 hang()
-            if "near done" in told and "late again" in told:
+            if event.kind == "again" and "took nothing" in str(event.data["message"]):
+                told.append("late took nothing")  # on a busy host a look may not come as far as that at first
+            if "near done" in told and "late took nothing" in told:
                 go_on()
 
         ran = run(wished, when)
@@ -94,7 +96,6 @@ def test_a_conversion_that_hangs_there_gives_its_place_back_and_all_go_on_when_i
     assert told.index("first warning") < told.index("near claimed") < told.index("near done") < told.index("first done")
     again = [event.data for event in ran.told if event.kind == "again"]
     assert {data["code"] for data in again} == {"storage-silent"}
-    # on a busy host a look may not come as far as that
     assert any("took nothing" in data["message"] for data in again)
     assert all(str(target) in data["message"] for data in again if "took nothing" in data["message"])
     # what was read of the sources has not changed their folder

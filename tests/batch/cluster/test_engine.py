@@ -357,7 +357,7 @@ from pathlib import Path
 from p2v.batch.cluster import ClusterWish, open_engine
 from tests.batch.cluster.clusters import copy_order, heard_of
 with open_engine(ClusterWish(sys.argv[1]), Path(sys.argv[3]).parent / "batch.sqlite") as engine:
-    child = engine.start(copy_order(Path(sys.argv[2]), Path(sys.argv[3]), "--limit", "128K"))
+    child = engine.start(copy_order(Path(sys.argv[2]), Path(sys.argv[3]), "--limit", "512K"))
     heard_of(child, "bytes-done", [])
     print("copies", flush=True)
     time.sleep(3600)
