@@ -267,9 +267,13 @@ class TestNoAnswer:
         told: list[Event] = []
         cancelled = threading.Event()
 
+        def is_of_it(event: Event) -> bool:
+            """A busy host may be as slow at other places."""
+            return isinstance(event, Warned) and "no answer" in event.message and str(2 * MIB) in event.message
+
         def report(event: Event) -> None:
             told.append(event)
-            if isinstance(event, Warned):
+            if is_of_it(event):
                 cancelled.set()
 
         with open_disk(faulty.path, "raw") as disk:
@@ -279,9 +283,7 @@ class TestNoAnswer:
                 digest_disk(disk, report=report, cancelled=cancelled)
             # the read hangs for ever
             assert time.monotonic() - started < 120
-        warning, *_ = [event for event in told if isinstance(event, Warned)]
-        assert "no answer" in warning.message
-        assert str(2 * MIB) in warning.message
+        assert any(is_of_it(event) for event in told)
 
     def test_a_late_answer_is_an_answer(self, faulty: FaultyFile, contents: Path) -> None:
         faulty.set(self.HANGS)
