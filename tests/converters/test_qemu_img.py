@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -122,9 +124,9 @@ def test_an_overlay_over_a_server_is_made_and_pointed_elsewhere(tmp_path: Path) 
     assert QEMU.info(overlay, "qcow2").backing_format == "raw"
 
 
-def nbd_server(image: Path, socket: Path) -> NbdServer:
+def nbd_server(image: Path, address: Path) -> NbdServer:
     """A server for ``image``."""
-    return NbdServer(image, socket)
+    return NbdServer(image, address)
 
 
 @dataclass
@@ -132,15 +134,22 @@ class NbdServer:
     """qemu-nbd on a unix socket."""
 
     image: Path
-    socket: Path
+    address: Path
 
     def __enter__(self) -> NbdUri:
-        argv = ["qemu-nbd", "-t", "-f", "raw", "-r", "-k", str(self.socket), str(self.image)]
+        argv = ["qemu-nbd", "-t", "-f", "raw", "-r", "-k", str(self.address), str(self.image)]
         self._process = subprocess.Popen(argv)
         end = time.monotonic() + 120
-        while not self.socket.exists() and self._process.poll() is None and time.monotonic() < end:
+        while not self._listens() and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
-        return NbdUri(f"nbd+unix:///?socket={self.socket}")
+        return NbdUri(f"nbd+unix:///?socket={self.address}")
+
+    def _listens(self) -> bool:
+        """Its name is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            client.connect(str(self.address))
+            return True
+        return False
 
     def __exit__(self, *exc_info: object) -> None:
         self._process.terminate()
