@@ -46,6 +46,8 @@ _FAMILIES_WITHOUT_AVX = frozenset({"debian", "suse"})
 _LONGEST_STRETCH = 3.0
 _MONITOR_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 2.0
+# __SO_ACCEPTCON of the kernel's include/uapi/linux/net.h
+_ACCEPTS = 1 << 16
 _TAIL_LINES = 40
 
 
@@ -194,9 +196,20 @@ def _tpm(bench: _Bench) -> Iterator[str]:
     command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--ctrl", f"type=unixio,path={sockets}"]
     with background(command, stderr_file=bench.work / "swtpm-stderr", ends_with_us=True) as emulator:
         deadline = time.monotonic() + _MONITOR_SECONDS
-        while not sockets.exists() and emulator.running() and time.monotonic() < deadline:
+        while not listens(sockets) and emulator.running() and time.monotonic() < deadline:
             time.sleep(0.05)
         yield str(sockets)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody listens at a UNIX socket, which has its name a moment before. Nobody knocks: that were a client."""
+    try:
+        sockets = Path("/proc/net/unix").read_bytes().splitlines()
+    except OSError:
+        return path.exists()
+    # number, count, protocol, flags, type, state, inode, path
+    fields = [line.split(None, 7) for line in sockets]
+    return any(len(each) == 8 and each[7] == os.fsencode(path) and int(each[3], 16) & _ACCEPTS for each in fields)
 
 
 def _command(bench: _Bench, tpm: str = "") -> list[str]:
