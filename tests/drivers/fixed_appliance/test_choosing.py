@@ -36,6 +36,7 @@ def host(tmp_path: Path) -> Parts:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    (tmp_path / "cache").mkdir(mode=0o700)  # whatever the umask lets others do
     return Store(tmp_path / "cache" / "appliances")
 
 
