@@ -23,6 +23,7 @@ Ask = Callable[[str, float, Callable[..., Awaitable[Any]], Sequence[Any]], Any]
 """Have a function run at a worker, by its address, and give what it gives. Raises Unanswered when it takes longer than so many
 seconds, or does not come about."""
 _NOT_THERE = "none of its workers is in the cluster"
+_NAMED = 5
 _MOST_ERRORS, _MOST_BYTES = 4096, 2**63
 
 
@@ -50,6 +51,10 @@ class Visit:
             self._folders.setdefault(job.machine.folder, []).append(job.machine.name)
         for host, here in self._hosts(own).items():
             yield from self._left_at(host, list(here.values()), now)
+
+    def saw_part(self, host: str) -> bool:
+        """Whether one of which not all was seen has answered something."""
+        return host in self._answering
 
     def remove(self, left: Left, job: Job, now: float) -> str:
         """See ``cleaning.Elsewhere``."""
@@ -83,15 +88,29 @@ class Visit:
             here = {job.machine.name: job for job in jobs if job.machine.folder == folder}
             try:
                 found = self._looked(host, folder)
+                if found is None:
+                    self._note(host, f"{folder} does not answer")
                 if found is None or "same" not in found:
                     busy = found["busy"] if found is not None else ()
                     left = list(judged(folder, here, found, busy, now))
+                    self._note_busy(host, [here[name] for name in here if name in busy], now)
                     yield from (replace(each, host=host) for each in left)
             except Unanswered as error:
-                self.unasked[host] = str(error)
+                self._note(host, str(error))
                 return
             except P2vError as error:
-                self.unasked[host] = error.sentence()
+                self._note(host, error.sentence())
+
+    def _note_busy(self, host: str, jobs: Sequence[Job], now: float) -> None:
+        """What a run that died has not ended over there: here such a process is shown, there nobody looks for any."""
+        names = [job.machine.name for job in jobs if not is_running(job, now)]
+        if names:
+            self._note(
+                host, f"a process of the batch, which has no lease any more, works there on {', '.join(names[:_NAMED])}"
+            )
+
+    def _note(self, host: str, why: str) -> None:
+        self.unasked[host] = f"{self.unasked[host]}; {why}" if host in self.unasked else why
 
     def _looked(self, host: str, folder: Path) -> Mapping[str, Any] | None:
         """Of the host's workers any will do. Raises Unanswered when none answers."""

@@ -72,25 +72,25 @@ def run(arguments: argparse.Namespace) -> int:
         others, own = other_hosts(store.jobs()), own_disks(store, store.jobs())
     unasked = visit.unasked if visit is not None else {}
     _end(arguments, left, removed, unasked)
-    _tell_of_others(others, own, unasked, asked=wish is not None)
+    _tell_of_others(others, own, visit)
     if early:
         last = max(job.lease_until for job in early) - time.time()
         console.note(f"p2v: a run that had {_machines(early)} has died; look again in {format_seconds(max(0.0, last))}")
         console.note("     Until then it might only have been slow. `p2v batch run` waits for that by itself.")
-    is_unseen = bool(unasked) or any(each.kind is LeftKind.SILENT and each.host for each in left)
-    return _INCOMPLETE if is_unseen or any(each.refused for each in removed) else 0
+    return _INCOMPLETE if unasked or any(each.refused for each in removed) else 0
 
 
-def _tell_of_others(
-    others: Sequence[str], own: Mapping[str, Sequence[Job]], unasked: Mapping[str, str], *, asked: bool
-) -> None:
-    for host, why in unasked.items():
-        console.note(f"p2v: {cut(host)} is not asked: {cut(why)}; run again when it is back")
-    if own and not asked:
+def _tell_of_others(others: Sequence[str], own: Mapping[str, Sequence[Job]], visit: Visit | None) -> None:
+    for host, why in visit.unasked.items() if visit is not None else ():
+        if visit is not None and visit.saw_part(host):
+            console.note(f"p2v: not all was seen at {cut(host)}: {cut(why)}; run again when that is over")
+        else:
+            console.note(f"p2v: {cut(host)} is not asked: {cut(why)}; run again when it is back")
+    if own and visit is None:
         ways = "--engine dask://SCHEDULER asks their workers"
         console.note(f"p2v: files on disks that these hosts alone may have were not looked at: {_hosts(list(own))}; {ways}")
     if others:
-        what = "processes, folders and snapshots were looked for on this host alone" if asked else "this host alone was looked at"
+        what = "processes, folders and snapshots were looked for on this host alone" if visit else "this host alone was looked at"
         console.note(f"p2v: {what}, and these converted, too: {_hosts(others)}")
         console.note("     `p2v batch clean` with the same path there, by who runs p2v's worker: processes, folders, snapshots")
 

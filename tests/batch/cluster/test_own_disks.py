@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from p2v.batch.cleaning import Left, Removed, left_behind, remove
+from p2v.batch.cleaning import Left, LeftKind, Removed, left_behind, remove
 from p2v.batch.cluster.own_disks import facts_of, look_there, remove_there
 from p2v.batch.cluster.placing import WorkerSeen
 from p2v.batch.cluster.visiting import Unanswered, Visit
@@ -171,7 +171,14 @@ def test_nothing_is_left_of_a_machine_of_which_a_process_lives_there(tmp_path: P
     with marked_environment(tmp_path / "batch.sqlite", "web") as marks:
         child = subprocess.Popen(["sleep", "600"], env=dict(os.environ) | dict(marks))
         try:
-            assert left_of(visit(tmp_path, Played()), pinned(results)) == ()
+            made = visit(tmp_path, Played())
+            assert left_of(made, pinned(results)) == ()
+            assert "web" in made.unasked["node1"]
+            assert made.saw_part("node1")
+            # of one whose lease lives that is as it is to be
+            made = visit(tmp_path, Played())
+            assert left_of(made, pinned(results, State.RUNNING, lease_until=NOW + 1)) == ()
+            assert made.unasked == {}
         finally:
             child.kill()
             child.wait()
@@ -286,6 +293,16 @@ def test_what_is_no_answer_shows_nothing_and_is_told(tmp_path: Path, results: Pa
     made = visit(tmp_path, Played(said=answer))
     assert left_of(made, pinned(results)) == ()
     assert list(made.unasked) == ["node1"]
+
+
+def test_a_folder_that_does_not_answer_there_is_shown_and_stays(tmp_path: Path, results: Path) -> None:
+    store = FakeStore({"web": pinned(results)})
+    made = visit(tmp_path, Played())
+    made.ask = lambda worker, seconds, function, words: None
+    left = left_of(made, *store.jobs())
+    assert [(each.kind, each.host, each.path) for each in left] == [(LeftKind.SILENT, "node1", results)]
+    assert str(results) in made.unasked["node1"]
+    assert all(each.refused for each in removed(made, store, left))
 
 
 def test_a_folder_that_may_not_be_read_there_is_told_with_its_host(tmp_path: Path, results: Path) -> None:
