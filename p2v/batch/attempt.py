@@ -10,20 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2v.batch.children import Child, Heard
-from p2v.batch.hooks_past import PastHook, told_to_the_next
+from p2v.batch.event_data import AtWorker, data_of
+from p2v.batch.hook_documents import HookDocument, HookFailure, MachineOutcome, When, hook_data
+from p2v.batch.hooks_past import PastHook
 from p2v.batch.jobs import Failure, Hook, Job, JobEvent, MachineJob
 from p2v.batch.kinds import WORKER
 from p2v.batch.looking import Look, Quiet
 from p2v.batch.results import Result
 from p2v.batch.scheduling import Holding
 from p2v.batch.store import Lease
+from p2v.core.events import ChangeApplied, PhaseFinished, PhaseStarted, Warned
 from p2v.core.text import printable
 
 _TOLD = 2000
 _LONGEST_NAME, _LONGEST_HOST, _LONGEST_WORDS = 64, 255, 2000
 _MOST_WARNINGS, _MOST_CHANGES = 200, 500
 _LARGEST = 2**62
-HOOK_SCHEMA = 1
 
 
 class Step(enum.Enum):
@@ -106,37 +108,26 @@ class Attempt:
                 self.holding = self.holding.after("phase-started", phase)
                 title, total = rest.get("title"), rest.get("total_bytes")
                 words = _cut(title, _LONGEST_WORDS) if isinstance(title, str) else ""
-                data = {"phase": _cut(phase), "title": words, "total_bytes": total if _is_count(total) else None}
-                return "phase-started", data
+                return "phase-started", data_of(PhaseStarted(_cut(phase), words, total if _is_count(total) else None))
             case {"event": "phase-finished", "phase": str(phase), "seconds": int() | float() as seconds, **rest} if (
                 0 <= seconds < _LARGEST
             ):
                 self.holding = self.holding.after("phase-finished", phase)
                 self.seconds[_cut(phase)] = round(self.seconds.get(_cut(phase), 0.0) + seconds, 3)
-                return "phase-finished", {
-                    "phase": _cut(phase),
-                    "seconds": seconds,
-                    "failed": rest.get("failed") is True,
-                }
+                return "phase-finished", data_of(PhaseFinished(_cut(phase), seconds, rest.get("failed") is True))
             case {"event": "bytes-done", "phase": str(phase), "count": int(count)} if _is_count(count):
                 self.unsaid[_cut(phase)] = self.unsaid.get(_cut(phase), 0) + count
             case {"event": "warning", "message": str(message)} if self.warnings < _MOST_WARNINGS:
                 self.warnings += 1
-                return "warning", {"message": _cut(message, _LONGEST_WORDS)}
+                return "warning", data_of(Warned(_cut(message, _LONGEST_WORDS)))
             case {"event": "change-applied", "summary": str(summary), **rest} if self.changes < _MOST_CHANGES:
                 self.changes += 1
-                return "change-applied", {
-                    "summary": _cut(summary, _LONGEST_WORDS),
-                    "skipped": rest.get("skipped") is True,
-                }
+                summed = ChangeApplied(_cut(summary, _LONGEST_WORDS), rest.get("skipped") is True)
+                return "change-applied", data_of(summed)
             case {"event": "worker", "worker": str(worker), "host": str(host), **rest}:
                 ahead = rest.get("ahead")
-                known = isinstance(ahead, int | float) and abs(ahead) < _LARGEST
-                return WORKER, {
-                    "worker": _cut(worker, _LONGEST_HOST),
-                    "host": _cut(host, _LONGEST_HOST),
-                    "ahead": ahead if known else 0.0,
-                }
+                seconds = float(ahead) if isinstance(ahead, int | float) and abs(ahead) < _LARGEST else 0.0
+                return WORKER, data_of(AtWorker(_cut(worker, _LONGEST_HOST), _cut(host, _LONGEST_HOST), seconds))
             case {"event": "limit", "limit": int(limit)} if _is_count(limit):
                 self.holding = self.holding.heard(limit)
             case {"event": "error"}:
@@ -145,23 +136,23 @@ class Attempt:
 
     def hook_document(self, when: str, past: PastHook | None = None) -> Mapping[str, Any]:
         """What a hook gets on its standard input. ``past``: the one of that kind before it."""
-        failure = self.failure
-        return {
-            **told_to_the_next(past),
-            "schema": HOOK_SCHEMA,
-            "when": when,
-            "job": self.name,
-            "attempt": self.lease.job.attempts,
-            "fence": self.lease.fence,
-            "sources": [str(path) for path in self.machine.sources],
-            "folder": str(self.machine.folder),
-            "outcome": None if when == "before" else "parked" if failure is not None else "done",
-            "record": None if self.result is None else str(self.result.record),
-            "booted": None if self.result is None else self.result.booted,
-            "failure": None
-            if failure is None
-            else {"code": failure.code, "message": failure.message, "hint": failure.hint},
-        }
+        failure, result = self.failure, self.result
+        ended = MachineOutcome.DONE if failure is None else MachineOutcome.PARKED
+        document = HookDocument(
+            when=When(when),
+            job=self.name,
+            attempt=self.lease.job.attempts,
+            fence=self.lease.fence,
+            sources=self.machine.sources,
+            folder=self.machine.folder,
+            outcome=None if when == When.BEFORE.value else ended,
+            record=None if result is None else result.record,
+            booted=None if result is None else result.booted,
+            failure=None if failure is None else HookFailure.of(failure),
+            unfinished=past is not None and past.is_unfinished,
+            earlier=None if past is None else past.told,
+        )
+        return hook_data(document)
 
     def hook(self) -> Hook | None:
         """The one of this step."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from p2v.batch.attempt import Attempt
+from p2v.batch.event_data import data_of
 from p2v.batch.failure_bundle import begin_bundle, bundle_folder, write_bundle
 from p2v.batch.jobs import Failure
 from p2v.batch.telling import Teller
 from p2v.core.errors import P2vError
+from p2v.core.events import Warned
 from p2v.tools import tool_versions
 
 
@@ -46,4 +48,4 @@ class Bundles:
         return failure
 
     def _none_made(self, attempt: Attempt, error: P2vError) -> None:
-        self.teller.job(attempt, "warning", {"message": f"no failure bundle was made: {error.sentence()}"})
+        self.teller.job(attempt, "warning", data_of(Warned(f"no failure bundle was made: {error.sentence()}")))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p2v.batch.children import LocalChild, LocalStarter, follow
+from p2v.batch.event_data import data_of
 from p2v.batch.failures import how_it_ended
+from p2v.batch.hook_documents import EndHookDocument, ParkedMachine, RunError, RunOutcome, hook_data
 from p2v.batch.hooks_past import (
     HOOK,
     HOOK_BEGAN,
@@ -22,14 +23,14 @@ from p2v.batch.hooks_past import (
     past_hooks,
     runs_data,
     stray_of,
-    told_to_the_next,
 )
 from p2v.batch.jobs import Batch, Hook, Job, JobEvent, State
+from p2v.batch.status import StateCounts, verified
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.core.errors import P2vError
+from p2v.core.events import Warned
 
-SCHEMA = 1
 _PARKED_AT_MOST = 1000
 _SAID_LETTERS = 500
 _END = "end"
@@ -47,49 +48,37 @@ class RunEnd:
     page: Path | None = None
 
     @property
-    def outcome(self) -> str:
-        """``ended``: all machines have; ``waiting``: some wait for the next run; ``stopped`` by a signal; ``failed``."""
+    def outcome(self) -> RunOutcome:
+        """What it came to."""
         if self.error is not None:
-            return "failed"
+            return RunOutcome.FAILED
         if self.signal:
-            return "stopped"
-        return "ended" if all(job.state.is_end for job in self.jobs) else "waiting"
+            return RunOutcome.STOPPED
+        return RunOutcome.ENDED if all(job.state.is_end for job in self.jobs) else RunOutcome.WAITING
 
 
 def document_of(batch: Batch, end: RunEnd, past: PastHook | None = None) -> Mapping[str, Any]:
     """What the hook gets. Of parked machines no more than a thousand are in it; the counts are of all. ``past``: the hook of an
     earlier run.
     """
-    counts = Counter(job.state for job in end.jobs)
     parked = [job for job in end.jobs if job.state is State.PARKED]
-    return {
-        "schema": SCHEMA,
-        "when": _END,
-        **told_to_the_next(past),
-        "outcome": end.outcome,
-        "manifest": str(batch.manifest),
-        "store": str(batch.store),
-        "page": None if end.page is None else str(end.page.absolute()),
-        "seconds": round(end.seconds, 1),
-        "exit_code": end.exit_code,
-        "signal": end.signal,
-        "error": None if end.error is None else {"code": end.error.code, "message": end.error.sentence()},
-        "machines": len(end.jobs),
-        "counts": {state.value: counts[state] for state in State},
-        "verified": sum(1 for job in end.jobs if job.state is State.DONE and job.verified),
-        "parked": [_parked(job) for job in parked[:_PARKED_AT_MOST]],
-    }
-
-
-def _parked(job: Job) -> Mapping[str, Any]:
-    failure = job.failure
-    return {
-        "name": job.machine.name,
-        "code": None if failure is None else failure.code,
-        "message": None if failure is None else failure.message,
-        "hint": None if failure is None else failure.hint,
-        "bundle": None if failure is None or failure.bundle is None else str(failure.bundle),
-    }
+    document = EndHookDocument(
+        unfinished=past is not None and past.is_unfinished,
+        earlier=None if past is None else past.told,
+        outcome=end.outcome,
+        manifest=batch.manifest,
+        store=batch.store,
+        page=None if end.page is None else end.page.absolute(),
+        seconds=round(end.seconds, 1),
+        exit_code=end.exit_code,
+        signal=end.signal,
+        error=None if end.error is None else RunError.of(end.error),
+        machines=len(end.jobs),
+        counts=StateCounts.of(end.jobs),
+        verified=verified(end.jobs),
+        parked=tuple(ParkedMachine.of(job) for job in parked[:_PARKED_AT_MOST]),
+    )
+    return hook_data(document)
 
 
 def run_end_hook(
@@ -114,7 +103,7 @@ def _note(
         try:
             store.note(kind, data, at, durable=durable)
         except P2vError as error:
-            report(JobEvent(0, at, "", 0, "warning", {"message": f"not noted in the store: {error.sentence()}"}))
+            report(JobEvent(0, at, "", 0, "warning", data_of(Warned(f"not noted in the store: {error.sentence()}"))))
 
 
 def _past(store: Store | None) -> Mapping[str, PastHook]:
@@ -134,7 +123,7 @@ def _run(
         past = _past(store)
         stray = stray_of(past, local.grace_seconds)
         if stray is not None:
-            report(JobEvent(0, time.time(), "", 0, "warning", {"message": stray.words}))
+            report(JobEvent(0, time.time(), "", 0, "warning", data_of(Warned(stray.words))))
             follow(stray, lambda: stray.stop() if wishes.take() else None, also=also)
         document = json.dumps(document_of(batch, end, past.get(_END))).encode() + b"\n"
         _note(store, report, HOOK_BEGAN, began_data(_END, hook, 0), durable=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from p2v.batch.attempt import Attempt
 from p2v.batch.children import Child, Ended, LocalStarter
+from p2v.batch.event_data import data_of
 from p2v.batch.failures import how_it_ended
 from p2v.batch.hooks_past import (
     HOOK,
@@ -24,6 +25,7 @@ from p2v.batch.hooks_past import (
 )
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
+from p2v.core.events import Warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class HookSteps:
         if attempt.lease.fence > 1:
             found = stray_of(past_hooks(self.store, attempt.name), self.local.grace_seconds)
         if found is not None:
-            self.teller.job(attempt, "warning", {"message": found.words})
+            self.teller.job(attempt, "warning", data_of(Warned(found.words)))
         return found
 
     def begin(self, attempt: Attempt) -> bytes:
@@ -49,7 +51,7 @@ class HookSteps:
         assert hook is not None
         past = past_hooks(self.store, attempt.name).get(when) if attempt.lease.fence > 1 else None
         if past is not None and past.is_unfinished:
-            self.teller.job(attempt, "warning", {"message": f"{in_words(past)}; it is run again, and told so"})
+            self.teller.job(attempt, "warning", data_of(Warned(f"{in_words(past)}; it is run again, and told so")))
         document = json.dumps(attempt.hook_document(when, past)).encode() + b"\n"
         attempt.cut_at, attempt.is_cut = math.inf, False
         self.teller.job(attempt, HOOK_BEGAN, began_data(when, hook, attempt.lease.job.attempts), durable=True)

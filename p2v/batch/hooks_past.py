@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from p2v.batch.children import Ended, Heard
+from p2v.batch.event_data import HookBegan, HookEnded, HookRuns, data_of
+from p2v.batch.hook_documents import EarlierEnd, EarlierHook
 from p2v.batch.jobs import Hook, JobEvent
 from p2v.batch.marking import started_at
 from p2v.batch.store import Store
@@ -54,15 +56,10 @@ class PastHook:
         is_here = self.end == "unknown" and bool(self.boot) and self.boot == boot_id()
         return is_here and pid.isascii() and pid.isdigit() and str(started_at(int(pid))) == started
 
-    def document(self) -> Mapping[str, Any]:
+    @property
+    def told(self) -> EarlierHook:
         """What the next one is told of it."""
-        return {
-            "began": self.at,
-            "attempt": self.attempt,
-            "fence": self.fence,
-            "end": self.end,
-            "message": self.message,
-        }
+        return EarlierHook(self.at, self.attempt, self.fence, EarlierEnd(self.end), self.message)
 
 
 def boot_id() -> str:
@@ -90,27 +87,19 @@ def past_hooks(store: Store, job: str) -> Mapping[str, PastHook]:
 
 def began_data(when: str, hook: Hook, attempt: int) -> Mapping[str, Any]:
     """Of the event that is written before one begins."""
-    return {"when": when, "attempt": attempt, "seconds": hook.seconds}
+    return data_of(HookBegan(when, attempt, hook.seconds))
 
 
 def runs_data(when: str, pid: int) -> Mapping[str, Any]:
     """Of the event that tells which process it is."""
-    return {"when": when, "process": f"{pid}:{started_at(pid)}", "boot": boot_id()}
+    return data_of(HookRuns(when, f"{pid}:{started_at(pid)}", boot_id()))
 
 
 def ended_data(when: str, failed: str, *, is_cut: bool) -> Mapping[str, Any]:
     """Of the event that tells what came of it. ``failed``: what went wrong, empty: nothing; ``is_cut``: it was ended before it was
     done.
     """
-    return {"when": when, "failed": bool(failed), "message": failed, **({"cut": True} if is_cut else {})}
-
-
-def told_to_the_next(past: PastHook | None) -> Mapping[str, Any]:
-    """The fields of a hook's document about the one before it."""
-    return {
-        "unfinished": past is not None and past.is_unfinished,
-        "earlier": None if past is None else past.document(),
-    }
+    return data_of(HookEnded(when, bool(failed), failed, is_cut))
 
 
 def in_words(past: PastHook) -> str:

@@ -197,11 +197,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """Something that happened, in the order of ``number``; ``at``: seconds since 1970; ``data``: the event's own fields."""
+    """Something that happened."""
 
     number: int
+    """The number of the event, which grows with the time; events of other machines have the ones between."""
     at: float
+    """When, in seconds since 1970."""
     job: str
+    """The machine that it is of, as the manifest calls it."""
     fence: int
+    """The number of the lease that the machine was under; 0: it never had one."""
     kind: str
+    """What has happened."""
     data: Mapping[str, Any] = field(default_factory=dict)
+    """The event's own fields."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated
 
 
@@ -25,3 +27,5 @@ Moment = Annotated[
 """A moment in ISO 8601, in UTC, to the second."""
 LocalMinute = Annotated[str, Form(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}[+-][0-9]{2}:[0-9]{2}$")]
 """A moment in ISO 8601 by a local clock, with its offset from UTC, to the minute."""
+SOMETIMES: Mapping[str, bool] = MappingProxyType({"sometimes": True})
+"""Metadata of a dataclass's field that its JSON object has only where the value is another than the default."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from p2v.batch.attempt import Attempt
 from p2v.batch.children import GRACE_SECONDS, LocalStarter, Starter, wait_for
 from p2v.batch.estimate import Look
+from p2v.batch.event_data import BatchBegan, Late, Stopping, data_of
 from p2v.batch.jobs import Batch, Job, JobEvent, State
 from p2v.batch.lanes import Lanes
 from p2v.batch.looking import LOOK_SECONDS, Silences
@@ -36,12 +37,14 @@ from p2v.batch.scheduling import (
     is_reached,
     wave_of,
 )
+from p2v.batch.status import StateCounts
 from p2v.batch.steps import Steps
 from p2v.batch.stopping import Wishes, signals_as_wishes
 from p2v.batch.store import Store
 from p2v.batch.taking_over import TakeOver, registered
 from p2v.batch.telling import Teller
 from p2v.batch.terms import Terms
+from p2v.core.events import Warned
 from p2v.core.turns import appliance_turns, boot_turns
 
 _LEAST_WAIT = 0.01
@@ -198,8 +201,8 @@ class _Run:
 
     def run(self, wishes: Wishes) -> None:
         """Until nothing is left that can be done here."""
-        chosen = {} if self.settings.chosen is None else {"chosen": sorted(self.settings.chosen)}
-        self.teller.fleet("batch-began", {"machines": len(self.batch.machines), **chosen}, stored=True)
+        chosen = None if self.settings.chosen is None else tuple(sorted(self.settings.chosen))
+        self.teller.fleet("batch-began", data_of(BatchBegan(len(self.batch.machines), chosen)), stored=True)
         also = [] if wishes.fd is None else [wishes.fd]
         self._know_places()
         self._keep_terms()
@@ -219,8 +222,7 @@ class _Run:
             wait_for(children, self._wait(), [*also, *self.places.fds()], _PACE)
         self._keep_terms()
         self.steps.fences.tidy(now=True)
-        counts = {state.value: sum(job.state is state for job in self.store.jobs()) for state in State}
-        self.teller.fleet("batch-ended", counts, stored=True)
+        self.teller.fleet("batch-ended", data_of(StateCounts.of(self.store.jobs())), stored=True)
 
     def close(self) -> None:
         """End what still runs; where that is not the end of ``run``, leases run out by themselves, and hooks go on to their end."""
@@ -245,12 +247,12 @@ class _Run:
         if not self.is_late and at >= min(self.settings.until, self.settings.stop_at):
             self.is_late = True  # for good: the host's clock may be set back
             waiting = sum(job.state is State.WAITING and self.settings.takes(job) for job in self.jobs.values())
-            self.teller.fleet("late", {"waiting": waiting}, stored=True)
+            self.teller.fleet("late", data_of(Late(waiting)), stored=True)
         count = max(wishes.take(), self.asked, int(at >= self.settings.stop_at))
         if count == self.asked:
             return
         if not self.asked:
-            self.teller.fleet("stopping", {"signal": wishes.number}, stored=True)
+            self.teller.fleet("stopping", data_of(Stopping(wishes.number)), stored=True)
         self.asked = count
         for attempt in self.under_way.values():
             self.steps.stop(attempt, at_once=count > 1)
@@ -327,7 +329,7 @@ class _Run:
         """See what the store says now, and what others wish."""
         began = time.monotonic()
         for message in self.taking_over.look():
-            self.teller.fleet("warning", {"message": message}, stored=True)
+            self.teller.fleet("warning", data_of(Warned(message)), stored=True)
         self.jobs = {job.machine.name: job for job in self.store.jobs()}
         self.may_begin = True
         paused = self.store.is_paused()

@@ -11,6 +11,7 @@ from p2v.batch.arguments import convert_arguments
 from p2v.batch.attempt import Attempt, Step
 from p2v.batch.bundling import Bundles
 from p2v.batch.children import Child, Ended, LocalStarter, Order, Starter
+from p2v.batch.event_data import Again, Began, Cancelled, Claimed, Done, Limited, Parked, data_of
 from p2v.batch.failure_bundle import RECORD
 from p2v.batch.failures import (
     CONVERTED,
@@ -26,7 +27,7 @@ from p2v.batch.failures import (
 )
 from p2v.batch.fences_left import FencesLeft
 from p2v.batch.hook_steps import HookSteps
-from p2v.batch.jobs import Failure, Job, Verify
+from p2v.batch.jobs import Failure, Job, State, Verify
 from p2v.batch.kinds import FOUND, WORKER
 from p2v.batch.looking import SILENT, Silences, silence
 from p2v.batch.past import begun_before, past_of
@@ -34,6 +35,7 @@ from p2v.batch.results import Result, record_path
 from p2v.batch.store import Store
 from p2v.batch.telling import Teller
 from p2v.core.errors import P2vError
+from p2v.core.events import Warned
 from p2v.core.units import MIB, format_seconds
 
 _INSPECTION_BYTES = 16 * MIB
@@ -70,10 +72,10 @@ class Steps:
     def begin(self, attempt: Attempt) -> None:
         """The first step of one whose lease was just taken."""
         job = attempt.lease.job
-        data = {"worker": attempt.lease.worker, "attempt": job.attempts, "limit": job.machine.attempts}
-        self.teller.job(attempt, "claimed", data, stored=False)
+        claimed = Claimed(attempt.lease.worker, job.attempts, job.machine.attempts)
+        self.teller.job(attempt, "claimed", data_of(claimed), stored=False)
         if attempt.holding.limit is not None:
-            self.teller.job(attempt, "began", {"limit": attempt.holding.limit})
+            self.teller.job(attempt, "began", data_of(Began(attempt.holding.limit)))
         stray = self.hooks.stray(attempt)
         if stray is None:
             self._look_first(attempt)
@@ -147,7 +149,7 @@ class Steps:
         if attempt.step is Step.CONVERT and attempt.child is not None:
             attempt.holding = attempt.holding.told(bytes_per_second)
             attempt.child.limit(bytes_per_second)
-            self.teller.job(attempt, "limit", {"limit": bytes_per_second})
+            self.teller.job(attempt, "limit", data_of(Limited(bytes_per_second)))
 
     def look_at_time(self, attempt: Attempt, now: float, silent_seconds: float) -> None:
         """End a child that takes too long."""
@@ -173,7 +175,7 @@ class Steps:
         hangs = attempt.quiet.hangs(attempt.machine, now - attempt.heard_at, self.silences)
         if hangs and not attempt.holding.hangs:
             words = "its storage does not answer; its place is given to others until it does"
-            self.teller.job(attempt, "warning", {"message": words})
+            self.teller.job(attempt, "warning", data_of(Warned(words)))
         attempt.holding = replace(attempt.holding, hangs=hangs)
 
     # Converting
@@ -230,7 +232,7 @@ class Steps:
             self._fail(attempt, silence(look))
         elif result is not None and not (attempt.machine.verify is Verify.BOOT and result.booted is None):
             attempt.failure = None
-            self.teller.job(attempt, "warning", {"message": FOUND})
+            self.teller.job(attempt, "warning", data_of(Warned(FOUND)))
             if attempt.host_before is not None:
                 self.teller.job(attempt, WORKER, attempt.host_before)
             self._converted(attempt, result, stopping=False)
@@ -242,9 +244,7 @@ class Steps:
     def _converted(self, attempt: Attempt, result: Result, *, stopping: bool) -> None:
         attempt.result = result
         if result.has_losses:
-            self.teller.job(
-                attempt, "warning", {"message": "converted with losses: parts of the source could not be read"}
-            )
+            self.teller.job(attempt, "warning", data_of(Warned("converted with losses: parts of the source could not be read")))
         if stopping and attempt.machine.after is not None:
             # the next run finds the result, and runs the hook
             self._release(attempt)
@@ -283,9 +283,7 @@ class Steps:
     def _again(self, attempt: Attempt, failure: Failure, not_before: float, *, counted: bool = True) -> None:
         def again(now: float) -> Job:
             job = self.store.again(attempt.lease, failure, not_before, now, counted=counted)
-            data = {"code": failure.code, "message": failure.message, "not_before": not_before}
-            data |= {} if counted else {"counted": False}
-            self.teller.job(attempt, "again", data, stored=False)
+            self._tell_end(attempt, job, failure, "again", Again.of(failure, not_before, counted=counted))
             return job
 
         self._to_note(attempt, again)
@@ -361,17 +359,22 @@ class Steps:
         record = None if attempt.result is None else attempt.result.record
         job = self.store.park(attempt.lease, failure, now, record=record)
         self.fences.add(attempt.machine, attempt.lease.fence)
-        bundle = None if failure.bundle is None else str(failure.bundle)
-        data = {"code": failure.code, "message": failure.message, "hint": failure.hint, "bundle": bundle}
-        self.teller.job(attempt, "parked", data, stored=False)
+        self._tell_end(attempt, job, failure, "parked", Parked.of(failure))
         return job
+
+    def _tell_end(self, attempt: Attempt, job: Job, failure: Failure, kind: str, event: Again | Parked) -> None:
+        """Of an attempt that failed what the store made of it: it was to be given up, maybe."""
+        if job.state is State.CANCELLED:
+            kind, data = "cancelled", data_of(Cancelled.of(failure))
+        else:
+            data = data_of(event)
+        self.teller.job(attempt, kind, data, stored=False)
 
     def _note_done(self, attempt: Attempt, result: Result, now: float) -> Job:
         seconds = dict(attempt.seconds)
         job = self.store.finish(attempt.lease, now, record=result.record, seconds=seconds, verified=result.booted)
         self.fences.add(attempt.machine, attempt.lease.fence)
-        data = {"record": str(result.record), "verified": result.booted, "seconds": seconds}
-        self.teller.job(attempt, "done", data, stored=False)
+        self.teller.job(attempt, "done", data_of(Done(result.record, seconds, result.booted)), stored=False)
         return job
 
     def _release(self, attempt: Attempt) -> None:

@@ -10,7 +10,6 @@ that there is neither without the other, and their numbers grow in the order of 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from p2v.batch.event_data import Again, Cancelled, Claimed, Done, Parked, Released, data_of
 from p2v.batch.jobs import Batch, Failure, Job, JobEvent, MachineJob, State
 from p2v.batch.kinds import (
     ADDED,
@@ -50,11 +50,11 @@ from p2v.batch.store_changes import (
     row_of,
     shown_after,
     tell,
-    wait_or_end,
+    wait,
 )
 from p2v.batch.store_file import StoreFile, open_store
 from p2v.batch.store_host import network_file_system
-from p2v.batch.store_rows import Rows, failure_text, machine_text, path_text, stored, text_of
+from p2v.batch.store_rows import Rows, cut_failure, machine_text, path_text, stored, text_of
 from p2v.batch.store_runs import Run, RunTable
 from p2v.batch.terms import Terms, terms_data
 from p2v.core.errors import NoSuchJob, RunElsewhere
@@ -199,7 +199,7 @@ class Store:
             if row is None or is_paused(connection) or not can_be_had(row, now):
                 return None
             if row["cancel_wished"]:
-                end(connection, row, State.CANCELLED, CANCELLED, now, {"why": "wished, and its worker is gone"})
+                end(connection, row, State.CANCELLED, CANCELLED, now, Cancelled("wished, and its worker is gone"))
                 return None
             fence, attempt = row["fence"] + 1, row["attempts"] + 1
             connection.execute(
@@ -207,10 +207,9 @@ class Store:
                 f"run = ?, began = ?, {NEXT_ATTEMPT} WHERE name = ?",
                 (fence, attempt, stored(worker), now + seconds, run, now, row["name"]),
             )
-            lost = row["worker"] if row["state"] == State.RUNNING.value else None
+            lost = row["worker"] if row["state"] == State.RUNNING.value else ""
             job = self._rows.job(known_row(connection, name))
-            data = {"worker": worker, "attempt": attempt, "limit": job.machine.attempts}
-            tell(connection, CLAIMED, name, fence, now, data | ({} if lost is None else {"lost_worker": lost}))
+            tell(connection, CLAIMED, name, fence, now, data_of(Claimed(worker, attempt, job.machine.attempts, lost)))
         return Lease(job, fence, worker, now + seconds)
 
     def renew(self, lease: Lease, seconds: float, now: float) -> Lease:
@@ -247,8 +246,7 @@ class Store:
             row = held(connection, lease)
             statement = "UPDATE jobs SET record = ?, seconds = ?, verified = ?, failure = NULL WHERE name = ?"
             connection.execute(statement, (path_text(record), text_of(dict(seconds)), verified, stored(lease.name)))
-            data = {"record": None if record is None else str(record), "seconds": dict(seconds), "verified": verified}
-            end(connection, row, State.DONE, DONE, now, data)
+            end(connection, row, State.DONE, DONE, now, Done(record, dict(seconds), verified))
             return self._rows.job(known_row(connection, lease.name))
 
     def park(self, lease: Lease, failure: Failure, now: float, *, record: Path | None = None) -> Job:
@@ -257,10 +255,12 @@ class Store:
         ``record``: of a conversion that came to its end and is not good enough (it does not boot).
         """
         with self._file.writing() as connection:
-            row = failed(connection, lease, failure)
-            state, kind = (State.CANCELLED, CANCELLED) if row["cancel_wished"] else (State.PARKED, PARKED)
+            row, told = failed(connection, lease, failure), cut_failure(failure)
             connection.execute("UPDATE jobs SET record = ? WHERE name = ?", (path_text(record), row["name"]))
-            end(connection, row, state, kind, now, json.loads(failure_text(failure)))
+            if row["cancel_wished"]:
+                end(connection, row, State.CANCELLED, CANCELLED, now, Cancelled.of(told))
+            else:
+                end(connection, row, State.PARKED, PARKED, now, Parked.of(told))
             return self._rows.job(known_row(connection, lease.name))
 
     def again(self, lease: Lease, failure: Failure, not_before: float, now: float, *, counted: bool = True) -> Job:
@@ -269,17 +269,22 @@ class Store:
         Raises LeaseLost.
         """
         with self._file.writing() as connection:
-            row = failed(connection, lease, failure)
-            data = json.loads(failure_text(failure)) | {"not_before": not_before} | ({} if counted else {"counted": False})
+            row, told = failed(connection, lease, failure), cut_failure(failure)
             attempts = max(0, row["attempts"] - (not counted))
-            wait_or_end(connection, row, AGAIN, now, data, not_before=not_before, attempts=attempts)
+            if row["cancel_wished"]:
+                end(connection, row, State.CANCELLED, CANCELLED, now, Cancelled.of(told))
+            else:
+                wait(connection, row, AGAIN, now, Again.of(told, not_before, counted=counted), not_before, attempts)
             return self._rows.job(known_row(connection, lease.name))
 
     def release(self, lease: Lease, now: float) -> Job:
         """Give the job back, the attempt not counted; cancelled where that was wished. Raises LeaseLost."""
         with self._file.writing() as connection:
             row = held(connection, lease)
-            wait_or_end(connection, row, RELEASED, now, {}, not_before=0.0, attempts=max(0, row["attempts"] - 1))
+            if row["cancel_wished"]:
+                end(connection, row, State.CANCELLED, CANCELLED, now, Cancelled())
+            else:
+                wait(connection, row, RELEASED, now, Released(), 0.0, max(0, row["attempts"] - 1))
             return self._rows.job(known_row(connection, lease.name))
 
     def cancelled(self, lease: Lease) -> bool:
@@ -297,7 +302,7 @@ class Store:
         """
         with self._file.writing() as connection:
             row = self._required(connection, name)
-            cancel(connection, row, now, {})
+            cancel(connection, row, now)
             return self._rows.job(known_row(connection, name))
 
     def retry(self, name: str, now: float) -> Job:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from p2v.batch.event_data import Cancelled, CancelWished, data_of
 from p2v.batch.jobs import Failure, Job, State
 from p2v.batch.kinds import BYTES_DONE, CANCEL_WISHED, CANCELLED, COPY, PHASE_FINISHED, PHASE_STARTED, REMOVED
 from p2v.batch.store_rows import LARGEST_COUNT, event_text, failure_text, stored, text_of
@@ -95,49 +96,37 @@ def failed(connection: sqlite3.Connection, lease: Lease, failure: Failure) -> sq
     return row
 
 
-def end(
-    connection: sqlite3.Connection, row: sqlite3.Row, state: State, kind: str, now: float, data: Mapping[str, Any]
-) -> None:
-    """Nothing more happens to a job by itself."""
+def end(connection: sqlite3.Connection, row: sqlite3.Row, state: State, kind: str, now: float, event: object) -> None:
+    """Nothing more happens to a job by itself. ``event``: what is told of it, as of ``p2v.batch.event_data``."""
     connection.execute(
         "UPDATE jobs SET state = ?, worker = '', lease_until = 0, not_before = 0, cancel_wished = 0, phases = '[]', ended = ? "
         "WHERE name = ?",
         (state.value, now, row["name"]),
     )
-    tell(connection, kind, row["name"], row["fence"], now, data)
+    tell(connection, kind, row["name"], row["fence"], now, data_of(event))
 
 
-def wait_or_end(
-    connection: sqlite3.Connection,
-    row: sqlite3.Row,
-    kind: str,
-    now: float,
-    data: Mapping[str, Any],
-    *,
-    not_before: float,
-    attempts: int,
+def wait(
+    connection: sqlite3.Connection, row: sqlite3.Row, kind: str, now: float, event: object, not_before: float, attempts: int
 ) -> None:
-    """Let a job wait for its next attempt, or be cancelled where that was wished."""
-    if row["cancel_wished"]:
-        end(connection, row, State.CANCELLED, CANCELLED, now, data)
-        return
+    """Let a job wait for its next attempt; ``event`` as of ``end``."""
     connection.execute(
         "UPDATE jobs SET state = 'waiting', worker = '', lease_until = 0, not_before = ?, attempts = ?, phases = '[]' "
         "WHERE name = ?",
         (not_before, attempts, row["name"]),
     )
-    tell(connection, kind, row["name"], row["fence"], now, data)
+    tell(connection, kind, row["name"], row["fence"], now, data_of(event))
 
 
-def cancel(connection: sqlite3.Connection, row: sqlite3.Row, now: float, data: Mapping[str, Any]) -> None:
-    """Cancel a job, or tell its worker to; what is done stays done."""
+def cancel(connection: sqlite3.Connection, row: sqlite3.Row, now: float, why: str = "") -> None:
+    """Cancel a job, or tell its worker to; what is done stays done. ``why``: where nobody asked for it by name."""
     state = State(row["state"])
     if state is State.RUNNING and row["lease_until"] > now:
         if not row["cancel_wished"]:
             connection.execute("UPDATE jobs SET cancel_wished = 1 WHERE name = ?", (row["name"],))
-            tell(connection, CANCEL_WISHED, row["name"], row["fence"], now, data)
+            tell(connection, CANCEL_WISHED, row["name"], row["fence"], now, data_of(CancelWished(why)))
     elif state not in (State.DONE, State.CANCELLED):
-        end(connection, row, State.CANCELLED, CANCELLED, now, data)
+        end(connection, row, State.CANCELLED, CANCELLED, now, Cancelled(why))
 
 
 def leave_out(connection: sqlite3.Connection, row: sqlite3.Row, place: int, at: float) -> None:
@@ -148,7 +137,7 @@ def leave_out(connection: sqlite3.Connection, row: sqlite3.Row, place: int, at: 
         return
     connection.execute("UPDATE jobs SET place = ? WHERE name = ?", (place, row["name"]))
     if not State(row["state"]).is_end:
-        cancel(connection, row, at, {"why": "the manifest does not have it any more"})
+        cancel(connection, row, at, "the manifest does not have it any more")
 
 
 def shown_after(row: sqlite3.Row, phases: list[str], kind: str, data: Mapping[str, Any]) -> tuple[str, int, int] | None:

@@ -59,9 +59,13 @@ def machine_text(machine: MachineJob) -> str:
 
 
 def failure_text(failure: Failure) -> str:
-    """What is kept of a failure, cut to what people read."""
-    message, hint = failure.message[:_LONGEST_MESSAGE], failure.hint[:_LONGEST_MESSAGE]
-    return text_of(encode(_converter(), replace(failure, message=message, hint=hint)))
+    """What is kept of a failure."""
+    return text_of(encode(_converter(), cut_failure(failure)))
+
+
+def cut_failure(failure: Failure) -> Failure:
+    """The same with no more words than people read."""
+    return replace(failure, message=failure.message[:_LONGEST_MESSAGE], hint=failure.hint[:_LONGEST_MESSAGE])
 
 
 def event_text(data: Mapping[str, Any]) -> str:

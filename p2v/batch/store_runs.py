@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2v.batch.event_data import LetGo, data_of
 from p2v.batch.jobs import State
 from p2v.batch.kinds import LET_GO
 from p2v.batch.store_changes import row_of, tell
@@ -89,7 +90,7 @@ class RunTable:
                 ):
                     continue
                 connection.execute("UPDATE jobs SET lease_until = ? WHERE name = ?", (now, row["name"]))
-                tell(connection, LET_GO, name, row["fence"], now, {"worker": row["worker"]})
+                tell(connection, LET_GO, name, row["fence"], now, data_of(LetGo(row["worker"])))
                 gone.append(name)
         return tuple(gone)
 

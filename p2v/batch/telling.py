@@ -9,9 +9,11 @@ from typing import Any
 
 from p2v.batch.attempt import Attempt
 from p2v.batch.children import Heard
+from p2v.batch.event_data import LostLease, data_of
 from p2v.batch.jobs import JobEvent
 from p2v.batch.store import Store
 from p2v.core.errors import LeaseLost, NoSpace, P2vError, ReadFailed, StoreBusy
+from p2v.core.events import BytesDone, Warned
 from p2v.core.units import format_seconds
 
 _EVERY_SECONDS = 1.0
@@ -58,7 +60,8 @@ class Teller:
         self._refused_at = now
         if is_new:
             self._trouble_since = now
-            self.fleet("warning", {"message": f"{error.sentence()}; waiting for it, {format_seconds(self.patience)} at most"})
+            words = f"{error.sentence()}; waiting for it, {format_seconds(self.patience)} at most"
+            self.fleet("warning", data_of(Warned(words)))
         elif now - (self._trouble_since or 0.0) > self.patience:
             raise error
 
@@ -99,11 +102,11 @@ class Teller:
         """Tell of bytes that are done."""
         unsaid, attempt.unsaid = attempt.unsaid, {}
         for phase, count in unsaid.items():
-            self.job(attempt, "bytes-done", {"phase": phase, "count": count})
+            self.job(attempt, "bytes-done", data_of(BytesDone(phase, count)))
 
     def _lose(self, attempt: Attempt, error: LeaseLost) -> None:
         attempt.is_lost = True
         # a hook is not cut off: who has the lease now waits for its end
         if attempt.child is not None and attempt.hook() is None:
             attempt.child.stop(at_once=True)
-        self.job(attempt, "lease-lost", {"message": error.sentence()}, stored=False)
+        self.job(attempt, "lease-lost", data_of(LostLease(error.sentence())), stored=False)

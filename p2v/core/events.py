@@ -13,36 +13,46 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """A phase (``inspect``, ``copy``, ``rewrite``, ...) begins; ``total_bytes`` where bytes are its measure."""
+    """A phase begins."""
 
     phase: str
+    """Its name: ``inspect``, ``copy``, ``rewrite``, ..."""
     title: str
+    """The same for people."""
     total_bytes: int | None = None
+    """Its measure in bytes; null: it is not measured in bytes, or not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class BytesDone:
-    """``count`` more bytes of the phase are done (skipped ones included, so that the sum reaches the total)."""
+    """More bytes of a phase are done."""
 
     phase: str
+    """Its name."""
     count: int
+    """How many bytes since the last time, skipped ones included: the sum reaches the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseFinished:
-    """A phase ended; ``failed`` when an error ended it."""
+    """A phase ended."""
 
     phase: str
+    """Its name."""
     seconds: float
+    """How many seconds it took."""
     failed: bool = False
+    """Whether an error ended it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeApplied:
-    """One planned change is in place (``skipped``: it already was)."""
+    """One planned change of the guest is in place."""
 
     summary: str
+    """What it changes, in words."""
     skipped: bool = False
+    """Whether it was in place already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +60,29 @@ class Warned:
     """Something the user should know that stops nothing."""
 
     message: str
+    """What, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemDone:
-    """One of a phase's things (a machine of a fleet) is done: ``done`` of ``total``, this one by its name."""
+    """One of a phase's things (a machine of a fleet) is done."""
 
     phase: str
+    """The phase's name."""
     name: str
+    """The thing's name."""
     done: int
+    """How many are done by now."""
     total: int
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitHeard:
-    """From now on a copy goes by another limit, in bytes a second: what it was told by who started it."""
+    """From now on a copy goes by another limit: what it was told by who started it."""
 
     limit: int
+    """Bytes a second."""
 
 
 Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned | ItemDone | LimitHeard

@@ -4,6 +4,7 @@
     seconds    how long the copy takes
     first      what it does the first time, then: {"error": {...}} | {"signal": N} | {"exit": N} | "hang" | "deaf"
     always     what it does each time
+    says       events that it says before it copies, each with its fields
     boots      false: exit code 3
     until      limit that it waits for in the middle of its copy, as soon as `after` is a file
 
@@ -75,6 +76,8 @@ def convert(words: list[str]) -> int:
     act(wish.get("always"))
     if not before:
         act(wish.get("first"))
+    for each in wish.get("says", []):
+        say(**each)
     limits = copy(wish)
     result = os.path.join(folder, f"{name}.made")
     if os.path.exists(result):

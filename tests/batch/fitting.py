@@ -67,11 +67,10 @@ def _shapes(whole: Json, schema: Json, data: Any, place: str) -> Iterator[str]:
     if "$ref" in schema:
         place = schema["$ref"].rpartition("/")[2]
         schema = whole["$defs"][place]
-    for each in schema.get("oneOf", ()):
-        inner = Fitting({**each, "$defs": whole.get("$defs", {})})
-        if inner.fits(data):
-            yield from _shapes(whole, each, data, place)
-    if "anyOf" in schema:
+    if "oneOf" in schema:
+        fitting = (each for each in schema["oneOf"] if Fitting({**each, "$defs": whole["$defs"]}).fits(data))
+        yield from _shapes(whole, next(fitting), data, place)
+    elif "anyOf" in schema:
         yield f"{place}: {'null' if data is None else 'a value'}"
         if data is not None:
             yield from _shapes(whole, schema["anyOf"][0], data, place)

@@ -47,7 +47,7 @@ def test_json_lines_hold_everything_of_every_event() -> None:
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [(line["event"], line["job"]) for line in lines] == [(each.kind, each.job) for each in RUN]
     assert lines[3] == {
-        "event": "bytes-done", "job": "web", "at": 1000.0, "number": 1, "fence": 1, "phase": "copy", "count": 60
+        "event": "bytes-done", "job": "web", "at": 1000.0, "number": 1, "fence": 1, "phase": "copy", "count": 60, "schema": 1
     }  # fmt: skip
 
 

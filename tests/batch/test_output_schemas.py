@@ -69,3 +69,26 @@ def test_sizes_and_times_say_their_unit(each: Output) -> None:
 def _types(schema: Json) -> set[Any]:
     inner = [each for name in ("anyOf", "oneOf") for each in schema.get(name, ())]
     return {schema.get("type")} | {each for one in inner for each in _types(one)}
+
+
+@pytest.mark.parametrize("name, page", [("batch-hook", "batch-manifest.md"), ("batch-end-hook", "batch.md")])
+def test_the_page_about_a_hook_names_every_field_of_what_it_gets(name: str, page: str) -> None:
+    text = (PAGE.parent / page).read_text("utf-8")
+    _, _, after = text.partition("batch-json.md#what-")
+    table = after.partition("\n\n")[2].partition("\n\n")[0] if page == "batch-manifest.md" else after
+    assert [field for field in output(name).published()["properties"] if f"`{field}`" not in table] == []
+
+
+def test_links_to_the_page_lead_to_its_headings() -> None:
+    headings = {_anchor(line.lstrip("# ")) for line in PAGE.read_text("utf-8").splitlines() if line.startswith("#")}
+    found = set[str]()
+    for path in (*PAGE.parent.glob("*.md"), PAGE.parent.parent / "README.md"):
+        found |= set(re.findall(r"batch-json\.md#([\w-]+)", path.read_text("utf-8")))
+    assert found
+    assert found <= headings
+    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE.read_text("utf-8"))) <= headings
+
+
+def _anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

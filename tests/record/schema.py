@@ -14,7 +14,7 @@ import json
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -32,15 +32,23 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN = {str: "string", Path: "string", int: "integer", float: "number", bool: "boolean"}
 
 
+Must = Callable[[dataclasses.Field[Any]], bool]
+
+
+def has_no_default(each: dataclasses.Field[Any]) -> bool:
+    """Of a dataclass's field."""
+    return each.default is each.default_factory is dataclasses.MISSING
+
+
 @dataclass
 class Schemas:
     """Schemas of types; those of dataclasses are gathered in ``definitions``.
 
-    ``all_there``: every field of a dataclass is in its object, and not only those that have no default.
+    ``must``: whether a dataclass's field must be in its object; otherwise what has no default.
     """
 
     definitions: Json = field(default_factory=dict)
-    all_there: bool = False
+    must: Must = has_no_default
 
     def of(self, kind: Any) -> Json:
         """The schema of any type that documents are made of."""
@@ -58,7 +66,7 @@ class Schemas:
             items = [self.of(each) for each in inner]
             return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items)}
         if origin is not None and issubclass(origin, Mapping):
-            return {"type": "object", "additionalProperties": self.of(inner[1])}
+            return {"type": "object"} | ({} if inner[1] is Any else {"additionalProperties": self.of(inner[1])})
         if dataclasses.is_dataclass(kind):
             return self.definition(kind)
         if issubclass(kind, enum.Enum):
@@ -71,7 +79,7 @@ class Schemas:
         """A reference to the schema of a dataclass; ``tagged``: one of a union, told apart by its ``type``."""
         if kind.__name__ not in self.definitions:
             self.definitions[kind.__name__] = {}  # those that it holds may hold it
-            made = self.object_of(fields_of(kind))
+            made = self.object_of(fields_of(kind, self.must))
             if tagged:
                 made["properties"] = {"type": {"const": kind.__name__}, **made["properties"]}
                 made["required"] = ["type", *made["required"]]
@@ -83,17 +91,15 @@ class Schemas:
         return {
             "type": "object",
             "properties": {name: self.of(kind) for name, (kind, _) in fields.items()},
-            "required": [name for name, (_, required) in fields.items() if required or self.all_there],
+            "required": [name for name, (_, required) in fields.items() if required],
             "additionalProperties": False,
         }
 
 
-def fields_of(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """Fields of a dataclass: type, and whether it has no default."""
+def fields_of(kind: Any, must: Must = has_no_default) -> dict[str, tuple[Any, bool]]:
+    """Fields of a dataclass: type, and whether it must be there."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return {
-        f.name: (hints[f.name], f.default is f.default_factory is dataclasses.MISSING) for f in dataclasses.fields(kind)
-    }
+    return {each.name: (hints[each.name], must(each)) for each in dataclasses.fields(kind)}
 
 
 def _said(form: Any) -> Json:

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from p2v.batch.estimate import Look, forecast, left_words
+from p2v.batch.event_data import LEFT_OUT, EventLine, LinesLeftOut, data_of
 from p2v.batch.jobs import Job, JobEvent, State
 from p2v.cli.batch import event_text
 from p2v.cli.unwaiting import Unwaiting, lines_left_out
@@ -47,7 +48,7 @@ def sink(progress: str, jobs: Sequence[Job]) -> Unhindered:
 
 
 def _left_out(pieces: int) -> str:
-    return json.dumps({"event": "left-out", "job": "", "at": time.time(), "lines": pieces}) + "\n"
+    return _json_line(JobEvent(0, time.time(), "", 0, LEFT_OUT, data_of(LinesLeftOut(pieces))))
 
 
 def _sink(progress: str, jobs: Sequence[Job], stream: TextIO) -> Sink:
@@ -170,12 +171,15 @@ class JsonLines:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: JobEvent) -> None:
-        own: dict[str, Any] = {
-            "event": event.kind, "job": event.job, "at": event.at, "number": event.number, "fence": event.fence
-        }  # fmt: skip
         with self.lock:
-            self.stream.write(json.dumps(dict(event.data) | own) + "\n")
+            self.stream.write(_json_line(event))
             self.stream.flush()
+
+
+def _json_line(event: JobEvent) -> str:
+    own = EventLine(event=event.kind, job=event.job, at=event.at, number=event.number, fence=event.fence)
+    # the envelope last: no event passes for another by its fields
+    return json.dumps(dict(event.data) | asdict(own)) + "\n"
 
 
 @dataclass
