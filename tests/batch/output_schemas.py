@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from p2v.batch.clean_document import CLEAN_SCHEMA, CleanDocument
 from p2v.batch.event_data import (
     EVENTS_SCHEMA,
     LOG_SCHEMA,
@@ -130,6 +131,13 @@ OUTPUTS = (
         "What `p2v batch status --json` and, at its end, `p2v batch run --json` print. With `--watch` it is a line each time. "
         "Moments are in UTC.",
         (BatchStatus,),
+    ),
+    Output(
+        "batch-clean",
+        CLEAN_SCHEMA,
+        "What a crash of a batch of p2v left",
+        "What `p2v batch clean --json` prints, with `--remove` when that is done.",
+        (CleanDocument,),
     ),
     Output(
         "batch-events",

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from p2v.batch.clean_document import CleanDocument
 from p2v.batch.cleaning import Left, LeftKind, Removed, left_behind, not_yet, remove
 from p2v.batch.cluster import ClusterWish, open_visit
 from p2v.batch.jobs import Job
@@ -26,7 +27,7 @@ from p2v.cli import console
 from p2v.cli.batch import engine_options
 from p2v.cli.batch.status_text import cut, name_of
 from p2v.cli.batch.which import add_batch, batch_of
-from p2v.core import jsontext
+from p2v.core import jsonio, jsontext
 from p2v.core.errors import StoreElsewhere, Usage
 from p2v.core.text import printable
 from p2v.core.units import format_bytes, format_seconds
@@ -207,21 +208,7 @@ def _end(
     arguments: argparse.Namespace, left: Sequence[Left], removed: Sequence[Removed], unasked: Mapping[str, str] = _NOBODY
 ) -> None:
     if arguments.json:
-        gone = [{**_data(each.left), "refused": each.refused} for each in removed]
-        hosts = [{"host": host, "why": why} for host, why in unasked.items()]
-        console.out_json(jsontext.pretty({"left": [_data(each) for each in left], "removed": gone, "unasked": hosts}))
+        document = CleanDocument.of(left, removed, unasked)
+        console.out_json(jsontext.pretty(jsonio.encode(jsonio.converter(), document)))
     elif not arguments.remove and any(not each.kept for each in left):
         console.note("p2v: nothing was removed; --remove removes what is left")
-
-
-def _data(left: Left) -> dict[str, Any]:
-    return {
-        "kind": left.kind.value,
-        "machine": left.machine,
-        "host": left.host or None,
-        "said": left.said,
-        "path": str(left.path) if left.path is not None else None,
-        "pid": left.process.pid if left.process is not None else None,
-        "allocated": left.allocated,
-        "kept": left.kept,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -22,6 +21,8 @@ from p2v.batch.store import Store
 from tests.batch.cluster.batches import P2V, SLOW, disks, manifest, python_path, runner
 from tests.batch.cluster.clusters import PATIENCE, Cluster, Program, cluster, processes_with, until
 from tests.batch.cluster.hosts import Host, housemates, missing
+from tests.batch.fitting import Fitting
+from tests.batch.output_schemas import output
 
 LACKS = missing()
 pytestmark = [
@@ -60,7 +61,8 @@ class Site:
         return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
     def document(self, *options: str) -> dict[str, Any]:
-        found = json.loads(self.clean("--json", "--engine", self.cluster.engine, *options).stdout)
+        said = self.clean("--json", "--engine", self.cluster.engine, *options).stdout
+        found = Fitting(output("batch-clean").published()).take(said)
         assert isinstance(found, dict)
         return found
 
