@@ -46,7 +46,7 @@ class LeftThing:
 
 @dataclass(frozen=True, slots=True)
 class UnaskedHost:
-    """A host that nobody could ask what was left on its own disks."""
+    """A host of which not all was seen that was left on its own disks."""
 
     host: str
     """Its name."""
@@ -65,7 +65,7 @@ class CleanDocument:
     removed: tuple[LeftThing, ...]
     """What was to be removed, in that order; nothing without `--remove`."""
     unasked: tuple[UnaskedHost, ...]
-    """Hosts of a cluster that could not be asked; nothing without `--engine`."""
+    """Hosts of a cluster of which not all was seen; nothing without `--engine`."""
 
     @classmethod
     def of(cls, left: Iterable[Left], removed: Iterable[Removed], unasked: Mapping[str, str]) -> CleanDocument:

@@ -13,7 +13,7 @@ from p2v.batch.jobs import Failure
 from p2v.batch.json_forms import SOMETIMES, Count, Seconds
 from p2v.batch.status import StateCounts
 from p2v.core import jsonio
-from p2v.core.events import BytesDone, ChangeApplied, PhaseFinished, PhaseStarted, Warned
+from p2v.core.events import BytesDone, ChangeApplied, ErrorLine, PhaseFinished, PhaseStarted, Warned
 
 EVENTS_SCHEMA = 1
 """Of the lines of ``p2v batch run --progress json``."""
@@ -320,7 +320,7 @@ OF_A_RUN: Mapping[str, type] = MappingProxyType({
     "change-applied": ChangeApplied, "warning": Warned, "hook-began": HookBegan, "hook": HookEnded, kinds.AGAIN: Again,
     kinds.DONE: Done, kinds.PARKED: Parked, kinds.RELEASED: Released, kinds.CANCELLED: Cancelled, "lease-lost": LostLease,
     kinds.PAUSED: Paused, kinds.RESUMED: Resumed, "late": Late, "stopping": Stopping, "batch-ended": StateCounts,
-    LEFT_OUT: LinesLeftOut,
+    LEFT_OUT: LinesLeftOut, "error": ErrorLine,
 })  # fmt: skip
 """The kinds of events that a run tells, with their fields."""
 OF_A_MACHINE: Mapping[str, type] = MappingProxyType({

@@ -11,18 +11,21 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from p2v.cli.unwaiting import Unwaiting
 from p2v.core.errors import P2vError
 from p2v.core.events import (
+    EVENT_NAMES,
     BytesDone,
     ChangeApplied,
+    ErrorLine,
     Event,
     ItemDone,
     LimitHeard,
     PhaseFinished,
     PhaseStarted,
+    ProgressLine,
     Reporter,
     Warned,
 )
@@ -32,15 +35,6 @@ from p2v.core.units import format_bytes, format_seconds
 _PLAIN_STEP_SECONDS = 10.0
 # of this program's reporters
 _streams: list[Unwaiting] = []
-_EVENT_NAMES = {
-    PhaseStarted: "phase-started",
-    BytesDone: "bytes-done",
-    PhaseFinished: "phase-finished",
-    ChangeApplied: "change-applied",
-    Warned: "warning",
-    ItemDone: "item-done",
-    LimitHeard: "limit",
-}
 
 
 def prepare() -> None:
@@ -120,8 +114,8 @@ def _to_stderr(line: str) -> None:
 def error(failure: P2vError, progress: str) -> None:
     """Say what failed and what to do next."""
     if progress == "json":
-        document = {"event": "error", "code": failure.code, "exit_code": failure.exit_code}
-        _to_stderr(json.dumps(document | {"message": failure.sentence(), "hint": failure.hint()}))
+        line = ErrorLine(code=failure.code, exit_code=failure.exit_code, message=failure.sentence(), hint=failure.hint())
+        _to_stderr(json.dumps(asdict(line)))
         return
     note(f"p2v: {failure.sentence()}")
     if failure.hint():
@@ -175,9 +169,9 @@ class _JsonLines:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
-        fields: dict[str, Any] = {"event": _EVENT_NAMES[type(event)], "at": round(time.monotonic() - self.started, 3)}
+        line = ProgressLine(event=EVENT_NAMES[type(event)], at=round(time.monotonic() - self.started, 3))
         with self.lock:
-            print(json.dumps(fields | asdict(event)), file=self.stream, flush=True)
+            print(json.dumps(asdict(line) | asdict(event)), file=self.stream, flush=True)
 
 
 @dataclass

@@ -6,9 +6,10 @@ import enum
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,52 @@ class LimitHeard:
     """Bytes a second."""
 
 
+PROGRESS_SCHEMA = 1
+"""Of the lines of JSON that tell of events (``--progress json``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressLine:
+    """What every line has that tells of an event, beside the event's own fields."""
+
+    schema: int = PROGRESS_SCHEMA
+    """Which form of the line it is; another number only where a field goes away, or means something else."""
+    event: str
+    """What has happened."""
+    at: float
+    """When, in seconds since the program began to tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorLine:
+    """What it failed with: the last line, which has these fields alone."""
+
+    schema: int = PROGRESS_SCHEMA
+    """Which form of the line it is; another number only where a field goes away, or means something else."""
+    event: str = "error"
+    """What has happened."""
+    code: str
+    """The error's name, which stays the same."""
+    exit_code: int
+    """The program's exit status."""
+    message: str
+    """What, and where."""
+    hint: str
+    """What to do; may be empty."""
+
+
 Event = PhaseStarted | BytesDone | PhaseFinished | ChangeApplied | Warned | ItemDone | LimitHeard
 Reporter = Callable[[Event], None]
+EVENT_NAMES: Mapping[type, str] = MappingProxyType({
+    PhaseStarted: "phase-started",
+    BytesDone: "bytes-done",
+    PhaseFinished: "phase-finished",
+    ChangeApplied: "change-applied",
+    Warned: "warning",
+    ItemDone: "item-done",
+    LimitHeard: "limit",
+})  # fmt: skip
+"""What events are called in lines of JSON."""
 
 
 def silent(event: Event) -> None:

@@ -23,6 +23,14 @@ def printed(*words: str, status: int = 0) -> str:
     return out.getvalue()
 
 
+def said_for_programs(*words: str, status: int = 0) -> str:
+    """The lines of JSON that it writes to its standard error."""
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        printed(*words, status=status)
+    return "".join(line for line in err.getvalue().splitlines(keepends=True) if line.startswith("{"))
+
+
 def strictly(text: str) -> Any:
     """JSON as every reader takes it: Python's writes and reads infinity, which is none."""
     assert text.isascii()

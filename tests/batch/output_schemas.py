@@ -28,6 +28,7 @@ from p2v.batch.jobs import JobEvent
 from p2v.batch.json_forms import SOMETIMES
 from p2v.batch.planned import PLAN_SCHEMA, BatchPlan, PlanHead
 from p2v.batch.status import STATUS_SCHEMA, BatchStatus
+from p2v.core.events import EVENT_NAMES, PROGRESS_SCHEMA, ErrorLine, ProgressLine
 from tests.record.schema import DRAFT, FOLDER, Json, Schemas, classes_of, fields_of, told_of
 
 PAGE = FOLDER.parent / "batch-json.md"
@@ -77,12 +78,14 @@ class Output:
     def _object(self, schemas: Schemas, roots: Sequence[Any]) -> Json:
         fields = {name: each for root in roots for name, each in fields_of(root, is_always_there).items()}
         made = schemas.object_of(fields)
-        made["properties"]["schema"] = {"const": self.number}
+        (number,) = (each.default for root in roots for each in dataclasses.fields(root) if each.name == "schema")
+        made["properties"]["schema"] = {"const": number}
         return described(made, roots)
 
     def _line(self, schemas: Schemas, kind: str) -> Json:
         own = self.kinds[kind]
-        made = self._object(schemas, self.roots if self.inside else (*self.roots, own))
+        is_whole = self.inside or self.word in fields_of(own)
+        made = self._object(schemas, self.roots if self.inside else (own,) if is_whole else (*self.roots, own))
         text = {name: made["properties"][name]["description"] for name in (self.word, self.inside) if name}
         made["properties"][self.word] = {"const": kind, "description": text[self.word]}
         if self.inside:
@@ -138,6 +141,15 @@ OUTPUTS = (
         "What a crash of a batch of p2v left",
         "What `p2v batch clean --json` prints, with `--remove` when that is done.",
         (CleanDocument,),
+    ),
+    Output(
+        "progress",
+        PROGRESS_SCHEMA,
+        "What p2v tells of its progress",
+        "A line of JSON on standard error for each event of `p2v batch plan` and `init` with `--progress json`, as of other verbs.",
+        (ProgressLine,),
+        {name: kind for kind, name in EVENT_NAMES.items()} | {"error": ErrorLine},
+        word="event",
     ),
     Output(
         "batch-events",

@@ -27,7 +27,7 @@ from p2v.batch.runner import run_batch
 from p2v.batch.store import Lease, Store
 from p2v.cli.batch.progress import JsonLines, _left_out
 from p2v.core.errors import NoSpace
-from tests.batch.fitting import Fitting, printed
+from tests.batch.fitting import Fitting, printed, said_for_programs
 from tests.batch.fleets import FAKE, QUICK, machine
 from tests.batch.making import job
 from tests.batch.output_schemas import output
@@ -185,6 +185,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     stopped(made, machines)
     by_hand(made, machines)
     made.events.write(_left_out(3))
+    made.events.write(said_for_programs("run", str(folder / "none.yaml"), "--progress", "json", status=66))
     return made
 
 
