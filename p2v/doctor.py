@@ -25,7 +25,7 @@ from p2v.core.firmware import FIRMWARE_PACKAGES, installed_firmware
 from p2v.core.qemu import EMULATORS, find_qemu
 from p2v.core.run import PACKAGES, Runner, SystemRunner, find_program
 from p2v.core.units import GIB, MIB, format_bytes
-from p2v.core.workspace import cache_folder, free_bytes
+from p2v.core.workspace import cache_folder, existing_parent, free_bytes
 from p2v.quick_appliance import look
 
 _SECONDS = 30.0
@@ -316,11 +316,17 @@ def virtio_win_check(places: Sequence[str] = DEFAULT_MEDIA) -> Check:
 
 
 def space_check(name: str, folder: Path, *, essential: bool = False) -> Check:
-    """Whether there is room in a folder (or where it would be made)."""
+    """Whether there is room in a folder (or where it would be made), and this user may write there."""
     try:
+        place = existing_parent(folder)
         free = free_bytes(folder)
     except OSError as error:
         return Check(name, Status.BAD, f"{folder}: {error.strerror}", "working files", essential=essential)
+    if not os.access(place, os.W_OK | os.X_OK):
+        # without the cache each conversion builds its appliance and tries KVM for itself, which works
+        refused = f"{folder}: this user may not write to {place}"
+        wanted = "a home folder for this user, or TMPDIR or XDG_CACHE_HOME where it may write"
+        return Check(name, Status.BAD if essential else Status.WARN, refused, "working files", wanted, essential)
     status = Status.OK if free >= _LOW_SPACE else Status.WARN if free >= _NO_SPACE else Status.BAD
     found = f"{folder}: {format_bytes(free)} free ({free} bytes)"
     advice = f"at least {_NO_SPACE // MIB} MiB; set TMPDIR or XDG_CACHE_HOME to a larger file system"

@@ -134,6 +134,18 @@ def test_space_is_judged_in_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert str(free) in check.found
 
 
+@pytest.mark.parametrize(("essential", "status"), [(True, Status.BAD), (False, Status.WARN)])
+def test_a_folder_that_the_user_may_not_make_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, essential: bool, status: Status
+) -> None:
+    """As that of a user without a home, whose conversions would keep nothing for one another."""
+    monkeypatch.setattr("os.access", lambda place, mode: place != tmp_path)  # root may write everywhere
+    check = space_check("space", tmp_path / "home" / ".cache", essential=essential)
+    assert (check.status, check.essential) == (status, essential)
+    assert str(tmp_path) in check.found
+    assert "XDG_CACHE_HOME" in check.install
+
+
 def test_the_text_names_every_check_and_the_answer() -> None:
     checks = (
         Check("one", Status.OK, "1.0", "this"),
