@@ -24,6 +24,9 @@ DNF_MATRIX := qemu-user-static qemu-system-aarch64-core qemu-system-ppc-core qem
 # A Slurm of one host, that docs/cluster.md is tried with.
 APT_MATRIX += slurmctld slurmd slurm-client munge
 DNF_MATRIX += slurm slurm-slurmctld slurm-slurmd munge
+# What docs/batch-night.md is tried with, beside the host's systemd.
+APT_MATRIX += logrotate
+DNF_MATRIX += logrotate
 # Fedora, RHEL and their kin: the same by their names there (not run on this project's machines).
 DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs python3-hivex guestfs-tools \
             libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2 openssh

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,20 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2v.cli.main import _parser
-
-PAGE = (Path(__file__).parents[2] / "docs" / "batch-night.md").read_text("utf-8")
-PROGRAM = "/opt/p2v-suite/.venv/bin/p2v"
-
-
-def units() -> dict[str, str]:
-    found = dict(re.findall(r"`/etc/systemd/system/(\S+)`:\n\n```ini\n(.*?)```", PAGE, re.DOTALL))
-    assert set(found) == {"p2v-batch.service", "p2v-batch.timer"}
-    return found
-
-
-def commands() -> list[list[str]]:
-    """All that is started with the program in files of the page, as words."""
-    return [shlex.split(line) for line in re.findall(rf"{PROGRAM} (.*)", PAGE)]
+from tests.batch.night.page import PROGRAM, runs, units
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
@@ -43,8 +29,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 def test_the_program_takes_what_is_started() -> None:
-    assert len(commands()) == 2
-    for words in commands():
+    for words in runs():
         arguments = _parser().parse_args(words)
         assert (arguments.batch, arguments.report) == (Path("jobs.yaml"), Path("fleet.html"))
         assert arguments.stop_at > 0
@@ -53,6 +38,6 @@ def test_the_program_takes_what_is_started() -> None:
 def test_a_stop_leaves_the_run_the_time_that_it_takes_at_most() -> None:
     service = units()["p2v-batch.service"]
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
-    arguments = _parser().parse_args(commands()[0])
+    arguments = _parser().parse_args(runs()[0])
     assert int(seconds) > arguments.ending_seconds
     assert "KillMode=mixed" in service
