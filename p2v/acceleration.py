@@ -94,10 +94,10 @@ class Remembered:
 def decide(qemu: str | None, device: KvmDevice, kvm: Trial | None, tcg: Trial | None) -> Acceleration:
     """The accelerator, from what was found; a trial is None where it was not made.
 
-    ``qemu``: QEMU's path and version, None when there is none.
+    ``qemu``: QEMU's path and version, None when there is none that starts.
     """
     if qemu is None:
-        return Acceleration(Accelerator.TCG, f"{QEMU_PROGRAMS[0]} is not installed", qemu_works=False)
+        return Acceleration(Accelerator.TCG, f"{QEMU_PROGRAMS[0]} is not installed, or does not start", qemu_works=False)
     if device is KvmDevice.PRESENT and kvm is not None and kvm.run is GuestRun.WORKS:
         return Acceleration(Accelerator.KVM, "a tiny guest ran under KVM")
     reason = _why_not_kvm(device, kvm)

@@ -89,7 +89,11 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
 
 
 def _refused(refusal: OSError) -> P2vError:
-    """What is full is called so, also where nobody knows which file it was (an error at the close of one on NFS)."""
+    """What is full is called so, also where nobody knows which file it was (an error at the close of one on NFS); so is what is
+    mounted read-only (by a service's ProtectSystem=strict, for one).
+    """
+    if refusal.errno == errno.EROFS and refusal.filename:
+        return write_problem(refusal, Path(refusal.filename))
     if refusal.errno in (errno.ENOSPC, errno.EDQUOT):
         return write_problem(refusal, Path(refusal.filename)) if refusal.filename else full_somewhere(refusal)
     return ReadFailed(str(refusal.filename or "the host"), refusal.strerror or str(refusal))

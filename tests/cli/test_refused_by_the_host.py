@@ -32,6 +32,21 @@ def test_an_error_without_a_file_has_the_exit_code_of_its_kind(
     assert words in capsys.readouterr().err
 
 
+def test_a_file_on_a_storage_that_is_read_only_is_told_as_what_may_not_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a batch finds /tmp in a service with ProtectSystem=strict."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/tmp/p2v-batch-1")
+
+    monkeypatch.setattr(doctor, "run", refuse)
+    assert main(["doctor"]) == 77
+    told = capsys.readouterr().err
+    assert "/tmp/p2v-batch-1: " in told
+    assert "mounted read-only" in told
+
+
 @pytest.mark.parametrize("progress", ["json", "plain"])
 def test_an_error_that_nobody_can_be_told_of_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch, progress: str) -> None:
     """Its log stands on a full disk, or its reader has gone."""
