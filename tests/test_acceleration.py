@@ -67,7 +67,7 @@ def test_the_boot_sector_is_one() -> None:
 
 @QEMU_HERE
 def test_the_tiny_guest_runs_without_kvm() -> None:
-    assert try_guest(SystemRunner(), Accelerator.TCG, 30).run is GuestRun.WORKS
+    assert try_guest(SystemRunner(), Accelerator.TCG, 120).run is GuestRun.WORKS
 
 
 @QEMU_HERE
@@ -79,7 +79,7 @@ def test_a_guest_that_never_signals_hangs(monkeypatch: pytest.MonkeyPatch) -> No
 @QEMU_HERE
 def test_a_guest_that_resets_itself_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BOOT_SECTOR", b"\xea\xf0\xff\x00\xf0".ljust(510, b"\0") + b"\x55\xaa")  # jmp f000:fff0
-    assert try_guest(SystemRunner(), Accelerator.TCG, 15).run is GuestRun.FAILS
+    assert try_guest(SystemRunner(), Accelerator.TCG, 120).run is GuestRun.FAILS
 
 
 class Host:
