@@ -60,7 +60,7 @@ def test_a_folder_goes_when_its_last_file_is_closed(tmp_path: Path, monkeypatch:
 def test_a_folder_whose_file_stays_open_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse, asked = refusing(errno.ENOTEMPTY, 1_000_000)
     monkeypatch.setattr(shutil, "rmtree", refuse)
-    monkeypatch.setattr(workspace, "_CLOSING_SECONDS", 0.25)
+    monkeypatch.setattr(workspace, "_CLOSING_SECONDS", 1.0)
     (tmp_path / "work").mkdir()
     with pytest.raises(ReadFailed):
         remove_files([tmp_path / "work"])
