@@ -16,7 +16,7 @@ APT_RUN  := qemu-utils qemu-system-x86 seabios ovmf swtpm swtpm-tools python3-gu
             python3-venv libvirt-clients libxml2-utils openssh-client
 # What building sample guests, the tests and the benchmarks need on top.
 APT_TEST := osinfo-db distro-info-data makefs libvirt-daemon libvirt-daemon-driver-qemu mmdebstrap arch-test fdisk mtools dosfstools exfatprogs xfsprogs btrfs-progs grub-pc-bin grub-common cpio gzip \
-            xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps strace binutils selinux-utils extlinux xorriso openssl rpm db-util attr acl libcap2-bin bindfs fuse3 \
+            xz-utils zstd lz4 libnbd-bin ntfs-3g virt-v2v procps strace binutils selinux-utils extlinux xorriso openssl rpm db-util attr acl libcap2-bin bindfs fuse3 zsh fish \
             gcc-mingw-w64-i686-win32 gcc-mingw-w64-x86-64-win32 wine wine64 chromium poppler-utils
 # What guests for other architectures are made and emulated with: rows of `make matrix` that are skipped without it.
 APT_MATRIX := qemu-user-static qemu-system-arm qemu-system-ppc qemu-system-misc qemu-efi-aarch64
@@ -32,7 +32,7 @@ DNF_RUN  := qemu-img qemu-kvm edk2-ovmf swtpm swtpm-tools python3-libguestfs pyt
             libguestfs-xfs nbdkit nbdkit-python-plugin kmod e2fsprogs libvirt-client libxml2 openssh
 DNF_TEST := mmdebstrap util-linux mtools dosfstools exfatprogs ntfsprogs xfsprogs btrfs-progs grub2-pc-modules cpio gzip xz zstd lz4 \
             libnbd ntfs-3g virt-v2v procps-ng strace binutils libselinux-utils syslinux-extlinux xorriso openssl \
-            rpm-build libdb-utils attr acl libcap bindfs fuse3 mingw32-gcc mingw64-gcc wine-core chromium poppler-utils
+            rpm-build libdb-utils attr acl libcap bindfs fuse3 zsh fish mingw32-gcc mingw64-gcc wine-core chromium poppler-utils
 
 .PHONY: help setup setup-matrix packages demo convert test lint compiled matrix bench fuzz clean
 

@@ -17,7 +17,7 @@ from p2v.audit.findings import AuditFinding, Severity
 from p2v.audit.gather import gather
 from p2v.audit.side_by_side import Bounds
 from p2v.batch.jobs import MANIFEST_SCHEMA, Budget
-from p2v.batch.manifest_keys import NAME
+from p2v.batch.names import NAME
 from p2v.core import jsonio
 from p2v.core.acceleration import Acceleration, Accelerator
 from p2v.core.errors import NoSource, P2vError, Usage

@@ -13,13 +13,12 @@ from converters.formats import FORMATS
 from converters.references import SizeBy
 from converters.target_formats import Preallocation, TargetFormat
 from p2v.batch.jobs import Verify
+from p2v.batch.names import NAME
 from p2v.core.disk import Codec
 from p2v.core.units import KIB, MIB
 from p2v.machine import Firmware
 from p2v.targets.front_ends import FrontEnd
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}"
-"""Of a machine, and of the files made."""
 NETWORK = r"user|(network|bridge):[^=]+|[^:=]+"
 """What a machine's card hangs on here."""
 HOUR = r"([01]?[0-9]|2[0-3]):[0-5][0-9]"

@@ -31,6 +31,7 @@ _VERBS = {
     "disk": "disk images alone: info, map, convert, compare, check, serve",
     "drivers": "show the Windows drivers on a medium (virtio-win), and which a Windows gets",
     "doctor": "say what this host can do",
+    "completion": "print a script for the Tab key in bash, zsh or fish",
 }
 
 

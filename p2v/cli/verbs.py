@@ -49,15 +49,19 @@ class VerbParser(Parser):
         self._module_name = module_name
         self._run_as = run_as
 
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
-    ) -> tuple[argparse.Namespace, list[str]]:
-        """What argparse calls when the verb was chosen."""
+    def load(self) -> None:
+        """Bring in the verb's module with its options; once."""
         module = importlib.import_module(self._module_name)
         # what is a mark of code to one is a stray character to the other
         self.description = (module.__doc__ or "").replace("``", "`")
         module.configure(self)
         self.set_defaults(**{self._run_as: module.run})
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """What argparse calls when the verb was chosen."""
+        self.load()
         parsed, strange = super().parse_known_args(args, namespace)
         if strange:
             # told by the verb that does not know it, not by the program as a whole

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 
 from p2v.batch.jobs import MachineJob
 from p2v.batch.manifest_keys import HOUR
+from p2v.cli.words import machine_name
 from p2v.core.errors import Usage
 
 _HINT = "`p2v batch status --all` lists its machines with their waves."
@@ -20,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     group = parser.add_argument_group("a part of it")
     group.add_argument(
-        "--only", action="append", default=[], metavar="NAME",
+        "--only", action="append", default=[], type=machine_name, metavar="NAME",
         help="run no other machine; a pattern as in 'web*' takes several, and it can be given repeatedly",
     )  # fmt: skip
     group.add_argument(

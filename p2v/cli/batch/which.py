@@ -11,31 +11,32 @@ from pathlib import Path
 
 from p2v.batch.jobs import Batch, Budget, Job, State
 from p2v.batch.manifest import read_batch, require_file
+from p2v.batch.names import DEFAULT_JOBS
 from p2v.batch.store import Store
 from p2v.batch.taking_over import WithoutTheDead, is_run
 from p2v.batch.terms import Terms
+from p2v.cli.words import machine_name
 from p2v.core.errors import NoSource, NotPermitted, ReadFailed, Usage
 
-DEFAULT = Path("jobs.yaml")
-_HELP = f"the batch's manifest (YAML or CSV), or its store (default {DEFAULT})"
-_MANIFEST_HELP = f"the batch's manifest: YAML or CSV (default {DEFAULT})"
+_HELP = f"the batch's manifest (YAML or CSV), or its store (default {DEFAULT_JOBS})"
+_MANIFEST_HELP = f"the batch's manifest: YAML or CSV (default {DEFAULT_JOBS})"
 _SQLITE = b"SQLite format 3\0"
 
 
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """The batch as the only word."""
-    parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT, metavar="JOBS", help=_HELP)
+    parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT_JOBS, metavar="JOBS", help=_HELP)
 
 
 def add_manifest(parser: argparse.ArgumentParser) -> None:
     """The batch as the only word, for what its store does not tell."""
-    parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT, metavar="JOBS", help=_MANIFEST_HELP)
+    parser.add_argument("batch", nargs="?", type=Path, default=DEFAULT_JOBS, metavar="JOBS", help=_MANIFEST_HELP)
 
 
 def add_names(parser: argparse.ArgumentParser, *, nargs: str | None, help: str) -> None:
     """Machines by their names, and the batch as an option."""
-    parser.add_argument("names", nargs=nargs, metavar="NAME", help=help)
-    parser.add_argument("-b", "--batch", type=Path, default=DEFAULT, metavar="JOBS", help=_HELP)
+    parser.add_argument("names", nargs=nargs, type=machine_name, metavar="NAME", help=help)
+    parser.add_argument("-b", "--batch", type=Path, default=DEFAULT_JOBS, metavar="JOBS", help=_HELP)
 
 
 def batch_of(path: Path) -> Batch:
