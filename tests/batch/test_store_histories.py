@@ -271,7 +271,7 @@ def live(examples: int, steps: int) -> None:
 
 
 def test_histories() -> None:
-    live(120, 60)
+    live(80, 50)
 
 
 @pytest.mark.matrix
