@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from p2v.batch import kinds
-from p2v.batch.jobs import Failure
+from p2v.batch.jobs import Failure, JobEvent
 from p2v.batch.json_forms import SOMETIMES, Count, Seconds
 from p2v.batch.status import StateCounts
 from p2v.core import jsonio
@@ -18,7 +18,7 @@ from p2v.core.events import BytesDone, ChangeApplied, ErrorLine, PhaseFinished, 
 EVENTS_SCHEMA = 1
 """Of the lines of ``p2v batch run --progress json``."""
 LOG_SCHEMA = 1
-"""Of the lines of ``p2v batch logs --json``."""
+"""Of the lines of ``p2v batch logs --json``, and of a failure bundle's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +341,11 @@ def data_of(event: Any) -> dict[str, Any]:
         if each.metadata == SOMETIMES and getattr(event, each.name) == each.default:
             del data[each.name]
     return data
+
+
+def log_data(event: JobEvent) -> dict[str, Any]:
+    """An event as a line of a log, as JSON data."""
+    return asdict(LogHead()) | asdict(event)
 
 
 def _said(failure: Failure) -> tuple[str, int, str, str, bool]:

@@ -1,7 +1,7 @@
 """What is kept of a machine that was parked, for those who look into it: a folder without contents of the guest.
 
 failure.json     code, message and hint, the attempts
-events.jsonl     the last attempt's events
+events.jsonl     the last attempt's events, as `p2v batch logs --json` has them
 said.txt         what the child said that was no event
 versions.json    of everything that had a hand in it
 facts.json       the guest's system, partitions and file systems by kind and size; no names, no contents
@@ -12,20 +12,64 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from p2v.batch.event_data import log_data
 from p2v.batch.jobs import Failure, Job, JobEvent
-from p2v.core import jsontext
+from p2v.batch.json_forms import Count
+from p2v.core import jsonio, jsontext
 from p2v.core.io_errors import write_problem
 from p2v.core.text import printable
 from p2v.core.workspace import remove_files, write_synced
 
 RECORD = "record.tar.gz"
+BUNDLE_SCHEMA = 1
 _LONGEST = 200
 _MOST_PARTS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundledFailure:
+    """Why a machine was parked, in its failure bundle."""
+
+    schema: int = BUNDLE_SCHEMA
+    """Which form of the document it is; another number only where a field goes away, or means something else."""
+    job: str
+    """The machine, as the manifest calls it."""
+    sources: tuple[Path, ...]
+    """Its sources, as the manifest has them."""
+    attempts: Count
+    """Attempts begun since somebody asked for it last."""
+    fence: Count
+    """The number of the lease of the last one."""
+    code: str
+    """The error's name, which stays the same."""
+    exit_code: int
+    """As `p2v convert` ends with it."""
+    message: str
+    """What, and where."""
+    hint: str
+    """What to do; may be empty."""
+    may_help: bool
+    """Whether trying again may help."""
+
+    @classmethod
+    def of(cls, job: Job, failure: Failure) -> BundledFailure:
+        """Of a job as it was when its last attempt began."""
+        return cls(
+            job=job.machine.name,
+            sources=job.machine.sources,
+            attempts=job.attempts,
+            fence=job.fence,
+            code=failure.code,
+            exit_code=failure.exit_code,
+            message=failure.message,
+            hint=failure.hint,
+            may_help=failure.may_help,
+        )
 
 
 def bundles_folder(store: Path) -> Path:
@@ -63,17 +107,10 @@ def write_bundle(
     inspection: str,
 ) -> None:
     """Fill it; ``inspection``: what `p2v inspect --json` said, if anything. Raises NoSpace, NotPermitted, ReadFailed."""
-    summary = {
-        "job": job.machine.name,
-        "sources": [str(path) for path in job.machine.sources],
-        "attempts": job.attempts,
-        "fence": job.fence,
-        **asdict(replace(failure, bundle=None)),
-    }
-    events = "".join(json.dumps({"at": e.at, "kind": e.kind, **e.data}) + "\n" for e in told)
+    summary = jsonio.encode(jsonio.converter(), BundledFailure.of(job, failure))
     files = {
         "failure.json": jsontext.pretty(summary),
-        "events.jsonl": events,
+        "events.jsonl": "".join(jsontext.canonical(log_data(each)).decode() + "\n" for each in told),
         "said.txt": printable(said) + "\n",
         "versions.json": jsontext.pretty(dict(versions)),
     }

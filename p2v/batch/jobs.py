@@ -200,7 +200,7 @@ class JobEvent:
     """Something that happened."""
 
     number: int
-    """The number of the event, which grows with the time; events of other machines have the ones between."""
+    """The number of the event, which grows with the time; events of other machines have the ones between. 0 in a failure bundle."""
     at: float
     """When, in seconds since 1970."""
     job: str

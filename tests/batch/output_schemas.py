@@ -23,6 +23,7 @@ from p2v.batch.event_data import (
     LogHead,
     TooLong,
 )
+from p2v.batch.failure_bundle import BUNDLE_SCHEMA, BundledFailure
 from p2v.batch.hook_documents import END_HOOK_SCHEMA, HOOK_SCHEMA, EndHookDocument, HookDocument
 from p2v.batch.jobs import JobEvent
 from p2v.batch.json_forms import SOMETIMES
@@ -169,6 +170,13 @@ OUTPUTS = (
         OF_A_MACHINE,
         word="kind",
         inside="data",
+    ),
+    Output(
+        "batch-failure",
+        BUNDLE_SCHEMA,
+        "Why a machine of a batch of p2v was parked",
+        "The file `failure.json` in a failure bundle; beside it, `events.jsonl` has the last attempt's events, like `logs --json`.",
+        (BundledFailure,),
     ),
     Output(
         "batch-hook",

@@ -207,6 +207,20 @@ def test_every_event_of_the_store_fits_and_every_kind_and_shape_is_there(night: 
     assert fitting.unseen() == []
 
 
+def test_a_failure_bundle_has_what_is_published(night: Night) -> None:
+    failure, log = Fitting(output("batch-failure").published()), Fitting(output("batch-log").published())
+    bundles = sorted((night.folder / "jobs-failures").iterdir())
+    told = {each["job"]: each for each in (failure.take((bundle / "failure.json").read_text()) for bundle in bundles)}
+    assert told["bad"]["code"] == "bad-image"
+    assert failure.unseen() == []
+    for bundle in bundles:
+        kinds = [log.take(line)["kind"] for line in (bundle / "events.jsonl").read_text().splitlines()]
+        assert kinds[0] == "claimed"
+    assert "may_help" in told["bad"]
+    assert not failure.fits({**told["bad"], "more": 1})
+    assert not failure.fits({**told["bad"], "fence": None})
+
+
 def test_a_run_tells_of_an_end_what_the_store_has_of_it(night: Night) -> None:
     told = [json.loads(line) for line in night.events.getvalue().splitlines()]
     kept = [json.loads(line) for line in night.logs()]

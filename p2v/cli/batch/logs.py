@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from collections.abc import Iterator
 
-from p2v.batch.event_data import LogHead
+from p2v.batch.event_data import log_data
 from p2v.batch.jobs import JobEvent
 from p2v.batch.store import Store
 from p2v.cli import console
@@ -54,6 +53,6 @@ def _events(store: Store, name: str, *, follow: bool) -> Iterator[JobEvent]:
 
 def _tell(event: JobEvent, *, as_json: bool) -> None:
     if as_json:
-        console.out_json(jsontext.canonical(dataclasses.asdict(LogHead()) | dataclasses.asdict(event)).decode() + "\n")
+        console.out_json(jsontext.canonical(log_data(event)).decode() + "\n")
     elif text := event_text.line(event):
         console.out(text)
