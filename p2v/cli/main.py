@@ -57,7 +57,7 @@ def _main(argv: Sequence[str] | None, loaded: Callable[[], None]) -> int:
         console.note(f"p2v: {clash}")
         console.note("     p2v is an application with an environment of its own; run `make setup` and use .venv/bin/p2v.")
         return 69
-    arguments = _parser().parse_args(argv)
+    arguments = whole_parser().parse_args(argv)
     loaded()
     signal.signal(signal.SIGTERM, _terminate)
     # who was started with nohup goes on
@@ -118,7 +118,8 @@ def _foreign_packages() -> str:
     return ""
 
 
-def _parser() -> Parser:
+def whole_parser() -> Parser:
+    """Of the whole command line, its verbs not loaded yet."""
     parser = Parser(
         prog="p2v",
         description="Moves physical machines and other hypervisors' virtual machines to KVM.",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2v.cli.main import _parser
+from p2v.cli.main import whole_parser
 from tests.batch.night.page import PROGRAM, runs, units
 
 
@@ -30,7 +30,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 def test_the_program_takes_what_is_started() -> None:
     for words in runs():
-        arguments = _parser().parse_args(words)
+        arguments = whole_parser().parse_args(words)
         assert (arguments.batch, arguments.report) == (Path("jobs.yaml"), Path("fleet.html"))
         assert arguments.stop_at > 0
 
@@ -38,6 +38,6 @@ def test_the_program_takes_what_is_started() -> None:
 def test_a_stop_leaves_the_run_the_time_that_it_takes_at_most() -> None:
     service = units()["p2v-batch.service"]
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
-    arguments = _parser().parse_args(runs()[0])
+    arguments = whole_parser().parse_args(runs()[0])
     assert int(seconds) > arguments.ending_seconds
     assert "KillMode=mixed" in service

@@ -15,7 +15,7 @@ import pytest
 
 from p2v.batch.jobs import Batch, Budget, MachineJob
 from p2v.batch.store import Store
-from p2v.cli.main import _parser, main
+from p2v.cli.main import main, whole_parser
 from p2v.cli.verbs import VerbParser
 from tests.cli.shells import ALL, SECONDS, environment, fish_offers, shell, stand_in
 from tests.cli.test_starting import _FOREIGN, _OF_OTHER_RUNS, below, read_by
@@ -53,7 +53,7 @@ def parsers(
 def told_by_parsers() -> dict[str, set[str]]:
     """Lines, and what is to be offered behind each: all options of all verbs, and all choices of all options."""
     wished: dict[str, set[str]] = {}
-    for line, parser in parsers(_parser()):
+    for line, parser in parsers(whole_parser()):
         shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         wished[f"{line} -"] = {name for action in shown for name in action.option_strings}
         for action in shown:

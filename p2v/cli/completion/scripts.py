@@ -5,7 +5,7 @@ from __future__ import annotations
 import p2v
 from p2v.cli.completion import bash, fish, zsh
 from p2v.cli.completion.grammar import Verb, verb_of
-from p2v.cli.main import _parser
+from p2v.cli.main import whole_parser
 
 _MADE_BY = {"bash": bash.script, "zsh": zsh.script, "fish": fish.script}
 
@@ -17,4 +17,4 @@ def script(shell: str) -> str:
 
 def program() -> Verb:
     """The whole command line."""
-    return verb_of(_parser())
+    return verb_of(whole_parser())
