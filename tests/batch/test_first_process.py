@@ -84,4 +84,5 @@ def _end_and_go_on(path: Path, sent: signal.Signals) -> None:
     assert {machine["state"] for machine in machines.values()} == {"done"}
     assert set(machines) == set(NAMES)
     # what had been copied is gone on with, under a lease of its own
-    assert [event["fence"] for event in second.of(SLOW, "claimed")] == [2]
+    *_, last = (event["fence"] for event in first.of(SLOW, "claimed"))  # a busy host may have begun it more than once
+    assert [event["fence"] for event in second.of(SLOW, "claimed")] == [last + 1]

@@ -48,8 +48,11 @@ def test_a_copy_gives_half_when_another_begins_and_gets_all_when_it_has_ended(tm
         elif event.kind == "limit" and event.job == "short":
             go.touch()
 
-    with Store.create(wished.store) as store:
-        outcome = run_batch(wished, store, report)
+    try:
+        with Store.create(wished.store) as store:
+            outcome = run_batch(wished, store, report)
+    finally:
+        send(signal.SIGCONT, "short")  # one that stands still does not hear that it is to end
     assert outcome.exit_code == 0
     limits = {
         name: [e.data["limit"] for e in told if e.job == name and e.kind == "limit"] for name in ("short", "long")

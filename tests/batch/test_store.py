@@ -381,7 +381,7 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     with pytest.raises(NoSource):
         Store.open(tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    (tmp_path / "begun").touch()  # killed before it made the tables
+    (tmp_path / "begun").touch(0o600)  # killed before it made the tables
     with pytest.raises(NoSource):
         Store.open(tmp_path / "begun")
     Store.create(tmp_path / "begun").close()
