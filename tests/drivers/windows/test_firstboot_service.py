@@ -71,18 +71,19 @@ def step(name: str, command: str, seconds: int = 300, tries: int = 1) -> Step:
 
 
 def installed(wine: Wine, name: str, listed: str, folder: str = "Prüfung der Straße") -> Guest:
-    """A service in a folder whose name has spaces and other letters than ASCII."""
+    """A service in a folder whose name has spaces and other letters than ASCII; by its name Wine's start is held to it."""
     path = wine.drive / folder / name
     path.mkdir(parents=True)
     (path / "firstboot.exe").write_bytes(Path(PROGRAMS[FIRSTBOOT]["x64"].source).read_bytes())
     (path / "steps.txt").write_bytes(listed.encode())
-    key = f"ControlSet001\\Services\\{name}"
+    own = f"p2v-{name}"
+    key = f"ControlSet001\\Services\\{own}"
     image = f'"C:\\{folder}\\{name}\\firstboot.exe"'
     values = [("ImagePath", c.REG_EXPAND_SZ, terminated(image)), ("ObjectName", c.REG_SZ, terminated("LocalSystem"))]
     numbers = {"Type": 16, "Start": 2, "ErrorControl": 1}
     values += [(name, c.REG_DWORD, struct.pack("<I", number)) for name, number in numbers.items()]
     wine.import_registry([AddKey(key, "t"), *(SetValue(key, name, kind, data.hex(), None, "t") for name, kind, data in values)])
-    return Guest(wine, path, name)
+    return Guest(wine, path, own)
 
 
 def guest_with(wine: Wine, name: str, *steps: Step, starts: int = 9, restarts: int = 2) -> Guest:
