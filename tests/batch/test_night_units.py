@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2v.cli.main import whole_parser
-from tests.batch.night.page import PROGRAM, runs, units
+from tests.batch.night.page import PROGRAM, confined, runs, units
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
@@ -20,6 +20,8 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     for name, text in units().items():
         # the program is to be there
         (tmp_path / name).write_text(text.replace(PROGRAM, sys.executable))
+    (tmp_path / "p2v-batch.service.d").mkdir()
+    (tmp_path / "p2v-batch.service.d" / "confined.conf").write_text(confined())
     # as they would be in the system's folder, and nowhere else
     words = ["systemd-analyze", "verify", "--man=no", *(str(tmp_path / name) for name in units())]
     said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)

@@ -12,9 +12,18 @@ _PAGE = (Path(__file__).parents[3] / "docs" / "batch-night.md").read_text("utf-8
 
 def units() -> dict[str, str]:
     """Of systemd, by their names."""
-    found = dict(re.findall(r"`/etc/systemd/system/(\S+)`:\n\n```ini\n(.*?)```", _PAGE, re.DOTALL))
+    found = {name: text for name, text in _files().items() if "/" not in name}
     assert set(found) == {"p2v-batch.service", "p2v-batch.timer", "p2v-batch-failed.service"}
     return found
+
+
+def confined() -> str:
+    """The drop-in that confines the service."""
+    return _files()["p2v-batch.service.d/confined.conf"]
+
+
+def _files() -> dict[str, str]:
+    return dict(re.findall(r"`/etc/systemd/system/(\S+)`:\n\n```ini\n(.*?)```", _PAGE, re.DOTALL))
 
 
 def runs() -> list[list[str]]:

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import pytest
 from p2v.core.run import find_program
 from tests.batch.night.host import PATIENCE, until, why_not
 from tests.batch.night.nights import NEVER, OWNER, SERVICE, SLOW, TIMER, Fleet, Night
-from tests.batch.night.page import PROGRAM, rotation, runs
+from tests.batch.night.page import PROGRAM, confined, rotation, runs
 
 pytestmark = [
     pytest.mark.matrix,
@@ -26,7 +25,12 @@ pytestmark = [
 
 LOGROTATE = find_program("logrotate")
 _MAIL = '#!/bin/sh\\n{ echo "$@"; id -un; cat; } > /srv/migration/mail\\n'
-_FACTS = "#!/bin/sh\n{ umask; nice; env; cat /proc/self/cgroup; } > /srv/migration/facts\n"
+# what it leaves running holds nothing of the hook's
+_FACTS = """#!/bin/sh
+setsid sleep 1000 < /dev/null > /dev/null 2>&1 &
+until pgrep -x -f "sleep 1000" > /dev/null; do sleep 0.1; done
+{ umask; nice; env; cat /proc/self/cgroup; } > /srv/migration/facts
+"""
 
 
 @pytest.fixture
@@ -49,10 +53,6 @@ def change(night: Night, unit: str, lines: str) -> None:
         night.machine.does("systemctl", "restart", TIMER)
 
 
-def soon(seconds: float) -> datetime:
-    return datetime.now() + timedelta(seconds=seconds)
-
-
 def test_the_timer_runs_a_night_whose_parked_machine_is_told_and_the_next_one_does_nothing_twice(fleet: Fleet) -> None:
     hook = fleet.here / "facts.sh"
     hook.write_text(_FACTS)
@@ -65,6 +65,7 @@ def test_the_timer_runs_a_night_whose_parked_machine_is_told_and_the_next_one_do
         mail_program(night)
         the_timer_starts_it(night)
         assert night.ended() == ("failed", "exit-code", "5")
+        assert "sleep 1000" not in night.processes()
         states = {name: each["state"] for name, each in night.machines().items()}
         assert states == {"first": "done", "second": "done", "third": "done", "old": "parked"}
         it_told_people(fleet, night)
@@ -111,6 +112,21 @@ def it_ran_as_the_unit_says(fleet: Fleet) -> None:
     assert (fleet.here / "fleet.html").exists()
 
 
+def test_a_confined_service_converts(fleet: Fleet) -> None:
+    hook = fleet.here / "writes.sh"
+    hook.write_text("#!/bin/sh\ntouch /etc/p2v /usr/p2v 2> /srv/migration/refused; :\n")
+    hook.chmod(0o755)
+    fleet.add("first", before=["/srv/migration/writes.sh"])
+    fleet.add("second")
+    with fleet.machine() as night:
+        change(night, SERVICE, confined())
+        night.start()
+        assert night.ended() == ("inactive", "success", "0")
+        assert {each["state"] for each in night.machines().values()} == {"done"}
+        refused = (fleet.here / "refused").read_text().splitlines()
+        assert [line.rpartition(": ")[2] for line in refused] == ["Read-only file system"] * 2
+
+
 def test_a_stop_in_the_middle_of_a_copy_leaves_nothing_running_and_the_next_start_goes_on(fleet: Fleet) -> None:
     fleet.add_slow()
     fleet.add("quick")
@@ -139,6 +155,7 @@ def kept_for_the_next(night: Night) -> list[dict[str, object]]:
 
 def goes_on(fleet: Fleet, night: Night) -> int:
     """The next run, which does nothing twice: how much of the slow copy it counts at its beginning."""
+    fleet.hurry()
     done = {name for name, each in night.machines().items() if each["state"] == "done"}
     night.start()
     assert night.ended() == ("inactive", "success", "0")
@@ -171,21 +188,18 @@ def test_a_stop_before_the_run_has_begun_is_no_failure(fleet: Fleet) -> None:
         assert night.ended() == ("inactive", "success", "0")
 
 
-@pytest.mark.parametrize("option", ["--until", "--stop-at"])
-def test_a_night_whose_time_is_over_is_no_failure(fleet: Fleet, option: str) -> None:
-    fleet.add_slow()
+@pytest.mark.parametrize(("option", "state"), [("--until", "done"), ("--stop-at", "waiting")])
+def test_a_night_whose_time_is_over_is_no_failure(fleet: Fleet, option: str, state: str) -> None:
+    fleet.add("first", before=["/usr/bin/sleep", "20"])
     fleet.add("after", wave=1)
+    at = "$$(date -d +15seconds +%%Y-%%m-%%dT%%H:%%M:%%S)"
     with fleet.machine() as night:
         mail_program(night)
-        at = soon(12)
-        change(
-            night,
-            SERVICE,
-            f"[Service]\nExecStart=\nExecStart={PROGRAM} batch run jobs.yaml {option} {at:%Y-%m-%dT%H:%M:%S}\n",
-        )
+        command = f"exec {PROGRAM} batch run jobs.yaml {option} {at}"
+        change(night, SERVICE, f'[Service]\nExecStart=\nExecStart=/bin/sh -c "{command}"\n')
         night.start()
         assert night.ended() == ("inactive", "success", "75")
-        assert datetime.now() >= at
+        assert {name: each["state"] for name, each in night.machines().items()} == {"first": state, "after": "waiting"}
         assert night.machines()["after"]["attempts"] == 0
         assert not (fleet.here / "mail").exists()
 
@@ -202,6 +216,7 @@ def test_a_host_that_goes_down_in_the_middle_goes_on_after_its_next_start(fleet:
             until(lambda: not night.machine.is_on(), "the end of the host")
         else:
             night.machine.cut_off()
+    fleet.hurry()
     with fleet.machine(timer="OnBootSec=\nOnBootSec=1") as night:
         until(lambda: night.machine.properties(SERVICE)["ActiveState"] != "inactive", "the start after a boot")
         assert night.ended() == ("inactive", "success", "0")
@@ -222,16 +237,14 @@ def test_a_log_is_rotated_while_a_run_writes_to_it(fleet: Fleet) -> None:
     (fleet.data / "rotation").chmod(0o644)
     # one that others of a group may write to, which logrotate does not touch as root
     fleet.here.chmod(0o775)
-    fleet.add_slow()
-    fleet.add("after", wave=1)
+    fleet.add("first", before=["/usr/bin/sleep", "10"])
     # what the crontab starts, with the log that the page tells of
     line = " ".join(runs()[1]).replace("--progress none", "--progress plain 2>> batch.log")
     with fleet.machine() as night:
         change(night, SERVICE, f'[Service]\nExecStart=\nExecStart=/bin/sh -c "exec {PROGRAM} {line}"\n')
         night.start()
-        night.await_copy()
         log = fleet.here / "batch.log"
-        until(lambda: log.exists() and log.stat().st_size, "the log")
+        until(lambda: log.exists() and "attempt 1 begins" in log.read_text(), "the log")
         night.machine.does("/srv/logrotate", "--force", "--state", "/srv/rotated", "/srv/rotation")
         first = gzip.decompress((fleet.here / "batch.log.1.gz").read_bytes()).decode()
         assert night.ended() == ("inactive", "success", "0")
