@@ -21,12 +21,17 @@ from tests.batch.dos import dos_disk
 SECONDS = 120.0
 
 
+def heed() -> None:
+    """As a shell starts a program, also where these tests were begun with nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def ignore() -> None:
     """As nohup does."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def converting(folder: Path, limit: str, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+def converting(folder: Path, limit: str, before: Callable[[], None] = heed) -> subprocess.Popen[str]:
     """A conversion that copies no faster than so much a second, and has begun to; its scratch folder is ``folder / "tmp"``."""
     (folder / "tmp").mkdir()
     disk = dos_disk(folder / "web.raw", words=os.urandom(6 * MIB), size=16 * MIB)
@@ -81,8 +86,7 @@ def test_one_more_hangup_ends_it_while_it_says_that_it_ends(monkeypatch: pytest.
     """A shell sends one to its jobs, and the kernel another when the shell has ended."""
     handlers: list[object] = []
     number = signal.SIGTERM if is_ignored else signal.SIGHUP
-    if is_ignored:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    (ignore if is_ignored else heed)()
     monkeypatch.setattr(doctor, "run", lambda arguments: signal.raise_signal(number))
     monkeypatch.setattr(console, "note", lambda text: handlers.append(signal.getsignal(signal.SIGHUP)))
     assert main(["doctor"]) == 128 + number
