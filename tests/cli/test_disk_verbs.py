@@ -250,16 +250,20 @@ def test_an_interrupted_compressed_copy_is_gone_on_with(disk: Any, tmp_path: Pat
     target.parent.mkdir()
     source.write_bytes(patterned(200 * MIB))
     words = ("disk", "convert", source, target, "--threads", "1", "--input-format", "raw", "--compress")
+    copied = 0
 
     def copying(event: dict[str, Any]) -> bool:
-        return bool(event["event"] == "bytes-done")
+        nonlocal copied
+        copied += event["count"] if event["event"] == "bytes-done" else 0
+        # the first that is told of may be zeroes alone, of which nothing is kept
+        return copied > 32 * MIB
 
-    assert kill_when(words, copying, signal.SIGTERM)
-    if names(target.parent) != {target.name}:
-        assert names(target.parent) == {"copy.qcow2.partial", "copy.qcow2.partial.journal"}
-        ran = disk(*words[1:], "--json")
-        assert ran.status == 0, ran.err
-        assert ran.document["resumed_bytes"] > 0
+    # the rest would go on for seconds, on however busy a host
+    assert kill_when((*words, "--limit", "20M"), copying, signal.SIGTERM)
+    assert names(target.parent) == {"copy.qcow2.partial", "copy.qcow2.partial.journal"}
+    ran = disk(*words[1:], "--json")
+    assert ran.status == 0, ran.err
+    assert ran.document["resumed_bytes"] > 0
     qemu_img("check", "-q", "-f", "qcow2", str(target))
     qemu_img("compare", "-f", "raw", "-F", "qcow2", str(source), str(target))
 
