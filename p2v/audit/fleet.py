@@ -11,6 +11,7 @@ from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.document import MachineAudit, Signs
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.same_file import file_key
+from p2v.core.text import listed
 
 _NAMED_AT_MOST = 8
 # machines that were made to have a thousand addresses in common do not fill a report with them
@@ -75,8 +76,7 @@ def _finding(rule: Rule, what: str, sharing: Sequence[MachineAudit]) -> AuditFin
 
 
 def _named(machines: Sequence[MachineAudit]) -> str:
-    names = ", ".join(each.name for each in machines[:_NAMED_AT_MOST])
-    return names if len(machines) <= _NAMED_AT_MOST else f"{names} and {len(machines) - _NAMED_AT_MOST} more"
+    return listed((each.name for each in machines), _NAMED_AT_MOST)
 
 
 def where_of(machine: MachineAudit) -> str:

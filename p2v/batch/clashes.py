@@ -15,9 +15,9 @@ from pathlib import Path
 from p2v.audit.catalogue_file import Rule, catalogue
 from p2v.audit.fleet import twice
 from p2v.audit.same_file import file_key
-from p2v.batch.planned import MachinePlan, some_names
+from p2v.batch.planned import MachinePlan
 from p2v.core.block_devices import ground_of
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.preflight import Trouble
 
 # machines that were made to have a thousand addresses in common do not fill a plan with them
@@ -120,7 +120,7 @@ def _alike(plans: Sequence[MachinePlan]) -> Mapping[str, Sequence[Trouble]]:
     rules, found = catalogue(), defaultdict[str, list[Trouble]](list)
     for each in twice([(plan.name, plan.signs) for plan in known]):
         sharing = [known[place] for place in each.machines]
-        what = printable(f"{len(sharing)} machines have {each.what}: {some_names([plan.called for plan in sharing])}", keep="")
+        what = printable(f"{len(sharing)} machines have {each.what}: {listed([plan.called for plan in sharing])}", keep="")
         for plan in sharing:
             if len(found[plan.name]) < _PER_MACHINE_AT_MOST:
                 found[plan.name].append(Trouble(each.rule, what, _hint(rules[each.rule])))

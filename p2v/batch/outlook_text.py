@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from p2v.batch.estimate import about, idle_words, roughly
-from p2v.batch.planned import Outlook, Stretch, some_names
+from p2v.batch.planned import Outlook, Stretch
+from p2v.core.text import listed
 from p2v.core.units import format_bytes
 
 
@@ -34,11 +35,11 @@ def timeline(outlook: Outlook, names: Mapping[str, str]) -> Iterator[str]:
     if outlook.late:
         count = len(outlook.late)
         goes = "machine goes on after its window has" if count == 1 else "machines go on after their windows have"
-        yield f"{count} {goes} closed: {some_names([names.get(each, each) for each in outlook.late])}"
+        yield f"{count} {goes} closed: {listed([names.get(each, each) for each in outlook.late])}"
     if outlook.later:
         count = len(outlook.later)
         waits = "machine waits" if count == 1 else "machines wait"
-        yield f"{count} {waits} for another run: {some_names([names.get(each, each) for each in outlook.later])}"
+        yield f"{count} {waits} for another run: {listed([names.get(each, each) for each in outlook.later])}"
 
 
 def _span(stretch: Stretch) -> str:

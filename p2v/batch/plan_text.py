@@ -10,10 +10,10 @@ from p2v.batch.estimate import roughly
 from p2v.batch.jobs import State
 from p2v.batch.outlook import TOO_LONG
 from p2v.batch.outlook_text import outlook_words, timeline
-from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, PlanHead, SharePlan, StoragePlan, some_names
+from p2v.batch.planned import BatchPlan, CopyTime, MachinePlan, PlanHead, SharePlan, StoragePlan
 from p2v.batch.preflight import NO_KEY
 from p2v.core import jsonio, jsontext
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.core.units import format_bytes, format_seconds
 from p2v.preflight import Trouble
 
@@ -88,7 +88,7 @@ def _keys(plan: BatchPlan) -> Iterator[str]:
     lines = {each.name: each.called for each in plan.planned}
     said = {key: trouble for each in plan.planned for key, trouble in zip(each.missing_keys, _no_key(each), strict=False)}
     for key, names in plan.missing_keys.items():
-        yield f"{printable(key, keep='')}: {some_names([lines[name] for name in names])}"
+        yield f"{printable(key, keep='')}: {listed([lines[name] for name in names])}"
         if key in said:
             yield f"    {said[key].message}\n    {said[key].hint}"
 
@@ -207,7 +207,7 @@ def _group(members: Sequence[tuple[MachinePlan, Trouble]]) -> str:
     first = members[0][1]
     example = "" if len({trouble.message for _, trouble in members}) == 1 else "for one: "
     lines = [
-        f"{some_names(names)}: {first.code}",
+        f"{listed(names)}: {first.code}",
         f"    {example}{first.message}",
         f"    {first.hint}" if first.hint else "",
     ]
@@ -220,7 +220,7 @@ def _left_alone(plan: BatchPlan) -> Iterator[str]:
         if each.left_alone:
             groups.setdefault(each.left_alone, []).append(each.name)
     for why, names in groups.items():
-        yield f"{some_names(names)}: {printable(why, keep='')}"
+        yield f"{listed(names)}: {printable(why, keep='')}"
 
 
 def _table(plan: BatchPlan, everything: bool) -> Iterator[str]:

@@ -23,7 +23,6 @@ class Planned:
     request: Request
 
 
-_NAMED_AT_MOST = 6
 
 Planner = Callable[[MachineJob], Planned]
 """Plans one machine. Raises errors of the suite where it cannot be planned."""
@@ -279,9 +278,3 @@ class BatchPlan:
         """What it comes to."""
         names = tuple(each.name for each in self.blocked)
         return PlanSummary(self.copy_bytes, self.unknown, names, self.missing_keys, self.is_clear)
-
-
-def some_names(names: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more

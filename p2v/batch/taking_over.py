@@ -23,7 +23,7 @@ from p2v.batch.store import Lease, Store
 from p2v.batch.store_runs import Run
 from p2v.core.errors import P2vError, TargetBusy
 from p2v.core.marks import this_host
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.core.workspace import LockState, lock_state, remove_files, take_lock
 
 _UNKILLABLE_SECONDS = 10.0
@@ -226,5 +226,4 @@ def _said(run: Run) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(printable(name, keep="") for name in names[:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return listed((printable(name, keep="") for name in names), _NAMED)

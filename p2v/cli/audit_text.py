@@ -10,7 +10,7 @@ from p2v.audit.catalogue_file import Rule
 from p2v.audit.document import AuditDocument, MachineAudit, Verdict
 from p2v.audit.findings import AuditFinding, Evidence, Severity
 from p2v.audit.sizing.text import sizing_text
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.core.units import format_bytes
 
 _WIDTH = 110
@@ -126,8 +126,7 @@ def _by_rule(document: AuditDocument) -> Iterator[str]:
             yield f"{severity.value.capitalize()}:"
         for rule, names in sorted(owners.items(), key=lambda each: -len(each[1])):
             title = rules[rule].title if rule in rules else rule
-            named = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-            yield from _wrapped(f"{len(names):>5} ", f"{title} [{rule}]: {named}")
+            yield from _wrapped(f"{len(names):>5} ", f"{title} [{rule}]: {listed(names, 4)}")
         if owners:
             yield ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.machine import UefiVariable
 from p2v.nvram.c_edk2 import (
     BOOTSERVICE_ACCESS,
@@ -54,8 +54,7 @@ def described(variables: Sequence[UefiVariable], *, secure_boot: bool) -> str:
     titles = [_title(each) for each in given if BOOT_ENTRY.fullmatch(each.name)]
     words = []
     if titles:
-        more = f" and {len(titles) - _TITLES_SHOWN} more" if len(titles) > _TITLES_SHOWN else ""
-        words.append(f"boot {'entry' if len(titles) == 1 else 'entries'} {', '.join(titles[:_TITLES_SHOWN])}{more}")
+        words.append(f"boot {'entry' if len(titles) == 1 else 'entries'} {listed(titles, _TITLES_SHOWN)}")
     if any(each.name == "PK" for each in given):
         words.append("keys of secure boot")
     if any(each.vendor == SHIM_LOCK for each in given):

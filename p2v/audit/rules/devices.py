@@ -13,6 +13,7 @@ from drivers.hard_names import LineKind, SeenLine
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
+from p2v.core.text import listed
 from p2v.machine import DiskBus
 
 FILES_AT_MOST = 40
@@ -55,8 +56,7 @@ def check_device_names(examined: Examined) -> Iterator[AuditFinding]:
     for (kind, path), lines in list(files.items())[:FILES_AT_MOST]:
         rule, sentence = _TELLINGS[kind]
         names = list(dict.fromkeys(line.name for line in lines))
-        more = len(names) - _NAMES_AT_MOST
-        told = ", ".join(names[:_NAMES_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+        told = listed(names, _NAMES_AT_MOST)
         evidence = (Evidence(EvidenceKind.FILE, path, line=line.number, text=line.text) for line in lines)
         yield found(examined.rules[rule], sentence.format(path=path, names=told), *evidence)
     left = max(0, len(files) - FILES_AT_MOST) + sights.lines_left_out

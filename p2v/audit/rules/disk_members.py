@@ -9,7 +9,8 @@ from drivers.sights.values import LuksToken, PlaceSight
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding, Severity
-from p2v.audit.rules.disk_places import at, listed, named, places
+from p2v.audit.rules.disk_places import at, named, places
+from p2v.core.text import listed
 
 _REPLICATED = "drbd"
 _CACHED = "bcache"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from drivers.disk_sights import DiskSight
 from drivers.layout import partition_place
@@ -49,8 +49,3 @@ def starts_by_bios(examined: Examined) -> bool:
     return is_pc and document.hardware.firmware is Firmware.BIOS and document.facts.windows is None
 
 
-def listed(words: Iterable[str], at_most: int = 6) -> str:
-    """Words with commas, and how many more there are."""
-    every = list(words)
-    more = f" and {len(every) - at_most} more" if len(every) > at_most else ""
-    return ", ".join(every[:at_most]) + more

@@ -10,8 +10,8 @@ from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.rules import disk_members, free_space, partition_tables, volume_claims
-from p2v.audit.rules.disk_places import at, listed, path_of, starts_by_bios
-from p2v.core.text import printable
+from p2v.audit.rules.disk_places import at, path_of, starts_by_bios
+from p2v.core.text import listed, printable
 from p2v.core.units import MIB, SECTOR_BYTES, format_bytes
 
 _NAME_AT_MOST = 120

@@ -13,7 +13,8 @@ from drivers.sights.values import GptSight, PlaceSight, Protection
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Check, Examined
 from p2v.audit.findings import AuditFinding, Severity
-from p2v.audit.rules.disk_places import at, listed, named, starts_by_bios
+from p2v.audit.rules.disk_places import at, named, starts_by_bios
+from p2v.core.text import listed
 from p2v.core.units import format_bytes
 
 _CONTAINER_TYPES = frozenset({"05", "0f", "85"})

@@ -13,6 +13,7 @@ from drivers.programs import FoundProgram, ProgramKind, devices_of_windows, prog
 from p2v.audit.catalogue_file import found
 from p2v.audit.examined import Examined
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind, Severity
+from p2v.core.text import listed
 
 NAMED_AT_MOST = 6
 
@@ -77,9 +78,7 @@ def evidence_of(program: FoundProgram) -> Evidence:
 
 def names_of(programs: Sequence[FoundProgram]) -> str:
     """Their names, and how many more there are."""
-    names = list(dict.fromkeys(program.name for program in programs))
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    return listed(dict.fromkeys(program.name for program in programs), NAMED_AT_MOST)
 
 
 def _severity(examined: Examined, kind: ProgramKind) -> Severity | None:

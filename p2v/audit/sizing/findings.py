@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from p2v.audit.catalogue_file import Rule, found
 from p2v.audit.findings import AuditFinding, Evidence, EvidenceKind
 from p2v.audit.sizing.values import Basis, NamedReason, Sizing
+from p2v.core.text import listed
 
 _NAMED_AT_MOST = 8
 _EVIDENCE_AT_MOST = 200
@@ -31,10 +32,9 @@ def _findings(sizing: Sizing, rules: Mapping[str, Rule]) -> Iterator[AuditFindin
 def _finding(rule: Rule, what: str, machines: Sequence[NamedReason]) -> Iterator[AuditFinding]:
     if not machines:
         return
-    names = ", ".join(each.machine[:80] for each in machines[:_NAMED_AT_MOST])
-    more = f" and {len(machines) - _NAMED_AT_MOST} more" if len(machines) > _NAMED_AT_MOST else ""
+    names = listed((each.machine[:80] for each in machines), _NAMED_AT_MOST)
     evidence = (
         Evidence(EvidenceKind.DESCRIPTION, each.machine[:200], text=each.why) for each in machines[:_EVIDENCE_AT_MOST]
     )
     count = f"{len(machines)} machine{'' if len(machines) == 1 else 's'}"
-    yield found(rule, f"{count} {what}: {names}{more}", *evidence)
+    yield found(rule, f"{count} {what}: {names}", *evidence)

@@ -29,7 +29,7 @@ from p2v.cli.batch.status_text import cut, name_of
 from p2v.cli.batch.which import add_batch, batch_of
 from p2v.core import jsonio, jsontext
 from p2v.core.errors import StoreElsewhere, Usage
-from p2v.core.text import printable
+from p2v.core.text import listed, printable
 from p2v.core.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -150,13 +150,11 @@ def _left(store: Store) -> Iterator[Left]:
 
 
 def _hosts(names: Sequence[str]) -> str:
-    shown = ", ".join(cut(name) for name in names[:_NAMED])
-    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return listed(map(cut, names), _NAMED)
 
 
 def _machines(jobs: Sequence[Job]) -> str:
-    names = ", ".join(name_of(job) for job in jobs[:_NAMED])
-    return names + (f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else "")
+    return listed(map(name_of, jobs), _NAMED)
 
 
 def _remove(
