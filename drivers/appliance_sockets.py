@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from p2v.core.unix_sockets import unix_sockets
 from p2v.core.workspace import SOCKETS_VARIABLE, note_elsewhere
 
 _NAME = "libguestfs"
@@ -51,14 +52,9 @@ def socket_folders() -> set[Path]:
         with contextlib.suppress(OSError):
             aim = os.readlink(entry)
             if aim.startswith("socket:["):
-                inodes.add(aim[len("socket:[") : -1].encode())
+                inodes.add(int(aim[len("socket:[") : -1]))
     found = set()
     with contextlib.suppress(OSError):
-        for line in Path("/proc/net/unix").read_bytes().splitlines():
-            # number, count, protocol, flags, type, state, inode, path
-            fields = line.split(None, 7)
-            if len(fields) == 8 and fields[6] in inodes:
-                folder = Path(os.fsdecode(fields[7])).parent
-                if folder.name.startswith(_NAME):
-                    found.add(folder)
+        folders = {Path(each.name).parent for each in unix_sockets() if each.inode in inodes}
+        found = {folder for folder in folders if folder.name.startswith(_NAME)}
     return found

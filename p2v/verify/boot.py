@@ -24,6 +24,7 @@ from p2v.core.events import Reporter, phase, silent
 from p2v.core.firmware import FIRMWARE_PACKAGES, FirmwareFiles, installed_firmware
 from p2v.core.qemu import guest_acceleration, option_value, require_qemu
 from p2v.core.run import PACKAGES, Background, SystemRunner, background, find_program
+from p2v.core.unix_sockets import listens
 from p2v.core.workspace import socket_folder, temporary_folder
 from p2v.machine import Firmware
 from p2v.targets.hardware import TargetHardware
@@ -46,8 +47,6 @@ _FAMILIES_WITHOUT_AVX = frozenset({"debian", "suse"})
 _LONGEST_STRETCH = 3.0
 _MONITOR_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 2.0
-# __SO_ACCEPTCON of the kernel's include/uapi/linux/net.h
-_ACCEPTS = 1 << 16
 _TAIL_LINES = 40
 
 
@@ -199,17 +198,6 @@ def _tpm(bench: _Bench) -> Iterator[str]:
         while not listens(sockets) and emulator.running() and time.monotonic() < deadline:
             time.sleep(0.05)
         yield str(sockets)
-
-
-def listens(path: Path) -> bool:
-    """Whether somebody listens at a UNIX socket, which has its name a moment before. Nobody knocks: that were a client."""
-    try:
-        sockets = Path("/proc/net/unix").read_bytes().splitlines()
-    except OSError:
-        return path.exists()
-    # number, count, protocol, flags, type, state, inode, path
-    fields = [line.split(None, 7) for line in sockets]
-    return any(len(each) == 8 and each[7] == os.fsencode(path) and int(each[3], 16) & _ACCEPTS for each in fields)
 
 
 def _command(bench: _Bench, tpm: str = "") -> list[str]:

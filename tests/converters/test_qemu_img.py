@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from converters.qemu_img import CheckResult, NbdUri, QemuImg
 from p2v.core.errors import BadImage, ProgramFailed, Usage
 from p2v.core.run import Completed, SystemRunner
 from p2v.core.units import KIB, MIB
+from p2v.core.unix_sockets import listens
 from tests.loop_devices import NEEDS_LOOP_DEVICES, loop_device
 
 QEMU = QemuImg(SystemRunner())
@@ -140,16 +139,9 @@ class NbdServer:
         argv = ["qemu-nbd", "-t", "-f", "raw", "-r", "-k", str(self.address), str(self.image)]
         self._process = subprocess.Popen(argv)
         end = time.monotonic() + 120
-        while not self._listens() and self._process.poll() is None and time.monotonic() < end:
+        while not listens(self.address) and self._process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         return NbdUri(f"nbd+unix:///?socket={self.address}")
-
-    def _listens(self) -> bool:
-        """Its name is there a moment before."""
-        with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
-            client.connect(str(self.address))
-            return True
-        return False
 
     def __exit__(self, *exc_info: object) -> None:
         self._process.terminate()

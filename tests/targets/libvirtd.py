@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from p2v.core.run import background, find_program
+from p2v.core.unix_sockets import listens
 
 _SCRIPT = """\
 set -e
@@ -77,16 +77,10 @@ def libvirtd(folder: Path) -> Iterator[str]:
     with background([*command, "bash", str(script), str(folder)], stderr_file=folder / "stderr", env=path) as daemon:
         address = folder / "libvirt-sock"
         for _ in range(3000):
-            if _listens(address) or daemon.wait(0.1) is not None:
+            if listens(address) or daemon.wait(0.1) is not None:
                 break
-        if not _listens(address):
+        if not listens(address):
             raise AssertionError(f"libvirtd did not start: {daemon.stderr_tail()}")
         yield f"qemu+unix:///system?socket={address}"
 
 
-def _listens(address: Path) -> bool:
-    """Whether it can be reached: its socket is there a moment before anybody listens."""
-    with socket.socket(socket.AF_UNIX) as client, suppress(FileNotFoundError, ConnectionRefusedError):
-        client.connect(str(address))
-        return True
-    return False

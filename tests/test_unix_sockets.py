@@ -1,4 +1,4 @@
-"""A TPM's emulator is given to QEMU when it listens, not when its socket has a name."""
+"""A server is there when it listens, not when its socket has a name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from p2v.core.unix_sockets import listens
 from p2v.core.workspace import socket_folder
-from p2v.verify.boot import listens
 
 
 @pytest.fixture
