@@ -25,6 +25,7 @@ from p2v.batch.manifest_keys import (
     ManifestKey,
     by_name,
 )
+from p2v.batch.names import usual_store
 from p2v.batch.nodes import TEXT_BYTES_AT_MOST, Node, NotYaml, parse
 from p2v.batch.options import option_words
 from p2v.batch.shares import hosts, storages
@@ -119,7 +120,7 @@ def _batch(reading: Reading, root: Node | None, path: Path) -> Batch | None:
     store = reading.value(top["store"], _STORE, "store") if _says(top.get("store")) else None
     if store is None:
         # beside the results, where there is one place for them
-        store = defaults.get("target", path.parent) / f"{path.stem}.batch.sqlite"
+        store = usual_store(defaults.get("target", path.parent), path)
     return Batch(tuple(machines), _budget(budget), store, path, end=hooks.get("end"))
 
 

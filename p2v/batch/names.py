@@ -58,7 +58,12 @@ def store_of(root: Node | None, manifest: Path) -> Path:
     folder = manifest.absolute().parent
     if said := _text(top.get("store")):
         return folder / said
-    return folder / _text(_mapping(top.get("defaults")).get("target")) / f"{manifest.stem}.batch.sqlite"
+    return usual_store(folder / _text(_mapping(top.get("defaults")).get("target")), manifest)
+
+
+def usual_store(folder: Path, manifest: Path) -> Path:
+    """The store of a manifest that names none; ``folder``: where the results of most of its machines go."""
+    return folder / f"{manifest.stem}.batch.sqlite"
 
 
 def _content(path: Path) -> bytes:
