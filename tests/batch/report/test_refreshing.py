@@ -18,7 +18,7 @@ import pytest
 from p2v.batch.jobs import State
 from tests.batch.report.conftest import Show, written
 from tests.batch.report.samples import fleet, sample
-from tests.batch.report.watching import A_WHILE, eventually, load_anew
+from tests.batch.report.watching import A_WHILE, drawn, eventually, load_anew
 from tests.pages.chromium import PATIENCE_SECONDS, Page, printed_by_command
 
 pytestmark = pytest.mark.xdist_group("chromium")
@@ -60,13 +60,20 @@ def test_what_is_on_the_screen_does_not_move_while_a_page_is_loaded_anew(show: S
     page.value(A_WHILE)
     place = page.value("Math.round(scrollY)")
     assert place > 1000
-    page.call("Page.startScreencast", format="jpeg", quality=10)
-    load_anew(page)
-    page.value("new Promise(done => setTimeout(done, 500))")
-    page.call("Page.stopScreencast")
-    frames = [each["params"] for each in page.chromium.events if each["method"] == "Page.screencastFrame"]
-    assert frames
-    assert {round(each["metadata"]["scrollOffsetY"]) for each in frames} <= {place - 1, place, place + 1}
+    near = {place - 1, place, place + 1}
+    with drawn(page) as offsets:
+        end = time.monotonic() + PATIENCE_SECONDS
+        # what was drawn last may be from before it was scrolled
+        while not set(offsets()[-1:]) & near:
+            assert time.monotonic() < end
+        before = len(offsets())
+        load_anew(page, offsets)
+        rest = time.monotonic() + 0.5
+        while time.monotonic() < rest:
+            offsets()
+        found = set(offsets()[before:])
+    assert found
+    assert found <= near
 
 
 def test_marked_words_and_the_focus_are_kept_also_where_rows_have_another_order(show: Show, tmp_path: Path) -> None:
